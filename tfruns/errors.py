@@ -1,0 +1,207 @@
+"""Every error tfruns raises, as one tree.
+
+    TfRunsError
+    ├── ConfigurationError (a ValueError too)     no host, no key, or one that can't be used
+    ├── ClientClosedError (a RuntimeError too)    a client used after it was closed
+    ├── APIError                                  a request that didn't bring a page of runs
+    │   ├── APIConnectionError                    no answer: refused, reset, cut off
+    │   │   └── APITimeoutError                   no whole answer in time
+    │   ├── APIStatusError                        an answer other than 200
+    │   │   ├── BadRequestError                   400
+    │   │   ├── AuthenticationError               401
+    │   │   ├── PermissionDeniedError             403
+    │   │   ├── NotFoundError                     404
+    │   │   ├── ConflictError                     409
+    │   │   ├── UnprocessableEntityError          422
+    │   │   ├── RateLimitError                    429
+    │   │   └── InternalServerError               5xx
+    │   └── DecodeError                           an answer that isn't what the contract says
+    └── IncompleteWalkError                       a list that can't be walked to its end
+
+Bad arguments are no part of it: they raise ValueError or TypeError before any request.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tfruns.models import HttpError
+
+
+class TfRunsError(Exception):
+    """The root of every error of tfruns."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process borders (multiprocessing, Spark), which keyword-only arguments would otherwise forbid.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[TfRunsError], args: tuple[Any, ...], state: dict[str, Any]) -> TfRunsError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(TfRunsError, ValueError):
+    """The client can't be set up: no host, no key, or one of them can't be used. The message says where it came from."""
+
+
+class ClientClosedError(TfRunsError, RuntimeError):
+    """The client was closed and can make no more requests."""
+
+    def __init__(self, text: str = "the client is closed: keep its use inside `async with`, or make a new one") -> None:
+        super().__init__(text)
+
+
+class APIError(TfRunsError):
+    """A request that didn't bring a page of runs.
+
+    Attributes:
+        job_id: the job that was asked for.
+        offset: the offset that was asked for.
+        attempts: how many times it was tried.
+    """
+
+    def __init__(self, text: str, *, job_id: str, offset: int) -> None:
+        super().__init__(f"job {job_id!r}, offset {offset}: {text}")
+        self.job_id = job_id
+        self.offset = offset
+        self.attempts = 1
+
+    def __str__(self) -> str:
+        return super().__str__() + (f" (after {self.attempts} attempts)" if self.attempts > 1 else "")
+
+
+class APIConnectionError(APIError):
+    """The server couldn't be reached, or the connection broke before the answer was whole."""
+
+
+class APITimeoutError(APIConnectionError):
+    """No whole answer came in time."""
+
+
+class APIStatusError(APIError):
+    """The server answered with a status other than 200 (contract: `HttpError`).
+
+    Attributes:
+        status_code: HTTP status of the answer.
+        message: what the server says went wrong, or the start of the body if it says nothing that can be read.
+        code: the server's own code, if it gave one.
+        details: more, as the server put it, if it gave any.
+        request_id: the server's id of the request, for its operators, if it gave one.
+        headers: headers of the answer; names in any case find them.
+    """
+
+    def __init__(self, *, body: HttpError, reason: str, headers: Mapping[str, str], job_id: str, offset: int) -> None:
+        self.status_code = body.status_code
+        self.message = body.message
+        self.code = body.code
+        self.details = body.details
+        self.request_id = headers.get("x-request-id")
+        self.headers = headers
+        text = f"{self.status_code} {reason}".strip()
+        text += f": {self.message}" if self.message else ""
+        text += f" (request id {self.request_id})" if self.request_id else ""
+        super().__init__(text, job_id=job_id, offset=offset)
+
+
+class BadRequestError(APIStatusError):
+    """400: the server couldn't read the request."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing, wrong or expired."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the key's owner has no access to the job's workspace."""
+
+
+class NotFoundError(APIStatusError):
+    """404: there is no such job."""
+
+
+class ConflictError(APIStatusError):
+    """409: the request is at odds with the state of the server."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: the server won't take a parameter."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests, still so after the last retry."""
+
+
+class InternalServerError(APIStatusError):
+    """5xx: the server failed, still so after the last retry."""
+
+
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def status_error_class(status_code: int) -> type[APIStatusError]:
+    """The class for an answer with that status: APIStatusError itself for one that has no class of its own."""
+    if 500 <= status_code <= 599:
+        return InternalServerError
+    return _BY_STATUS.get(status_code, APIStatusError)
+
+
+@attrs.frozen
+class FieldProblem:
+    """One field of an answer that isn't what the contract says."""
+
+    field: str
+    """Where it is within the run, or within the page if `position` is None: `triggeredBySubject.subjectType`."""
+    reason: str
+    """What was expected and what was found."""
+    position: int | None = None
+    """The run's place in the list, from 0."""
+    run_id: str | None = None
+    """The run's id, if it could be read."""
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return f"{self.field}: {self.reason}"
+        name = f"the run at {self.position}" if self.run_id is None else f"run {self.run_id!r} at {self.position}"
+        return f"{name}: {self.field}: {self.reason}" if self.field else f"{name}: {self.reason}"
+
+
+class DecodeError(APIError):
+    """The server answered 200 with something that isn't a page of runs.
+
+    Attributes:
+        problems: every bad field, as `FieldProblem`; empty if the answer wasn't JSON at all.
+    """
+
+    def __init__(self, text: str, *, job_id: str, offset: int, problems: tuple[FieldProblem, ...] = ()) -> None:
+        super().__init__(text, job_id=job_id, offset=offset)
+        self.problems = problems
+
+
+class IncompleteWalkError(TfRunsError):
+    """The list couldn't be walked to its end with the promise that each run is yielded exactly once.
+
+    Attributes:
+        job_id: the job that was walked.
+        offset: the offset at which the walk gave up.
+        seen: how many runs were yielded before.
+        total: how many runs the server last said there are.
+    """
+
+    def __init__(self, text: str, *, job_id: str, offset: int, seen: int, total: int) -> None:
+        super().__init__(f"job {job_id!r}: {text}")
+        self.job_id = job_id
+        self.offset = offset
+        self.seen = seen
+        self.total = total

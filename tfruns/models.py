@@ -1,0 +1,251 @@
+"""The payloads of the API as immutable attrs classes: the one description everything else is derived from.
+
+A field's name on the wire is its Python name in camel case (`wire_name`), and whether it may be left out or be null is
+whether it has a default. Decoding, validation, serialisation and tests all read these classes.
+"""
+
+import enum
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import attrs
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def wire_name(field_name: str) -> str:
+    """The name a field has in the API's JSON: `created_at` is `createdAt`."""
+    head, *rest = field_name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+class _OpenEnum(enum.StrEnum):
+    """An enum the server may extend: a value it doesn't know becomes a member of its own, never listed, with that value."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        member = str.__new__(cls, value)
+        member._name_ = value
+        member._value_ = value
+        return member
+
+    @property
+    def is_known(self) -> bool:
+        """False for a value that this version of tfruns doesn't list."""
+        return self._name_ in type(self).__members__
+
+    # An enum hashes by name; a member that equals its string must hash like it, or neither finds the other in a dict.
+    __hash__ = str.__hash__
+
+
+class JobRunStatus(_OpenEnum):
+    """Where a run stands (contract: `JobRunStatus`).
+
+    A status that is not listed here is kept: `JobRunStatus("PAUSED")` has that value, equals only itself, and
+    `is_known` is False.
+    """
+
+    CREATED = "CREATED"
+    SCHEDULED = "SCHEDULED"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    TERMINATION_REQUESTED = "TERMINATION_REQUESTED"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the run has ended and its status won't change again: FINISHED, FAILED or TERMINATED."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({JobRunStatus.FINISHED, JobRunStatus.FAILED, JobRunStatus.TERMINATED})
+
+
+class SubjectType(_OpenEnum):
+    """What kind of subject started a run (contract: `SubjectType`). A type not listed here is kept with its own value."""
+
+    USER = "user"
+    TEAM = "team"
+    SERVICEACCOUNT = "serviceaccount"
+    VIRTUALACCOUNT = "virtualaccount"
+    EXTERNAL_IDENTITY = "external-identity"
+    AGENT_IDENTITY = "agent-identity"
+    ROLE = "role"
+
+
+class JobRunsSortBy(enum.StrEnum):
+    """What to sort runs by (contract: `JobRunsSortBy`)."""
+
+    START_TIME = "startTime"
+    DURATION = "duration"
+    DEPLOYMENT_VERSION = "deploymentVersion"
+    TRIGGERED_BY = "triggeredBy"
+    STATUS = "status"
+
+    __hash__ = str.__hash__
+
+
+class SortDirection(enum.StrEnum):
+    """Which way to sort (contract: `SortDirection`)."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+    __hash__ = str.__hash__
+
+
+def _instant(milliseconds: float, field: str) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        raise ValueError(f"{field} is {milliseconds!r} ms since 1970, beyond the years a datetime can hold") from None
+
+
+def _repr_instant(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "None"
+    try:
+        when = _instant(milliseconds, "")
+    except ValueError:
+        return repr(milliseconds)
+    return f"{milliseconds!r} <{when.isoformat(timespec='seconds').replace('+00:00', 'Z')}>"
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, _Payload):
+        return value.to_dict()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_to_wire(item) for item in value]
+    return value
+
+
+class _Payload:
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
+        fields = attrs.fields(type(self))  # type: ignore[arg-type]  # every subclass is an attrs class
+        return {wire_name(field.name): _to_wire(getattr(self, field.name)) for field in fields}
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class Subject(_Payload):
+    """Who started a run (contract: `Subject`)."""
+
+    subject_id: str
+    """Id of the subject."""
+    subject_type: SubjectType
+    """Kind of the subject."""
+    subject_slug: str | None = None
+    """Readable id: an e-mail address, or the account's name."""
+    subject_display_name: str | None = None
+    """Name for people."""
+    subject_pat_name: str | None = None
+    """Name of the personal access token that was used."""
+    subject_controller_name: str | None = None
+    """Name of the controller that acted."""
+    subject_external_identity_slug: str | None = None
+    """`external_identity_id:sub:email`."""
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class JobRun(_Payload):
+    """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal."""
+
+    id: str
+    """Id of the run, made by the system."""
+    name: str
+    """Name of the run."""
+    application_name: str = attrs.field(repr=False)
+    """Name of the job's application."""
+    deployment_version: str
+    """Version of the deployment that ran. (Older servers send an integer.)"""
+    created_at: int | float = attrs.field(repr=_repr_instant)
+    """When the run was created, in milliseconds since 1970 UTC. `created` is the same as a datetime."""
+    command: str = attrs.field(repr=False)
+    """The command that ran."""
+    total_retries: int = attrs.field(default=0, repr=False)
+    """How often the run was retried. (Older servers leave it out: 0.)"""
+    status: JobRunStatus = attrs.field(repr=str)
+    """Where the run stands."""
+    end_time: int | float | None = attrs.field(default=None, repr=_repr_instant)
+    """When the run ended, in milliseconds since 1970 UTC. `ended` is the same as a datetime."""
+    duration: int | None = None
+    """How long the run took, in seconds. (Older servers send it as a string.)"""
+    error: str | None = attrs.field(default=None, repr=False)
+    """What went wrong."""
+    triggered_by: str | None = None
+    """Slug of the subject that started the run."""
+    triggered_by_subject: Subject | None = attrs.field(default=None, repr=False)
+    """The subject that started the run."""
+    exit_code: int | None = None
+    """Exit code of the command."""
+    spark_ui: str | None = attrs.field(default=None, repr=False)
+    """URL of the Spark UI."""
+    application_id: str | None = attrs.field(default=None, repr=False)
+    """Id of the job's application."""
+    deployment_id: str | None = attrs.field(default=None, repr=False)
+    """Id of the deployment that ran."""
+    tenant_name: str | None = attrs.field(default=None, repr=False)
+    """Name of the tenant."""
+
+    @property
+    def created(self) -> datetime:
+        """`created_at` as an aware datetime in UTC.
+
+        Raises:
+            ValueError: the server's number lies beyond the years a datetime can hold.
+        """
+        return _instant(self.created_at, "created_at")
+
+    @property
+    def ended(self) -> datetime | None:
+        """`end_time` as an aware datetime in UTC, or None while the run has no end.
+
+        Raises:
+            ValueError: the server's number lies beyond the years a datetime can hold.
+        """
+        return None if self.end_time is None else _instant(self.end_time, "end_time")
+
+
+@attrs.frozen(weakref_slot=False)
+class Pagination(_Payload):
+    """Where a page stands in the whole list (contract: `Pagination`)."""
+
+    total: int
+    """How many runs match in all, by the server's count at that moment."""
+    offset: int | None = None
+    """How many runs were skipped."""
+    limit: int | None = None
+    """How many runs a page was to hold."""
+
+
+@attrs.frozen(weakref_slot=False)
+class RunPage(_Payload):
+    """One page of runs (contract: `ListJobRunResponse`)."""
+
+    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
+    """The runs, in the server's order."""
+    pagination: Pagination
+    """Where the page stands in the whole list."""
+
+
+@attrs.frozen(weakref_slot=False)
+class HttpError(_Payload):
+    """What the server says of a request that failed (contract: `HttpError`)."""
+
+    status_code: int
+    """HTTP status code."""
+    message: str
+    """What went wrong."""
+    code: int | str | None = None
+    """The server's own code for it."""
+    details: list[dict[str, Any]] | None = None
+    """More, as the server put it."""

@@ -1,0 +1,143 @@
+"""What is asked for: the filters as one validated value, and the request target they make.
+
+Everything here fails before any request, with a ValueError or a TypeError that says what was given and what is allowed.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
+
+MAX_PAGE_SIZE = 1000
+"""The most runs a page can hold (contract: the maximum of `limit`)."""
+
+
+def checked_job_id(job_id: str) -> str:
+    """The job id, if it can be one."""
+    if not isinstance(job_id, str):
+        raise TypeError(f"job_id must be a string, got {job_id!r}")
+    if not job_id.strip():
+        raise ValueError(f"job_id is empty: {job_id!r}")
+    if job_id in (".", ".."):
+        # Percent-encoded dots are dots still: a proxy that tidies paths would make another path of them.
+        raise ValueError(f"job_id can't be {job_id!r}: in a URL that names another path")
+    return _encodable(job_id, "job_id")
+
+
+def checked_int(value: int, name: str, *, least: int, most: int | None = None) -> int:
+    """The value, if it is an int (no bool) from `least` to `most`."""
+    allowed = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return value
+
+
+def _encodable(text: str, name: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} can't be sent, for it isn't valid Unicode: {text!r}") from None
+    return text
+
+
+def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
+    if isinstance(value, cls):
+        return value.value
+    allowed = "one of " + ", ".join(repr(member.value) for member in cls)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if value not in cls.__members__.values():
+        hint = (
+            f"; for one that is newer than this version, pass {cls.__name__}({value!r})" if cls is JobRunStatus else ""
+        )
+        raise ValueError(f"{name} must be {allowed}, got {value!r}{hint}")
+    return value
+
+
+def _several(value: Any, name: str, single: Callable[[Any], str]) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    many = (value,) if isinstance(value, (str, bytes, int, float)) or not isinstance(value, Iterable) else tuple(value)
+    if not many:
+        raise ValueError(f"{name} is empty, which would match no run; leave it out for all runs")
+    return tuple(map(single, many))
+
+
+def _search_prefix(value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"search_prefix must be a string, got {value!r}")
+    return None if value is None else _encodable(value, "search_prefix")
+
+
+def _sort_by(value: JobRunsSortBy | str | None) -> str | None:
+    return None if value is None else _member(value, JobRunsSortBy, "sort_by")
+
+
+def _order(value: SortDirection | str | None) -> str | None:
+    return None if value is None else _member(value, SortDirection, "order")
+
+
+def _triggered_by(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
+    def slug(one: object) -> str:
+        if not isinstance(one, str):
+            raise TypeError(f"triggered_by must be subject slugs, as strings, got {one!r}")
+        return _encodable(one, "triggered_by")
+
+    return _several(value, "triggered_by", slug)
+
+
+def _status(value: Iterable[JobRunStatus | str] | JobRunStatus | str | None) -> tuple[str, ...] | None:
+    return _several(value, "status", lambda one: _member(one, JobRunStatus, "status"))
+
+
+def _version_numbers(value: Iterable[float | str] | float | str | None) -> tuple[str, ...] | None:
+    def number(one: object) -> str:
+        if isinstance(one, str) and one.isascii() and one.isdigit():  # as JobRun.deployment_version has it
+            return one
+        if isinstance(one, bool) or not isinstance(one, (int, float)):
+            raise TypeError(f"version_numbers must be numbers, got {one!r}")
+        if not math.isfinite(one):
+            raise ValueError(f"version_numbers must be finite numbers, got {one!r}")
+        return str(int(one) if one == int(one) else one)
+
+    return _several(value, "version_numbers", number)
+
+
+@attrs.frozen(kw_only=True)
+class RunFilter:
+    """Which runs of a job, and in which order: the query parameters that stay the same from page to page."""
+
+    search_prefix: str | None = attrs.field(default=None, converter=_search_prefix)
+    sort_by: str | None = attrs.field(default=None, converter=_sort_by)
+    order: str | None = attrs.field(default=None, converter=_order)
+    triggered_by: tuple[str, ...] | None = attrs.field(default=None, converter=_triggered_by)
+    status: tuple[str, ...] | None = attrs.field(default=None, converter=_status)
+    version_numbers: tuple[str, ...] | None = attrs.field(default=None, converter=_version_numbers)
+
+    def query_string(self) -> str:
+        """The filter as a percent-encoded query string, a list as a repeated key."""
+        given = {wire_name(name): value for name, value in attrs.asdict(self).items() if value is not None}
+        return urlencode(given, doseq=True, quote_via=quote)
+
+
+@attrs.frozen
+class PageRequest:
+    """One page to ask for."""
+
+    job_id: str
+    filter: RunFilter
+    limit: int
+    offset: int
+
+    def target(self) -> str:
+        """Path and query. The job id is one path segment, whatever it holds."""
+        paging = f"limit={self.limit}&offset={self.offset}"
+        query = self.filter.query_string()
+        return f"/api/svc/v1/jobs/{quote(self.job_id, safe='')}/runs?{paging}{query and '&' + query}"

@@ -1,0 +1,159 @@
+"""Which control plane, and with which key: from arguments, the environment, or the credentials file, in that order."""
+
+import asyncio
+import inspect
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from tfruns.errors import ConfigurationError
+from tfruns.version import __version__
+
+ApiKey = str | Callable[[], str | Awaitable[str]]
+"""A key, or a function, sync or async, that returns one."""
+
+_FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
+
+
+def credentials_path() -> Path:
+    """Where the TrueFoundry CLI keeps its credentials."""
+    return Path.home() / ".truefoundry" / "credentials.json"
+
+
+def resolve_base_url(base_url: str | None) -> str:
+    """The control plane's URL, without a trailing slash.
+
+    Raises:
+        ConfigurationError: there is none, or it isn't an http(s) URL of a host and at most a path.
+    """
+    if base_url is not None:
+        return _checked_base_url(base_url, "base_url")
+    if variable := os.environ.get("TFY_HOST"):
+        return _checked_base_url(variable, "TFY_HOST")
+    if (host := _from_credentials("host")) is not None:
+        return _checked_base_url(host, f"`host` in {credentials_path()}")
+    raise ConfigurationError(f"no host is given: {_FIX.format(variable='TFY_HOST')}")
+
+
+def _checked_base_url(value: Any, origin: str) -> str:
+    example = "such as https://acme.truefoundry.cloud"
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{origin} must be a URL {example}, got {value!r}")
+    try:
+        url = URL(value.strip())
+        port_is_valid = url.port is None or 0 < url.port < 65536
+    except ValueError as error:
+        raise ConfigurationError(f"{origin} isn't a URL: {error}; it must be one {example}") from None
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError(f"{origin} holds a user or a password: leave them out, only the API key is used")
+    if url.scheme not in ("http", "https") or not url.host or not port_is_valid:
+        raise ConfigurationError(f"{origin} must be a full URL with http:// or https://, {example}, got {value!r}")
+    if url.query_string or url.fragment:
+        raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`, got {value!r}")
+    return str(url).rstrip("/")
+
+
+def resolve_api_key(api_key: ApiKey | None) -> "KeySource":
+    """Where the key comes from.
+
+    Raises:
+        ConfigurationError: there is none, or it can't be sent.
+    """
+    if api_key is not None:
+        return KeySource(api_key if callable(api_key) else _checked_key(api_key, "api_key"))
+    if variable := os.environ.get("TFY_API_KEY"):
+        return KeySource(_checked_key(variable, "TFY_API_KEY"))
+    if (token := _from_credentials("access_token")) is not None:
+        return KeySource(_checked_key(token, f"`access_token` in {credentials_path()}"))
+    raise ConfigurationError(f"no API key is given: {_FIX.format(variable='TFY_API_KEY')}")
+
+
+def _checked_key(value: Any, origin: str) -> str:
+    # No message here shows the value: it is, or is nearly, the key.
+    if not isinstance(value, str):
+        raise ConfigurationError(f"the API key from {origin} must be a string, not {type(value).__name__}")
+    if not value:
+        raise ConfigurationError(f"the API key from {origin} is empty")
+    if (unsafe := re.search(r"[^\x21-\x7e]", value)) is not None:
+        kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
+        raise ConfigurationError(
+            f"the API key from {origin} holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()}"
+            " that can't be sent in a header"
+        )
+    return value
+
+
+def _from_credentials(name: str) -> Any:
+    path = credentials_path()
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError(f"{path} isn't JSON: log in again with the TrueFoundry CLI") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold a JSON object: log in again with the TrueFoundry CLI")
+    return content.get(name)
+
+
+class KeySource:
+    """The key, asked for when it is first needed, and again when the server has refused it."""
+
+    def __init__(self, source: ApiKey) -> None:
+        self._source = source
+        self._key = source if isinstance(source, str) else None
+        self._asking = asyncio.Lock()
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether asking again may bring another key."""
+        return not isinstance(self._source, str)
+
+    async def current(self) -> str:
+        """The key to send."""
+        return self._key if self._key is not None else await self.renew(None)
+
+    async def renew(self, refused: str | None) -> str:
+        """A key in place of the refused one. Requests refused together ask only once.
+
+        Raises:
+            ConfigurationError: the function returned something that can't be sent.
+        """
+        async with self._asking:
+            if self._key is None or self._key == refused:
+                assert not isinstance(self._source, str)  # noqa: S101  # for the type checker
+                answer = self._source()
+                key = await answer if inspect.isawaitable(answer) else answer
+                self._key = _checked_key(key, "the function given as api_key")
+            return self._key
+
+
+def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers to send with each request: the caller's, and who is asking.
+
+    Raises:
+        TypeError, ValueError: a header can't be sent, or would carry a key.
+    """
+    if headers is not None and not isinstance(headers, Mapping):
+        raise TypeError(f"headers must map names to values, got {type(headers).__name__}")
+    checked = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ValueError(f"{name!r} can't be the name of a header")
+        if re.search(r"[^\x20-\x7e\t]", value):
+            raise ValueError(f"the header {name!r} holds a character that can't be sent")
+        if name.lower() == "authorization":
+            raise ValueError("the header Authorization is made of api_key: pass the key there")
+        checked = {known: kept for known, kept in checked.items() if known.lower() != name.lower()}
+        checked[name] = value
+    return checked
