@@ -45,7 +45,7 @@ def _rebuild(cls: type[TfRunsError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class ConfigurationError(TfRunsError, ValueError):
-    """The client can't be set up: no host, no key, or one of them can't be used. The message says where it came from."""
+    """There is no host or no key, or one that can't be used; the message says where it came from."""
 
 
 class ClientClosedError(TfRunsError, RuntimeError):

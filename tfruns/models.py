@@ -20,7 +20,7 @@ def wire_name(field_name: str) -> str:
 
 
 class _OpenEnum(enum.StrEnum):
-    """An enum the server may extend: a value it doesn't know becomes a member of its own, never listed, with that value."""
+    """An enum that the server may extend: an unknown value becomes a member of its own, which is never listed."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -67,7 +67,7 @@ _TERMINAL = frozenset({JobRunStatus.FINISHED, JobRunStatus.FAILED, JobRunStatus.
 
 
 class SubjectType(_OpenEnum):
-    """What kind of subject started a run (contract: `SubjectType`). A type not listed here is kept with its own value."""
+    """What kind of subject started a run (contract: `SubjectType`). Types not listed here are kept as they are."""
 
     USER = "user"
     TEAM = "team"

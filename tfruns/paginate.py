@@ -1,12 +1,14 @@
 """The walk over a job's pages, and the face it has: an async iterable of runs."""
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import attrs
 
-from tfruns.errors import IncompleteWalkError
 from tfruns.models import JobRun, RunPage
+from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
 from tfruns.session import Session
 from tfruns.structure import decode_page
@@ -36,7 +38,7 @@ class RunPaginator:
     """How many runs are skipped first."""
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
-    _session: Session = attrs.field(repr=False)
+    _session: Session = attrs.field(repr=False, alias="session")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -50,23 +52,46 @@ class RunPaginator:
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
 
-        No page is empty: a job without runs yields none.
+        Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
+        yields none.
         """
-        offset, left = self.offset, self.max_runs
-        while left is None or left > 0:
-            page = await self._fetch(offset, self.page_size if left is None else min(self.page_size, left))
-            taken, total = len(page.data), page.pagination.total
-            if not taken:
-                if offset < total:
-                    text = f"the server says there are {total} runs, but has none from offset {offset} on"
-                    seen = offset - self.offset
-                    raise IncompleteWalkError(text, job_id=self.job_id, offset=offset, seen=seen, total=total)
-                return
-            yield page
-            offset += taken
-            left = None if left is None else left - taken
-            if offset >= total:
-                return
+        plan = Plan(
+            job_id=self.job_id,
+            start=self.offset,
+            page_size=self.page_size,
+            max_runs=self.max_runs,
+            by_creation=self.filter.is_by_creation,
+            runs_jump=self.filter.runs_jump,
+        )
+        ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]] = deque()
+        try:
+            self._fetch_ahead(plan, ahead)
+            while ahead:
+                ask, answer = ahead.popleft()
+                page = answer if isinstance(answer, RunPage) else self._decode(ask, await answer)
+                taken = plan.take(ask, page)
+                if taken.restart or plan.done:
+                    await _cancel(ahead)
+                if taken.again:
+                    ahead.appendleft((ask, page))
+                if taken.bridge is not None:
+                    ahead.appendleft((taken.bridge, self._start(taken.bridge)))
+                self._fetch_ahead(plan, ahead)
+                for start in range(0, len(taken.fresh), self.page_size):
+                    yield RunPage(tuple(taken.fresh[start : start + self.page_size]), page.pagination)
+        finally:
+            await _cancel(ahead)
+
+    def _fetch_ahead(self, plan: Plan, ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]]) -> None:
+        while len(ahead) < self._session.max_concurrency and (ask := plan.upcoming()) is not None:
+            ahead.append((ask, self._start(ask)))
+
+    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
+        request = PageRequest(self.job_id, self.filter, ask.limit, ask.offset)
+        return asyncio.create_task(self._session.fetch(request), name=f"tfruns {self.job_id} at {ask.offset}")
+
+    def _decode(self, ask: Ask, body: bytes) -> RunPage:
+        return decode_page(body, job_id=self.job_id, offset=ask.offset)
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list."""
@@ -85,3 +110,12 @@ class RunPaginator:
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
         return await fetch_page(self._session, PageRequest(self.job_id, self.filter, limit, offset))
+
+
+async def _cancel(ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]]) -> None:
+    """Stop what is under way, and see it stopped."""
+    tasks = [answer for _, answer in ahead if not isinstance(answer, RunPage)]
+    ahead.clear()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -121,6 +121,16 @@ class RunFilter:
     status: tuple[str, ...] | None = attrs.field(default=None, converter=_status)
     version_numbers: tuple[str, ...] | None = attrs.field(default=None, converter=_version_numbers)
 
+    @property
+    def is_by_creation(self) -> bool:
+        """Whether the runs come in the order of their creation, one way or the other."""
+        return self.sort_by in (None, JobRunsSortBy.START_TIME)
+
+    @property
+    def runs_jump(self) -> bool:
+        """Whether a run changes its place in the order while it lives."""
+        return self.sort_by in (JobRunsSortBy.DURATION, JobRunsSortBy.STATUS)
+
     def query_string(self) -> str:
         """The filter as a percent-encoded query string, a list as a repeated key."""
         given = {wire_name(name): value for name, value in attrs.asdict(self).items() if value is not None}

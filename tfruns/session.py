@@ -38,7 +38,7 @@ class Session:
         self._key = key
         self._timeout = timeout
         self._retry = retry
-        self._max_concurrency = max_concurrency
+        self.max_concurrency = max_concurrency
         self._slots = asyncio.Semaphore(max_concurrency)
         self._headers = headers
         self._http = http
@@ -103,14 +103,16 @@ class Session:
         except (aiohttp.ClientError, OSError) as error:
             if self.closed:
                 raise ClientClosedError from error
-            text = f"no whole answer from {self.base_url}: {error or type(error).__name__}"
+            # aiohttp puts the half-read head into this one, which says nothing to a reader.
+            why = "it closed the connection" if isinstance(error, aiohttp.ServerDisconnectedError) else str(error)
+            text = f"no whole answer from {self.base_url}: {why or type(error).__name__}"
             raise APIConnectionError(text, job_id=request.job_id, offset=request.offset) from error
 
     def _open_http(self) -> aiohttp.ClientSession:
         self.check_open()
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_concurrency),
+                connector=aiohttp.TCPConnector(limit=self.max_concurrency),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._http

@@ -1,0 +1,19 @@
+"""The command line: the program `tfruns`, and `python -m tfruns`. It needs the extra `cli`."""
+
+import importlib.util
+import sys
+
+
+def main() -> int:
+    """Run the command line on `sys.argv`, and return its exit status.
+
+    0 is success, 1 a failure, 2 wrong usage, 130 an end by Ctrl-C.
+
+    .. versionadded:: 0.1.0
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("click", "rich")):
+        print('tfruns: the command line needs click and rich: pip install "tfruns[cli]"', file=sys.stderr)
+        return 1
+    from tfruns.cli.program import run
+
+    return run()

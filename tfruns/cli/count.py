@@ -1,0 +1,32 @@
+"""`tfruns count`: how many runs of a job match."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from tfruns.cli.filters import as_json_line, filter_options, open_walk
+from tfruns.cli.output import write
+
+
+@click.command(short_help="Print how many runs of a job match.")
+@click.argument("job_id", metavar="JOB")
+@filter_options
+@click.option("--json", "as_json", is_flag=True, help='Print {"job_id":...,"count":...} in place of the number alone.')
+def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
+    """Print how many runs of JOB, given by its id, match: the server's count now, by one request.
+
+    Filters of several kinds must all match; of several values of one filter, any. The API key is taken from
+    TFY_API_KEY, else from ~/.truefoundry/credentials.json.
+
+    \b
+    Example:
+      tfruns count my-job-id --status failed
+    """
+    asyncio.run(_count(job_id, host, as_json, filters))
+
+
+async def _count(job_id: str, host: str | None, as_json: bool, filters: dict[str, Any]) -> None:
+    async with open_walk(host, job_id, **filters) as walk:
+        number = await walk.count()
+    await write(as_json_line({"job_id": job_id, "count": number}) if as_json else b"%d\n" % number)

@@ -1,0 +1,146 @@
+"""`tfruns demo`: the whole way at work, from a server to a table, without an account."""
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from tfruns.cli.output import has_colours
+from tfruns.cli.text import RunTable, harmless, human_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tfruns.models import JobRun, JobRunStatus
+    from tfruns.paginate import RunPaginator
+
+_SAMPLES = 5
+
+
+@click.command(short_help="List a made-up job, and see what comes out.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=25_000,
+    show_default=True,
+    help="How many runs the job has.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="What the runs are made from: same seed, same runs.",
+)
+def demo(runs: int, seed: int) -> None:
+    """List the runs of a made-up job, from a sandbox on this machine, and sum them up.
+
+    Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
+    what the client alone is capable of.
+
+    \b
+    Example:
+      tfruns demo --runs 100000
+    """
+    click.echo(
+        f"Starts a sandbox of the TrueFoundry API on this machine, lists the {runs:,} runs of one made-up job over HTTP"
+        " through tfruns.Client, and sums them up."
+    )
+    asyncio.run(_demo(runs, seed))
+
+
+async def _demo(runs: int, seed: int) -> None:
+    from rich.console import Console
+
+    import tfruns
+    from tfruns.sandbox import Sandbox
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    summary = _Summary()
+    async with (
+        Sandbox(jobs=1, runs=runs, seed=seed) as sandbox,
+        tfruns.Client(sandbox.url, sandbox.api_key) as client,
+    ):
+        begun = time.perf_counter()
+        await _walk(client.iter_runs(sandbox.job_ids[0]), summary, console)
+        seconds = time.perf_counter() - begun
+        requests = len(sandbox.requests)
+    _print_statuses(summary, console)
+    click.echo(f"\nThe first {len(summary.samples)} runs, as `tfruns list` prints them:")
+    click.echo(RunTable(colour=has_colours()).rows(summary.samples))
+    took = f"{summary.count:,} runs in {seconds:.2f} s by {requests:,} requests"
+    click.echo(f"{took}: {summary.count / seconds:,.0f} runs a second, with the server in the same process")
+
+
+class _Summary:
+    """What is kept of the runs that went by: of most, only the duration."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.samples: list[JobRun] = []
+        self.durations: dict[JobRunStatus, list[int | None]] = defaultdict(list)
+
+    def add(self, runs: Iterable["JobRun"]) -> None:
+        for run in runs:
+            self.count += 1
+            self.durations[run.status].append(run.duration)
+            if len(self.samples) < _SAMPLES:
+                self.samples.append(run)
+
+
+async def _walk(walk: "RunPaginator", summary: _Summary, console: "Console") -> None:
+    with _progress(console) as show:
+        async with contextlib.aclosing(walk.pages()) as pages:
+            async for page in pages:
+                summary.add(page.data)
+                show(summary.count, page.pagination.total)
+
+
+@contextlib.contextmanager
+def _progress(console: "Console") -> Iterator[Callable[[int, int], None]]:
+    """A function to call with how many runs there are so far and in all: a bar, or lines where that can't be."""
+    if not console.is_terminal:
+        tenths = 0
+
+        def print_tenth(count: int, total: int) -> None:
+            nonlocal tenths
+            if count * 10 // max(total, 1) > tenths:
+                tenths = count * 10 // max(total, 1)
+                click.echo(f"{count:,} of {total:,} runs")
+
+        yield print_tenth
+        return
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("runs", total=None)
+        yield lambda count, total: bar.update(task, completed=count, total=total)
+
+
+def _print_statuses(summary: _Summary, console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text("Runs by status"), title_justify="left")
+    table.add_column("status")
+    for heading in ("runs", "share", "median duration", "longest"):
+        table.add_column(heading, justify="right")
+    for status, all_durations in sorted(summary.durations.items(), key=lambda item: -len(item[1])):
+        durations = [duration for duration in all_durations if duration is not None]
+        table.add_row(
+            Text(harmless(status.value)),
+            f"{len(all_durations):,}",
+            f"{len(all_durations) / summary.count:.1%}",
+            human_duration(statistics.median(durations) if durations else None),
+            human_duration(max(durations, default=None)),
+        )
+    console.print(table)

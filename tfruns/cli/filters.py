@@ -1,0 +1,94 @@
+"""What `list` and `count` share: the options that say which runs, and the walk they make."""
+
+import functools
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from tfruns.paginate import RunPaginator
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+# Written out, for the models take longer to import than `--help` may take; a test compares them with the enums.
+STATUSES = (
+    "CREATED",
+    "SCHEDULED",
+    "RUNNING",
+    "FINISHED",
+    "FAILED",
+    "TERMINATION_REQUESTED",
+    "TERMINATING",
+    "TERMINATED",
+    "UNKNOWN",
+)
+SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
+DIRECTIONS = ("asc", "desc")
+
+_OPTIONS = (
+    click.option("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
+    click.option(
+        "--status",
+        type=click.Choice(STATUSES, case_sensitive=False),
+        metavar="STATUS",
+        multiple=True,
+        help=f"Only runs with this status: {', '.join(STATUSES)}. Lower case will do. May be given several times.",
+    ),
+    click.option(
+        "--triggered-by",
+        metavar="SLUG",
+        multiple=True,
+        help="Only runs started by this subject: an e-mail address or an account's name. May be given several times.",
+    ),
+    click.option(
+        "--version-number",
+        "version_numbers",
+        type=float,
+        metavar="NUMBER",
+        multiple=True,
+        help="Only runs of this version of the deployment. May be given several times.",
+    ),
+    click.option(
+        "--host",
+        metavar="URL",
+        help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
+    ),
+)
+
+
+def filter_options(command: _Command) -> _Command:
+    """Give a command the options that say which runs of which control plane."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
+
+
+@asynccontextmanager
+async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
+    """The walk that a command's arguments ask for. Those that weren't given are left to the client."""
+    import tfruns
+
+    given = {name: value for name, value in arguments.items() if value not in (None, ())}
+    async with tfruns.Client(host) as client:
+        try:
+            walk = client.iter_runs(job_id, **given)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
+        yield walk
+
+
+def as_json_line(value: dict[str, Any]) -> bytes:
+    """A line of compact JSON in UTF-8, whatever the locale.
+
+    Characters that steer a terminal, turn the direction of writing, or are an end of line to some readers stand escaped:
+    the value is the same. (json escapes those below U+0020 itself.)
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isprintable():
+        text = text.translate(_JSON_ESCAPES)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+_TO_ESCAPE = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _TO_ESCAPE}

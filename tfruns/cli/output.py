@@ -1,0 +1,68 @@
+"""Standard output, for commands that run in an event loop."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+from typing import Any
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal that shows colours, and its user wants them (NO_COLOR)."""
+    from rich.console import Console
+
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False  # not even with FORCE_COLOR, which rich heeds: it is often set where the output is then read
+    console = Console()
+    return not console.no_color and console.color_system not in (None, "windows")
+
+
+def encoded(text: str) -> bytes:
+    """Text as standard output takes it: in the locale's encoding."""
+    return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
+
+
+async def write(data: bytes) -> None:
+    """Write to standard output, and wait until it is out.
+
+    A reader may stop reading for as long as it likes, as a pager does. Meanwhile the requests under way must go on: if
+    the event loop stood still they would time out. So a thread of its own does the writing. It is a daemon, and holds
+    no lock of Python's buffers, so that Ctrl-C ends the program even then.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        OSError: another reason why it can't be written, such as a full disk.
+    """
+    if sys.stdout is None:  # the program was started with standard output closed
+        return
+    stream: Any = sys.stdout.buffer
+    raw = getattr(stream, "raw", stream)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: OSError | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        problem = None
+        try:
+            left = memoryview(data)
+            while left:
+                written = raw.write(left)
+                if written is None:  # somebody has set the pipe, which is theirs too, to non-blocking, and it is full
+                    time.sleep(0.01)
+                else:
+                    left = left[written:]
+        except OSError as error:
+            problem = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended before: Ctrl-C
+            loop.call_soon_threadsafe(settle, problem)
+
+    threading.Thread(target=work, name="tfruns-stdout", daemon=True).start()
+    await done

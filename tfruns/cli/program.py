@@ -1,0 +1,81 @@
+"""The program: its commands, and how each way to fail ends: one line on stderr and an exit status.
+
+Every module of the command line imports only click at its top, and the rest inside its commands: `--help` is quick.
+"""
+
+import io
+import logging
+import sys
+
+import click
+
+from tfruns.cli.count import count
+from tfruns.cli.demo import demo
+from tfruns.cli.list import list_
+from tfruns.cli.sandbox import sandbox
+from tfruns.cli.text import on_one_line
+from tfruns.version import __version__
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tfruns", message="%(prog)s %(version)s")
+@click.pass_context
+def program(context: click.Context) -> None:
+    """The run history of TrueFoundry jobs.
+
+    The control plane is named by --host, else TFY_HOST, else the credentials file that the TrueFoundry CLI writes
+    (~/.truefoundry/credentials.json). The API key is taken from TFY_API_KEY, else from that file. There is no option
+    for the key: other users of this machine could read it in the list of processes.
+
+    To see it at work without either: tfruns demo
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
+
+
+for _command in (list_, count, demo, sandbox):
+    program.add_command(_command)
+
+
+def run() -> int:
+    """Run the program on `sys.argv`, and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale can't show must not end a listing
+    _show_warnings()
+    try:
+        status = program.main(prog_name="tfruns", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "tfruns"
+        return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 1)
+    except click.Abort:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        from tfruns.errors import TfRunsError
+
+        # An OSError is about the output, such as a full disk; what fails on the network is a TfRunsError. (That nobody
+        # reads the output any more, as in `tfruns list JOB | head`, click deals with: status 1, without a word.)
+        if not isinstance(error, (TfRunsError, OSError)):
+            raise
+        return _fail(str(error), 1)
+    return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"tfruns: {on_one_line(message)}", err=True)
+    return status
+
+
+class _Notices(logging.Handler):
+    """Shows what the client logs, such as a request that is tried again, as a line on stderr each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"tfruns: {on_one_line(record.getMessage())}", err=True)
+
+
+def _show_warnings() -> None:
+    logger = logging.getLogger("tfruns")
+    logger.addHandler(_Notices(logging.WARNING))
+    logger.propagate = False

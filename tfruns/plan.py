@@ -1,0 +1,381 @@
+"""The plan of a walk: which page to ask for next, which of its runs are new, and when the walk is over. No I/O.
+
+What a walk promises: every run that exists from its first request to its last is yielded exactly once, in the server's
+order, although other runs come and go meanwhile. Offsets alone can't promise that: a deleted run shifts the rest of the
+list to the left, past a reader; a new one shifts it to the right. The argument for what is done here instead:
+
+1.  An answer is a stretch of the list as it stood at one moment, without gaps. Runs that live through the whole walk
+    (call them lasting) stand in the same order in every answer.
+2.  Say that so far every lasting run up to some place in the order was yielded, and none beyond it. If an answer holds
+    a run that was yielded (a *tie*), then the lasting run that comes next stands behind the last such run in that
+    answer, or behind the answer's end; and no run behind it was yielded. So yielding what stands behind the tie keeps
+    1. and 2. true. It doesn't matter when an answer was given, nor in which order: pages can be fetched ahead.
+3.  So each page is asked for with an overlap: it begins with the last run of the page before. Where an answer has no
+    tie after all, for runs before it were deleted, nothing of it is taken; a *bridge* is asked for first, further to
+    the left, until one ties.
+4.  What was yielded is recognised by its id while it is near (`_Recent`). Far away, or when all that is near was
+    deleted, it is recognised by its place in the order: where runs are sorted by creation, in the direction that the
+    answers themselves show, an answer that begins before the last run yielded has a tie, for nothing that is missing
+    stands before it; what is new in it is what was created beyond that run.
+5.  The walk is over at an answer with a tie which, by the total it carries itself, reaches the end of the list and is
+    shorter than a full page. Where the length and the total disagree, the end is asked for a second time.
+
+Orders whose key changes under the walk (status, duration) break 1.: runs jump. There the ids of all runs that were
+yielded are kept, so that none is repeated; and if the end comes with fewer runs met than the total says there are, the
+list is swept again for what is missing.
+
+It ends: each answer brings a new run or counts as fruitless; too many fruitless ones in a row, or more answers in all
+than a list of the size first told could need, and the walk fails with what was seen.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import attrs
+
+from tfruns.errors import IncompleteWalkError
+from tfruns.models import JobRun, RunPage
+
+_FRUITLESS = 40
+"""So many answers in a row without a new run, and the walk has failed: enough to bisect any list for a lost place."""
+
+_SWEEPS = 4
+"""How often a list whose runs jump is swept before what is still missing is an error."""
+
+_KEPT = 256
+"""Of how many runs the ids are kept at least, to recognise them; four pages if that is more."""
+
+
+@attrs.frozen
+class Ask:
+    """A page to ask for."""
+
+    offset: int
+    limit: int
+    asked_at: int
+    """How many answers had been taken by then."""
+    is_bridge: bool = False
+    """Whether it is asked for only to find the tie of another answer."""
+
+
+@attrs.frozen
+class Taken:
+    """What an answer was good for."""
+
+    fresh: Sequence[JobRun] = ()
+    """The runs to yield now, in order."""
+    bridge: Ask | None = None
+    """The answer has no tie: the answer to this is to be taken next."""
+    again: bool = False
+    """After the bridge, the same answer is to be taken once more."""
+    restart: bool = False
+    """Answers still under way are of no use any more."""
+
+
+class Plan:
+    """The plan of one walk: `upcoming` says what to ask for, `take` is told the answers in the order of asking.
+
+    Args:
+        job_id: for errors.
+        start: how many runs to skip first.
+        page_size: the most runs to ask for at once.
+        max_runs: how many runs to yield at most; None for all.
+        by_creation: whether the list is sorted by creation, one way or the other.
+        runs_jump: whether runs change their place in the order under the walk.
+    """
+
+    def __init__(
+        self, *, job_id: str, start: int, page_size: int, max_runs: int | None, by_creation: bool, runs_jump: bool
+    ) -> None:
+        self.done = max_runs == 0
+        self._job_id = job_id
+        self._start = start
+        self._limit = max(2, page_size)  # one run of each page is the overlap
+        self._max_runs = max_runs
+        self._order = _Order(by_creation)
+        self._seen: set[str] | None = set() if runs_jump else None
+
+        self._yielded = 0
+        self._answers = 0
+        self._most_answers = math.inf  # until the first answer tells how long the list is
+        self._fruitless = 0
+        self._most_under_way = 0
+        self._fullest = 0  # the most runs that an answer brought
+        self._sweeps = 0
+        self._begin_sweep()
+
+    def _begin_sweep(self) -> None:
+        self._sweeps += 1
+        self._recent = _Recent(max(_KEPT, 4 * self._limit))
+        self._met: set[str] = set()  # the runs of this sweep, where runs jump
+        self._last: JobRun | None = None  # the run that the next answer is tied to
+        self._last_at = 0  # its index, in the answer it came with
+        self._last_taken = 0  # the number of that answer
+        self._total = self._last_total = 0  # of the newest answer, and of that one
+        self._asked_to = self._start  # the index up to which pages were asked for
+        self._under_way = 0  # how many of them were not taken yet
+        self._overlap = 1
+        self._smooth = 0  # answers in a row that had a tie at once
+        self._ending = False  # the newest answer reached the end, but didn't prove it
+        self._search: _Search | None = None
+
+    @property
+    def _reach(self) -> int:
+        """How many runs a page may bring: as many as asked for, unless the server clamps it."""
+        return min(self._limit, self._fullest) if self._fullest else self._limit
+
+    def upcoming(self) -> Ask | None:
+        """The next page to ask for; None where that depends on the answers under way, or nothing is left to ask."""
+        if self.done:
+            return None
+        wanted_to = self._total if self._max_runs is None else min(self._total, self._start + self._max_runs)
+        if self._under_way and (self._last is None or self._asked_to >= wanted_to):
+            return None
+        if self._last is None:
+            limit = self._limit if self._max_runs is None else min(self._limit, self._max_runs)
+            ask = Ask(self._start, limit, self._answers)
+        else:
+            ask = Ask(max(0, self._asked_to - self._overlap), self._limit, self._answers)
+        self._under_way += 1
+        self._most_under_way = max(self._most_under_way, self._under_way)
+        self._asked_to = ask.offset + min(ask.limit, self._reach)
+        return ask
+
+    def take(self, ask: Ask, page: RunPage) -> Taken:
+        """What the answer to `ask` is good for.
+
+        Raises:
+            IncompleteWalkError: there is no use in going on.
+        """
+        runs, total = _distinct(page.data), page.pagination.total
+        end = ask.offset + len(page.data)
+        self._total = total
+        self._count(ask, page)
+        self._order.learn(runs)
+        chain = self._behind_tie(ask, runs)
+        if chain is None:
+            return self._bridge(ask, end, total)
+        self._under_way -= 1
+        fresh = self._fresh(runs, chain)
+        if chain:
+            self._last, self._last_at, self._last_total, self._last_taken = chain[-1], end - 1, total, self._answers
+            self._recent.add(chain)
+        self._adapt(ask, end, total, found_more=bool(chain))
+        if fresh or chain:
+            self._fruitless = 0
+        self._yielded += len(fresh)
+        if self._yielded == self._max_runs:
+            self.done = True
+        elif self._is_end(ask, page, end, total, found_more=bool(chain)):
+            return self._finish(fresh, total)
+        return Taken(fresh)
+
+    def _fresh(self, runs: Sequence[JobRun], chain: Sequence[JobRun]) -> Sequence[JobRun]:
+        """Which runs to yield: those behind the tie, or where runs jump, all that weren't yielded yet."""
+        fresh = chain
+        if self._seen is not None:
+            fresh = [run for run in runs if run.id not in self._seen]
+            self._seen.update(run.id for run in fresh)
+            self._met.update(run.id for run in runs)
+        return fresh if self._max_runs is None else fresh[: self._max_runs - self._yielded]
+
+    # --- the tie (2. and 4.) ---
+
+    def _behind_tie(self, ask: Ask, runs: Sequence[JobRun]) -> Sequence[JobRun] | None:
+        """The runs behind the tie; None if there is no tie."""
+        last = self._last
+        if last is None:
+            return runs
+        if not runs:
+            return () if ask.offset == 0 else None
+        at = self._recent.find(runs, last, self._overlap - 1)
+        if at is not None and (runs[at].id == last.id or self._seen is not None):
+            return runs[at + 1 :]
+        if self._order.is_known and not self._recent.begins_level_with(last) and self._order.holds_for(runs):
+            if at is None and ask.offset > 0 and not self._order.before(runs[0], last):
+                return None
+            return [run for run in runs[0 if at is None else at + 1 :] if not self._order.before(run, last)]
+        # An answer older than the last run may hold, behind the tie, runs that were deleted before that one came.
+        return runs[at + 1 :] if at is not None and ask.asked_at >= self._last_taken else None
+
+    # --- the bridge (3.) ---
+
+    def _bridge(self, ask: Ask, end: int, total: int) -> Taken:
+        search = self._search = self._search or _Search(ask.offset)
+        again = end > ask.offset and not ask.is_bridge and search.low < ask.offset
+        if self._order.is_known or ask.offset > search.low:
+            if ask.is_bridge:
+                search.lies_before(ask.offset, self._reach)
+        else:  # without an order to tell by, a page that follows on known ones is known too
+            search.lies_behind(end, total)
+        guess = self._last_at + total - self._last_total
+        offset = max(0, min(search.next(self._reach, guess), total - self._reach + 1))
+        if again:
+            self._under_way += 1
+        self._smooth = 0
+        return Taken(bridge=Ask(offset, self._limit, self._answers, is_bridge=True), again=again)
+
+    def _adapt(self, ask: Ask, end: int, total: int, *, found_more: bool) -> None:
+        """Set what depends on where the tie was found."""
+        if self._search is not None:
+            if found_more:
+                self._search = None
+                self._overlap = max(1, min(self._reach // 2, 4 * self._overlap))
+            else:
+                self._search.lies_behind(end, total)
+        else:
+            self._smooth += 1
+            if self._smooth % 16 == 0:
+                self._overlap = max(1, self._overlap // 2)
+        follows_at = end
+        if not found_more and self._order.is_known:  # the list moved on by more than a page: follow it
+            follows_at = max(end, min(total, self._last_at + total - self._last_total))
+        if not self._under_way or self._asked_to < follows_at:
+            self._asked_to = follows_at
+
+    # --- the end (5.) ---
+
+    def _is_end(self, ask: Ask, page: RunPage, end: int, total: int, *, found_more: bool) -> bool:
+        length = len(page.data)
+        if end < total:
+            self._ending = False
+            return False
+        exact = end == total or not length
+        short = length < self._fullest or page.pagination.limit == ask.limit or not length
+        if length < ask.limit and ((exact and short) or (self._ending and not found_more)):
+            return True
+        self._ending = True
+        return False
+
+    def _finish(self, fresh: Sequence[JobRun], total: int) -> Taken:
+        if self._seen is not None and self._start + len(self._met) < total:
+            if self._sweeps < _SWEEPS:
+                self._begin_sweep()
+                return Taken(fresh, restart=True)
+            if self._start + self._yielded < total:
+                raise self._failure(f"runs change their place faster than {_SWEEPS} sweeps could find them", total)
+        self.done = True
+        return Taken(fresh)
+
+    # --- that it ends at all ---
+
+    def _count(self, ask: Ask, page: RunPage) -> None:
+        total, length = page.pagination.total, len(page.data)
+        self._fullest = max(self._fullest, length)
+        self._answers += 1
+        if self._answers == 1:
+            pages = math.ceil(max(total, length) / max(1, self._reach - 1))
+            self._most_answers = 100 + 8 * pages * (1 if self._seen is None else _SWEEPS)
+        self._fruitless += 1  # until it proves fruitful
+        if self._answers > self._most_answers:
+            raise self._failure(f"the list doesn't come to an end within {self._answers} answers", total, ask.offset)
+        if self._fruitless > _FRUITLESS + self._most_under_way:
+            end = ask.offset + length
+            if not length:
+                what = f"there is nothing from offset {ask.offset} on"
+            elif end > total:
+                what = f"there are runs up to offset {end}"
+            elif self._fullest == 1:
+                what = "no page holds more than one run, so that none can be tied to the one before"
+            else:
+                what = f"the answer at offset {ask.offset} brings nothing new, and neither did those before"
+            raise self._failure(f"{what}; {self._fruitless} answers in a row brought nothing new", total, ask.offset)
+
+    def _failure(self, what: str, total: int, offset: int | None = None) -> IncompleteWalkError:
+        return IncompleteWalkError(
+            f"{self._yielded} runs were read, then the walk failed: the server says there are {total}, but {what}",
+            job_id=self._job_id,
+            offset=self._asked_to if offset is None else offset,
+            seen=self._yielded,
+            total=total,
+        )
+
+
+def _distinct(runs: Sequence[JobRun]) -> Sequence[JobRun]:
+    """The runs of one answer, each once."""
+    by_id = {run.id: run for run in reversed(runs)}  # the first of each id stays
+    return runs if len(by_id) == len(runs) else list(reversed(by_id.values()))
+
+
+class _Order:
+    """What the answers show of the order by creation."""
+
+    def __init__(self, is_usable: bool) -> None:
+        self._is_usable = is_usable
+        self._sign = 0
+
+    @property
+    def is_known(self) -> bool:
+        return self._is_usable and self._sign != 0
+
+    def learn(self, runs: Sequence[JobRun]) -> None:
+        if not self._is_usable or not runs or runs[0].created_at == runs[-1].created_at:
+            return
+        sign = 1 if runs[0].created_at < runs[-1].created_at else -1
+        self._is_usable = self._sign in (0, sign)
+        self._sign = sign
+
+    def before(self, run: JobRun, other: JobRun) -> bool:
+        return self._sign * run.created_at < self._sign * other.created_at
+
+    def holds_for(self, runs: Sequence[JobRun]) -> bool:
+        return not any(map(self.before, runs[1:], runs))
+
+
+class _Recent:
+    """The ids of the runs that were taken last."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._size = 0
+        self._stretches: deque[tuple[set[str], float]] = deque()  # with the creation of the first run of each
+
+    def add(self, runs: Sequence[JobRun]) -> None:
+        self._stretches.append(({run.id for run in runs}, runs[0].created_at))
+        self._size += len(runs)
+        while self._size - len(self._stretches[0][0]) >= self._kept:
+            self._size -= len(self._stretches.popleft()[0])
+
+    def find(self, runs: Sequence[JobRun], last: JobRun, likely: int) -> int | None:
+        """The index of the last of the runs that is known, if any is."""
+        if likely < len(runs) and runs[likely].id == last.id:
+            return likely
+        for index in range(len(runs) - 1, -1, -1):
+            if any(runs[index].id in ids for ids, _ in self._stretches):
+                return index
+        return None
+
+    def begins_level_with(self, last: JobRun) -> bool:
+        """Whether runs created with that one may have been forgotten."""
+        return self._stretches[0][1] == last.created_at and self._size >= self._kept
+
+
+class _Search:
+    """Between which offsets the place behind the last run yielded must be."""
+
+    def __init__(self, high: int) -> None:
+        self.low = 0
+        self.high = high
+        self._tries = 0
+
+    def lies_before(self, offset: int, reach: int) -> None:
+        self.high = offset
+        if self.low >= offset:  # the list has moved to the left since
+            self.low = max(0, offset - reach * 2**self._tries)
+
+    def lies_behind(self, end: int, total: int) -> None:
+        self.low = end
+        if self.high <= end:  # the list has moved to the right since
+            self.high = max(end + 1, total)
+
+    def next(self, reach: int, guess: int) -> int:
+        """Where to look next: beside the answer without a tie; then where the totals suggest, and halfway, in turns."""
+        self._tries += 1
+        if self.high - self.low < reach:
+            return self.low - 1
+        if self._tries == 1:
+            return self.high - reach + 1
+        if self._tries % 2 == 0 and self.low < guess < self.high:
+            return guess - reach // 2
+        return (self.low + self.high - reach) // 2

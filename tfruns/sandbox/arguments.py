@@ -1,0 +1,79 @@
+"""What a sandbox can be made with: checks that say what was given and what is allowed."""
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+from tfruns.sandbox.data import made_up_job_ids
+
+
+def checked_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """The value, if it is a whole number (no bool) from `least` to `most`.
+
+    Raises:
+        TypeError: it isn't a whole number.
+        ValueError: it is out of range.
+    """
+    allowed = "a whole number"
+    if least is not None:
+        allowed += f", {least} or more" if most is None else f" from {least} to {most}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if (least is not None and value < least) or (most is not None and value > most):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return value
+
+
+def checked_text(name: str, value: Any) -> str:
+    """The value, if it is a string that can be sent in a header.
+
+    Raises:
+        TypeError: it isn't a string.
+        ValueError: it is empty, or holds something other than visible ASCII characters.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+    if not value or not all("!" <= character <= "~" for character in value):
+        raise ValueError(f"{name} must be one or more visible ASCII characters, without spaces, got {value!r}")
+    return value
+
+
+def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
+    """The ids of the jobs: those given, or made-up ones if their number was given.
+
+    Raises:
+        TypeError: neither a whole number nor a sequence of strings was given.
+        ValueError: there are no jobs; or an id is empty, given twice, or not valid Unicode.
+    """
+    if isinstance(jobs, int):
+        return made_up_job_ids(seed, checked_whole("jobs", jobs, 1))
+    allowed = "jobs must be a number of jobs or a sequence of job ids"
+    if not _is_sequence(jobs) or not all(isinstance(job_id, str) for job_id in jobs):
+        raise TypeError(f"{allowed}, got {jobs!r}")
+    if not jobs or "" in jobs or len(set(jobs)) < len(jobs):
+        raise ValueError(f"{allowed}, at least one, none empty, none twice, got {jobs!r}")
+    for job_id in jobs:
+        try:
+            job_id.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{allowed}, each valid Unicode, got {job_id!r}") from None
+    return tuple(jobs)
+
+
+def checked_run_counts(runs: Any, job_count: int) -> tuple[int, ...]:
+    """How many runs each job has.
+
+    Raises:
+        TypeError: neither a whole number nor a sequence of them was given.
+        ValueError: a number is negative, or there aren't as many numbers as jobs.
+    """
+    if isinstance(runs, int):
+        return (checked_whole("runs", runs, 0),) * job_count
+    if not _is_sequence(runs) or not all(isinstance(count, int) for count in runs):
+        raise TypeError(f"runs must be a number of runs or a sequence of them, one for each job, got {runs!r}")
+    if len(runs) != job_count:
+        raise ValueError(f"runs must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}")
+    return tuple(checked_whole("each of runs", count, 0) for count in runs)
+
+
+def _is_sequence(values: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(values, Sequence) and not isinstance(values, (str, bytes))

@@ -1,0 +1,160 @@
+"""Made-up runs that look like real ones. The same seed and the same job make the same runs, byte for byte."""
+
+import random
+from collections.abc import Iterator
+
+from tfruns.models import JobRunStatus, SubjectType
+from tfruns.sandbox.wire import Wire
+
+NEWEST = 1_767_225_600_000
+"""When the newest run of every history was created, in ms since 1970: 2026-01-01T00:00:00Z."""
+
+_HISTORY = 180 * 24 * 3600 * 1000
+_LATEST_VERSION = 12
+
+# What the newest runs are, over and over. A cycle rather than a draw, so that even the rarest status is in every
+# history of some length.
+_RECENT = (
+    JobRunStatus.CREATED,
+    JobRunStatus.SCHEDULED,
+    JobRunStatus.RUNNING,
+    JobRunStatus.FINISHED,
+    JobRunStatus.RUNNING,
+    JobRunStatus.FAILED,
+    JobRunStatus.RUNNING,
+    JobRunStatus.TERMINATION_REQUESTED,
+    JobRunStatus.FINISHED,
+    JobRunStatus.TERMINATING,
+    JobRunStatus.SCHEDULED,
+    JobRunStatus.UNKNOWN,
+    JobRunStatus.TERMINATED,
+)
+# What older runs are: status and share, in percent.
+_SETTLED = {
+    JobRunStatus.FINISHED: 78.0,
+    JobRunStatus.FAILED: 15.0,
+    JobRunStatus.TERMINATED: 5.5,
+    JobRunStatus.UNKNOWN: 1.3,
+    JobRunStatus.RUNNING: 0.2,
+}
+
+_APPLICATIONS = ("churn-model", "embeddings", "fraud-scoring", "llm-finetune", "nightly-etl", "reranker")
+_ODD_STEMS = ("学習", "train-größe", "🚀-train", 'train "A/B" 100%_', "entraine\u0301", "训练")
+_COMMANDS = (
+    "python train.py --epochs {n} --lr 3e-4 --data s3://acme-ml/features/v{n}",
+    "python -m jobs.nightly --date 2025-11-{n:02d} --workers {n}",
+    "torchrun --nproc-per-node 8 finetune.py --config configs/llama-{n}b.yaml",
+    "spark-submit --num-executors {n} etl/rerank.py --since '{n} days ago'",
+    'bash -c "set -euo pipefail; dvc pull && python run.py --fold {n} | tee out.log"',
+    "python predict.py \\\n  --batch-size {n} \\\n  --output 'gs://acme/予測/{n}'",
+    'python report.py --title "Übersicht: {n}% ✅" --to team@example.com',
+)
+_ERRORS = (
+    "OOMKilled: container exceeded its memory limit of {n}Gi",
+    "ModuleNotFoundError: No module named 'xgboost'",
+    'Traceback (most recent call last):\n  File "train.py", line {n}, in <module>\nValueError: NaN loss at step {n}',
+    "CUDA out of memory. Tried to allocate {n}.00 GiB (GPU 0; 79.15 GiB total capacity)",
+    "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in 'données_é\u0301té.csv' 💥",
+    'ファイルが見つかりません: "s3://acme-ml/特徴量/{n}.parquet"',
+)
+_EXIT_CODES = (1, 1, 1, 2, 134, 137, 139)
+_SUBJECTS = (
+    (SubjectType.USER, "ana.souza@example.com", "Ana Souza"),
+    (SubjectType.USER, "zoe.mueller@example.com", "Zoë Müller"),
+    (SubjectType.USER, "t.yamada@example.com", "山田 太郎"),
+    (SubjectType.USER, "jose@example.com", 'Jose\u0301 "Pepe" Núñez'),
+    (SubjectType.TEAM, "ml-platform", "ML Platform 🛠"),
+    (SubjectType.SERVICEACCOUNT, "ci-deployer", None),
+    (SubjectType.VIRTUALACCOUNT, "nightly-scheduler", "Nightly scheduler"),
+    (SubjectType.EXTERNAL_IDENTITY, "okta:00u1f9:ext@partner.example", None),
+    (SubjectType.AGENT_IDENTITY, "triage-agent", "Triage agent"),
+    (SubjectType.ROLE, None, "job-admin"),
+)
+
+
+def made_up_job_ids(seed: int, count: int) -> tuple[str, ...]:
+    """Ids for as many jobs, the first ones the same whatever the count."""
+    rng = random.Random(f"jobs/{seed}")  # noqa: S311  # made-up data
+    return tuple(_identifier(rng) for _ in range(count))
+
+
+def _identifier(rng: random.Random) -> str:
+    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=25))
+
+
+class RunMaker:
+    """Makes the runs of one job. What it makes depends on nothing but the seed, the job and the calls before."""
+
+    def __init__(self, seed: int, job_id: str) -> None:
+        self._rng = rng = random.Random(f"runs/{seed}/{job_id}")  # noqa: S311  # made-up data
+        self._job_id = job_id
+        self._application = rng.choice(_APPLICATIONS)
+        self._deployments = [_identifier(rng) for _ in range(_LATEST_VERSION)]
+        self._subjects = [self._subject(*subject) for subject in _SUBJECTS]
+
+    def history(self, count: int) -> Iterator[Wire]:
+        """As many runs, the newest first, over the half year that ends at `NEWEST`."""
+        rng, created_at = self._rng, NEWEST
+        recent = max(len(_RECENT), count // 50)
+        settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)
+        for age in range(count):
+            status = _RECENT[age % len(_RECENT)] if age < recent else settled[age]
+            yield self.run(created_at, status, version=_LATEST_VERSION - age * _LATEST_VERSION // count)
+            if rng.random() > 0.03:  # the others are created in the same millisecond
+                created_at -= 1 + int(rng.expovariate(count / _HISTORY))
+
+    def next_run(self, latest: float | None, status: JobRunStatus) -> Wire:
+        """A run created a little after `latest`, or at `NEWEST` if the job has none (None)."""
+        created_at = NEWEST if latest is None else int(latest) + self._rng.randint(1, 5000)
+        return self.run(created_at, status, version=_LATEST_VERSION)
+
+    def run(self, created_at: int, status: JobRunStatus, version: int) -> Wire:
+        """A run whose other fields agree with these."""
+        rng = self._rng
+        id_, n = _identifier(rng), 1 + int(rng.random() * 28)
+        stem = "train" if rng.random() < 0.97 else rng.choice(_ODD_STEMS)
+        subject = None if rng.random() < 0.1 else rng.choice(self._subjects)  # None: a schedule started it
+        failed = status == JobRunStatus.FAILED
+        seconds = int(rng.lognormvariate(6, 1.6)) if status.is_terminal else None
+        error: str | None = None
+        exit_code: int | None = None
+        if failed:
+            error, exit_code = rng.choice(_ERRORS).format(n=n), rng.choice(_EXIT_CODES)
+        elif status == JobRunStatus.TERMINATED:
+            error, exit_code = rng.choice((None, "Terminated by user")), rng.choice((None, 143))
+        elif status == JobRunStatus.FINISHED:
+            exit_code = 0
+        return {
+            "id": id_,
+            "name": f"{stem}-{id_[-8:]}",
+            "applicationName": self._application,
+            "deploymentVersion": str(version),
+            "createdAt": created_at,
+            "endTime": None if seconds is None else created_at + seconds * 1000 + int(rng.random() * 1000),
+            "duration": seconds,
+            "command": rng.choice(_COMMANDS).format(n=n),
+            "totalRetries": int(rng.random() * 4) if failed else 0,
+            "error": error,
+            "status": status.value,
+            "triggeredBy": subject and subject.get("subjectSlug"),
+            # Runs from before subjects were recorded have the slug alone.
+            "triggeredBySubject": subject if version > 1 else None,
+            "exitCode": exit_code,
+            "sparkUi": f"https://spark.acme.example/history/{id_}" if rng.random() < 0.05 else None,
+            "applicationId": self._job_id if rng.random() < 0.98 else None,
+            "deploymentId": self._deployments[version - 1] if rng.random() < 0.98 else None,
+            "tenantName": "acme" if rng.random() < 0.98 else None,
+        }
+
+    def _subject(self, kind: SubjectType, slug: str | None, display_name: str | None) -> Wire:
+        fields = {
+            "subjectId": _identifier(self._rng),
+            "subjectType": kind.value,
+            "subjectSlug": slug,
+            "subjectDisplayName": display_name,
+            "subjectPatName": "laptop" if kind == SubjectType.USER and self._rng.random() < 0.5 else None,
+            "subjectControllerName": "tfy-cron" if kind == SubjectType.VIRTUALACCOUNT else None,
+            "subjectExternalIdentitySlug": slug if kind == SubjectType.EXTERNAL_IDENTITY else None,
+        }
+        # A run has its nulls written out, a subject has them left out: clients are to read both.
+        return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,61 @@
+"""Runs as the API's JSON has them, to and from the models.
+
+The sandbox has its own few lines for this, so that tests of the SDK's decoding don't rest on what they test.
+"""
+
+from typing import Any
+
+import attrs
+import msgspec
+
+from tfruns.models import JobRun, Subject, wire_name
+
+Wire = dict[str, Any]
+"""A run or a subject as the API's JSON has it: camelCase names, plain strings for enums."""
+
+_RUN_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(JobRun)}
+_SUBJECT_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(Subject)}
+
+
+def encode(run: Wire) -> bytes:
+    """The JSON text of a run, in UTF-8.
+
+    Raises:
+        ValueError: a string holds a lone surrogate.
+    """
+    return msgspec.json.encode(run)
+
+
+def decode(text: bytes) -> Wire:
+    """What `encode` encoded."""
+    run: Wire = msgspec.json.decode(text)
+    return run
+
+
+def parse(text: bytes) -> JobRun:
+    """The run that a JSON text describes.
+
+    Raises:
+        ValueError: a field is of the wrong type; the message names it.
+    """
+    wire = decode(text)
+    subject = wire["triggeredBySubject"]
+    fields = {name: wire[key] for name, key in _RUN_FIELDS.items()}
+    if isinstance(subject, dict):
+        fields["triggered_by_subject"] = {name: subject[key] for name, key in _SUBJECT_FIELDS.items() if key in subject}
+    return msgspec.convert(fields, JobRun)
+
+
+def from_fields(fields: dict[str, Any]) -> Wire:
+    """These fields of a `JobRun`, by their names there, as the JSON has them.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+    unknown = fields.keys() - _RUN_FIELDS.keys()
+    if unknown:
+        given = ", ".join(map(repr, sorted(unknown)))
+        raise TypeError(f"a run has no field {given}; its fields are {', '.join(_RUN_FIELDS)}")
+    return {
+        _RUN_FIELDS[name]: value.to_dict() if isinstance(value, Subject) else value for name, value in fields.items()
+    }
