@@ -59,7 +59,7 @@ async def started(
     process = await asyncio.create_subprocess_exec(
         *command,
         *args,
-        env={**os.environ, "PYTHONPATH": ROOT, **env},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((os.environ.get("PYTHONPATH", ""), ROOT)), **env},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,

@@ -119,6 +119,7 @@ class Plan:
         self._smooth = 0  # answers in a row that had a tie at once
         self._ending = False  # the newest answer reached the end, but didn't prove it
         self._search: _Search | None = None
+        self._offered_again: Ask | None = None
 
     @property
     def _reach(self) -> int:
@@ -156,6 +157,7 @@ class Plan:
         chain = self._behind_tie(ask, runs)
         if chain is None:
             return self._bridge(ask, end, total)
+        chain = self._recent.without_known(chain)
         self._under_way -= 1
         fresh = self._fresh(runs, chain)
         if chain:
@@ -192,26 +194,32 @@ class Plan:
         at = self._recent.find(runs, last, self._overlap - 1)
         if at is not None and (runs[at].id == last.id or self._seen is not None):
             return runs[at + 1 :]
+        is_newer = ask.asked_at >= self._last_taken
         if self._order.is_known and not self._recent.begins_level_with(last) and self._order.holds_for(runs):
             if at is None and ask.offset > 0 and not self._order.before(runs[0], last):
                 return None
-            return [run for run in runs[0 if at is None else at + 1 :] if not self._order.before(run, last)]
-        # An answer older than the last run may hold, behind the tie, runs that were deleted before that one came.
-        return runs[at + 1 :] if at is not None and ask.asked_at >= self._last_taken else None
+            beyond = [run for run in runs[0 if at is None else at + 1 :] if not self._order.before(run, last)]
+            # In an older answer, a run created with the last one may have stood before it, and be gone since.
+            if is_newer or not beyond or self._order.before(last, beyond[0]):
+                return beyond
+            return None
+        # In an older answer, runs behind the tie may have stood before the last one, and be gone since.
+        return runs[at + 1 :] if at is not None and is_newer else None
 
     # --- the bridge (3.) ---
 
     def _bridge(self, ask: Ask, end: int, total: int) -> Taken:
         search = self._search = self._search or _Search(ask.offset)
-        again = end > ask.offset and not ask.is_bridge and search.low < ask.offset
+        again = end > ask.offset and not ask.is_bridge and ask is not self._offered_again
         if self._order.is_known or ask.offset > search.low:
             if ask.is_bridge:
                 search.lies_before(ask.offset, self._reach)
         else:  # without an order to tell by, a page that follows on known ones is known too
-            search.lies_behind(end, total)
+            search.lies_behind(end, total, self._reach)
         guess = self._last_at + total - self._last_total
         offset = max(0, min(search.next(self._reach, guess), total - self._reach + 1))
         if again:
+            self._offered_again = ask
             self._under_way += 1
         self._smooth = 0
         return Taken(bridge=Ask(offset, self._limit, self._answers, is_bridge=True), again=again)
@@ -223,7 +231,7 @@ class Plan:
                 self._search = None
                 self._overlap = max(1, min(self._reach // 2, 4 * self._overlap))
             else:
-                self._search.lies_behind(end, total)
+                self._search.lies_behind(end, total, self._reach)
         else:
             self._smooth += 1
             if self._smooth % 16 == 0:
@@ -328,27 +336,33 @@ class _Recent:
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._size = 0
-        self._stretches: deque[tuple[set[str], float]] = deque()  # with the creation of the first run of each
+        self._ids: set[str] = set()
+        self._stretches: deque[Sequence[JobRun]] = deque()
 
     def add(self, runs: Sequence[JobRun]) -> None:
-        self._stretches.append(({run.id for run in runs}, runs[0].created_at))
-        self._size += len(runs)
-        while self._size - len(self._stretches[0][0]) >= self._kept:
-            self._size -= len(self._stretches.popleft()[0])
+        self._stretches.append(runs)
+        self._ids.update([run.id for run in runs])
+        while len(self._ids) - len(self._stretches[0]) >= self._kept:
+            self._ids.difference_update([run.id for run in self._stretches.popleft()])
+
+    def without_known(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
+        """The runs that aren't known."""
+        if self._ids.isdisjoint([run.id for run in runs]):
+            return runs
+        return [run for run in runs if run.id not in self._ids]
 
     def find(self, runs: Sequence[JobRun], last: JobRun, likely: int) -> int | None:
         """The index of the last of the runs that is known, if any is."""
         if likely < len(runs) and runs[likely].id == last.id:
             return likely
         for index in range(len(runs) - 1, -1, -1):
-            if any(runs[index].id in ids for ids, _ in self._stretches):
+            if runs[index].id in self._ids:
                 return index
         return None
 
     def begins_level_with(self, last: JobRun) -> bool:
         """Whether runs created with that one may have been forgotten."""
-        return self._stretches[0][1] == last.created_at and self._size >= self._kept
+        return len(self._ids) >= self._kept and self._stretches[0][0].created_at == last.created_at
 
 
 class _Search:
@@ -364,10 +378,10 @@ class _Search:
         if self.low >= offset:  # the list has moved to the left since
             self.low = max(0, offset - reach * 2**self._tries)
 
-    def lies_behind(self, end: int, total: int) -> None:
+    def lies_behind(self, end: int, total: int, reach: int) -> None:
         self.low = end
         if self.high <= end:  # the list has moved to the right since
-            self.high = max(end + 1, total)
+            self.high = max(end + 1, min(total, end + reach * 2**self._tries))
 
     def next(self, reach: int, guess: int) -> int:
         """Where to look next: beside the answer without a tie; then where the totals suggest, and halfway, in turns."""

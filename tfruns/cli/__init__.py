@@ -14,6 +14,9 @@ def main() -> int:
     if any(importlib.util.find_spec(name) is None for name in ("click", "rich")):
         print('tfruns: the command line needs click and rich: pip install "tfruns[cli]"', file=sys.stderr)
         return 1
-    from tfruns.cli.program import run
+    try:
+        from tfruns.cli.program import run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # outside the commands, which deal with it themselves
+        return 130

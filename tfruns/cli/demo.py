@@ -130,7 +130,7 @@ def _print_statuses(summary: _Summary, console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text("Runs by status"), title_justify="left")
+    table = Table()
     table.add_column("status")
     for heading in ("runs", "share", "median duration", "longest"):
         table.add_column(heading, justify="right")
@@ -143,4 +143,5 @@ def _print_statuses(summary: _Summary, console: "Console") -> None:
             human_duration(statistics.median(durations) if durations else None),
             human_duration(max(durations, default=None)),
         )
+    click.echo("\nRuns by status:")
     console.print(table)

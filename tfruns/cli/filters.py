@@ -81,8 +81,8 @@ async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGe
 def as_json_line(value: dict[str, Any]) -> bytes:
     """A line of compact JSON in UTF-8, whatever the locale.
 
-    Characters that steer a terminal, turn the direction of writing, or are an end of line to some readers stand escaped:
-    the value is the same. (json escapes those below U+0020 itself.)
+    Characters that steer a terminal, turn the direction of writing, or are an end of line to some readers stand
+    escaped: the value is the same. (json escapes those below U+0020 itself.)
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():
