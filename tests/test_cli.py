@@ -427,8 +427,9 @@ async def test_a_port_in_use_is_told_in_one_line() -> None:
 
 
 async def test_demo_says_what_it_does_and_sums_up_the_runs_by_status() -> None:
-    ended = await invoke("demo", "--runs", "2500", "--seed", "3")
+    ended = await invoke("demo", "--runs", "2500", "--seed", "3", FORCE_COLOR="1")
     assert (ended.status, ended.err) == (0, "")
+    assert "\x1b" not in ended.out
     first, *lines = ended.out.splitlines()
     assert "sandbox" in first
     assert "2,500 runs" in first

@@ -1,5 +1,6 @@
 """A walk over real HTTP: what is yielded, in which order, with how many requests."""
 
+import asyncio
 import math
 
 import pytest
@@ -10,6 +11,12 @@ from tfruns import Client
 from tfruns.sandbox import Sandbox
 
 KEY = "key"
+
+
+async def collected(runs: tfruns.RunPaginator, ids: list[str]) -> None:
+    """Put the ids into the list one by one, so that those before an error are there."""
+    async for one in runs:
+        ids.append(one.id)  # noqa: PERF401
 
 
 async def test_25_000_runs_are_yielded_with_every_field_as_the_server_stored_it() -> None:
@@ -139,10 +146,9 @@ async def test_an_answer_that_is_no_page_is_one_error_that_names_the_job_and_the
         return healthy(request) if request.offset < 18 else answer(200, body)
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
-        seen = []
+        seen: list[str] = []
         with pytest.raises(tfruns.DecodeError, match=r"job 'my job', offset 18: ") as caught:
-            async for one in client.iter_runs("my job", page_size=10):
-                seen.append(one.id)
+            await collected(client.iter_runs("my job", page_size=10), seen)
     assert seen == [f"run-{n}" for n in range(19)]
     if body == BAD_PAGES["a bad run"]:
         assert [(p.position, p.run_id, p.field) for p in caught.value.problems] == [
@@ -158,17 +164,22 @@ async def test_a_page_that_fails_ends_the_walk_after_the_runs_before_it() -> Non
         return healthy(request) if request.offset < 18 else answer(403, {"statusCode": 403, "message": "not yours"})
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
-        seen = []
+        seen: list[str] = []
         with pytest.raises(tfruns.PermissionDeniedError, match="not yours"):
-            async for one in client.iter_runs("job", page_size=10):
-                seen.append(one.id)
+            await collected(client.iter_runs("job", page_size=10), seen)
     assert seen == [f"run-{n}" for n in range(19)]
 
 
 async def test_statuses_and_subject_types_of_tomorrow_are_kept_apart() -> None:
     subjects = [{"subjectId": "s", "subjectType": kind} for kind in ("agent", "agent-channel-identity")]
-    runs = [run(0, status="PAUSED", triggeredBySubject=subjects[0]), run(1, status="QUEUED", triggeredBySubject=subjects[1])]
-    async with serve(lambda _: answer(200, {**page(runs), "novelty": {"x": [1]}})) as (url, _), Client(url, KEY) as client:
+    runs = [
+        run(0, status="PAUSED", triggeredBySubject=subjects[0]),
+        run(1, status="QUEUED", triggeredBySubject=subjects[1]),
+    ]
+    async with (
+        serve(lambda _: answer(200, {**page(runs), "novelty": {"x": [1]}})) as (url, _),
+        Client(url, KEY) as client,
+    ):
         got = (await client.list_runs("job")).data
     assert [one.status for one in got] == ["PAUSED", "QUEUED"]
     assert got[0].status != got[1].status
@@ -181,14 +192,15 @@ async def test_statuses_and_subject_types_of_tomorrow_are_kept_apart() -> None:
 
 
 async def test_a_total_in_the_place_the_prose_says_is_found() -> None:
-    async with serve(lambda _: answer(200, {"data": [run(0)], "totalCount": 1})) as (url, _), Client(url, KEY) as client:
+    async with (
+        serve(lambda _: answer(200, {"data": [run(0)], "totalCount": 1})) as (url, _),
+        Client(url, KEY) as client,
+    ):
         assert await client.count_runs("job") == 1
         assert len(await client.iter_runs("job").collect()) == 1
 
 
 async def test_many_tasks_share_a_client() -> None:
-    import asyncio
-
     async with Sandbox(jobs=5, runs=300, seed=1) as s, Client(s.url, s.api_key, max_concurrency=4) as client:
         walks = [client.iter_runs(job_id, page_size=50).collect() for job_id in s.job_ids for _ in range(3)]
         got = await asyncio.gather(*walks)

@@ -80,7 +80,9 @@ async def test_a_failure_that_may_pass_is_retried_until_it_passes(status: int) -
 async def test_a_failure_that_stays_is_raised_after_the_last_attempt(
     status: int, kind: type[tfruns.TfRunsError]
 ) -> None:
-    text, requests = await fails_with(kind, answer(status, {"message": "no"}), RetryPolicy(max_attempts=3, initial_backoff=0))
+    text, requests = await fails_with(
+        kind, answer(status, {"message": "no"}), RetryPolicy(max_attempts=3, initial_backoff=0)
+    )
     assert requests == 3
     assert "after 3 attempts" in text
 
@@ -225,7 +227,10 @@ async def test_no_job_id_reaches_another_path(job_id: str) -> None:
 
 
 async def test_a_redirect_is_not_followed_so_the_key_goes_nowhere_else() -> None:
-    async with serve(pages_of(1)) as (elsewhere, strays), serve(lambda _: answer(307, {}, location=elsewhere)) as (url, _):
+    async with (
+        serve(pages_of(1)) as (elsewhere, strays),
+        serve(lambda _: answer(307, {}, location=elsewhere)) as (url, _),
+    ):
         with pytest.raises(tfruns.APIStatusError, match="307"):
             await ask(url)
     assert strays == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfruns.cli.output import has_colours
+from tfruns.cli.output import has_colours, is_terminal
 from tfruns.cli.text import RunTable, harmless, human_duration
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def _demo(runs: int, seed: int) -> None:
     import tfruns
     from tfruns.sandbox import Sandbox
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
     summary = _Summary()
     async with (
         Sandbox(jobs=1, runs=runs, seed=seed) as sandbox,

@@ -8,12 +8,20 @@ import time
 from typing import Any
 
 
+def is_terminal() -> bool:
+    """Whether standard output is a terminal.
+
+    FORCE_COLOR, which makes rich think so, is not heeded: it is often set where the output is then read by programs.
+    """
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def has_colours() -> bool:
     """Whether standard output is a terminal that shows colours, and its user wants them (NO_COLOR)."""
     from rich.console import Console
 
-    if sys.stdout is None or not sys.stdout.isatty():
-        return False  # not even with FORCE_COLOR, which rich heeds: it is often set where the output is then read
+    if not is_terminal():
+        return False
     console = Console()
     return not console.no_color and console.color_system not in (None, "windows")
 

@@ -11,6 +11,7 @@ NEWEST = 1_767_225_600_000
 
 _HISTORY = 180 * 24 * 3600 * 1000
 _LATEST_VERSION = 12
+_LAST_WITHOUT_SUBJECT = 4  # older runs have the slug of who started them, and no more
 
 # What the newest runs are, over and over. A cycle rather than a draw, so that even the rarest status is in every
 # history of some length.
@@ -43,9 +44,9 @@ _ODD_STEMS = ("学習", "train-größe", "🚀-train", 'train "A/B" 100%_', "ent
 _COMMANDS = (
     "python train.py --epochs {n} --lr 3e-4 --data s3://acme-ml/features/v{n}",
     "python -m jobs.nightly --date 2025-11-{n:02d} --workers {n}",
-    "torchrun --nproc-per-node 8 finetune.py --config configs/llama-{n}b.yaml",
+    "torchrun --nproc-per-node 8 finetune.py -c llama-{n}b.yaml",
     "spark-submit --num-executors {n} etl/rerank.py --since '{n} days ago'",
-    'bash -c "set -euo pipefail; dvc pull && python run.py --fold {n} | tee out.log"',
+    'bash -c "dvc pull && python run.py --fold {n}"',
     "python predict.py \\\n  --batch-size {n} \\\n  --output 'gs://acme/予測/{n}'",
     'python report.py --title "Übersicht: {n}% ✅" --to team@example.com',
 )
@@ -94,14 +95,14 @@ class RunMaker:
 
     def history(self, count: int) -> Iterator[Wire]:
         """As many runs, the newest first, over the half year that ends at `NEWEST`."""
-        rng, created_at = self._rng, NEWEST
+        rng, created_at, version = self._rng, NEWEST, _LATEST_VERSION
         recent = max(len(_RECENT), count // 50)
         settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)
         for age in range(count):
-            status = _RECENT[age % len(_RECENT)] if age < recent else settled[age]
-            yield self.run(created_at, status, version=_LATEST_VERSION - age * _LATEST_VERSION // count)
-            if rng.random() > 0.03:  # the others are created in the same millisecond
+            if age and rng.random() > 0.03:  # the others are created in the same millisecond as the one before
                 created_at -= 1 + int(rng.expovariate(count / _HISTORY))
+                version = _LATEST_VERSION - age * _LATEST_VERSION // count
+            yield self.run(created_at, _RECENT[age % len(_RECENT)] if age < recent else settled[age], version)
 
     def next_run(self, latest: float | None, status: JobRunStatus) -> Wire:
         """A run created a little after `latest`, or at `NEWEST` if the job has none (None)."""
@@ -137,8 +138,7 @@ class RunMaker:
             "error": error,
             "status": status.value,
             "triggeredBy": subject and subject.get("subjectSlug"),
-            # Runs from before subjects were recorded have the slug alone.
-            "triggeredBySubject": subject if version > 1 else None,
+            "triggeredBySubject": subject if version > _LAST_WITHOUT_SUBJECT else None,
             "exitCode": exit_code,
             "sparkUi": f"https://spark.acme.example/history/{id_}" if rng.random() < 0.05 else None,
             "applicationId": self._job_id if rng.random() < 0.98 else None,

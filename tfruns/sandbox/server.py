@@ -67,7 +67,7 @@ class Server:
             OSError: the address can't be listened on.
         """
         # Nothing is worth waiting for at the end but answers on their way to clients that read them.
-        runner = self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
+        runner = self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
         chosen: int = runner.addresses[0][1]
