@@ -686,4 +686,4 @@ def test_a_bad_argument_says_what_was_given_and_what_is_allowed(
 
 def test_all_but_the_first_three_arguments_are_keywords() -> None:
     with pytest.raises(TypeError):
-        Sandbox(1, 1, 1, "127.0.0.1")  # type: ignore[misc]
+        Sandbox(1, 1, 1, "127.0.0.1")  # type: ignore[call-arg]

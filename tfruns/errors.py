@@ -102,9 +102,13 @@ class APIStatusError(APIError):
         self.request_id = headers.get("x-request-id")
         self.headers = headers
         text = f"{self.status_code} {reason}".strip()
-        text += f": {self.message}" if self.message else ""
+        text += f": {_shortened(self.message)}" if self.message else ""
         text += f" (request id {self.request_id})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 500 else text[:499] + "…"
 
 
 class BadRequestError(APIStatusError):

@@ -5,6 +5,7 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 """
 
 import enum
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -117,6 +118,8 @@ def _repr_instant(milliseconds: float | None) -> str:
 
 
 def _to_wire(value: Any) -> Any:
+    if value is None or type(value) is str:  # most are
+        return value
     if isinstance(value, _Payload):
         return value.to_dict()
     if isinstance(value, enum.Enum):
@@ -126,13 +129,17 @@ def _to_wire(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def _wire_names(model: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((field.name, wire_name(field.name)) for field in attrs.fields(model))
+
+
 class _Payload:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
         """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
-        fields = attrs.fields(type(self))  # type: ignore[arg-type]  # every subclass is an attrs class
-        return {wire_name(field.name): _to_wire(getattr(self, field.name)) for field in fields}
+        return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

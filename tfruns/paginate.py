@@ -53,7 +53,8 @@ class RunPaginator:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none.
+        yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
+        `page_size`, or fewer where the list changes meanwhile.
         """
         plan = Plan(
             job_id=self.job_id,

@@ -103,9 +103,7 @@ class Session:
         except (aiohttp.ClientError, OSError) as error:
             if self.closed:
                 raise ClientClosedError from error
-            # aiohttp puts the half-read head into this one, which says nothing to a reader.
-            why = "it closed the connection" if isinstance(error, aiohttp.ServerDisconnectedError) else str(error)
-            text = f"no whole answer from {self.base_url}: {why or type(error).__name__}"
+            text = f"no whole answer from {self.base_url}: {_why(error)}"
             raise APIConnectionError(text, job_id=request.job_id, offset=request.offset) from error
 
     def _open_http(self) -> aiohttp.ClientSession:
@@ -124,10 +122,18 @@ class Session:
             await self._http.close()
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
+        return "the connection was closed"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        return f"could not connect: {error.strerror or error.os_error}"
+    return str(error) or type(error).__name__
+
+
 def _log_retry(request: PageRequest, state: tenacity.RetryCallState) -> None:
     error = state.outcome and state.outcome.exception()
     logger.warning(
-        "%s; attempt %d, next in %.2f s",
+        "%s; attempt %d failed, the next is in %.2f s",
         error,
         state.attempt_number,
         state.upcoming_sleep,

@@ -11,7 +11,7 @@ NEWEST = 1_767_225_600_000
 
 _HISTORY = 180 * 24 * 3600 * 1000
 _LATEST_VERSION = 12
-_LAST_WITHOUT_SUBJECT = 4  # older runs have the slug of who started them, and no more
+_LAST_WITHOUT_SUBJECT = 6  # older runs have the slug of who started them, and no more
 
 # What the newest runs are, over and over. A cycle rather than a draw, so that even the rarest status is in every
 # history of some length.

@@ -42,7 +42,7 @@ class SeenRequest:
     """A request that a sandbox has answered."""
 
     method: str
-    """HTTP method, in upper case."""
+    """HTTP method."""
     path: str
     """Path as it was sent, percent-encoding included."""
     query: str
