@@ -139,7 +139,7 @@ class _Payload:
 
     def to_dict(self) -> dict[str, Any]:
         """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
-        return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}
+        return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}  # type: ignore[arg-type]  # a class is hashable
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
