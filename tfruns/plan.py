@@ -102,6 +102,7 @@ class Plan:
         self._fruitless = 0
         self._most_under_way = 0
         self._fullest = 0  # the most runs that an answer brought
+        self._doubted = False  # whether a total was less than what came
         self._sweeps = 0
         self._begin_sweep()
 
@@ -190,7 +191,7 @@ class Plan:
         if last is None:
             return runs
         if not runs:
-            return () if ask.offset == 0 else None
+            return () if ask.offset == 0 and not self._doubted else None
         at = self._recent.find(runs, last, self._overlap - 1)
         if at is not None and (runs[at].id == last.id or self._seen is not None):
             return runs[at + 1 :]
@@ -245,13 +246,15 @@ class Plan:
     # --- the end (5.) ---
 
     def _is_end(self, ask: Ask, page: RunPage, end: int, total: int, *, found_more: bool) -> bool:
-        length = len(page.data)
+        length, echo = len(page.data), page.pagination.limit
         if end < total:
             self._ending = False
             return False
-        exact = end == total or not length
-        short = length < self._fullest or page.pagination.limit == ask.limit or not length
-        if length < ask.limit and ((exact and short) or (self._ending and not found_more)):
+        is_full = length >= (min(ask.limit, echo) if echo else ask.limit)
+        # A page that isn't full is the last one, if the server is known to give more where there is more.
+        is_last = bool(echo) or length < self._fullest or length <= 1
+        is_exact = end == total or not length
+        if not is_full and ((is_exact and is_last) or (self._ending and not found_more and length <= self._overlap)):
             return True
         self._ending = True
         return False
@@ -271,6 +274,7 @@ class Plan:
     def _count(self, ask: Ask, page: RunPage) -> None:
         total, length = page.pagination.total, len(page.data)
         self._fullest = max(self._fullest, length)
+        self._doubted |= 0 < length and ask.offset + length > total
         self._answers += 1
         if self._answers == 1:
             pages = math.ceil(max(total, length) / max(1, self._reach - 1))
