@@ -275,3 +275,170 @@ def test_no_mixture_of_lies_makes_a_walk_short_or_endless(
     if error is None:
         assert len(yielded) == count
     assert asked <= 200 + 20 * count
+
+
+def serving(
+    listed: list[JobRun], *, after: Callable[[], None] = lambda: None, clamp: int = 1000
+) -> Callable[[Ask], RunPage]:
+    """A server of this list, newest last in it and first in its answers, which changes after each answer."""
+
+    def server(ask: Ask) -> RunPage:
+        limit = min(ask.limit, clamp)
+        rows = listed[::-1][ask.offset : ask.offset + limit]
+        total = len(listed)
+        after()
+        return RunPage(tuple(rows), Pagination(total, ask.offset, limit))
+
+    return server
+
+
+@pytest.mark.parametrize("each", [1, 5, 30, 60])
+def test_new_runs_at_the_head_for_ever_dont_keep_a_walk_from_its_end(each: int) -> None:
+    listed = [make_run(n, n) for n in range(2000)]
+    wanted = [run.id for run in listed[::-1]]
+    server = serving(
+        listed, after=lambda: listed.extend([make_run(len(listed) + n, len(listed) + n) for n in range(each)])
+    )
+    yielded, asked, error = walk(server, make_plan(page_size=100), depth=16)
+    assert error is None
+    assert [one for one in yielded if one in set(wanted)] == wanted
+    assert asked < 100
+
+
+@pytest.mark.parametrize("each", [100, 150, 1000])
+def test_a_head_that_grows_by_more_than_a_page_a_request_is_an_end_or_an_error(each: int) -> None:
+    listed = [make_run(n, n) for n in range(2000)]
+    wanted = [run.id for run in listed[::-1]]
+    server = serving(
+        listed, after=lambda: listed.extend([make_run(len(listed) + n, len(listed) + n) for n in range(each)])
+    )
+    yielded, asked, error = walk(server, make_plan(page_size=100), depth=16)
+    assert error is not None or [one for one in yielded if one in set(wanted)] == wanted
+    assert len(set(yielded)) == len(yielded)
+    assert asked < 500
+
+
+def test_new_runs_at_the_tail_for_ever_are_an_error_in_the_end() -> None:
+    listed = [make_run(n, -n) for n in range(500)]
+    server = serving(
+        listed,
+        after=lambda: listed.__setitem__(
+            slice(0, 0), [make_run(9000 + len(listed) + n, -9000) for n in range(60)][::-1]
+        ),
+    )
+    yielded, asked, error = walk(server, make_plan(page_size=50), depth=4)
+    assert error is not None
+    assert "end" in str(error)
+    assert error.seen == len(yielded)
+    assert asked < 1000
+
+
+@pytest.mark.parametrize("clamp", [2, 7, 99])
+def test_a_server_that_clamps_the_limit_is_walked_at_its_own_pace(clamp: int) -> None:
+    listed = [make_run(n, n) for n in range(300)]
+    yielded, asked, error = walk(serving(listed, clamp=clamp), make_plan(page_size=100), depth=8)
+    assert error is None
+    assert yielded == [run.id for run in listed[::-1]]
+    assert asked <= math.ceil(300 / (clamp - 1)) + 2
+
+
+def test_a_server_that_clamps_the_limit_to_one_is_an_error_that_says_so() -> None:
+    listed = [make_run(n, n) for n in range(5)]
+    _, _, error = walk(serving(listed, clamp=1), make_plan(page_size=100))
+    assert error is not None
+    assert "no page holds more than one run" in str(error)
+
+
+@pytest.mark.parametrize("each", [1, 5, 40])
+@pytest.mark.parametrize("depth", [1, 4, 16])
+def test_deletions_all_over_the_list_lose_nothing(each: int, depth: int) -> None:
+    rng = random.Random(each)
+    listed = [make_run(n, n) for n in range(3000)]
+    server = serving(listed, after=lambda: [listed.pop(rng.randrange(len(listed))) for _ in range(each)] and None)
+    yielded, _, error = walk(server, make_plan(page_size=100), depth=depth, rng=rng)
+    assert error is None
+    assert {run.id for run in listed} <= set(yielded)
+    assert len(set(yielded)) == len(yielded)
+
+
+def test_a_list_emptied_under_the_walk_is_at_its_end() -> None:
+    listed = [make_run(n, n) for n in range(500)]
+    answers = iter(range(1000))
+    server = serving(listed, after=lambda: listed.clear() if next(answers) == 2 else None)
+    yielded, _, error = walk(server, make_plan(page_size=50), depth=1)
+    assert error is None
+    assert len(yielded) == 50 + 49 + 49
+
+
+@pytest.mark.parametrize("start", [0, 3, 250, 499, 500, 600])
+@pytest.mark.parametrize("max_runs", [None, 0, 1, 49, 50, 51, 300])
+def test_start_and_max_runs_ask_for_no_more_than_they_need(start: int, max_runs: int | None) -> None:
+    listed = [make_run(n, n) for n in range(500)]
+    plan = make_plan(page_size=50, start=start, max_runs=max_runs)
+    yielded, asked, error = walk(serving(listed), plan, depth=16)
+    assert error is None
+    assert yielded == [run.id for run in listed[::-1]][start:][:max_runs]
+    assert asked <= math.ceil(min(500, 500 if max_runs is None else max_runs) / 49) + 1
+
+
+class Jumping:
+    """A list sorted by a key that changes under the walk, as status and duration do."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.runs = [(self.rng.random(), make_run(n, n)) for n in range(count)]
+
+    def jump(self, count: int) -> None:
+        for _ in range(count):
+            index = self.rng.randrange(len(self.runs))
+            self.runs[index] = (self.rng.random(), self.runs[index][1])
+
+    def server(self, jumps: int) -> Callable[[Ask], RunPage]:
+        def server(ask: Ask) -> RunPage:
+            rows = [run for _, run in sorted(self.runs, key=lambda pair: pair[0])][ask.offset : ask.offset + ask.limit]
+            page = RunPage(tuple(rows), Pagination(len(self.runs), ask.offset, ask.limit))
+            self.jump(jumps)
+            return page
+
+        return server
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("jumps", [1, 5])
+def test_runs_that_jump_are_never_repeated_and_looked_for_again(jumps: int, seed: int) -> None:
+    jumping = Jumping(1000, seed)
+    plan = make_plan(page_size=100, by_creation=False, runs_jump=True)
+    yielded, asked, error = walk(jumping.server(jumps), plan, depth=4)
+    assert len(set(yielded)) == len(yielded)
+    assert asked <= 200
+    if error is None:
+        assert len(yielded) == 1000
+    else:
+        assert error.seen == len(yielded) < 1000
+
+
+def test_runs_that_jump_only_during_the_first_sweep_are_all_found() -> None:
+    for seed in range(20):
+        jumping = Jumping(1000, seed)
+        left = iter([20] * 8 + [0] * 10_000)
+        asks = jumping.server(0)
+
+        def server(ask: Ask) -> RunPage:
+            page = asks(ask)  # noqa: B023
+            jumping.jump(next(left))  # noqa: B023
+            return page
+
+        plan = make_plan(page_size=100, by_creation=False, runs_jump=True)
+        yielded, _, error = walk(server, plan, depth=1)
+        assert error is None
+        assert sorted(yielded) == sorted(run.id for _, run in jumping.runs)
+        assert len(yielded) == 1000
+
+
+@given(page_size=st.integers(1, 20), count=st.integers(0, 100), depth=st.integers(1, 16))
+def test_a_still_list_in_a_jumping_order_is_swept_once(page_size: int, count: int, depth: int) -> None:
+    plan = make_plan(page_size=page_size, by_creation=False, runs_jump=True)
+    yielded, asked, error = walk(Jumping(count, 1).server(0), plan, depth=depth)
+    assert error is None
+    assert len(yielded) == count
+    assert asked <= math.ceil(count / max(1, page_size - 1)) + 2

@@ -212,11 +212,11 @@ class Plan:
     def _bridge(self, ask: Ask, end: int, total: int) -> Taken:
         search = self._search = self._search or _Search(ask.offset)
         again = end > ask.offset and not ask.is_bridge and ask is not self._offered_again
-        if self._order.is_known or ask.offset > search.low:
-            if ask.is_bridge:
+        if ask.is_bridge:  # only those are newer than what is known
+            if self._order.is_known or ask.offset > search.low:
                 search.lies_before(ask.offset, self._reach)
-        else:  # without an order to tell by, a page that follows on known ones is known too
-            search.lies_behind(end, total, self._reach)
+            else:  # without an order to tell by, a page that follows on known ones is known too
+                search.lies_behind(end, total, self._reach)
         guess = self._last_at + total - self._last_total
         offset = max(0, min(search.next(self._reach, guess), total - self._reach + 1))
         if again:
