@@ -111,9 +111,11 @@ class Plan:
         self._recent = _Recent(max(_KEPT, 4 * self._limit))
         self._met: set[str] = set()  # the runs of this sweep, where runs jump
         self._last: JobRun | None = None  # the run that the next answer is tied to
-        self._last_at = 0  # its index, in the answer it came with
+        self._last_at = 0  # its index, in the newest answer that held it
         self._last_taken = 0  # the number of that answer
-        self._total = self._last_total = 0  # of the newest answer, and of that one
+        self._last_seen = 0  # the number of the newest answer that held it
+        self._newest = 0  # when the newest answer was asked for
+        self._total = self._last_total = 0  # the total of the newest answer, and of the one that held the last run
         self._asked_to = self._start  # the index up to which pages were asked for
         self._under_way = 0  # how many of them were not taken yet
         self._overlap = 1
@@ -126,6 +128,11 @@ class Plan:
     def _reach(self) -> int:
         """How many runs a page may bring: as many as asked for, unless the server clamps it."""
         return min(self._limit, self._fullest) if self._fullest else self._limit
+
+    @property
+    def _last_now(self) -> int:
+        """Where the last run stands by now, if all that came and went since did so before it."""
+        return self._last_at + self._total - self._last_total
 
     def upcoming(self) -> Ask | None:
         """The next page to ask for; None where that depends on the answers under way, or nothing is left to ask."""
@@ -152,19 +159,20 @@ class Plan:
         """
         runs, total = _distinct(page.data), page.pagination.total
         end = ask.offset + len(page.data)
-        self._total = total
+        if ask.asked_at >= self._newest:
+            self._newest, self._total = ask.asked_at, total
         self._count(ask, page)
         self._order.learn(runs)
-        chain = self._behind_tie(ask, runs)
+        chain = self._behind_tie(ask, runs, total)
         if chain is None:
-            return self._bridge(ask, end, total)
+            return self._bridge(ask, end)
         chain = self._recent.without_known(chain)
         self._under_way -= 1
         fresh = self._fresh(runs, chain)
         if chain:
             self._last, self._last_at, self._last_total, self._last_taken = chain[-1], end - 1, total, self._answers
             self._recent.add(chain)
-        self._adapt(ask, end, total, found_more=bool(chain))
+        self._adapt(end, found_more=bool(chain))
         if fresh or chain:
             self._fruitless = 0
         self._yielded += len(fresh)
@@ -185,7 +193,7 @@ class Plan:
 
     # --- the tie (2. and 4.) ---
 
-    def _behind_tie(self, ask: Ask, runs: Sequence[JobRun]) -> Sequence[JobRun] | None:
+    def _behind_tie(self, ask: Ask, runs: Sequence[JobRun], total: int) -> Sequence[JobRun] | None:
         """The runs behind the tie; None if there is no tie."""
         last = self._last
         if last is None:
@@ -193,6 +201,8 @@ class Plan:
         if not runs:
             return () if ask.offset == 0 and not self._doubted else None
         at = self._recent.find(runs, last, self._overlap - 1)
+        if at is not None and runs[at].id == last.id and ask.asked_at >= self._last_seen:
+            self._last_at, self._last_total, self._last_seen = ask.offset + at, total, self._answers
         if at is not None and (runs[at].id == last.id or self._seen is not None):
             return runs[at + 1 :]
         is_newer = ask.asked_at >= self._last_taken
@@ -204,42 +214,44 @@ class Plan:
             if is_newer or not beyond or self._order.before(last, beyond[0]):
                 return beyond
             return None
-        # In an older answer, runs behind the tie may have stood before the last one, and be gone since.
-        return runs[at + 1 :] if at is not None and is_newer else None
+        # In an older answer, runs behind the tie may have stood before the last one, and be gone since. And what was
+        # created behind a run that was taken long ago would lead back to where nothing is remembered.
+        if at is not None and is_newer and self._recent.is_among_the_newest(runs[at], self._limit):
+            return runs[at + 1 :]
+        return None
 
     # --- the bridge (3.) ---
 
-    def _bridge(self, ask: Ask, end: int, total: int) -> Taken:
+    def _bridge(self, ask: Ask, end: int) -> Taken:
         search = self._search = self._search or _Search(ask.offset)
         again = end > ask.offset and not ask.is_bridge and ask is not self._offered_again
         if ask.is_bridge:  # only those are newer than what is known
-            if self._order.is_known or ask.offset > search.low:
-                search.lies_before(ask.offset, self._reach)
-            else:  # without an order to tell by, a page that follows on known ones is known too
-                search.lies_behind(end, total, self._reach)
-        guess = self._last_at + total - self._last_total
-        offset = max(0, min(search.next(self._reach, guess), total - self._reach + 1))
+            search.lies_before(ask.offset, self._reach)
+        offset = search.next(self._reach, self._last_now, has_order=self._order.is_known)
+        offset = max(0, min(offset, self._total - self._reach + 1))
         if again:
             self._offered_again = ask
             self._under_way += 1
         self._smooth = 0
         return Taken(bridge=Ask(offset, self._limit, self._answers, is_bridge=True), again=again)
 
-    def _adapt(self, ask: Ask, end: int, total: int, *, found_more: bool) -> None:
+    def _adapt(self, end: int, *, found_more: bool) -> None:
         """Set what depends on where the tie was found."""
         if self._search is not None:
             if found_more:
                 self._search = None
                 self._overlap = max(1, min(self._reach // 2, 4 * self._overlap))
             else:
-                self._search.lies_behind(end, total, self._reach)
+                self._search.lies_behind(end, self._total, self._reach)
+                if self._last_seen == self._answers:
+                    self._search.tries = 0
         else:
             self._smooth += 1
             if self._smooth % 16 == 0:
                 self._overlap = max(1, self._overlap // 2)
         follows_at = end
         if not found_more and self._order.is_known:  # the list moved on by more than a page: follow it
-            follows_at = max(end, min(total, self._last_at + total - self._last_total))
+            follows_at = max(end, min(self._total, self._last_now))
         if not self._under_way or self._asked_to < follows_at:
             self._asked_to = follows_at
 
@@ -336,64 +348,75 @@ class _Order:
 
 
 class _Recent:
-    """The ids of the runs that were taken last."""
+    """The runs that were taken last, by id."""
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._ids: set[str] = set()
+        self._numbers: dict[str, int] = {}  # in the order in which they were taken
         self._stretches: deque[Sequence[JobRun]] = deque()
+        self._taken = 0
 
     def add(self, runs: Sequence[JobRun]) -> None:
+        self._numbers.update(zip([run.id for run in runs], range(self._taken, self._taken + len(runs)), strict=True))
+        self._taken += len(runs)
         self._stretches.append(runs)
-        self._ids.update([run.id for run in runs])
-        while len(self._ids) - len(self._stretches[0]) >= self._kept:
-            self._ids.difference_update([run.id for run in self._stretches.popleft()])
+        while len(self._numbers) - len(self._stretches[0]) >= self._kept:
+            for run in self._stretches.popleft():
+                del self._numbers[run.id]
 
     def without_known(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         """The runs that aren't known."""
-        if self._ids.isdisjoint([run.id for run in runs]):
+        if self._numbers.keys().isdisjoint([run.id for run in runs]):
             return runs
-        return [run for run in runs if run.id not in self._ids]
+        return [run for run in runs if run.id not in self._numbers]
 
     def find(self, runs: Sequence[JobRun], last: JobRun, likely: int) -> int | None:
         """The index of the last of the runs that is known, if any is."""
         if likely < len(runs) and runs[likely].id == last.id:
             return likely
-        for index in range(len(runs) - 1, -1, -1):
-            if runs[index].id in self._ids:
-                return index
-        return None
+        return next((at for at in range(len(runs) - 1, -1, -1) if runs[at].id in self._numbers), None)
+
+    def is_among_the_newest(self, run: JobRun, count: int) -> bool:
+        """Whether that known run is among so many that were taken last."""
+        return self._numbers[run.id] >= self._taken - count
 
     def begins_level_with(self, last: JobRun) -> bool:
         """Whether runs created with that one may have been forgotten."""
-        return len(self._ids) >= self._kept and self._stretches[0][0].created_at == last.created_at
+        return len(self._numbers) >= self._kept and self._stretches[0][0].created_at == last.created_at
 
 
 class _Search:
-    """Between which offsets the place behind the last run yielded must be."""
+    """For the place of the last run yielded, between two offsets."""
 
     def __init__(self, high: int) -> None:
-        self.low = 0
-        self.high = high
-        self._tries = 0
+        self.tries = 0
+        self._low = 0
+        self._high = high
 
     def lies_before(self, offset: int, reach: int) -> None:
-        self.high = offset
-        if self.low >= offset:  # the list has moved to the left since
-            self.low = max(0, offset - reach * 2**self._tries)
+        self._high = offset
+        if self._low >= offset:  # the list has moved to the left since
+            self._low = max(0, offset - reach * 2**self.tries)
 
     def lies_behind(self, end: int, total: int, reach: int) -> None:
-        self.low = end
-        if self.high <= end:  # the list has moved to the right since
-            self.high = max(end + 1, min(total, end + reach * 2**self._tries))
+        self._low = end
+        if self._high <= end:  # the list has moved to the right since
+            self._high = max(end + 1, min(total, end + reach * 2**self.tries))
 
-    def next(self, reach: int, guess: int) -> int:
-        """Where to look next: beside the answer without a tie; then where the totals suggest, and halfway, in turns."""
-        self._tries += 1
-        if self.high - self.low < reach:
-            return self.low - 1
-        if self._tries == 1:
-            return self.high - reach + 1
-        if self._tries % 2 == 0 and self.low < guess < self.high:
+    def next(self, reach: int, guess: int, *, has_order: bool) -> int:
+        """Where to look next: beside the answer without a tie, or where the totals suggest; then by bisection.
+
+        Where there is no order to tell by on which side the place is: to and fro, ever further away.
+        """
+        self.tries += 1
+        beside = self._high - reach + 1
+        if self.tries == 1 and beside <= guess < self._high:
+            return beside
+        if self.tries <= 2 and (self._low <= guess < self._high or not has_order):
             return guess - reach // 2
-        return (self.low + self.high - reach) // 2
+        if not has_order:
+            step = self.tries // 2 * (reach // 2)
+            return guess - reach // 2 + (step if self.tries % 2 else -step)
+        if self._high - self._low < reach:
+            return self._low - 1
+        return (self._low + self._high - reach) // 2
