@@ -109,6 +109,13 @@ class Client:
         `JobRun`. See `RunPaginator` for pages, lists and counts. Filters of several kinds must all match; of several
         values of one filter, any. A single value may stand where several can.
 
+        Every run that exists from the first request to the last is yielded exactly once, in order, while others come
+        and go; runs that come or go meanwhile are yielded once or not at all. After the first page, pages are fetched
+        ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
+        on how many runs there are. Sorted by status or duration, runs change their place while they live: then none
+        is repeated, and what the final total shows missing is looked for again; for this the ids of all runs are kept,
+        some 100 bytes a run.
+
         Args:
             job_id: id of the job.
             search_prefix: only runs whose name or id begins with this.
@@ -126,7 +133,8 @@ class Client:
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
             APIConnectionError, APITimeoutError: while iterating: no whole answer, after the last retry.
             DecodeError: while iterating: an answer isn't what the contract says.
-            IncompleteWalkError: while iterating: the list can't be walked to its end.
+            IncompleteWalkError: while iterating: the list can't be walked to its end with that promise, for it changes
+                faster than it can be read, or the server contradicts itself; the message says how.
             ClientClosedError: while iterating: the client was closed.
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
