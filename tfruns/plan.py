@@ -17,8 +17,8 @@ list to the left, past a reader; a new one shifts it to the right. The argument 
     deleted, it is recognised by its place in the order: where runs are sorted by creation, in the direction that the
     answers themselves show, an answer that begins before the last run yielded has a tie, for nothing that is missing
     stands before it; what is new in it is what was created beyond that run.
-5.  The walk is over at an answer with a tie which, by the total it carries itself, reaches the end of the list and is
-    shorter than a full page. Where the length and the total disagree, the end is asked for a second time.
+5.  The walk is over at an answer with a tie which, by the total it carries itself, reaches the end of the list, and is
+    shorter than a page the server has shown it can fill. Where that isn't sure, the end is asked for a second time.
 
 Orders whose key changes under the walk (status, duration) break 1.: runs jump. There the ids of all runs that were
 yielded are kept, so that none is repeated; and if the end comes with fewer runs met than the total says there are, the
@@ -263,10 +263,10 @@ class Plan:
             self._ending = False
             return False
         is_full = length >= (min(ask.limit, echo) if echo else ask.limit)
-        # A page that isn't full is the last one, if the server is known to give more where there is more.
+        # A page that isn't full is the last one, if the server is known to give more where there is more; else, if
+        # asking once more from there brings nothing either.
         is_last = bool(echo) or length < self._fullest or length <= 1
-        is_exact = end == total or not length
-        if not is_full and ((is_exact and is_last) or (self._ending and not found_more and length <= self._overlap)):
+        if not is_full and (is_last or (self._ending and not found_more and length <= self._overlap)):
             return True
         self._ending = True
         return False
