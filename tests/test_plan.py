@@ -263,7 +263,8 @@ def test_no_mixture_of_lies_makes_a_walk_short_or_endless(
     seed: int,
 ) -> None:
     assume(clamp > 1 or echoes)  # a server that gives one run and says it's all can't be told from one that is right
-    assume(not short_every or lie in ("true", "one more", "double"))  # a short page and a small total agree on an end
+    # These agree with each other on an end that isn't one, as an honest server might.
+    assume(not short_every or (lie in ("true", "one more", "double") and not ignores_offset))
     rng = random.Random(seed)
     listed = [make_run(n, n) for n in range(count)]
     lies = {"true": count, "zero": 0, "half": count // 2, "one less": count - 1, "one more": count + 1}
