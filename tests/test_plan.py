@@ -393,6 +393,17 @@ def test_what_an_older_answer_holds_behind_a_tie_is_not_taken_for_new() -> None:
     assert answered(plan, older, [runs[3], runs[4], runs[5], make_run(99, 0)], 10) == []
 
 
+def test_what_appears_far_back_does_not_lead_the_walk_there() -> None:
+    """Behind a run that was taken long ago lie runs that are forgotten: going on from there would repeat them."""
+    runs = [make_run(n, 0) for n in range(60)]
+    plan = make_plan(page_size=4, by_creation=False)
+    for _ in range(10):
+        ask = plan.upcoming()
+        assert ask is not None
+        assert answered(plan, ask, runs[ask.offset : ask.offset + 4], 60)
+    assert answered(plan, plan.upcoming(), [runs[5], make_run(99, 0)], 60) == []
+
+
 def test_a_list_emptied_under_the_walk_is_at_its_end() -> None:
     listed = [make_run(n, n) for n in range(500)]
     answers = iter(range(1000))

@@ -73,9 +73,11 @@ def test_a_host_may_end_with_a_slash_and_have_a_path(given: str, used: str) -> N
 
 @pytest.mark.parametrize(
     "host",
-    ["", " ", "a.example", "a.example:8080", "//a.example", "ftp://a.example", "https://", "http:///path"]
-    + ["https://a.example?x=1", "https://a.example#top", "https://a.example:99999", "https://a.example:port"]
-    + ["https://user:" + KEY + "@a.example", "http://[::1", 5, b"https://a.example"],
+    [
+        *["", " ", "a.example", "a.example:8080", "//a.example", "ftp://a.example", "https://", "http:///path"],
+        *["https://a.example?x=1", "https://a.example#top", "https://a.example:99999", "https://a.example:port"],
+        *["https://user:" + KEY + "@a.example", "http://[::1", 5, b"https://a.example"],
+    ],
 )
 def test_a_host_that_is_no_full_url_is_refused(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "base_url" in refusal(host, KEY)

@@ -286,7 +286,7 @@ class Plan:
     def _count(self, ask: Ask, page: RunPage) -> None:
         total, length = page.pagination.total, len(page.data)
         self._fullest = max(self._fullest, length)
-        self._doubted |= 0 < length and ask.offset + length > total
+        self._doubted |= length > 0 and ask.offset + length > total
         self._answers += 1
         if self._answers == 1:
             pages = math.ceil(max(total, length) / max(1, self._reach - 1))
