@@ -404,6 +404,23 @@ def test_what_appears_far_back_does_not_lead_the_walk_there() -> None:
     assert answered(plan, plan.upcoming(), [runs[5], make_run(99, 0)], 60) == []
 
 
+def test_runs_created_together_are_not_told_apart_by_place_once_they_are_forgotten() -> None:
+    runs = [make_run(n, 10 if n < 10 else 5) for n in range(600)]
+    plan = make_plan(page_size=100)
+    for _ in range(5):
+        ask = plan.upcoming()
+        assert ask is not None
+        assert answered(plan, ask, runs[ask.offset : ask.offset + 100], 600)
+    assert answered(plan, plan.upcoming(), [runs[8], runs[20]], 600) == []
+
+
+def test_an_id_that_stands_twice_in_an_answer_is_yielded_once() -> None:
+    runs = [make_run(n, -n) for n in range(3)]
+    plan = make_plan(page_size=10)
+    assert answered(plan, plan.upcoming(), [runs[0], runs[1], runs[1], runs[0], runs[2]], 5) == ["r0", "r1", "r2"]
+    assert plan.done
+
+
 def test_a_list_emptied_under_the_walk_is_at_its_end() -> None:
     listed = [make_run(n, n) for n in range(500)]
     answers = iter(range(1000))
