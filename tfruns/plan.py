@@ -318,8 +318,8 @@ class Plan:
 
 def _distinct(runs: Sequence[JobRun]) -> Sequence[JobRun]:
     """The runs of one answer, each once."""
-    by_id = {run.id: run for run in reversed(runs)}  # the first of each id stays
-    return runs if len(by_id) == len(runs) else list(reversed(by_id.values()))
+    by_id = {run.id: run for run in runs}
+    return runs if len(by_id) == len(runs) else list(by_id.values())
 
 
 class _Order:
