@@ -405,13 +405,13 @@ def test_what_appears_far_back_does_not_lead_the_walk_there() -> None:
 
 
 def test_runs_created_together_are_not_told_apart_by_place_once_they_are_forgotten() -> None:
-    runs = [make_run(n, 10 if n < 10 else 5) for n in range(600)]
+    runs = [make_run(n, 10 if n < 10 else 5) for n in range(900)]
     plan = make_plan(page_size=100)
-    for _ in range(5):
+    for _ in range(7):
         ask = plan.upcoming()
         assert ask is not None
-        assert answered(plan, ask, runs[ask.offset : ask.offset + 100], 600)
-    assert answered(plan, plan.upcoming(), [runs[8], runs[20]], 600) == []
+        assert answered(plan, ask, runs[ask.offset : ask.offset + 100], 900)
+    assert answered(plan, plan.upcoming(), [runs[8], runs[20]], 900) == []
 
 
 def test_an_id_that_stands_twice_in_an_answer_is_yielded_once() -> None:
