@@ -1,7 +1,7 @@
 """A server of run pages that costs next to nothing: runs are JSON texts in memory, and a page is a join of them.
 
 It runs in a process of its own, checks nothing, and answers only what the benchmarks ask. On request it is slow, or its
-list changes with each page. A job's id says how many runs it has: `job-500` has the first 500, `job-all` all of them.
+list changes with each page. `/asked` says how many pages were asked for. A job's id says how many runs it has: `job-500` has the first 500, `job-all` all of them.
 """
 
 import argparse
@@ -53,6 +53,9 @@ class _Server(asyncio.Protocol):
 
     def _body(self, target: str) -> bytes:
         url = urlsplit(target)
+        if url.path == "/asked":
+            return b"%d" % self._options.asked
+        self._options.asked += 1
         query = dict(parse_qsl(url.query))
         size = url.path.split("/")[-2].removeprefix("job-")
         texts = self._texts if size == "all" else self._texts[: int(size)]
@@ -92,7 +95,7 @@ def serving(runs: int, *, latency: float = 0, insert: int = 0, delete: int = 0) 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("runs", "insert", "delete", "born"):
+    for name in ("runs", "insert", "delete", "born", "asked"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0)
     asyncio.run(_serve(parser.parse_args()))

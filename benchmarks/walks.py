@@ -39,7 +39,7 @@ async def left(url: str) -> set[str]:
 
 def main() -> None:
     print(f"{RUNS:,} runs, 1,000 a page; lost: there all along, never yielded; repeated: yielded twice or more\n")
-    print(f"{'list':<34}{'client':<10}{'s':>7}{'yielded':>9}{'lost':>6}{'repeated':>10}")
+    print(f"{'list':<34}{'client':<10}{'s':>7}{'requests':>10}{'yielded':>9}{'lost':>6}{'repeated':>10}")
     lists = {
         "still": {},
         "5 runs deleted after each page": {"delete": 5},
@@ -52,11 +52,10 @@ def main() -> None:
                 begun = time.perf_counter()
                 ids = asyncio.run(client(url))
                 seconds = time.perf_counter() - begun
+                requests = httpx.get(url + "/asked").text
                 lasting = {one for one in asyncio.run(left(url)) if one.startswith("run-")}
-            lost = len(lasting - set(ids))
-            print(
-                f"{name:<34}{client.__name__:<10}{seconds:>7.2f}{len(ids):>9,}{lost:>6}{len(ids) - len(set(ids)):>10}"
-            )
+            lost, repeated = len(lasting - set(ids)), len(ids) - len(set(ids))
+            print(f"{name:<34}{client.__name__:<10}{seconds:>7.2f}{requests:>10}{len(ids):>9,}{lost:>6}{repeated:>10,}")
 
 
 if __name__ == "__main__":
