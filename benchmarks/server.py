@@ -1,7 +1,8 @@
 """A server of run pages that costs next to nothing: runs are JSON texts in memory, and a page is a join of them.
 
 It runs in a process of its own, checks nothing, and answers only what the benchmarks ask. On request it is slow, or its
-list changes with each page. `/asked` says how many pages were asked for. A job's id says how many runs it has: `job-500` has the first 500, `job-all` all of them.
+list changes with each page. A job's id says how many runs it has: `job-500` has the first 500, `job-all` all of them.
+`/asked` says how many pages were asked for.
 """
 
 import argparse

@@ -8,16 +8,16 @@ list to the left, past a reader; a new one shifts it to the right. The argument 
     (call them lasting) stand in the same order in every answer.
 2.  Say that so far every lasting run up to the last run yielded was yielded, and none beyond it. If an answer holds
     that last run (the *tie*), the lasting run that comes next stands behind it there, or behind the answer's end; and
-    no run behind it was yielded. So yielding what stands behind the tie keeps 1. and 2. true. It doesn't matter when the
+    no run behind it was yielded. So yielding what stands behind the tie keeps this true. It doesn't matter when the
     answer was given, nor in which order answers come: pages can be fetched ahead.
 3.  So each page is asked for with an overlap: it begins with the last run of the page before. Where an answer has no
     tie after all, for runs before it were deleted, nothing of it is taken; a *bridge* is asked for first, further to
     the left, until one ties.
 4.  If the last run itself was deleted, another one ties. While it is near, a run that was yielded just before it, by
     its id (`_Recent`): but only in an answer that is newer, for an older one may hold runs between the two that are
-    gone since. Far away, or when all that is near was deleted, any place in the order: where runs are sorted by creation, in
-    the direction that the answers themselves show, an answer that begins before the last run misses nothing, and what
-    is new in it is what was created beyond that run.
+    gone since. Far away, or when all that is near was deleted, any place in the order: where runs are sorted by
+    creation, in the direction that the answers themselves show, an answer that begins before the last run misses
+    nothing, and what is new in it is what was created beyond that run.
 5.  The walk is over at an answer with a tie which, by the total it carries itself, reaches the end of the list, and is
     shorter than a page the server has shown it can fill. Where that isn't sure, the end is asked for a second time.
 
