@@ -1,8 +1,12 @@
 """What every test has: an environment without a control plane of its own."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
