@@ -100,9 +100,11 @@ class Session:
         except TimeoutError as error:
             text = f"no whole answer from {self.base_url} within {seconds:.3g} s"
             raise APITimeoutError(text, job_id=request.job_id, offset=request.offset) from error
-        except (aiohttp.ClientError, OSError) as error:
-            if self.closed:
+        except Exception as error:
+            if self.closed:  # under a request, that shows in many ways
                 raise ClientClosedError from error
+            if not isinstance(error, (aiohttp.ClientError, OSError)):
+                raise
             text = f"no whole answer from {self.base_url}: {_why(error)}"
             raise APIConnectionError(text, job_id=request.job_id, offset=request.offset) from error
 

@@ -43,7 +43,10 @@ def parse(text: bytes) -> JobRun:
     fields = {name: wire[key] for name, key in _RUN_FIELDS.items()}
     if isinstance(subject, dict):
         fields["triggered_by_subject"] = {name: subject[key] for name, key in _SUBJECT_FIELDS.items() if key in subject}
-    return msgspec.convert(fields, JobRun)
+    try:
+        return msgspec.convert(fields, JobRun)
+    except msgspec.ValidationError as error:  # which is no ValueError in every version
+        raise ValueError(str(error)) from None
 
 
 def from_fields(fields: dict[str, Any]) -> Wire:
