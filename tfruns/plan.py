@@ -14,7 +14,7 @@ list to the left, past a reader; a new one shifts it to the right. The argument 
     tie after all, for runs before it were deleted, nothing of it is taken; a *bridge* is asked for first, further to
     the left, until one ties.
 4.  If the last run itself was deleted, another one ties. While it is near, a run that was yielded just before it, by
-    its id (`_Recent`): but only in an answer that is newer, for an older one may hold runs between the two that are
+    its id (`Recent`): but only in an answer that is newer, for an older one may hold runs between the two that are
     gone since. Far away, or when all that is near was deleted, any place in the order: where runs are sorted by
     creation, in the direction that the answers themselves show, an answer that begins before the last run misses
     nothing, and what is new in it is what was created beyond that run.
@@ -30,13 +30,13 @@ than a list of the size first told could need, and the walk fails with what was 
 """
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import attrs
 
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import JobRun, RunPage
+from tfruns.place import Order, Recent, Search
 
 _FRUITLESS = 40
 """So many answers in a row without a new run, and the walk has failed: enough to bisect any list for a lost place."""
@@ -94,7 +94,7 @@ class Plan:
         self._start = start
         self._limit = max(2, page_size)  # one run of each page is the overlap
         self._max_runs = max_runs
-        self._order = _Order(by_creation)
+        self._order = Order(by_creation)
         self._seen: set[str] | None = set() if runs_jump else None
 
         self._yielded = 0
@@ -109,7 +109,7 @@ class Plan:
 
     def _begin_sweep(self) -> None:
         self._sweeps += 1
-        self._recent = _Recent(max(_KEPT, 4 * self._limit))
+        self._recent = Recent(max(_KEPT, 4 * self._limit))
         self._met: set[str] = set()  # the runs of this sweep, where runs jump
         self._last: JobRun | None = None  # the run that the next answer is tied to
         self._last_at = 0  # its index, in the newest answer that held it
@@ -122,7 +122,7 @@ class Plan:
         self._overlap = 1
         self._smooth = 0  # answers in a row that had a tie at once
         self._ending = False  # the newest answer reached the end, but didn't prove it
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._offered_again: Ask | None = None
 
     @property
@@ -224,7 +224,7 @@ class Plan:
     # --- the bridge (3.) ---
 
     def _bridge(self, ask: Ask, end: int) -> Taken:
-        search = self._search = self._search or _Search(ask.offset)
+        search = self._search = self._search or Search(ask.offset)
         again = end > ask.offset and not ask.is_bridge and ask is not self._offered_again
         if ask.is_bridge:  # only those are newer than what is known
             search.lies_before(ask.offset, self._reach)
@@ -321,103 +321,3 @@ def _distinct(runs: Sequence[JobRun]) -> Sequence[JobRun]:
     """The runs of one answer, each once."""
     by_id = {run.id: run for run in runs}
     return runs if len(by_id) == len(runs) else list(by_id.values())
-
-
-class _Order:
-    """What the answers show of the order by creation."""
-
-    def __init__(self, is_usable: bool) -> None:
-        self._is_usable = is_usable
-        self._sign = 0
-
-    @property
-    def is_known(self) -> bool:
-        return self._is_usable and self._sign != 0
-
-    def learn(self, runs: Sequence[JobRun]) -> None:
-        if not self._is_usable or not runs or runs[0].created_at == runs[-1].created_at:
-            return
-        sign = 1 if runs[0].created_at < runs[-1].created_at else -1
-        self._is_usable = self._sign in (0, sign)
-        self._sign = sign
-
-    def before(self, run: JobRun, other: JobRun) -> bool:
-        return self._sign * run.created_at < self._sign * other.created_at
-
-    def holds_for(self, runs: Sequence[JobRun]) -> bool:
-        return not any(map(self.before, runs[1:], runs))
-
-
-class _Recent:
-    """The runs that were taken last, by id."""
-
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
-        self._numbers: dict[str, int] = {}  # in the order in which they were taken
-        self._stretches: deque[Sequence[JobRun]] = deque()
-        self._taken = 0
-
-    def add(self, runs: Sequence[JobRun]) -> None:
-        self._numbers.update(zip([run.id for run in runs], range(self._taken, self._taken + len(runs)), strict=True))
-        self._taken += len(runs)
-        self._stretches.append(runs)
-        while len(self._numbers) - len(self._stretches[0]) >= self._kept:
-            for run in self._stretches.popleft():
-                del self._numbers[run.id]
-
-    def without_known(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
-        """The runs that aren't known."""
-        if self._numbers.keys().isdisjoint([run.id for run in runs]):
-            return runs
-        return [run for run in runs if run.id not in self._numbers]
-
-    def find(self, runs: Sequence[JobRun], last: JobRun, likely: int) -> int | None:
-        """The index of the last of the runs that is known, if any is."""
-        if likely < len(runs) and runs[likely].id == last.id:
-            return likely
-        return next((at for at in range(len(runs) - 1, -1, -1) if runs[at].id in self._numbers), None)
-
-    def is_among_the_newest(self, run: JobRun, count: int) -> bool:
-        """Whether that known run is among so many that were taken last."""
-        return self._numbers[run.id] >= self._taken - count
-
-    def begins_level_with(self, last: JobRun) -> bool:
-        """Whether runs created with that one may have been forgotten."""
-        return len(self._numbers) >= self._kept and self._stretches[0][0].created_at == last.created_at
-
-
-class _Search:
-    """For the place of the last run yielded, between two offsets."""
-
-    def __init__(self, high: int) -> None:
-        self.tries = 0
-        self._low = 0
-        self._high = high
-
-    def lies_before(self, offset: int, reach: int) -> None:
-        self._high = offset
-        if self._low >= offset:  # the list has moved to the left since
-            self._low = max(0, offset - reach * 2**self.tries)
-
-    def lies_behind(self, end: int, total: int, reach: int) -> None:
-        self._low = end
-        if self._high <= end:  # the list has moved to the right since
-            self._high = max(end + 1, min(total, end + reach * 2**self.tries))
-
-    def next(self, reach: int, guess: int, *, has_order: bool) -> int:
-        """Where to look next: beside the answer without a tie, or where the totals suggest; then by bisection.
-
-        Where there is no order to tell by on which side the place is: to and fro, ever further away.
-        """
-        self.tries += 1
-        beside = self._high - reach + 1
-        if self.tries == 1 and beside <= guess < self._high:
-            return beside
-        if self.tries <= 2 and (self._low <= guess < self._high or not has_order):
-            return guess - reach // 2
-        if not has_order:
-            step = self.tries // 2 * (reach // 2)
-            return guess - reach // 2 + (step if self.tries % 2 else -step)
-        if self._high - self._low < reach:
-            return self._low - 1
-        return (self._low + self._high - reach) // 2
