@@ -1,4 +1,4 @@
-"""What a walk knows of its place in the list: the order that answers show, the runs taken lately, and where to search."""
+"""What a walk knows of its place in the list: the order answers show, the runs taken lately, and where to search."""
 
 from collections import deque
 from collections.abc import Sequence
