@@ -36,22 +36,23 @@ class Order:
 
 
 class Recent:
-    """The runs that were taken last, by id."""
+    """The ids of the runs that were taken last. (The runs themselves are the caller's, and may be gone by then.)"""
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
         self._numbers: dict[str, int] = {}  # in the order in which they were taken
-        self._stretches: deque[Sequence[JobRun]] = deque()
+        self._stretches: deque[tuple[list[str], float]] = deque()  # with the creation of the first run of each
         self._taken = 0
 
     def add(self, runs: Sequence[JobRun]) -> None:
         """Remember the runs, and forget the oldest that aren't to be kept."""
-        self._numbers.update(zip([run.id for run in runs], range(self._taken, self._taken + len(runs)), strict=True))
-        self._taken += len(runs)
-        self._stretches.append(runs)
-        while len(self._numbers) - len(self._stretches[0]) >= self._kept:
-            for run in self._stretches.popleft():
-                del self._numbers[run.id]
+        ids = [run.id for run in runs]
+        self._numbers.update(zip(ids, range(self._taken, self._taken + len(ids)), strict=True))
+        self._taken += len(ids)
+        self._stretches.append((ids, runs[0].created_at))
+        while len(self._numbers) - len(self._stretches[0][0]) >= self._kept:
+            for forgotten in self._stretches.popleft()[0]:
+                del self._numbers[forgotten]
 
     def without_known(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         """The runs that aren't known."""
@@ -71,7 +72,7 @@ class Recent:
 
     def begins_level_with(self, last: JobRun) -> bool:
         """Whether runs created with that one may have been forgotten."""
-        return len(self._numbers) >= self._kept and self._stretches[0][0].created_at == last.created_at
+        return len(self._numbers) >= self._kept and self._stretches[0][1] == last.created_at
 
 
 class Search:
