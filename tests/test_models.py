@@ -2,11 +2,14 @@
 
 import copy
 import pickle
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from multidict import CIMultiDict
 
 import tfruns
 from tfruns import JobRun, JobRunsSortBy, JobRunStatus, Pagination, RunPage, SortDirection, Subject, SubjectType
@@ -44,6 +47,27 @@ CONTRACT: dict[type, dict[str, bool]] = {
     Pagination: {"total": True, "offset": False, "limit": False},
     RunPage: {"data": True, "pagination": True},
 }
+
+
+CONTRACT_FILE = Path(__file__).parents[2] / "shared" / "openapi.yaml"
+
+
+@pytest.mark.skipif(not CONTRACT_FILE.exists(), reason="the contract isn't beside the checkout")
+def test_the_contract_copied_here_is_the_contract() -> None:
+    schemas = pytest.importorskip("yaml").safe_load(CONTRACT_FILE.read_text())["components"]["schemas"]
+    for model, properties in CONTRACT.items():
+        schema = schemas["ListJobRunResponse" if model is RunPage else model.__name__]
+        assert properties == {name: name in schema["required"] for name in schema["properties"]}
+    for enum in (JobRunStatus, SubjectType, JobRunsSortBy, SortDirection):
+        assert [member.value for member in enum] == schemas[enum.__name__]["enum"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [("id", "id"), ("created_at", "createdAt"), ("subject_external_identity_slug", "subjectExternalIdentitySlug")],
+)
+def test_a_name_on_the_wire_is_the_name_in_camel_case(name: str, wire: str) -> None:
+    assert wire_name(name) == wire
 
 
 @pytest.mark.parametrize("model", CONTRACT, ids=lambda model: model.__name__)
@@ -93,6 +117,14 @@ def test_an_unknown_value_keeps_its_own_value_and_two_of_them_stay_different(enu
     assert enum("PAUSED").value == "PAUSED"
 
 
+@pytest.mark.parametrize("value", ["USER", "EXTERNAL_IDENTITY", "external_identity", "__class__", ""])
+def test_a_value_that_is_only_the_name_of_a_member_is_unknown(value: str) -> None:
+    kind = SubjectType(value)
+    assert kind == value
+    assert not kind.is_known
+    assert kind not in list(SubjectType)
+
+
 @pytest.mark.parametrize("enum", [JobRunStatus, SubjectType])
 @pytest.mark.parametrize("value", [None, 5, ["FAILED"], b"FAILED"])
 def test_what_is_no_string_is_no_value(enum: Any, value: object) -> None:
@@ -115,6 +147,27 @@ def test_a_run_is_immutable_hashable_and_equal_by_value() -> None:
     assert pickle.loads(pickle.dumps(RUN)) == copy.deepcopy(RUN) == RUN  # noqa: S301
 
 
+@pytest.mark.parametrize(
+    "value", [RUN, RUN.triggered_by_subject, Pagination(7), RunPage((RUN,), Pagination(7))], ids=type
+)
+def test_nothing_in_a_payload_can_be_set_removed_or_added(value: Any) -> None:
+    for field in attrs.fields(type(value)):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(value, field.name, None)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            delattr(value, field.name)
+    with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+        value.novelty = 1
+
+
+@pytest.mark.parametrize("milliseconds", [0, -1, 0.5, 1_719_230_400_123, 253_402_300_799_999])
+def test_a_time_is_milliseconds_since_1970(milliseconds: float) -> None:
+    run = attrs.evolve(RUN, created_at=milliseconds, end_time=milliseconds)
+    assert run.created - datetime(1970, 1, 1, tzinfo=UTC) == timedelta(milliseconds=milliseconds)
+    assert run.ended == run.created
+    assert f"created_at={milliseconds!r} <{run.created:%Y-%m-%dT%H:%M:%S}Z>" in repr(run)
+
+
 def test_times_are_aware_and_in_utc() -> None:
     assert RUN.created == datetime(2024, 6, 24, 12, 0, 0, 123_000, tzinfo=UTC)
     assert RUN.ended == datetime(2024, 6, 24, 12, 1, 0, 123_500, tzinfo=UTC)
@@ -122,7 +175,7 @@ def test_times_are_aware_and_in_utc() -> None:
     assert attrs.evolve(RUN, end_time=None).ended is None
 
 
-@pytest.mark.parametrize("milliseconds", [10**18, -(10**18), 1e300])
+@pytest.mark.parametrize("milliseconds", [10**18, -(10**18), 1e300, 10**400])
 def test_a_time_beyond_all_calendars_is_a_clear_error_only_when_asked_for(milliseconds: float) -> None:
     run = attrs.evolve(RUN, created_at=milliseconds, end_time=milliseconds)
     assert repr(milliseconds) in repr(run)
@@ -143,6 +196,16 @@ def test_the_repr_of_a_run_is_one_readable_line() -> None:
     )
 
 
+def test_the_repr_of_a_run_stays_short_whatever_it_ran_and_however_it_failed() -> None:
+    long = attrs.evolve(RUN, command="x" * 1_000_000, error="x" * 1_000_000, spark_ui="x" * 1_000_000)
+    assert repr(long) == repr(RUN)
+    assert len(repr(RunPage((long,) * 1000, Pagination(1000)))) < 100
+
+
+def test_an_unknown_status_is_shown_by_its_value() -> None:
+    assert "status=PAUSED" in repr(attrs.evolve(RUN, status=JobRunStatus("PAUSED")))
+
+
 def test_to_dict_is_the_json_of_the_api() -> None:
     got = RunPage((RUN,), Pagination(7)).to_dict()
     assert got["pagination"] == {"total": 7, "offset": None, "limit": None}
@@ -154,9 +217,32 @@ def test_to_dict_is_the_json_of_the_api() -> None:
     assert run["error"] is None
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        tfruns.ConfigurationError("no host"),
+        tfruns.ClientClosedError(),
+        tfruns.APITimeoutError("late", job_id="j", offset=5),
+        tfruns.DecodeError("odd", job_id="j", offset=5, problems=(tfruns.FieldProblem("id", "is missing", 7, "r"),)),
+        tfruns.IncompleteWalkError("it changes too fast", job_id="j", offset=5, seen=3, total=9),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("twin_of", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301
+def test_an_error_survives_pickling_and_copying(
+    error: tfruns.TfRunsError, twin_of: Callable[[tfruns.TfRunsError], tfruns.TfRunsError]
+) -> None:
+    twin = twin_of(error)
+    assert twin is not error
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
 def test_errors_survive_pickling() -> None:
     body = tfruns.models.HttpError(404, "no such job", "E1", [{"a": 1}])
-    error = tfruns.NotFoundError(body=body, reason="Not Found", headers={"x-request-id": "r1"}, job_id="j", offset=5)
+    error = tfruns.NotFoundError(
+        body=body, reason="Not Found", headers=CIMultiDict({"X-Request-Id": "r1"}), job_id="j", offset=5
+    )
     error.attempts = 3
     twin = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(twin) is tfruns.NotFoundError

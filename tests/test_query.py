@@ -4,12 +4,14 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
 from tfruns import Client, JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import PageRequest, RunFilter
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
 CLIENT = Client("http://127.0.0.1:1", "key")
 
 
@@ -31,15 +33,28 @@ CLIENT = Client("http://127.0.0.1:1", "key")
         ("status", ["FAILED", 5], TypeError, "got 5"),
         ("status", [], ValueError, "status is empty"),
         ("status", 5, TypeError, "got 5"),
+        ("status", b"FAILED", TypeError, "got b'FAILED'"),
+        ("status", True, TypeError, "got True"),
+        ("status", "", ValueError, "got ''"),
+        ("status", iter(()), ValueError, "status is empty"),
+        ("status", (one for one in ["FAILED", "BOGUS"]), ValueError, "got 'BOGUS'"),
+        ("status", JobRunStatus("\ud800"), ValueError, "isn't valid Unicode"),
         ("sort_by", "start_time", ValueError, "sort_by must be one of 'startTime', .* got 'start_time'"),
         ("sort_by", 1, TypeError, "got 1"),
         ("order", "up", ValueError, "order must be one of 'asc', 'desc', got 'up'"),
         ("triggered_by", [None], TypeError, "got None"),
+        ("triggered_by", 5, TypeError, "got 5"),
         ("triggered_by", (), ValueError, "triggered_by is empty"),
+        ("triggered_by", "\udfff", ValueError, "triggered_by can't be sent, .* isn't valid Unicode"),
+        ("triggered_by", ["jane", "\udfff"], ValueError, "isn't valid Unicode"),
         ("version_numbers", True, TypeError, "got True"),
         ("version_numbers", "v1", TypeError, "got 'v1'"),
         ("version_numbers", float("nan"), ValueError, "got nan"),
         ("version_numbers", [float("inf")], ValueError, "got inf"),
+        ("version_numbers", [1, -float("inf")], ValueError, "got -inf"),
+        ("version_numbers", [], ValueError, "version_numbers is empty"),
+        ("version_numbers", [[1]], TypeError, "got \\[1\\]"),
+        ("version_numbers", "\u0663", TypeError, "got '\u0663'"),
         ("search_prefix", 5, TypeError, "search_prefix must be a string, got 5"),
         ("search_prefix", "\ud800", ValueError, "isn't valid Unicode"),
     ],
@@ -70,15 +85,38 @@ async def test_a_bad_job_id_is_named(job_id: Any, error: type[Exception], says: 
             await call
 
 
+async def test_a_bad_filter_is_named_by_every_call_that_takes_it() -> None:
+    for call in (CLIENT.list_runs("job", status="BOGUS"), CLIENT.count_runs("job", status="BOGUS")):
+        with pytest.raises(ValueError, match="status must be one of .* got 'BOGUS'"):
+            await call
+    with pytest.raises(ValueError, match="offset must be a whole number, 0 or more, got -1"):
+        await CLIENT.list_runs("job", offset=-1)
+
+
+def test_a_version_too_big_for_a_float_is_sent_digit_by_digit() -> None:
+    assert parse_qsl(RunFilter(version_numbers=[10**400]).query_string()) == [("versionNumbers", str(10**400))]
+
+
 @pytest.mark.parametrize("limit", [0, 1001, True, "10"])
 async def test_a_bad_limit_is_named(limit: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="limit must be a whole number from 1 to 1000"):
         await CLIENT.list_runs("job", limit=limit)
 
 
+@UNTIMED
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip() and text.strip("."))
 )
+@example("../x")
+@example("a/../../b")
+@example("%2e%2e")
+@example("a%2Fb?c=d&e#f;g")
+@example(" a+b \t")
+@example("a\r\nX-Admin: 1")
+@example("...")
+@example("\\")
+@example("\x00")
+@example("\U0001f600\u0301")
 def test_a_job_id_is_one_path_segment_whatever_it_holds(job_id: str) -> None:
     target = PageRequest(job_id, RunFilter(), 10, 5).target()
     assert target.isascii()
@@ -88,6 +126,7 @@ def test_a_job_id_is_one_path_segment_whatever_it_holds(job_id: str) -> None:
     assert unquote(segment) == job_id
     assert after == "runs"
     assert (url.query, url.fragment) == ("limit=10&offset=5", "")
+    assert URL("http://host/prefix" + target, encoded=True).raw_path_qs == "/prefix" + target
 
 
 @pytest.mark.parametrize(
@@ -97,6 +136,9 @@ def test_a_job_id_is_one_path_segment_whatever_it_holds(job_id: str) -> None:
         ({"status": JobRunStatus.FAILED}, [("status", "FAILED")]),
         ({"status": JobRunStatus("PAUSED")}, [("status", "PAUSED")]),
         ({"status": (one for one in ["FAILED", "RUNNING"])}, [("status", "FAILED"), ("status", "RUNNING")]),
+        ({"status": ["RUNNING", JobRunStatus.FAILED]}, [("status", "RUNNING"), ("status", "FAILED")]),
+        ({"status": {"FAILED": 1}.keys()}, [("status", "FAILED")]),
+        ({}, []),
         ({"triggered_by": "a@b.c"}, [("triggeredBy", "a@b.c")]),
         ({"triggered_by": ["a&b", "ü"]}, [("triggeredBy", "a&b"), ("triggeredBy", "ü")]),
         ({"version_numbers": 3}, [("versionNumbers", "3")]),
@@ -112,3 +154,20 @@ def test_a_job_id_is_one_path_segment_whatever_it_holds(job_id: str) -> None:
 )
 def test_a_filter_takes_a_member_or_its_string_and_one_or_many(given_: dict[str, Any], sent: list[Any]) -> None:
     assert parse_qsl(RunFilter(**given_).query_string()) == sent
+
+
+def test_a_list_is_a_repeated_key_after_the_paging() -> None:
+    wanted = RunFilter(status=["FAILED", "RUNNING"], search_prefix="a b", version_numbers=[1, 2])
+    assert PageRequest("job", wanted, 10, 0).target() == (
+        "/api/svc/v1/jobs/job/runs?limit=10&offset=0"
+        "&searchPrefix=a%20b&status=FAILED&status=RUNNING&versionNumbers=1&versionNumbers=2"
+    )
+
+
+@UNTIMED
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.text(st.characters(codec="utf-8")))
+def test_any_text_reaches_the_server_as_it_was_given(slugs: list[str], prefix: str) -> None:
+    sent = parse_qsl(
+        RunFilter(triggered_by=slugs, search_prefix=prefix).query_string(), keep_blank_values=True, strict_parsing=True
+    )
+    assert sent == [("searchPrefix", prefix), *(("triggeredBy", slug) for slug in slugs)]

@@ -1,18 +1,23 @@
 """Bytes to attrs: what is accepted, that both paths agree, and what an error names."""
 
 import json
+import math
 import pickle
-from contextlib import suppress
+import re
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from hostile import page, run
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tfruns import DecodeError, JobRunStatus, RunPage
+from tfruns import DecodeError, FieldProblem, JobRunStatus, Pagination, RunPage
+from tfruns.models import HttpError
 from tfruns.structure import _explain_page, decode_http_error, decode_page
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 number = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-(2**63), 2**64 - 1)
@@ -76,15 +81,26 @@ def decode(value: Any) -> RunPage:
     return decode_page(value if isinstance(value, bytes) else json.dumps(value).encode(), job_id="the job", offset=100)
 
 
+def outcome(value: Any, path: Callable[..., RunPage] = decode_page) -> RunPage | DecodeError:
+    """What comes of a body; any other exception than DecodeError fails the test."""
+    try:
+        return path(value if isinstance(value, bytes) else json.dumps(value).encode(), job_id="the job", offset=100)
+    except DecodeError as error:
+        return error
+
+
 def refusal(value: Any) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         decode(value)
     assert str(caught.value).startswith("job 'the job', offset 100: the answer ")
     assert len(str(caught.value)) < 2500
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    twin = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert (str(twin), vars(twin)) == (str(caught.value), vars(caught.value))
+    assert (twin.job_id, twin.offset) == ("the job", 100)
     return caught.value
 
 
+@UNTIMED
 @given(payload)
 def test_both_paths_give_what_the_server_sent(sent: dict[str, Any]) -> None:
     body = json.dumps(sent).encode()
@@ -102,6 +118,85 @@ def test_both_paths_give_what_the_server_sent(sent: dict[str, Any]) -> None:
                 assert type(value) is type(wire.get(name))
 
 
+# A field of each kind with values around the border of what is accepted, as it stands in the JSON.
+FIELDS = ["id", "status", "deploymentVersion", "createdAt", "totalRetries", "endTime", "duration", "exitCode", "error"]
+near = junk.map(json.dumps) | st.sampled_from(
+    ["10e0", "1e2", "-0", "-0.0", "12.0", "12.5", "1e400", "-1e400", "1e-400", "NaN", "-Infinity", "9007199254740993.0"]
+    + ["9" * digits for digits in (19, 20, 308)]
+    + [
+        json.dumps(text)
+        for text in ["", "0", "12", "007", "12.0", "12.", ".0", "12.5", " 12", "12\n", "+1", "1_0", "1e2"]
+    ]
+    + [json.dumps(text) for text in ["\u0661", "\uff11", "-1", "9" * 19, "cut \ud83d", "whole \U0001f600", "\x00"]]
+)
+
+
+def is_accepted(name: str, value: Any) -> bool:
+    """The contract, and what older servers are known to send, in plain Python."""
+    is_integer = type(value) is int or (type(value) is float and value.is_integer())
+    match name:
+        case "id" | "status":
+            return isinstance(value, str)
+        case "error":
+            return value is None or isinstance(value, str)
+        case "deploymentVersion":
+            return isinstance(value, str) or type(value) is int
+        case "createdAt" | "endTime":
+            is_number = type(value) is int or (type(value) is float and math.isfinite(value))
+            return is_number or (value is None and name == "endTime")
+        case "duration" if isinstance(value, str):
+            return re.fullmatch(r"[0-9]{1,18}(\.0+)?", value) is not None
+        case _:
+            return is_integer or (value is None and name != "totalRetries")
+
+
+@settings(UNTIMED, max_examples=300)
+@given(st.sampled_from(FIELDS), near)
+@example("createdAt", "NaN")
+def test_both_paths_accept_and_refuse_the_same_field_and_what_plain_python_would(name: str, raw: str) -> None:
+    body = json.dumps(page([run(0, **{name: "@@@"})])).replace('"@@@"', raw).encode()
+    got, explained = outcome(body), outcome(body, _explain_page)
+    if is_accepted(name, json.loads(raw)):
+        assert isinstance(got, RunPage)
+        assert got == explained
+    else:
+        assert isinstance(got, DecodeError)
+        assert str(got) == str(explained)
+        assert [problem.field for problem in got.problems] == [name]
+        assert "expected" in got.problems[0].reason
+
+
+@pytest.mark.parametrize("name", ["createdAt", "endTime", "totalRetries", "duration", "exitCode"])
+@pytest.mark.parametrize("value", [10**309, -(10**309), int("9" * 4300)], ids=["309", "-309", "4300"])
+def test_a_whole_number_too_big_for_a_float_is_the_same_on_both_paths(name: str, value: int) -> None:
+    body = json.dumps(page([run(0, **{name: value})])).encode()
+    fast = decode_page(body, job_id="j", offset=0)
+    assert fast.to_dict()["data"][0][name] == value
+    assert _explain_page(body, "j", 0) == fast
+
+
+def test_a_page_that_was_decoded_is_as_immutable_and_picklable_as_one_that_was_made() -> None:
+    got = decode(page([run(0, triggeredBySubject={"subjectId": "s", "subjectType": "agent"})]))
+    for part in (got, got.pagination, got.data[0], got.data[0].triggered_by_subject):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(part, attrs.fields(type(part))[0].name, None)
+        made = type(part)(**{field.name: getattr(part, field.name) for field in attrs.fields(type(part))})
+        assert (made, hash(made), repr(made)) == (part, hash(part), repr(part))
+    assert pickle.loads(pickle.dumps(got)) == got  # noqa: S301
+
+
+@pytest.mark.parametrize("fields", [{}, {"deploymentVersion": 1}], ids=["fast", "explaining"])
+def test_an_unknown_status_keeps_its_value_on_either_path(fields: dict[str, Any]) -> None:
+    kinds = [{"subjectId": "s", "subjectType": kind} for kind in ("agent", "agent-channel-identity")]
+    got = decode(page([run(n, status=f"NEW-{n}", triggeredBySubject=kinds[n], **fields) for n in range(2)]))
+    assert [one.status for one in got.data] == ["NEW-0", "NEW-1"]
+    assert all(isinstance(one.status, JobRunStatus) and not one.status.is_known for one in got.data)
+    assert [one.to_dict()["triggeredBySubject"]["subjectType"] for one in got.data] == [
+        kind["subjectType"] for kind in kinds
+    ]
+
+
+@UNTIMED
 @given(payload)
 def test_a_page_goes_to_json_and_back(sent: dict[str, Any]) -> None:
     first = decode(sent)
@@ -110,28 +205,67 @@ def test_a_page_goes_to_json_and_back(sent: dict[str, Any]) -> None:
     assert [hash(one) for one in again.data] == [hash(one) for one in first.data]
 
 
-@settings(max_examples=300)
+@settings(UNTIMED, max_examples=300)
 @given(payload, st.data())
 def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.DataObject) -> None:
     body = bytearray(json.dumps(sent, ensure_ascii=data.draw(st.booleans())).encode())
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    with suppress(DecodeError):
-        assert isinstance(decode_page(bytes(body), job_id="j", offset=0), RunPage)
+    got, explained = outcome(bytes(body)), outcome(bytes(body), _explain_page)
+    assert isinstance(got, (RunPage, DecodeError))
+    if isinstance(explained, RunPage):
+        assert got == explained
 
 
+@UNTIMED
+@given(st.binary() | text.map(str.encode))
+@example(b"\xed\xa0\x80")
+@example(b'{"data":[],"pagination":{"total":0}}\x00')
+def test_any_bytes_at_all_are_a_page_or_one_decode_error(body: bytes) -> None:
+    got = outcome(body)
+    if isinstance(got, DecodeError):
+        assert str(got).startswith("job 'the job', offset 100: the answer ")
+        assert (got.job_id, got.offset) == ("the job", 100)
+    else:
+        assert got.data == ()
+
+
+@UNTIMED
+@given(junk)
+def test_any_json_is_a_page_or_an_error_that_says_where(value: Any) -> None:
+    around = {"data": [], "pagination": {"total": 1}}
+    for sent in (
+        value,
+        {**around, "data": value},
+        {**around, "data": [run(0), value]},
+        {**around, "pagination": value},
+    ):
+        got = outcome(sent)
+        if isinstance(got, DecodeError):
+            assert got.problems
+            assert all(problem.field or problem.position is not None for problem in got.problems)
+        else:
+            assert got.to_dict()["data"] == sent["data"] == []
+
+
+@UNTIMED
 @given(st.binary())
 def test_any_bytes_make_the_message_of_a_failed_request(body: bytes) -> None:
     made = decode_http_error(body, status_code=500)
     assert made.status_code == 500
     assert isinstance(made.message, str)
+    assert len(made.message) <= 200
+    assert "\n" not in made.message
 
 
+@UNTIMED
 @given(junk)
 def test_any_json_makes_the_message_of_a_failed_request(value: Any) -> None:
     made = decode_http_error(json.dumps({"message": value, "code": value, "details": value}).encode(), status_code=500)
     assert isinstance(made.message, str)
+    assert made.message
+    assert not isinstance(value, str) or not value or made.message == value
     assert made.code is None or isinstance(made.code, (int, str))
     assert made.details is None or all(isinstance(each, dict) for each in made.details)
 
@@ -140,6 +274,21 @@ def test_the_messages_of_a_validating_server_are_joined() -> None:
     body = json.dumps({"statusCode": 422, "message": ["limit is too big", "offset is no number"]}).encode()
     assert decode_http_error(body, status_code=422).message == "limit is too big; offset is no number"
     assert decode_http_error(b"<h1>Bad\n gateway</h1>", status_code=502).message == "<h1>Bad gateway</h1>"
+    full = {"statusCode": 404, "message": "no such job", "code": "E1", "details": [{"a": 1}, 5], "novelty": 1}
+    assert decode_http_error(json.dumps(full).encode(), status_code=403) == HttpError(
+        403, "no such job", "E1", [{"a": 1}]
+    )
+
+
+@pytest.mark.parametrize("depth", [100, 1_000, 100_000])
+def test_nesting_never_keeps_a_failed_request_from_its_error(depth: int) -> None:
+    for nested in (b"[" * depth + b"]" * depth, b'{"message": [' + b'{"a":' * depth + b"1" + b"}" * depth + b"]}"):
+        assert decode_http_error(nested, status_code=500).message
+
+
+def test_what_a_server_says_of_a_failure_can_always_be_written_as_utf_8() -> None:
+    for body in (b'{"message": "cut \\ud83d"}', b'{"message": ["cut \\ud83d"]}', b"cut \xed\xa0\xbd"):
+        assert decode_http_error(body, status_code=500).message.encode().startswith(b"cut ")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +298,13 @@ def test_the_messages_of_a_validating_server_are_joined() -> None:
         ({"duration": "12"}, "duration", 12),
         ({"duration": "12.0"}, "duration", 12),
         ({"duration": 12.0}, "duration", 12),
+        ({"duration": "007"}, "duration", 7),
+        ({"duration": "9" * 18}, "duration", int("9" * 18)),
+        ({"duration": 1e3}, "duration", 1000),
+        ({"exitCode": -1.0}, "exit_code", -1),
+        ({"totalRetries": 2.0}, "total_retries", 2),
         ({"name": "cut \ud83d"}, "name", "cut \ufffd"),
+        ({"status": "\ud83d"}, "status", JobRunStatus("\ufffd")),
         ({"name": "whole \U0001f600"}, "name", "whole \U0001f600"),
     ],
 )
@@ -167,6 +322,10 @@ def test_missing_retries_and_a_total_beside_the_data_are_accepted() -> None:
         assert got.data[0].total_retries == 0
         assert got.pagination.total == 4
     assert decode({"data": [], "pagination": {"total": 3}, "totalCount": 4}).pagination.total == 3
+    assert decode({"data": [], "pagination": {"total": None, "offset": 5}, "totalCount": 4}).pagination == Pagination(
+        4, 5
+    )
+    assert decode({"data": [], "pagination": None, "totalCount": 4}).pagination.total == 4
     assert decode(b"\xef\xbb\xbf" + json.dumps(page([])).encode()).data == ()
 
 
@@ -179,8 +338,15 @@ def test_missing_retries_and_a_total_beside_the_data_are_accepted() -> None:
         *({"totalRetries": value} for value in ["1", None, False, 1.5]),
         *({"id": value} for value in [None, 5, ["a"]]),
         *({"status": value} for value in [None, 5]),
-        {"exitCode": "0"},
-        {"triggeredBySubject": "jane"},
+        *({"endTime": value} for value in ["1", True, [], float("-inf")]),
+        *({"name": value} for value in [None, 1, False, {}]),
+        *({"command": value} for value in [None, ["true"]]),
+        *({"applicationName": value} for value in [None, 1]),
+        *({"triggeredBySubject": value} for value in ["jane", [], True, 0]),
+        *({"exitCode": value} for value in ["0", True, 0.5]),
+        *({"error": value} for value in [1, False, {"message": "x"}]),
+        {"sparkUi": 1},
+        {"tenantName": []},
     ],
     ids=str,
 )
@@ -189,6 +355,35 @@ def test_nonsense_is_refused_and_named(fields: dict[str, Any]) -> None:
     assert (problem.position, problem.field) == (101, next(iter(fields)))
     assert problem.run_id == (None if "id" in fields else "run-1")
     assert "expected" in problem.reason
+
+
+@pytest.mark.parametrize("field", [name for name in run(0) if name != "totalRetries"])
+def test_a_missing_field_is_named(field: str) -> None:
+    sent = run(0)
+    del sent[field]
+    assert refusal(page([sent])).problems == (FieldProblem(field, "is missing", 100, sent.get("id")),)
+
+
+@pytest.mark.parametrize("count", ["3", True, None, 3.5, [], -0.5])
+def test_a_total_beside_the_data_must_be_a_whole_number_too(count: Any) -> None:
+    (problem,) = refusal({"data": [], "totalCount": count}).problems
+    assert (problem.field, problem.position) == ("pagination.total", None)
+
+
+@pytest.mark.parametrize("pagination", [[], "", 0, False, "x", [1]])
+def test_a_total_beside_the_data_excuses_no_nonsense_in_its_place(pagination: Any) -> None:
+    (problem,) = refusal({"data": [], "pagination": pagination, "totalCount": 4}).problems
+    assert problem.field == "pagination"
+
+
+def test_a_bad_page_and_bad_runs_are_named_together() -> None:
+    sent = {"data": [run(0, id=5)], "pagination": {"total": True, "limit": "9", "offset": 1.5}}
+    assert [str(problem) for problem in refusal(sent).problems] == [
+        "the run at 100: id: expected a string, got 5",
+        "pagination.total: expected a whole number, got true",
+        "pagination.offset: expected a whole number, got 1.5",
+        "pagination.limit: expected a whole number, got '9'",
+    ]
 
 
 def test_every_bad_field_of_every_run_is_named() -> None:
@@ -214,6 +409,21 @@ def test_a_thousand_bad_runs_are_all_listed_but_the_message_stays_short() -> Non
 
 
 @pytest.mark.parametrize(
+    "field", ["createdAt", "totalRetries", "endTime", "duration", "exitCode", "triggeredBySubject"]
+)
+@pytest.mark.parametrize("value", ["x" * 1_000_000, ["x" * 1_000_000], {"x" * 1_000_000: 1}], ids=type)
+def test_a_huge_bad_value_makes_a_short_message(field: str, value: Any) -> None:
+    problems = refusal(page([run(0, **{field: value})])).problems
+    assert {problem.field.partition(".")[0] for problem in problems} == {field}
+    assert all(len(problem.reason) < 100 for problem in problems)
+
+
+def test_a_huge_id_makes_a_short_message() -> None:
+    (problem,) = refusal(page([run(0, id="x" * 1_000_000, createdAt=None)])).problems
+    assert len(str(problem)) < 500
+
+
+@pytest.mark.parametrize(
     ("body", "says"),
     [
         (b"", "it is empty"),
@@ -231,6 +441,20 @@ def test_a_thousand_bad_runs_are_all_listed_but_the_message_stays_short() -> Non
         (b'{"data": [], "pagination": {"total": "3"}}', "pagination.total: expected a whole number, got '3'"),
         (b'{"data": [], "pagination": {"total": "\xff"}}', "isn't JSON"),
         (b'{"data": [', "isn't JSON"),
+        (b'{"data": [], "pagination": {"total": 0}} x', "isn't JSON"),
+        (b'{"data": [], "pagination": {"total": 0}}' * 2, "isn't JSON"),
+        (b'{"data": [{"id": "a\n', "isn't JSON"),
+        (b'"' + b"x" * 1_000_000, "isn't JSON"),
+        (b"<" + b"x " * 500_000, "isn't JSON"),
+        (b"true", "expected an object, got true"),
+        (b'"page"', "expected an object, got 'page'"),
+        (b"{}", "data: is missing; pagination: is missing"),
+        (b'{"data": 0, "pagination": {"total": 0}}', "data: expected a list, got 0"),
+        (b'{"data": [], "pagination": {"total": null}}', "pagination.total: expected a whole number, got null"),
+        (b'{"data": [], "pagination": {"total": 1e400}}', "pagination.total: expected a whole number, got inf"),
+        (b'{"data": [], "pagination": {"total": NaN}}', "pagination.total: expected a whole number, got nan"),
+        (b'{"data": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"data": [], "novelty": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"data": [], "pagination": {"total": ' + b"9" * 5000 + b"}}", "isn't JSON"),

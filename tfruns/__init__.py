@@ -7,70 +7,88 @@ async with tfruns.Client() as client:       # TFY_HOST and TFY_API_KEY, or the C
         print(run.name, run.status, run.created)
 """
 
-from tfruns.client import Client
-from tfruns.errors import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    ClientClosedError,
-    ConfigurationError,
-    ConflictError,
-    DecodeError,
-    FieldProblem,
-    IncompleteWalkError,
-    InternalServerError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    TfRunsError,
-    UnprocessableEntityError,
-)
-from tfruns.models import (
-    JobRun,
-    JobRunsSortBy,
-    JobRunStatus,
-    Pagination,
-    RunPage,
-    SortDirection,
-    Subject,
-    SubjectType,
-)
-from tfruns.paginate import RunPaginator
-from tfruns.retry import RetryPolicy
-from tfruns.version import __version__
+# Names are imported when they are first used: `import tfruns`, and so `tfruns --help`, doesn't wait for aiohttp. The
+# imports below are for type checkers and editors; a test holds both lists equal.
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "APIConnectionError",
-    "APIError",
-    "APIStatusError",
-    "APITimeoutError",
-    "AuthenticationError",
-    "BadRequestError",
-    "Client",
-    "ClientClosedError",
-    "ConfigurationError",
-    "ConflictError",
-    "DecodeError",
-    "FieldProblem",
-    "IncompleteWalkError",
-    "InternalServerError",
-    "JobRun",
-    "JobRunStatus",
-    "JobRunsSortBy",
-    "NotFoundError",
-    "Pagination",
-    "PermissionDeniedError",
-    "RateLimitError",
-    "RetryPolicy",
-    "RunPage",
-    "RunPaginator",
-    "SortDirection",
-    "Subject",
-    "SubjectType",
-    "TfRunsError",
-    "UnprocessableEntityError",
-    "__version__",
-]
+from tfruns.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from tfruns.client import Client as Client
+    from tfruns.errors import APIConnectionError as APIConnectionError
+    from tfruns.errors import APIError as APIError
+    from tfruns.errors import APIStatusError as APIStatusError
+    from tfruns.errors import APITimeoutError as APITimeoutError
+    from tfruns.errors import AuthenticationError as AuthenticationError
+    from tfruns.errors import BadRequestError as BadRequestError
+    from tfruns.errors import ClientClosedError as ClientClosedError
+    from tfruns.errors import ConfigurationError as ConfigurationError
+    from tfruns.errors import ConflictError as ConflictError
+    from tfruns.errors import DecodeError as DecodeError
+    from tfruns.errors import FieldProblem as FieldProblem
+    from tfruns.errors import IncompleteWalkError as IncompleteWalkError
+    from tfruns.errors import InternalServerError as InternalServerError
+    from tfruns.errors import NotFoundError as NotFoundError
+    from tfruns.errors import PermissionDeniedError as PermissionDeniedError
+    from tfruns.errors import RateLimitError as RateLimitError
+    from tfruns.errors import TfRunsError as TfRunsError
+    from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
+    from tfruns.models import JobRun as JobRun
+    from tfruns.models import JobRunsSortBy as JobRunsSortBy
+    from tfruns.models import JobRunStatus as JobRunStatus
+    from tfruns.models import Pagination as Pagination
+    from tfruns.models import RunPage as RunPage
+    from tfruns.models import SortDirection as SortDirection
+    from tfruns.models import Subject as Subject
+    from tfruns.models import SubjectType as SubjectType
+    from tfruns.paginate import RunPaginator as RunPaginator
+    from tfruns.retry import RetryPolicy as RetryPolicy
+
+_HOMES = {
+    "client": ("Client",),
+    "errors": (
+        "APIConnectionError",
+        "APIError",
+        "APIStatusError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "BadRequestError",
+        "ClientClosedError",
+        "ConfigurationError",
+        "ConflictError",
+        "DecodeError",
+        "FieldProblem",
+        "IncompleteWalkError",
+        "InternalServerError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "TfRunsError",
+        "UnprocessableEntityError",
+    ),
+    "models": (
+        "JobRun",
+        "JobRunStatus",
+        "JobRunsSortBy",
+        "Pagination",
+        "RunPage",
+        "SortDirection",
+        "Subject",
+        "SubjectType",
+    ),
+    "paginate": ("RunPaginator",),
+    "retry": ("RetryPolicy",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tfruns' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"tfruns.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

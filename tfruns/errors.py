@@ -21,6 +21,7 @@
 Bad arguments are no part of it: they raise ValueError or TypeError before any request.
 """
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,7 +178,11 @@ class FieldProblem:
     def __str__(self) -> str:
         if self.position is None:
             return f"{self.field}: {self.reason}"
-        name = f"the run at {self.position}" if self.run_id is None else f"run {self.run_id!r} at {self.position}"
+        name = (
+            f"the run at {self.position}"
+            if self.run_id is None
+            else f"run {reprlib.repr(self.run_id)} at {self.position}"
+        )
         return f"{name}: {self.field}: {self.reason}" if self.field else f"{name}: {self.reason}"
 
 

@@ -35,7 +35,7 @@ class _OpenEnum(enum.StrEnum):
     @property
     def is_known(self) -> bool:
         """False for a value that this version of tfruns doesn't list."""
-        return self._name_ in type(self).__members__
+        return self._value_ in type(self)._value2member_map_
 
     # An enum hashes by name; a member that equals its string must hash like it, or neither finds the other in a dict.
     __hash__ = str.__hash__

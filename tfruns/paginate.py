@@ -69,7 +69,12 @@ class RunPaginator:
             self._fetch_ahead(plan, ahead)
             while ahead:
                 ask, answer = ahead.popleft()
-                page = answer if isinstance(answer, RunPage) else self._decode(ask, await answer)
+                if isinstance(answer, RunPage):
+                    page = answer
+                else:
+                    if answer.done():  # where many pages are there already, others get their turn between them
+                        await asyncio.sleep(0)
+                    page = self._decode(ask, await answer)
                 taken = plan.take(ask, page)
                 if taken.restart or plan.done:
                     await _cancel(ahead)

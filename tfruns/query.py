@@ -94,7 +94,7 @@ def _triggered_by(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
 
 
 def _status(value: Iterable[JobRunStatus | str] | JobRunStatus | str | None) -> tuple[str, ...] | None:
-    return _several(value, "status", lambda one: _member(one, JobRunStatus, "status"))
+    return _several(value, "status", lambda one: _encodable(_member(one, JobRunStatus, "status"), "status"))
 
 
 def _version_numbers(value: Iterable[float | str] | float | str | None) -> tuple[str, ...] | None:
@@ -103,7 +103,7 @@ def _version_numbers(value: Iterable[float | str] | float | str | None) -> tuple
             return one
         if isinstance(one, bool) or not isinstance(one, (int, float)):
             raise TypeError(f"version_numbers must be numbers, got {one!r}")
-        if not math.isfinite(one):
+        if isinstance(one, float) and not math.isfinite(one):
             raise ValueError(f"version_numbers must be finite numbers, got {one!r}")
         return str(int(one) if one == int(one) else one)
 

@@ -3,24 +3,33 @@
 import re
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import aiohttp
 import attrs
 import tenacity
-from attrs.validators import and_, ge, instance_of, le, not_
 
 from tfruns.errors import APIConnectionError, APIStatusError
+from tfruns.query import checked_int
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _WAIT_STATUSES = frozenset({429, 503})
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-_A_DAY = 86_400.0
+_A_DAY = 86_400.0  # in seconds; what is longer is a slip of units
 
 
-def _number(kind: type | tuple[type, ...], least: float, most: float) -> Callable[[Any, Any, Any], Any]:
-    return and_(instance_of(kind), not_(instance_of(bool)), ge(least), le(most))
+def _whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
+    checked_int(value, field.name, least=1, most=1_000)
+
+
+def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
+    least = 0.001 if field.name == "deadline" else 0.0
+    allowed = f"{field.name} must be seconds, a number from {least:g} to {_A_DAY:g}"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{allowed}, got {value!r}")
+    if not least <= value <= _A_DAY:
+        raise ValueError(f"{allowed}, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,15 +47,15 @@ class RetryPolicy:
         TypeError, ValueError: a value that isn't a number, or is out of range.
     """
 
-    max_attempts: int = attrs.field(default=10, validator=_number(int, 1, 1_000))
+    max_attempts: int = attrs.field(default=10, validator=_whole)
     """How often a request is sent at most, the first time included: 1 means no retries."""
-    initial_backoff: float = attrs.field(default=0.1, validator=_number((int, float), 0, _A_DAY))
+    initial_backoff: float = attrs.field(default=0.1, validator=_seconds)
     """Seconds: the longest wait before the first retry."""
-    max_backoff: float = attrs.field(default=8.0, validator=_number((int, float), 0, _A_DAY))
+    max_backoff: float = attrs.field(default=8.0, validator=_seconds)
     """Seconds: the longest wait before any retry, but for what the server asks for."""
-    max_server_wait: float = attrs.field(default=60.0, validator=_number((int, float), 0, _A_DAY))
+    max_server_wait: float = attrs.field(default=60.0, validator=_seconds)
     """Seconds: the longest wait that the server can ask for."""
-    deadline: float = attrs.field(default=300.0, validator=_number((int, float), 0.001, _A_DAY))
+    deadline: float = attrs.field(default=300.0, validator=_seconds)
     """Seconds: the time for one page in all, every attempt and every wait included."""
 
     def retrying(self, before_sleep: Callable[[tenacity.RetryCallState], None]) -> tenacity.AsyncRetrying:
@@ -83,7 +92,7 @@ def server_wait(error: APIStatusError) -> float:
     if (seconds := _decimal(headers, "retry-after")) is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - _server_time(headers))
+        return max(0.0, _timestamp(headers.get("retry-after", "")) - _server_time(headers))
     except (ValueError, OverflowError):
         pass
     reset = _decimal(headers, "x-ratelimit-reset")
@@ -101,6 +110,11 @@ def _decimal(headers: Mapping[str, str], name: str) -> float | None:
 def _server_time(headers: Mapping[str, str]) -> float:
     """The server's clock, so that a wrong clock here makes no wrong wait; ours if it doesn't tell."""
     try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+        return _timestamp(headers.get("date", ""))
     except (ValueError, OverflowError):
         return time.time()
+
+
+def _timestamp(http_date: str) -> float:
+    date = parsedate_to_datetime(http_date)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

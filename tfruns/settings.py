@@ -18,6 +18,9 @@ from tfruns.version import __version__
 ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function, sync or async, that returns one."""
 
+# Labels of a name, as DNS takes them, or an IPv6 address.
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.%]+")
 _FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
 
 
@@ -42,20 +45,26 @@ def resolve_base_url(base_url: str | None) -> str:
 
 
 def _checked_base_url(value: Any, origin: str) -> str:
-    example = "such as https://acme.truefoundry.cloud"
+    # No message here shows the value: keys have been put in place of hosts, or into their URLs.
+    form = "a URL such as https://acme.truefoundry.cloud"
     if not isinstance(value, str):
-        raise ConfigurationError(f"{origin} must be a URL {example}, got {value!r}")
+        raise ConfigurationError(f"{origin} must be {form}, not {type(value).__name__}")
     try:
-        url = URL(value.strip())
-        port_is_valid = url.port is None or 0 < url.port < 65536
-    except ValueError as error:
-        raise ConfigurationError(f"{origin} isn't a URL: {error}; it must be one {example}") from None
+        text = value.strip()
+        url = URL(text)
+        host = url.raw_host or ""
+        is_valid = _HOST.fullmatch(host) and (url.port is None or 0 < url.port < 65536)
+        is_valid = is_valid and text.isprintable() and " " not in text
+    except ValueError:
+        raise ConfigurationError(f"{origin} isn't a URL; it must be {form}") from None
     if url.user is not None or url.password is not None:
         raise ConfigurationError(f"{origin} holds a user or a password: leave them out, only the API key is used")
-    if url.scheme not in ("http", "https") or not url.host or not port_is_valid:
-        raise ConfigurationError(f"{origin} must be a full URL with http:// or https://, {example}, got {value!r}")
+    if url.scheme not in ("http", "https"):
+        raise ConfigurationError(f"{origin} must begin with http:// or https://: it must be {form}")
+    if not is_valid:
+        raise ConfigurationError(f"{origin} has no host, or none that there can be: it must be {form}")
     if url.query_string or url.fragment:
-        raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`, got {value!r}")
+        raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`")
     return str(url).rstrip("/")
 
 
@@ -90,14 +99,17 @@ def _checked_key(value: Any, origin: str) -> str:
 
 
 def _from_credentials(name: str) -> Any:
-    path = credentials_path()
+    try:
+        path = credentials_path()
+    except RuntimeError:  # there is no home
+        return None
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError(f"{path} isn't JSON: log in again with the TrueFoundry CLI") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold a JSON object: log in again with the TrueFoundry CLI")

@@ -50,7 +50,7 @@ def decode_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
 def decode_http_error(body: bytes, *, status_code: int) -> HttpError:
     """What the body of a failed request says. Never raises: proxies answer with anything, and the status counts."""
     try:
-        payload = json.loads(body)
+        payload = _writable(json.loads(body))
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
@@ -64,6 +64,17 @@ def decode_http_error(body: bytes, *, status_code: int) -> HttpError:
         code if isinstance(code, (int, str)) else None,
         [item for item in details if isinstance(item, dict)] if isinstance(details, list) else None,
     )
+
+
+def _writable(value: Any) -> Any:
+    """The value with its strings as UTF-8 can hold them: each lone surrogate replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_writable(item) for item in value]
+    if isinstance(value, dict):
+        return {_writable(name): _writable(item) for name, item in value.items()}
+    return value
 
 
 def _excerpt(body: bytes) -> str:
@@ -143,7 +154,8 @@ def _refusal(expected: str, value: object) -> ValueError:
 def _string(value: Any, _: Any = None) -> str:
     if not isinstance(value, str):
         raise _refusal("a string", value)
-    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text: str = _writable(value)
+    return text
 
 
 def _integer(value: Any, _: Any = None) -> int:
@@ -155,7 +167,8 @@ def _integer(value: Any, _: Any = None) -> int:
 
 
 def _number(value: Any, _: Any = None) -> int | float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
         raise _refusal("a number", value)
     return value
 
@@ -238,7 +251,7 @@ def _with_total(payload: Any) -> Any:
     """The payload with the total where the contract's schema has it, if it stands only where the prose has it."""
     if not isinstance(payload, dict) or "totalCount" not in payload:
         return payload
-    pagination = payload.get("pagination") or {}
+    pagination = {} if payload.get("pagination") is None else payload["pagination"]
     if not isinstance(pagination, dict) or pagination.get("total") is not None:
         return payload
     return {**payload, "pagination": {**pagination, "total": payload["totalCount"]}}
