@@ -71,9 +71,8 @@ def plots() -> None:
 def main() -> None:
     quick = "--quick" in sys.argv
     FOLDER.mkdir(exist_ok=True)
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, medians; (x) times the first; [spread of the first]\n"
-    )
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    print(f"{python}, medians; (x) times the first; [spread of the first]\n")
     measured: list[rows.Row] = []
     sections = [rows.decoding, rows.longest_hold, rows.start_up]
     if not quick:

@@ -54,7 +54,7 @@ def _checked_base_url(value: Any, origin: str) -> str:
         url = URL(text)
         host = url.raw_host or ""
         is_valid = _HOST.fullmatch(host) and (url.port is None or 0 < url.port < 65536)
-        is_valid = is_valid and text.isprintable() and " " not in text
+        is_valid = is_valid and text.isprintable()
     except ValueError:
         raise ConfigurationError(f"{origin} isn't a URL; it must be {form}") from None
     if url.user is not None or url.password is not None:

@@ -167,8 +167,9 @@ def _integer(value: Any, _: Any = None) -> int:
 
 
 def _number(value: Any, _: Any = None) -> int | float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, float) or not math.isfinite(value):
         raise _refusal("a number", value)
     return value
 
