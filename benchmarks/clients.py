@@ -5,30 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
-import attrs
-import cattrs
 import httpx
 import orjson
-from cattrs.gen import make_dict_structure_fn, override
 from truefoundry_sdk import AsyncTrueFoundry
 
 import tfruns
-from tfruns.models import JobRun, Subject, wire_name
+from benchmarks.plain import plain_converter
+from tfruns.models import JobRun
 
 CONCURRENCY = 16
 Walk = Callable[[str, str], Awaitable[int]]
 """From the server's URL and the job to how many runs came."""
-
-
-def plain_converter() -> cattrs.Converter:
-    """cattrs as it comes, told only the names and that a number is a number."""
-    converter = cattrs.Converter()
-    for number in (int | float, int | float | None):
-        converter.register_structure_hook(number, lambda value, _: value)
-    for model in (Subject, JobRun):
-        names = {field.name: override(rename=wire_name(field.name)) for field in attrs.fields(model)}
-        converter.register_structure_hook(model, make_dict_structure_fn(model, converter, **names))
-    return converter
 
 
 async def ours(url: str, job: str) -> int:

@@ -16,7 +16,8 @@ import orjson
 from truefoundry_sdk.types.list_job_run_response import ListJobRunResponse
 
 import tfruns
-from benchmarks.clients import CLIENTS, CONCURRENCY, Walk, ours, plain_converter
+from benchmarks.clients import CLIENTS, CONCURRENCY, Walk, ours
+from benchmarks.plain import plain_converter
 from benchmarks.server import page_body, run_texts, serving
 from tfruns.models import JobRun
 from tfruns.structure import decode_page

@@ -13,6 +13,7 @@ from hostile import page, run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.plain import plain_converter
 from tfruns import DecodeError, FieldProblem, JobRunStatus, Pagination, RunPage
 from tfruns.models import HttpError
 from tfruns.structure import _explain_page, decode_http_error, decode_page
@@ -77,6 +78,9 @@ payload = st.fixed_dictionaries(
 )
 
 
+PLAIN = plain_converter()
+
+
 def decode(value: Any) -> RunPage:
     return decode_page(value if isinstance(value, bytes) else json.dumps(value).encode(), job_id="the job", offset=100)
 
@@ -102,9 +106,10 @@ def refusal(value: Any) -> DecodeError:
 
 @UNTIMED
 @given(payload)
-def test_both_paths_give_what_the_server_sent(sent: dict[str, Any]) -> None:
+def test_both_paths_and_plain_cattrs_give_what_the_server_sent(sent: dict[str, Any]) -> None:
     body = json.dumps(sent).encode()
     fast = decode_page(body, job_id="j", offset=0)
+    assert fast == PLAIN.structure(sent, RunPage)
     assert fast == _explain_page(body, "j", 0)
     assert fast.pagination.total == sent["pagination"]["total"]
     assert len(fast.data) == len(sent["data"])

@@ -1,0 +1,21 @@
+"""cattrs as it comes: what the structuring is measured against, and held equal to by a test."""
+
+from typing import Any
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from tfruns.models import JobRun, Pagination, RunPage, Subject, wire_name
+
+
+def plain_converter() -> cattrs.Converter:
+    """A converter that is told only the names of the wire, and that a number is a number."""
+    converter = cattrs.Converter()
+    for number in (int | float, int | float | None):
+        converter.register_structure_hook(number, lambda value, _: value)
+    models: tuple[Any, ...] = (Subject, JobRun, Pagination, RunPage)
+    for model in models:
+        names: dict[str, Any] = {field.name: override(rename=wire_name(field.name)) for field in attrs.fields(model)}
+        converter.register_structure_hook(model, make_dict_structure_fn(model, converter, **names))
+    return converter
