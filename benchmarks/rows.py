@@ -160,7 +160,10 @@ def start_up() -> list[Row]:
 
 
 def longest_hold() -> list[Row]:
-    """For how long the event loop was held at a time, while one job of 100 pages was walked."""
+    """For how long the event loop was held at a time, while one job of 100 pages was walked.
+
+    What the process held before is kept from the garbage collector: a full collection of that is not the walk's doing.
+    """
 
     async def walk(url: str) -> float:
         longest = 0.0
@@ -179,8 +182,10 @@ def longest_hold() -> list[Row]:
         ticking.cancel()
         return longest * 1000
 
+    gc.freeze()
     with serving(100_000) as url:
         holds = [asyncio.run(walk(url)) for _ in range(5)]
+    gc.unfreeze()
     median = statistics.median(holds)
     spread = (min(holds), max(holds))
     return [Row("longest hold of the event loop", "ms", {"ours": median}, spread, "<= 10 ms", median <= 10)]

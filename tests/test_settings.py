@@ -90,7 +90,7 @@ def test_a_host_may_end_with_a_slash_and_have_a_path(given: str, used: str) -> N
         ],
         *["http://[::1", "https://a.example:0", "https:a.example", "https://?", "https://#", "\x00", "https://a\\b"],
         *["https://a b.example", "https://a\n.example", "https://a\u200b.example", "https://" + "a" * 64 + ".example"],
-        *["https://a..example", "https://.example"],
+        *["https://a..example", "https://.example", "https://cafe..beef", "https://" + "a" * 64, "https://."],
         *[5, True, b"https://a.example", ["https://a.example"]],
     ],
 )

@@ -423,6 +423,12 @@ def test_a_huge_bad_value_makes_a_short_message(field: str, value: Any) -> None:
     assert all(len(problem.reason) < 100 for problem in problems)
 
 
+def test_a_run_is_named_by_its_whole_id_where_that_is_no_longer_than_ids_are() -> None:
+    run_id = "0192d8f0-7c1e-7cc3-9b1e-3f2a5c6d7e8f"
+    error = refusal(page([run(0, id=run_id, createdAt=None)]))
+    assert f"run '{run_id}' at 100: createdAt: expected a number" in str(error)
+
+
 def test_a_huge_id_makes_a_short_message() -> None:
     (problem,) = refusal(page([run(0, id="x" * 1_000_000, createdAt=None)])).problems
     assert len(str(problem)) < 500

@@ -21,7 +21,6 @@
 Bad arguments are no part of it: they raise ValueError or TypeError before any request.
 """
 
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,8 +107,8 @@ class APIStatusError(APIError):
         super().__init__(text, job_id=job_id, offset=offset)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 500 else text[:499] + "…"
+def _shortened(text: str, most: int = 500) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class BadRequestError(APIStatusError):
@@ -178,11 +177,8 @@ class FieldProblem:
     def __str__(self) -> str:
         if self.position is None:
             return f"{self.field}: {self.reason}"
-        name = (
-            f"the run at {self.position}"
-            if self.run_id is None
-            else f"run {reprlib.repr(self.run_id)} at {self.position}"
-        )
+        name = "the run" if self.run_id is None else f"run {_shortened(self.run_id, 100)!r}"
+        name += f" at {self.position}"
         return f"{name}: {self.field}: {self.reason}" if self.field else f"{name}: {self.reason}"
 
 

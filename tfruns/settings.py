@@ -20,7 +20,7 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.%]+")
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
 _FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
 
 
