@@ -3,17 +3,15 @@
 They go into `.benchmarks/`. `--quick` measures only what takes seconds, as CI does, without plots.
 """
 
-import asyncio
 import json
 import platform
 import sys
-import time
 from pathlib import Path
 
 import attrs
 
 from benchmarks import rows
-from benchmarks.clients import CLIENTS
+from benchmarks.clients import NAMES, Worker
 from benchmarks.server import serving
 
 FOLDER = Path(".benchmarks")
@@ -25,9 +23,11 @@ def show(row: rows.Row) -> None:
     shown = "  ".join(
         f"{name} {value:.3g}{other}" for (name, value), other in zip(row.medians.items(), others, strict=True)
     )
-    verdict = "" if row.is_met is None else "  met" if row.is_met else "  MISSED"
-    spread = "" if row.spread is None else f" [{row.spread[0]:.3g} to {row.spread[1]:.3g}]"
-    print(f"{row.what:<46} {row.unit:<9} {shown}{spread}\n{'':<46} target: {row.target}{verdict}", flush=True)
+    verdict = "" if row.is_met is None else f"; target: {row.target}: {'met' if row.is_met else 'MISSED'}"
+    print(
+        f"{row.what} ({row.unit})\n    {shown}\n    ours from {row.spread[0]:.3g} to {row.spread[1]:.3g}{verdict}",
+        flush=True,
+    )
 
 
 def plots() -> None:
@@ -39,27 +39,23 @@ def plots() -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
     count = 50_000
-    by_latency: dict[str, list[tuple[float, float]]] = {name: [] for name in CLIENTS}
-    for latency in (0, 10, 30, 100):
-        with serving(count, latency=latency) as url:
-            for name, walk in CLIENTS.items():
-                begun = time.perf_counter()
-                asyncio.run(walk(url, "job-all"))  # type: ignore[arg-type]
-                by_latency[name].append((latency, count / (time.perf_counter() - begun)))
-    for name, points in by_latency.items():
-        left.plot(*zip(*points, strict=True), marker="o", label=name)
+    for name in NAMES:
+        by_latency = []
+        for latency in (0, 10, 30, 100):
+            with Worker(name) as worker, serving(count, latency=latency) as url:
+                by_latency.append((latency, count / worker.walk(url, [f"job-{count}"])["s"]))
+        left.plot(*zip(*by_latency, strict=True), marker="o", label=name)
     left.set(xlabel="latency of a page, ms", ylabel="runs a second", yscale="log", title=f"{count:,} runs")
-    by_size: dict[str, list[tuple[float, float]]] = {name: [] for name in CLIENTS}
     with serving(1_000_000) as url:
-        for size in (1_000, 10_000, 100_000, 1_000_000):
-            for name, walk in CLIENTS.items():
-                if size * (80 if name == "vendor" else 1) > 8_000_000:
-                    continue  # the vendor's SDK takes minutes
-                begun = time.perf_counter()
-                asyncio.run(walk(url, f"job-{size}"))  # type: ignore[arg-type]
-                by_size[name].append((size, (time.perf_counter() - begun) / size * 1e6))
-    for name, points in by_size.items():
-        right.plot(*zip(*points, strict=True), marker="o", label=name)
+        for name in NAMES:
+            by_size = []
+            for size in (1_000, 10_000, 100_000, 1_000_000):
+                if name == "vendor" and size == 1_000_000:
+                    continue  # it takes minutes
+                with Worker(name) as worker:
+                    worker.walk(url, ["job-1000"])
+                    by_size.append((size, worker.walk(url, [f"job-{size}"])["s"] / size * 1e6))
+            right.plot(*zip(*by_size, strict=True), marker="o", label=name)
     right.set(xlabel="runs", ylabel="us a run", xscale="log", yscale="log", title="no latency")
     for axes in (left, right):
         axes.grid(visible=True, which="both", alpha=0.3)
@@ -72,7 +68,7 @@ def main() -> None:
     quick = "--quick" in sys.argv
     FOLDER.mkdir(exist_ok=True)
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"{python}, medians; (x) times the first; [spread of the first]\n")
+    print(f"{python}, medians, and in how many times the time of ours; each client is a process of its own\n")
     measured: list[rows.Row] = []
     sections = [rows.decoding, rows.longest_hold, rows.start_up]
     if not quick:

@@ -1,83 +1,172 @@
-"""The four that are compared: ours, the vendor's SDK, a plain loop as one would write it well, and the floor."""
+"""The four that are compared: ours, the vendor's SDK, a plain loop as one would write it well, and the floor.
+
+Each runs in a process of its own, so that none pays for what another imports or leaves behind: `Worker` is that process
+as seen from outside. The floor is the bytes alone, read and dropped, by one who knows beforehand which pages there are.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
-
-import aiohttp
-import httpx
-import orjson
-from truefoundry_sdk import AsyncTrueFoundry
-
-import tfruns
-from benchmarks.plain import plain_converter
-from tfruns.models import JobRun
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 CONCURRENCY = 16
-Walk = Callable[[str, str], Awaitable[int]]
-"""From the server's URL and the job to how many runs came."""
+NAMES = ("ours", "vendor", "plain", "floor")
+Walk = Callable[[str, list[str], int], Awaitable[int]]
+"""From the server's URL, the jobs and the page size to how many runs came."""
 
 
-async def ours(url: str, job: str) -> int:
+async def ours(url: str, jobs: list[str], page_size: int) -> int:
     """tfruns, with its defaults."""
-    async with tfruns.Client(url, "key") as client:
-        count = 0
-        async for _ in client.iter_runs(job):
-            count += 1
-        return count
+    import tfruns
+
+    async def count(job: str) -> int:
+        runs = 0
+        async for _ in client.iter_runs(job, page_size=page_size):
+            runs += 1
+        return runs
+
+    async with tfruns.Client(url, "key", max_concurrency=CONCURRENCY) as client:
+        return sum(await asyncio.gather(*map(count, jobs)))
 
 
-async def vendor(url: str, job: str) -> int:
-    """The vendor's SDK, page by page as it does, at 1,000 a page."""
+async def vendor(url: str, jobs: list[str], page_size: int) -> int:
+    """The vendor's SDK: a job page by page, as it does; so many jobs at a time."""
+    import httpx
+    from truefoundry_sdk import AsyncTrueFoundry
+
+    slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def count(job: str) -> int:
+        runs = 0
+        async with slots:
+            async for _ in await client.jobs.list_runs(job, limit=page_size):
+                runs += 1
+        return runs
+
     async with httpx.AsyncClient(timeout=120) as http:
         client = AsyncTrueFoundry(api_key="key", base_url=url, httpx_client=http)
-        count = 0
-        async for _ in await client.jobs.list_runs(job, limit=1000):
-            count += 1
-        return count
+        return sum(await asyncio.gather(*map(count, jobs)))
 
 
-async def plain(url: str, job: str) -> int:
-    """aiohttp, orjson and cattrs as they come: the first page for the total, then the rest, so many at a time."""
+async def plain(url: str, jobs: list[str], page_size: int) -> int:
+    """aiohttp, orjson and cattrs as they come: a job's first page for its total, then the others, all at once."""
+    import aiohttp
+    import orjson
+
+    from benchmarks.plain import plain_converter
+    from tfruns.models import JobRun
+
     converter = plain_converter()
-    count = 0
-    async for body in _bodies(url, job, 1000):
-        count += len([converter.structure(run, JobRun) for run in orjson.loads(body)["data"]])
-    return count
 
+    async def page(job: str, offset: int) -> tuple[int, int]:
+        query = {"limit": page_size, "offset": offset}
+        async with http.get(f"{url}/api/svc/v1/jobs/{job}/runs", params=query) as response:
+            answer = orjson.loads(await response.read())
+        return len([converter.structure(run, JobRun) for run in answer["data"]]), answer["pagination"]["total"]
 
-async def floor(url: str, job: str) -> int:
-    """The bytes alone, read and dropped. Gives how many runs it was told of, not how many it saw."""
-    total = 0
-    async for body in _bodies(url, job, 1000):
-        total = total or orjson.loads(body[body.rindex(b'{"total"') : -1])["total"]
-    return total
+    async def count(job: str) -> int:
+        runs, total = await page(job, 0)
+        others = await asyncio.gather(*(page(job, offset) for offset in range(page_size, total, page_size)))
+        return runs + sum(more for more, _ in others)
 
-
-async def _bodies(url: str, job: str, limit: int) -> AsyncIterator[bytes]:
     connector = aiohttp.TCPConnector(limit=CONCURRENCY)
     async with aiohttp.ClientSession(connector=connector, headers={"Authorization": "Bearer key"}) as http:
-
-        async def page(offset: int) -> bytes:
-            query = {"limit": limit, "offset": offset}
-            async with http.get(f"{url}/api/svc/v1/jobs/{job}/runs", params=query) as response:
-                return await response.read()
-
-        first = await page(0)
-        yield first
-        total = orjson.loads(first[first.rindex(b'{"total"') : -1])["total"]
-        under_way: list[asyncio.Task[bytes]] = []
-        for offset in range(limit, total, limit):
-            under_way.append(asyncio.create_task(page(offset)))
-            if len(under_way) == CONCURRENCY:
-                yield await under_way.pop(0)
-        for task in under_way:
-            yield await task
+        return sum(await asyncio.gather(*map(count, jobs)))
 
 
-CLIENTS: dict[str, Walk] = {"ours": ours, "vendor": vendor, "plain": plain, "floor": floor}
+async def floor(url: str, jobs: list[str], page_size: int) -> int:
+    """The bytes alone. The jobs' names say how many runs there are."""
+    import aiohttp
+
+    pages = ((job, offset) for job in jobs for offset in range(0, _size(job), page_size))
+
+    async def fetch(pages: Iterator[tuple[str, int]]) -> None:
+        for job, offset in pages:
+            target = f"/api/svc/v1/jobs/{job}/runs?limit={page_size}&offset={offset}"
+            async with http.get(url + target) as response:
+                await response.read()
+
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    async with aiohttp.ClientSession(connector=connector, headers={"Authorization": "Bearer key"}) as http:
+        await asyncio.gather(*(fetch(pages) for _ in range(CONCURRENCY)))
+    return sum(map(_size, jobs))
 
 
-def ratios(seconds: dict[str, float]) -> dict[str, Any]:
-    """How many times as long as ours the others took."""
-    return {f"{name}/ours": round(took / seconds["ours"], 2) for name, took in seconds.items() if name != "ours"}
+def _size(job: str) -> int:
+    return int(job.removeprefix("job-"))
+
+
+class Worker:
+    """One of the four, in a process of its own that waits to be told what to walk."""
+
+    def __init__(self, name: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.clients", name]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def walk(self, url: str, jobs: list[str], page_size: int = 1000, *, watch: bool = False) -> dict[str, Any]:
+        """Walk the jobs: `s`, peak `MiB` so far, and if watched, for how many `ms` the event loop was held at most."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([url, jobs, page_size, watch]), file=self._process.stdin, flush=True)
+        result: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return result
+
+
+async def _watched(walk: Awaitable[int]) -> float:
+    """For how many ms the event loop was held at most.
+
+    What the process held before is kept from the garbage collector: a full collection of that is not the walk's doing.
+    """
+    gc.freeze()
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - begun)
+
+    ticking = asyncio.create_task(tick())
+    await walk
+    ticking.cancel()
+    gc.unfreeze()
+    return longest * 1000
+
+
+def _work(walk: Walk) -> None:
+    for line in sys.stdin:
+        url, jobs, page_size, watch = json.loads(line)
+        gc.collect()
+        begun = time.perf_counter()
+        held = asyncio.run(_watched(walk(url, jobs, page_size))) if watch else None
+        if not watch:
+            runs = asyncio.run(walk(url, jobs, page_size))  # type: ignore[arg-type]
+            assert runs == sum(map(_size, jobs))
+        seconds = time.perf_counter() - begun
+        print(json.dumps({"s": seconds, "MiB": _peak_memory(), "ms": held}), flush=True)
+
+
+def _peak_memory() -> float:
+    """In MiB. (`getrusage` would count what the parent held when it forked.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    _work({"ours": ours, "vendor": vendor, "plain": plain, "floor": floor}[sys.argv[1]])

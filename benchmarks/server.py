@@ -1,4 +1,4 @@
-"""A server of run pages that costs next to nothing: runs are JSON texts in memory, and a page is a join of them.
+"""A server of run pages that costs next to nothing: an answer is a join of JSON texts, kept for the next who asks.
 
 It runs in a process of its own, checks nothing, and answers only what the benchmarks ask. On request it is slow, or its
 list changes with each page. A job's id says how many runs it has: `job-500` has the first 500, `job-all` all of them.
@@ -18,6 +18,7 @@ from tfruns.sandbox.data import NEWEST, RunMaker
 from tfruns.sandbox.wire import encode
 
 _MADE_UP = 5_000  # made once and repeated under ids of their own: making a million takes too long
+_ANSWERS_KEPT = 256  # two walks over 100 pages, with and without overlap
 
 
 def run_texts(count: int) -> list[bytes]:
@@ -47,27 +48,43 @@ class _Server(asyncio.Protocol):
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            body = self._body(head.split(b" ", 2)[1].decode())
-            answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            delay = self._options.latency / 1000
-            asyncio.get_running_loop().call_later(delay, self._transport.write, answer % (len(body), body))
+            answer = self._answer(head.split(b" ", 2)[1].decode())
+            asyncio.get_running_loop().call_later(self._options.latency / 1000, self._transport.write, answer)
 
-    def _body(self, target: str) -> bytes:
+    def _answer(self, target: str) -> bytes:
+        options = self._options
+        if target == "/asked":
+            return _whole(b"%d" % options.asked)
+        options.asked += 1
+        if target not in options.answers:
+            if len(options.answers) == _ANSWERS_KEPT:
+                del options.answers[next(iter(options.answers))]
+            options.answers[target] = self._page(target)
+        answer: bytes = options.answers[target]
+        self._change()
+        return answer
+
+    def _page(self, target: str) -> bytes:
         url = urlsplit(target)
-        if url.path == "/asked":
-            return b"%d" % self._options.asked
-        self._options.asked += 1
         query = dict(parse_qsl(url.query))
         size = url.path.split("/")[-2].removeprefix("job-")
         texts = self._texts if size == "all" else self._texts[: int(size)]
-        body = page_body(texts, int(query["offset"]), int(query["limit"]))
-        for _ in range(self._options.delete):
+        return _whole(page_body(texts, int(query["offset"]), int(query["limit"])))
+
+    def _change(self) -> None:
+        options = self._options
+        for _ in range(options.delete):
             del self._texts[self._rng.randrange(len(self._texts))]
-        for _ in range(self._options.insert):
-            self._options.born += 1
-            created = {"id": f"new-{self._options.born:021d}", "createdAt": NEWEST + self._options.born}
+        for _ in range(options.insert):
+            options.born += 1
+            created = {"id": f"new-{options.born:021d}", "createdAt": NEWEST + options.born}
             self._texts.insert(0, encode({**next(RunMaker(0, "job").history(1)), **created}))
-        return body
+        if options.delete or options.insert:
+            options.answers.clear()
+
+
+def _whole(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -99,4 +116,4 @@ if __name__ == "__main__":
     for name in ("runs", "insert", "delete", "born", "asked"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0)
-    asyncio.run(_serve(parser.parse_args()))
+    asyncio.run(_serve(parser.parse_args(namespace=argparse.Namespace(answers={}))))

@@ -2,9 +2,13 @@
 
 import asyncio
 import gc
+import gzip
+import json
 import logging
 import random
 import time
+import zlib
+from collections.abc import Callable
 from email.utils import formatdate
 from urllib.parse import unquote
 
@@ -212,6 +216,13 @@ async def test_what_the_server_gets_to_see() -> None:
     assert request.headers["user-agent"] == "mine"
     assert request.headers["accept"] == "application/json"
     assert "gzip" in request.headers["accept-encoding"]
+
+
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_answer_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
+    body = compress(json.dumps(page([run(n) for n in range(100)])).encode())
+    async with serve(lambda _: answer(200, body, content_encoding=coding)) as (url, _):
+        assert len((await ask(url)).data) == 100
 
 
 @pytest.mark.parametrize("job_id", ["a/b", "../x", "a?b=c", "a#b", "100%", "%2e%2e", "a b", "ジョブ", "a\nb"])

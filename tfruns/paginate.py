@@ -48,6 +48,7 @@ class RunPaginator:
             async for page in pages:
                 for run in page.data:
                     yield run
+                del page  # before the next is made
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -85,6 +86,7 @@ class RunPaginator:
                 self._fetch_ahead(plan, ahead)
                 for start in range(0, len(taken.fresh), self.page_size):
                     yield RunPage(tuple(taken.fresh[start : start + self.page_size]), page.pagination)
+                del page, taken, answer  # so that runs die young, and the next page takes their place in memory
         finally:
             await _cancel(ahead)
 

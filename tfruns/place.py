@@ -1,7 +1,8 @@
 """What a walk knows of its place in the list: the order answers show, the runs taken lately, and where to search."""
 
+import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tfruns.models import JobRun
 
@@ -41,24 +42,23 @@ class Recent:
     def __init__(self, kept: int) -> None:
         self._kept = kept
         self._numbers: dict[str, int] = {}  # in the order in which they were taken
-        self._stretches: deque[tuple[list[str], float]] = deque()  # with the creation of the first run of each
+        self._stretches: deque[tuple[Collection[str], float]] = deque()  # with the creation of the first run of each
         self._taken = 0
 
-    def add(self, runs: Sequence[JobRun]) -> None:
-        """Remember the runs, and forget the oldest that aren't to be kept."""
-        ids = [run.id for run in runs]
-        self._numbers.update(zip(ids, range(self._taken, self._taken + len(ids)), strict=True))
-        self._taken += len(ids)
-        self._stretches.append((ids, runs[0].created_at))
-        while len(self._numbers) - len(self._stretches[0][0]) >= self._kept:
-            for forgotten in self._stretches.popleft()[0]:
-                del self._numbers[forgotten]
-
-    def without_known(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
-        """The runs that aren't known."""
-        if self._numbers.keys().isdisjoint([run.id for run in runs]):
-            return runs
-        return [run for run in runs if run.id not in self._numbers]
+    def admit(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
+        """Those of the runs that aren't known, each once. They are remembered, and the oldest forgotten."""
+        numbers = dict(zip([run.id for run in runs], itertools.count(self._taken)))
+        if len(numbers) < len(runs) or not self._numbers.keys().isdisjoint(numbers):
+            runs = list({run.id: run for run in runs if run.id not in self._numbers}.values())
+            numbers = dict(zip([run.id for run in runs], itertools.count(self._taken)))
+        if runs:
+            self._numbers |= numbers
+            self._taken += len(numbers)
+            self._stretches.append((numbers, runs[0].created_at))
+            while len(self._numbers) - len(self._stretches[0][0]) >= self._kept:
+                for forgotten in self._stretches.popleft()[0]:
+                    del self._numbers[forgotten]
+        return runs
 
     def find(self, runs: Sequence[JobRun], last: JobRun, likely: int) -> int | None:
         """The index of the last of the runs that is known, if any is."""

@@ -158,7 +158,7 @@ class Plan:
         Raises:
             IncompleteWalkError: there is no use in going on.
         """
-        runs, total = _distinct(page.data), page.pagination.total
+        runs, total = page.data, page.pagination.total
         end = ask.offset + len(page.data)
         if ask.asked_at >= self._newest:
             self._newest, self._total = ask.asked_at, total
@@ -167,12 +167,11 @@ class Plan:
         chain = self._behind_tie(ask, runs, total)
         if chain is None:
             return self._bridge(ask, end)
-        chain = self._recent.without_known(chain)
+        chain = self._recent.admit(chain)
         self._under_way -= 1
         fresh = self._fresh(runs, chain)
         if chain:
             self._last, self._last_at, self._last_total, self._last_taken = chain[-1], end - 1, total, self._answers
-            self._recent.add(chain)
         self._adapt(end, found_more=bool(chain))
         if fresh or chain:
             self._fruitless = 0
@@ -187,7 +186,7 @@ class Plan:
         """Which runs to yield: those behind the tie, or where runs jump, all that weren't yielded yet."""
         fresh = chain
         if self._seen is not None:
-            fresh = [run for run in runs if run.id not in self._seen]
+            fresh = list({run.id: run for run in runs if run.id not in self._seen}.values())
             self._seen.update(run.id for run in fresh)
             self._met.update(run.id for run in runs)
         return fresh if self._max_runs is None else fresh[: self._max_runs - self._yielded]
@@ -315,9 +314,3 @@ class Plan:
             seen=self._yielded,
             total=total,
         )
-
-
-def _distinct(runs: Sequence[JobRun]) -> Sequence[JobRun]:
-    """The runs of one answer, each once."""
-    by_id = {run.id: run for run in runs}
-    return runs if len(by_id) == len(runs) else list(by_id.values())
