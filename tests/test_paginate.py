@@ -1,7 +1,9 @@
 """A walk over real HTTP: what is yielded, in which order, with how many requests."""
 
 import asyncio
+import json
 import math
+from collections.abc import Callable
 
 import pytest
 from hostile import Raw, Request, answer, page, pages_of, run, serve
@@ -221,3 +223,38 @@ async def test_a_cut_off_page_in_the_middle_is_fetched_again() -> None:
     async with serve(reply) as (url, _), Client(url, KEY, retry=tfruns.RetryPolicy(initial_backoff=0)) as client:
         assert len(await client.iter_runs("job", page_size=10).collect()) == 50
     assert cut
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 1000])
+async def test_raw_pages_hold_the_same_runs_each_with_the_text_the_server_sent(page_size: int) -> None:
+    sent = [
+        json.dumps(
+            run(n, command=f"größe {n} 🚀", newField={"n": [n, 1e400 if n == 5 else None]}), indent=n % 3 or None
+        )
+        for n in range(30)
+    ]
+
+    def reply(request: Request) -> bytes:
+        texts = ",".join(sent[request.offset : request.offset + request.limit])
+        return answer(200, f'{{"data":[{texts}],"pagination":{{"total":30}}}}'.replace("Infinity", "1e400").encode())
+
+    async with serve(reply) as (url, _), Client(url, KEY) as client:
+        pages = [one async for one in client.iter_runs("job", page_size=page_size).raw_pages()]
+    assert [one.id for each in pages for one in each.data] == [f"run-{n}" for n in range(30)]
+    texts = [text.decode() for each in pages for text in each.texts]
+    assert texts == [one.replace("Infinity", "1e400") for one in sent]
+
+
+@pytest.mark.parametrize(
+    "mangle", [lambda body: b"\xef\xbb\xbf" + body, lambda body: body.replace(b"true", b"\\ud800")]
+)
+async def test_the_texts_of_a_page_that_only_leniency_understands_are_written_anew(
+    mangle: Callable[[bytes], bytes],
+) -> None:
+    body = mangle(json.dumps(page([run(0, deploymentVersion=3, newField="kept")])).encode())
+    async with serve(lambda _: answer(200, body)) as (url, _), Client(url, KEY) as client:
+        (only,) = [one async for one in client.iter_runs("job").raw_pages()]
+    (text,) = only.texts
+    kept = json.loads(text)
+    assert kept == run(0, deploymentVersion=3, newField="kept", command=kept["command"])
+    assert kept["command"] == only.data[0].command

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tfruns.models import JobRunsSortBy as JobRunsSortBy
     from tfruns.models import JobRunStatus as JobRunStatus
     from tfruns.models import Pagination as Pagination
+    from tfruns.models import RawPage as RawPage
     from tfruns.models import RunPage as RunPage
     from tfruns.models import SortDirection as SortDirection
     from tfruns.models import Subject as Subject
@@ -72,6 +73,7 @@ _HOMES = {
         "JobRunStatus",
         "JobRunsSortBy",
         "Pagination",
+        "RawPage",
         "RunPage",
         "SortDirection",
         "Subject",

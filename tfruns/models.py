@@ -245,6 +245,18 @@ class RunPage(_Payload):
 
 
 @attrs.frozen(weakref_slot=False)
+class RawPage:
+    """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all."""
+
+    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
+    """The runs, in the server's order."""
+    texts: tuple[bytes, ...] = attrs.field(repr=False)
+    """The JSON text of each of them, in UTF-8. (It may hold white space between its parts, line breaks too.)"""
+    pagination: Pagination
+    """Where the page stands in the whole list."""
+
+
+@attrs.frozen(weakref_slot=False)
 class HttpError(_Payload):
     """What the server says of a request that failed (contract: `HttpError`)."""
 

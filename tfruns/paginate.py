@@ -2,22 +2,31 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import attrs
 
-from tfruns.models import JobRun, RunPage
+from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
 from tfruns.session import Session
-from tfruns.structure import decode_page
+from tfruns.structure import decode_page, split_page
 
 
 async def fetch_page(session: Session, request: PageRequest) -> RunPage:
     """One page, fetched and structured."""
     body = await session.fetch(request)
     return decode_page(body, job_id=request.job_id, offset=request.offset)
+
+
+@attrs.frozen
+class _Answer:
+    body: bytes
+    page: RunPage
+
+
+_Ahead = deque[tuple[Ask, asyncio.Task[bytes] | _Answer]]
 
 
 @attrs.frozen(eq=False)
@@ -57,6 +66,24 @@ class RunPaginator:
         yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
         `page_size`, or fewer where the list changes meanwhile.
         """
+        async with aclosing(self._walk()) as walk:
+            async for fresh, answer in walk:
+                for start in range(0, len(fresh), self.page_size):
+                    yield RunPage(tuple(fresh[start : start + self.page_size]), answer.page.pagination)
+                del fresh, answer
+
+    async def raw_pages(self) -> AsyncGenerator[RawPage]:
+        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that."""
+        async with aclosing(self._walk()) as walk:
+            async for fresh, answer in walk:
+                texts = dict(zip(map(id, answer.page.data), split_page(answer.body), strict=True))
+                for start in range(0, len(fresh), self.page_size):
+                    runs = tuple(fresh[start : start + self.page_size])
+                    yield RawPage(runs, tuple(texts[id(run)] for run in runs), answer.page.pagination)
+                del fresh, answer, texts
+
+    async def _walk(self) -> AsyncGenerator[tuple[Sequence[JobRun], _Answer]]:
+        """Yield the runs that are new, with the answer that brought them."""
         plan = Plan(
             job_id=self.job_id,
             start=self.offset,
@@ -65,32 +92,30 @@ class RunPaginator:
             by_creation=self.filter.is_by_creation,
             runs_jump=self.filter.runs_jump,
         )
-        ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]] = deque()
+        ahead: _Ahead = deque()
         try:
             self._fetch_ahead(plan, ahead)
             while ahead:
                 ask, answer = ahead.popleft()
-                if isinstance(answer, RunPage):
-                    page = answer
-                else:
+                if not isinstance(answer, _Answer):
                     if answer.done():  # where many pages are there already, others get their turn between them
                         await asyncio.sleep(0)
-                    page = self._decode(ask, await answer)
-                taken = plan.take(ask, page)
+                    answer = self._decode(ask, await answer)
+                taken = plan.take(ask, answer.page)
                 if taken.restart or plan.done:
                     await _cancel(ahead)
                 if taken.again:
-                    ahead.appendleft((ask, page))
+                    ahead.appendleft((ask, answer))
                 if taken.bridge is not None:
                     ahead.appendleft((taken.bridge, self._start(taken.bridge)))
                 self._fetch_ahead(plan, ahead)
-                for start in range(0, len(taken.fresh), self.page_size):
-                    yield RunPage(tuple(taken.fresh[start : start + self.page_size]), page.pagination)
-                del page, taken, answer  # so that runs die young, and the next page takes their place in memory
+                if taken.fresh:
+                    yield taken.fresh, answer
+                del taken, answer  # so that runs die young, and the next page takes their place in memory
         finally:
             await _cancel(ahead)
 
-    def _fetch_ahead(self, plan: Plan, ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]]) -> None:
+    def _fetch_ahead(self, plan: Plan, ahead: _Ahead) -> None:
         while len(ahead) < self._session.max_concurrency and (ask := plan.upcoming()) is not None:
             ahead.append((ask, self._start(ask)))
 
@@ -98,8 +123,8 @@ class RunPaginator:
         request = PageRequest(self.job_id, self.filter, ask.limit, ask.offset)
         return asyncio.create_task(self._session.fetch(request), name=f"tfruns {self.job_id} at {ask.offset}")
 
-    def _decode(self, ask: Ask, body: bytes) -> RunPage:
-        return decode_page(body, job_id=self.job_id, offset=ask.offset)
+    def _decode(self, ask: Ask, body: bytes) -> _Answer:
+        return _Answer(body, decode_page(body, job_id=self.job_id, offset=ask.offset))
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list."""
@@ -120,9 +145,9 @@ class RunPaginator:
         return await fetch_page(self._session, PageRequest(self.job_id, self.filter, limit, offset))
 
 
-async def _cancel(ahead: deque[tuple[Ask, asyncio.Task[bytes] | RunPage]]) -> None:
+async def _cancel(ahead: _Ahead) -> None:
     """Stop what is under way, and see it stopped."""
-    tasks = [answer for _, answer in ahead if not isinstance(answer, RunPage)]
+    tasks = [answer for _, answer in ahead if isinstance(answer, asyncio.Task)]
     ahead.clear()
     for task in tasks:
         task.cancel()

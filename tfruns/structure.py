@@ -47,6 +47,14 @@ def decode_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
     return _converter.structure(decoded, RunPage)
 
 
+def split_page(body: bytes) -> tuple[bytes, ...]:
+    """The JSON text of each run in a body that `decode_page` understood."""
+    try:
+        return tuple(map(bytes, _splitter.decode(body).data))
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a byte-order mark, or lone surrogates: UTF-8 can't hold those
+        return tuple(msgspec.json.encode(_writable(run)) for run in json.loads(body)["data"])
+
+
 def decode_http_error(body: bytes, *, status_code: int) -> HttpError:
     """What the body of a failed request says. Never raises: proxies answer with anything, and the status counts."""
     try:
@@ -328,3 +336,4 @@ for _model in (Subject, JobRun, Pagination, RunPage):  # each after those it hol
     _register(_model)
 
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_structs[RunPage])
+_splitter: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("_Texts", [("data", list[msgspec.Raw])]))
