@@ -71,7 +71,7 @@ payload = st.fixed_dictionaries(
     {
         "data": st.lists(job_run, max_size=3),
         "pagination": st.fixed_dictionaries(
-            {"total": whole}, optional={"offset": nullable(whole), "limit": nullable(whole)}
+            {"total": st.integers(0, 2**62)}, optional={"offset": nullable(whole), "limit": nullable(whole)}
         ),
     },
     optional={"novelty": junk},
@@ -369,7 +369,7 @@ def test_a_missing_field_is_named(field: str) -> None:
     assert refusal(page([sent])).problems == (FieldProblem(field, "is missing", 100, sent.get("id")),)
 
 
-@pytest.mark.parametrize("count", ["3", True, None, 3.5, [], -0.5])
+@pytest.mark.parametrize("count", ["3", True, None, 3.5, [], -0.5, -5, 2**62 + 1])
 def test_a_total_beside_the_data_must_be_a_whole_number_too(count: Any) -> None:
     (problem,) = refusal({"data": [], "totalCount": count}).problems
     assert (problem.field, problem.position) == ("pagination.total", None)
@@ -464,6 +464,8 @@ def test_a_huge_id_makes_a_short_message() -> None:
         (b'{"data": [], "pagination": {"total": null}}', "pagination.total: expected a whole number, got null"),
         (b'{"data": [], "pagination": {"total": 1e400}}', "pagination.total: expected a whole number, got inf"),
         (b'{"data": [], "pagination": {"total": NaN}}', "pagination.total: expected a whole number, got nan"),
+        (b'{"data": [], "pagination": {"total": -5}}', "pagination.total: expected a count, got -5"),
+        (b'{"data": [], "pagination": {"total": 1' + b"0" * 400 + b"}}", "pagination.total: expected a count, got 1000"),
         (b'{"data": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),

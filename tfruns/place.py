@@ -20,11 +20,15 @@ class Order:
         return self._is_usable and self._sign != 0
 
     def learn(self, runs: Sequence[JobRun]) -> None:
-        """Take note of an answer; one that contradicts those before ends all use of the order."""
-        if not self._is_usable or not runs or runs[0].created_at == runs[-1].created_at:
+        """Take note of an answer. One that isn't sorted, or contradicts those before, ends all use of the order."""
+        if not self._is_usable or not runs:
             return
-        sign = 1 if runs[0].created_at < runs[-1].created_at else -1
-        self._is_usable = self._sign in (0, sign)
+        created = [run.created_at for run in runs]
+        if created[0] == created[-1]:
+            self._is_usable = created.count(created[0]) == len(created)
+            return
+        sign = 1 if created[0] < created[-1] else -1
+        self._is_usable = self._sign in (0, sign) and created == sorted(created, reverse=sign < 0)
         self._sign = sign
 
     def before(self, run: JobRun, other: JobRun) -> bool:

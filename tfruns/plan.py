@@ -104,6 +104,8 @@ class Plan:
         self._most_under_way = 0
         self._fullest = 0  # the most runs that an answer brought
         self._doubted = False  # whether a total was less than what came
+        self._falls_short = False  # whether a page was shorter than the server's own limit, with more to come
+        self._exceeds = False  # whether one was longer
         self._sweeps = 0
         self._begin_sweep()
 
@@ -258,14 +260,19 @@ class Plan:
     # --- the end (5.) ---
 
     def _is_end(self, ask: Ask, page: RunPage, end: int, total: int, *, found_more: bool) -> bool:
-        length, echo = len(page.data), page.pagination.limit
+        length, limit = len(page.data), page.pagination.limit or 0
+        self._exceeds |= 0 < limit < length
+        says_its_limit = limit > 0 and not self._exceeds
+        full = min(ask.limit, limit) if says_its_limit else ask.limit
         if end < total:
+            self._falls_short |= length < full
             self._ending = False
             return False
-        is_full = length >= (min(ask.limit, echo) if echo else ask.limit)
+        is_full = length >= full
         # A page that isn't full is the last one, if the server is known to give more where there is more; else, if
         # asking once more from there brings nothing either.
-        is_last = bool(echo) or length < self._fullest or length <= 1
+        is_trusted = says_its_limit and not self._falls_short and not self._doubted
+        is_last = is_trusted or length < self._fullest or length <= 1
         if not is_full and (is_last or (self._ending and not found_more and length <= self._overlap)):
             return True
         self._ending = True
@@ -295,16 +302,19 @@ class Plan:
         if self._answers > self._most_answers:
             raise self._failure(f"the list doesn't come to an end within {self._answers} answers", total, ask.offset)
         if self._fruitless > _FRUITLESS + self._most_under_way:
-            end = ask.offset + length
-            if not length:
-                what = f"there is nothing from offset {ask.offset} on"
+            at, end = f"offset {ask.offset}", ask.offset + length
+            if self._fullest == 1 and total > 1:
+                what = "no page holds more than one run, so that none can be tied to the one before"
+            elif not length:
+                what = f"there is nothing from {at} on, and the walk can't tell whether that is the end"
             elif end > total:
                 what = f"there are runs up to offset {end}"
-            elif self._fullest == 1:
-                what = "no page holds more than one run, so that none can be tied to the one before"
             else:
-                what = f"the answer at offset {ask.offset} brings nothing new, and neither did those before"
-            raise self._failure(f"{what}; {self._fruitless} answers in a row brought nothing new", total, ask.offset)
+                what = f"the answer at {at} can't be tied to the runs read before, or holds no others"
+            why = f"{what}; {self._fruitless} answers in a row brought nothing new"
+            raise self._failure(
+                f"{why}. The list changes too fast, or the server contradicts itself", total, ask.offset
+            )
 
     def _failure(self, what: str, total: int, offset: int | None = None) -> IncompleteWalkError:
         return IncompleteWalkError(

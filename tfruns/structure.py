@@ -19,7 +19,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterator
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import attrs
 import cattrs
@@ -92,6 +92,8 @@ def _excerpt(body: bytes) -> str:
 
 # --- the fast path: bytes -> Struct -> attrs ------------------------------------------------------------------------
 
+_MOST_RUNS = 2**62
+_NARROWED: dict[str, Any] = {"total": Annotated[int, msgspec.Meta(ge=0, le=_MOST_RUNS)]}
 _structs: dict[type, type] = {}
 _UNFROZEN = {
     "__slots__": (),
@@ -114,7 +116,7 @@ def _struct_for(model: type) -> type:
     fields = attrs.fields(model)
     return msgspec.defstruct(
         model.__name__ + "Struct",
-        [(field.name, _on_structs(field.type), *_default(field)) for field in fields],
+        [(field.name, _NARROWED.get(field.name, _on_structs(field.type)), *_default(field)) for field in fields],
         rename={field.name: wire_name(field.name) for field in fields},
         kw_only=True,
         gc=False,  # they hold no cycles and live only until they are carried over
@@ -194,6 +196,13 @@ def _integer(value: Any, _: Any = None) -> int:
     return value
 
 
+def _total(value: Any, _: Any = None) -> int:
+    total = _integer(value)
+    if not 0 <= total <= _MOST_RUNS:
+        raise _refusal("a count", value)
+    return total
+
+
 def _number(value: Any, _: Any = None) -> int | float:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -226,7 +235,7 @@ def _runs(value: Any, _: Any = None) -> tuple[JobRun, ...]:
     return _converter.structure(value, tuple[JobRun, ...])
 
 
-_BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "data": _runs}
+_BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "data": _runs, "total": _total}
 
 
 def _explainer_for(model: Any) -> _Hook:
