@@ -36,8 +36,8 @@ class Order:
         return self._sign * run.created_at < self._sign * other.created_at
 
     def holds_for(self, runs: Sequence[JobRun]) -> bool:
-        """Whether the runs are in this order."""
-        return not any(map(self.before, runs[1:], runs))
+        """Whether the order is known, and the runs are in it."""
+        return self.is_known and not any(map(self.before, runs[1:], runs))
 
 
 class Recent:

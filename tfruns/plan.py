@@ -208,18 +208,19 @@ class Plan:
         if at is not None and (runs[at].id == last.id or self._seen is not None):
             return runs[at + 1 :]
         is_newer = ask.asked_at >= self._last_taken
-        if self._order.is_known and not self._recent.begins_level_with(last) and self._order.holds_for(runs):
+        # In an older answer, runs behind the tie may have stood before the last one, and be gone since. And what was
+        # created behind a run that was taken long ago would lead back to where nothing is remembered.
+        if at is not None and is_newer and self._recent.is_among_the_newest(runs[at], self._limit):
+            return runs[at + 1 :]
+        # Ids are sure; the order is what is left where a bridge found none of them.
+        is_bridged = self._search is not None and self._search.tries > 0
+        if is_bridged and not self._recent.begins_level_with(last) and self._order.holds_for(runs):
             if at is None and ask.offset > 0 and not self._order.before(runs[0], last):
                 return None
             beyond = [run for run in runs[0 if at is None else at + 1 :] if not self._order.before(run, last)]
             # In an older answer, a run created with the last one may have stood before it, and be gone since.
             if is_newer or not beyond or self._order.before(last, beyond[0]):
                 return beyond
-            return None
-        # In an older answer, runs behind the tie may have stood before the last one, and be gone since. And what was
-        # created behind a run that was taken long ago would lead back to where nothing is remembered.
-        if at is not None and is_newer and self._recent.is_among_the_newest(runs[at], self._limit):
-            return runs[at + 1 :]
         return None
 
     # --- the bridge (3.) ---
