@@ -104,9 +104,8 @@ class RunMaker:
                 version = _LATEST_VERSION - age * _LATEST_VERSION // count
             yield self.run(created_at, _RECENT[age % len(_RECENT)] if age < recent else settled[age], version)
 
-    def next_run(self, latest: float | None, status: JobRunStatus) -> Wire:
-        """A run created a little after `latest`, or at `NEWEST` if the job has none (None)."""
-        created_at = NEWEST if latest is None else int(latest) + self._rng.randint(1, 5000)
+    def new_run(self, created_at: int, status: JobRunStatus) -> Wire:
+        """A run of the latest version, created at this time in ms since 1970."""
         return self.run(created_at, status, version=_LATEST_VERSION)
 
     def run(self, created_at: int, status: JobRunStatus, version: int) -> Wire:
@@ -115,16 +114,8 @@ class RunMaker:
         id_, n = _identifier(rng), 1 + int(rng.random() * 28)
         stem = "train" if rng.random() < 0.97 else rng.choice(_ODD_STEMS)
         subject = None if rng.random() < 0.1 else rng.choice(self._subjects)  # None: a schedule started it
-        failed = status == JobRunStatus.FAILED
         seconds = int(rng.lognormvariate(6, 1.6)) if status.is_terminal else None
-        error: str | None = None
-        exit_code: int | None = None
-        if failed:
-            error, exit_code = rng.choice(_ERRORS).format(n=n), rng.choice(_EXIT_CODES)
-        elif status == JobRunStatus.TERMINATED:
-            error, exit_code = rng.choice((None, "Terminated by user")), rng.choice((None, 143))
-        elif status == JobRunStatus.FINISHED:
-            exit_code = 0
+        error, exit_code = _outcome(status, rng, n)
         return {
             "id": id_,
             "name": f"{stem}-{id_[-8:]}",
@@ -134,7 +125,7 @@ class RunMaker:
             "endTime": None if seconds is None else created_at + seconds * 1000 + int(rng.random() * 1000),
             "duration": seconds,
             "command": rng.choice(_COMMANDS).format(n=n),
-            "totalRetries": int(rng.random() * 4) if failed else 0,
+            "totalRetries": int(rng.random() * 4) if status == JobRunStatus.FAILED else 0,
             "error": error,
             "status": status.value,
             "triggeredBy": subject and subject.get("subjectSlug"),
@@ -158,3 +149,26 @@ class RunMaker:
         }
         # A run has its nulls written out, a subject has them left out: clients are to read both.
         return {name: value for name, value in fields.items() if value is not None}
+
+
+def ended(run: Wire, status: JobRunStatus, when: float) -> Wire:
+    """What changes in a run that ends so, at this time in ms since 1970, or when it was created if that is later."""
+    rng = random.Random(f"end/{run['id']}")  # noqa: S311  # made-up data
+    error, exit_code = _outcome(status, rng, rng.randint(1, 28))
+    end_time = max(int(when), run["createdAt"])
+    return {
+        "status": status.value,
+        "endTime": end_time,
+        "duration": int(end_time - run["createdAt"]) // 1000,
+        "error": error,
+        "exitCode": exit_code,
+    }
+
+
+def _outcome(status: JobRunStatus, rng: random.Random, n: int) -> tuple[str | None, int | None]:
+    """An error and an exit code that go with the status; n is a number for the text."""
+    if status == JobRunStatus.FAILED:
+        return rng.choice(_ERRORS).format(n=n), rng.choice(_EXIT_CODES)
+    if status == JobRunStatus.TERMINATED:
+        return rng.choice((None, "Terminated by user")), rng.choice((None, 143))
+    return None, 0 if status == JobRunStatus.FINISHED else None

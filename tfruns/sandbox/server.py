@@ -54,8 +54,11 @@ class SeenRequest:
 class Server:
     """Serves a store on one address, from the event loop that started it."""
 
-    def __init__(self, store: Store, api_key: str, requests: collections.deque[SeenRequest]) -> None:
+    def __init__(
+        self, store: Store, api_key: str, requests: collections.deque[SeenRequest], catch_up: Callable[[], None]
+    ) -> None:
         self._store = store
+        self._catch_up = catch_up
         self._api_key = api_key
         self._requests = requests
         self._runner: web.ServerRunner | None = None
@@ -110,6 +113,7 @@ class Server:
         job_id = unquote(path[1])
         if job_id not in self._store.job_ids:
             return _error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
+        self._catch_up()
         total, runs = self._store.page(job_id, selection, offset, limit)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"

@@ -1,38 +1,26 @@
-"""The runs of all jobs, in an in-memory SQLite database: each as the JSON text that is served, beside the columns that
-filters and orders look at.
+"""The runs of all jobs, in memory: each as the JSON text that is served, beside what filters and orders look at.
+
+For each job the lists that were lately asked for are kept in order, and changed in place with each run that comes, goes
+or changes. A page is a slice of such a list: one deep in a million runs costs as little as the first.
 """
 
+import bisect
+import functools
 import math
 import re
-import sqlite3
-from collections.abc import Iterable, KeysView, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from typing import Any
 
 import attrs
 import msgspec
 
 from tfruns.models import JobRunsSortBy, SortDirection
-from tfruns.sandbox.wire import Wire
+from tfruns.sandbox.wire import Wire, encode
 
-_SCHEMA = """
-CREATE TABLE runs (
-    job TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, created_at REAL NOT NULL, duration INTEGER,
-    version REAL, triggered_by TEXT, status TEXT NOT NULL, json BLOB NOT NULL,
-    PRIMARY KEY (job, id)
-);
-CREATE INDEX newest_first ON runs (job, created_at DESC, id);
-"""
-_COLUMNS = {
-    JobRunsSortBy.START_TIME: "created_at",
-    JobRunsSortBy.DURATION: "duration",
-    JobRunsSortBy.DEPLOYMENT_VERSION: "version",
-    JobRunsSortBy.TRIGGERED_BY: "triggered_by",
-    JobRunsSortBy.STATUS: "status",
-}
 _LISTS_KEPT = 8
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Selection:
     """Which runs of a job, and in which order. An empty tuple lets every run through."""
 
@@ -44,6 +32,9 @@ class Selection:
     order: SortDirection = SortDirection.DESC
 
 
+_NEWEST_FIRST = Selection()
+
+
 def as_number(text: str) -> float | None:
     """The number that the text writes as JSON would, or None."""
     if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", text):
@@ -52,20 +43,58 @@ def as_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """A run: what is looked at, and the text."""
+
+    id: str
+    name: str
+    created_at: float
+    duration: int | None
+    version: float | None
+    triggered_by: str | None
+    status: str
+    end_time: float | None
+    text: bytes
+
+
+_Key = Callable[[_Row], tuple[Any, ...]]
+
+
+class _List:
+    """The selected runs of a job, in order."""
+
+    def __init__(self, selection: Selection, rows: Iterable[_Row]) -> None:
+        self._lets_through = _filter(selection)
+        self._key = _key(selection)
+        self.rows = sorted(filter(self._lets_through, rows), key=self._key)
+
+    def change(self, old: _Row | None, new: _Row | None) -> None:
+        """Put the new row in place of the old one. A move costs a shift of pointers, the only cost that grows."""
+        if old is not None and self._lets_through(old):
+            place = bisect.bisect_left(self.rows, self._key(old), key=self._key)
+            if new is not None and self._lets_through(new) and self._key(new) == self._key(old):
+                self.rows[place] = new
+                return
+            del self.rows[place]
+        if new is not None and self._lets_through(new):
+            bisect.insort_left(self.rows, new, key=self._key)
+
+
 class Store:
-    """Runs by job and id. Not for more than one thread."""
+    """Runs by job and id. Not for more than one thread.
+
+    Args:
+        job_ids: the jobs, with runs or without.
+    """
 
     def __init__(self, job_ids: Iterable[str]) -> None:
-        self._db = sqlite3.connect(":memory:")
-        self._db.executescript(_SCHEMA)
-        # For each job, the rowids of what was lately selected, in order. A page deep in a long list, or one of a sorted
-        # list, then costs as little as the first: SQLite would walk, or sort, all that comes before it each time.
-        self._lists: dict[str, dict[Selection, Sequence[int]]] = {job_id: {} for job_id in job_ids}
+        self._rows: dict[str, dict[str, _Row]] = {job_id: {} for job_id in job_ids}
+        self._lists: dict[str, dict[Selection, _List]] = {job_id: {} for job_id in self._rows}
 
     @property
     def job_ids(self) -> KeysView[str]:
         """The jobs there are, with runs or without."""
-        return self._lists.keys()
+        return self._rows.keys()
 
     def page(
         self, job_id: str, selection: Selection, offset: int = 0, limit: int | None = None
@@ -75,85 +104,125 @@ class Store:
         Raises:
             KeyError: there is no such job.
         """
-        rowids = self._list(job_id, selection)
-        wanted = rowids[offset:] if limit is None else rowids[offset : offset + limit]
-        # The cross join keeps the order of the list.
-        query = "SELECT runs.json FROM json_each(?) AS wanted CROSS JOIN runs ON runs.rowid = wanted.value"
-        found = self._db.execute(query, (msgspec.json.encode(wanted).decode(),))
-        return len(rowids), [text for (text,) in found]
+        rows = self._list(job_id, selection).rows
+        wanted = rows[offset:] if limit is None else rows[offset : offset + limit]
+        return len(rows), [row.text for row in wanted]
 
     def get(self, job_id: str, run_id: str) -> bytes | None:
         """The JSON text of a run, if there is such a run."""
-        query = "SELECT json FROM runs WHERE job = ? AND id = ?"
-        row: tuple[bytes] | None = self._db.execute(query, (job_id, run_id)).fetchone()
-        return row and row[0]
+        row = self._rows[job_id].get(run_id)
+        return None if row is None else row.text
 
     def latest(self, job_id: str) -> float | None:
         """When the newest run of the job was created, in ms since 1970; None if the job has no runs."""
-        query = "SELECT max(created_at) FROM runs WHERE job = ?"
-        row: tuple[float | None] = self._db.execute(query, (job_id,)).fetchone()
-        return row[0]
+        rows = self._list(job_id, _NEWEST_FIRST).rows
+        return rows[0].created_at if rows else None
 
-    def put(self, job_id: str, runs: Iterable[Wire]) -> None:
-        """Store the runs; one with the id of another of the same job takes its place."""
-        with self._db:
-            rows = (_row(job_id, run) for run in runs)
-            self._db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    def last_moment(self) -> float:
+        """When anything last happened to a run: was created, or ended. In ms since 1970; 0 if there are no runs."""
+        rows = (row for rows in self._rows.values() for row in rows.values())
+        return max((max(row.created_at, row.end_time or 0) for row in rows), default=0)
+
+    def statuses(self, job_id: str) -> Iterator[tuple[str, str]]:
+        """The id and the status of each run of the job, the newest first."""
+        return ((row.id, row.status) for row in self._list(job_id, _NEWEST_FIRST).rows)
+
+    def fill(self, job_id: str, runs: Iterable[Wire]) -> None:
+        """Store many runs; one with the id of another of the same job takes its place."""
+        self._rows[job_id].update((run["id"], _row(run)) for run in runs)
         self._lists[job_id].clear()
+
+    def put(self, job_id: str, run: Wire) -> None:
+        """Store a run; if the job has one with its id, it takes its place."""
+        row = _row(run)
+        self._change(job_id, self._rows[job_id].get(row.id), row)
+        self._rows[job_id][row.id] = row
 
     def delete(self, job_id: str, run_id: str) -> bool:
         """Forget the run. False if there was none."""
-        with self._db:
-            deleted = self._db.execute("DELETE FROM runs WHERE job = ? AND id = ?", (job_id, run_id)).rowcount
-        self._lists[job_id].clear()
-        return deleted > 0
+        row = self._rows[job_id].pop(run_id, None)
+        if row is not None:
+            self._change(job_id, row, None)
+        return row is not None
 
-    def close(self) -> None:
-        """Free the memory; the store is of no use after this."""
-        self._db.close()
+    def _change(self, job_id: str, old: _Row | None, new: _Row | None) -> None:
+        for each in self._lists[job_id].values():
+            each.change(old, new)
 
-    def _list(self, job_id: str, selection: Selection) -> Sequence[int]:
+    def _list(self, job_id: str, selection: Selection) -> _List:
         kept = self._lists[job_id]
-        if selection not in kept:
-            if len(kept) == _LISTS_KEPT:
-                del kept[next(iter(kept))]
-            kept[selection] = [rowid for (rowid,) in self._db.execute(*_query(job_id, selection))]
-        return kept[selection]
+        if (found := kept.pop(selection, None)) is None:
+            if selection == _NEWEST_FIRST:
+                found = _List(selection, self._rows[job_id].values())
+            else:
+                found = _List(selection, self._list(job_id, _NEWEST_FIRST).rows)
+        kept[selection] = found  # the last used comes last
+        if len(kept) > _LISTS_KEPT:
+            del kept[next(iter(kept))]
+        return found
 
 
-def _query(job_id: str, selection: Selection) -> tuple[str, list[Any]]:
-    conditions = ["job = ?"]
-    values: list[Any] = [job_id]
-    if selection.search_prefix:
-        # As bytes: LIKE and GLOB have wildcards, and SQLite's functions of text stop at a NUL.
-        prefix = selection.search_prefix.encode()
-        starts = "substr(CAST({} AS BLOB), 1, ?) = ?"
-        conditions.append(f"({starts.format('id')} OR {starts.format('name')})")
-        values += [len(prefix), prefix] * 2
-    for column, allowed in (
-        ("triggered_by", selection.triggered_by),
-        ("status", selection.status),
-        ("version", selection.version_numbers),
-    ):
-        if allowed:
-            conditions.append(f"{column} IN ({', '.join('?' * len(allowed))})")
-            values += allowed
-    column = _COLUMNS[selection.sort_by]
-    order = f"{column} {selection.order.value} NULLS LAST"
-    if column != "created_at":
-        order += ", created_at DESC"
-    return f"SELECT rowid FROM runs WHERE {' AND '.join(conditions)} ORDER BY {order}, id", values  # noqa: S608
-
-
-def _row(job_id: str, run: Wire) -> tuple[Any, ...]:
-    return (
-        job_id,
+def _row(run: Wire) -> _Row:
+    return _Row(
         run["id"],
         run["name"],
         run["createdAt"],
-        run["duration"],
+        run.get("duration"),
         as_number(run["deploymentVersion"]),
-        run["triggeredBy"],
+        run.get("triggeredBy"),
         run["status"],
-        msgspec.json.encode(run),
+        run.get("endTime"),
+        encode(run),
     )
+
+
+def _filter(selection: Selection) -> Callable[[_Row], bool]:
+    prefix = selection.search_prefix
+    conditions: list[Callable[[_Row], bool]] = []
+    if prefix:
+        conditions.append(lambda row: row.id.startswith(prefix) or row.name.startswith(prefix))
+    if triggered_by := frozenset(selection.triggered_by):
+        conditions.append(lambda row: row.triggered_by in triggered_by)
+    if status := frozenset(selection.status):
+        conditions.append(lambda row: row.status in status)
+    if versions := frozenset(selection.version_numbers):
+        conditions.append(lambda row: row.version in versions)
+    return lambda row: all(condition(row) for condition in conditions)
+
+
+def _key(selection: Selection) -> _Key:
+    """What to sort by. It ends with the id, so that no two runs of a job have the same."""
+    falls = selection.order == SortDirection.DESC
+    match selection.sort_by:
+        case JobRunsSortBy.START_TIME:
+            return (lambda row: (-row.created_at, row.id)) if falls else (lambda row: (row.created_at, row.id))
+        case JobRunsSortBy.DURATION:
+            return _nulls_last(lambda row: row.duration, _negative if falls else _same)
+        case JobRunsSortBy.DEPLOYMENT_VERSION:
+            return _nulls_last(lambda row: row.version, _negative if falls else _same)
+        case JobRunsSortBy.TRIGGERED_BY:
+            return _nulls_last(lambda row: row.triggered_by, _turned if falls else _same)
+        case JobRunsSortBy.STATUS:
+            return _nulls_last(lambda row: row.status, _turned if falls else _same)
+
+
+def _nulls_last(read: Callable[[_Row], Any], ordered: Callable[[Any], Any]) -> _Key:
+    def key(row: _Row) -> tuple[Any, ...]:
+        value = read(row)
+        return (value is None, 0 if value is None else ordered(value), -row.created_at, row.id)
+
+    return key
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _negative(value: float) -> float:
+    return -value
+
+
+@functools.lru_cache(1024)
+def _turned(text: str) -> tuple[int, ...]:
+    """Texts by this are in falling order. (The 1 at the end is above all others: what is longer comes first.)"""
+    return (*(-ord(character) for character in text), 1)

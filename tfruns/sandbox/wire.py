@@ -39,8 +39,8 @@ def parse(text: bytes) -> JobRun:
         ValueError: a field is of the wrong type; the message names it.
     """
     wire = decode(text)
-    subject = wire["triggeredBySubject"]
-    fields = {name: wire[key] for name, key in _RUN_FIELDS.items()}
+    subject = wire.get("triggeredBySubject")
+    fields = {name: wire[key] for name, key in _RUN_FIELDS.items() if key in wire}
     if isinstance(subject, dict):
         fields["triggered_by_subject"] = {name: subject[key] for name, key in _SUBJECT_FIELDS.items() if key in subject}
     try:

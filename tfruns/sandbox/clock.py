@@ -1,0 +1,65 @@
+"""The time of a sandbox, which stands still until it is told to move."""
+
+import math
+import time
+from typing import Any
+
+
+class Clock:
+    """A clock under the control of whoever holds it.
+
+    Args:
+        now: the time to start at, in ms since 1970 UTC.
+        rate: how many of its seconds pass in a second; 0 for a clock that only `advance` moves.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, now: float, rate: float = 0.0) -> None:
+        self._then = float(now)
+        self._rate = checked_seconds("rate", rate)
+        self._since = time.monotonic()
+
+    @property
+    def now(self) -> int:
+        """What it shows, in whole ms since 1970 UTC."""
+        return int(self._shown())
+
+    @property
+    def rate(self) -> float:
+        """How many of its seconds pass in a second. It can be set; 0 stops the clock."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        rate = checked_seconds("rate", rate)
+        self._then, self._since = self._shown(), time.monotonic()
+        self._rate = rate
+
+    def advance(self, seconds: float) -> None:
+        """Move it on by so many seconds, 0 or more. It never goes back.
+
+        Raises:
+            TypeError, ValueError: that isn't a number of seconds.
+        """
+        self._then += checked_seconds("seconds", seconds) * 1000
+
+    def __repr__(self) -> str:
+        return f"<Clock at {self.now} ms, rate {self.rate:g}>"
+
+    def _shown(self) -> float:
+        return self._then + (time.monotonic() - self._since) * 1000 * self._rate if self._rate else self._then
+
+
+def checked_seconds(name: str, value: Any) -> float:
+    """The value, if it is a finite number, 0 or more.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it is negative, or not finite.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, 0 or more, got {value!r}")
+    if not (0 <= value <= 1e9 and math.isfinite(value)):
+        raise ValueError(f"{name} must be a number from 0 to 1e9, got {value!r}")
+    return float(value)
