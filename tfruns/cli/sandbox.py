@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shlex
 import signal
+from typing import Any
 
 import click
 
@@ -38,20 +39,68 @@ import click
     help="What the runs are made from: same seed, same runs.",
 )
 @click.option("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
-def sandbox(port: int, host: str, jobs: int, runs: int, seed: int, api_key: str | None) -> None:
+@click.option("--key-lifetime", type=float, metavar="S", help="Seconds after which a key expires; see POST /key.")
+@click.option(
+    "--runs-from",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Take jobs and runs from JSON lines, as `tfruns export` writes them.",
+)
+@click.option(
+    "--database",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep the runs in this SQLite file, and take them from it if it has some.",
+)
+@click.option("--living", is_flag=True, help="Let new runs come, and runs go their way to their end.")
+@click.option(
+    "--clock-rate",
+    type=float,
+    metavar="N",
+    default=1.0,
+    show_default=True,
+    help="How many seconds of its clock pass in a second.",
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65_535),
+    metavar="N",
+    help="The port of an admin address, to change runs, clock and faults over HTTP; 0 for any that is free.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="What goes wrong, such as `status=429,wait=2,rate=0.1`. May be given more than once.",
+)
+@click.option("--rate-limit", metavar="N[/BURST]", help="Requests a second that it takes, and how many at once.")
+@click.option(
+    "--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403). May be given more than once."
+)
+def sandbox(rate_limit: str | None, **options: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
-    It prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, and then the id of each job on
-    a line of its own. They are out as soon as it answers requests.
+    It prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, with --admin-port also `export
+    TFRUNS_SANDBOX_ADMIN=...`, and then the id of each job on a line of its own. They are out as soon as it answers
+    requests.
+
+    A FAULT is made of what goes wrong: status=503, html, latency=0.2 or latency=0.2/1.5 (median and 99th percentile in
+    seconds), breaks=cut, breaks=reset, breaks=stall, length=10 (a wrong Content-Length), limit=50, total=-5; of wait=2
+    and wait-as=seconds, date, ms or reset for a status; and of the requests that it hits: rate=0.1, job-id=JOB, nth=3.
+    A request can ask for one with the header x-sandbox-fault.
 
     \b
-    Example:
+    Examples:
       tfruns sandbox --port 8080 --jobs 3 --runs 1000
+      tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05 --fault latency=0.05/0.5
     """
     from tfruns.sandbox import Sandbox
+    from tfruns.sandbox.faults import parse_rate_limit
 
     try:
-        control_plane = Sandbox(jobs=jobs, runs=runs, seed=seed, host=host, port=port, api_key=api_key)
+        limit = None if rate_limit is None else parse_rate_limit(rate_limit)
+        control_plane = Sandbox(**options, rate_limit=limit)
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
 
@@ -59,17 +108,25 @@ def sandbox(port: int, host: str, jobs: int, runs: int, seed: int, api_key: str 
         async with contextlib.AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(control_plane)
-            except OSError as error:
-                raise click.ClickException(f"can't listen on {host} port {port}: {error.strerror or error}") from None
+            except (OSError, ValueError) as error:
+                raise click.ClickException(_complaint(error, **options)) from None
             stopped = _stop_signal()
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
-            lines += [f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}", *control_plane.job_ids]
-            click.echo("\n".join(lines))  # flushed at once: a script may be reading them
+            lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
+            if control_plane.admin_url:
+                lines.append(f"export TFRUNS_SANDBOX_ADMIN={shlex.quote(control_plane.admin_url)}")
+            click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
             click.echo("tfruns: serving until Ctrl-C", err=True)
             await stopped.wait()
 
     with contextlib.suppress(KeyboardInterrupt):  # where the loop can't take signals, on Windows
         asyncio.run(serve())
+
+
+def _complaint(error: Exception, *, host: str, port: int, **_: object) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        return f"can't listen on {host} port {port}: {error.strerror or error}"
+    return str(error)
 
 
 def _stop_signal() -> asyncio.Event:

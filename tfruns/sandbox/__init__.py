@@ -8,20 +8,33 @@ async with Sandbox(jobs=2, runs=1000) as sandbox:
 
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.arguments import checked_job_ids, checked_run_counts, checked_text, checked_whole
+from tfruns.sandbox.admin import Admin
+from tfruns.sandbox.arguments import (
+    checked_job_ids,
+    checked_path,
+    checked_run_counts,
+    checked_strings,
+    checked_text,
+    checked_whole,
+)
 from tfruns.sandbox.clock import Clock, checked_seconds
 from tfruns.sandbox.data import NEWEST, RunMaker, ended
+from tfruns.sandbox.database import Database
+from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
+from tfruns.sandbox.files import read_runs
 from tfruns.sandbox.life import Life
-from tfruns.sandbox.server import SeenRequest, Server
+from tfruns.sandbox.server import Access, SeenRequest, Server
 from tfruns.sandbox.store import Selection, Store
+from tfruns.sandbox.trouble import Troublemaker
 from tfruns.sandbox.wire import Wire, decode, encode, from_fields, parse
 
-__all__ = ["Clock", "Sandbox", "SeenRequest"]
+__all__ = ["Clock", "Fault", "RateLimit", "Sandbox", "SeenRequest"]
 
 
 class Sandbox:
@@ -29,7 +42,7 @@ class Sandbox:
 
     It is there within `async with`; or from `await start()` to `await aclose()`. Its runs are held in memory, and are
     the same for the same arguments. Changes made by its methods are seen by the next request. Choices that the contract
-    leaves to the server are listed in `tfruns.sandbox.server`.
+    leaves to the server are listed in `tfruns.sandbox.server`; what the admin address takes, in `tfruns.sandbox.admin`.
 
     Args:
         jobs: how many jobs, 1 or more, or their ids.
@@ -41,6 +54,15 @@ class Sandbox:
         living: let new runs come, and every run go its way from CREATED over SCHEDULED and RUNNING to its end, as its
             clock moves. What happens when depends on the seed and the clock alone.
         clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only when it is told to.
+        runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
+            writes it: each line a run, with its job in `jobId`. `jobs` and `runs` are not looked at then.
+        database: a SQLite file to keep the runs in. What it holds is taken in place of all of the above; a new one is
+            filled with them. Each change is written to it at once.
+        admin_port: the port of the admin address, on the same host; 0 for a free one, None for no such address.
+        faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
+        rate_limit: how many requests a second it takes.
+        forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
+        key_lifetime: seconds of its clock after which a key expires (401), until there is a new one (`new_key`).
 
     Raises:
         ValueError, TypeError: an argument isn't one of these.
@@ -59,22 +81,42 @@ class Sandbox:
         api_key: str | None = None,
         living: bool = False,
         clock_rate: float = 0.0,
+        runs_from: str | PathLike[str] | None = None,
+        database: str | PathLike[str] | None = None,
+        admin_port: int | None = None,
+        faults: Iterable[Fault | str] = (),
+        rate_limit: RateLimit | None = None,
+        forbidden: Iterable[str] = (),
+        key_lifetime: float | None = None,
     ) -> None:
         self._seed = checked_whole("seed", seed)
         self._job_ids = checked_job_ids(jobs, self._seed)
         self._run_counts = checked_run_counts(runs, len(self._job_ids))
         self._host = checked_text("host", host)
         self._port = checked_whole("port", port, 0, 65535)
-        self._api_key = "sandbox-" + secrets.token_hex(16) if api_key is None else checked_text("api_key", api_key)
+        key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
+        self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
+        self._key_lifetime = None if key_lifetime is None else checked_seconds("key_lifetime", key_lifetime)
+        if not isinstance(living, bool):
+            raise TypeError(f"living must be a bool, got {living!r}")
         self._living = living
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
+        self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
+        self._database_path = None if database is None else checked_path("database", database)
+        self._admin_port = None if admin_port is None else checked_whole("admin_port", admin_port, 0, 65535)
+        self._faults = checked_faults(faults)
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
+            raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
+        self._rate_limit = rate_limit
         self._requests = deque[SeenRequest](maxlen=100_000)
         self._makers: dict[str, RunMaker] = {}
         self._store: Store | None = None
+        self._database: Database | None = None
         self._server: Server | None = None
+        self._admin: Admin | None = None
         self._clock: Clock | None = None
         self._life: Life | None = None
-        self._url = ""
+        self._url = self._admin_url = ""
 
     @property
     def url(self) -> str:
@@ -82,14 +124,24 @@ class Sandbox:
         return self._url
 
     @property
+    def admin_url(self) -> str:
+        """Where its admin address is, like `url`. Empty if it has none."""
+        return self._admin_url
+
+    @property
     def api_key(self) -> str:
         """The bearer token it accepts."""
-        return self._api_key
+        return self._access.api_key
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The ids of its jobs."""
-        return self._job_ids
+        """The ids of its jobs. Those that come from a file are known once it is started."""
+        return self._job_ids if self._store is None else tuple(self._store.job_ids)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What goes wrong, from the next request on. Change the list as you like."""
+        return self._faults
 
     @property
     def requests(self) -> deque[SeenRequest]:
@@ -111,36 +163,74 @@ class Sandbox:
         return self._clock
 
     async def start(self) -> None:
-        """Make the runs and listen.
+        """Make the runs, or read them, and listen.
 
         Raises:
-            OSError: the address can't be listened on.
+            OSError: an address can't be listened on, or a file can't be read.
+            ValueError: a file isn't what it should be.
             RuntimeError: it is running already.
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
-        store = self._store = Store(self._job_ids)
-        server = self._server = Server(store, self._api_key, self._requests, self._catch_up)
         try:
-            for job_id, count in zip(self._job_ids, self._run_counts, strict=True):
-                maker = self._makers[job_id] = RunMaker(self._seed, job_id)
-                store.fill(job_id, maker.history(count))
+            store = self._store = self._stocked()
             clock = self._clock = Clock(max(NEWEST, store.last_moment()), self._clock_rate)
+            for job_id in store.job_ids - self._makers.keys():
+                self._makers[job_id] = RunMaker(self._seed, job_id, since=clock.now)
+            self._makers = {job_id: self._makers[job_id] for job_id in store.job_ids}
             if self._living:
                 self._life = Life(self._seed, store, self._makers, clock.now)
-            port = await server.start(self._host, self._port)
+            self._renew(clock)
+            trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
+            self._server = Server(store, self._access, trouble, self._requests, self._time)
+            self._url = self._url_of(await self._server.start(self._host, self._port))
+            if self._admin_port is not None:
+                self._admin = Admin(self)
+                self._admin_url = self._url_of(await self._admin.start(self._host, self._admin_port))
         except BaseException:
             await self.aclose()
             raise
+
+    def _stocked(self) -> Store:
+        """A store with the runs to start from."""
+        self._makers = {}
+        if self._database_path is not None:
+            self._database = Database(self._database_path)
+            if kept := self._database.job_ids():
+                store = Store(kept, self._database)
+                for job_id in kept:
+                    store.fill(job_id, map(decode, self._database.runs(job_id)))
+                return store
+        if self._runs_from is not None:
+            given = read_runs(self._runs_from)
+            store = Store(given, self._database)
+            for job_id, runs in given.items():
+                store.fill(job_id, runs)
+        else:
+            store = Store(self._job_ids, self._database)
+            for job_id, count in zip(self._job_ids, self._run_counts, strict=True):
+                maker = self._makers[job_id] = RunMaker(self._seed, job_id)
+                store.fill(job_id, maker.history(count))
+        if self._database is not None:
+            self._database.fill(store.job_ids, store.texts())
+        return store
+
+    def _url_of(self, port: int) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._url = f"http://{host}:{port}"
+        return f"http://{host}:{port}"
 
     async def aclose(self) -> None:
         """Stop listening, close every connection and forget the runs. Does nothing if it isn't running."""
-        server = self._server
-        self._store = self._server = self._clock = self._life = None
-        if server is not None:
-            await server.aclose()
+        server, admin, database = self._server, self._admin, self._database
+        self._store = self._server = self._admin = self._database = self._clock = self._life = None
+        try:
+            if admin is not None:
+                await admin.aclose()
+            if server is not None:
+                await server.aclose()
+        finally:
+            if database is not None:
+                database.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -232,6 +322,22 @@ class Sandbox:
         if not self._store_of(job_id).delete(job_id, run_id):
             raise _no_run(job_id, run_id)
 
+    def new_key(self) -> str:
+        """A new key, in place of the last, which is refused (401) from now on. A lifetime begins anew.
+
+        A client sees it by `api_key=lambda: sandbox.api_key`.
+
+        Raises:
+            RuntimeError: the sandbox isn't running.
+        """
+        self._renew(self.clock)
+        self._access.api_key = _made_up_key()
+        return self._access.api_key
+
+    def _renew(self, clock: Clock) -> None:
+        if self._key_lifetime is not None:
+            self._access.expires_at = clock.now + self._key_lifetime * 1000
+
     def _run(self, job_id: str, run_id: str) -> Wire:
         text = self._store_of(job_id).get(job_id, run_id)
         if text is None:
@@ -245,17 +351,24 @@ class Sandbox:
             self._life.expect(job_id, run.id, run.status, self.clock.now)
         return run
 
-    def _catch_up(self) -> None:
+    def _time(self) -> int:
+        """The time by the clock, with all done that was due by it."""
+        now = self.clock.now
         if self._life is not None:
-            self._life.run_until(self.clock.now)
+            self._life.run_until(now)
+        return now
 
     def _store_of(self, job_id: str) -> Store:
         if self._store is None:
             raise _not_running()
         if job_id not in self._store.job_ids:
             raise KeyError(f"this sandbox has no job {job_id!r}")
-        self._catch_up()
+        self._time()
         return self._store
+
+
+def _made_up_key() -> str:
+    return "sandbox-" + secrets.token_hex(16)
 
 
 def _changes(run_id: str, fields: dict[str, Any]) -> Wire:

@@ -1,6 +1,7 @@
 """What a sandbox can be made with: checks that say what was given and what is allowed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
 from typing import Any, TypeGuard
 
 from tfruns.sandbox.data import made_up_job_ids
@@ -35,6 +36,36 @@ def checked_text(name: str, value: Any) -> str:
     if not value or not all("!" <= character <= "~" for character in value):
         raise ValueError(f"{name} must be one or more visible ASCII characters, without spaces, got {value!r}")
     return value
+
+
+def checked_strings(name: str, values: Any) -> tuple[str, ...]:
+    """The values, if they are strings.
+
+    Raises:
+        TypeError: they aren't, or a single string was given.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence of strings, got {values!r}")
+    strings = tuple(values)
+    for value in strings:
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a sequence of strings, got {value!r} in it")
+    return strings
+
+
+def checked_path(name: str, value: Any) -> str:
+    """The path of a file.
+
+    Raises:
+        TypeError: it isn't one.
+        ValueError: it is empty, or holds a NUL.
+    """
+    path = fspath(value) if isinstance(value, PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be the path of a file, got {value!r}")
+    if not path or "\0" in path:
+        raise ValueError(f"{name} must be the path of a file, got {path!r}")
+    return path
 
 
 def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:

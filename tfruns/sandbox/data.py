@@ -84,14 +84,22 @@ def _identifier(rng: random.Random) -> str:
 
 
 class RunMaker:
-    """Makes the runs of one job. What it makes depends on nothing but the seed, the job and the calls before."""
+    """Makes the runs of one job. What it makes depends on nothing but the arguments and the calls before.
 
-    def __init__(self, seed: int, job_id: str) -> None:
+    Args:
+        seed: what they are made from.
+        job_id: the job.
+        since: for a job that has runs already, when the last of them was; what is made are others than were made then.
+    """
+
+    def __init__(self, seed: int, job_id: str, since: float | None = None) -> None:
         self._rng = rng = random.Random(f"runs/{seed}/{job_id}")  # noqa: S311  # made-up data
         self._job_id = job_id
         self._application = rng.choice(_APPLICATIONS)
         self._deployments = [_identifier(rng) for _ in range(_LATEST_VERSION)]
         self._subjects = [self._subject(*subject) for subject in _SUBJECTS]
+        if since is not None:
+            rng.seed(f"runs/{seed}/{job_id}/{since}")
 
     def history(self, count: int) -> Iterator[Wire]:
         """As many runs, the newest first, over the half year that ends at `NEWEST`."""

@@ -1,6 +1,7 @@
 """The endpoint over HTTP. What the contract leaves open is decided here, and listed here:
 
-- Checks come in this order: path (404), method (405), key (401), parameters (422), job (404).
+- Checks come in this order: path (404), method (405), faults, key (401), parameters (422), job forbidden (403), job
+  unknown (404). A forbidden job is forbidden whether it exists or not.
 - A parameter that isn't known is ignored. A single-valued one given twice is refused (422). `nullable` is taken to
   mean that it may be left out; there is no way to write null.
 - The empty string is a search prefix (of everything) and a slug (of no run); elsewhere it is refused (422).
@@ -13,27 +14,31 @@
   newest first, and then by id, ascending.
 - `offset` may lie beyond the end: the page is then empty. `pagination` repeats the offset and the limit that were used.
 - The job id is one path segment, percent-decoded after the path is taken apart.
+- The request header `x-sandbox-fault` (see `tfruns.sandbox.faults`) asks for a fault; one that can't be read is refused
+  (400), before the key is looked at.
 - HEAD and OPTIONS are not answered (405), as the contract has GET alone.
 - What isn't HTTP, a request line above 8190 bytes included, gets aiohttp's own 400, and isn't recorded.
 """
 
+import asyncio
 import collections
+import math
 import re
 import uuid
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 import attrs
 import msgspec
 from aiohttp import web
 
-from tfruns.models import HttpError, JobRunsSortBy, JobRunStatus, SortDirection
-from tfruns.sandbox.store import Selection, Store, as_number
+from tfruns.models import HttpError
+from tfruns.sandbox.deliver import ask_to_wait, deliver, html_page
+from tfruns.sandbox.parameters import Parameters
+from tfruns.sandbox.store import Store
+from tfruns.sandbox.trouble import NO_TROUBLE, Trouble, Troublemaker
 
-_T = TypeVar("_T")
-_E = TypeVar("_E", bound=StrEnum)
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
@@ -51,16 +56,41 @@ class SeenRequest:
     """HTTP status of the answer."""
 
 
+@attrs.define
+class Access:
+    """Who may see what."""
+
+    api_key: str
+    forbidden: frozenset[str] = frozenset()
+    """Jobs that the key's owner has no access to."""
+    expires_at: float = math.inf
+    """When the key expires, in ms since 1970 by the sandbox's clock."""
+
+
 class Server:
-    """Serves a store on one address, from the event loop that started it."""
+    """Serves a store on one address, from the event loop that started it.
+
+    Args:
+        store: the runs.
+        access: who may see them.
+        trouble: what goes wrong.
+        requests: where requests are written down.
+        now: brings the store up to the time of the sandbox's clock, and gives that time in ms.
+    """
 
     def __init__(
-        self, store: Store, api_key: str, requests: collections.deque[SeenRequest], catch_up: Callable[[], None]
+        self,
+        store: Store,
+        access: Access,
+        trouble: Troublemaker,
+        requests: collections.deque[SeenRequest],
+        now: Callable[[], int],
     ) -> None:
         self._store = store
-        self._catch_up = catch_up
-        self._api_key = api_key
+        self._access = access
+        self._trouble = trouble
         self._requests = requests
+        self._now = now
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -69,8 +99,10 @@ class Server:
         Raises:
             OSError: the address can't be listened on.
         """
+        # A client that goes away ends what is done for it: a stalled answer, or a slow one.
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         # Nothing is worth waiting for at the end but answers on their way to clients that read them.
-        runner = self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.5)
+        runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
         chosen: int = runner.addresses[0][1]
@@ -82,109 +114,66 @@ class Server:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        answer = self._answer(request)
-        answer.headers["x-request-id"] = str(uuid.uuid4())
-        url = request.rel_url
-        self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, answer.status))
-        return answer
-
-    def _answer(self, request: web.BaseRequest) -> web.Response:
-        path = _PATH.fullmatch(request.rel_url.raw_path)
+        url, trouble = request.rel_url, NO_TROUBLE
+        path = _PATH.fullmatch(url.raw_path)
         if path is None:
-            return _error(404, "NOT_FOUND", f"Cannot {request.method} {request.rel_url.raw_path}")
-        if request.method != "GET":
-            refusal = _error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
-            refusal.headers["Allow"] = "GET"
-            return refusal
+            answer = http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
+        elif request.method != "GET":
+            answer = http_error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
+            answer.headers["Allow"] = "GET"
+        else:
+            job_id = unquote(path[1])
+            try:
+                trouble = self._trouble.next(job_id, request.headers.get("x-sandbox-fault"))
+            except (TypeError, ValueError) as error:
+                answer = http_error(400, "BAD_REQUEST", f"x-sandbox-fault: {error}")
+            else:
+                if trouble.delay:
+                    await asyncio.sleep(trouble.delay)
+                answer = _refuse(trouble) or self._answer(request, job_id, trouble)
+        answer.headers["x-request-id"] = str(uuid.uuid4())
+        self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, answer.status))
+        return await deliver(request, answer, trouble)
+
+    def _answer(self, request: web.BaseRequest, job_id: str, trouble: Trouble) -> web.Response:
+        now = self._now()
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or key.strip() != self._api_key:
-            refusal = _error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
+        is_known = scheme.lower() == "bearer" and key.strip() == self._access.api_key
+        if not is_known or now >= self._access.expires_at:
+            wrong = "has expired" if is_known else "is missing or wrong"
+            refusal = http_error(401, "UNAUTHORIZED", f"The bearer token {wrong}")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
 
-        parameters = _Parameters(request)
+        parameters = Parameters(request.query)
         selection = parameters.selection()
-        offset = parameters.one("offset", _whole(0), 0)
-        limit = parameters.one("limit", _whole(1, 1000), 100)
+        offset, limit = parameters.page()
         if parameters.problems:
             message = "; ".join(f"{problem['parameter']} {problem['message']}" for problem in parameters.problems)
-            return _error(422, "UNPROCESSABLE_ENTITY", message, parameters.problems)
+            return http_error(422, "UNPROCESSABLE_ENTITY", message, parameters.problems)
 
-        job_id = unquote(path[1])
+        if job_id in self._access.forbidden:
+            return http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
         if job_id not in self._store.job_ids:
-            return _error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
-        self._catch_up()
+            return http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
+        limit = limit if trouble.limit is None else min(limit, trouble.limit)
         total, runs = self._store.page(job_id, selection, offset, limit)
+        total = max(0, total + trouble.total)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
-def _error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
+def _refuse(trouble: Trouble) -> web.Response | None:
+    fault = trouble.refusal
+    if fault is None:
+        return None
+    status = fault.status or 200
+    answer = html_page(status) if fault.html else http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
+    ask_to_wait(answer, fault)
+    return answer
+
+
+def http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
     body = msgspec.json.encode(HttpError(status, message, code, details).to_dict())
     return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
-
-
-class _Parameters:
-    """Reads query parameters, and notes what is wrong with them. A reader's ValueError says what is allowed."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._query = request.query
-        self.problems: list[dict[str, Any]] = []
-
-    def selection(self) -> Selection:
-        return Selection(
-            search_prefix=self.one("searchPrefix", str, ""),
-            triggered_by=self.several("triggeredBy", str),
-            status=self.several("status", _member(JobRunStatus)),
-            version_numbers=self.several("versionNumbers", _number),
-            sort_by=self.one("sortBy", _member(JobRunsSortBy), JobRunsSortBy.START_TIME),
-            order=self.one("order", _member(SortDirection), SortDirection.DESC),
-        )
-
-    def several(self, name: str, read: Callable[[str], _T]) -> tuple[_T, ...]:
-        values: list[_T] = []
-        for text in self._query.getall(name, []):
-            try:
-                values.append(read(text))
-            except ValueError as error:
-                self._refuse(name, text, str(error))
-        return tuple(values)
-
-    def one(self, name: str, read: Callable[[str], _T], default: _T) -> _T:
-        texts = self._query.getall(name, [])
-        if len(texts) > 1:
-            self._refuse(name, ", ".join(texts), "given once")
-            return default
-        return next(iter(self.several(name, read)), default)
-
-    def _refuse(self, name: str, text: str, allowed: str) -> None:
-        self.problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
-
-
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        allowed = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
-        # 4300 digits are the most that int() reads.
-        number = int(text) if re.fullmatch("-?[0-9]{1,4300}", text) else None
-        if number is None or number < least or (most is not None and number > most):
-            raise ValueError(allowed)
-        return number
-
-    return read
-
-
-def _member(enum: type[_E]) -> Callable[[str], _E]:
-    def read(text: str) -> _E:
-        if text not in enum.__members__.values():
-            raise ValueError("one of " + ", ".join(enum))
-        return enum(text)
-
-    return read
-
-
-def _number(text: str) -> float:
-    number = as_number(text)
-    if number is None:
-        raise ValueError("a number")
-    return number

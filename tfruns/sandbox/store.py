@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from tfruns.models import JobRunsSortBy, SortDirection
+from tfruns.sandbox.database import Database
 from tfruns.sandbox.wire import Wire, encode
 
 _LISTS_KEPT = 8
@@ -85,9 +86,12 @@ class Store:
 
     Args:
         job_ids: the jobs, with runs or without.
+        database: where changes are written to as well. What is in it is not read, and what it is filled with isn't
+            written.
     """
 
-    def __init__(self, job_ids: Iterable[str]) -> None:
+    def __init__(self, job_ids: Iterable[str], database: Database | None = None) -> None:
+        self._database = database
         self._rows: dict[str, dict[str, _Row]] = {job_id: {} for job_id in job_ids}
         self._lists: dict[str, dict[Selection, _List]] = {job_id: {} for job_id in self._rows}
 
@@ -132,17 +136,25 @@ class Store:
         self._rows[job_id].update((run["id"], _row(run)) for run in runs)
         self._lists[job_id].clear()
 
+    def texts(self) -> Iterator[tuple[str, str, bytes]]:
+        """Every run: job, id and text."""
+        return ((job_id, row.id, row.text) for job_id, rows in self._rows.items() for row in rows.values())
+
     def put(self, job_id: str, run: Wire) -> None:
         """Store a run; if the job has one with its id, it takes its place."""
         row = _row(run)
         self._change(job_id, self._rows[job_id].get(row.id), row)
         self._rows[job_id][row.id] = row
+        if self._database is not None:
+            self._database.put(job_id, row.id, row.text)
 
     def delete(self, job_id: str, run_id: str) -> bool:
         """Forget the run. False if there was none."""
         row = self._rows[job_id].pop(run_id, None)
         if row is not None:
             self._change(job_id, row, None)
+            if self._database is not None:
+                self._database.delete(job_id, run_id)
         return row is not None
 
     def _change(self, job_id: str, old: _Row | None, new: _Row | None) -> None:

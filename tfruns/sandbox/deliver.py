@@ -1,0 +1,70 @@
+"""How an answer goes wrong on its way: what aiohttp would never send."""
+
+import asyncio
+import math
+import socket
+import struct
+import time
+from email.utils import formatdate
+
+from aiohttp import web
+
+from tfruns.sandbox.faults import Fault
+from tfruns.sandbox.trouble import Trouble
+
+_PAGE = b"""<!DOCTYPE html>
+<html><head><title>%(reason)s</title></head>
+<body><center><h1>%(status)d %(reason)s</h1></center><hr><center>nginx</center></body></html>
+"""
+
+
+def html_page(status: int) -> web.Response:
+    """A page as a proxy sends it in place of an answer."""
+    reason = web.Response(status=status).reason
+    page = _PAGE % {b"status": status, b"reason": reason.encode()}
+    return web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
+
+
+def ask_to_wait(response: web.Response, fault: Fault) -> None:
+    """Add the header by which the fault asks the client to wait."""
+    if fault.wait is None:
+        return
+    match fault.wait_as:
+        case "seconds":
+            response.headers["Retry-After"] = str(math.ceil(fault.wait))
+        case "date":
+            response.headers["Retry-After"] = formatdate(int(time.time()) + math.ceil(fault.wait), usegmt=True)
+        case "ms":
+            response.headers["retry-after-ms"] = str(math.ceil(fault.wait * 1000))
+        case "reset":
+            response.headers["X-RateLimit-Reset"] = str(math.ceil(fault.wait))
+
+
+async def deliver(request: web.BaseRequest, response: web.Response, trouble: Trouble) -> web.Response:
+    """Send the answer as the trouble has it. aiohttp is quiet where it then finds the connection closed.
+
+    A stalled one waits until the client goes away, which cancels it.
+    """
+    transport = request.transport
+    if transport is None or (trouble.breaks is None and not trouble.length):
+        return response
+    if trouble.breaks == "reset":
+        # With no time to linger, the connection is closed by a reset.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+        return response
+    body = response.body
+    assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no answer here is anything else
+    sent = body if trouble.breaks is None else body[: len(body) // 2]
+    transport.write(_head(response, max(0, len(body) + trouble.length)) + sent)
+    if trouble.breaks == "stall":
+        await asyncio.Event().wait()
+    transport.close()
+    return response
+
+
+def _head(response: web.Response, length: int) -> bytes:
+    headers = {**response.headers, "Content-Length": str(length), "Date": formatdate(usegmt=True)}
+    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()

@@ -1,0 +1,90 @@
+"""What goes wrong with which request: the faults, drawn and counted."""
+
+import collections
+import math
+import random
+import time
+from collections.abc import Iterable
+
+import attrs
+
+from tfruns.sandbox.faults import Break, Fault, RateLimit
+
+_P99 = 2.3263478740408408  # standard deviations from the median to the 99th percentile
+
+
+@attrs.frozen
+class Trouble:
+    """What goes wrong with one request, all its faults together."""
+
+    delay: float = 0.0
+    refusal: Fault | None = None
+    """The first fault with a status or a page of HTML."""
+    breaks: Break | None = None
+    length: int = 0
+    limit: int | None = None
+    total: int = 0
+
+
+NO_TROUBLE = Trouble()
+
+
+class Troublemaker:
+    """Decides what goes wrong with each request."""
+
+    def __init__(self, faults: list[Fault], rate_limit: RateLimit | None, seed: int) -> None:
+        self.faults = faults
+        self._limit = rate_limit
+        self._rng = random.Random(f"faults/{seed}")  # noqa: S311  # made-up trouble
+        self._counts = collections.Counter[str]()
+        self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
+        self._since = time.monotonic()
+
+    def next(self, job_id: str, header: str | None) -> Trouble:
+        """What goes wrong with the next request of this job, given its header `x-sandbox-fault`.
+
+        Raises:
+            ValueError: the header can't be understood.
+        """
+        self._counts[job_id] += 1
+        asked_for = [] if header is None else [Fault.parse(header)]
+        if self._limit is not None and (wait := self._wait(self._limit)):
+            asked = None if self._limit.wait_as is None else wait
+            return Trouble(refusal=Fault(status=429, wait=asked, wait_as=self._limit.wait_as or "seconds"))
+        if not self.faults and not asked_for:
+            return NO_TROUBLE
+        return self._together([fault for fault in (*asked_for, *self.faults) if self._hits(fault, job_id)])
+
+    def _hits(self, fault: Fault, job_id: str) -> bool:
+        return (
+            fault.job_id in (None, job_id)
+            and (not fault.nth or self._counts[job_id] in fault.nth)
+            and (fault.rate == 1 or self._rng.random() < fault.rate)
+        )
+
+    def _together(self, faults: Iterable[Fault]) -> Trouble:
+        faults = list(faults)
+        return Trouble(
+            delay=sum(self._seconds(fault.latency) for fault in faults),
+            refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
+            breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),
+            length=sum(fault.length for fault in faults),
+            limit=min((fault.limit for fault in faults if fault.limit is not None), default=None),
+            total=sum(fault.total for fault in faults),
+        )
+
+    def _seconds(self, latency: float | tuple[float, float]) -> float:
+        if not isinstance(latency, tuple):
+            return latency
+        median, p99 = latency
+        return self._rng.lognormvariate(math.log(median), math.log(p99 / median) / _P99)
+
+    def _wait(self, limit: RateLimit) -> float:
+        """Take one request out of the bucket: 0, or the seconds until there is one in it."""
+        now = time.monotonic()
+        self._tokens = min(limit.burst, self._tokens + (now - self._since) * limit.per_second)
+        self._since = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / limit.per_second
