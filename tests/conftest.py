@@ -1,9 +1,16 @@
 """What every test has: an environment without a control plane of its own."""
 
+import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+from contract import problems
+
+from tfruns.sandbox.deliver import deliver
 
 # A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,3 +23,24 @@ def _no_control_plane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TFY_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _every_answer_of_a_sandbox_keeps_the_contract(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """But where a test is about one that can't: a page of HTML, or a value newer than the contract."""
+    violations: list[str] = []
+
+    async def checked(asked: web.BaseRequest, answer: web.Response, trouble: Any) -> web.Response:
+        if answer.content_type == "application/json":
+            assert isinstance(answer.body, bytes)
+            violations.extend(problems(answer.status, json.loads(answer.body)))
+        elif trouble.refusal is None or not trouble.refusal.html:
+            violations.append(f"an answer of {answer.content_type}")
+        return await deliver(asked, answer, trouble)
+
+    if "beyond_contract" not in request.keywords:
+        monkeypatch.setattr("tfruns.sandbox.server.deliver", checked)
+    yield
+    assert not violations

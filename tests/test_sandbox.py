@@ -410,6 +410,7 @@ async def test_a_new_run_is_at_the_head_of_the_next_answer(http: Http, job: str,
     assert http.sandbox.runs(job) == stored
 
 
+@pytest.mark.beyond_contract
 async def test_a_new_run_has_the_given_fields_and_others_that_agree_with_its_status(http: Http, job: str) -> None:
     subject = Subject(subject_id="s", subject_type=SubjectType("agent"), subject_slug="a-b")
     run = await http.sandbox.create_run(
@@ -426,6 +427,7 @@ async def test_a_new_run_has_the_given_fields_and_others_that_agree_with_its_sta
     assert (created.status, created.end_time, created.duration) == (JobRunStatus.CREATED, None, None)
 
 
+@pytest.mark.beyond_contract
 async def test_a_status_that_is_newer_than_the_contract_can_be_stored(http: Http, job: str) -> None:
     run = await http.sandbox.create_run(job, status=JobRunStatus("PAUSED"))
     assert run.status == "PAUSED"

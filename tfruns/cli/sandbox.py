@@ -91,7 +91,7 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
     A request can ask for one with the header x-sandbox-fault.
 
     \b
-    Examples:
+    Example:
       tfruns sandbox --port 8080 --jobs 3 --runs 1000
       tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05 --fault latency=0.05/0.5
     """
