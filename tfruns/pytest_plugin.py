@@ -43,7 +43,7 @@ async def tfruns_sandbox(request: pytest.FixtureRequest) -> "AsyncIterator[Sandb
 
 
 @_fixture
-async def tfruns_client(tfruns_sandbox: "Sandbox") -> AsyncIterator[tfruns.Client]:
+async def tfruns_client(tfruns_sandbox: "Sandbox") -> "AsyncIterator[tfruns.Client]":
     """A `tfruns.Client` of the sandbox of this test, with the key that the sandbox accepts at the time."""
     async with tfruns.Client(tfruns_sandbox.url, lambda: tfruns_sandbox.api_key) as client:
         yield client

@@ -254,6 +254,8 @@ class Sandbox:
     async def create_run(self, job_id: str, **fields: Any) -> JobRun:
         """Add a run to the job, created now by the clock, but after all others: it is the first in the default order.
 
+        If the last one was created now too, the clock moves on by a millisecond.
+
         Args:
             job_id: the job.
             fields: fields of `JobRun` by name, in place of the generated values. The generated ones agree with the
@@ -269,6 +271,8 @@ class Sandbox:
         changes = from_fields(fields)
         status = JobRunStatus(changes.get("status", "CREATED"))
         latest = store.latest(job_id)
+        if latest == self.clock.now:
+            self.clock.advance(0.001)
         created_at = self.clock.now if latest is None else max(self.clock.now, int(latest) + 1)
         wire = self._makers[job_id].new_run(created_at, status) | changes
         if store.get(job_id, wire["id"]) is not None:

@@ -1,6 +1,7 @@
 """Runs to start from, in a file of JSON lines such as `tfruns export` writes."""
 
 import gzip
+import zlib
 from os import PathLike, fspath
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_runs(path: str | PathLike[str]) -> dict[str, list[Wire]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     _add(jobs, line, f"{fspath(path)}, line {number}")
-        except (EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{fspath(path)} is cut off or damaged: {error}") from None
     if not jobs:
         raise ValueError(f"{fspath(path)} holds no runs")
