@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import attrs
 import pytest
 from hostile import Stall, answer, page, serve
@@ -424,6 +425,73 @@ async def test_a_port_in_use_is_told_in_one_line() -> None:
         ended = await invoke("sandbox", "--port", port, "--runs", "1")
     assert ended.status == 1
     assert f"127.0.0.1 port {port}" in ended.complaint
+
+
+async def test_sandbox_has_faults_life_and_an_admin_address_by_flags(tmp_path: Path) -> None:
+    flags = (
+        "--runs 30 --living --clock-rate 0 --admin-port 0 --fault status=418,nth=1 --fault limit=7 --rate-limit 900/50"
+    )
+    flags += f" --forbidden shut --key-lifetime 1000 --database {tmp_path / 'runs.sqlite'}"
+    async with started("sandbox", *flags.split()) as process:
+        assert process.stdout is not None
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip() for _ in range(4)]
+        host, key, admin = (line.partition("=")[2] for line in lines[:3])
+        assert lines[2].startswith("export TFRUNS_SANDBOX_ADMIN=http://127.0.0.1:")
+        async with tfruns.Client(host, key, retry=tfruns.RetryPolicy(max_attempts=1)) as client:
+            with pytest.raises(tfruns.APIStatusError, match="418"):
+                await client.count_runs(lines[3])
+            assert len((await client.list_runs(lines[3])).data) == 7
+            for error in (tfruns.APIStatusError, tfruns.PermissionDeniedError):
+                with pytest.raises(error):
+                    await client.count_runs("shut")
+            async with aiohttp.ClientSession() as http:
+                async with http.patch(f"{admin}/clock", json={"advance": 600}) as answer:
+                    assert answer.status == 200
+                assert await client.count_runs(lines[3]) > 30
+                async with http.patch(f"{admin}/clock", json={"advance": 600}) as answer:
+                    assert answer.status == 200
+            with pytest.raises(tfruns.AuthenticationError, match="expired"):
+                await client.count_runs(lines[3])
+        process.send_signal(signal.SIGTERM)
+        assert await end_of(process) == Ended(0, "", "tfruns: serving until Ctrl-C\n")
+
+
+async def test_sandbox_serves_what_list_wrote(sandbox: Sandbox, tmp_path: Path) -> None:
+    job = sandbox.job_ids[0]
+    runs = [{**run.to_dict(), "jobId": job} for run in sandbox.runs(job)[:20]]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
+    async with started("sandbox", "--runs-from", str(tmp_path / "runs.jsonl")) as process:
+        assert process.stdout is not None
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip() for _ in range(3)]
+        async with tfruns.Client(*(line.partition("=")[2] for line in lines[:2])) as client:
+            assert await client.iter_runs(job).collect() == sandbox.runs(job)[:20]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "says"),
+    [
+        ("--fault x=1", 2, "a fault is made of status"),
+        ("--fault status=99", 2, "from 400 to 599, got 99"),
+        ("--rate-limit fast", 2, "such as 50 or 50/10, got 'fast'"),
+        ("--rate-limit 0", 2, "per_second must be above 0"),
+        ("--clock-rate -1", 2, "clock_rate must be"),
+        ("--key-lifetime -1", 2, "key_lifetime must be"),
+        ("--admin-port 70000", 2, "admin-port"),
+        ("--runs-from /no/such/file", 2, "/no/such/file"),
+        ("--runs-from {file}", 1, "line 1 isn't JSON"),
+        ("--database {file}", 1, "isn't a SQLite database"),
+        ("--database /no/such/folder/db", 1, "can't be opened"),
+        ("--admin-port {port}", 1, "can't listen on"),
+    ],
+)
+async def test_a_bad_flag_of_sandbox_is_told_in_one_line(tmp_path: Path, flags: str, status: int, says: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("hello " * 20)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flags = flags.format(file=file, port=taken.getsockname()[1])
+        ended = await invoke("sandbox", "--runs", "1", *flags.split())
+    assert ended.status == status
+    assert says in ended.complaint
 
 
 async def test_demo_says_what_it_does_and_sums_up_the_runs_by_status() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-from truefoundry_sdk import AsyncTrueFoundry
+from truefoundry_sdk import AsyncTrueFoundry, ForbiddenError, NotFoundError, UnprocessableEntityError
 from truefoundry_sdk.core.api_error import ApiError
 
 import tfruns
-from tfruns.sandbox import Sandbox
+from tfruns.sandbox import Fault, Sandbox
 
 FILTERS: list[dict[str, Any]] = [
     {},
@@ -86,6 +86,51 @@ async def test_both_list_the_same_runs_at_every_page_size(limit: int) -> None:
         theirs, ours = await both(s, limit, {})
         same(theirs, ours)
         assert len(ours) == 400
+
+
+TYPED = {
+    403: (ForbiddenError, tfruns.PermissionDeniedError),
+    404: (NotFoundError, tfruns.NotFoundError),
+    422: (UnprocessableEntityError, tfruns.UnprocessableEntityError),
+}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 418, 422, 429, 500, 502, 503])
+async def test_each_status_is_an_error_of_its_own_type_in_both(status: int) -> None:
+    async with Sandbox(["job"], 1, faults=[Fault(status=status)]) as s:
+        once = tfruns.RetryPolicy(max_attempts=1)
+        async with httpx.AsyncClient() as http, tfruns.Client(s.url, s.api_key, retry=once) as client:
+            vendor = AsyncTrueFoundry(api_key=s.api_key, base_url=s.url, httpx_client=http)
+            with pytest.raises(ApiError) as theirs:
+                await vendor.jobs.list_runs("job", request_options={"max_retries": 0})
+            with pytest.raises(tfruns.APIStatusError) as ours:
+                await client.list_runs("job")
+    assert theirs.value.status_code == ours.value.status_code == status
+    if status in TYPED:
+        assert (type(theirs.value), type(ours.value)) == TYPED[status]
+        assert ours.value.message in str(theirs.value.body)
+
+
+async def test_the_sandboxs_own_refusals_are_typed_errors_in_both() -> None:
+    async with Sandbox(["job", "closed"], 1, forbidden=["closed"]) as s, httpx.AsyncClient() as http:
+        vendor = AsyncTrueFoundry(api_key=s.api_key, base_url=s.url, httpx_client=http)
+        for error, job_id, limit in (
+            (ForbiddenError, "closed", 10),
+            (NotFoundError, "none", 10),
+            (UnprocessableEntityError, "job", 1001),
+        ):
+            with pytest.raises(error) as raised:
+                await vendor.jobs.list_runs(job_id, limit=limit)
+            assert str(raised.value.status_code) in str(raised.value.body)
+
+
+async def test_both_see_the_same_runs_that_live() -> None:
+    async with Sandbox(jobs=1, runs=200, seed=3, living=True) as s:
+        for _ in range(5):
+            s.clock.advance(300)
+            theirs, ours = await both(s, 100, {"sort_by": "status"})
+            same(theirs, ours)
+            assert len(ours) == len(s.runs(s.job_ids[0]))
 
 
 async def test_both_are_refused_alike() -> None:

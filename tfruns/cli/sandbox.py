@@ -109,7 +109,7 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
             try:
                 await stack.enter_async_context(control_plane)
             except (OSError, ValueError) as error:
-                raise click.ClickException(_complaint(error, **options)) from None
+                raise click.ClickException(_complaint(error)) from None
             stopped = _stop_signal()
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
@@ -123,9 +123,9 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
         asyncio.run(serve())
 
 
-def _complaint(error: Exception, *, host: str, port: int, **_: object) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-        return f"can't listen on {host} port {port}: {error.strerror or error}"
+def _complaint(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is None:
+        return error.strerror or str(error)
     return str(error)
 
 

@@ -6,6 +6,7 @@ async with Sandbox(jobs=2, runs=1000) as sandbox:
             ...
 """
 
+import os
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -183,10 +184,10 @@ class Sandbox:
             self._renew(clock)
             trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
             self._server = Server(store, self._access, trouble, self._requests, self._time)
-            self._url = self._url_of(await self._server.start(self._host, self._port))
+            self._url = await self._listening(self._server, self._port)
             if self._admin_port is not None:
                 self._admin = Admin(self)
-                self._admin_url = self._url_of(await self._admin.start(self._host, self._admin_port))
+                self._admin_url = await self._listening(self._admin, self._admin_port)
         except BaseException:
             await self.aclose()
             raise
@@ -215,7 +216,13 @@ class Sandbox:
             self._database.fill(store.job_ids, store.texts())
         return store
 
-    def _url_of(self, port: int) -> str:
+    async def _listening(self, server: Server | Admin, port: int) -> str:
+        try:
+            port = await server.start(self._host, port)
+        except OSError as error:
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
+            raise OSError(number, f"can't listen on {self._host} port {port}: {why}") from None
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{port}"
 

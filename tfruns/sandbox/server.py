@@ -17,7 +17,7 @@
 - The request header `x-sandbox-fault` (see `tfruns.sandbox.faults`) asks for a fault; one that can't be read is refused
   (400), before the key is looked at.
 - HEAD and OPTIONS are not answered (405), as the contract has GET alone.
-- What isn't HTTP, a request line above 8190 bytes included, gets aiohttp's own 400, and isn't recorded.
+- What isn't HTTP, a request line above 1 MiB included, gets aiohttp's own 400, and isn't recorded.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ from tfruns.sandbox.parameters import Parameters
 from tfruns.sandbox.store import Store
 from tfruns.sandbox.trouble import NO_TROUBLE, Trouble, Troublemaker
 
+_LONGEST_LINE = 2**20
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
@@ -100,7 +101,7 @@ class Server:
             OSError: the address can't be listened on.
         """
         # A client that goes away ends what is done for it: a stalled answer, or a slow one.
-        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
         # Nothing is worth waiting for at the end but answers on their way to clients that read them.
         runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
