@@ -456,6 +456,21 @@ async def test_sandbox_has_faults_life_and_an_admin_address_by_flags(tmp_path: P
         assert await end_of(process) == Ended(0, "", "tfruns: serving until Ctrl-C\n")
 
 
+async def test_a_sandbox_that_is_killed_has_kept_every_change(tmp_path: Path) -> None:
+    database = tmp_path / "runs.sqlite"
+    async with started("sandbox", "--runs", "5", "--admin-port", "0", "--database", str(database)) as process:
+        assert process.stdout is not None
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip() for _ in range(4)]
+        async with aiohttp.ClientSession() as http:
+            async with http.post(f"{lines[2].partition('=')[2]}/jobs/{lines[3]}/runs") as answer:
+                made = await answer.json()
+        process.kill()
+        await process.wait()
+    async with Sandbox(database=database) as again:
+        assert again.runs(lines[3])[0].to_dict() == made
+        assert len(again.runs(lines[3])) == 6
+
+
 async def test_sandbox_serves_what_list_wrote(sandbox: Sandbox, tmp_path: Path) -> None:
     job = sandbox.job_ids[0]
     runs = [{**run.to_dict(), "jobId": job} for run in sandbox.runs(job)[:20]]

@@ -465,7 +465,10 @@ def test_a_huge_id_makes_a_short_message() -> None:
         (b'{"data": [], "pagination": {"total": 1e400}}', "pagination.total: expected a whole number, got inf"),
         (b'{"data": [], "pagination": {"total": NaN}}', "pagination.total: expected a whole number, got nan"),
         (b'{"data": [], "pagination": {"total": -5}}', "pagination.total: expected a count, got -5"),
-        (b'{"data": [], "pagination": {"total": 1' + b"0" * 400 + b"}}", "pagination.total: expected a count, got 1000"),
+        (
+            b'{"data": [], "pagination": {"total": 1' + b"0" * 400 + b"}}",
+            "pagination.total: expected a count, got 1000",
+        ),
         (b'{"data": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),

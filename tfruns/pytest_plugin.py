@@ -3,7 +3,8 @@
 async def test_my_report(tfruns_sandbox, tfruns_client):
     assert await my_report(tfruns_client, tfruns_sandbox.job_ids[0]) == ...
 
-Async tests need pytest-asyncio (in either mode) or anyio's plugin; the fixtures run in the event loop of the test.
+Async tests need pytest-asyncio, in either of its modes, or, where that isn't installed, anyio's plugin on asyncio. The
+fixtures run in the event loop of the test.
 """
 
 from collections.abc import AsyncIterator
