@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tfruns.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from tfruns.changes import ChangeKind as ChangeKind
     from tfruns.client import Client as Client
     from tfruns.errors import APIConnectionError as APIConnectionError
     from tfruns.errors import APIError as APIError
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
     from tfruns.errors import NotFoundError as NotFoundError
     from tfruns.errors import PermissionDeniedError as PermissionDeniedError
     from tfruns.errors import RateLimitError as RateLimitError
+    from tfruns.errors import RunDeletedError as RunDeletedError
+    from tfruns.errors import RunFailedError as RunFailedError
+    from tfruns.errors import RunNotFoundError as RunNotFoundError
     from tfruns.errors import TfRunsError as TfRunsError
     from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
+    from tfruns.errors import WaitError as WaitError
+    from tfruns.errors import WaitTimeoutError as WaitTimeoutError
     from tfruns.models import JobRun as JobRun
     from tfruns.models import JobRunsSortBy as JobRunsSortBy
     from tfruns.models import JobRunStatus as JobRunStatus
@@ -45,8 +51,10 @@ if TYPE_CHECKING:
     from tfruns.models import SubjectType as SubjectType
     from tfruns.paginate import RunPaginator as RunPaginator
     from tfruns.retry import RetryPolicy as RetryPolicy
+    from tfruns.watch import RunChange as RunChange
 
 _HOMES = {
+    "changes": ("ChangeKind",),
     "client": ("Client",),
     "errors": (
         "APIConnectionError",
@@ -65,8 +73,13 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
         "RateLimitError",
+        "RunDeletedError",
+        "RunFailedError",
+        "RunNotFoundError",
         "TfRunsError",
         "UnprocessableEntityError",
+        "WaitError",
+        "WaitTimeoutError",
     ),
     "models": (
         "JobRun",
@@ -81,6 +94,7 @@ _HOMES = {
     ),
     "paginate": ("RunPaginator",),
     "retry": ("RetryPolicy",),
+    "watch": ("RunChange",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

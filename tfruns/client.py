@@ -1,18 +1,22 @@
 """The face of tfruns: a client for the run history of the jobs of one control plane."""
 
+import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
-from tfruns.models import JobRunsSortBy, JobRunStatus, RunPage, SortDirection
+from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
 from tfruns.paginate import RunPaginator, fetch_page
 from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, checked_int, checked_job_id
 from tfruns.retry import RetryPolicy
 from tfruns.session import Session
 from tfruns.settings import ApiKey, checked_headers, resolve_api_key, resolve_base_url
+from tfruns.wait import Waits
+from tfruns.watch import Interval, RunChange, Start, Watch
 
 
 class Client:
@@ -67,6 +71,8 @@ class Client:
             headers=checked_headers(headers),
             http=session,
         )
+        self._closed = asyncio.Event()
+        self._waits = Waits(self, self._closed)
 
     @property
     def base_url(self) -> str:
@@ -87,7 +93,11 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice does nothing; using a closed client raises."""
-        await self._session.aclose()
+        self._closed.set()
+        try:
+            await self._waits.aclose()
+        finally:
+            await self._session.aclose()
 
     def iter_runs(
         self,
@@ -218,6 +228,115 @@ class Client:
             version_numbers=version_numbers,
         )
         return page.pagination.total
+
+    def watch_runs(
+        self,
+        job_ids: Iterable[str] | str,
+        *,
+        interval: Interval = (2.0, 30.0),
+        start: Start | datetime = "now",
+        resume_token: str | None = None,
+        search_prefix: str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+    ) -> AsyncGenerator[RunChange]:
+        """What happens to the runs of a job, or of several, from now on and for ever, as a `RunChange` each.
+
+        A run appears, changes (but for `duration`, which grows by itself), finishes, and may be deleted. States between
+        two looks at the job are merged: `before` is what was told last, `run` what is there now; a run that came and
+        ended since is told once, as finished without a `before`; one that came and went is not told. No change is told
+        twice. Changes found by one look come oldest run first.
+
+        Each look reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
+        open runs further down, however old. It sees every deletion of an open run, and that of a run which has ended
+        while it is among those newest; nor does it see what changes in a run after its end, or a run that shows up
+        behind more than 20 newer ones that were told. Nothing is looked up while the consumer is busy with the changes
+        of a job: a slow one gets them merged. Memory depends on how many runs are open, and change at once.
+
+        A look that fails is retried as the client's `retry` says. If it fails to the last by what may pass (no
+        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) that is a
+        warning of the logger `tfruns`, and the watch goes on at its slowest. Other errors end it.
+
+        Args:
+            job_ids: the id of a job, or several ids.
+            interval: seconds between two looks at a job: always the same, or the least and the most. The least is
+                kept while runs move; with each look that finds nothing the pause grows, up to the most.
+            start: what is told first, for jobs that the token doesn't know: nothing that is there already ("now"), the
+                runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
+                reads them all, and holds them in memory while it tells them).
+            resume_token: go on after the change that had this token, with nothing missed or told again. The filters
+                must be the same, but for `status`.
+            search_prefix: only runs whose name or id begins with this.
+            triggered_by: only runs started by these subjects, by slug.
+            status: only changes to these statuses. The runs are watched all the same.
+            version_numbers: only runs of these versions of the deployment.
+
+        Raises:
+            TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
+                one of the jobs.
+            APIConnectionError: while iterating: the server's certificate doesn't hold.
+            DecodeError: while iterating: an answer isn't what the contract says.
+            ClientClosedError: while iterating: the client was closed.
+
+        Example:
+            >>> async for change in client.watch_runs(["job-a", "job-b"]):
+            ...     if change.kind == "finished" and change.run.status == "FAILED":
+            ...         print(change.job_id, change.run.name, change.run.error)
+
+        .. versionadded:: 0.1.0
+        """
+        return Watch.of(
+            self,
+            self._closed,
+            job_ids,
+            interval=interval,
+            start=start,
+            resume_token=resume_token,
+            status=status,
+            search_prefix=search_prefix,
+            triggered_by=triggered_by,
+            version_numbers=version_numbers,
+        ).changes()
+
+    async def wait_for_run(
+        self,
+        job_id: str,
+        run: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # what went wrong is told by an error of ours
+        raise_for_failure: bool = False,
+        interval: Interval = (1.0, 15.0),
+    ) -> JobRun:
+        """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
+
+        All waits for runs of one job share their requests: one for each look while one run is waited for; else one for
+        each 1,000 open runs of the job, and one for each that has ended. A look that fails by what may pass is a
+        warning of the logger `tfruns`, and the wait goes on.
+
+        Args:
+            job_id: id of the job.
+            run: id or name of the run; of several runs with that name, the newest.
+            timeout: seconds to wait at most; None for ever.
+            raise_for_failure: whether an end as FAILED or TERMINATED is an error.
+            interval: seconds between two looks: always the same, or the least and the most, as in `watch_runs`. Of
+                several waits for runs of one job, the shortest counts.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            RunNotFoundError: there is no such run.
+            RunDeletedError: the run was deleted meanwhile.
+            RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
+            WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
+            NotFoundError, and other APIError: the server refused, or couldn't be asked at the start.
+            ClientClosedError: the client was closed.
+
+        .. versionadded:: 0.1.0
+        """
+        return await self._waits.wait(
+            checked_job_id(job_id), run, timeout=timeout, raise_for_failure=raise_for_failure, interval=interval
+        )
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -16,7 +16,12 @@
     │   │   ├── RateLimitError                    429
     │   │   └── InternalServerError               5xx
     │   └── DecodeError                           an answer that isn't what the contract says
-    └── IncompleteWalkError                       a list that can't be walked to its end
+    ├── IncompleteWalkError                       a list that can't be walked to its end
+    └── WaitError                                 a wait for a run that didn't bring its good end
+        ├── RunNotFoundError                      there is no such run
+        ├── RunDeletedError                       it was deleted meanwhile
+        ├── RunFailedError                        it failed or was terminated
+        └── WaitTimeoutError (a TimeoutError too) it hasn't ended in time
 
 Bad arguments are no part of it: they raise ValueError or TypeError before any request.
 """
@@ -26,7 +31,7 @@ from typing import Any
 
 import attrs
 
-from tfruns.models import HttpError
+from tfruns.models import HttpError, JobRun
 
 
 class TfRunsError(Exception):
@@ -210,3 +215,47 @@ class IncompleteWalkError(TfRunsError):
         self.offset = offset
         self.seen = seen
         self.total = total
+
+
+class WaitError(TfRunsError):
+    """A wait for the end of a run that didn't bring it, or not the one that was wanted.
+
+    Attributes:
+        job_id: the job.
+        run: the run as it was seen last; None if it never was.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, text: str, *, job_id: str, run: JobRun | None) -> None:
+        super().__init__(f"job {job_id!r}: {text}")
+        self.job_id = job_id
+        self.run = run
+
+
+class RunNotFoundError(WaitError):
+    """The job has no run of that id or name.
+
+    .. versionadded:: 0.1.0
+    """
+
+
+class RunDeletedError(WaitError):
+    """The run was deleted before it was seen to have ended.
+
+    .. versionadded:: 0.1.0
+    """
+
+
+class RunFailedError(WaitError):
+    """The run has ended as FAILED or TERMINATED.
+
+    .. versionadded:: 0.1.0
+    """
+
+
+class WaitTimeoutError(WaitError, TimeoutError):
+    """The run hasn't ended in time.
+
+    .. versionadded:: 0.1.0
+    """
