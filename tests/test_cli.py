@@ -540,7 +540,7 @@ async def test_demo_shows_a_bar_on_a_terminal() -> None:
 # --- help and installation --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["list", "count", "demo", "sandbox"])
+@pytest.mark.parametrize("command", ["list", "count", "watch", "wait", "demo", "sandbox"])
 async def test_every_command_has_help_with_an_example(command: str) -> None:
     for option in ("--help", "-h"):
         ended = await invoke(command, option)
@@ -551,7 +551,7 @@ async def test_every_command_has_help_with_an_example(command: str) -> None:
 async def test_help_lists_the_commands_and_a_bare_tfruns_shows_it_as_wrong_usage() -> None:
     asked, bare = await asyncio.gather(invoke("--help"), invoke())
     assert asked.status == 0
-    assert all(f"\n  {command} " in asked.out for command in ("list", "count", "demo", "sandbox"))
+    assert all(f"\n  {command} " in asked.out for command in ("list", "count", "watch", "wait", "demo", "sandbox"))
     assert bare == Ended(2, "", asked.out)
 
 

@@ -156,7 +156,9 @@ async def test_old_runs_that_are_open_cost_one_request_more(deep: int, requests:
         )
         assert len(results[0]) == deep
         assert told(results[-1]) == [("finished", last, "RUNNING", "FINISHED")]
-        assert len(s.requests) == 11 * requests + (deep > 1)  # one more to see how the one that isn't open any more ended
+        assert len(s.requests) == 11 * requests + (
+            deep > 1
+        )  # one more to see how the one that isn't open any more ended
 
 
 async def test_an_old_run_that_is_deleted_while_it_is_open_is_told() -> None:

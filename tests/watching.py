@@ -1,4 +1,4 @@
-"""Time that passes only when a watch has nothing to do: an hour of watching in a moment, and each look when a test says."""
+"""Time that passes only when a watch has nothing to do: an hour of it in a moment, and each look when a test says."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection

@@ -14,6 +14,8 @@ from tfruns.cli.demo import demo
 from tfruns.cli.list import list_
 from tfruns.cli.sandbox import sandbox
 from tfruns.cli.text import on_one_line
+from tfruns.cli.wait import wait
+from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
 
@@ -34,7 +36,7 @@ def program(context: click.Context) -> None:
         context.exit(2)
 
 
-for _command in (list_, count, demo, sandbox):
+for _command in (list_, count, watch, wait, demo, sandbox):
     program.add_command(_command)
 
 

@@ -20,6 +20,11 @@ _COLOURS = {
 }
 
 
+def colour_of(status: str) -> str | None:
+    """The colour that a status is shown in, if it has one."""
+    return _COLOURS.get(status)
+
+
 def harmless(text: str) -> str:
     """The text with whatever isn't printable spelt out: `\\x1b` for the character that begins an escape sequence.
 

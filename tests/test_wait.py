@@ -1,0 +1,235 @@
+"""Waiting for the end of one run: what comes back, what is raised, what it costs, and what it leaves behind."""
+
+import asyncio
+import logging
+import pickle
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+import tfruns
+from tfruns import Client, JobRun, RetryPolicy
+from tfruns.sandbox import Fault, Sandbox
+
+SOON = {"interval": (0.005, 0.02)}
+LONG = {"interval": 3_600}
+
+
+@pytest.fixture
+async def s() -> AsyncGenerator[Sandbox]:
+    async with Sandbox(1, 500) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(s: Sandbox) -> AsyncGenerator[Client]:
+    async with Client(s.url, s.api_key, retry=RetryPolicy(max_attempts=1)) as client:
+        yield client
+
+
+def tasks_of_ours() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("tfruns")]
+
+
+async def begun(s: Sandbox, waits: list["asyncio.Task[JobRun]"], looks: int = 1) -> None:
+    """Until each wait has found its run, and so many looks were made."""
+    async with asyncio.timeout(30):
+        while len(s.requests) < len(waits) + looks:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "TERMINATED"])
+@pytest.mark.parametrize("by", ["id", "name"])
+async def test_the_run_comes_back_when_it_has_ended(s: Sandbox, client: Client, status: str, by: str) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id)
+    wait = asyncio.create_task(client.wait_for_run(job_id, getattr(run, by), **SOON))
+    await begun(s, [wait], 3)
+    assert not wait.done()
+    ended = await s.finish_run(job_id, run.id, status)
+    assert await asyncio.wait_for(wait, 30) == ended
+    assert tasks_of_ours() == []
+
+
+async def test_a_run_that_has_ended_comes_back_by_one_request(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = next(one for one in reversed(s.runs(job_id)) if one.status.is_terminal)
+    assert await client.wait_for_run(job_id, run.id, **LONG) == run
+    assert len(s.requests) == 1
+
+
+async def test_of_several_runs_with_that_name_the_newest_is_meant(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    for number in range(3):
+        await s.create_run(job_id, id=f"id-{number}", name="nightly", status="FINISHED")
+    await s.create_run(job_id, name="nightly-2", status="FINISHED")
+    assert (await client.wait_for_run(job_id, "nightly")).id == "id-2"
+
+
+async def test_a_failure_raises_only_where_that_is_wanted(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id, status="FAILED", error="out of memory")
+    assert await client.wait_for_run(job_id, run.id) == run
+    with pytest.raises(tfruns.RunFailedError, match="has ended as FAILED: out of memory") as caught:
+        await client.wait_for_run(job_id, run.name, raise_for_failure=True)
+    assert caught.value.run == run
+    done = await s.create_run(job_id, status="FINISHED")
+    assert await client.wait_for_run(job_id, done.id, raise_for_failure=True) == done
+
+
+async def test_a_run_that_is_not_there_is_told(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = s.runs(job_id)[0]
+    with pytest.raises(tfruns.RunNotFoundError, match="no run with the id or the name") as caught:
+        await client.wait_for_run(job_id, run.id[:-1])
+    assert (caught.value.job_id, caught.value.run) == (job_id, None)
+    with pytest.raises(tfruns.NotFoundError):
+        await client.wait_for_run("no-such-job", "run")
+
+
+async def test_a_run_that_is_deleted_is_told(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id, status="RUNNING")
+    wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
+    await begun(s, [wait])
+    await s.delete_run(job_id, run.id)
+    with pytest.raises(tfruns.RunDeletedError, match="was deleted, it was RUNNING") as caught:
+        await asyncio.wait_for(wait, 30)
+    assert caught.value.run == run
+    assert tasks_of_ours() == []
+
+
+async def test_a_timeout_is_a_timeout_error_that_says_where_the_run_stands(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id, status="RUNNING")
+    with pytest.raises(TimeoutError, match="hasn't ended within 0.2 s, it is RUNNING") as caught:
+        await client.wait_for_run(job_id, run.id, timeout=0.2, **SOON)
+    assert isinstance(caught.value, tfruns.WaitTimeoutError)
+    assert caught.value.run == run
+    assert tasks_of_ours() == []
+    s.faults.append(Fault(latency=30.0))
+    with pytest.raises(tfruns.WaitTimeoutError, match="hasn't ended within 0.1 s$"):
+        await client.wait_for_run(job_id, run.id, timeout=0.1)
+
+
+async def test_many_waits_on_a_job_share_one_poller(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(40)]
+    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.3)) for run in runs for _ in range(2)]
+    await begun(s, waits, 2)
+    assert tasks_of_ours() == [f"tfruns wait {job_id}"]
+    looks = [request for request in s.requests if "searchPrefix" not in request.query]  # one for all of them
+    assert len(s.requests) - len(looks) == len(waits)
+    for run in runs[:20]:
+        await s.finish_run(job_id, run.id)
+    early = await asyncio.wait_for(asyncio.gather(*waits[:40]), 30)
+    assert [run.id for run in early] == [run.id for run in runs[:20] for _ in range(2)]
+    assert not any(wait.done() for wait in waits[40:])
+    for run in runs[20:]:
+        await s.finish_run(job_id, run.id, "FAILED")
+    late = await asyncio.wait_for(asyncio.gather(*waits[40:]), 30)
+    assert {run.status for run in late} == {"FAILED"}
+    assert tasks_of_ours() == []
+
+
+async def test_a_wait_that_joins_hurries_a_poller_that_sleeps(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(2)]
+    slow = asyncio.create_task(client.wait_for_run(job_id, runs[0].id, **LONG))
+    await begun(s, [slow], 0)
+    quick = asyncio.create_task(client.wait_for_run(job_id, runs[1].id, **SOON))
+    await begun(s, [slow, quick], 1)
+    for run in runs:
+        await s.finish_run(job_id, run.id)
+    assert {(await asyncio.wait_for(wait, 30)).status for wait in (slow, quick)} == {"FINISHED"}
+
+
+async def test_a_cancelled_wait_leaves_no_task_and_the_others_alone(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id)
+    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON)) for _ in range(2)]
+    await begun(s, waits)
+    waits[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits[0]
+    assert tasks_of_ours() == [f"tfruns wait {job_id}"]
+    await s.finish_run(job_id, run.id)
+    assert (await asyncio.wait_for(waits[1], 30)).status == "FINISHED"
+    last = asyncio.create_task(client.wait_for_run(job_id, (await s.create_run(job_id)).id, **LONG))
+    while not tasks_of_ours():
+        await asyncio.sleep(0.005)
+    last.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await last
+    assert tasks_of_ours() == []
+
+
+async def test_closing_the_client_ends_every_wait(s: Sandbox) -> None:
+    client = Client(s.url, s.api_key)
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(3)]
+    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **LONG)) for run in runs]
+    await begun(s, waits, 0)
+    await asyncio.sleep(0.05)
+    await client.aclose()
+    for wait in waits:
+        with pytest.raises(tfruns.ClientClosedError):
+            await asyncio.wait_for(wait, 30)
+    assert tasks_of_ours() == []
+
+
+async def test_a_look_that_fails_is_a_warning_and_the_wait_goes_on(
+    s: Sandbox, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id)
+    wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
+    await begun(s, [wait])
+    s.faults.append(Fault(status=503))
+    with caplog.at_level(logging.WARNING, "tfruns"):
+        await begun(s, [wait], len(s.requests) + 3)
+    assert "the watch goes on" in caplog.text
+    s.faults.clear()
+    await s.finish_run(job_id, run.id)
+    assert (await asyncio.wait_for(wait, 30)).status == "FINISHED"
+
+
+async def test_what_will_not_pass_ends_every_wait_on_the_job(s: Sandbox, client: Client) -> None:
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(2)]
+    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON)) for run in runs]
+    await begun(s, waits)
+    s.faults.append(Fault(status=403))
+    for wait in waits:
+        with pytest.raises(tfruns.PermissionDeniedError):
+            await asyncio.wait_for(wait, 30)
+    assert tasks_of_ours() == []
+    s.faults.clear()
+    done = await s.finish_run(job_id, runs[0].id)
+    assert await client.wait_for_run(job_id, done.id) == done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"run": ""}, ValueError, "run is empty"),
+        ({"run": 5}, TypeError, "run must be the id or the name of a run"),
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, or None, got 0"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds or None, got '1'"),
+        ({"interval": -1}, ValueError, "interval must be above 0"),
+        ({"job_id": ""}, ValueError, "job_id is empty"),
+    ],
+)
+async def test_bad_arguments_fail_before_any_request(
+    s: Sandbox, client: Client, arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        await client.wait_for_run(**{"job_id": s.job_ids[0], "run": "run", **arguments})
+    assert not s.requests
+
+
+def test_its_errors_cross_process_borders() -> None:
+    error = tfruns.RunDeletedError("run 'x' was deleted", job_id="job", run=None)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(copy), copy.job_id, copy.run) == ("job 'job': run 'x' was deleted", "job", None)

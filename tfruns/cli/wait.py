@@ -1,0 +1,88 @@
+"""`tfruns wait`: until a run has ended."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from tfruns.cli.filters import as_json_line
+from tfruns.cli.output import encoded, has_colours, write
+from tfruns.cli.text import RunTable, on_one_line
+
+if TYPE_CHECKING:
+    from tfruns.models import JobRun
+
+_STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
+
+
+@click.command(short_help="Wait until a run has ended.")
+@click.argument("job_id", metavar="JOB")
+@click.argument("run", metavar="RUN")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds to wait at most.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    nargs=2,
+    metavar="MIN MAX",
+    default=(1.0, 15.0),
+    show_default=True,
+    help="Seconds between two looks, the least and the most.",
+)
+@click.option(
+    "--host",
+    metavar="URL",
+    help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
+@click.pass_context
+def wait(
+    context: click.Context,
+    job_id: str,
+    run: str,
+    timeout: float | None,
+    interval: tuple[float, float],
+    host: str | None,
+    as_json: bool,
+) -> None:
+    """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest.
+
+    \b
+    Exit status:
+      0  it is FINISHED
+      3  it is FAILED
+      4  it is TERMINATED
+      5  it was deleted
+      6  there is no such run
+      7  it hasn't ended within --timeout
+      1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
+
+    \b
+    Example:
+      tfruns wait my-job-id train-7f3a --timeout 3600 && echo done
+    """
+    context.exit(asyncio.run(_wait(job_id, run, timeout, interval, host, as_json)))
+
+
+async def _wait(
+    job_id: str,
+    run: str,
+    timeout: float | None,  # noqa: ASYNC109
+    interval: tuple[float, float],
+    host: str | None,
+    as_json: bool,
+) -> int:
+    import tfruns
+
+    async with tfruns.Client(host) as client:
+        try:
+            ended: JobRun = await client.wait_for_run(job_id, run, timeout=timeout, interval=interval)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, tfruns.TfRunsError):
+                raise
+            raise click.UsageError(str(error)) from None
+        except tfruns.WaitError as error:
+            statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
+            click.echo(f"tfruns: {on_one_line(str(error))}", err=True)
+            return statuses[type(error)]
+    await write(as_json_line(ended.to_dict()) if as_json else encoded(RunTable(colour=has_colours()).rows([ended])))
+    return _STATUS_OF_END[ended.status]
