@@ -1,0 +1,151 @@
+"""Requests an hour that a watch makes, and how late it tells, against listing everything as often as it looks.
+
+"everything" lists each job whole in place of each look. Run it from a checkout with `.venv/bin/python -m
+benchmarks.watching`. Server and client are real; time isn't: it goes on by itself where the watch would wait, and the
+sandbox's clock with it. So an hour takes seconds, and is the same each time but for the jitter. Requests take no time.
+"""
+
+import asyncio
+import heapq
+import random
+import statistics
+from collections.abc import Collection
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from tfruns import Client
+from tfruns.sandbox import Sandbox
+from tfruns.watch import Timer, Watch
+
+RUNS = 10_000
+
+
+class Over(Exception):
+    """The time is up."""
+
+
+@attrs.define
+class Story(Timer):
+    """What happens in the jobs as time goes by: on average so many new runs an hour, each of which takes two minutes."""
+
+    sandbox: Sandbox
+    seconds: float
+    time: float = 0.0
+    happened: dict[str, float] = attrs.field(factory=dict)
+    due: list[tuple[float, int, str, str, str]] = attrs.field(factory=list)
+
+    def begin(self, runs_an_hour: dict[str, int]) -> None:
+        rng = random.Random(0)
+        for job_id, count in runs_an_hour.items():
+            when = 0.0
+            while count and (when := when + rng.expovariate(count / 3600)) < self.seconds:
+                run_id = f"run-{len(self.due)}"
+                ends = when + 10 + rng.expovariate(1 / 120)
+                for at, what in ((when, "CREATED"), (when + 10, "RUNNING"), (ends, "FINISHED")):
+                    heapq.heappush(self.due, (at, len(self.due), job_id, run_id, what))
+
+    def now(self) -> float:
+        return self.time
+
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: asyncio.Event, seconds: float) -> None:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return
+        until = self.time + seconds
+        while self.due and self.due[0][0] <= until:
+            when, _, job_id, run_id, what = heapq.heappop(self.due)
+            self.move_to(when)
+            self.happened[run_id] = when
+            if what == "CREATED":
+                await self.sandbox.create_run(job_id, id=run_id)
+            elif what == "RUNNING":
+                await self.sandbox.update_run(job_id, run_id, status=what)
+            else:
+                await self.sandbox.finish_run(job_id, run_id)
+        self.move_to(until)
+        if self.time >= self.seconds:
+            raise Over
+
+    def move_to(self, when: float) -> None:
+        self.sandbox.clock.advance(max(0.0, when - self.time))
+        self.time = when
+
+
+async def measure(
+    name: str, jobs: int, *, moving: int, runs_an_hour: int, minutes: int = 60, interval: Any = (2.0, 30.0)
+) -> None:
+    async with (
+        Sandbox(jobs, RUNS if jobs == 1 else 200) as sandbox,
+        Client(sandbox.url, sandbox.api_key) as client,
+    ):
+        for job_id in sandbox.job_ids:
+            for run in sandbox.runs(job_id):
+                if not run.status.is_terminal:
+                    await sandbox.finish_run(job_id, run.id)
+        weighed = 0
+        fetch = client._session.fetch
+
+        async def weighing(request: Any) -> bytes:
+            nonlocal weighed
+            body = await fetch(request)
+            weighed += len(body)
+            return body
+
+        client._session.fetch = weighing  # type: ignore[method-assign]
+        for job_id in sandbox.job_ids:
+            await client.iter_runs(job_id).collect()
+        everything, everything_weighed = len(sandbox.requests), weighed
+        sandbox.requests.clear()
+        weighed = 0
+        story = Story(sandbox, minutes * 60)
+        story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
+        events = len(story.due)
+        watch = Watch.of(
+            client,
+            asyncio.Event(),
+            sandbox.job_ids,
+            interval=interval,
+            start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
+            resume_token=None,
+            status=None,
+            search_prefix=None,
+            triggered_by=None,
+            version_numbers=None,
+        )
+        delays = []
+        try:
+            async with aclosing(attrs.evolve(watch, timer=story).changes()) as changes:
+                async for change in changes:
+                    delays.append(story.time - story.happened[change.run.id])
+        except Over:
+            pass
+        # A look is one request of the newest page; others are for open runs further down.
+        looks = sum("searchPrefix" not in one.query and "status" not in one.query for one in sandbox.requests)
+        hourly = 60 / minutes
+        late = f"{statistics.mean(delays):4.1f} {max(delays):5.1f}" if delays else "   -     -"
+        asked = len(sandbox.requests) * hourly
+        all_listed, all_weighed = (looks / jobs * one * hourly for one in (everything, everything_weighed))
+        print(
+            f"{name:<44}{events * hourly:>8,.0f}{looks * hourly:>9,.0f}{asked:>10,.0f}{all_listed:>12,.0f}"
+            f"{weighed * hourly / 1e6:>8,.0f}{all_weighed / 1e6:>12,.0f}  {late}",
+            flush=True,
+        )
+
+
+async def main() -> None:
+    print(
+        f"{'':<44}{'events':>8}{'looks':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}  late (s): mean, worst"
+    )
+    await measure(f"quiet job of {RUNS:,} runs", 1, moving=0, runs_an_hour=0)
+    await measure(f"job of {RUNS:,} runs, 12 new an hour", 1, moving=1, runs_an_hour=12)
+    await measure(f"busy job of {RUNS:,} runs, 1,000 new an hour", 1, moving=1, runs_an_hour=1_000)
+    await measure("500 quiet jobs of 200 runs", 500, moving=0, runs_an_hour=0, minutes=10)
+    await measure("500 jobs of 200 runs, 25 with 60 new an hour", 500, moving=25, runs_an_hour=60, minutes=10)
+    await measure("the same, interval=(5, 120)", 500, moving=25, runs_an_hour=60, minutes=10, interval=(5.0, 120.0))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
