@@ -23,13 +23,13 @@ from tfruns.watch import Timer, Watch
 RUNS = 10_000
 
 
-class Over(Exception):
-    """The time is up."""
+class TimeIsUp(Exception):  # noqa: N818  # not an error
+    """It ends the watch."""
 
 
 @attrs.define
 class Story(Timer):
-    """What happens in the jobs as time goes by: on average so many new runs an hour, each of which takes two minutes."""
+    """What happens as time goes by: on average so many new runs an hour, each of which takes two minutes."""
 
     sandbox: Sandbox
     seconds: float
@@ -67,7 +67,7 @@ class Story(Timer):
                 await self.sandbox.finish_run(job_id, run_id)
         self.move_to(until)
         if self.time >= self.seconds:
-            raise Over
+            raise TimeIsUp
 
     def move_to(self, when: float) -> None:
         self.sandbox.clock.advance(max(0.0, when - self.time))
@@ -119,8 +119,8 @@ async def measure(
         try:
             async with aclosing(attrs.evolve(watch, timer=story).changes()) as changes:
                 async for change in changes:
-                    delays.append(story.time - story.happened[change.run.id])
-        except Over:
+                    delays.append(story.time - story.happened[change.run.id])  # noqa: PERF401  # it ends by an error
+        except TimeIsUp:
             pass
         # A look is one request of the newest page; others are for open runs further down.
         looks = sum("searchPrefix" not in one.query and "status" not in one.query for one in sandbox.requests)
@@ -136,9 +136,8 @@ async def measure(
 
 
 async def main() -> None:
-    print(
-        f"{'':<44}{'events':>8}{'looks':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}  late (s): mean, worst"
-    )
+    columns = f"{'events':>8}{'looks':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}"
+    print(f"{'':<44}{columns}  late (s): mean, worst")
     await measure(f"quiet job of {RUNS:,} runs", 1, moving=0, runs_an_hour=0)
     await measure(f"job of {RUNS:,} runs, 12 new an hour", 1, moving=1, runs_an_hour=12)
     await measure(f"busy job of {RUNS:,} runs, 1,000 new an hour", 1, moving=1, runs_an_hour=1_000)
