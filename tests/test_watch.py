@@ -503,3 +503,19 @@ async def test_a_time_to_start_from_may_be_before_the_first_run() -> None:
     async with Sandbox(1, 70) as s, Client(s.url, s.api_key) as client:
         [everything] = await rounds(client, s.job_ids, start=datetime(1990, 1, 1, tzinfo=UTC))
         assert len(everything) == 70
+
+
+async def test_an_open_run_that_only_its_name_finds_is_not_taken_for_deleted() -> None:
+    shown = [run(n, status="RUNNING" if n == 90 else "FINISHED") for n in range(100)]
+
+    def handler(request: Any) -> bytes:
+        if "searchPrefix=run-" in request.target:
+            return answer(200, page([]))
+        if "searchPrefix=name-" in request.target or "status=" in request.target:
+            return answer(200, page([shown[90]]))
+        return answer(200, page(shown[request.offset : request.offset + request.limit], len(shown)))
+
+    async with serve(handler) as (url, requests), Client(url, "key") as client:
+        results = await rounds(client, "job", lambda: asyncio.sleep(0))
+        assert results == [[], []]
+        assert "searchPrefix=name-90" in requests[-1].target
