@@ -251,8 +251,9 @@ class Client:
         Each look reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
         open runs further down, however old. It sees every deletion of an open run; that of a run which has ended, only
         if it was among those newest, and created after the last of them. It doesn't see what changes in a run after its
-        end, or a run that shows up late, behind more than 20 newer ones that were told. Nothing is looked up while the consumer is busy with the changes
-        of a job: a slow one gets them merged. Memory depends on how many runs are open, and change at once.
+        end, or a run that shows up late, behind more than 20 newer ones that were told. Nothing is looked up while the
+        consumer is busy with the changes of a job: a slow one gets them merged. Memory depends on how many runs are
+        open, and change at once.
 
         A look that fails is retried as the client's `retry` says. If it fails to the last by what may pass (no
         connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) that is a
