@@ -171,3 +171,12 @@ def test_any_text_reaches_the_server_as_it_was_given(slugs: list[str], prefix: s
         RunFilter(triggered_by=slugs, search_prefix=prefix).query_string(), keep_blank_values=True, strict_parsing=True
     )
     assert sent == [("searchPrefix", prefix), *(("triggeredBy", slug) for slug in slugs)]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [({"status": "failed"}, "FAILED"), ({"order": "DESC"}, "desc"), ({"sort_by": "starttime"}, "startTime")],
+)
+def test_the_wrong_case_is_told_with_the_right_one(given: dict[str, str], meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'\\?"):
+        RunFilter(**given)

@@ -1,5 +1,6 @@
 """When to try again, and how long to wait before: decisions only, nothing sleeps."""
 
+import asyncio
 import math
 import time
 from email.utils import formatdate
@@ -16,7 +17,7 @@ from multidict import CIMultiDict
 from tfruns import RetryPolicy
 from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
 from tfruns.models import HttpError
-from tfruns.retry import is_retried, server_wait
+from tfruns.retry import Budget, is_retried, server_wait
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
 
@@ -27,8 +28,14 @@ def refused(status: int = 429, **headers: str) -> APIStatusError:
     return status_error_class(status)(body=body, reason="", headers=named, job_id="j", offset=0)
 
 
+def at_work(policy: RetryPolicy, *, spent: float = 0, budget: Budget | None = None) -> tenacity.AsyncRetrying:
+    return policy.retrying(
+        sleep=asyncio.sleep, before_sleep=lambda _: None, spent=lambda: spent, budget=budget or Budget(policy.budget)
+    )
+
+
 def planned_wait(policy: RetryPolicy, error: Exception, attempt: int) -> float:
-    retrying = policy.retrying(lambda _: None)
+    retrying = at_work(policy)
     state = tenacity.RetryCallState(retrying, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))
@@ -164,12 +171,26 @@ def test_a_failure_without_an_answer_waits_for_the_backoff_alone(attempt: int) -
 def test_a_retry_that_would_come_too_often_or_too_late_is_not_made(
     attempts: int, elapsed: float, sleep: float, stops: bool
 ) -> None:
-    retrying = RetryPolicy(max_attempts=3, deadline=10).retrying(lambda _: None)
+    retrying = at_work(RetryPolicy(max_attempts=3, deadline=10), spent=elapsed)
     state = tenacity.RetryCallState(retrying, None, (), {})
     state.attempt_number = attempts
     state.upcoming_sleep = sleep
-    state.start_time, state.outcome_timestamp = 100.0, 100.0 + elapsed
     assert retrying.stop(state) is stops
+
+
+def test_a_budget_that_is_spent_stops_all_retries_until_good_answers_come_and_the_error_says_so() -> None:
+    budget = Budget(2)
+    retrying = at_work(RetryPolicy(), budget=budget)
+    error = refused(500)
+    state = tenacity.RetryCallState(retrying, None, (), {})
+    state.set_exception((type(error), error, None))
+    assert [retrying.stop(state) for _ in range(4)] == [False, False, True, True]
+    assert "retry budget is used up" in str(error)
+    budget.earn()
+    assert [retrying.stop(state) for _ in range(2)] == [False, True]
+    for _ in range(5):
+        budget.earn()
+    assert [retrying.stop(state) for _ in range(3)] == [False, False, True]
 
 
 def test_what_may_pass_is_retried_and_nothing_else() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import time
+import traceback
 import zlib
 from collections.abc import Callable
 from email.utils import formatdate
@@ -180,7 +181,7 @@ async def test_a_wait_the_server_asks_for_is_capped() -> None:
 
 
 async def test_each_retry_is_logged_with_why_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     reply = answer(503, {"message": "deploying"}, x_request_id="req-1")
     async with serve(lambda r: ONE_RUN if r.number > 1 else reply) as (url, _):
         await ask(url)
@@ -247,12 +248,157 @@ async def test_a_redirect_is_not_followed_so_the_key_goes_nowhere_else() -> None
     assert strays == []
 
 
+async def test_a_redirect_is_told_with_where_it_leads_and_what_to_look_at() -> None:
+    said, count = await fails_with(tfruns.APIStatusError, answer(301, b"", location="https://login.example/x"))
+    assert "redirects to https://login.example/x" in said
+    assert "is base_url right?" in said
+    assert count == 1
+
+
 async def test_the_servers_echo_of_the_key_is_not_repeated() -> None:
     echo = answer(401, {"message": f"bad token {KEY}"}, x_echo=f"Bearer {KEY}")
     async with serve(lambda _: echo) as (url, _):
         with pytest.raises(tfruns.AuthenticationError) as caught:
             await ask(url)
     assert KEY not in str(caught.value) + repr(caught.value) + repr(vars(caught.value))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, f"<html>{KEY}</html>".encode()),
+        answer(200, b"x" * 185 + KEY.encode()),  # what is shown of it would end within the key
+        answer(200, {"data": [], "pagination": {"total": f"{KEY}{KEY}"}}),
+        answer(200, json.dumps({"data": 1, "pagination": KEY}).replace("tfy", r"\u0074fy").encode()),
+        answer(401, {"message": "no", "code": KEY, "details": [{KEY: KEY}]}),
+        answer(401, json.dumps({"message": KEY}).replace("tfy", r"\u0074fy").encode()),
+        Raw(f"HTTP/1.1 404 {KEY}\r\ncontent-length: 0\r\n\r\n".encode()),
+        Raw(f"HTTP/1.1 {KEY} x\r\n\r\n".encode()),
+        Raw(f"{KEY}\r\n\r\n".encode()),
+    ],
+)
+async def test_no_error_shows_the_key_or_half_of_it_wherever_the_server_echoes_it(reply: Reply) -> None:
+    async with serve(lambda _: reply) as (url, _):
+        with pytest.raises(tfruns.APIError) as caught:
+            await ask(url, NEVER)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert "secret" not in shown
+    assert KEY[:12] not in shown
+    assert KEY[-12:] not in shown
+
+
+async def test_a_short_key_takes_no_words_out_of_errors() -> None:
+    async with serve(lambda _: answer(404, {"message": "there is no such job"})) as (url, _):
+        with pytest.raises(tfruns.NotFoundError, match="there is no such job"):
+            async with Client(url, "o") as client:
+                await client.list_runs("job")
+
+
+async def test_an_answer_without_end_is_refused_before_it_fills_the_memory() -> None:
+    bomb = gzip.compress(b" " * (101 * 2**20))
+    async with serve(lambda _: answer(200, bomb, content_encoding="gzip")) as (url, requests):
+        with pytest.raises(tfruns.DecodeError, match="longer than 104,857,600 bytes"):
+            await ask(url)
+    assert len(requests) == 1
+
+
+async def test_a_key_function_that_hangs_ends_in_a_timeout() -> None:
+    async def hang() -> str:
+        await asyncio.sleep(3600)
+        return KEY
+
+    async with serve(pages_of(1)) as (url, requests):
+        async with Client(url, hang, timeout=0.1, retry=NEVER) as client:
+            with pytest.raises(tfruns.APITimeoutError):
+                await client.list_runs("job")
+    assert requests == []
+
+
+async def test_waiting_for_a_turn_takes_nothing_from_the_deadline_or_the_timeout() -> None:
+    async def slowly(request: Request) -> bytes:
+        await asyncio.sleep(0.1)
+        return pages_of(1)(request)
+
+    retry = RetryPolicy(max_attempts=1, deadline=1)
+    async with serve(slowly) as (url, requests):
+        async with Client(url, KEY, max_concurrency=1, timeout=1, retry=retry) as client:
+            pages = await asyncio.gather(*(client.list_runs(f"job-{n}") for n in range(15)))
+    assert [len(got.data) for got in pages] == [1] * 15
+    assert len(requests) == 15
+
+
+async def test_a_wait_that_the_server_asks_for_holds_back_every_request_of_the_client() -> None:
+    reply = answer(429, {"message": "slow down"}, retry_after="1")
+    async with serve(lambda r: reply if r.number == 0 else pages_of(1)(r)) as (url, requests):
+        async with Client(url, KEY, retry=AT_ONCE) as client:
+            first = asyncio.create_task(client.list_runs("a"))
+            while not requests:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            began = time.monotonic()
+            await client.list_runs("b")
+            assert time.monotonic() - began > 0.5
+            await first
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+async def test_closing_the_client_ends_its_waits_at_once(sleeps: bool) -> None:
+    reply = answer(429, {"message": "slow down"}, retry_after="50")
+    async with serve(lambda _: reply if sleeps else Stall()) as (url, requests):
+        client = Client(url, KEY, max_concurrency=1)
+        tasks = [asyncio.create_task(client.list_runs(f"job-{n}")) for n in range(3)]
+        while not requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await client.aclose()
+        async with asyncio.timeout(10):
+            errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [tfruns.ClientClosedError] * 3
+
+
+def test_a_client_goes_on_in_the_next_event_loop_and_refuses_two_at_once() -> None:
+    async def in_first(client: Client, url: str) -> None:
+        assert len((await client.list_runs("job")).data) == 1
+        with pytest.raises(tfruns.EventLoopError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, client.list_runs("job"))
+
+    async def main(client: Client | None) -> Client:
+        async with serve(pages_of(1)) as (url, _):
+            client = client or Client(url, KEY)
+            client._session.base_url = url
+            await in_first(client, url)
+            return client
+
+    client = asyncio.run(main(None))
+    assert asyncio.run(main(client)) is client
+    asyncio.run(client.aclose())
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
+async def test_a_session_that_would_send_other_credentials_is_refused() -> None:
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as session:
+        with pytest.raises(ValueError, match="auth"):
+            Client("http://127.0.0.1:1", KEY, session=session)
+
+
+def test_a_half_read_walk_is_closed_quietly_when_its_loop_ends() -> None:
+    complaints = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with serve(pages_of(50)) as (url, _):
+            client = Client(url, KEY)
+            walk = aiter(client.iter_runs("job", page_size=5))
+            pages = client.iter_runs("job", page_size=5).pages()
+            await anext(walk)
+            await anext(pages)
+            kept.extend([walk, pages, client])
+
+    kept: list[object] = []
+    asyncio.run(main())
+    assert complaints == []
+    asyncio.run(kept.pop().aclose())  # type: ignore[attr-defined]
 
 
 class Keys:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tfruns.errors import ConfigurationError as ConfigurationError
     from tfruns.errors import ConflictError as ConflictError
     from tfruns.errors import DecodeError as DecodeError
+    from tfruns.errors import EventLoopError as EventLoopError
     from tfruns.errors import FieldProblem as FieldProblem
     from tfruns.errors import IncompleteWalkError as IncompleteWalkError
     from tfruns.errors import InternalServerError as InternalServerError
@@ -67,6 +68,7 @@ _HOMES = {
         "ConfigurationError",
         "ConflictError",
         "DecodeError",
+        "EventLoopError",
         "FieldProblem",
         "IncompleteWalkError",
         "InternalServerError",
@@ -97,6 +99,7 @@ _HOMES = {
     "watch": ("RunChange",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

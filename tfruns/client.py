@@ -13,7 +13,7 @@ from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDire
 from tfruns.paginate import RunPaginator, fetch_page
 from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, checked_int, checked_job_id
 from tfruns.retry import RetryPolicy
-from tfruns.session import Session
+from tfruns.session import CallOptions, Session
 from tfruns.settings import ApiKey, checked_headers, resolve_api_key, resolve_base_url
 from tfruns.wait import Waits
 from tfruns.watch import Interval, RunChange, Start, Watch
@@ -22,7 +22,9 @@ from tfruns.watch import Interval, RunChange, Start, Watch
 class Client:
     """Lists the runs of TrueFoundry jobs.
 
-    Use it as an async context manager, or call `aclose` in the end. Any number of tasks of one event loop may share it.
+    Use it as an async context manager, or call `aclose` in the end. Any number of tasks of one event loop may share it;
+    after that loop is over, another may have it. Code that blocks the event loop for long makes requests time out: run
+    it in a thread (`asyncio.to_thread`).
 
     Args:
         base_url: URL of the control plane, such as `https://acme.truefoundry.cloud`; else the environment variable
@@ -34,6 +36,7 @@ class Client:
         max_concurrency: how many requests may be under way at once, over all walks of this client.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
+            (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
 
     Raises:
         ConfigurationError: there is no host or no key, or it can't be used.
@@ -62,13 +65,13 @@ class Client:
             raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
+        if session is not None and session.auth is not None:
+            raise ValueError("session has `auth`, which would take the place of the API key: leave it out")
         self._session = Session(
             base_url=resolve_base_url(base_url),
             key=resolve_api_key(api_key),
-            timeout=_checked_timeout(timeout),
-            retry=retry,
+            options=CallOptions(timeout=_checked_timeout(timeout), retry=retry, headers=checked_headers(headers)),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
-            headers=checked_headers(headers),
             http=session,
         )
         self._closed = asyncio.Event()
@@ -92,7 +95,11 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client and its connections. Closing twice does nothing; using a closed client raises."""
+        """Close the client and its connections. Closing twice does nothing; using a closed client raises.
+
+        Raises:
+            EventLoopError: the client is in use in another event loop, which still lives.
+        """
         self._closed.set()
         try:
             await self._waits.aclose()
@@ -123,8 +130,8 @@ class Client:
         and go; runs that come or go meanwhile are yielded once or not at all. After the first page, pages are fetched
         ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
         on how many runs there are. Sorted by status or duration, runs change their place while they live: then none
-        is repeated, and what the final total shows missing is looked for again; for this the ids of all runs are kept,
-        some 100 bytes a run.
+        is repeated, and what the final total shows missing is looked for again, unless a deletion at that moment hides
+        that something is missing; for this the ids of all runs are kept, some 100 bytes a run.
 
         Args:
             job_id: id of the job.
@@ -146,11 +153,13 @@ class Client:
             IncompleteWalkError: while iterating: the list can't be walked to its end with that promise, for it changes
                 faster than it can be read, or the server contradicts itself; the message says how.
             ClientClosedError: while iterating: the client was closed.
+            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
         return RunPaginator(
             session=self._session,
+            options=self._session.options,
             job_id=checked_job_id(job_id),
             filter=RunFilter(
                 search_prefix=search_prefix,
@@ -197,7 +206,7 @@ class Client:
             checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE),
             checked_int(offset, "offset", least=0),
         )
-        return await fetch_page(self._session, request)
+        return await fetch_page(self._session, request, self._session.options)
 
     async def count_runs(
         self,
@@ -280,6 +289,7 @@ class Client:
             APIConnectionError: while iterating: the server's certificate doesn't hold.
             DecodeError: while iterating: an answer isn't what the contract says.
             ClientClosedError: while iterating: the client was closed.
+            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
 
         Example:
             >>> async for change in client.watch_runs(["job-a", "job-b"]):

@@ -3,6 +3,7 @@
     TfRunsError
     ├── ConfigurationError (a ValueError too)     no host, no key, or one that can't be used
     ├── ClientClosedError (a RuntimeError too)    a client used after it was closed
+    ├── EventLoopError (a RuntimeError too)       a client used from another event loop or process
     ├── APIError                                  a request that didn't bring a page of runs
     │   ├── APIConnectionError                    no answer: refused, reset, cut off
     │   │   └── APITimeoutError                   no whole answer in time
@@ -60,6 +61,10 @@ class ClientClosedError(TfRunsError, RuntimeError):
         super().__init__(text)
 
 
+class EventLoopError(TfRunsError, RuntimeError):
+    """The client is in use in another event loop, or was before this process was forked."""
+
+
 class APIError(TfRunsError):
     """A request that didn't bring a page of runs.
 
@@ -67,6 +72,7 @@ class APIError(TfRunsError):
         job_id: the job that was asked for.
         offset: the offset that was asked for.
         attempts: how many times it was tried.
+        is_over_budget: whether it would have been retried, but for too many retries by all of the client's requests.
     """
 
     def __init__(self, text: str, *, job_id: str, offset: int) -> None:
@@ -74,9 +80,15 @@ class APIError(TfRunsError):
         self.job_id = job_id
         self.offset = offset
         self.attempts = 1
+        self.is_over_budget = False
 
     def __str__(self) -> str:
-        return super().__str__() + (f" (after {self.attempts} attempts)" if self.attempts > 1 else "")
+        text = super().__str__()
+        if self.attempts > 1:
+            text += f" (after {self.attempts} attempts)"
+        if self.is_over_budget:
+            text += " (not retried: most of the client's requests fail, and its retry budget is used up)"
+        return text
 
 
 class APIConnectionError(APIError):
@@ -108,6 +120,9 @@ class APIStatusError(APIError):
         self.headers = headers
         text = f"{self.status_code} {reason}".strip()
         text += f": {_shortened(self.message)}" if self.message else ""
+        if 300 <= self.status_code <= 399:
+            where = f" to {_shortened(headers['location'])}" if "location" in headers else ""
+            text += f" (the server redirects{where}, and keys aren't sent on: is base_url right?)"
         text += f" (request id {self.request_id})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
 

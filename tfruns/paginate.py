@@ -3,21 +3,21 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from typing import Self
 
 import attrs
 
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
-from tfruns.session import Session
-from tfruns.structure import decode_page, split_page
+from tfruns.session import CallOptions, Session
+from tfruns.structure import split_page
 
 
-async def fetch_page(session: Session, request: PageRequest) -> RunPage:
+async def fetch_page(session: Session, request: PageRequest, options: CallOptions) -> RunPage:
     """One page, fetched and structured."""
-    body = await session.fetch(request)
-    return decode_page(body, job_id=request.job_id, offset=request.offset)
+    body = await session.fetch(request, options)
+    return session.decode(body, job_id=request.job_id, offset=request.offset)
 
 
 @attrs.frozen
@@ -26,7 +26,83 @@ class _Answer:
     page: RunPage
 
 
-_Ahead = deque[tuple[Ask, asyncio.Task[bytes] | _Answer]]
+@attrs.frozen
+class _Step:
+    fresh: Sequence[JobRun]
+    """The runs that are new."""
+    answer: _Answer
+    """What brought them."""
+
+
+class _Walk:
+    """One walk: an async iterator of steps, within `async with`.
+
+    (No generator: where an event loop is shut down in the middle of a walk, generators within generators are closed in
+    no order.)
+    """
+
+    def __init__(self, paginator: "RunPaginator", session: Session) -> None:
+        self._paginator = paginator
+        self._session = session
+        self._plan = Plan(
+            job_id=paginator.job_id,
+            start=paginator.offset,
+            page_size=paginator.page_size,
+            max_runs=paginator.max_runs,
+            by_creation=paginator.filter.is_by_creation,
+            runs_jump=paginator.filter.runs_jump,
+        )
+        self._ahead: deque[tuple[Ask, asyncio.Task[bytes] | _Answer]] = deque()
+
+    async def __aenter__(self) -> Self:
+        self._fetch_ahead()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _Step:
+        while self._ahead:
+            ask, answer = self._ahead[0]
+            if not isinstance(answer, _Answer):
+                if answer.done():  # where many pages are there already, others get their turn between them
+                    await asyncio.sleep(0)
+                body = await answer
+                answer = _Answer(body, self._session.decode(body, job_id=self._paginator.job_id, offset=ask.offset))
+            self._ahead.popleft()
+            taken = self._plan.take(ask, answer.page)
+            if taken.restart or self._plan.done:
+                await self._cancel()
+            if taken.again:
+                self._ahead.appendleft((ask, answer))
+            if taken.bridge is not None:
+                self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
+            self._fetch_ahead()
+            if taken.fresh:
+                return _Step(taken.fresh, answer)
+            del taken, answer  # so that runs die young, and the next page takes their place in memory
+        raise StopAsyncIteration
+
+    def _fetch_ahead(self) -> None:
+        while len(self._ahead) < self._session.max_concurrency and (ask := self._plan.upcoming()) is not None:
+            self._ahead.append((ask, self._start(ask)))
+
+    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
+        walked = self._paginator
+        request = PageRequest(walked.job_id, walked.filter, ask.limit, ask.offset)
+        fetching = self._session.fetch(request, walked.options)
+        return asyncio.create_task(fetching, name=f"tfruns {walked.job_id} at {ask.offset}")
+
+    async def _cancel(self) -> None:
+        """Stop what is under way, and see it stopped."""
+        tasks = [answer for _, answer in self._ahead if isinstance(answer, asyncio.Task)]
+        self._ahead.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @attrs.frozen(eq=False)
@@ -47,17 +123,22 @@ class RunPaginator:
     """How many runs are skipped first."""
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
+    options: CallOptions = attrs.field(repr=False)
+    """How its requests are sent."""
     _session: Session = attrs.field(repr=False, alias="session")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
 
     async def _runs(self) -> AsyncGenerator[JobRun]:
-        async with aclosing(self.pages()) as pages:
-            async for page in pages:
-                for run in page.data:
+        async with self._walk() as walk:
+            async for step in walk:
+                for run in step.fresh:
                     yield run
-                del page  # before the next is made
+                del step  # before the next is made
+
+    def _walk(self) -> _Walk:
+        return _Walk(self, self._session)
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -66,65 +147,22 @@ class RunPaginator:
         yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
         `page_size`, or fewer where the list changes meanwhile.
         """
-        async with aclosing(self._walk()) as walk:
-            async for fresh, answer in walk:
-                for start in range(0, len(fresh), self.page_size):
-                    yield RunPage(tuple(fresh[start : start + self.page_size]), answer.page.pagination)
-                del fresh, answer
+        async with self._walk() as walk:
+            async for step in walk:
+                for start in range(0, len(step.fresh), self.page_size):
+                    yield RunPage(tuple(step.fresh[start : start + self.page_size]), step.answer.page.pagination)
+                del step
 
     async def raw_pages(self) -> AsyncGenerator[RawPage]:
         """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that."""
-        async with aclosing(self._walk()) as walk:
-            async for fresh, answer in walk:
-                texts = dict(zip(map(id, answer.page.data), split_page(answer.body), strict=True))
-                for start in range(0, len(fresh), self.page_size):
-                    runs = tuple(fresh[start : start + self.page_size])
-                    yield RawPage(runs, tuple(texts[id(run)] for run in runs), answer.page.pagination)
-                del fresh, answer, texts
-
-    async def _walk(self) -> AsyncGenerator[tuple[Sequence[JobRun], _Answer]]:
-        """Yield the runs that are new, with the answer that brought them."""
-        plan = Plan(
-            job_id=self.job_id,
-            start=self.offset,
-            page_size=self.page_size,
-            max_runs=self.max_runs,
-            by_creation=self.filter.is_by_creation,
-            runs_jump=self.filter.runs_jump,
-        )
-        ahead: _Ahead = deque()
-        try:
-            self._fetch_ahead(plan, ahead)
-            while ahead:
-                ask, answer = ahead.popleft()
-                if not isinstance(answer, _Answer):
-                    if answer.done():  # where many pages are there already, others get their turn between them
-                        await asyncio.sleep(0)
-                    answer = self._decode(ask, await answer)
-                taken = plan.take(ask, answer.page)
-                if taken.restart or plan.done:
-                    await _cancel(ahead)
-                if taken.again:
-                    ahead.appendleft((ask, answer))
-                if taken.bridge is not None:
-                    ahead.appendleft((taken.bridge, self._start(taken.bridge)))
-                self._fetch_ahead(plan, ahead)
-                if taken.fresh:
-                    yield taken.fresh, answer
-                del taken, answer  # so that runs die young, and the next page takes their place in memory
-        finally:
-            await _cancel(ahead)
-
-    def _fetch_ahead(self, plan: Plan, ahead: _Ahead) -> None:
-        while len(ahead) < self._session.max_concurrency and (ask := plan.upcoming()) is not None:
-            ahead.append((ask, self._start(ask)))
-
-    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
-        request = PageRequest(self.job_id, self.filter, ask.limit, ask.offset)
-        return asyncio.create_task(self._session.fetch(request), name=f"tfruns {self.job_id} at {ask.offset}")
-
-    def _decode(self, ask: Ask, body: bytes) -> _Answer:
-        return _Answer(body, decode_page(body, job_id=self.job_id, offset=ask.offset))
+        async with self._walk() as walk:
+            async for step in walk:
+                page = step.answer.page
+                texts = dict(zip(map(id, page.data), split_page(step.answer.body), strict=True))
+                for start in range(0, len(step.fresh), self.page_size):
+                    runs = tuple(step.fresh[start : start + self.page_size])
+                    yield RawPage(runs, tuple(texts[id(run)] for run in runs), page.pagination)
+                del step, page, texts
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list."""
@@ -142,13 +180,4 @@ class RunPaginator:
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
-        return await fetch_page(self._session, PageRequest(self.job_id, self.filter, limit, offset))
-
-
-async def _cancel(ahead: _Ahead) -> None:
-    """Stop what is under way, and see it stopped."""
-    tasks = [answer for _, answer in ahead if isinstance(answer, asyncio.Task)]
-    ahead.clear()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        return await fetch_page(self._session, PageRequest(self.job_id, self.filter, limit, offset), self.options)

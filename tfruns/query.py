@@ -54,9 +54,12 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if value not in cls.__members__.values():
-        hint = (
-            f"; for one that is newer than this version, pass {cls.__name__}({value!r})" if cls is JobRunStatus else ""
-        )
+        meant = next((member.value for member in cls if member.value.lower() == value.lower()), None)
+        hint = ""
+        if meant is not None:
+            hint = f"; did you mean {meant!r}?"
+        elif cls is JobRunStatus:
+            hint = f"; for one that is newer than this version, pass {cls.__name__}({value!r})"
         raise ValueError(f"{name} must be {allowed}, got {value!r}{hint}")
     return value
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -10,7 +10,7 @@ import aiohttp
 import attrs
 import tenacity
 
-from tfruns.errors import APIConnectionError, APIStatusError
+from tfruns.errors import APIConnectionError, APIError, APIStatusError
 from tfruns.query import checked_int
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
@@ -20,7 +20,7 @@ _A_DAY = 86_400.0  # in seconds; what is longer is a slip of units
 
 
 def _whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
-    checked_int(value, field.name, least=1, most=1_000)
+    checked_int(value, field.name, least=0 if field.name == "budget" else 1, most=1_000)
 
 
 def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
@@ -56,10 +56,28 @@ class RetryPolicy:
     max_server_wait: float = attrs.field(default=60.0, validator=_seconds)
     """Seconds: the longest wait that the server can ask for."""
     deadline: float = attrs.field(default=300.0, validator=_seconds)
-    """Seconds: the time for one page in all, every attempt and every wait included."""
+    """Seconds: the time for one page in all, every attempt and every wait between them included (but not the time that
+    a request waits for its turn among the client's others)."""
+    budget: int = attrs.field(default=500, validator=_whole)
+    """How many more retries than good answers a client may make, over all its requests: where most answers fail,
+    retries only multiply the load. A good answer earns one retry back."""
 
-    def retrying(self, before_sleep: Callable[[tenacity.RetryCallState], None]) -> tenacity.AsyncRetrying:
-        """The policy at work on one request; `before_sleep` is told of each retry."""
+    def retrying(
+        self,
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        before_sleep: Callable[[tenacity.RetryCallState], None],
+        spent: Callable[[], float],
+        budget: "Budget",
+    ) -> tenacity.AsyncRetrying:
+        """The policy at work on one request.
+
+        Args:
+            sleep: waits so many seconds.
+            before_sleep: is told of each retry.
+            spent: tells how many seconds of the deadline are over.
+            budget: what all requests may retry together.
+        """
         backoff = tenacity.wait_random_exponential(multiplier=self.initial_backoff, max=self.max_backoff)
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -67,13 +85,38 @@ class RetryPolicy:
             asked = server_wait(error) if isinstance(error, APIStatusError) else 0.0
             return min(asked, self.max_server_wait) + backoff(state)
 
+        after_attempts = tenacity.stop_after_attempt(self.max_attempts)
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_retried),
             wait=wait,
-            stop=tenacity.stop_after_attempt(self.max_attempts) | tenacity.stop_before_delay(self.deadline),
+            stop=lambda state: (
+                after_attempts(state) or spent() + state.upcoming_sleep >= self.deadline or not budget.spend(state)
+            ),
+            sleep=sleep,
             before_sleep=before_sleep,
             reraise=True,
         )
+
+
+class Budget:
+    """The retries that all requests of a client may make together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def spend(self, state: tenacity.RetryCallState) -> bool:
+        """Take one retry, if there is one; else the error says so."""
+        if self._left > 0:
+            self._left -= 1
+            return True
+        error = state.outcome and state.outcome.exception()
+        if isinstance(error, APIError):
+            error.is_over_budget = True
+        return False
+
+    def earn(self) -> None:
+        """A good answer came."""
+        self._left = min(self._most, self._left + 1)
 
 
 def is_retried(error: BaseException) -> bool:

@@ -1,23 +1,75 @@
-"""One page request in, the bytes of its answer out: connection, key, timeout, retries and errors."""
+"""One page request in, the bytes of its answer out: connection, key, timeout, retries, throttling and errors."""
 
 import asyncio
+import contextlib
 import logging
+import math
+import os
 import time
+from typing import Any
 
 import aiohttp
+import attrs
 import tenacity
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
-from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientClosedError, status_error_class
+from tfruns.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    DecodeError,
+    EventLoopError,
+    status_error_class,
+)
+from tfruns.models import RunPage
 from tfruns.query import PageRequest
-from tfruns.retry import RetryPolicy
+from tfruns.retry import Budget, RetryPolicy, server_wait
 from tfruns.settings import KeySource
-from tfruns.structure import decode_http_error
+from tfruns.structure import decode_http_error, decode_page
+from tfruns.throttle import Pace, Throttle
 
-_Answer = tuple[int, str, CIMultiDictProxy[str], bytes]
+MAX_BODY = 100 * 2**20
+"""Bytes of an answer's body, decompressed, at most: a hundred times what 1,000 runs take."""
+
+_TROUBLE = frozenset({502, 503, 504})
 
 logger = logging.getLogger("tfruns")
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """How requests are sent."""
+
+    timeout: float
+    """Seconds for one attempt."""
+    retry: RetryPolicy
+    headers: dict[str, str]
+
+
+@attrs.define
+class _Call:
+    """One page request, with all its attempts."""
+
+    request: PageRequest
+    options: CallOptions
+    attempts: int = 0
+    spent: float = 0.0
+    """Seconds on attempts and the waits between them, without the waits for its turn."""
+
+    def told(self) -> dict[str, Any]:
+        asked = self.request
+        return {"job_id": asked.job_id, "offset": asked.offset, "limit": asked.limit, "attempt": self.attempts}
+
+
+@attrs.frozen
+class _Response:
+    status: int
+    reason: str
+    headers: CIMultiDict[str]
+    body: bytes
 
 
 class Session:
@@ -28,22 +80,23 @@ class Session:
         *,
         base_url: str,
         key: KeySource,
-        timeout: float,
-        retry: RetryPolicy,
+        options: CallOptions,
         max_concurrency: int,
-        headers: dict[str, str],
         http: aiohttp.ClientSession | None,
     ) -> None:
         self.base_url = base_url
-        self._key = key
-        self._timeout = timeout
-        self._retry = retry
+        self.options = options
         self.max_concurrency = max_concurrency
-        self._slots = asyncio.Semaphore(max_concurrency)
-        self._headers = headers
+        self.closed = False
+        self._key = key
         self._http = http
         self._owns_http = http is None
-        self.closed = False
+        self._pace = Pace(max_concurrency, math.inf)
+        self._budget = Budget(options.retry.budget)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+
+    # --- what belongs to one event loop ---
 
     def check_open(self) -> None:
         """Raise ClientClosedError if the session was closed, by us or by its owner."""
@@ -52,64 +105,19 @@ class Session:
         if self._http is not None and self._http.closed:
             raise ClientClosedError("the aiohttp session that the client was given is closed")
 
-    async def fetch(self, request: PageRequest) -> bytes:
-        """The body of the 200 that answers the request.
-
-        Raises:
-            APIConnectionError, APITimeoutError: no whole answer came, the last retry included.
-            APIStatusError: an answer with another status; its subclass says which.
-            ClientClosedError: the session was closed.
-        """
-        retrying = self._retry.retrying(lambda state: _log_retry(request, state))
-        give_up_at = time.monotonic() + self._retry.deadline
-        try:
-            return await retrying(self._attempt, request, give_up_at)
-        except APIError as error:
-            error.attempts = retrying.statistics["attempt_number"]
-            raise
-
-    async def _attempt(self, request: PageRequest, give_up_at: float) -> bytes:
-        async with self._slots:
-            key = await self._key.current()
-            status, reason, headers, body = await self._send(request, key, give_up_at)
-            if status == 401 and self._key.can_renew:
-                key = await self._key.renew(key)
-                status, reason, headers, body = await self._send(request, key, give_up_at)
-        if status == 200:
-            return body
-        raise status_error_class(status)(
-            body=decode_http_error(body.replace(key.encode(), b"[API key]"), status_code=status),
-            reason=reason,
-            headers=CIMultiDict((name, value.replace(key, "[API key]")) for name, value in headers.items()),
-            job_id=request.job_id,
-            offset=request.offset,
-        )
-
-    async def _send(self, request: PageRequest, key: str, give_up_at: float) -> _Answer:
-        http = self._open_http()
-        seconds = max(0.001, min(self._timeout, give_up_at - time.monotonic()))
-        try:
-            async with http.get(
-                URL(self.base_url + request.target(), encoded=True),
-                headers={**self._headers, "Authorization": f"Bearer {key}"},
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                allow_redirects=False,  # the key is for this host alone
-                raise_for_status=False,
-            ) as response:
-                return response.status, response.reason or "", response.headers, await response.read()
-        except TimeoutError as error:
-            text = f"no whole answer from {self.base_url} within {seconds:.3g} s"
-            raise APITimeoutError(text, job_id=request.job_id, offset=request.offset) from error
-        except Exception as error:
-            if self.closed:  # under a request, that shows in many ways
-                raise ClientClosedError from error
-            if not isinstance(error, (aiohttp.ClientError, OSError)):
-                raise
-            text = f"no whole answer from {self.base_url}: {_why(error)}"
-            raise APIConnectionError(text, job_id=request.job_id, offset=request.offset) from error
-
-    def _open_http(self) -> aiohttp.ClientSession:
+    async def _open(self) -> aiohttp.ClientSession:
+        """The connections, in the running event loop."""
         self.check_open()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._check_process()
+            left = self._leave_loop()
+            self._loop = loop
+            self._throttle = Throttle(self._pace)
+            self._closing = asyncio.Event()
+            self._key.bind()
+            if left is not None:
+                await left.close()
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.max_concurrency),
@@ -117,11 +125,179 @@ class Session:
             )
         return self._http
 
+    def _leave_loop(self) -> aiohttp.ClientSession | None:
+        """Leave the event loop of before, if there was one and it is closed. Returns the connections left there."""
+        if self._loop is None:
+            return None
+        if not self._loop.is_closed():
+            raise EventLoopError("the client is in use in another event loop: make a client for each")
+        if not self._owns_http:
+            raise EventLoopError("the aiohttp session that the client was given belongs to an event loop that is over")
+        left, self._http = self._http, None
+        return left
+
+    def _check_process(self) -> None:
+        if self._loop is not None and os.getpid() != self._process:
+            raise EventLoopError("the client was in use before this process was forked: make a client in each process")
+        self._process = os.getpid()
+
     async def aclose(self) -> None:
         """Make no more requests, and close the connections unless they are the caller's."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._check_process()
+            if self._loop is not asyncio.get_running_loop():
+                raise EventLoopError("the client is in use in another event loop: close it there")
+            self._throttle.close()
+            self._closing.set()
         self.closed = True
         if self._http is not None and self._owns_http:
             await self._http.close()
+
+    # --- one request ---
+
+    async def fetch(self, request: PageRequest, options: CallOptions) -> bytes:
+        """The body of the 200 that answers the request.
+
+        Raises:
+            APIConnectionError, APITimeoutError: no whole answer came, the last retry included.
+            APIStatusError: an answer with another status; its subclass says which.
+            DecodeError: the answer is too large.
+            ClientClosedError, EventLoopError: the session was closed, or belongs elsewhere.
+            ConfigurationError: the key that the caller's function gave can't be sent.
+        """
+        call = _Call(request, options)
+        retrying = options.retry.retrying(
+            sleep=self._sleep,
+            before_sleep=lambda state: self._tell_retry(call, state),
+            spent=lambda: call.spent,
+            budget=self._budget,
+        )
+        try:
+            return await retrying(self._attempt, call)
+        except APIError as error:
+            error.attempts = call.attempts
+            raise
+
+    async def _attempt(self, call: _Call) -> bytes:
+        http = await self._open()
+        async with self._throttle.turn(call.request.job_id):
+            began = time.monotonic()
+            call.attempts += 1
+            try:
+                response = await self._ask(http, call)
+            except APIError:
+                self._pace.trouble(began, time.monotonic())
+                raise
+            finally:
+                call.spent += time.monotonic() - began
+            if response.status == 200:
+                self._budget.earn()
+                self._pace.good(time.monotonic())
+                return response.body
+            error = self._status_error(call.request, response)
+            wait = min(server_wait(error), call.options.retry.max_server_wait)
+            if response.status == 429:
+                self._pace.refused(began, time.monotonic(), wait)
+            elif response.status in _TROUBLE:
+                self._pace.trouble(began, time.monotonic(), wait)
+            raise error
+
+    async def _ask(self, http: aiohttp.ClientSession, call: _Call) -> _Response:
+        seconds = max(0.001, min(call.options.timeout, call.options.retry.deadline - call.spent))
+        job_id, offset = call.request.job_id, call.request.offset
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                key = await self._key.current()
+                response = await self._send(http, call, key)
+                if response.status == 401 and self._key.can_renew:
+                    response = await self._send(http, call, await self._key.renew(key))
+                return response
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
+            self.check_open()  # closing breaks what is under way, and shows in many ways
+            if limit.expired():
+                failure: APIConnectionError = APITimeoutError(
+                    f"no whole answer from {self.base_url} within {seconds:.3g} s", job_id=job_id, offset=offset
+                )
+            else:
+                failure = APIConnectionError(
+                    f"no whole answer from {self.base_url}: {self._key.hide(_why(error))}", job_id=job_id, offset=offset
+                )
+            holds_key = self._key.hide(repr(error)) != repr(error)  # aiohttp's errors hold the request's headers
+            failure.__cause__ = None if holds_key else error
+        except RuntimeError as error:
+            if not self.closed:
+                raise
+            raise ClientClosedError from error
+        raise failure
+
+    async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> _Response:
+        began = time.monotonic()
+        request = http.get(
+            URL(self.base_url + call.request.target(), encoded=True),
+            headers={**call.options.headers, "Authorization": f"Bearer {key}"},
+            timeout=aiohttp.ClientTimeout(),  # ours is around it, and covers the key and the renewal too
+            allow_redirects=False,  # the key is for this host alone
+            raise_for_status=False,
+        )
+        async with request as response:
+            body = await self._read(response, call.request)
+        seconds = time.monotonic() - began
+        logger.debug(
+            "job %r, offset %d: %d, %d bytes in %.3f s",
+            call.request.job_id,
+            call.request.offset,
+            response.status,
+            len(body),
+            seconds,
+            extra={**call.told(), "status": response.status, "bytes": len(body), "seconds": seconds},
+        )
+        return _Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
+
+    async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
+        blocks, size = [], 0
+        while block := await response.content.readany():
+            blocks.append(block)
+            size += len(block)
+            if size > MAX_BODY:
+                raise DecodeError(
+                    f"the answer is longer than {MAX_BODY:,} bytes", job_id=request.job_id, offset=request.offset
+                )
+        return b"".join(blocks)
+
+    def _status_error(self, request: PageRequest, response: _Response) -> APIStatusError:
+        hide = self._key.hide
+        return status_error_class(response.status)(
+            body=decode_http_error(response.body, status_code=response.status, hide=hide),
+            reason=hide(response.reason),
+            headers=CIMultiDict((name, hide(value)) for name, value in response.headers.items()),
+            job_id=request.job_id,
+            offset=request.offset,
+        )
+
+    def decode(self, body: bytes, *, job_id: str, offset: int) -> RunPage:
+        """The page of runs in a body, as `structure.decode_page` gives it; its errors don't show the key."""
+        return decode_page(body, job_id=job_id, offset=offset, hide=self._key.hide)
+
+    # --- retries ---
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
+    def _tell_retry(self, call: _Call, state: tenacity.RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        call.spent += state.upcoming_sleep
+        logger.warning(
+            "%s; attempt %d failed, the next is in %.2f s",
+            error,
+            call.attempts,
+            state.upcoming_sleep,
+            extra={
+                **call.told(),
+                "wait": state.upcoming_sleep,
+                "request_id": getattr(error, "request_id", None),
+            },
+        )
 
 
 def _why(error: Exception) -> str:
@@ -130,20 +306,3 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         return f"could not connect: {error.strerror or error.os_error}"
     return str(error) or type(error).__name__
-
-
-def _log_retry(request: PageRequest, state: tenacity.RetryCallState) -> None:
-    error = state.outcome and state.outcome.exception()
-    logger.warning(
-        "%s; attempt %d failed, the next is in %.2f s",
-        error,
-        state.attempt_number,
-        state.upcoming_sleep,
-        extra={
-            "job_id": request.job_id,
-            "offset": request.offset,
-            "attempt": state.attempt_number,
-            "wait": state.upcoming_sleep,
-            "request_id": getattr(error, "request_id", None),
-        },
-    )

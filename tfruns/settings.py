@@ -21,7 +21,19 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
+_HIDDEN = "[API key]"
+_LEAST_HIDDEN = 8
+"""Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
 _FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
+
+
+class _Key(str):
+    """A key that tracebacks, which show the values of variables, don't show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return _HIDDEN
 
 
 def credentials_path() -> Path:
@@ -83,7 +95,7 @@ def resolve_api_key(api_key: ApiKey | None) -> "KeySource":
     raise ConfigurationError(f"no API key is given: {_FIX.format(variable='TFY_API_KEY')}")
 
 
-def _checked_key(value: Any, origin: str) -> str:
+def _checked_key(value: Any, origin: str) -> _Key:
     # No message here shows the value: it is, or is nearly, the key.
     if not isinstance(value, str):
         raise ConfigurationError(f"the API key from {origin} must be a string, not {type(value).__name__}")
@@ -95,7 +107,7 @@ def _checked_key(value: Any, origin: str) -> str:
             f"the API key from {origin} holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()}"
             " that can't be sent in a header"
         )
-    return value
+    return _Key(value)
 
 
 def _from_credentials(name: str) -> Any:
@@ -119,21 +131,33 @@ def _from_credentials(name: str) -> Any:
 class KeySource:
     """The key, asked for when it is first needed, and again when the server has refused it."""
 
-    def __init__(self, source: ApiKey) -> None:
+    def __init__(self, source: _Key | Callable[[], str | Awaitable[str]]) -> None:
         self._source = source
-        self._key = source if isinstance(source, str) else None
+        self._key = source if isinstance(source, _Key) else None
+        self._used = [source] if isinstance(source, _Key) else []
+        self.bind()
+
+    def bind(self) -> None:
+        """Belong to the running event loop from now on."""
         self._asking = asyncio.Lock()
+
+    def hide(self, text: str) -> str:
+        """The text without the key, and without the one before it."""
+        for key in self._used:
+            if len(key) >= _LEAST_HIDDEN:
+                text = text.replace(key, _HIDDEN)
+        return text
 
     @property
     def can_renew(self) -> bool:
         """Whether asking again may bring another key."""
-        return not isinstance(self._source, str)
+        return not isinstance(self._source, _Key)
 
-    async def current(self) -> str:
+    async def current(self) -> _Key:
         """The key to send."""
         return self._key if self._key is not None else await self.renew(None)
 
-    async def renew(self, refused: str | None) -> str:
+    async def renew(self, refused: str | None) -> _Key:
         """A key in place of the refused one. Requests refused together ask only once.
 
         Raises:
@@ -141,10 +165,11 @@ class KeySource:
         """
         async with self._asking:
             if self._key is None or self._key == refused:
-                assert not isinstance(self._source, str)  # noqa: S101  # for the type checker
+                assert not isinstance(self._source, _Key)  # noqa: S101  # for the type checker
                 answer = self._source()
                 key = await answer if inspect.isawaitable(answer) else answer
                 self._key = _checked_key(key, "the function given as api_key")
+                self._used = [*self._used[-1:], self._key]
             return self._key
 
 

@@ -14,6 +14,7 @@ a `duration` that is a string of digits, whole numbers written as `12.0`, a `tot
 can't be written anywhere as UTF-8).
 """
 
+import contextlib
 import json
 import math
 import re
@@ -34,8 +35,14 @@ _Hook = Callable[[Any, Any], Any]
 _Path = tuple[str | int, ...]
 
 
-def decode_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
+def decode_page(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], str] = str) -> RunPage:
     """The page of runs in the body of an answer to `job_id` at `offset`.
+
+    Args:
+        body: the JSON.
+        job_id: for errors.
+        offset: for errors.
+        hide: takes secrets out of a text that goes into an error.
 
     Raises:
         DecodeError: the body isn't what the contract says; the error names every run and field that is wrong.
@@ -43,7 +50,7 @@ def decode_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
     try:
         decoded = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _explain_page(body, job_id, offset)
+        return _explain_page(body, job_id, offset, hide)
     return _converter.structure(decoded, RunPage)
 
 
@@ -52,42 +59,47 @@ def split_page(body: bytes) -> tuple[bytes, ...]:
     try:
         return tuple(map(bytes, _splitter.decode(body).data))
     except (msgspec.DecodeError, UnicodeDecodeError):  # a byte-order mark, or lone surrogates: UTF-8 can't hold those
-        return tuple(msgspec.json.encode(_writable(run)) for run in json.loads(body)["data"])
+        return tuple(map(msgspec.json.encode, _with_strings(json.loads(body)["data"], _writable)))
 
 
-def decode_http_error(body: bytes, *, status_code: int) -> HttpError:
+def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], str] = str) -> HttpError:
     """What the body of a failed request says. Never raises: proxies answer with anything, and the status counts."""
     try:
-        payload = _writable(json.loads(body))
+        payload = _with_strings(json.loads(body), lambda text: hide(_writable(text)))
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
-        return HttpError(status_code, _excerpt(body))
+        return HttpError(status_code, _excerpt(body, hide))
     message, code, details = payload.get("message"), payload.get("code"), payload.get("details")
     if isinstance(message, list):
         message = "; ".join(map(str, message))
     return HttpError(
         status_code,
-        message if isinstance(message, str) and message else _excerpt(body),
+        message if isinstance(message, str) and message else _excerpt(body, hide),
         code if isinstance(code, (int, str)) else None,
         [item for item in details if isinstance(item, dict)] if isinstance(details, list) else None,
     )
 
 
-def _writable(value: Any) -> Any:
-    """The value with its strings as UTF-8 can hold them: each lone surrogate replaced by U+FFFD."""
+def _writable(text: str) -> str:
+    """The text as UTF-8 can hold it: each lone surrogate replaced by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _with_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """The value, plain JSON, with each string in it changed."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return change(value)
     if isinstance(value, list):
-        return [_writable(item) for item in value]
+        return [_with_strings(item, change) for item in value]
     if isinstance(value, dict):
-        return {_writable(name): _writable(item) for name, item in value.items()}
+        return {change(name): _with_strings(item, change) for name, item in value.items()}
     return value
 
 
-def _excerpt(body: bytes) -> str:
+def _excerpt(body: bytes, hide: Callable[[str], str]) -> str:
     """The start of a body as one line of text."""
-    return " ".join(body[:400].decode("utf-8", "replace").split())[:200]
+    return " ".join(hide(body[:10_000].decode("utf-8", "replace"))[:400].split())[:200]
 
 
 # --- the fast path: bytes -> Struct -> attrs ------------------------------------------------------------------------
@@ -184,8 +196,7 @@ def _refusal(expected: str, value: object) -> ValueError:
 def _string(value: Any, _: Any = None) -> str:
     if not isinstance(value, str):
         raise _refusal("a string", value)
-    text: str = _writable(value)
-    return text
+    return _writable(value)
 
 
 def _integer(value: Any, _: Any = None) -> int:
@@ -253,19 +264,16 @@ def _explainer_for(model: Any) -> _Hook:
     return hook
 
 
-def _explain_page(body: bytes, job_id: str, offset: int) -> RunPage:
+def _explain_page(body: bytes, job_id: str, offset: int, hide: Callable[[str], str] = str) -> RunPage:
     try:
         payload = json.loads(body)
     except RecursionError:
-        raise _not_json(body, "it is nested too deeply", job_id, offset) from None
+        raise _not_json(_excerpt(body, hide), "it is nested too deeply", job_id, offset) from None
     except ValueError as error:
-        raise _not_json(body, str(error), job_id, offset) from None
-    try:
+        raise _not_json(_excerpt(body, hide), hide(str(error)), job_id, offset) from None
+    with contextlib.suppress(cattrs.BaseValidationError, ValueError):
         return _converter.structure(_with_total(payload), RunPage)
-    except cattrs.BaseValidationError as error:
-        problems = tuple(_located(path, reason, payload, offset) for path, reason in _leaves(error))
-    except ValueError as error:
-        problems = (FieldProblem("the page", str(error)),)
+    problems = _problems(_with_strings(payload, hide), offset)
     shown = "; ".join(map(str, problems[:5]))
     more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
     raise DecodeError(
@@ -276,8 +284,18 @@ def _explain_page(body: bytes, job_id: str, offset: int) -> RunPage:
     )
 
 
-def _not_json(body: bytes, why: str, job_id: str, offset: int) -> DecodeError:
-    begins = f"it begins {_excerpt(body)!r}" if body else "it is empty"
+def _problems(payload: Any, offset: int) -> tuple[FieldProblem, ...]:
+    try:
+        _converter.structure(_with_total(payload), RunPage)
+    except cattrs.BaseValidationError as error:
+        return tuple(_located(path, reason, payload, offset) for path, reason in _leaves(error))
+    except ValueError as error:
+        return (FieldProblem("the page", str(error)),)
+    return ()
+
+
+def _not_json(excerpt: str, why: str, job_id: str, offset: int) -> DecodeError:
+    begins = f"it begins {excerpt!r}" if excerpt else "it is empty"
     return DecodeError(
         f"the answer isn't JSON ({why}); {begins}. Is the host a TrueFoundry control plane?",
         job_id=job_id,

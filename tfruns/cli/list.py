@@ -16,11 +16,11 @@ from tfruns.cli.text import RunTable
 @filter_options
 @click.option(
     "--sort-by",
-    type=click.Choice(SORT_KEYS),
+    type=click.Choice(SORT_KEYS, case_sensitive=False),
     metavar="KEY",
     help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
 )
-@click.option("--order", type=click.Choice(DIRECTIONS), help="Which way to sort.")
+@click.option("--order", type=click.Choice(DIRECTIONS, case_sensitive=False), help="Which way to sort.")
 @click.option(
     "--page-size",
     type=click.IntRange(1, 1000),

@@ -3,8 +3,10 @@
 Every module of the command line imports only click at its top, and the rest inside its commands: `--help` is quick.
 """
 
+import contextlib
 import io
 import logging
+import os
 import sys
 
 import click
@@ -47,6 +49,8 @@ def run() -> int:
     _show_warnings()
     try:
         status = program.main(prog_name="tfruns", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk shows here, and not when Python ends
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
@@ -61,8 +65,15 @@ def run() -> int:
         # reads the output any more, as in `tfruns list JOB | head`, click deals with: status 1, without a word.)
         if not isinstance(error, (TfRunsError, OSError)):
             raise
+        _give_up_output()
         return _fail(str(error), 1)
     return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`
+
+
+def _give_up_output() -> None:
+    """See that Python doesn't try once more, at its end, to write what can't be written."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:
