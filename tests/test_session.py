@@ -375,7 +375,7 @@ def test_a_client_goes_on_in_the_next_event_loop_and_refuses_two_at_once() -> No
     gc.collect()
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_a_session_that_would_send_other_credentials_is_refused() -> None:
     async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as session:
         with pytest.raises(ValueError, match="auth"):

@@ -205,8 +205,9 @@ class Session:
     async def _ask(self, http: aiohttp.ClientSession, call: _Call) -> _Response:
         seconds = max(0.001, min(call.options.timeout, call.options.retry.deadline - call.spent))
         job_id, offset = call.request.job_id, call.request.offset
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 key = await self._key.current()
                 response = await self._send(http, call, key)
                 if response.status == 401 and self._key.can_renew:
