@@ -361,6 +361,16 @@ async def test_output_that_cannot_be_written_is_an_error_of_one_line(sandbox: Sa
     assert "No space left" in ended.complaint
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("args", [("demo", "--runs", "10"), ("--version",), ("list", "--help")])
+async def test_a_full_disk_is_told_in_one_line_by_commands_without_a_server_too(args: tuple[str, ...]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with started(*args, stdout=full) as process:
+        _, err = await process.communicate()
+    os.close(full)
+    assert (process.returncode, err) == (1, b"tfruns: [Errno 28] No space left on device\n")
+
+
 async def test_ctrl_c_ends_it_with_status_130_while_a_request_is_under_way() -> None:
     asked = asyncio.Event()
 

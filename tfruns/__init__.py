@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
     from tfruns.errors import WaitError as WaitError
     from tfruns.errors import WaitTimeoutError as WaitTimeoutError
+    from tfruns.many import JobsPaginator as JobsPaginator
+    from tfruns.many import JobsProgress as JobsProgress
     from tfruns.models import JobRun as JobRun
     from tfruns.models import JobRunsSortBy as JobRunsSortBy
     from tfruns.models import JobRunStatus as JobRunStatus
@@ -83,6 +85,7 @@ _HOMES = {
         "WaitError",
         "WaitTimeoutError",
     ),
+    "many": ("JobsPaginator", "JobsProgress"),
     "models": (
         "JobRun",
         "JobRunStatus",

@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
+from tfruns.many import JobsPaginator, OnError
 from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
 from tfruns.paginate import RunPaginator, fetch_page
 from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, checked_int, checked_job_id
@@ -172,6 +173,78 @@ class Client:
             page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
             offset=checked_int(offset, "offset", least=0),
             max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
+        )
+
+    def iter_runs_for(
+        self,
+        job_ids: Iterable[str] | AsyncIterable[str],
+        *,
+        search_prefix: str | None = None,
+        sort_by: JobRunsSortBy | str | None = None,
+        order: SortDirection | str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        offset: int = 0,
+        max_runs: int | None = None,
+        ordered: bool = False,
+        on_error: OnError = "raise",
+    ) -> JobsPaginator:
+        """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
+
+        Each job is walked as `iter_runs` walks it, with the same filters for all; `offset` and `max_runs` are for each
+        job. Up to `max_concurrency` jobs are walked side by side, and their requests take turns, so that a job of many
+        pages keeps none waiting. Pages are yielded as they arrive, the runs of one job in their order. Job ids are read
+        when they are needed; an id that comes twice is walked twice.
+
+        Args:
+            job_ids: ids of the jobs: an iterable, sync or async.
+            search_prefix: see `iter_runs`, as for the other filters.
+            sort_by: what to sort each job's runs by.
+            order: which way to sort.
+            triggered_by: only runs started by these subjects, by slug.
+            status: only runs with these statuses.
+            version_numbers: only runs of these versions of the deployment.
+            page_size: how many runs a request asks for, 1 to 1,000.
+            offset: how many runs of each job to skip first.
+            max_runs: how many runs of each job to yield at most; None for all.
+            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still.
+            on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
+                rest of the job, which then stands in `skipped`; or a function, sync or async, that is told the job's id
+                and the error, before the job is skipped. What isn't about one job (a refused key, a closed client) is
+                raised in any case.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong: at the call; a job id: when it is read.
+            TfRunsError: while iterating: see `iter_runs`.
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
+            raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
+        if on_error not in ("raise", "skip") and not callable(on_error):
+            raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
+        template = self.iter_runs(
+            "each",
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            page_size=page_size,
+            offset=offset,
+            max_runs=max_runs,
+        )
+        return JobsPaginator(
+            job_ids,
+            template=template,
+            side_by_side=self._session.max_concurrency,
+            ordered=ordered,
+            on_error=on_error,
         )
 
     async def list_runs(

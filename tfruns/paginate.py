@@ -27,23 +27,26 @@ class _Answer:
 
 
 @attrs.frozen
-class _Step:
+class Step:
+    """What a walk has found."""
+
     fresh: Sequence[JobRun]
     """The runs that are new."""
     answer: _Answer
     """What brought them."""
 
 
-class _Walk:
+class Walk:
     """One walk: an async iterator of steps, within `async with`.
 
     (No generator: where an event loop is shut down in the middle of a walk, generators within generators are closed in
     no order.)
     """
 
-    def __init__(self, paginator: "RunPaginator", session: Session) -> None:
+    def __init__(self, paginator: "RunPaginator", prefetch: "Prefetch") -> None:
         self._paginator = paginator
-        self._session = session
+        self._prefetch = prefetch
+        self._session = paginator.session
         self._plan = Plan(
             job_id=paginator.job_id,
             start=paginator.offset,
@@ -54,17 +57,24 @@ class _Walk:
         )
         self._ahead: deque[tuple[Ask, asyncio.Task[bytes] | _Answer]] = deque()
 
+    @property
+    def ahead(self) -> int:
+        """How many pages are under way or wait to be taken."""
+        return len(self._ahead)
+
     async def __aenter__(self) -> Self:
+        self._prefetch.walks.add(self)
         self._fetch_ahead()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._prefetch.walks.discard(self)
         await self._cancel()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> _Step:
+    async def __anext__(self) -> Step:
         while self._ahead:
             ask, answer = self._ahead[0]
             if not isinstance(answer, _Answer):
@@ -82,12 +92,12 @@ class _Walk:
                 self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
             self._fetch_ahead()
             if taken.fresh:
-                return _Step(taken.fresh, answer)
+                return Step(taken.fresh, answer)
             del taken, answer  # so that runs die young, and the next page takes their place in memory
         raise StopAsyncIteration
 
     def _fetch_ahead(self) -> None:
-        while len(self._ahead) < self._session.max_concurrency and (ask := self._plan.upcoming()) is not None:
+        while self._prefetch.allows(self) and (ask := self._plan.upcoming()) is not None:
             self._ahead.append((ask, self._start(ask)))
 
     def _start(self, ask: Ask) -> asyncio.Task[bytes]:
@@ -103,6 +113,22 @@ class _Walk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Prefetch:
+    """How many pages walks may have ahead of their consumers, all together. Each may always have one."""
+
+    def __init__(self, most: int) -> None:
+        self.walks: set[Walk] = set()
+        self.front: Walk | None = None
+        """The walk that is waited for, and may have as many for itself."""
+        self._most = most
+
+    def allows(self, walk: Walk) -> bool:
+        """Whether the walk may fetch another page."""
+        if not walk.ahead or walk is self.front:
+            return walk.ahead < self._most
+        return sum(other.ahead for other in self.walks if other is not self.front) < self._most
 
 
 @attrs.frozen(eq=False)
@@ -125,7 +151,8 @@ class RunPaginator:
     """How many runs are yielded at most; None for all."""
     options: CallOptions = attrs.field(repr=False)
     """How its requests are sent."""
-    _session: Session = attrs.field(repr=False, alias="session")
+    session: Session = attrs.field(repr=False)
+    """What sends them."""
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -137,8 +164,8 @@ class RunPaginator:
                     yield run
                 del step  # before the next is made
 
-    def _walk(self) -> _Walk:
-        return _Walk(self, self._session)
+    def _walk(self) -> Walk:
+        return Walk(self, Prefetch(self.session.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -180,4 +207,4 @@ class RunPaginator:
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
-        return await fetch_page(self._session, PageRequest(self.job_id, self.filter, limit, offset), self.options)
+        return await fetch_page(self.session, PageRequest(self.job_id, self.filter, limit, offset), self.options)

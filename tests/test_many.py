@@ -1,0 +1,141 @@
+"""The runs of many jobs at once: complete, fair, under one limit, and one bad job spoils no other."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+import tfruns
+from tfruns import Client
+from tfruns.sandbox import Sandbox
+
+COUNTS = [0, 1, 7, 10, 11, 35, 60]
+
+
+def tasks_left() -> list[str]:
+    """The tasks that are still there, but for this one and those of the sandbox's connections."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    return [repr(task) for task in others if "RequestHandler" not in repr(task)]
+
+
+async def wanted(client: Client, sandbox: Sandbox) -> dict[str, list[str]]:
+    return {job_id: [run.id async for run in client.iter_runs(job_id)] for job_id in sandbox.job_ids}
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 2, 16])
+async def test_every_run_of_every_job_comes_once_and_in_the_order_of_its_job(ordered: bool, concurrency: int) -> None:
+    async with Sandbox(jobs=len(COUNTS), runs=COUNTS) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key, max_concurrency=concurrency) as client:
+            found: dict[str, list[str]] = {job_id: [] for job_id in sandbox.job_ids}
+            runs = client.iter_runs_for(sandbox.job_ids, page_size=5, ordered=ordered)
+            sequence = []
+            async for job_id, run in runs:
+                found[job_id].append(run.id)
+                sequence.append(job_id)
+            assert found == await wanted(client, sandbox)
+    if ordered:
+        assert sequence == [job_id for job_id, count in zip(sandbox.job_ids, COUNTS, strict=True) for _ in range(count)]
+    progress = runs.progress
+    assert (progress.jobs_begun, progress.jobs_done, progress.jobs_skipped) == (7, 7, 0)
+    assert progress.runs == progress.runs_expected == sum(COUNTS)
+    assert progress.pages >= 7
+
+
+async def test_job_ids_are_read_only_as_they_are_needed() -> None:
+    read = 0
+    async with Sandbox(jobs=1, runs=3) as sandbox:
+
+        async def ids() -> AsyncIterator[str]:
+            nonlocal read
+            while True:
+                read += 1
+                yield sandbox.job_ids[0]
+
+        def endless() -> Iterator[str]:
+            nonlocal read
+            while True:
+                read += 1
+                yield sandbox.job_ids[0]
+
+        async with Client(sandbox.url, sandbox.api_key, max_concurrency=3) as client:
+            for source in (ids(), endless()):
+                read = 0
+                walk = aiter(client.iter_runs_for(source))
+                for _ in range(30):
+                    await anext(walk)
+                await walk.aclose()
+                assert read <= 10 + 3 + 2
+        assert tasks_left() == []
+
+
+async def test_a_bad_job_is_skipped_and_told_while_the_others_stay_whole() -> None:
+    async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
+        ids = [sandbox.job_ids[0], "nowhere", sandbox.job_ids[1], "locked", sandbox.job_ids[2]]
+        told = []
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            runs = client.iter_runs_for(ids, on_error="skip")
+            assert Counter([job_id async for job_id, _ in runs]) == dict.fromkeys(sandbox.job_ids, 20)
+            assert {job_id: type(error) for job_id, error in runs.skipped.items()} == {
+                "nowhere": tfruns.NotFoundError,
+                "locked": tfruns.PermissionDeniedError,
+            }
+            assert runs.progress.jobs_skipped == 2
+            assert runs.progress.jobs_done == 3
+
+            async def tell(job_id: str, error: tfruns.TfRunsError) -> None:
+                told.append((job_id, type(error)))
+
+            called = client.iter_runs_for(ids, on_error=tell)
+            assert len([run async for _, run in called]) == 60
+            assert sorted(told) == [("locked", tfruns.PermissionDeniedError), ("nowhere", tfruns.NotFoundError)]
+
+            with pytest.raises(tfruns.APIStatusError, match="'nowhere'|'locked'"):
+                _ = [run async for _, run in client.iter_runs_for(ids)]
+        async with Client(sandbox.url, "a-key-that-is-wrong") as client:
+            with pytest.raises(tfruns.AuthenticationError):
+                _ = [run async for _, run in client.iter_runs_for(ids, on_error="skip")]
+        assert tasks_left() == []
+
+
+async def test_a_job_of_one_page_doesnt_wait_for_one_of_many() -> None:
+    async with Sandbox(jobs=21, runs=[3000, *[1] * 20]) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key, max_concurrency=4) as client:
+            order = [job_id async for job_id, _ in client.iter_runs_for(sandbox.job_ids, page_size=10)]
+    assert len(order) == 3020
+    last_of_large = max(at for at, job_id in enumerate(order) if job_id == sandbox.job_ids[0])
+    assert last_of_large > max(at for at, job_id in enumerate(order) if job_id == sandbox.job_ids[-1])
+
+
+async def test_tasks_that_share_a_client_stay_exact_while_others_are_cancelled() -> None:
+    chance = random.Random(3)
+    async with Sandbox(jobs=4, runs=300) as sandbox, Client(sandbox.url, sandbox.api_key, max_concurrency=5) as client:
+        expected = {job_id: len(ids) for job_id, ids in (await wanted(client, sandbox)).items()}
+
+        async def collect() -> Counter[str]:
+            return Counter([job_id async for job_id, _ in client.iter_runs_for(sandbox.job_ids, page_size=10)])
+
+        tasks = [asyncio.create_task(collect()) for _ in range(10)]
+        cancelled = chance.sample(tasks, 5)
+        for task in cancelled:
+            await asyncio.sleep(chance.random() / 20)
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for task, result in zip(tasks, results, strict=True):
+            assert result == expected or (task in cancelled and isinstance(result, asyncio.CancelledError))
+        assert sum(result == expected for result in results) >= 5
+    assert tasks_left() == []
+
+
+@pytest.mark.parametrize("job_ids", ["job", b"job", 5, None])
+async def test_what_is_no_iterable_of_ids_is_refused_at_the_call(job_ids: object) -> None:
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(TypeError, match="job_ids must be an iterable"):
+            client.iter_runs_for(job_ids)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="on_error must be"):
+            client.iter_runs_for([], on_error="ignore")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="job_id is empty"):
+            _ = [run async for run in client.iter_runs_for(["  "], on_error="skip")]
+        assert [run async for run in client.iter_runs_for([])] == []

@@ -1,0 +1,230 @@
+"""The runs of many jobs: a few jobs walked side by side, under the client's one limit of requests."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from typing import Literal, Self
+
+import attrs
+
+from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
+from tfruns.models import JobRun
+from tfruns.paginate import Prefetch, RunPaginator, Walk
+from tfruns.query import checked_job_id
+
+OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
+
+_NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
+
+
+@attrs.frozen(kw_only=True)
+class JobsProgress:
+    """How far the runs of many jobs were read."""
+
+    jobs_begun: int
+    """Jobs whose walk has begun."""
+    jobs_done: int
+    """Jobs of which every run was yielded."""
+    jobs_skipped: int
+    """Jobs that failed and were skipped."""
+    pages: int
+    """Pages that brought runs."""
+    runs: int
+    """Runs in those pages."""
+    runs_expected: int
+    """Runs that the jobs begun have, by the server's count. (There is no telling of the others.)"""
+
+
+class JobsPaginator:
+    """The runs of many jobs, as `Client.iter_runs_for` gives them: nothing is requested until they are asked for.
+
+    `async for job_id, run in …` yields each run with its job's id. Each `async for` is a new walk from the start.
+    """
+
+    def __init__(
+        self,
+        job_ids: Iterable[str] | AsyncIterable[str],
+        *,
+        template: RunPaginator,
+        side_by_side: int,
+        ordered: bool,
+        on_error: OnError,
+    ) -> None:
+        self.skipped: dict[str, TfRunsError] = {}
+        """The jobs that failed and were skipped, by id, each with its error."""
+        self._job_ids = job_ids
+        self._template = template
+        self._side_by_side = side_by_side
+        self._ordered = ordered
+        self._on_error = on_error
+        self._crew: _Crew | None = None
+
+    @property
+    def progress(self) -> JobsProgress:
+        """How far the walk that began last has come."""
+        crew = self._crew
+        return JobsProgress(
+            jobs_begun=crew.begun if crew else 0,
+            jobs_done=crew.ended - len(self.skipped) if crew else 0,
+            jobs_skipped=len(self.skipped),
+            pages=crew.pages if crew else 0,
+            runs=crew.runs if crew else 0,
+            runs_expected=sum(crew.expected.values()) + crew.expected_of_ended if crew else 0,
+        )
+
+    async def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
+        self.skipped.clear()
+        self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
+        async with self._crew as crew:
+            async for job_id, found in crew:
+                if isinstance(found, Exception):
+                    await self._deal_with(job_id, found)
+                    continue
+                for run in found:
+                    yield job_id, run
+                del found  # before the next is made
+
+    async def _deal_with(self, job_id: str, error: Exception) -> None:
+        is_fatal = not isinstance(error, TfRunsError) or isinstance(error, _NOT_OF_ONE_JOB)
+        if is_fatal or self._on_error == "raise":
+            raise error
+        assert isinstance(error, TfRunsError)  # noqa: S101  # for the type checker
+        self.skipped[job_id] = error
+        if callable(self._on_error):
+            answer = self._on_error(job_id, error)
+            if inspect.isawaitable(answer):
+                await answer
+
+
+@attrs.frozen
+class _End:
+    """A job's walk is over."""
+
+    job_id: str
+    error: Exception | None
+
+
+@attrs.frozen
+class _Fed:
+    """There are no more job ids."""
+
+    error: Exception | None
+
+
+@attrs.frozen(eq=False)
+class _Lane:
+    """Where the pages of one job arrive, or those of all jobs."""
+
+    pages: asyncio.Queue[tuple[str, Sequence[JobRun]] | _End | _Fed]
+    walk: Walk | None = None
+
+
+class _Crew:
+    """Tasks that walk a few jobs side by side: an async iterator of what they find, within `async with`."""
+
+    def __init__(
+        self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
+    ) -> None:
+        self.begun = self.ended = self.pages = self.runs = self.expected_of_ended = 0
+        self.expected: dict[int, int] = {}
+        self._job_ids = job_ids
+        self._template = template
+        self._prefetch = Prefetch(side_by_side)
+        self._places = asyncio.Semaphore(side_by_side)
+        self._shared = None if ordered else _Lane(asyncio.Queue(maxsize=1))
+        self._lanes: asyncio.Queue[_Lane | _Fed] = asyncio.Queue()  # where ordered; as long as there are places
+        self._lane: _Lane | None = None  # that is read now, where ordered
+        self._is_fed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._begin(self._feed())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[str, Sequence[JobRun] | Exception]:
+        while not (self._is_fed and self.begun == self.ended):
+            match await self._arrival():
+                case _Fed(error):
+                    if error is not None:
+                        raise error
+                    self._is_fed = True
+                case _End(job_id, error):
+                    self.ended += 1
+                    self._places.release()
+                    if error is not None:
+                        return job_id, error
+                case found:
+                    return found
+        raise StopAsyncIteration
+
+    async def _arrival(self) -> tuple[str, Sequence[JobRun]] | _End | _Fed:
+        if self._shared is not None:
+            return await self._shared.pages.get()
+        if self._lane is None:
+            lane = await self._lanes.get()
+            if isinstance(lane, _Fed):
+                return lane
+            self._lane = lane
+            self._prefetch.front = lane.walk
+        arrival = await self._lane.pages.get()
+        if isinstance(arrival, _End):
+            self._lane = None
+        return arrival
+
+    def _begin(self, work: "Awaitable[None]") -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _feed(self) -> None:
+        """Begin the walk of one job after another, whenever there is a place for it."""
+        error: Exception | None = None
+        try:
+            ids = self._each_id()
+            await self._places.acquire()
+            async for job_id in ids:
+                walk = Walk(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
+                lane = self._shared or _Lane(asyncio.Queue(maxsize=1), walk)
+                self.begun += 1
+                self._begin(self._walk(job_id, walk, lane, self.begun))
+                if lane is not self._shared:
+                    self._lanes.put_nowait(lane)
+                await self._places.acquire()
+        except Exception as caught:
+            error = caught
+        if self._shared is not None:
+            await self._shared.pages.put(_Fed(error))
+        else:
+            self._lanes.put_nowait(_Fed(error))
+
+    async def _each_id(self) -> AsyncGenerator[str]:
+        if isinstance(self._job_ids, AsyncIterable):
+            async for job_id in self._job_ids:
+                yield job_id
+        else:
+            for job_id in self._job_ids:
+                yield job_id
+
+    async def _walk(self, job_id: str, walk: Walk, lane: _Lane, number: int) -> None:
+        error: Exception | None = None
+        try:
+            async with walk:
+                async for step in walk:
+                    self.expected[number] = step.answer.page.pagination.total
+                    self.pages += 1
+                    self.runs += len(step.fresh)
+                    await lane.pages.put((job_id, step.fresh))
+                    del step  # before the next is made
+        except Exception as caught:
+            error = caught
+        self.expected_of_ended += self.expected.pop(number, 0)
+        await lane.pages.put(_End(job_id, error))
