@@ -5,12 +5,15 @@ import gc
 import gzip
 import json
 import logging
+import os
 import random
+import sys
 import time
 import traceback
 import zlib
 from collections.abc import Callable
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import unquote
 
 import aiohttp
@@ -373,6 +376,47 @@ def test_a_client_goes_on_in_the_next_event_loop_and_refuses_two_at_once() -> No
     assert asyncio.run(main(client)) is client
     asyncio.run(client.aclose())
     gc.collect()
+
+
+FORKED = """
+import asyncio, os, tfruns
+from tfruns.sandbox import Sandbox
+
+async def ask(client, job_id):
+    try:
+        await client.list_runs(job_id)
+    except tfruns.EventLoopError as error:
+        print(error, flush=True)
+
+async def main():
+    async with Sandbox(jobs=1, runs=1) as sandbox:
+        client = tfruns.Client(sandbox.url, sandbox.api_key)
+        await ask(client, sandbox.job_ids[0])
+        return client
+
+client = asyncio.run(main())
+if os.fork() == 0:
+    asyncio.run(ask(client, "job"))
+    os._exit(0)
+os.wait()
+asyncio.run(client.aclose())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+async def test_a_client_that_was_in_use_before_a_fork_says_so_in_the_child() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        FORKED,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(tfruns.__file__).parents[1],
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out.count(b"\n")) == (0, 1)
+    assert b"make a client in each process" in out
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
