@@ -129,6 +129,19 @@ async def test_tasks_that_share_a_client_stay_exact_while_others_are_cancelled()
     assert tasks_left() == []
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_slow_consumer_stops_the_prefetch_of_all_jobs_together(ordered: bool) -> None:
+    async with Sandbox(jobs=8, runs=1000) as sandbox, Client(sandbox.url, sandbox.api_key, max_concurrency=4) as client:
+        walk = aiter(client.iter_runs_for(sandbox.job_ids, page_size=10, ordered=ordered))
+        await anext(walk)
+        asked = -1
+        while asked < len(sandbox.requests):
+            asked = len(sandbox.requests)
+            await asyncio.sleep(0.3)
+        await walk.aclose()
+    assert 4 <= asked <= 4 * 4 + 4
+
+
 @pytest.mark.parametrize("job_ids", ["job", b"job", 5, None])
 async def test_what_is_no_iterable_of_ids_is_refused_at_the_call(job_ids: object) -> None:
     async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:

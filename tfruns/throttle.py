@@ -99,11 +99,8 @@ class Throttle:
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def turn(self, job_id: str) -> AsyncGenerator[float]:
-        """Wait for the turn of a request, and hold its place until it is over. Gives the time when it was let through.
-
-        The time is that of `time.monotonic`.
-        """
+    async def turn(self, job_id: str) -> AsyncGenerator[None]:
+        """Wait for the turn of a request, and hold its place until it is over."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, deque()).append(turn)
         self._let_through()
@@ -114,7 +111,7 @@ class Throttle:
                 self._over()
             raise
         try:
-            yield time.monotonic()
+            yield
         finally:
             self._over()
 
