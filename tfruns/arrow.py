@@ -1,0 +1,50 @@
+"""Runs as Arrow tables (extra `arrow`): for pandas, Polars, DuckDB and Parquet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfruns.columns import COLUMNS, JOB_ID, Column, Kind
+from tfruns.models import JobRun
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError("Arrow tables need pyarrow: pip install 'tfruns[arrow]'") from error
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_TYPES = {
+    Kind.TEXT: pa.string(),
+    Kind.WORD: _WORD,
+    Kind.COUNT: pa.int64(),
+    Kind.INSTANT: pa.timestamp("us", tz="UTC"),
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field(JOB_ID, _WORD, nullable=False),
+        *(pa.field(column.name, _TYPES[column.kind], nullable=column.is_nullable) for column in COLUMNS),
+    ]
+)
+"""The columns of the table: moments as UTC timestamps in microseconds, strings that repeat dictionary-encoded."""
+
+
+def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs of a job as an Arrow record batch with `SCHEMA`.
+
+    Raises:
+        ValueError: a number is beyond what 64 bits hold.
+    """
+    job_ids = pa.DictionaryArray.from_arrays(pa.array([0] * len(runs), pa.int32()), pa.array([job_id], pa.string()))
+    return pa.RecordBatch.from_arrays([job_ids, *(_array(column, runs) for column in COLUMNS)], schema=SCHEMA)
+
+
+def _array(column: Column, runs: Sequence[JobRun]) -> Any:
+    values = column.values(runs)
+    try:
+        if column.kind is Kind.INSTANT:
+            values = [None if value is None else round(value * 1000) for value in values]
+        if column.kind is Kind.WORD:
+            return pa.array(values, pa.string()).dictionary_encode()
+        return pa.array(values, _TYPES[column.kind])
+    except (OverflowError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
