@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
     from tfruns.errors import WaitError as WaitError
     from tfruns.errors import WaitTimeoutError as WaitTimeoutError
+    from tfruns.events import ClientStats as ClientStats
+    from tfruns.events import RequestEvent as RequestEvent
+    from tfruns.events import ResponseEvent as ResponseEvent
+    from tfruns.events import RetryEvent as RetryEvent
     from tfruns.many import JobsPaginator as JobsPaginator
     from tfruns.many import JobsProgress as JobsProgress
     from tfruns.models import JobRun as JobRun
@@ -85,6 +89,7 @@ _HOMES = {
         "WaitError",
         "WaitTimeoutError",
     ),
+    "events": ("ClientStats", "RequestEvent", "ResponseEvent", "RetryEvent"),
     "many": ("JobsPaginator", "JobsProgress"),
     "models": (
         "JobRun",

@@ -2,20 +2,21 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
+from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
 from tfruns.many import JobsPaginator, OnError
 from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.paginate import RunPaginator, fetch_page
-from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, checked_int, checked_job_id
+from tfruns.paginate import RunPaginator
+from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
 from tfruns.retry import RetryPolicy
 from tfruns.session import CallOptions, Session
-from tfruns.settings import ApiKey, checked_headers, resolve_api_key, resolve_base_url
+from tfruns.settings import ApiKey, resolve_api_key, resolve_base_url
 from tfruns.wait import Waits
 from tfruns.watch import Interval, RunChange, Start, Watch
 
@@ -35,9 +36,17 @@ class Client:
         timeout: seconds that one attempt may take, from connecting to the last byte of the answer.
         retry: how often and how patiently a failed request is tried again.
         max_concurrency: how many requests may be under way at once, over all walks of this client.
+        max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
+            server takes.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
             (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
+        trace_configs: aiohttp trace configs, for tracing by OpenTelemetry for one; not with a session of yours, which
+            has its own.
+        on_request: a function that is called with a `RequestEvent` when a request is sent.
+        on_response: one that is called with a `ResponseEvent` when a whole answer has come.
+        on_retry: one that is called with a `RetryEvent` when a request will be retried. These three are called in the
+            event loop, and must be quick; what they raise ends the walk.
 
     Raises:
         ConfigurationError: there is no host or no key, or it can't be used.
@@ -59,21 +68,33 @@ class Client:
         timeout: float = 60.0,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # immutable
         max_concurrency: int = 16,
+        max_rate: float | None = None,
         headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        on_request: Callable[[RequestEvent], object] | None = None,
+        on_response: Callable[[ResponseEvent], object] | None = None,
+        on_retry: Callable[[RetryEvent], object] | None = None,
     ) -> None:
-        if not isinstance(retry, RetryPolicy):
-            raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
         if session is not None and session.auth is not None:
             raise ValueError("session has `auth`, which would take the place of the API key: leave it out")
+        trace_configs = tuple(trace_configs)
+        for config in trace_configs:
+            if not isinstance(config, aiohttp.TraceConfig):
+                raise TypeError(f"trace_configs must be aiohttp.TraceConfig values, got {config!r}")
+        if session is not None and trace_configs:
+            raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
         self._session = Session(
             base_url=resolve_base_url(base_url),
             key=resolve_api_key(api_key),
-            options=CallOptions(timeout=_checked_timeout(timeout), retry=retry, headers=checked_headers(headers)),
+            options=CallOptions(timeout=timeout, retry=retry, headers=headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
+            max_rate=_checked_rate(max_rate),
+            hooks=Hooks(on_request=on_request, on_response=on_response, on_retry=on_retry),
             http=session,
+            trace_configs=trace_configs,
         )
         self._closed = asyncio.Event()
         self._waits = Waits(self, self._closed)
@@ -107,6 +128,13 @@ class Client:
         finally:
             await self._session.aclose()
 
+    def stats(self) -> ClientStats:
+        """What this client has done so far, and what it is doing.
+
+        .. versionadded:: 0.1.0
+        """
+        return self._session.stats()
+
     def iter_runs(
         self,
         job_id: str,
@@ -120,6 +148,9 @@ class Client:
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> RunPaginator:
         """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
 
@@ -145,6 +176,9 @@ class Client:
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
+            timeout: seconds that one attempt may take; None for the client's.
+            retry: when these requests are retried; None for the client's. (The budget is the client's all the same.)
+            headers: headers to send besides the client's, or in place of those with the same name.
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
@@ -160,7 +194,7 @@ class Client:
         """
         return RunPaginator(
             session=self._session,
-            options=self._session.options,
+            options=self._session.options.but(timeout=timeout, retry=retry, headers=headers),
             job_id=checked_job_id(job_id),
             filter=RunFilter(
                 search_prefix=search_prefix,
@@ -188,6 +222,9 @@ class Client:
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
         ordered: bool = False,
         on_error: OnError = "raise",
     ) -> JobsPaginator:
@@ -209,6 +246,9 @@ class Client:
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
+            timeout: seconds that one attempt may take; None for the client's.
+            retry: when these requests are retried; None for the client's.
+            headers: headers to send besides the client's, or in place of those with the same name.
             ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still.
             on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
                 rest of the job, which then stands in `skipped`; or a function, sync or async, that is told the job's id
@@ -238,6 +278,9 @@ class Client:
             page_size=page_size,
             offset=offset,
             max_runs=max_runs,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
         )
         return JobsPaginator(
             job_ids,
@@ -259,27 +302,30 @@ class Client:
         triggered_by: Iterable[str] | str | None = None,
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> RunPage:
         """Exactly one page, by one request, as the server gives it: at most `limit` runs (1 to 1,000) from `offset` on.
 
-        For the filters and the errors see `iter_runs`.
+        For the other arguments and the errors see `iter_runs`.
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        request = PageRequest(
-            checked_job_id(job_id),
-            RunFilter(
-                search_prefix=search_prefix,
-                sort_by=sort_by,
-                order=order,
-                triggered_by=triggered_by,
-                status=status,
-                version_numbers=version_numbers,
-            ),
-            checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE),
-            checked_int(offset, "offset", least=0),
+        runs = self.iter_runs(
+            job_id,
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
         )
-        return await fetch_page(self._session, request, self._session.options)
+        limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
+        return await runs.fetch(checked_int(offset, "offset", least=0), limit)
 
     async def count_runs(
         self,
@@ -291,25 +337,29 @@ class Client:
         version_numbers: Iterable[float | str] | float | str | None = None,
         sort_by: JobRunsSortBy | str | None = None,
         order: SortDirection | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> int:
         """How many runs match, by the server's count now: one request for one run.
 
-        For the filters and the errors see `iter_runs`. (`sort_by` and `order` don't change the count; they are taken so
-        that the same filters fit.)
+        For the arguments and the errors see `iter_runs`. (`sort_by` and `order` don't change the count; they are taken
+        so that the same arguments fit.)
 
         Contract: `pagination.total` of `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        page = await self.list_runs(
+        return await self.iter_runs(
             job_id,
-            limit=1,
             search_prefix=search_prefix,
             sort_by=sort_by,
             order=order,
             triggered_by=triggered_by,
             status=status,
             version_numbers=version_numbers,
-        )
-        return page.pagination.total
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
+        ).count()
 
     def watch_runs(
         self,
@@ -423,9 +473,11 @@ class Client:
         )
 
 
-def _checked_timeout(timeout: float) -> float:
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
-    return timeout
+def _checked_rate(max_rate: float | None) -> float:
+    if max_rate is None:
+        return math.inf
+    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
+        raise TypeError(f"max_rate must be requests a second, or None, got {max_rate!r}")
+    if not 0.001 <= max_rate <= 1e6:
+        raise ValueError(f"max_rate must be requests a second, from 0.001 to 1,000,000, or None, got {max_rate!r}")
+    return max_rate

@@ -1,6 +1,7 @@
 """The runs of many jobs: a few jobs walked side by side, under the client's one limit of requests."""
 
 import asyncio
+import heapq
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import Literal, Self
@@ -13,6 +14,11 @@ from tfruns.paginate import Prefetch, RunPaginator, Walk
 from tfruns.query import checked_job_id
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
+
+_BEGUN_AT_ONCE = 1_000
+"""Jobs: so many may have begun at most, without having ended."""
+_NEW_IN_A_ROW = 31
+"""Jobs that begin before one that has begun goes on."""
 
 _NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
@@ -119,6 +125,43 @@ class _Lane:
     walk: Walk | None = None
 
 
+class _Turns:
+    """Which jobs may go on: so many at once. New ones come first, so that small jobs don't wait for large ones; of the
+    others the first, so that a walk that goes on is over soon, before its list has changed much."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._new: list[tuple[int, asyncio.Future[None]]] = []
+        self._begun: list[tuple[int, asyncio.Future[None]]] = []
+        self._new_in_a_row = 0
+
+    async def take(self, number: int, *, is_new: bool) -> None:
+        """Wait until this job may go on."""
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._new if is_new else self._begun, (number, turn))
+        self._give()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Another may go on."""
+        self._free += 1
+        self._give()
+
+    def _give(self) -> None:
+        while self._free and (self._new or self._begun):
+            takes_new = self._new and not (self._begun and self._new_in_a_row >= _NEW_IN_A_ROW)
+            self._new_in_a_row = self._new_in_a_row + 1 if takes_new else 0
+            _, turn = heapq.heappop(self._new if takes_new else self._begun)
+            if not turn.done():  # cancelled
+                self._free -= 1
+                turn.set_result(None)
+
+
 class _Crew:
     """Tasks that walk a few jobs side by side: an async iterator of what they find, within `async with`."""
 
@@ -130,7 +173,8 @@ class _Crew:
         self._job_ids = job_ids
         self._template = template
         self._prefetch = Prefetch(side_by_side)
-        self._places = asyncio.Semaphore(side_by_side)
+        self._turns = _Turns(side_by_side)
+        self._places = asyncio.Semaphore(side_by_side if ordered else _BEGUN_AT_ONCE)
         self._shared = None if ordered else _Lane(asyncio.Queue(maxsize=1))
         self._lanes: asyncio.Queue[_Lane | _Fed] = asyncio.Queue()  # where ordered; as long as there are places
         self._lane: _Lane | None = None  # that is read now, where ordered
@@ -198,6 +242,7 @@ class _Crew:
                 self._begin(self._walk(job_id, walk, lane, self.begun))
                 if lane is not self._shared:
                     self._lanes.put_nowait(lane)
+                await asyncio.sleep(0)  # others get their turn
                 await self._places.acquire()
         except Exception as caught:
             error = caught
@@ -218,13 +263,24 @@ class _Crew:
         error: Exception | None = None
         try:
             async with walk:
-                async for step in walk:
-                    self.expected[number] = step.answer.page.pagination.total
-                    self.pages += 1
-                    self.runs += len(step.fresh)
-                    await lane.pages.put((job_id, step.fresh))
-                    del step  # before the next is made
+                await self._turns.take(number, is_new=True)
+                while await self._goes_on(job_id, walk, lane, number):
+                    await self._turns.take(number, is_new=False)
         except Exception as caught:
             error = caught
         self.expected_of_ended += self.expected.pop(number, 0)
         await lane.pages.put(_End(job_id, error))
+
+    async def _goes_on(self, job_id: str, walk: Walk, lane: _Lane, number: int) -> bool:
+        """Bring one page, and give back the turn. False at the end of the walk."""
+        try:
+            step = await anext(walk, None)
+            if step is None:
+                return False
+            self.expected[number] = step.answer.page.pagination.total
+            self.pages += 1
+            self.runs += len(step.fresh)
+            await lane.pages.put((job_id, step.fresh))
+            return not walk.is_over
+        finally:
+            self._turns.give_back()

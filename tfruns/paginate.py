@@ -14,12 +14,6 @@ from tfruns.session import CallOptions, Session
 from tfruns.structure import split_page
 
 
-async def fetch_page(session: Session, request: PageRequest, options: CallOptions) -> RunPage:
-    """One page, fetched and structured."""
-    body = await session.fetch(request, options)
-    return session.decode(body, job_id=request.job_id, offset=request.offset)
-
-
 @attrs.frozen
 class _Answer:
     body: bytes
@@ -62,19 +56,23 @@ class Walk:
         """How many pages are under way or wait to be taken."""
         return len(self._ahead)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether every step was told."""
+        return self._plan.done
+
     async def __aenter__(self) -> Self:
-        self._prefetch.walks.add(self)
-        self._fetch_ahead()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._prefetch.walks.discard(self)
         await self._cancel()
+        self._prefetch.mark(self)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Step:
+        self._fetch_ahead()
         while self._ahead:
             ask, answer = self._ahead[0]
             if not isinstance(answer, _Answer):
@@ -92,6 +90,7 @@ class Walk:
                 self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
             self._fetch_ahead()
             if taken.fresh:
+                self._session.count_runs(len(taken.fresh))
                 return Step(taken.fresh, answer)
             del taken, answer  # so that runs die young, and the next page takes their place in memory
         raise StopAsyncIteration
@@ -99,6 +98,7 @@ class Walk:
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (ask := self._plan.upcoming()) is not None:
             self._ahead.append((ask, self._start(ask)))
+        self._prefetch.mark(self)
 
     def _start(self, ask: Ask) -> asyncio.Task[bytes]:
         walked = self._paginator
@@ -119,16 +119,23 @@ class Prefetch:
     """How many pages walks may have ahead of their consumers, all together. Each may always have one."""
 
     def __init__(self, most: int) -> None:
-        self.walks: set[Walk] = set()
         self.front: Walk | None = None
         """The walk that is waited for, and may have as many for itself."""
         self._most = most
+        self._walks: set[Walk] = set()  # those that have pages ahead
+
+    def mark(self, walk: Walk) -> None:
+        """Take note of whether the walk has pages ahead."""
+        if walk.ahead:
+            self._walks.add(walk)
+        else:
+            self._walks.discard(walk)
 
     def allows(self, walk: Walk) -> bool:
         """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
-        return sum(other.ahead for other in self.walks if other is not self.front) < self._most
+        return sum(other.ahead for other in self._walks if other is not self.front) < self._most
 
 
 @attrs.frozen(eq=False)
@@ -197,14 +204,19 @@ class RunPaginator:
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run."""
-        page = await self._fetch(self.offset, 1)
+        page = await self.fetch(self.offset, 1)
         return page.data[0] if page.data and self.max_runs != 0 else None
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's count now: one request."""
-        page = await self._fetch(0, 1)
+        page = await self.fetch(0, 1)
         after_offset = max(0, page.pagination.total - self.offset)
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
-    async def _fetch(self, offset: int, limit: int) -> RunPage:
-        return await fetch_page(self.session, PageRequest(self.job_id, self.filter, limit, offset), self.options)
+    async def fetch(self, offset: int, limit: int) -> RunPage:
+        """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are."""
+        request = PageRequest(self.job_id, self.filter, limit, offset)
+        body = await self.session.fetch(request, self.options)
+        page = self.session.decode(body, job_id=self.job_id, offset=offset)
+        self.session.count_runs(len(page.data))
+        return page

@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import aiohttp
 import attrs
@@ -24,10 +25,11 @@ from tfruns.errors import (
     EventLoopError,
     status_error_class,
 )
+from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
 from tfruns.retry import Budget, RetryPolicy, server_wait
-from tfruns.settings import KeySource
+from tfruns.settings import KeySource, checked_headers
 from tfruns.structure import decode_http_error, decode_page
 from tfruns.throttle import Pace, Throttle
 
@@ -39,14 +41,41 @@ _TROUBLE = frozenset({502, 503, 504})
 logger = logging.getLogger("tfruns")
 
 
+def _checked_timeout(_: object, __: object, value: float) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"timeout must be a number of seconds, got {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
+
+
+def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
+    if not isinstance(value, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, got {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class CallOptions:
-    """How requests are sent."""
+    """How requests are sent.
 
-    timeout: float
+    Raises:
+        TypeError, ValueError: a value can't be used.
+    """
+
+    timeout: float = attrs.field(validator=_checked_timeout)
     """Seconds for one attempt."""
-    retry: RetryPolicy
-    headers: dict[str, str]
+    retry: RetryPolicy = attrs.field(validator=_checked_retry)
+    headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
+
+    def but(self, *, timeout: float | None, retry: RetryPolicy | None, headers: Mapping[str, str] | None) -> Self:
+        """The same, but for what is given; headers are added to those that are there."""
+        if timeout is None and retry is None and headers is None:
+            return self
+        return attrs.evolve(
+            self,
+            timeout=self.timeout if timeout is None else timeout,
+            retry=self.retry if retry is None else retry,
+            headers=checked_headers(headers, self.headers),
+        )
 
 
 @attrs.define
@@ -82,7 +111,10 @@ class Session:
         key: KeySource,
         options: CallOptions,
         max_concurrency: int,
+        max_rate: float,
+        hooks: Hooks,
         http: aiohttp.ClientSession | None,
+        trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         self.base_url = base_url
         self.options = options
@@ -91,10 +123,13 @@ class Session:
         self._key = key
         self._http = http
         self._owns_http = http is None
-        self._pace = Pace(max_concurrency, math.inf)
+        self._trace_configs = trace_configs
+        self._hooks = hooks
+        self._pace = Pace(max_concurrency, max_rate)
         self._budget = Budget(options.retry.budget)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
+        self._requests = self._retries = self._bytes = self._runs = 0
 
     # --- what belongs to one event loop ---
 
@@ -122,6 +157,7 @@ class Session:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.max_concurrency),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[*self._trace_configs],
             )
         return self._http
 
@@ -232,6 +268,9 @@ class Session:
         raise failure
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> _Response:
+        if self._hooks.on_request is not None:
+            self._hooks.on_request(RequestEvent(**call.told()))
+        self._requests += 1
         began = time.monotonic()
         request = http.get(
             URL(self.base_url + call.request.target(), encoded=True),
@@ -242,16 +281,24 @@ class Session:
         )
         async with request as response:
             body = await self._read(response, call.request)
-        seconds = time.monotonic() - began
+        event = ResponseEvent(
+            **call.told(),
+            status_code=response.status,
+            size=len(body),
+            seconds=time.monotonic() - began,
+            request_id=response.headers.get("x-request-id"),
+        )
         logger.debug(
             "job %r, offset %d: %d, %d bytes in %.3f s",
-            call.request.job_id,
-            call.request.offset,
-            response.status,
-            len(body),
-            seconds,
-            extra={**call.told(), "status": response.status, "bytes": len(body), "seconds": seconds},
+            event.job_id,
+            event.offset,
+            event.status_code,
+            event.size,
+            event.seconds,
+            extra=attrs.asdict(event),
         )
+        if self._hooks.on_response is not None:
+            self._hooks.on_response(event)
         return _Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
 
     async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
@@ -259,6 +306,7 @@ class Session:
         while block := await response.content.readany():
             blocks.append(block)
             size += len(block)
+            self._bytes += len(block)
             if size > MAX_BODY:
                 raise DecodeError(
                     f"the answer is longer than {MAX_BODY:,} bytes", job_id=request.job_id, offset=request.offset
@@ -287,17 +335,35 @@ class Session:
 
     def _tell_retry(self, call: _Call, state: tenacity.RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()
+        assert isinstance(error, Exception)  # noqa: S101  # for the type checker
         call.spent += state.upcoming_sleep
+        self._retries += 1
+        event = RetryEvent(**call.told(), error=error, wait=state.upcoming_sleep)
         logger.warning(
             "%s; attempt %d failed, the next is in %.2f s",
             error,
-            call.attempts,
-            state.upcoming_sleep,
-            extra={
-                **call.told(),
-                "wait": state.upcoming_sleep,
-                "request_id": getattr(error, "request_id", None),
-            },
+            event.attempt,
+            event.wait,
+            extra={**call.told(), "wait": event.wait, "request_id": getattr(error, "request_id", None)},
+        )
+        if self._hooks.on_retry is not None:
+            self._hooks.on_retry(event)
+
+    # --- counts ---
+
+    def count_runs(self, runs: int) -> None:
+        """So many runs are handed out."""
+        self._runs += runs
+
+    def stats(self) -> ClientStats:
+        """The counts so far."""
+        return ClientStats(
+            requests=self._requests,
+            retries=self._retries,
+            bytes=self._bytes,
+            runs=self._runs,
+            under_way=0 if self._loop is None else self._throttle.under_way,
+            concurrency=self._pace.concurrency,
         )
 
 

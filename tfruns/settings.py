@@ -24,6 +24,7 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+
 _HIDDEN = "[API key]"
 _LEAST_HIDDEN = 8
 """Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
+_OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
 _FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
 
 
@@ -173,15 +174,15 @@ class KeySource:
             return self._key
 
 
-def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The headers to send with each request: the caller's, and who is asking.
+def checked_headers(headers: Mapping[str, str] | None, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
+    """The headers to send with each request: the caller's, and the known ones that they don't replace.
 
     Raises:
         TypeError, ValueError: a header can't be sent, or would carry a key.
     """
     if headers is not None and not isinstance(headers, Mapping):
         raise TypeError(f"headers must map names to values, got {type(headers).__name__}")
-    checked = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
+    checked = dict(known)
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
@@ -191,6 +192,6 @@ def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise ValueError(f"the header {name!r} holds a character that can't be sent")
         if name.lower() == "authorization":
             raise ValueError("the header Authorization is made of api_key: pass the key there")
-        checked = {known: kept for known, kept in checked.items() if known.lower() != name.lower()}
+        checked = {other: kept for other, kept in checked.items() if other.lower() != name.lower()}
         checked[name] = value
     return checked

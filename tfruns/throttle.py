@@ -55,7 +55,8 @@ class Pace:
         """A request is sent."""
         if self._since is None:
             self._since = self._climbed_at = now
-        self._next_at = max(self._next_at, now - _LATE) + 1 / self._rate
+        # A hold earns nothing that could be sent at once after it.
+        self._next_at = max(self._next_at, now - _LATE, min(now, self._held_until)) + 1 / self._rate
 
     def good(self, now: float) -> None:
         """A request was answered as asked."""
@@ -78,9 +79,10 @@ class Pace:
     def refused(self, sent_at: float, now: float, wait: float = 0.0) -> None:
         """A request sent at that time was one too many, and the server asks for that wait."""
         if self._since is not None and sent_at >= max(self._since, self._slowed_at):
-            allowed = max(1, self._good) / max(1e-3, now - self._since)
-            self._refused_rate = allowed if self._rate == math.inf else self._rate
-            self._rate = min(self._rate, allowed)
+            seconds = max(1e-3, now - self._since)
+            at_most = (self._good + 1) / seconds  # by that count, the one that was too many included
+            self._refused_rate = at_most if self._rate == math.inf else max(self._rate, at_most)
+            self._rate = min(self._rate, max(1, self._good) / seconds)
             self._since = self._climbed_at = now
             self._good = 0
         self.trouble(sent_at, now, wait)

@@ -1,0 +1,97 @@
+"""What a client tells of its requests: an event for each step, and its counts."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class RequestEvent:
+    """A request is sent.
+
+    .. versionadded:: 0.1.0
+    """
+
+    job_id: str
+    """The job."""
+    offset: int
+    """How many runs are skipped."""
+    limit: int
+    """The most runs asked for."""
+    attempt: int
+    """1 for the first time that this page is asked for, 2 for its first retry."""
+
+
+@attrs.frozen(kw_only=True)
+class ResponseEvent(RequestEvent):
+    """A whole answer has come, good or bad.
+
+    .. versionadded:: 0.1.0
+    """
+
+    status_code: int
+    """HTTP status of the answer."""
+    size: int
+    """Bytes of the body, decompressed."""
+    seconds: float
+    """Seconds from sending the request to the last byte of the answer."""
+    request_id: str | None
+    """The server's id of the request, if it gave one."""
+
+
+@attrs.frozen(kw_only=True)
+class RetryEvent(RequestEvent):
+    """An attempt has failed, and another will be made.
+
+    .. versionadded:: 0.1.0
+    """
+
+    error: Exception
+    """Why it failed."""
+    wait: float
+    """Seconds until the next attempt; it may have to wait for its turn besides."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """What a client has done so far, over all its walks.
+
+    .. versionadded:: 0.1.0
+    """
+
+    requests: int
+    """Requests sent, retries included."""
+    retries: int
+    """Attempts that failed and were, or will be, made again."""
+    bytes: int
+    """Bytes of the answers' bodies, decompressed."""
+    runs: int
+    """Runs handed out, or about to be."""
+    under_way: int
+    """Requests under way now."""
+    concurrency: int
+    """How many may be under way now: `max_concurrency`, or less after the server was in trouble."""
+
+
+def _function(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{field.name} must be a function, got {value!r}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{field.name} must be a plain function, not an async one: a request doesn't wait for it")
+
+
+@attrs.frozen(kw_only=True)
+class Hooks:
+    """Functions that are told what a client does.
+
+    Raises:
+        TypeError: one isn't a plain function.
+    """
+
+    on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_function)
+    on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_function)
+    on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_function)
