@@ -231,9 +231,9 @@ class Client:
         """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
 
         Each job is walked as `iter_runs` walks it, with the same filters for all; `offset` and `max_runs` are for each
-        job. Up to `max_concurrency` jobs are walked side by side, and their requests take turns, so that a job of many
-        pages keeps none waiting. Pages are yielded as they arrive, the runs of one job in their order. Job ids are read
-        when they are needed; an id that comes twice is walked twice.
+        job. Up to `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps
+        none waiting, and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in
+        their order. Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
@@ -249,7 +249,8 @@ class Client:
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
-            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still.
+            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
+                up to `max_concurrency` jobs.
             on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
                 rest of the job, which then stands in `skipped`; or a function, sync or async, that is told the job's id
                 and the error, before the job is skipped. What isn't about one job (a refused key, a closed client) is
