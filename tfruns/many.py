@@ -168,7 +168,7 @@ class _Crew:
     def __init__(
         self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
     ) -> None:
-        self.begun = self.ended = self.pages = self.runs = self.expected_of_ended = 0
+        self.begun = self.ended = self._fed = self.pages = self.runs = self.expected_of_ended = 0
         self.expected: dict[int, int] = {}
         self._job_ids = job_ids
         self._template = template
@@ -195,7 +195,7 @@ class _Crew:
         return self
 
     async def __anext__(self) -> tuple[str, Sequence[JobRun] | Exception]:
-        while not (self._is_fed and self.begun == self.ended):
+        while not (self._is_fed and self._fed == self.ended):
             match await self._arrival():
                 case _Fed(error):
                     if error is not None:
@@ -238,8 +238,8 @@ class _Crew:
             async for job_id in ids:
                 walk = Walk(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
                 lane = self._shared or _Lane(asyncio.Queue(maxsize=1), walk)
-                self.begun += 1
-                self._begin(self._walk(job_id, walk, lane, self.begun))
+                self._fed += 1
+                self._begin(self._walk(job_id, walk, lane, self._fed))
                 if lane is not self._shared:
                     self._lanes.put_nowait(lane)
                 await asyncio.sleep(0)  # others get their turn
@@ -264,6 +264,7 @@ class _Crew:
         try:
             async with walk:
                 await self._turns.take(number, is_new=True)
+                self.begun += 1
                 while await self._goes_on(job_id, walk, lane, number):
                     await self._turns.take(number, is_new=False)
         except Exception as caught:
