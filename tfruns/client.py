@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -10,18 +10,18 @@ from typing import Self
 import aiohttp
 
 from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
-from tfruns.many import JobsPaginator, OnError
-from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.paginate import RunPaginator
-from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
+from tfruns.lists import RunLister
+from tfruns.models import JobRun, JobRunStatus
+from tfruns.options import CallOptions
+from tfruns.query import checked_int, checked_job_id
 from tfruns.retry import RetryPolicy
-from tfruns.session import CallOptions, Session
+from tfruns.session import Session
 from tfruns.settings import ApiKey, resolve_api_key, resolve_base_url
 from tfruns.wait import Waits
 from tfruns.watch import Interval, RunChange, Start, Watch
 
 
-class Client:
+class Client(RunLister):
     """Lists the runs of TrueFoundry jobs.
 
     Use it as an async context manager, or call `aclose` in the end. Any number of tasks of one event loop may share it;
@@ -134,233 +134,6 @@ class Client:
         .. versionadded:: 0.1.0
         """
         return self._session.stats()
-
-    def iter_runs(
-        self,
-        job_id: str,
-        *,
-        search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        page_size: int = MAX_PAGE_SIZE,
-        offset: int = 0,
-        max_runs: int | None = None,
-        timeout: float | None = None,
-        retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> RunPaginator:
-        """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
-
-        Nothing is requested until the answer is iterated; `async for run in client.iter_runs(...)` then yields each
-        `JobRun`. See `RunPaginator` for pages, lists and counts. Filters of several kinds must all match; of several
-        values of one filter, any. A single value may stand where several can.
-
-        Every run that exists from the first request to the last is yielded exactly once, in order, while others come
-        and go; runs that come or go meanwhile are yielded once or not at all. After the first page, pages are fetched
-        ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
-        on how many runs there are. Sorted by status or duration, runs change their place while they live: then none
-        is repeated, and what the final total shows missing is looked for again, unless a deletion at that moment hides
-        that something is missing; for this the ids of all runs are kept, some 100 bytes a run.
-
-        Args:
-            job_id: id of the job.
-            search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort by.
-            order: which way to sort.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
-            page_size: how many runs a request asks for, 1 to 1,000.
-            offset: how many runs to skip first.
-            max_runs: how many runs to yield at most; None for all.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's. (The budget is the client's all the same.)
-            headers: headers to send besides the client's, or in place of those with the same name.
-
-        Raises:
-            TypeError, ValueError: at the call: an argument is wrong.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
-            APIConnectionError, APITimeoutError: while iterating: no whole answer, after the last retry.
-            DecodeError: while iterating: an answer isn't what the contract says.
-            IncompleteWalkError: while iterating: the list can't be walked to its end with that promise, for it changes
-                faster than it can be read, or the server contradicts itself; the message says how.
-            ClientClosedError: while iterating: the client was closed.
-            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
-
-        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-        """
-        return RunPaginator(
-            session=self._session,
-            options=self._session.options.but(timeout=timeout, retry=retry, headers=headers),
-            job_id=checked_job_id(job_id),
-            filter=RunFilter(
-                search_prefix=search_prefix,
-                sort_by=sort_by,
-                order=order,
-                triggered_by=triggered_by,
-                status=status,
-                version_numbers=version_numbers,
-            ),
-            page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
-            offset=checked_int(offset, "offset", least=0),
-            max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
-        )
-
-    def iter_runs_for(
-        self,
-        job_ids: Iterable[str] | AsyncIterable[str],
-        *,
-        search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        page_size: int = MAX_PAGE_SIZE,
-        offset: int = 0,
-        max_runs: int | None = None,
-        timeout: float | None = None,
-        retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
-        ordered: bool = False,
-        on_error: OnError = "raise",
-    ) -> JobsPaginator:
-        """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
-
-        Each job is walked as `iter_runs` walks it, with the same filters for all; `offset` and `max_runs` are for each
-        job. Up to `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps
-        none waiting, and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in
-        their order. Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
-
-        Args:
-            job_ids: ids of the jobs: an iterable, sync or async.
-            search_prefix: see `iter_runs`, as for the other filters.
-            sort_by: what to sort each job's runs by.
-            order: which way to sort.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
-            page_size: how many runs a request asks for, 1 to 1,000.
-            offset: how many runs of each job to skip first.
-            max_runs: how many runs of each job to yield at most; None for all.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's.
-            headers: headers to send besides the client's, or in place of those with the same name.
-            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
-                up to `max_concurrency` jobs.
-            on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
-                rest of the job, which then stands in `skipped`; or a function, sync or async, that is told the job's id
-                and the error, before the job is skipped. What isn't about one job (a refused key, a closed client) is
-                raised in any case.
-
-        Raises:
-            TypeError, ValueError: an argument is wrong: at the call; a job id: when it is read.
-            TfRunsError: while iterating: see `iter_runs`.
-
-        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
-        """
-        if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
-            raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
-        if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
-        template = self.iter_runs(
-            "each",
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            page_size=page_size,
-            offset=offset,
-            max_runs=max_runs,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-        )
-        return JobsPaginator(
-            job_ids,
-            template=template,
-            side_by_side=self._session.max_concurrency,
-            ordered=ordered,
-            on_error=on_error,
-        )
-
-    async def list_runs(
-        self,
-        job_id: str,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
-        retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> RunPage:
-        """Exactly one page, by one request, as the server gives it: at most `limit` runs (1 to 1,000) from `offset` on.
-
-        For the other arguments and the errors see `iter_runs`.
-
-        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-        """
-        runs = self.iter_runs(
-            job_id,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-        )
-        limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
-        return await runs.fetch(checked_int(offset, "offset", least=0), limit)
-
-    async def count_runs(
-        self,
-        job_id: str,
-        *,
-        search_prefix: str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
-        retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> int:
-        """How many runs match, by the server's count now: one request for one run.
-
-        For the arguments and the errors see `iter_runs`. (`sort_by` and `order` don't change the count; they are taken
-        so that the same arguments fit.)
-
-        Contract: `pagination.total` of `GET /api/svc/v1/jobs/{jobId}/runs`.
-        """
-        return await self.iter_runs(
-            job_id,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-        ).count()
 
     def watch_runs(
         self,

@@ -8,9 +8,10 @@ from typing import Self
 import attrs
 
 from tfruns.models import JobRun, RawPage, RunPage
+from tfruns.options import CallOptions
 from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
-from tfruns.session import CallOptions, Session
+from tfruns.session import Session
 from tfruns.structure import split_page
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 import attrs
@@ -27,9 +26,10 @@ from tfruns.errors import (
 )
 from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
 from tfruns.models import RunPage
+from tfruns.options import CallOptions
 from tfruns.query import PageRequest
-from tfruns.retry import Budget, RetryPolicy, server_wait
-from tfruns.settings import KeySource, checked_headers
+from tfruns.retry import Budget, server_wait
+from tfruns.settings import KeySource
 from tfruns.structure import decode_http_error, decode_page
 from tfruns.throttle import Pace, Throttle
 
@@ -39,43 +39,6 @@ MAX_BODY = 100 * 2**20
 _TROUBLE = frozenset({502, 503, 504})
 
 logger = logging.getLogger("tfruns")
-
-
-def _checked_timeout(_: object, __: object, value: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"timeout must be a number of seconds, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
-
-
-def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
-    if not isinstance(value, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, got {value!r}")
-
-
-@attrs.frozen(kw_only=True)
-class CallOptions:
-    """How requests are sent.
-
-    Raises:
-        TypeError, ValueError: a value can't be used.
-    """
-
-    timeout: float = attrs.field(validator=_checked_timeout)
-    """Seconds for one attempt."""
-    retry: RetryPolicy = attrs.field(validator=_checked_retry)
-    headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
-
-    def but(self, *, timeout: float | None, retry: RetryPolicy | None, headers: Mapping[str, str] | None) -> Self:
-        """The same, but for what is given; headers are added to those that are there."""
-        if timeout is None and retry is None and headers is None:
-            return self
-        return attrs.evolve(
-            self,
-            timeout=self.timeout if timeout is None else timeout,
-            retry=self.retry if retry is None else retry,
-            headers=checked_headers(headers, self.headers),
-        )
 
 
 @attrs.define
