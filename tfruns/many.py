@@ -3,14 +3,14 @@
 import asyncio
 import heapq
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Literal, Self
 
 import attrs
 
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
-from tfruns.models import JobRun
-from tfruns.paginate import Prefetch, RunPaginator, Walk
+from tfruns.models import JobRun, RawPage
+from tfruns.paginate import Prefetch, RunPaginator, Step, Walk
 from tfruns.query import checked_job_id
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
@@ -85,9 +85,26 @@ class JobsPaginator:
             async for job_id, found in crew:
                 if isinstance(found, Exception):
                     await self._deal_with(job_id, found)
-                    continue
-                for run in found:
-                    yield job_id, run
+                elif found is not None:
+                    for run in found.fresh:
+                        yield job_id, run
+                del found  # before the next is made
+
+    async def raw_pages(self) -> AsyncGenerator[tuple[str, RawPage | None]]:
+        """Yield `(job_id, page)` for each page, as `RunPaginator.raw_pages` has it, and `(job_id, None)` once a job has
+        no more. A job that is skipped after some pages has no such end."""
+        self.skipped.clear()
+        self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
+        async with self._crew as crew:
+            async for job_id, found in crew:
+                if isinstance(found, Exception):
+                    await self._deal_with(job_id, found)
+                elif found is None:
+                    yield job_id, None
+                else:
+                    for page in found.raw_pages(self._template.page_size):
+                        yield job_id, page
+                    del page
                 del found  # before the next is made
 
     async def _deal_with(self, job_id: str, error: Exception) -> None:
@@ -121,7 +138,7 @@ class _Fed:
 class _Lane:
     """Where the pages of one job arrive, or those of all jobs."""
 
-    pages: asyncio.Queue[tuple[str, Sequence[JobRun]] | _End | _Fed]
+    pages: asyncio.Queue[tuple[str, Step] | _End | _Fed]
     walk: Walk | None = None
 
 
@@ -194,7 +211,7 @@ class _Crew:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, Sequence[JobRun] | Exception]:
+    async def __anext__(self) -> tuple[str, Step | Exception | None]:
         while not (self._is_fed and self._fed == self.ended):
             match await self._arrival():
                 case _Fed(error):
@@ -204,13 +221,12 @@ class _Crew:
                 case _End(job_id, error):
                     self.ended += 1
                     self._places.release()
-                    if error is not None:
-                        return job_id, error
+                    return job_id, error
                 case found:
                     return found
         raise StopAsyncIteration
 
-    async def _arrival(self) -> tuple[str, Sequence[JobRun]] | _End | _Fed:
+    async def _arrival(self) -> tuple[str, Step] | _End | _Fed:
         if self._shared is not None:
             return await self._shared.pages.get()
         if self._lane is None:
@@ -281,7 +297,7 @@ class _Crew:
             self.expected[number] = step.answer.page.pagination.total
             self.pages += 1
             self.runs += len(step.fresh)
-            await lane.pages.put((job_id, step.fresh))
+            await lane.pages.put((job_id, step))
             return not walk.is_over
         finally:
             self._turns.give_back()

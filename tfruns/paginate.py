@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Self
 
 import attrs
@@ -29,6 +29,14 @@ class Step:
     """The runs that are new."""
     answer: _Answer
     """What brought them."""
+
+    def raw_pages(self, size: int) -> Iterator[RawPage]:
+        """The same runs with their texts, at most so many a page."""
+        page = self.answer.page
+        texts = dict(zip(map(id, page.data), split_page(self.answer.body), strict=True))
+        for start in range(0, len(self.fresh), size):
+            runs = tuple(self.fresh[start : start + size])
+            yield RawPage(runs, tuple(texts[id(run)] for run in runs), page.pagination)
 
 
 class Walk:
@@ -192,12 +200,9 @@ class RunPaginator:
         """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that."""
         async with self._walk() as walk:
             async for step in walk:
-                page = step.answer.page
-                texts = dict(zip(map(id, page.data), split_page(step.answer.body), strict=True))
-                for start in range(0, len(step.fresh), self.page_size):
-                    runs = tuple(step.fresh[start : start + self.page_size])
-                    yield RawPage(runs, tuple(texts[id(run)] for run in runs), page.pagination)
-                del step, page, texts
+                for page in step.raw_pages(self.page_size):
+                    yield page
+                del step, page
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list."""
