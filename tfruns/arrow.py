@@ -27,6 +27,11 @@ SCHEMA = pa.schema(
 )
 """The columns of the table: moments as UTC timestamps in microseconds, strings that repeat dictionary-encoded."""
 
+PLAIN_SCHEMA = pa.schema(
+    [pa.field(field.name, pa.string() if field.type == _WORD else field.type, field.nullable) for field in SCHEMA]
+)
+"""The same, with every string written out."""
+
 
 def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
     """Some runs of a job as an Arrow record batch with `SCHEMA`.

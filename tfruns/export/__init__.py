@@ -1,0 +1,148 @@
+"""Batch export: every run of many jobs, in a file that is whole or not there, resumable, nothing lost.
+
+    from tfruns.export import export_runs
+
+    async with tfruns.Client() as client:
+        summary = await export_runs(client, job_ids, "runs.parquet")
+
+While it works, what it has read is kept in `<destination>.tfruns-partial`, which is gone when it is done. After a kill,
+the same call goes on from there.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+import attrs
+
+from tfruns.client import Client
+from tfruns.export.collect import collect
+from tfruns.export.desk import Desk
+from tfruns.export.errors import ExportError
+from tfruns.export.formats import find_format
+from tfruns.export.journal import Journal
+from tfruns.export.progress import ExportProgress, ExportSummary, Progress
+from tfruns.export.publish import checked_destination, publish
+from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
+from tfruns.query import checked_job_id
+
+__all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
+
+
+async def export_runs(
+    client: Client,
+    job_ids: Iterable[str] | AsyncIterable[str],
+    destination: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002
+    search_prefix: str | None = None,
+    sort_by: JobRunsSortBy | str | None = None,
+    order: SortDirection | str | None = None,
+    triggered_by: Iterable[str] | str | None = None,
+    status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+    version_numbers: Iterable[float | str] | float | str | None = None,
+    on_progress: Callable[[ExportProgress], object] | None = None,
+) -> ExportSummary:
+    """Write the runs of many jobs into one file: job after job in the order of the ids, the runs in the server's order.
+
+    The file appears, in the place of one of that name, when it is complete: an error, a full disk or a kill leaves the
+    old one as it was. What was read by then is kept beside it, and the same call with the same arguments goes on from
+    there: jobs that were read whole are not read again, the others from their start, so that each run is there once.
+    Memory doesn't grow with the number of runs; the disk holds them twice for a while.
+
+    Formats:
+        jsonl, jsonl.gz, jsonl.zst: a run a line, as the server sent it, with `jobId` before the rest. (zst: extra
+            `zstd`.)
+        csv: UTF-8, a line of names first; moments as `2026-11-23T08:30:00.123Z`; nothing for null. Text that a
+            spreadsheet would take for a formula, or that begins with an apostrophe, has an apostrophe before it.
+        parquet, arrow: a Parquet or an Arrow IPC file with `tfruns.arrow.SCHEMA` (extra `arrow`).
+        sqlite: a database with the table `runs`; moments as text, as in csv.
+        duckdb: the same; moments as TIMESTAMPTZ (extra `duckdb`).
+
+        The columns are `job_id`, the fields of `JobRun`, and those of the subject in its place.
+
+    Args:
+        client: what asks; it stays open.
+        job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
+        destination: the file.
+        format: one of those above; None to tell by the destination's suffix.
+        search_prefix: see `Client.iter_runs`, as for the other filters.
+        sort_by: what to sort each job's runs by.
+        order: which way to sort.
+        triggered_by: only runs started by these subjects, by slug.
+        status: only runs with these statuses.
+        version_numbers: only runs of these versions of the deployment.
+        on_progress: a function that is told how far it is, after each page and each job.
+
+    Returns:
+        What was done. A job that fails by itself (404, 403, an answer that can't be understood) is skipped, and stands
+        in `skipped`: the others are whole.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        ExportError: another export is at work on the destination, or one with other arguments was interrupted there;
+            there can't be a file; an extra is missing; or the format can't hold a value.
+        OSError: the file can't be written.
+        APIConnectionError, RateLimitError, InternalServerError: the server fails, after the last retry.
+        AuthenticationError, ClientClosedError, EventLoopError: see `Client.iter_runs`.
+
+    .. versionadded:: 0.1.0
+    """
+    began = time.monotonic()
+    filters = {
+        "search_prefix": search_prefix,
+        "sort_by": sort_by,
+        "order": order,
+        "triggered_by": _kept(triggered_by),
+        "status": _kept(status),
+        "version_numbers": _kept(version_numbers),
+    }
+    path = checked_destination(destination)
+    chosen = find_format(format, path)
+    checked = client.iter_runs("each", **filters).filter  # it says what is wrong
+    jobs = list(enumerate(await _read_ids(job_ids)))
+    progress = Progress(len(jobs), on_progress)
+    partial = path.with_name(path.name + ".tfruns-partial")
+    digest = hashlib.sha256("\n".join(job_id for _, job_id in jobs).encode()).hexdigest()
+    arguments = {
+        "control plane": client.base_url,
+        "jobs": f"{len(jobs):,} with the digest {digest[:12]}",
+        "format": chosen.name,
+        **attrs.asdict(checked),
+    }
+    async with Desk() as desk:
+        journal = await desk.work(Journal, partial, arguments)
+        try:
+            before = await desk.work(journal.done)
+            progress.resumed(len(before), sum(job.runs for job in before.values()))
+            left = [(number, job_id) for number, job_id in jobs if number not in before]
+            skipped = await collect(client, journal, left, filters, work=desk.work, progress=progress)
+            progress.writing()
+            await desk.work(publish, journal, jobs, chosen, path, check=desk.check)
+            done = await desk.work(journal.done)
+            await desk.work(journal.delete)
+        finally:
+            await desk.work(journal.close)
+    return ExportSummary(
+        path=path,
+        jobs=len(done),
+        runs=sum(job.runs for job in done.values()),
+        skipped=skipped,
+        size=path.stat().st_size,
+        seconds=time.monotonic() - began,
+        resumed=len(before),
+    )
+
+
+def _kept(values: Any) -> Any:
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else values
+
+
+async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
+    """The ids, each once."""
+    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
+        raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
+    ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
+    return list(dict.fromkeys(map(checked_job_id, ids)))

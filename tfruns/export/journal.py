@@ -1,0 +1,131 @@
+"""What an export has read so far: a database beside the destination, which outlives the process.
+
+It holds the runs of each job as lines of JSON, and which jobs are complete. What was written for a job that isn't
+complete is dropped when the export goes on, so that each run stands there once. SQLite's own lock keeps a second
+exporter out, and its own journal sees that a kill at any moment leaves whole entries.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tfruns.export.errors import ExportError
+
+_COMMIT_EVERY = 0.2  # seconds: each commit waits for the disk
+
+_TABLES = """
+CREATE TABLE argument (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE page (job INTEGER, number INTEGER, lines BLOB NOT NULL, PRIMARY KEY (job, number)) STRICT;
+CREATE TABLE done (job INTEGER PRIMARY KEY, runs INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
+"""
+
+
+@attrs.frozen
+class Done:
+    """A job that was read whole."""
+
+    runs: int
+    note: Any
+    """What else was noted of it, as JSON has it."""
+
+
+class Journal:
+    """The journal at a path. Not for two threads at once.
+
+    Args:
+        path: where it is kept.
+        arguments: what the export is asked for: one with others can't go on from here.
+
+    Raises:
+        ExportError: another export is at work here, or one with other arguments was interrupted here.
+    """
+
+    def __init__(self, path: Path, arguments: Mapping[str, Any]) -> None:
+        self.path = path
+        self._committed_at = time.monotonic()
+        self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._open(arguments)
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise ExportError(f"another export is at work: {path} is in use") from None
+            if isinstance(error, sqlite3.DatabaseError):
+                raise ExportError(f"{path} can't be used: {error}") from None
+            raise
+
+    def _open(self, arguments: Mapping[str, Any]) -> None:
+        self._database.execute("PRAGMA page_size = 65536")
+        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._database.execute("BEGIN EXCLUSIVE")
+        given = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
+        if not self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            for statement in _TABLES.split(";"):
+                self._database.execute(statement)
+            self._database.executemany("INSERT INTO argument VALUES (?, ?)", given.items())
+        else:
+            self._check(given)
+            self._database.execute("DELETE FROM page WHERE job NOT IN (SELECT job FROM done)")
+        self.commit()
+
+    def _check(self, given: Mapping[str, str]) -> None:
+        before = dict(self._database.execute("SELECT name, value FROM argument").fetchall())
+        names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
+        if names:
+            changes = "; ".join(
+                f"{name} was {_short(before.get(name, 'null'))} and is {_short(given.get(name, 'null'))}"
+                for name in names
+            )
+            raise ExportError(
+                f"an export with other arguments was interrupted here: {changes}. Go on with those of before, or delete"
+                f" {self.path} to start afresh"
+            )
+
+    def done(self) -> dict[int, Done]:
+        """The jobs that were read whole, by number."""
+        rows = self._database.execute("SELECT job, runs, note FROM done")
+        return {job: Done(runs, json.loads(note)) for job, runs, note in rows}
+
+    def add_page(self, job: int, number: int, lines: bytes) -> None:
+        """Keep a page of a job: its runs, a line each."""
+        self._database.execute("INSERT INTO page VALUES (?, ?, ?)", (job, number, lines))
+
+    def drop(self, job: int) -> None:
+        """Forget the pages of a job that failed."""
+        self._database.execute("DELETE FROM page WHERE job = ?", (job,))
+
+    def finish(self, job: int, runs: int, note: Any) -> None:
+        """A job was read whole. It is safe soon after, with others that are finished meanwhile."""
+        self._database.execute("INSERT INTO done VALUES (?, ?, ?)", (job, runs, json.dumps(note)))
+        if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
+            self.commit()
+
+    def commit(self) -> None:
+        """See that all of this is safe."""
+        if self._database.in_transaction:
+            self._database.execute("COMMIT")
+        self._database.execute("BEGIN IMMEDIATE")
+        self._committed_at = time.monotonic()
+
+    def pages(self, job: int) -> Iterator[bytes]:
+        """The pages of a job, in order."""
+        for (lines,) in self._database.execute("SELECT lines FROM page WHERE job = ? ORDER BY number", (job,)):
+            yield lines
+
+    def close(self) -> None:
+        """Leave it as it is: what was committed stays. Closing twice does nothing."""
+        self._database.close()
+
+    def delete(self) -> None:
+        """The export is over: remove it."""
+        self._database.close()
+        self.path.unlink()
+
+
+def _short(value: str, most: int = 60) -> str:
+    return value if len(value) <= most else value[: most - 1] + "…"

@@ -1,0 +1,89 @@
+"""How far an export is, and what it did in the end."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tfruns.errors import TfRunsError
+
+
+@attrs.frozen(kw_only=True)
+class ExportProgress:
+    """How far an export is.
+
+    .. versionadded:: 0.1.0
+    """
+
+    jobs: int
+    """Jobs in all."""
+    jobs_done: int
+    """Jobs read whole, those of an interrupted export included."""
+    jobs_skipped: int
+    """Jobs that failed."""
+    runs: int
+    """Runs read, those of an interrupted export included."""
+    runs_expected: int
+    """Runs that the jobs begun so far have, by the server's count."""
+    is_writing: bool
+    """Whether all is read, and the file is written."""
+
+
+@attrs.frozen(kw_only=True)
+class ExportSummary:
+    """What an export did.
+
+    .. versionadded:: 0.1.0
+    """
+
+    path: Path
+    """The file."""
+    jobs: int
+    """Jobs whose runs are in it, or would be if they had any."""
+    runs: int
+    """Runs that were written."""
+    skipped: Mapping[str, TfRunsError]
+    """The jobs that failed and aren't in it, by id, each with its error."""
+    size: int
+    """Bytes of the file."""
+    seconds: float
+    """Seconds that it took, those before an interruption not included."""
+    resumed: int
+    """Jobs that an interrupted export had read already."""
+
+
+class Progress:
+    """Keeps count, and tells whoever wants to know."""
+
+    def __init__(self, jobs: int, tell: Callable[[ExportProgress], object] | None) -> None:
+        self._now = ExportProgress(jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, is_writing=False)
+        self._tell = tell
+        self._before = 0
+
+    def resumed(self, jobs: int, runs: int) -> None:
+        """So much was there already."""
+        self._before = runs
+        self._change(jobs_done=jobs, runs=runs, runs_expected=runs)
+
+    def read(self, runs: int, expected: int) -> None:
+        """Some more runs were read, of so many that are expected from now on."""
+        now = self._now.runs + runs
+        self._change(runs=now, runs_expected=max(now, self._before + expected))
+
+    def done(self) -> None:
+        """A job was read whole."""
+        self._change(jobs_done=self._now.jobs_done + 1)
+
+    def skipped(self, runs: int) -> None:
+        """A job failed after so many runs."""
+        self._change(jobs_skipped=self._now.jobs_skipped + 1, runs=self._now.runs - runs)
+
+    def writing(self) -> None:
+        """All is read."""
+        self._change(is_writing=True)
+
+    def _change(self, **changes: Any) -> None:
+        self._now = attrs.evolve(self._now, **changes)
+        if self._tell is not None:
+            self._tell(self._now)

@@ -1,0 +1,88 @@
+"""From the journal to the file: whole under its name, or not there at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tfruns.export.errors import ExportError
+from tfruns.export.formats import Format, Writer
+from tfruns.export.journal import Journal
+
+_Jobs = Iterable[tuple[int, str]]
+
+
+def publish(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, check: Callable[[], None]) -> None:
+    """Write the runs of these jobs, in their order, and put the file in the place of the one before.
+
+    Args:
+        journal: what was read.
+        jobs: number and id of each job.
+        form: what to write.
+        destination: where.
+        check: called between pages: raises where the work should end.
+
+    Raises:
+        OSError: it can't be written; the file of before is as it was.
+        ExportError: the format can't hold a value; the same.
+    """
+    folder = destination.with_name(destination.name + ".tfruns-new")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        fresh = folder / destination.name
+        _fill(form.open(fresh), journal, jobs, check)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(destination, fresh)
+        _sync(fresh)
+        os.replace(fresh, destination)
+        _sync(destination.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def merge(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, check: Callable[[], None]) -> None:
+    """Write the runs of these jobs into the database at the destination, in place of what it has of the same runs.
+
+    All of it is one transaction. For the arguments and errors see `publish`.
+    """
+    _fill(form.open(destination), journal, jobs, check)
+
+
+def _fill(writer: Writer, journal: Journal, jobs: _Jobs, check: Callable[[], None]) -> None:
+    try:
+        for number, job_id in jobs:
+            for lines in journal.pages(number):
+                check()
+                writer.write(job_id, lines)
+        writer.close()
+    except BaseException:
+        with contextlib.suppress(Exception):  # what went wrong first is what counts
+            writer.abandon()
+        raise
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder, on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checked_destination(destination: str | os.PathLike[str]) -> Path:
+    """Where to write: behind a symbolic link, the file it points to.
+
+    Raises:
+        ExportError: no file can be there.
+    """
+    path = Path(os.path.realpath(destination))
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent}")
+    return path

@@ -1,0 +1,139 @@
+"""Formats with columns: Parquet and Arrow files, and tables in SQLite and DuckDB."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tfruns.columns import COLUMNS, JOB_ID, Kind
+from tfruns.export.errors import ExportError
+from tfruns.export.formats import Writer, needed, rows
+from tfruns.export.lines import runs_of
+
+_ROWS_A_GROUP = 64_000
+"""Rows that are written together, at least: enough to be read fast, and few enough to be held."""
+
+_SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
+
+
+class _Batches:
+    """Gathers record batches, and writes many rows at a time."""
+
+    def __init__(self, schema: Any, write: Any, close: Any) -> None:
+        self._arrow = _arrow()
+        self._schema = schema
+        self._write = write
+        self._close = close
+        self._batches: list[Any] = []
+        self._rows = 0
+
+    def write(self, job_id: str, lines: bytes) -> None:
+        try:
+            batch = self._arrow.record_batch(job_id, runs_of(lines, job_id))
+        except ValueError as error:
+            raise ExportError(f"job {job_id!r}: {error}; JSON lines can hold it") from None
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= _ROWS_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._close()
+
+    def abandon(self) -> None:
+        self._close()
+
+    def _flush(self) -> None:
+        if self._batches:
+            table = self._arrow.pa.Table.from_batches(self._batches)
+            self._batches, self._rows = [], 0
+            self._write(table.cast(self._schema) if self._schema != table.schema else table)
+
+
+def _arrow() -> Any:
+    needed("pyarrow", "arrow")
+    from tfruns import arrow
+
+    return arrow
+
+
+def parquet(path: Path) -> Writer:
+    """A Parquet file, compressed with zstd."""
+    schema = _arrow().SCHEMA
+    writer = needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="zstd")
+    return _Batches(schema, writer.write_table, writer.close)
+
+
+def arrow(path: Path) -> Writer:
+    """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
+    ipc = needed("pyarrow", "arrow").ipc
+    schema = _arrow().PLAIN_SCHEMA
+    writer = ipc.new_file(str(path), schema, options=ipc.IpcWriteOptions(compression="zstd"))
+    return _Batches(schema, writer.write_table, writer.close)
+
+
+class _Sqlite:
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+        columns = [f"{JOB_ID} TEXT NOT NULL"] + [
+            f"{column.name} {_SQLITE_TYPES[column.kind]}{'' if column.is_nullable else ' NOT NULL'}"
+            for column in COLUMNS
+        ]
+        self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute(
+            f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id)) STRICT"
+        )
+
+    def write(self, job_id: str, lines: bytes) -> None:
+        try:
+            self._database.executemany(self._insert, ((job_id, *row) for row in rows(runs_of(lines, job_id))))
+        except OverflowError as error:
+            raise ExportError(f"job {job_id!r}: a number is beyond 64 bits; JSON lines can hold it") from error
+
+    def close(self) -> None:
+        self._database.execute("COMMIT")
+        self._database.close()
+
+    def abandon(self) -> None:
+        self._database.close()
+
+
+def sqlite(path: Path) -> Writer:
+    """A table `runs` in a SQLite database; moments as text in UTC, which its date functions read."""
+    return _Sqlite(path)
+
+
+class _DuckDb:
+    def __init__(self, path: Path) -> None:
+        self._database = needed("duckdb", "duckdb").connect(str(path))
+        types = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
+        columns = [f"{JOB_ID} VARCHAR NOT NULL"] + [
+            f"{column.name} {types[column.kind]}{'' if column.is_nullable else ' NOT NULL'}" for column in COLUMNS
+        ]
+        self._database.execute("BEGIN")
+        self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id))")
+        self._batches = _Batches(_arrow().PLAIN_SCHEMA, self._insert, self._commit)
+
+    def _insert(self, table: Any) -> None:
+        self._database.register("fresh", table)
+        self._database.execute("INSERT OR REPLACE INTO runs SELECT * FROM fresh")
+        self._database.unregister("fresh")
+
+    def _commit(self) -> None:
+        self._database.execute("COMMIT")
+        self._database.close()
+
+    def write(self, job_id: str, lines: bytes) -> None:
+        self._batches.write(job_id, lines)
+
+    def close(self) -> None:
+        self._batches.close()
+
+    def abandon(self) -> None:
+        self._database.close()
+
+
+def duckdb(path: Path) -> Writer:
+    """A table `runs` in a DuckDB database."""
+    return _DuckDb(path)
