@@ -104,7 +104,6 @@ class JobsPaginator:
                 else:
                     for page in found.raw_pages(self._template.page_size):
                         yield job_id, page
-                    del page
                 del found  # before the next is made
 
     async def _deal_with(self, job_id: str, error: Exception) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -13,6 +13,9 @@ from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
 from tfruns.session import Session
 from tfruns.structure import split_page
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @attrs.frozen
@@ -202,11 +205,41 @@ class RunPaginator:
             async for step in walk:
                 for page in step.raw_pages(self.page_size):
                     yield page
-                del step, page
+                del step
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list."""
         return [run async for run in self]
+
+    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
+        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+
+        .. versionadded:: 0.1.0
+        """
+        from tfruns.arrow import record_batch
+
+        async for page in self.pages():
+            yield record_batch(self.job_id, page.data)
+
+    async def to_arrow(self) -> "pyarrow.Table":
+        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
+
+        pandas has it by `table.to_pandas()`, Polars by `polars.from_arrow(table)`, and DuckDB by its name in a query.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+
+        .. versionadded:: 0.1.0
+        """
+        from tfruns.arrow import SCHEMA, pa
+
+        batches = [batch async for batch in self.arrow_batches()]
+        return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run."""

@@ -5,8 +5,8 @@
     async with tfruns.Client() as client:
         summary = await export_runs(client, job_ids, "runs.parquet")
 
-While it works, what it has read is kept in `<destination>.tfruns-partial`, which is gone when it is done. After a kill,
-the same call goes on from there.
+While it works, what it has read is kept in the folder `<destination>.tfruns-partial`, which is gone when it is done.
+After a kill, the same call goes on from there.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ async def export_runs(
     checked = client.iter_runs("each", **filters).filter  # it says what is wrong
     jobs = list(enumerate(await _read_ids(job_ids)))
     progress = Progress(len(jobs), on_progress)
-    partial = path.with_name(path.name + ".tfruns-partial")
+    folder = path.with_name(path.name + ".tfruns-partial")
     digest = hashlib.sha256("\n".join(job_id for _, job_id in jobs).encode()).hexdigest()
     arguments = {
         "control plane": client.base_url,
@@ -113,7 +113,7 @@ async def export_runs(
         **attrs.asdict(checked),
     }
     async with Desk() as desk:
-        journal = await desk.work(Journal, partial, arguments)
+        journal = await desk.work(Journal, folder, arguments)
         try:
             before = await desk.work(journal.done)
             progress.resumed(len(before), sum(job.runs for job in before.values()))

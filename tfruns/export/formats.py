@@ -15,6 +15,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.lines import runs_of
 from tfruns.models import JobRun
 
+_MEANS_MORE = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,28 +71,29 @@ def _zstandard(path: Path) -> Writer:
 
 
 class _Csv:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it, as does text that begins with one:
-    who takes away one apostrophe at the beginning has the text back."""
-
-    _MEANT = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow([JOB_ID, *(column.name for column in COLUMNS)])
 
     def write(self, job_id: str, lines: bytes) -> None:
-        job = self._cell(job_id)
+        job = cell(job_id)
         for row in rows(runs_of(lines, job_id)):
-            self._rows.writerow([job, *map(self._cell, row)])
-
-    def _cell(self, value: Any) -> Any:
-        return "'" + value if isinstance(value, str) and value.startswith(self._MEANT) else value
+            self._rows.writerow([job, *map(cell, row)])
 
     def close(self) -> None:
         self._file.close()
 
     abandon = close
+
+
+def cell(value: Any) -> Any:
+    """The value in a cell of CSV.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it, as has text that begins with one: who
+    takes away one apostrophe at the beginning has the text back.
+    """
+    return "'" + value if isinstance(value, str) and value.startswith(_MEANS_MORE) else value
 
 
 def moment(milliseconds: float) -> str:

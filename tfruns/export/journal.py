@@ -1,4 +1,4 @@
-"""What an export has read so far: a database beside the destination, which outlives the process.
+"""What an export has read so far: a database in a folder beside the destination, which outlives the process.
 
 It holds the runs of each job as lines of JSON, and which jobs are complete. What was written for a job that isn't
 complete is dropped when the export goes on, so that each run stands there once. SQLite's own lock keeps a second
@@ -6,6 +6,7 @@ exporter out, and its own journal sees that a kill at any moment leaves whole en
 """
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -35,18 +36,22 @@ class Done:
 
 
 class Journal:
-    """The journal at a path. Not for two threads at once.
+    """The journal in a folder. Not for two threads at once.
 
     Args:
-        path: where it is kept.
+        folder: where it is kept; made if it isn't there, and gone once the journal is deleted.
         arguments: what the export is asked for: one with others can't go on from here.
 
     Raises:
         ExportError: another export is at work here, or one with other arguments was interrupted here.
     """
 
-    def __init__(self, path: Path, arguments: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
+        self.folder = folder
+        path = folder / "journal.sqlite"
+        if not path.exists():  # what is left there then is of a deletion that was cut short
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
         self._committed_at = time.monotonic()
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -54,7 +59,7 @@ class Journal:
         except BaseException as error:
             self._database.close()
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise ExportError(f"another export is at work: {path} is in use") from None
+                raise ExportError(f"another export is at work here: {path} is in use") from None
             if isinstance(error, sqlite3.DatabaseError):
                 raise ExportError(f"{path} can't be used: {error}") from None
             raise
@@ -83,7 +88,7 @@ class Journal:
             )
             raise ExportError(
                 f"an export with other arguments was interrupted here: {changes}. Go on with those of before, or delete"
-                f" {self.path} to start afresh"
+                f" {self.folder} to start afresh"
             )
 
     def done(self) -> dict[int, Done]:
@@ -122,9 +127,9 @@ class Journal:
         self._database.close()
 
     def delete(self) -> None:
-        """The export is over: remove it."""
+        """The export is over: remove it, with its folder."""
         self._database.close()
-        self.path.unlink()
+        shutil.rmtree(self.folder)
 
 
 def _short(value: str, most: int = 60) -> str:

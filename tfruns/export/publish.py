@@ -27,7 +27,7 @@ def publish(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, c
         OSError: it can't be written; the file of before is as it was.
         ExportError: the format can't hold a value; the same.
     """
-    folder = destination.with_name(destination.name + ".tfruns-new")
+    folder = journal.folder / "new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:

@@ -1,0 +1,239 @@
+"""An export: every run in one file, in each format, whole or not there, and resumable."""
+
+import asyncio
+import csv
+import datetime
+import gzip
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.ipc
+import pyarrow.parquet
+import pytest
+import zstandard
+
+import tfruns
+from tfruns import Client
+from tfruns.export import ExportError, ExportProgress, export_runs
+from tfruns.export.formats import cell
+from tfruns.sandbox import Fault, Sandbox
+
+AWKWARD: list[dict[str, Any]] = [
+    {
+        "name": "zażółć-🐍",
+        "command": "echo \"a, b\"\nprintf '%s'\r\n\t=1+1",
+        "error": '=HYPERLINK("x")',
+        "status": "FAILED",
+    },
+    {"name": "'quoted", "command": "-rf", "error": "\ttabs", "status": "FAILED"},
+    {"name": "@at", "command": "+1", "error": "\u2028line", "triggered_by": None, "triggered_by_subject": None},
+    {"name": "null", "command": "", "duration": None, "exit_code": None, "end_time": None},
+]
+
+
+async def fill(sandbox: Sandbox) -> None:
+    for fields in AWKWARD:
+        await sandbox.create_run(sandbox.job_ids[0], **{"status": "RUNNING", **fields})
+
+
+def flat(job_id: str, run: tfruns.JobRun) -> dict[str, Any]:
+    """A run as a row of any of the tables."""
+    row: dict[str, Any] = {"job_id": job_id}
+    for name, value in ((field, getattr(run, field)) for field in type(run).__slots__):
+        if name == "triggered_by_subject":
+            for part in tfruns.Subject.__slots__:
+                found = None if value is None else getattr(value, part)
+                row[part] = found if found is None else str(found)
+        else:
+            row[name] = str(value) if name == "status" else value
+    return row
+
+
+def text_moment(value: str | None) -> float | None:
+    return None if value is None else datetime.datetime.fromisoformat(value).timestamp() * 1000
+
+
+def moment(value: datetime.datetime | None) -> float | None:
+    return None if value is None else round(value.timestamp() * 1000, 3)
+
+
+def read_json_lines(lines: Iterator[bytes]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines]
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    def value(name: str, text: str) -> Any:
+        if name in ("created_at", "end_time"):
+            return text_moment(text or None)
+        if name in ("duration", "exit_code", "total_retries"):
+            return int(text) if text else None
+        return text.removeprefix("'") if text else None
+
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def of_arrow(table: Any) -> list[dict[str, Any]]:
+    return [
+        {name: moment(value) if name in ("created_at", "end_time") else value for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
+
+
+def read_sqlite(path: Path) -> list[dict[str, Any]]:
+    database = sqlite3.connect(path)
+    database.row_factory = sqlite3.Row
+    rows = [dict(row) for row in database.execute("SELECT * FROM runs ORDER BY rowid")]
+    database.close()
+    return [{**row, **{name: text_moment(row[name]) for name in ("created_at", "end_time")}} for row in rows]
+
+
+def read_duckdb(path: Path) -> list[dict[str, Any]]:
+    with duckdb.connect(str(path), read_only=True) as database:
+        return of_arrow(database.sql("SELECT * FROM runs ORDER BY rowid").to_arrow_table())
+
+
+READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    "csv": read_csv,
+    "parquet": lambda path: of_arrow(pyarrow.parquet.read_table(path)),
+    "arrow": lambda path: of_arrow(pyarrow.ipc.open_file(path).read_all()),
+    "sqlite": read_sqlite,
+    "duckdb": read_duckdb,
+}
+
+
+@pytest.mark.parametrize("form", READERS)
+async def test_each_table_read_back_with_its_own_reader_is_what_the_server_has(form: str, tmp_path: Path) -> None:
+    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await fill(sandbox)
+        summary = await export_runs(client, sandbox.job_ids, tmp_path / f"runs.{form}")
+        wanted = [flat(job_id, run) for job_id in sandbox.job_ids async for run in client.iter_runs(job_id)]
+    assert (summary.jobs, summary.runs, summary.skipped) == (3, 69, {})
+    assert summary.size == summary.path.stat().st_size > 0
+    found = READERS[form](tmp_path / f"runs.{form}")
+    if form == "csv":  # it has no null but nothing, as for text without a character
+        wanted = [{name: None if value == "" else value for name, value in row.items()} for row in wanted]
+    if form == "duckdb":  # whose rows have no order
+        found, wanted = (sorted(rows, key=lambda row: (row["job_id"], row["id"])) for rows in (found, wanted))
+    assert found == wanted
+    assert [path.name for path in tmp_path.iterdir()] == [f"runs.{form}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "open_"),
+    [
+        ("runs.jsonl", lambda path: path.open("rb")),
+        ("runs.ndjson.gz", gzip.open),
+        ("runs.jsonl.zst", zstandard.open),
+    ],
+)
+async def test_json_lines_are_the_runs_as_the_server_sent_them(
+    name: str, open_: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    async with Sandbox(jobs=2, runs=[30, 20]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await fill(sandbox)
+        await export_runs(client, sandbox.job_ids, tmp_path / name)
+        wanted = []
+        for job_id in sandbox.job_ids:
+            async for page in client.iter_runs(job_id).raw_pages():
+                wanted += [{"jobId": job_id, **json.loads(text)} for text in page.texts]
+    with open_(tmp_path / name) as file:
+        found = read_json_lines(iter(file.read().splitlines()))
+    assert found == wanted
+    assert len(found) == 54
+
+
+def test_text_that_a_spreadsheet_would_take_for_a_formula_is_marked_and_comes_back() -> None:
+    cells = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'x", "''x", "x=1", "", "1"]
+    marked = [cell(text) for text in cells]
+    assert not [text for text in marked if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert [text.removeprefix("'") for text in marked] == cells
+
+
+async def test_an_export_of_a_sandbox_fills_another_sandbox(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl.gz"
+    async with Sandbox(jobs=2, runs=30) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        job_ids = sandbox.job_ids
+        await export_runs(client, job_ids, path)
+        wanted = {job_id: await client.iter_runs(job_id).collect() for job_id in job_ids}
+    async with Sandbox(runs_from=path) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        assert {job_id: await client.iter_runs(job_id).collect() for job_id in job_ids} == wanted
+
+
+async def test_jobs_that_fail_by_themselves_are_skipped_and_told_while_the_others_are_whole(tmp_path: Path) -> None:
+    seen: list[ExportProgress] = []
+    async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            ids = ["nowhere", *sandbox.job_ids, "locked", sandbox.job_ids[0]]
+            summary = await export_runs(client, ids, tmp_path / "runs.csv", on_progress=seen.append)
+    assert {job_id: type(error) for job_id, error in summary.skipped.items()} == {
+        "nowhere": tfruns.NotFoundError,
+        "locked": tfruns.PermissionDeniedError,
+    }
+    assert (summary.jobs, summary.runs) == (3, 60)
+    last = seen[-1]
+    assert (last.jobs, last.jobs_done, last.jobs_skipped, last.runs, last.is_writing) == (5, 3, 2, 60, True)
+    assert last.runs_expected == 60
+    assert len(read_csv(tmp_path / "runs.csv")) == 60
+
+
+async def test_where_the_server_fails_the_old_file_stays_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text("old")
+    never = tfruns.RetryPolicy(max_attempts=1)
+    async with Sandbox(jobs=4, runs=50) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
+        with pytest.raises(tfruns.InternalServerError):
+            await export_runs(client, sandbox.job_ids, path)
+        assert path.read_text() == "old"
+        with pytest.raises(ExportError, match=r"status was null and is \[\"FAILED\"\]"):
+            await export_runs(client, sandbox.job_ids, path, status="FAILED")
+        with pytest.raises(
+            ExportError, match=r"jobs was \"4 with .* delete .*runs\.jsonl\.tfruns-partial to start afresh"
+        ):
+            await export_runs(client, sandbox.job_ids[:3], path)
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+        summary = await export_runs(client, sandbox.job_ids, path)
+    assert summary.resumed + len({request.path for request in sandbox.requests}) == 4
+    assert summary.runs == 200 == len(path.read_text().splitlines())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:
+    async with Sandbox(jobs=2, runs=50, faults=["latency=0.3"]) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            path = tmp_path / "runs.jsonl"
+            first = export_runs(client, sandbox.job_ids, path)
+            second = export_runs(client, sandbox.job_ids, path)
+            results = await asyncio.gather(first, second, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, ExportError)]
+    assert len(refused) == 1
+    assert "another export is at work" in str(refused[0])
+    assert len(path.read_text().splitlines()) == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"destination": "runs.xlsx"}, "can't be told from the name 'runs.xlsx': give one of jsonl, "),
+        ({"destination": "runs.csv", "format": "xlsx"}, "format must be one of jsonl, .* got 'xlsx'"),
+        ({"destination": "no/such/runs.csv"}, "there is no folder"),
+        ({"destination": "."}, "is a folder"),
+        ({"destination": "runs.csv", "status": "BAD"}, "status must be"),
+        ({"destination": "runs.csv", "job_ids": ["a", ""]}, "job_id is empty"),
+        ({"destination": "runs.csv", "job_ids": "a"}, "job_ids must be an iterable"),
+    ],
+)
+async def test_bad_arguments_are_refused_before_any_request_and_leave_nothing(
+    arguments: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises((ExportError, ValueError, TypeError), match=says):
+            await export_runs(client, **{"job_ids": ["a"], **arguments})
+    assert list(tmp_path.iterdir()) == []
