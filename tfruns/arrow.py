@@ -43,6 +43,11 @@ def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([job_ids, *(_array(column, runs) for column in COLUMNS)], schema=SCHEMA)
 
 
+def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Record batches with `SCHEMA` as one table, with one dictionary for each column that has them."""
+    return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
+
+
 def _array(column: Column, runs: Sequence[JobRun]) -> Any:
     values = column.values(runs)
     try:

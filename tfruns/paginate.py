@@ -236,10 +236,9 @@ class RunPaginator:
 
         .. versionadded:: 0.1.0
         """
-        from tfruns.arrow import SCHEMA, pa
+        from tfruns.arrow import table
 
-        batches = [batch async for batch in self.arrow_batches()]
-        return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
+        return table([batch async for batch in self.arrow_batches()])
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run."""

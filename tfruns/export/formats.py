@@ -3,7 +3,7 @@
 import csv
 import gzip
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -25,6 +25,9 @@ class Writer(Protocol):
     def write(self, job_id: str, lines: bytes) -> None:
         """Add some runs of a job: a line each."""
 
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        """Take some runs of a job out: for databases."""
+
     def close(self) -> None:
         """Write what is left, and close the file. (It isn't on the disk for sure.)"""
 
@@ -43,7 +46,14 @@ class Format:
     """Whether a run that is written again takes the place of the one before."""
 
 
-class _JsonLines:
+class File:
+    """What files have in common: nothing can be taken out of one."""
+
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        raise NotImplementedError
+
+
+class _JsonLines(File):
     def __init__(self, path: Path, wrap: Callable[[IO[bytes]], Any] | None = None) -> None:
         self._file = path.open("wb")
         self._out = self._file if wrap is None else wrap(self._file)
@@ -70,7 +80,7 @@ def _zstandard(path: Path) -> Writer:
     return _JsonLines(path, lambda file: zstandard.ZstdCompressor().stream_writer(file, closefd=False))
 
 
-class _Csv:
+class _Csv(File):
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)

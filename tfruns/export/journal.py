@@ -19,6 +19,9 @@ from tfruns.export.errors import ExportError
 
 _COMMIT_EVERY = 0.2  # seconds: each commit waits for the disk
 
+NUMBER = "number of the export"
+"""The argument that tells one export from the next: a journal with another is of one that is over."""
+
 _TABLES = """
 CREATE TABLE argument (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE page (job INTEGER, number INTEGER, lines BLOB NOT NULL, PRIMARY KEY (job, number)) STRICT;
@@ -72,14 +75,17 @@ class Journal:
         if not self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
             for statement in _TABLES.split(";"):
                 self._database.execute(statement)
+        before = dict(self._database.execute("SELECT name, value FROM argument").fetchall())
+        if not before or before.get(NUMBER) != given.get(NUMBER):
+            for table in ("argument", "page", "done"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608
             self._database.executemany("INSERT INTO argument VALUES (?, ?)", given.items())
         else:
-            self._check(given)
+            self._check(before, given)
             self._database.execute("DELETE FROM page WHERE job NOT IN (SELECT job FROM done)")
         self.commit()
 
-    def _check(self, given: Mapping[str, str]) -> None:
-        before = dict(self._database.execute("SELECT name, value FROM argument").fetchall())
+    def _check(self, before: Mapping[str, str], given: Mapping[str, str]) -> None:
         names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
         if names:
             changes = "; ".join(

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format, Writer
@@ -42,16 +43,35 @@ def publish(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, c
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def merge(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, check: Callable[[], None]) -> None:
+def merge(
+    journal: Journal,
+    jobs: _Jobs,
+    form: Format,
+    destination: Path,
+    *,
+    gone: Mapping[str, Iterable[str]],
+    check: Callable[[], None],
+) -> None:
     """Write the runs of these jobs into the database at the destination, in place of what it has of the same runs.
 
-    All of it is one transaction. For the arguments and errors see `publish`.
+    All of it is one transaction. For the other arguments and the errors see `publish`.
+
+    Args:
+        gone: ids of runs that are no more, by job.
     """
-    _fill(form.open(destination), journal, jobs, check)
+    _fill(form.open(destination), journal, jobs, check, gone)
 
 
-def _fill(writer: Writer, journal: Journal, jobs: _Jobs, check: Callable[[], None]) -> None:
+def _fill(
+    writer: Writer,
+    journal: Journal,
+    jobs: _Jobs,
+    check: Callable[[], None],
+    gone: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> None:
     try:
+        for job_id, run_ids in gone.items():
+            writer.remove(job_id, run_ids)
         for number, job_id in jobs:
             for lines in journal.pages(number):
                 check()

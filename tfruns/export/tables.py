@@ -1,21 +1,23 @@
 """Formats with columns: Parquet and Arrow files, and tables in SQLite and DuckDB."""
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tfruns.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.errors import ExportError
-from tfruns.export.formats import Writer, needed, rows
+from tfruns.export.formats import File, Writer, needed, rows
 from tfruns.export.lines import runs_of
 
 _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""
 
+_DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
 
 
-class _Batches:
+class _Batches(File):
     """Gathers record batches, and writes many rows at a time."""
 
     def __init__(self, schema: Any, write: Any, close: Any) -> None:
@@ -91,6 +93,9 @@ class _Sqlite:
         except OverflowError as error:
             raise ExportError(f"job {job_id!r}: a number is beyond 64 bits; JSON lines can hold it") from error
 
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        self._database.executemany(_DELETE, [(job_id, run_id) for run_id in run_ids])
+
     def close(self) -> None:
         self._database.execute("COMMIT")
         self._database.close()
@@ -126,6 +131,10 @@ class _DuckDb:
 
     def write(self, job_id: str, lines: bytes) -> None:
         self._batches.write(job_id, lines)
+
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            self._database.execute(_DELETE, (job_id, run_id))
 
     def close(self) -> None:
         self._batches.close()
