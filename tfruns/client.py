@@ -104,6 +104,11 @@ class Client(RunLister):
         """URL of the control plane, without a trailing slash."""
         return self._session.base_url
 
+    @property
+    def max_concurrency(self) -> int:
+        """How many requests may be under way at once."""
+        return self._session.max_concurrency
+
     def __repr__(self) -> str:
         return f"<tfruns.Client of {self.base_url}{' (closed)' if self._session.closed else ''}>"
 

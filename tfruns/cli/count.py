@@ -1,20 +1,24 @@
 """`tfruns count`: how many runs of a job match."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options, open_walk
 from tfruns.cli.output import write
+from tfruns.cli.since import pages_since, since_option
 
 
 @click.command(short_help="Print how many runs of a job match.")
 @click.argument("job_id", metavar="JOB")
 @filter_options
+@since_option
 @click.option("--json", "as_json", is_flag=True, help='Print {"job_id":...,"count":...} in place of the number alone.')
-def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
-    """Print how many runs of JOB, given by its id, match: the server's count now, by one request.
+def count(job_id: str, host: str | None, as_json: bool, since: float | None, **filters: Any) -> None:
+    """Print how many runs of JOB, given by its id, match: the server's count now, by one request. (With --since, they
+    are read and counted.)
 
     Filters of several kinds must all match; of several values of one filter, any. The API key is taken from
     TFY_API_KEY, else from ~/.truefoundry/credentials.json.
@@ -23,10 +27,16 @@ def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
     Example:
       tfruns count my-job-id --status failed
     """
-    asyncio.run(_count(job_id, host, as_json, filters))
+    asyncio.run(_count(job_id, host, as_json, since, filters))
 
 
-async def _count(job_id: str, host: str | None, as_json: bool, filters: dict[str, Any]) -> None:
+async def _count(job_id: str, host: str | None, as_json: bool, since: float | None, filters: dict[str, Any]) -> None:
     async with open_walk(host, job_id, **filters) as walk:
-        number = await walk.count()
+        if since is None:
+            number = await walk.count()
+        else:
+            number = 0
+            async with aclosing(pages_since(walk, since)) as pages:
+                async for runs in pages:
+                    number += len(runs)
     await write(as_json_line({"job_id": job_id, "count": number}) if as_json else b"%d\n" % number)

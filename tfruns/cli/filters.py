@@ -64,6 +64,22 @@ def filter_options(command: _Command) -> _Command:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
+_ORDER_OPTIONS = (
+    click.option(
+        "--sort-by",
+        type=click.Choice(SORT_KEYS, case_sensitive=False),
+        metavar="KEY",
+        help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
+    ),
+    click.option("--order", type=click.Choice(DIRECTIONS, case_sensitive=False), help="Which way to sort."),
+)
+
+
+def order_options(command: _Command) -> _Command:
+    """Give a command the options that say in which order."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_ORDER_OPTIONS), command)
+
+
 @asynccontextmanager
 async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
     """The walk that a command's arguments ask for. Those that weren't given are left to the client."""

@@ -13,6 +13,7 @@ import click
 
 from tfruns.cli.count import count
 from tfruns.cli.demo import demo
+from tfruns.cli.export import export
 from tfruns.cli.list import list_
 from tfruns.cli.sandbox import sandbox
 from tfruns.cli.text import on_one_line
@@ -38,7 +39,7 @@ def program(context: click.Context) -> None:
         context.exit(2)
 
 
-for _command in (list_, count, watch, wait, demo, sandbox):
+for _command in (list_, count, export, watch, wait, demo, sandbox):
     program.add_command(_command)
 
 
