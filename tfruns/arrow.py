@@ -48,13 +48,24 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
 
 
-def _array(column: Column, runs: Sequence[JobRun]) -> Any:
+def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs, each with the id of its job, as an Arrow record batch with `PLAIN_SCHEMA`.
+
+    Raises:
+        ValueError: a number is beyond what 64 bits hold.
+    """
+    columns = [_array(column, runs, plain=True) for column in COLUMNS]
+    return pa.RecordBatch.from_arrays([pa.array(job_ids, pa.string()), *columns], schema=PLAIN_SCHEMA)
+
+
+def _array(column: Column, runs: Sequence[JobRun], *, plain: bool = False) -> Any:
     values = column.values(runs)
     try:
         if column.kind is Kind.INSTANT:
             values = [None if value is None else round(value * 1000) for value in values]
         if column.kind is Kind.WORD:
-            return pa.array(values, pa.string()).dictionary_encode()
+            texts = pa.array(values, pa.string())
+            return texts if plain else texts.dictionary_encode()
         return pa.array(values, _TYPES[column.kind])
     except (OverflowError, pa.ArrowInvalid) as error:
         raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None

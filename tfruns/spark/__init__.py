@@ -1,0 +1,19 @@
+"""Job runs as a Spark data source (extra `spark`): for loads that one machine is too small for.
+
+from tfruns.spark import TfRunsDataSource
+
+spark.dataSource.register(TfRunsDataSource)
+runs = spark.read.format("tfruns").option("jobsPath", "jobs.txt").load()
+
+`python -m tfruns.spark` is an example job: it writes a partitioned Parquet table.
+"""
+
+try:
+    import pyarrow  # noqa: F401
+    import pyspark  # noqa: F401
+except ImportError as error:
+    raise ImportError("the Spark data source needs PySpark 4: pip install 'tfruns[spark]'") from error
+
+from tfruns.spark.source import TfRunsDataSource
+
+__all__ = ["TfRunsDataSource"]

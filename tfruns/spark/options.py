@@ -1,0 +1,180 @@
+"""What `spark.read.format("tfruns").option(...)` takes, as one validated value."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import attrs
+
+from tfruns.client import Client
+from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
+
+_FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
+_LISTS = ("triggered_by", "status", "version_numbers")
+_OF_CLIENT = ("base_url", "timeout", "max_concurrency", "max_rate")
+
+DEFAULT_PARTITIONS = 8
+"""How many partitions there are, unless an option says otherwise."""
+
+
+class Secret(str):
+    """A key that tracebacks and logs, which show the values of variables, don't show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "[API key]"
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options of a read, checked."""
+
+    jobs: str | None = attrs.field(repr=False)
+    jobs_path: str | None
+    client_arguments: Mapping[str, Any]
+    api_token: Secret | None
+    filter: RunFilter
+    page_size: int
+    num_partitions: int
+    split_runs: int | None
+    on_error: Literal["raise", "skip"]
+    push_filters: bool
+
+    def job_ids(self) -> list[str]:
+        """The jobs, each once, in the order given.
+
+        Raises:
+            ValueError: there are none, one can't be an id, or the file can't be read.
+        """
+        if self.jobs is not None:
+            origin, listed = "jobs", _items(self.jobs)
+        else:
+            assert self.jobs_path is not None  # noqa: S101  # for the type checker
+            origin = f"jobsPath {self.jobs_path!r}"
+            try:
+                lines = Path(self.jobs_path).read_text(encoding="utf-8").splitlines()
+                listed = [line for line in map(str.strip, lines) if line]
+            except OSError as error:
+                raise ValueError(f"{origin} can't be read by the driver: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{origin} isn't a text file in UTF-8") from None
+        if not listed:
+            raise ValueError(f"{origin} names no job")
+        return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
+
+    def client(self, **changes: Any) -> Client:
+        """A client with these options.
+
+        Raises:
+            ConfigurationError, TypeError, ValueError: what `Client` says of its arguments.
+        """
+        return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
+
+
+def parse(given: Mapping[str, str]) -> Options:
+    """The options that a user of Spark gave, by names in any case, with underscores or without.
+
+    Raises:
+        TypeError, ValueError: an option isn't known, isn't what it should be, or is missing.
+    """
+    values: dict[str, str] = {}
+    for name, value in given.items():
+        known = _KNOWN.get(_bare(name))
+        if known is None:
+            raise ValueError(f"unknown option {name!r}: {_hint(name)}the options are {', '.join(_SPELLED)}")
+        if known in values:
+            raise ValueError(f"the option {_camel(known)} is given twice, as {name!r} and in another spelling")
+        values[known] = value
+    if ("jobs" in values) == ("jobs_path" in values):
+        raise ValueError(
+            "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
+            + (": give one of them, not both" if "jobs" in values else "")
+        )
+    parsed = {name: _READ[name](name, value) for name, value in values.items() if name in _READ}
+    return Options(
+        jobs=values.get("jobs"),
+        jobs_path=values.get("jobs_path"),
+        client_arguments={name: parsed.get(name, values.get(name)) for name in _OF_CLIENT if name in values},
+        api_token=Secret(values["api_token"]) if "api_token" in values else None,
+        filter=RunFilter(
+            **cast(
+                "Any",
+                {
+                    name: _items(value) if name in _LISTS else value
+                    for name, value in values.items()
+                    if name in _FILTERS
+                },
+            )
+        ),
+        page_size=parsed.get("page_size", MAX_PAGE_SIZE),
+        num_partitions=parsed.get("num_partitions", DEFAULT_PARTITIONS),
+        split_runs=parsed.get("split_runs"),
+        on_error=parsed.get("on_error", "raise"),
+        push_filters=parsed.get("push_filters", False),
+    )
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(map(str.capitalize, rest))
+
+
+def _hint(name: str) -> str:
+    if _bare(name) == "apikey":
+        return "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
+    return ""
+
+
+def _items(text: str) -> list[str]:
+    return [item for item in map(str.strip, text.split(",")) if item]
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        try:
+            value: Any = int(text)
+        except ValueError:
+            value = text
+        return checked_int(value, _camel(name), least=least, most=most)
+
+    return read
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{_camel(name)} must be a number above 0, got {text!r}")
+    return value
+
+
+def _one_of(**words: Any) -> Callable[[str, str], Any]:
+    def read(name: str, text: str) -> Any:
+        if text.lower() not in words:
+            raise ValueError(f"{_camel(name)} must be one of {', '.join(map(repr, words))}, got {text!r}")
+        return words[text.lower()]
+
+    return read
+
+
+_READ: dict[str, Callable[[str, str], Any]] = {
+    "timeout": _number,
+    "max_concurrency": _whole(1),
+    "max_rate": _number,
+    "page_size": _whole(1, MAX_PAGE_SIZE),
+    "num_partitions": _whole(1),
+    "split_runs": _whole(1),
+    "on_error": _one_of(**{"raise": "raise", "skip": "skip"}),
+    "push_filters": _one_of(true=True, false=False),
+}
+_NAMES = ("jobs", "jobs_path", *_OF_CLIENT, "api_token", *_FILTERS, *list(_READ)[3:])
+_KNOWN = {_bare(name): name for name in _NAMES}
+_SPELLED = tuple(map(_camel, _NAMES))

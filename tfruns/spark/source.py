@@ -1,0 +1,185 @@
+"""The data source, as Spark's Python API wants it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import pyarrow as pa
+from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
+from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
+
+from tfruns.arrow import plain_batch
+from tfruns.client import Client
+from tfruns.columns import COLUMNS, JOB_ID, Kind
+from tfruns.errors import TfRunsError
+from tfruns.many import JobsPaginator, OnError
+from tfruns.models import JobRun
+from tfruns.query import RunFilter
+from tfruns.spark.options import Options, parse
+from tfruns.spark.pump import Pump
+from tfruns.spark.push import push
+from tfruns.spark.share import REFUSED, RunsPartition, Stretch, of_stretches, share_out
+
+logger = logging.getLogger("tfruns")
+
+_ROWS = 2_000
+"""How many rows make a batch."""
+
+_TYPES = {Kind.TEXT: StringType, Kind.WORD: StringType, Kind.COUNT: LongType, Kind.INSTANT: TimestampType}
+
+SCHEMA = StructType(
+    [
+        StructField(JOB_ID, StringType(), nullable=False),
+        *(StructField(column.name, _TYPES[column.kind](), nullable=column.is_nullable) for column in COLUMNS),
+    ]
+)
+
+
+class TfRunsDataSource(DataSource):
+    """Job runs as a Spark data source: `spark.read.format("tfruns").option("jobs", "a,b,c").load()`.
+
+    Register it first: `spark.dataSource.register(TfRunsDataSource)`. The columns are those of the Parquet export:
+    `job_id` and the fields of `JobRun`, the subject's in the subject's place; moments are timestamps. `tfruns[spark]`
+    must be installed on the driver and on the executors.
+
+    Each job is walked whole by one task, as `Client.iter_runs` walks it: every run that exists throughout is there
+    once. Tasks that are tried again, or run twice by speculation, repeat no row, for Spark keeps what one of them
+    brought. A `load()` is planned once, by a request for each job, which counts its runs; each query of it reads anew.
+
+    Options, by names in any case, with underscores or without:
+
+    - `jobs`: ids of the jobs, with commas between; or `jobsPath`: a text file on the driver, with an id on each line.
+      An id that comes twice is read once.
+    - `baseUrl`, `timeout`, `maxConcurrency` (for each task), `pageSize`: as the arguments of `Client` and `iter_runs`.
+      Without `baseUrl`, the driver's `TFY_HOST` or credentials file; the executors get it from there.
+    - `apiToken`: the key. Better leave it out: then the driver and each executor take it from their own environment
+      (`TFY_API_KEY`). Spark hides the option in its UI and its logs, because of the name; it does not hide
+      `spark.executorEnv.TFY_API_KEY`. On Kubernetes, use `spark.kubernetes.executor.secretKeyRef.TFY_API_KEY`.
+    - `maxRate`: requests a second, by all tasks together: every partition has a share of it, as large as its share of
+      the requests. A task that waits for its slot leaves its share unused, and a speculative copy has it once more.
+    - `searchPrefix`, `triggeredBy`, `status`, `versionNumbers`: only runs that match, as in `iter_runs`, the last three
+      with commas between several.
+    - `numPartitions`: into how many groups of about as many requests the jobs are put, at most; 8 if left out. As many
+      as there are slots for tasks is best.
+    - `onError`: `raise` (as it is), or `skip` to leave out jobs that answer 403 or 404, with a warning of the logger
+      `tfruns` for each. One that does so in the middle of its walk keeps the rows that it has brought.
+    - `splitRuns`: cut jobs with more runs than that into parts of so many, by offset, oldest runs first, for tasks of
+      their own. This gives up the promise above for those jobs: each run that is deleted meanwhile moves all newer ones
+      by one, so that at each later seam a run may be missing or come twice. New runs move none.
+    - `pushFilters`: `true` to let the control plane look at those of a query's filters that it can (Spark 4.1 or newer,
+      with `spark.sql.python.filterPushdown.enabled`): `=` and `IN` on `status`, `triggered_by`, `deployment_version`
+      and `job_id`; `=` and a prefix on `name` and `id`. Spark looks at them again, so that the rows are the same. But
+      give each query a `load()` of its own then: Spark (seen in 4.3) uses the filters of one query of a `load()` for
+      all others of it, which miss rows thereby. The filter options above have no such catch.
+
+    What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where the control plane
+    has to be asked, when the first query is planned.
+
+    There is no stream (`spark.readStream`): a micro-batch must be readable again as it was, and the API keeps no
+    history of what a run was before. Load anew, as `python -m tfruns.spark` does; or feed a queue from
+    `Client.watch_runs`.
+
+    .. versionadded:: 0.1.0
+    """
+
+    @classmethod
+    def name(cls) -> str:
+        """The name of the format: `tfruns`."""
+        return "tfruns"
+
+    def schema(self) -> StructType:
+        """The columns; the options are checked on the way, so that `load()` fails where they are wrong."""
+        with _plain_errors():
+            options = parse(self.options)
+            options.job_ids()
+            options.client()
+            return SCHEMA
+
+    def reader(self, schema: StructType) -> DataSourceReader:
+        """What plans and reads; Spark calls it."""
+        with _plain_errors():
+            if schema != SCHEMA:
+                raise ValueError("the schema of job runs is fixed: leave out `.schema(...)`, and select the columns")
+            options = parse(self.options)
+            return _PushingReader(options) if options.push_filters else _Reader(options)
+
+
+class _Reader(DataSourceReader):
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._filter = options.filter
+        self._only: frozenset[str] | None = None
+
+    def partitions(self) -> Sequence[InputPartition]:
+        with _plain_errors():
+            job_ids = self._options.job_ids()
+            if self._only is not None:
+                job_ids = [job_id for job_id in job_ids if job_id in self._only]
+            return asyncio.run(share_out(self._options, job_ids, self._filter))
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
+        if isinstance(partition, RunsPartition):  # Spark makes one of its own where there are none
+            with _plain_errors():
+                yield from Pump(self._batches(partition))
+
+    async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
+        job_ids: list[str] = []
+        runs: list[JobRun] = []
+        changes: dict[str, Any] = {"base_url": partition.base_url}
+        if partition.max_rate is not None:
+            changes["max_rate"] = partition.max_rate
+        async with self._options.client(**changes) as client:
+            for paginator in self._walks(client, partition):
+                async with contextlib.aclosing(aiter(paginator)) as rows:
+                    async for job_id, run in rows:
+                        job_ids.append(job_id)
+                        runs.append(run)
+                        if len(runs) == _ROWS:
+                            yield plain_batch(job_ids, runs)
+                            job_ids.clear()
+                            runs.clear()
+            if runs:
+                yield plain_batch(job_ids, runs)
+
+    def _walks(self, client: Client, partition: RunsPartition) -> Iterator[JobsPaginator]:
+        def walk(stretches: Sequence[Stretch], run_filter: RunFilter, **part: Any) -> JobsPaginator:
+            arguments: Any = attrs.asdict(run_filter)
+            job_ids = [stretch.job_id for stretch in stretches]
+            on_error: OnError = "raise" if self._options.on_error == "raise" else _skip_if_refused
+            return client.iter_runs_for(
+                job_ids, page_size=self._options.page_size, on_error=on_error, **arguments, **part
+            )
+
+        if whole := [stretch for stretch in partition.stretches if stretch.offset is None]:
+            yield walk(whole, partition.filter)
+        for stretch in partition.stretches:
+            if stretch.offset is not None:
+                by_age = of_stretches(partition.filter)
+                yield walk([stretch], by_age, offset=stretch.offset, max_runs=stretch.max_runs)
+
+
+class _PushingReader(_Reader):
+    def pushFilters(self, filters: list[Any]) -> Iterable[Any]:  # noqa: N802
+        with _plain_errors():
+            self._filter, self._only = push(filters, self._filter)
+            return filters
+
+
+def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
+    if not isinstance(error, REFUSED):
+        raise error
+    logger.warning("the rest is skipped: %s", error)
+
+
+class _plain_errors:  # noqa: N801
+    """Errors of ours reach the driver as their message, without the frames that lead there."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (TfRunsError, ValueError, TypeError)):
+            raise error.with_traceback(None) from None
