@@ -54,6 +54,9 @@ def spark_session(master: str, home: Path, **conf: str) -> Iterator[SparkSession
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": "2",
+            # Quick to start, which is most of what such small queries take.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            "spark.sql.codegen.wholeStage": "false",
             "spark.sql.python.filterPushdown.enabled": "true",
             "spark.sql.warehouse.dir": str(home / "warehouse"),
             **conf,

@@ -179,7 +179,7 @@ def test_the_key_is_in_no_plan_and_no_text(
     spark.sparkContext.setLogLevel("INFO")
     try:
         frame = sandbox.load(spark, apiToken=KEY).filter("status = 'FAILED'")
-        for mode in ("extended", "formatted", "cost", "codegen"):
+        for mode in ("extended", "formatted", "cost"):
             frame.explain(mode)
         shown = repr(frame) + frame._jdf.queryExecution().toString()
         frame.count()
@@ -200,7 +200,7 @@ def test_the_key_is_in_no_plan_and_no_text(
 
 def test_the_example_job_writes_a_partitioned_table_and_can_be_run_again(spark: SparkSession, tmp_path: Path) -> None:
     table = str(tmp_path / "runs")
-    with served(jobs=["a", "b"], runs=[40, 60]) as it:
+    with served(jobs=["a", "b"], runs=[6, 9]) as it:
         options = {"baseUrl": it.sandbox.url, "jobs": "a,b"}
         for _ in range(2):
             write(spark, options, table)

@@ -47,7 +47,7 @@ def _read(wanted: Any) -> tuple[str, list[str], bool]:
     match wanted:
         case datasource.EqualTo((column,), str(value)):
             return column, [value], False
-        case datasource.In((column,), tuple(values)) if values and all(isinstance(value, str) for value in values):
+        case datasource.In((column,), [_, *_] as values) if all(isinstance(value, str) for value in values):
             return column, [*values], False
         case datasource.StringStartsWith((column,), str(value)):
             return column, [value], True
