@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql.datasource import InputPartition
+from pyspark.sql.datasource import EqualTo, Filter, In, InputPartition, Not, StringStartsWith
 from sparking import KEY, ServedSandbox, in_order, served
 
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
 from tfruns.spark.pump import Pump
+from tfruns.spark.push import push
 from tfruns.spark.share import RunsPartition, Stretch, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
 
@@ -190,3 +191,36 @@ def test_a_partition_says_what_it_reads() -> None:
     partition = RunsPartition([Stretch("a", 5)], run_filter=RunFilter(status="FAILED"), base_url="u", max_rate=None)
     assert "'a'" in repr(partition)
     assert "FAILED" in repr(partition)
+
+
+FAILED = RunFilter(status="FAILED")
+
+PUSHED: list[tuple[list[Filter], RunFilter, RunFilter, set[str] | None]] = [
+    ([EqualTo(("status",), "FAILED")], RunFilter(), FAILED, None),
+    ([In(("status",), ("FAILED", "FINISHED"))], RunFilter(), RunFilter(status=["FAILED", "FINISHED"]), None),
+    ([In(("status",), ("FAILED", None))], RunFilter(), RunFilter(), None),
+    ([EqualTo(("status",), "failed")], RunFilter(), RunFilter(), None),
+    ([In(("status",), ("FAILED", "PAUSED"))], RunFilter(), RunFilter(), None),
+    ([Not(EqualTo(("status",), "FAILED"))], RunFilter(), RunFilter(), None),
+    ([StringStartsWith(("status",), "FAILED")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("status",), "FAILED"), EqualTo(("status",), "FINISHED")], RunFilter(), FAILED, None),
+    ([EqualTo(("status",), "FINISHED")], FAILED, FAILED, None),
+    ([EqualTo(("deployment_version",), "3")], RunFilter(), RunFilter(version_numbers=3), None),
+    ([EqualTo(("deployment_version",), "03")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("deployment_version",), "v3")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("triggered_by",), "ann")], RunFilter(), RunFilter(triggered_by="ann"), None),
+    ([EqualTo(("triggered_by",), "")], RunFilter(), RunFilter(), None),
+    ([StringStartsWith(("name",), "train-")], RunFilter(), RunFilter(search_prefix="train-"), None),
+    ([EqualTo(("id",), "abc")], RunFilter(), RunFilter(search_prefix="abc"), None),
+    ([In(("name",), ("a", "b"))], RunFilter(), RunFilter(), None),
+    ([EqualTo(("duration",), 5), EqualTo(("error",), "x")], RunFilter(), RunFilter(), None),
+    ([In(("job_id",), ("a", "b")), EqualTo(("job_id",), "b")], RunFilter(), RunFilter(), {"b"}),
+    ([StringStartsWith(("job_id",), "a")], RunFilter(), RunFilter(), None),
+]
+
+
+@pytest.mark.parametrize(("filters", "before", "after", "jobs"), PUSHED)
+def test_only_what_the_control_plane_surely_takes_is_pushed_down(
+    filters: list[Filter], before: RunFilter, after: RunFilter, jobs: set[str] | None
+) -> None:
+    assert push(filters, before) == (after, jobs)
