@@ -1,0 +1,114 @@
+"""Rows a second through the Spark data source: `python -m benchmarks.spark`; it needs the extra `spark` and Java 17.
+
+The same runs are read by the plain client, with each step that the data source adds, and then by Spark on clusters of
+one and of two executors of one core each. All of it, with the server and Spark's driver, is on this machine: where it
+has two cores, two executors have no core each to themselves.
+"""
+
+import asyncio
+import contextlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+import tfruns
+from benchmarks.server import serving
+from tfruns.spark import TfRunsDataSource
+from tfruns.spark.source import SCHEMA
+
+JOBS = [f"job-{size}" for size in range(7_989, 8_013)]  # few enough pages for the server to keep them all
+RUNS = sum(int(job_id.removeprefix("job-")) for job_id in JOBS)
+REPEATS = 5
+
+
+def measured(work: Callable[[], object]) -> float:
+    """The median of seconds, after one turn that doesn't count."""
+    seconds = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+def show(what: str, seconds: float) -> None:
+    """One line of the table."""
+    print(f"{what:58} {seconds:6.2f} s {RUNS / seconds:10,.0f} rows/s {seconds / RUNS * 1e6:6.2f} us a row", flush=True)
+
+
+async def pages(url: str) -> None:
+    """Read every page and look at no run."""
+    async with tfruns.Client(url, "key") as client:
+
+        async def walk(job_id: str) -> None:
+            async with contextlib.aclosing(client.iter_runs(job_id).pages()) as walked:
+                async for _ in walked:
+                    pass
+
+        await asyncio.gather(*map(walk, JOBS))
+
+
+async def rows(url: str) -> None:
+    """Read every run, as `iter_runs_for` yields it."""
+    async with tfruns.Client(url, "key") as client:
+        async for _ in client.iter_runs_for(JOBS):
+            pass
+
+
+def without_spark(url: str) -> None:
+    """The client, and what the data source does with its runs, in this process."""
+    reader = TfRunsDataSource({"baseUrl": url, "jobs": ",".join(JOBS), "numPartitions": "1"}).reader(SCHEMA)
+    (partition,) = reader.partitions()
+
+    async def batches() -> None:
+        async for _ in reader._batches(partition):  # type: ignore[attr-defined]
+            pass
+
+    show("the client's pages", measured(lambda: asyncio.run(pages(url))))
+    show("run by run, with the job's id", measured(lambda: asyncio.run(rows(url))))
+    show("... made into Arrow batches", measured(lambda: asyncio.run(batches())))
+    show("... handed to another thread", measured(lambda: sum(1 for _ in reader.read(partition))))
+    counted = measured(reader.partitions)
+    print(f"{'planning: a count request for each of the jobs':58} {counted:6.2f} s", flush=True)
+
+
+def with_spark(url: str, executors: int) -> None:
+    """A cluster of so many executors, with and without rows to read."""
+    spark = (
+        SparkSession.builder.master(f"local-cluster[{executors},1,1024]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    spark.sparkContext.setLogLevel("ERROR")
+    spark.dataSource.register(TfRunsDataSource)
+
+    def read(jobs: list[str]) -> None:
+        options = {"baseUrl": url, "jobs": ",".join(jobs), "numPartitions": str(executors)}
+        frame = spark.read.format("tfruns").options(**options).load()
+        frame.write.format("noop").mode("overwrite").save()
+
+    show(f"Spark, {executors} executor{'s' * (executors > 1)}", measured(lambda: read(JOBS)))
+    nothing = measured(lambda: read(["job-0", "job-1"]))
+    print(f"{'... of which for a query with next to no rows':58} {nothing:6.2f} s", flush=True)
+    spark.stop()
+
+
+def main() -> None:
+    """Print the table."""
+    os.environ |= {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(Path.cwd()), "SPARK_LOCAL_IP": "127.0.0.1"}
+    os.environ["TFY_API_KEY"] = "key"
+    print(f"{RUNS:,} runs of {len(JOBS)} jobs, {os.cpu_count()} cores, medians of {REPEATS}")
+    with serving(10_000) as url:
+        without_spark(url)
+        for executors in (1, 2):
+            with_spark(url, executors)
+
+
+if __name__ == "__main__":
+    main()
