@@ -26,14 +26,16 @@ RUNS = sum(int(job_id.removeprefix("job-")) for job_id in JOBS)
 REPEATS = 5
 
 
-def measured(work: Callable[[], object]) -> float:
-    """The median of seconds, after one turn that doesn't count."""
-    seconds = []
+def measured(**works: Callable[[], object]) -> dict[str, float]:
+    """The medians of seconds, by name. Rounds are interleaved, for the machine isn't always as quick; the first is not
+    counted."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
 def show(what: str, seconds: float) -> None:
@@ -69,12 +71,18 @@ def without_spark(url: str) -> None:
         async for _ in reader._batches(partition):  # type: ignore[attr-defined]
             pass
 
-    show("the client's pages", measured(lambda: asyncio.run(pages(url))))
-    show("run by run, with the job's id", measured(lambda: asyncio.run(rows(url))))
-    show("... made into Arrow batches", measured(lambda: asyncio.run(batches())))
-    show("... handed to another thread", measured(lambda: sum(1 for _ in reader.read(partition))))
-    counted = measured(reader.partitions)
-    print(f"{'planning: a count request for each of the jobs':58} {counted:6.2f} s", flush=True)
+    seconds = measured(
+        pages=lambda: asyncio.run(pages(url)),
+        rows=lambda: asyncio.run(rows(url)),
+        batches=lambda: asyncio.run(batches()),
+        handed=lambda: sum(1 for _ in reader.read(partition)),
+        planning=reader.partitions,
+    )
+    show("the client's pages", seconds["pages"])
+    show("run by run, with the job's id", seconds["rows"])
+    show("... made into Arrow batches", seconds["batches"])
+    show("... handed to another thread", seconds["handed"])
+    print(f"{'planning: a count request for each of the jobs':58} {seconds['planning']:6.2f} s", flush=True)
 
 
 def with_spark(url: str, executors: int) -> None:
@@ -93,9 +101,9 @@ def with_spark(url: str, executors: int) -> None:
         frame = spark.read.format("tfruns").options(**options).load()
         frame.write.format("noop").mode("overwrite").save()
 
-    show(f"Spark, {executors} executor{'s' * (executors > 1)}", measured(lambda: read(JOBS)))
-    nothing = measured(lambda: read(["job-0", "job-1"]))
-    print(f"{'... of which for a query with next to no rows':58} {nothing:6.2f} s", flush=True)
+    seconds = measured(all=lambda: read(JOBS), none=lambda: read(["job-0", "job-1"]))
+    show(f"Spark, {executors} executor{'s' * (executors > 1)}", seconds["all"])
+    print(f"{'... of which for a query with next to no rows':58} {seconds['none']:6.2f} s", flush=True)
     spark.stop()
 
 
