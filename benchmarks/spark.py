@@ -3,6 +3,16 @@
 The same runs are read by the plain client, with each step that the data source adds, and then by Spark on clusters of
 one and of two executors of one core each. All of it, with the server and Spark's driver, is on this machine: where it
 has two cores, two executors have no core each to themselves.
+
+On paper: 100 executors of 4 cores are 400 tasks, each with up to 16 requests under way: 6,400 at once. A core takes
+some 100 pages of 1,000 runs a second, so they would ask for 40,000 pages a second, 20 GB of JSON: no control plane has
+that to give. What it gives is set by `maxRate`. 50,000 jobs of 1,000 runs are 50,000 count requests by the driver and
+50,000 pages by the tasks; at `maxRate` 50 they take 33 minutes, with one executor as with 100, for one core reads 50
+pages a second with ease. Each partition has a share of the rate, and the shares make up the whole: with 400 partitions
+of 125 jobs a share is a request every 8 seconds. The driver has done counting, by the same rate, before they begin. So
+the ceiling holds however many tasks run, without a word between them; what it can't see is a copy of a task that
+speculation starts, or an executor that is cut off and goes on reading while its task is tried elsewhere. A 429 slows
+down the task that gets it. What executors are good for is what Spark does with the rows.
 """
 
 import asyncio
