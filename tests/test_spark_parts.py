@@ -16,7 +16,7 @@ from sparking import KEY, ServedSandbox, in_order, served
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
-from tfruns.spark.pump import Pump
+from tfruns.spark.pump import pumped
 from tfruns.spark.push import push
 from tfruns.spark.share import RunsPartition, Stretch, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
@@ -158,7 +158,7 @@ def test_the_loop_runs_while_the_consumer_is_busy() -> None:
         ticked.set()
         yield 2
 
-    for _ in Pump(items()):
+    for _ in pumped(items()):
         assert ticked.wait(timeout=30)
 
 
@@ -170,7 +170,7 @@ def test_only_a_few_items_are_made_ahead() -> None:
             made.append(number)
             yield number
 
-    for number in Pump(items()):
+    for number in pumped(items()):
         assert len(made) <= number + 4
 
 
@@ -182,7 +182,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
     found = []
     with pytest.raises(KeyError, match="three"):
-        for item in Pump(items()):
+        for item in pumped(items()):
             found.append(item)  # noqa: PERF402
     assert found == [1, 2]
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import TypeVar
 
 import attrs
 
@@ -18,51 +18,48 @@ class _End:
     error: BaseException | None
 
 
-class Pump(Generic[_Item]):
-    """Iterates, in the calling thread, over what the generator yields in another; `_AHEAD` items are kept ready.
+def pumped(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
+    """What the generator yields, made in another thread, which keeps `_AHEAD` items ready. Close it to stop that.
 
     Where the loop ran only while it is waited for, requests would time out while Spark is busy.
     """
+    ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
+    room = asyncio.Semaphore(_AHEAD)
+    loop = asyncio.new_event_loop()
 
-    def __init__(self, items: AsyncGenerator[_Item]) -> None:
-        self._items = items
-        self._ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
-        self._begun: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="tfruns", daemon=True)
-
-    def __iter__(self) -> Iterator[_Item]:
-        self._thread.start()
-        self._begun.get()
-        try:
-            while not isinstance(item := self._ready.get(), _End):
-                self._tell(self._room.release)
-                yield item
-            if item.error is not None:
-                raise item.error
-        finally:
-            self._tell(self._task.cancel)
-            self._thread.join()
-
-    def _tell(self, what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
-            self._loop.call_soon_threadsafe(what)  # type: ignore[arg-type]
-
-    def _work(self) -> None:
-        try:
-            asyncio.run(self._fill())
-        except BaseException as error:
-            self._ready.put(_End(error))
-        else:
-            self._ready.put(_End(None))
-
-    async def _fill(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Semaphore(_AHEAD)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # for the type checker
-        self._task = task
-        self._begun.put(None)
-        async with contextlib.aclosing(self._items) as items:
+    async def fill() -> None:
+        async with contextlib.aclosing(items):
             async for item in items:
-                await self._room.acquire()
-                self._ready.put(item)
+                await room.acquire()
+                ready.put(item)
+
+    filling = loop.create_task(fill())
+
+    def work() -> None:
+        error = None
+        try:
+            with contextlib.closing(loop):
+                try:
+                    loop.run_until_complete(filling)
+                finally:
+                    loop.run_until_complete(loop.shutdown_asyncgens())
+                    loop.run_until_complete(loop.shutdown_default_executor())
+        except BaseException as caught:
+            error = caught
+        ready.put(_End(error))
+
+    def tell(what: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
+            loop.call_soon_threadsafe(what)
+
+    thread = threading.Thread(target=work, name="tfruns", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            tell(room.release)
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        tell(filling.cancel)
+        thread.join()

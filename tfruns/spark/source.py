@@ -19,7 +19,7 @@ from tfruns.many import JobsPaginator, OnError
 from tfruns.models import JobRun
 from tfruns.query import RunFilter
 from tfruns.spark.options import Options, parse
-from tfruns.spark.pump import Pump
+from tfruns.spark.pump import pumped
 from tfruns.spark.push import push
 from tfruns.spark.share import REFUSED, RunsPartition, Stretch, of_stretches, share_out
 
@@ -78,9 +78,10 @@ class TfRunsDataSource(DataSource):
     What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where the control plane
     has to be asked, when the first query is planned.
 
-    There is no stream (`spark.readStream`): a micro-batch must be readable again as it was, and the API keeps no
-    history of what a run was before. Load anew, as `python -m tfruns.spark` does; or feed a queue from
-    `Client.watch_runs`.
+    There is no stream (`spark.readStream`). A micro-batch must be there to be read again, between two offsets that the
+    driver knows first; but the API has no order of what changed, and no history of what a run was. An offset would have
+    to hold every open run of every job, and the driver to read all that the executors then read again. Load anew, as
+    `python -m tfruns.spark` does, or feed a queue that Spark streams from with `Client.watch_runs`.
 
     .. versionadded:: 0.1.0
     """
@@ -123,7 +124,7 @@ class _Reader(DataSourceReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes one of its own where there are none
             with _plain_errors():
-                yield from Pump(self._batches(partition))
+                yield from pumped(self._batches(partition))
 
     async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
         job_ids: list[str] = []
