@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,17 +64,19 @@ def test_the_shares_of_the_rate_make_up_the_rate_and_follow_the_requests() -> No
     assert small.max_rate == pytest.approx(50 * 2 / 6)
 
 
-def test_each_task_keeps_to_its_share_of_the_rate() -> None:
-    with served(jobs=["a"], runs=[300]) as it:
-        reader = reader_of(it, maxRate=20, pageSize=21)
-        (partition,) = reader.partitions()
+def test_all_tasks_together_keep_to_the_rate() -> None:
+    with served(jobs=4, runs=[200, 200, 200, 400]) as it:
+        reader = reader_of(it, maxRate=40, pageSize=21)
+        partitions = reader.partitions()
         it.sandbox.requests.clear()
         started = time.monotonic()
-        assert len(rows_of(reader, partition)) == 300
+        with ThreadPoolExecutor(len(partitions)) as tasks:
+            found = tasks.map(lambda partition: len(rows_of(reader, partition)), partitions)
+            assert sorted(found) == [200, 200, 200, 400]
         took = time.monotonic() - started
         asked = len(it.sandbox.requests)
-    assert asked >= 15
-    assert took >= (asked - 2) / 20 * 0.6  # a few may go at once
+    assert asked >= 50
+    assert asked <= 40 * took + 2 * len(partitions)  # the first of each needn't wait
 
 
 def test_jobs_that_are_named_twice_are_read_once() -> None:
