@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import attrs
 
@@ -11,7 +11,6 @@ from tfruns.client import Client
 from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
 
 _FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
-_LISTS = ("triggered_by", "status", "version_numbers")
 _OF_CLIENT = ("base_url", "timeout", "max_concurrency", "max_rate")
 
 DEFAULT_PARTITIONS = 8
@@ -92,27 +91,19 @@ def parse(given: Mapping[str, str]) -> Options:
             "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
             + (": give one of them, not both" if "jobs" in values else "")
         )
-    parsed = {name: _READ[name](name, value) for name, value in values.items() if name in _READ}
+    read: dict[str, Any] = {name: _READ[name](name, value) for name, value in values.items()}
+    filters: Any = {name: read[name] for name in _FILTERS if name in read}
     return Options(
-        jobs=values.get("jobs"),
-        jobs_path=values.get("jobs_path"),
-        client_arguments={name: parsed.get(name, values.get(name)) for name in _OF_CLIENT if name in values},
-        api_token=Secret(values["api_token"]) if "api_token" in values else None,
-        filter=RunFilter(
-            **cast(
-                "Any",
-                {
-                    name: _items(value) if name in _LISTS else value
-                    for name, value in values.items()
-                    if name in _FILTERS
-                },
-            )
-        ),
-        page_size=parsed.get("page_size", MAX_PAGE_SIZE),
-        num_partitions=parsed.get("num_partitions", DEFAULT_PARTITIONS),
-        split_runs=parsed.get("split_runs"),
-        on_error=parsed.get("on_error", "raise"),
-        push_filters=parsed.get("push_filters", False),
+        jobs=read.get("jobs"),
+        jobs_path=read.get("jobs_path"),
+        client_arguments={name: read[name] for name in _OF_CLIENT if name in read},
+        api_token=read.get("api_token"),
+        filter=RunFilter(**filters),
+        page_size=read.get("page_size", MAX_PAGE_SIZE),
+        num_partitions=read.get("num_partitions", DEFAULT_PARTITIONS),
+        split_runs=read.get("split_runs"),
+        on_error=read.get("on_error", "raise"),
+        push_filters=read.get("push_filters", False),
     )
 
 
@@ -133,6 +124,18 @@ def _hint(name: str) -> str:
 
 def _items(text: str) -> list[str]:
     return [item for item in map(str.strip, text.split(",")) if item]
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _several(name: str, text: str) -> list[str]:
+    return _items(text)
+
+
+def _secret(name: str, text: str) -> Secret:
+    return Secret(text)
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str, str], int]:
@@ -156,25 +159,36 @@ def _number(name: str, text: str) -> float:
     return value
 
 
-def _one_of(**words: Any) -> Callable[[str, str], Any]:
-    def read(name: str, text: str) -> Any:
+def _one_of(*words: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
         if text.lower() not in words:
             raise ValueError(f"{_camel(name)} must be one of {', '.join(map(repr, words))}, got {text!r}")
-        return words[text.lower()]
+        return text.lower()
 
     return read
 
 
+def _bool(name: str, text: str) -> bool:
+    return _one_of("true", "false")(name, text) == "true"
+
+
 _READ: dict[str, Callable[[str, str], Any]] = {
+    "jobs": _text,
+    "jobs_path": _text,
+    "base_url": _text,
+    "api_token": _secret,
     "timeout": _number,
     "max_concurrency": _whole(1),
     "max_rate": _number,
+    "search_prefix": _text,
+    "triggered_by": _several,
+    "status": _several,
+    "version_numbers": _several,
     "page_size": _whole(1, MAX_PAGE_SIZE),
     "num_partitions": _whole(1),
     "split_runs": _whole(1),
-    "on_error": _one_of(**{"raise": "raise", "skip": "skip"}),
-    "push_filters": _one_of(true=True, false=False),
+    "on_error": _one_of("raise", "skip"),
+    "push_filters": _bool,
 }
-_NAMES = ("jobs", "jobs_path", *_OF_CLIENT, "api_token", *_FILTERS, *list(_READ)[3:])
-_KNOWN = {_bare(name): name for name in _NAMES}
-_SPELLED = tuple(map(_camel, _NAMES))
+_KNOWN = {_bare(name): name for name in _READ}
+_SPELLED = tuple(map(_camel, _READ))
