@@ -122,6 +122,13 @@ def test_jobs_are_cut_only_on_request_and_new_runs_move_no_part() -> None:
         assert len({row["id"] for row in found}) == len(found)
 
 
+def test_load_asks_the_control_plane_nothing() -> None:
+    with served(jobs=["a"], runs=[5]) as it:
+        assert reader_of(it)
+        assert TfRunsDataSource({"baseUrl": it.sandbox.url, "jobs": "a"}).schema() == SCHEMA
+        assert not it.sandbox.requests
+
+
 def test_no_schema_but_that_of_the_runs_is_taken() -> None:
     with pytest.raises(ValueError, match=r"leave out `\.schema\(\.\.\.\)`, and select the columns"):
         TfRunsDataSource({"jobs": "a"}).reader(SCHEMA[:3])

@@ -9,6 +9,8 @@ with a file that calls `main`.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
@@ -27,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     builder = SparkSession.builder.appName("tfruns")
     if given.master:
         builder = builder.master(given.master)
+        if given.master.startswith("local"):
+            # Spark would start the first python3 in the path, which may not be the one that has tfruns.
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     write(builder.getOrCreate(), dict(given.options), given.to)
 
 
