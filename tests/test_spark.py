@@ -92,6 +92,18 @@ def test_push_down_asks_only_for_the_jobs_that_the_query_is_about(spark: SparkSe
     assert {request.path.split("/")[-2] for request in sandbox.sandbox.requests} == {"few", "one"}
 
 
+def test_push_down_that_spark_has_switched_off_is_an_error_only_where_it_is_asked_for(
+    spark: SparkSession, sandbox: ServedSandbox
+) -> None:
+    spark.conf.set("spark.sql.python.filterPushdown.enabled", "false")
+    try:
+        assert sandbox.load(spark, jobs="few").filter("status != 'none'").count() == 7
+        with pytest.raises(AnalysisException, match=r"spark\.sql\.python\.filterPushdown\.enabled"):
+            sandbox.load(spark, jobs="few", pushFilters=True).filter("status = 'FAILED'").count()
+    finally:
+        spark.conf.set("spark.sql.python.filterPushdown.enabled", "true")
+
+
 def test_without_the_option_several_queries_of_one_load_are_all_right(
     spark: SparkSession, sandbox: ServedSandbox
 ) -> None:
