@@ -1,6 +1,7 @@
 """The program `tfruns` as its users run it: a process of its own, judged by what it prints and how it ends."""
 
 import asyncio
+import datetime
 import json
 import os
 import pty
@@ -299,6 +300,16 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["count", "job", "--version-number", "nan"], "version_numbers must be finite"),
         (["count", "job", "--order", "asc"], "--order"),
         (["lst", "job"], "lst"),
+        (["list", "job", "--since", "soon"], "'soon' is no time: give one such as 30m, 2h, 7d, 2026-11-23"),
+        (["list", "job", "--since", "2h", "--order", "asc"], "--since reads the newest runs first"),
+        (["count", "job", "--since", "-2h"], "'-2h' is no time"),
+        (["export", "-o", "runs.csv"], "no jobs were given"),
+        (["export", "job"], "--output"),
+        (["export", "job", "-o", "runs.xlsx"], "can't be told from the name 'runs.xlsx'"),
+        (["export", "job", "-o", "runs.csv", "--format", "xlsx"], "--format"),
+        (["export", "job", "-o", "runs.csv", "--jobs-from", "no-such-file"], "no-such-file"),
+        (["export", " ", "-o", "runs.csv"], "job_id is empty"),
+        (["export", "job", "-o", "runs.csv", "--since-last", "--status", "failed"], "since goes with no"),
         (["list", "job", "--api-key", "k"], "--api-key"),
         (["demo", "--runs", "0"], "--runs"),
     ],
@@ -307,7 +318,7 @@ async def test_wrong_usage_is_told_in_one_line_with_status_2(arguments: list[str
     ended = await invoke(*arguments, TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 2
     assert named in ended.complaint
-    assert re.search(r"\(see tfruns( list| count| demo)? --help\)$", ended.complaint)
+    assert re.search(r"\(see tfruns( list| count| demo| export)? --help\)$", ended.complaint)
 
 
 async def test_without_a_host_or_a_key_it_says_which_variable_to_set() -> None:
@@ -550,18 +561,20 @@ async def test_demo_shows_a_bar_on_a_terminal() -> None:
 # --- help and installation --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["list", "count", "watch", "wait", "demo", "sandbox"])
+@pytest.mark.parametrize("command", ["list", "count", "export", "watch", "wait", "demo", "sandbox"])
 async def test_every_command_has_help_with_an_example(command: str) -> None:
     for option in ("--help", "-h"):
         ended = await invoke(command, option)
         assert (ended.status, ended.err) == (0, "")
-        assert f"  tfruns {command} " in ended.out.split("Example:")[1]
+        assert f"  tfruns {command} " in re.split("Examples?:", ended.out)[1]
 
 
 async def test_help_lists_the_commands_and_a_bare_tfruns_shows_it_as_wrong_usage() -> None:
     asked, bare = await asyncio.gather(invoke("--help"), invoke())
     assert asked.status == 0
-    assert all(f"\n  {command} " in asked.out for command in ("list", "count", "watch", "wait", "demo", "sandbox"))
+    assert all(
+        f"\n  {command} " in asked.out for command in ("list", "count", "export", "watch", "wait", "demo", "sandbox")
+    )
     assert bare == Ended(2, "", asked.out)
 
 
@@ -598,3 +611,18 @@ def test_the_choices_are_those_of_the_models() -> None:
 )
 def test_durations_are_shown_as_their_two_largest_units(seconds: float | None, shown: str) -> None:
     assert human_duration(seconds) == shown
+
+
+async def test_since_lists_and_counts_the_runs_created_since_and_reads_no_further(sandbox: Sandbox) -> None:
+    job_id = sandbox.job_ids[0]
+    newest, *_, middle = (await invoke("list", job_id, "--json", "--max-runs", "300")).runs()
+    since = datetime.datetime.fromtimestamp(middle["createdAt"] / 1000, datetime.UTC).isoformat()  # type: ignore[operator]
+    sandbox.requests.clear()
+    listed = (await invoke("list", job_id, "--json", "--since", since, "--page-size", "100")).runs()
+    assert listed[0]["id"] == newest["id"]
+    assert len(listed) >= 300
+    assert min(run["createdAt"] for run in listed) == middle["createdAt"]  # type: ignore[type-var]
+    assert await invoke("count", job_id, "--since", since) == Ended(0, f"{len(listed)}\n", "")
+    ago = await invoke("list", job_id, "--since", "1s")
+    assert (ago.status, ago.out) == (0, "")
+    assert (await invoke("count", job_id, "--since", "5000w")).out == "1200\n"

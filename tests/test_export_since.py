@@ -146,7 +146,10 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
         ("[]", "isn't the state of an export"),
         ('{"version": 1, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
         ('{"version": 9}', "is of another version of tfruns"),
-        ('{"version": 1, "about": {"format": "csv"}, "exports": 1, "jobs": {}}', "with another control plane, format: give"),
+        (
+            '{"version": 1, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
+            "with another control plane, format: give",
+        ),
     ],
 )
 async def test_a_state_that_cant_be_gone_on_from_is_refused(content: str, says: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class Journal:
         arguments: what the export is asked for: one with others can't go on from here.
 
     Raises:
-        ExportError: another export is at work here, or one with other arguments was interrupted here.
+        ExportError: another export is at work here, or one with other arguments was interrupted here; or it can't be
+            read or written, as from all methods.
     """
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
@@ -59,30 +60,35 @@ class Journal:
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._open(arguments)
-        except BaseException as error:
+        except BaseException:
             self._database.close()
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise ExportError(f"another export is at work here: {path} is in use") from None
-            if isinstance(error, sqlite3.DatabaseError):
-                raise ExportError(f"{path} can't be used: {error}") from None
             raise
 
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):
+                raise ExportError(f"another export is at work here: {self.folder} is in use") from None
+            raise ExportError(f"the journal in {self.folder} can't be used (is the disk full?): {error}") from None
+
     def _open(self, arguments: Mapping[str, Any]) -> None:
-        self._database.execute("PRAGMA page_size = 65536")
-        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._database.execute("BEGIN EXCLUSIVE")
+        self._do("PRAGMA page_size = 65536")
+        self._do("PRAGMA locking_mode = EXCLUSIVE")
+        self._do("BEGIN EXCLUSIVE")
         given = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
-        if not self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if not self._do("SELECT 1 FROM sqlite_master").fetchone():
             for statement in _TABLES.split(";"):
-                self._database.execute(statement)
-        before = dict(self._database.execute("SELECT name, value FROM argument").fetchall())
+                self._do(statement)
+        before = dict(self._do("SELECT name, value FROM argument").fetchall())
         if not before or before.get(NUMBER) != given.get(NUMBER):
             for table in ("argument", "page", "done"):
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608
-            self._database.executemany("INSERT INTO argument VALUES (?, ?)", given.items())
+                self._do(f"DELETE FROM {table}")  # noqa: S608
+            for item in given.items():
+                self._do("INSERT INTO argument VALUES (?, ?)", item)
         else:
             self._check(before, given)
-            self._database.execute("DELETE FROM page WHERE job NOT IN (SELECT job FROM done)")
+            self._do("DELETE FROM page WHERE job NOT IN (SELECT job FROM done)")
         self.commit()
 
     def _check(self, before: Mapping[str, str], given: Mapping[str, str]) -> None:
@@ -99,33 +105,33 @@ class Journal:
 
     def done(self) -> dict[int, Done]:
         """The jobs that were read whole, by number."""
-        rows = self._database.execute("SELECT job, runs, note FROM done")
+        rows = self._do("SELECT job, runs, note FROM done")
         return {job: Done(runs, json.loads(note)) for job, runs, note in rows}
 
     def add_page(self, job: int, number: int, lines: bytes) -> None:
         """Keep a page of a job: its runs, a line each."""
-        self._database.execute("INSERT INTO page VALUES (?, ?, ?)", (job, number, lines))
+        self._do("INSERT INTO page VALUES (?, ?, ?)", (job, number, lines))
 
     def drop(self, job: int) -> None:
         """Forget the pages of a job that failed."""
-        self._database.execute("DELETE FROM page WHERE job = ?", (job,))
+        self._do("DELETE FROM page WHERE job = ?", (job,))
 
     def finish(self, job: int, runs: int, note: Any) -> None:
         """A job was read whole. It is safe soon after, with others that are finished meanwhile."""
-        self._database.execute("INSERT INTO done VALUES (?, ?, ?)", (job, runs, json.dumps(note)))
+        self._do("INSERT INTO done VALUES (?, ?, ?)", (job, runs, json.dumps(note)))
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
             self.commit()
 
     def commit(self) -> None:
         """See that all of this is safe."""
         if self._database.in_transaction:
-            self._database.execute("COMMIT")
-        self._database.execute("BEGIN IMMEDIATE")
+            self._do("COMMIT")
+        self._do("BEGIN IMMEDIATE")
         self._committed_at = time.monotonic()
 
     def pages(self, job: int) -> Iterator[bytes]:
         """The pages of a job, in order."""
-        for (lines,) in self._database.execute("SELECT lines FROM page WHERE job = ? ORDER BY number", (job,)):
+        for (lines,) in self._do("SELECT lines FROM page WHERE job = ? ORDER BY number", (job,)):
             yield lines
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Formats with columns: Parquet and Arrow files, and tables in SQLite and DuckDB."""
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""
 
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
+_DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
 _SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
 
 
@@ -74,30 +76,43 @@ def arrow(path: Path) -> Writer:
     return _Batches(schema, writer.write_table, writer.close)
 
 
+def _create(types: Mapping[Kind, str]) -> str:
+    columns = [f"{JOB_ID} {types[Kind.WORD]} NOT NULL"]
+    columns += [f"{column.name} {types[column.kind]}{'' if column.is_nullable else ' NOT NULL'}" for column in COLUMNS]
+    return f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id))"
+
+
+@contextlib.contextmanager
+def _told(kind: type[Exception]) -> Iterator[None]:
+    """Tell a database's own errors as ours."""
+    try:
+        yield
+    except kind as error:
+        raise ExportError(f"the database can't be written: {error}") from None
+
+
 class _Sqlite:
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        columns = [f"{JOB_ID} TEXT NOT NULL"] + [
-            f"{column.name} {_SQLITE_TYPES[column.kind]}{'' if column.is_nullable else ' NOT NULL'}"
-            for column in COLUMNS
-        ]
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.execute(
-            f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id)) STRICT"
-        )
+        with _told(sqlite3.Error):
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"{_create(_SQLITE_TYPES)} STRICT")
 
     def write(self, job_id: str, lines: bytes) -> None:
         try:
-            self._database.executemany(self._insert, ((job_id, *row) for row in rows(runs_of(lines, job_id))))
-        except OverflowError as error:
-            raise ExportError(f"job {job_id!r}: a number is beyond 64 bits; JSON lines can hold it") from error
+            with _told(sqlite3.Error):
+                self._database.executemany(self._insert, ((job_id, *row) for row in rows(runs_of(lines, job_id))))
+        except OverflowError:
+            raise ExportError(f"job {job_id!r}: a number is beyond 64 bits; JSON lines can hold it") from None
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        self._database.executemany(_DELETE, [(job_id, run_id) for run_id in run_ids])
+        with _told(sqlite3.Error):
+            self._database.executemany(_DELETE, [(job_id, run_id) for run_id in run_ids])
 
     def close(self) -> None:
-        self._database.execute("COMMIT")
+        with _told(sqlite3.Error):
+            self._database.execute("COMMIT")
         self._database.close()
 
     def abandon(self) -> None:
@@ -111,30 +126,32 @@ def sqlite(path: Path) -> Writer:
 
 class _DuckDb:
     def __init__(self, path: Path) -> None:
-        self._database = needed("duckdb", "duckdb").connect(str(path))
-        types = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
-        columns = [f"{JOB_ID} VARCHAR NOT NULL"] + [
-            f"{column.name} {types[column.kind]}{'' if column.is_nullable else ' NOT NULL'}" for column in COLUMNS
-        ]
-        self._database.execute("BEGIN")
-        self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id))")
+        module = needed("duckdb", "duckdb")
+        self._error: type[Exception] = module.Error
+        with _told(self._error):
+            self._database = module.connect(str(path))
+            self._database.execute("BEGIN")
+            self._database.execute(_create(_DUCKDB_TYPES))
         self._batches = _Batches(_arrow().PLAIN_SCHEMA, self._insert, self._commit)
 
     def _insert(self, table: Any) -> None:
-        self._database.register("fresh", table)
-        self._database.execute("INSERT OR REPLACE INTO runs SELECT * FROM fresh")
-        self._database.unregister("fresh")
+        with _told(self._error):
+            self._database.register("fresh", table)
+            self._database.execute("INSERT OR REPLACE INTO runs SELECT * FROM fresh")
+            self._database.unregister("fresh")
 
     def _commit(self) -> None:
-        self._database.execute("COMMIT")
-        self._database.close()
+        with _told(self._error):
+            self._database.execute("COMMIT")
+            self._database.close()
 
     def write(self, job_id: str, lines: bytes) -> None:
         self._batches.write(job_id, lines)
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            self._database.execute(_DELETE, (job_id, run_id))
+        with _told(self._error):
+            for run_id in run_ids:
+                self._database.execute(_DELETE, (job_id, run_id))
 
     def close(self) -> None:
         self._batches.close()
