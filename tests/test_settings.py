@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tfruns import Client, ConfigurationError, __version__
-from tfruns.settings import checked_headers
+from tfruns.settings import checked_headers, credentials_path
 
 KEY = "tfy-secret-key"
 
@@ -65,7 +65,8 @@ def test_no_host_and_no_key_say_what_to_do() -> None:
     [
         ("https://a.example", "https://a.example"),
         ("https://a.example///", "https://a.example"),
-        (" http://a.example:8080/ ", "http://a.example:8080"),
+        (" http://localhost:8080/ ", "http://localhost:8080"),
+        ("http://127.8.9.10/x", "http://127.8.9.10/x"),
         ("https://a.example/some/prefix/", "https://a.example/some/prefix"),
         ("http://[::1]:8080", "http://[::1]:8080"),
         ("HTTPS://A.Example", "https://a.example"),
@@ -267,3 +268,34 @@ def test_a_header_that_cant_be_sent_is_refused(headers: Any, says: str) -> None:
     with pytest.raises((ValueError, TypeError), match=says) as caught:
         Client("https://a.example", KEY, headers=headers)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://a.example",
+        "HTTP://a.example:8080",
+        "http://10.0.0.1",
+        "http://localhost.example",
+        "http://0.0.0.0",
+        "http://[::2]",
+    ],
+)
+def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "base_url is plain http" in refusal(host, KEY)
+    monkeypatch.setenv("TFY_HOST", host)
+    assert "TFY_HOST is plain http" in refusal(api_key=KEY)
+    assert Client(api_key=KEY, allow_http=True).base_url == host.lower()
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
+    path = credentials_path()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"host": "https://evil.example", "access_token": "their-own-key"}')
+    path.chmod(mode)
+    assert f"others than its owner can write {path}: chmod 600 {path}" in refusal()
+    path.chmod(0o640)
+    assert Client().base_url == "https://evil.example"

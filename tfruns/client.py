@@ -41,6 +41,8 @@ class Client(RunLister):
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
             (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
+        allow_http: whether the key may be sent over plain http to other machines than this one, where anyone on the way
+            can read it.
         trace_configs: aiohttp trace configs, for tracing by OpenTelemetry for one; not with a session of yours, which
             has its own.
         on_request: a function that is called with a `RequestEvent` when a request is sent.
@@ -71,6 +73,7 @@ class Client(RunLister):
         max_rate: float | None = None,
         headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        allow_http: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
@@ -87,7 +90,7 @@ class Client(RunLister):
         if session is not None and trace_configs:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
         self._session = Session(
-            base_url=resolve_base_url(base_url),
+            base_url=resolve_base_url(base_url, allow_http=allow_http),
             key=resolve_api_key(api_key),
             options=CallOptions(timeout=timeout, retry=retry, headers=headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),

@@ -20,6 +20,7 @@ from tfruns.errors import (
     APIStatusError,
     APITimeoutError,
     ClientClosedError,
+    ConfigurationError,
     DecodeError,
     EventLoopError,
     status_error_class,
@@ -59,9 +60,10 @@ class _Call:
 @attrs.frozen
 class _Response:
     status: int
-    reason: str
-    headers: CIMultiDict[str]
-    body: bytes
+    # What follows may repeat the key, and stands in variables that tracebacks may show.
+    reason: str = attrs.field(repr=False)
+    headers: CIMultiDict[str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
 
 
 class Session:
@@ -223,7 +225,15 @@ class Session:
                     f"no whole answer from {self.base_url}: {self._key.hide(_why(error))}", job_id=job_id, offset=offset
                 )
             holds_key = self._key.hide(repr(error)) != repr(error)  # aiohttp's errors hold the request's headers
-            failure.__cause__ = None if holds_key else error
+            # Nor may the frames of its traceback: those that show variables would show the headers, too.
+            failure.__cause__ = None if holds_key else error.with_traceback(None)
+        except ValueError as error:
+            if not (http.trust_env and "AUTH" in str(error)):
+                raise
+            raise ConfigurationError(
+                f"the netrc file has a login for {self.base_url}, which the aiohttp session that the client was given"
+                " would send in place of the API key: take it out, or set NETRC to another file"
+            ) from None
         except RuntimeError as error:
             if not self.closed:
                 raise
@@ -244,12 +254,13 @@ class Session:
         )
         async with request as response:
             body = await self._read(response, call.request)
+        request_id = response.headers.get("x-request-id")
         event = ResponseEvent(
             **call.told(),
             status_code=response.status,
             size=len(body),
             seconds=time.monotonic() - began,
-            request_id=response.headers.get("x-request-id"),
+            request_id=self._key.hide(request_id) if request_id is not None else None,
         )
         logger.debug(
             "job %r, offset %d: %d, %d bytes in %.3f s",

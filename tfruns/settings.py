@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import ipaddress
 import json
 import os
 import re
@@ -42,22 +43,22 @@ def credentials_path() -> Path:
     return Path.home() / ".truefoundry" / "credentials.json"
 
 
-def resolve_base_url(base_url: str | None) -> str:
-    """The control plane's URL, without a trailing slash.
+def resolve_base_url(base_url: str | None, *, allow_http: bool = False) -> str:
+    """The control plane's URL, without a trailing slash. It may be plain http to this machine, or if that is allowed.
 
     Raises:
         ConfigurationError: there is none, or it isn't an http(s) URL of a host and at most a path.
     """
     if base_url is not None:
-        return _checked_base_url(base_url, "base_url")
+        return _checked_base_url(base_url, "base_url", allow_http)
     if variable := os.environ.get("TFY_HOST"):
-        return _checked_base_url(variable, "TFY_HOST")
+        return _checked_base_url(variable, "TFY_HOST", allow_http)
     if (host := _from_credentials("host")) is not None:
-        return _checked_base_url(host, f"`host` in {credentials_path()}")
+        return _checked_base_url(host, f"`host` in {credentials_path()}", allow_http)
     raise ConfigurationError(f"no host is given: {_FIX.format(variable='TFY_HOST')}")
 
 
-def _checked_base_url(value: Any, origin: str) -> str:
+def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
     # No message here shows the value: keys have been put in place of hosts, or into their URLs.
     form = "a URL such as https://acme.truefoundry.cloud"
     if not isinstance(value, str):
@@ -78,7 +79,19 @@ def _checked_base_url(value: Any, origin: str) -> str:
         raise ConfigurationError(f"{origin} has no host, or none that there can be: it must be {form}")
     if url.query_string or url.fragment:
         raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`")
+    if url.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise ConfigurationError(
+            f"{origin} is plain http, and anyone on the way could read the API key: use https, or allow it with"
+            " allow_http=True (at a terminal: --allow-http)"
+        )
     return str(url).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host.rstrip(".") == "localhost"
 
 
 def resolve_api_key(api_key: ApiKey | None) -> "KeySource":
@@ -117,16 +130,30 @@ def _from_credentials(name: str) -> Any:
     except RuntimeError:  # there is no home
         return None
     try:
-        content = json.loads(path.read_bytes())
+        _check_owner(path)
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        content = json.loads(data)
     except (ValueError, RecursionError):
         raise ConfigurationError(f"{path} isn't JSON: log in again with the TrueFoundry CLI") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold a JSON object: log in again with the TrueFoundry CLI")
     return content.get(name)
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse a file that others can write: they could have the key sent to a host of theirs."""
+    if os.name != "posix":
+        return
+    status = path.stat()
+    if status.st_mode & 0o022:
+        raise ConfigurationError(f"others than its owner can write {path}: chmod 600 {path}, if what it holds is yours")
+    if status.st_uid not in (0, os.getuid()):
+        raise ConfigurationError(f"{path} belongs to another user: log in again with the TrueFoundry CLI")
 
 
 class KeySource:

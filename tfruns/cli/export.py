@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from tfruns.cli.filters import filter_options, order_options
+from tfruns.cli.host import connect
 from tfruns.cli.text import harmless, human_duration, on_one_line
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ async def _export(
     assert task is not None  # noqa: S101  # for the type checker
     with contextlib.suppress(NotImplementedError):  # on Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel, "SIGTERM")
-    async with tfruns.Client(host) as client:
+    async with connect(host) as client:
         with _shown(client, quiet=quiet) as tell:
             try:
                 summary = await export_runs(client, ids, destination, format=form, on_progress=tell, **given)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tfruns.cli.host import connect, host_options
+
 if TYPE_CHECKING:
     from tfruns.paginate import RunPaginator
 
@@ -51,17 +53,12 @@ _OPTIONS = (
         multiple=True,
         help="Only runs of this version of the deployment. May be given several times.",
     ),
-    click.option(
-        "--host",
-        metavar="URL",
-        help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
-    ),
 )
 
 
 def filter_options(command: _Command) -> _Command:
     """Give a command the options that say which runs of which control plane."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), host_options(command))
 
 
 _ORDER_OPTIONS = (
@@ -83,10 +80,8 @@ def order_options(command: _Command) -> _Command:
 @asynccontextmanager
 async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
     """The walk that a command's arguments ask for. Those that weren't given are left to the client."""
-    import tfruns
-
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
-    async with tfruns.Client(host) as client:
+    async with connect(host) as client:
         try:
             walk = client.iter_runs(job_id, **given)
         except (TypeError, ValueError) as error:

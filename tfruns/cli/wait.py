@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tfruns.cli.filters import as_json_line
+from tfruns.cli.host import connect, host_options
 from tfruns.cli.output import encoded, has_colours, write
 from tfruns.cli.text import RunTable, on_one_line
 
@@ -28,11 +29,7 @@ _STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
     show_default=True,
     help="Seconds between two looks, the least and the most.",
 )
-@click.option(
-    "--host",
-    metavar="URL",
-    help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
-)
+@host_options
 @click.option("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
 @click.pass_context
 def wait(
@@ -73,7 +70,7 @@ async def _wait(
 ) -> int:
     import tfruns
 
-    async with tfruns.Client(host) as client:
+    async with connect(host) as client:
         try:
             ended: JobRun = await client.wait_for_run(job_id, run, timeout=timeout, interval=interval)
         except (TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options
+from tfruns.cli.host import connect
 from tfruns.cli.output import encoded, has_colours, is_terminal, write
 from tfruns.cli.text import colour_of, harmless, human_duration
 
@@ -84,9 +85,7 @@ def _is_live(as_json: bool) -> bool:
 async def _watch(
     job_ids: tuple[str, ...], host: str | None, as_json: bool, kept_in: str | None, arguments: dict[str, Any]
 ) -> None:
-    import tfruns
-
-    async with tfruns.Client(host) as client:
+    async with connect(host) as client:
         try:
             changes = client.watch_runs(job_ids, **arguments)
         except (TypeError, ValueError) as error:

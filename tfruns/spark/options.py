@@ -11,7 +11,7 @@ from tfruns.client import Client
 from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
 
 _FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
-_OF_CLIENT = ("base_url", "timeout", "max_concurrency", "max_rate")
+_OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
 DEFAULT_PARTITIONS = 8
 """How many partitions there are, unless an option says otherwise."""
@@ -176,6 +176,7 @@ _READ: dict[str, Callable[[str, str], Any]] = {
     "jobs": _text,
     "jobs_path": _text,
     "base_url": _text,
+    "allow_http": _bool,
     "api_token": _secret,
     "timeout": _number,
     "max_concurrency": _whole(1),

@@ -53,7 +53,8 @@ class TfRunsDataSource(DataSource):
 
     - `jobs`: ids of the jobs, with commas between; or `jobsPath`: a text file on the driver, with an id on each line.
       An id that comes twice is read once.
-    - `baseUrl`, `timeout`, `maxConcurrency` (for each task), `pageSize`: as the arguments of `Client` and `iter_runs`.
+    - `baseUrl`, `allowHttp` (`true`), `timeout`, `maxConcurrency` (for each task), `pageSize`: as the arguments of
+      `Client` and `iter_runs`.
       Without `baseUrl`, the driver's `TFY_HOST` or credentials file; the executors get it from there.
     - `apiToken`: the key. Better leave it out: then the driver and each executor take it from their own environment
       (`TFY_API_KEY`). Spark hides the option in its UI and its logs, because of the name; it does not hide
