@@ -11,9 +11,11 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from test_cli import end_of, invoke, started
+from test_cli import Ended, end_of, invoke, started
 
 from tfruns.cli.export import FORMATS
+from tfruns.cli.progress import Lines
+from tfruns.export import ExportProgress
 from tfruns.export.formats import FORMATS as KNOWN
 from tfruns.sandbox import Fault, Sandbox
 
@@ -194,10 +196,10 @@ async def test_since_last_writes_what_is_new_into_a_file_of_its_own(sandbox: San
     assert {entry.name for entry in tmp_path.iterdir()} == {"runs.jsonl", "runs.0001.jsonl", "runs.jsonl.tfruns-state"}
 
 
-async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.append(Fault(latency=0.3))
+async def on_terminal(*args: str) -> str:
+    """What the program prints where standard error is a terminal."""
     master, slave = pty.openpty()
-    command = (sys.executable, "-m", "tfruns", "export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
+    command = (sys.executable, "-m", "tfruns", *args)
     process = await asyncio.create_subprocess_exec(
         *command, stderr=slave, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     )
@@ -210,10 +212,111 @@ async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox
         pass  # the end of a terminal, on Linux
     os.close(master)
     assert await process.wait() == 0
-    text = shown.decode()
+    return shown.decode()
+
+
+async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults.append(Fault(latency=0.3))
+    text = await on_terminal("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
     assert "jobs" in text
     assert "/s" in text
     assert "1,530 runs of 3 jobs" in text.rsplit("\x1b[2K", 1)[-1]
+
+
+async def test_on_a_terminal_a_retry_is_told_under_the_bars_while_it_is_waited_for(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults.append(Fault(status=429, wait=1, nth=(1,)))
+    text = await on_terminal("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
+    before_the_first_page = text.split("30 of 30")[0]
+    assert re.search(r", 1 retried; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
+
+
+async def test_elsewhere_a_retry_is_a_line_and_there_are_no_bars_but_with_quiet_nothing(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
+    sandbox.faults.append(Fault(status=503, nth=(1, 3)))
+    told = (await invoke(*command, FORCE_COLOR="1")).err.splitlines()
+    assert len(told) == 2
+    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 1 failed", told[0])
+    assert await invoke(*command, "--quiet") == Ended(0, "", "")
+
+
+def test_elsewhere_there_is_a_line_now_and_then_more_and_more_seldom(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = Lines(lambda: now)
+    told_at = []
+    for second in range(4_000):
+        now = float(second)
+        done = {"jobs": 9, "jobs_done": 2, "jobs_skipped": 1, "runs_expected": 50_000, "is_writing": False}
+        lines.update(ExportProgress(runs=1_000 + second * 10, **done))
+        if said := capsys.readouterr().err:
+            told_at.append(second)
+            assert said == f"3 of 9 jobs, {1_000 + second * 10:,} runs, 10/s\n"
+    assert told_at == [10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
+
+
+async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = await invoke("export", "locked", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--quiet")
+    assert ended.status == 3
+    assert re.fullmatch(r"1 jobs were skipped, [^\n]*:\n  job 'locked', offset 0: 403 [^\n]*\n", ended.err)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no jobs were given"),
+        (b"# nothing\n\n  \n", "no jobs were given"),
+        (b"\xef\xbb\xbf# a job\n\n\xff\n", "{}, line 3: isn't text in UTF-8"),
+        (b"fine\n..\n", "{}, line 2: job_id can't be '..'"),
+    ],
+)
+async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
+    content: bytes, says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_bytes(content)
+    ended = await invoke("export", "--jobs-from", str(jobs), "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 2
+    assert says.format(jobs) in ended.complaint
+    assert not sandbox.requests
+    assert [entry.name for entry in tmp_path.iterdir()] == ["jobs.txt"]
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (["-o", "-", "--format", "jsonl"], "-o - can't be: a file appears when it is complete"),
+        (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "name the same file"),
+    ],
+)
+async def test_a_destination_that_cant_be_meant_is_refused(where: list[str], says: str, tmp_path: Path) -> None:
+    ended = await invoke("export", "job", *(word.format(tmp_path) for word in where))
+    assert ended.status == 2
+    assert says in ended.complaint
+    assert not list(tmp_path.iterdir())
+
+
+async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whole(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    command = ("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
+    sandbox.faults.append(stall := Fault(breaks="stall", nth=(2,)))
+    async with started(*command, "--quiet") as first:
+        while len(sandbox.requests) < 2:
+            await asyncio.sleep(0.01)
+        second = await invoke(*command)
+        assert second.status == 1
+        assert "another export is at work here" in second.complaint
+        first.send_signal(signal.SIGINT)
+        assert (await end_of(first)).status == 130
+    sandbox.faults.remove(stall)
+    other = await invoke(*command, "--status", "failed")
+    assert other.status == 1
+    assert "an export with other arguments was interrupted here: status was null and is" in other.complaint
+    assert (await invoke(*command)).status == 0
+    assert lines_of(tmp_path / "runs.jsonl") == 1530
 
 
 def test_the_formats_of_the_option_are_those_of_the_library() -> None:
