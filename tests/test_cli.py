@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from hostile import run as run_of
 
 import tfruns
 from tfruns.cli import filters, output
-from tfruns.cli.text import human_duration
+from tfruns.cli.text import human_age, human_duration
 from tfruns.sandbox import Sandbox
 
 ROOT = str(Path(tfruns.__file__).parents[1])
@@ -626,3 +627,48 @@ async def test_since_lists_and_counts_the_runs_created_since_and_reads_no_furthe
     ago = await invoke("list", job_id, "--since", "1s")
     assert (ago.status, ago.out) == (0, "")
     assert (await invoke("count", job_id, "--since", "5000w")).out == "1200\n"
+
+
+async def test_since_stops_reading_a_long_list_where_older_runs_begin() -> None:
+    async with Sandbox(jobs=1, runs=40_000, api_key=KEY) as long:
+        (job_id,) = long.job_ids
+        run = await long.create_run(job_id)
+        where = {"TFY_HOST": long.url, "TFY_API_KEY": KEY}
+        for command, shown in (("list", run.id), ("count", "1\n")):
+            long.requests.clear()
+            ended = await invoke(command, job_id, "--since", f"{run.created:%Y-%m-%dT%H:%M:%S.%fZ}", **where)
+            assert ended.status == 0
+            assert shown in ended.out
+            assert 1 <= len(long.requests) <= 20  # of the 41 that all would take; pages are fetched ahead
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-5, "0s"), (59.9, "59s"), (60, "1m"), (7_300, "2h"), (86_400, "1d"), (1e9, "11,574d")]
+)
+def test_an_age_is_shown_as_its_largest_unit(seconds: float, shown: str) -> None:
+    assert human_age(seconds) == shown
+
+
+async def test_a_terminal_shows_how_long_ago_each_run_was_created_and_a_pipe_does_not(sandbox: Sandbox) -> None:
+    job_id = sandbox.job_ids[0]
+    created_at = int(time.time() * 1000) - 3 * 3_600_000 - 600_000
+    run = await sandbox.create_run(job_id, name="three-hours", created_at=created_at)
+    command = ("list", job_id, "--search-prefix", "three-hours")
+    heading, row = (await on_terminal(*command, NO_COLOR="1")).splitlines()
+    assert re.split(r"  +", heading)[:4] == ["STATUS", "CREATED (UTC)", "AGE", "DURATION"]
+    assert re.split(r"  +", row)[1:3] == [f"{run.created:%Y-%m-%d %H:%M:%S}", "3h"]
+    assert "AGE" not in (await invoke(*command)).out
+
+
+async def test_the_shell_is_told_how_to_complete_options_and_statuses(sandbox: Sandbox) -> None:
+    async def completed(words: str) -> list[str]:
+        cword = str(len(words.split(" ")) - 1)
+        ended = await invoke(_TFRUNS_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=cword)
+        assert (ended.status, ended.err) == (0, "")
+        return [line.removeprefix("plain,") for line in ended.out.splitlines()]
+
+    statuses = await completed("tfruns list --status F")
+    assert [status.upper() for status in statuses] == ["FINISHED", "FAILED"]
+    assert "parquet" in await completed("tfruns export --format ")
+    assert "--since-last" in await completed("tfruns export --since")
+    assert "complete" in (await invoke(_TFRUNS_COMPLETE="zsh_source")).out

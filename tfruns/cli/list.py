@@ -1,13 +1,14 @@
 """`tfruns list`: the runs of a job, as a table or as lines of JSON."""
 
 import asyncio
+import time
 from contextlib import aclosing
 from typing import Any
 
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_options
-from tfruns.cli.output import encoded, has_colours, write
+from tfruns.cli.output import encoded, has_colours, is_terminal, write
 from tfruns.cli.since import pages_since, since_option
 from tfruns.cli.text import RunTable
 
@@ -38,9 +39,9 @@ from tfruns.cli.text import RunTable
 def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.
 
-    Runs are printed page by page as they arrive. Created is in UTC; a duration is short for people, and in seconds in
-    the JSON, where times are in milliseconds since 1970. The API key is taken from TFY_API_KEY, else from
-    ~/.truefoundry/credentials.json.
+    Runs are printed page by page as they arrive. Created is in UTC, on a terminal with the age beside it; a duration is
+    short for people, and in seconds in the JSON, where times are in milliseconds since 1970. The API key is taken from
+    TFY_API_KEY, else from ~/.truefoundry/credentials.json.
 
     \b
     Examples:
@@ -53,7 +54,7 @@ def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **a
 
 
 async def _list(job_id: str, host: str | None, as_json: bool, since: float | None, arguments: dict[str, Any]) -> None:
-    table = None if as_json else RunTable(colour=has_colours())
+    table = None if as_json else RunTable(colour=has_colours(), now=time.time() if is_terminal() else None)
     found = False
     async with open_walk(host, job_id, **arguments) as walk, aclosing(pages_since(walk, since)) as pages:
         async for runs in pages:

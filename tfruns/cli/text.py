@@ -55,6 +55,15 @@ def human_duration(seconds: float | None) -> str:
     return f"{sign}{left // 86_400}d {left // 3600 % 24:02}h"
 
 
+def human_age(seconds: float) -> str:
+    """How long ago, as its largest unit: `42s`, `3m`, `2h`, `4d`; the future is `0s`."""
+    whole = max(0, int(seconds))
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if whole >= size:
+            return f"{whole // size:,}{unit}"
+    return f"{whole}s"
+
+
 def _created(run: "JobRun") -> str:
     try:
         return f"{run.created:%Y-%m-%d %H:%M:%S}"
@@ -75,22 +84,24 @@ class RunTable:
     """
 
     _HEADER = ("STATUS", "CREATED (UTC)", "DURATION", "VERSION", "TRIGGERED BY", "NAME", "ID")
-    _TO_THE_RIGHT = frozenset({"DURATION", "VERSION"})
+    _TO_THE_RIGHT = frozenset({"AGE", "DURATION", "VERSION"})
     _WIDEST = 48
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, *, colour: bool, now: float | None = None) -> None:
         from rich.cells import cell_len
 
         self._cell_len = cell_len  # an East Asian character takes two cells
         self._colour = colour
-        self._widths = [0] * len(self._HEADER)
+        self._now = now
+        self._header = self._HEADER if now is None else (*self._HEADER[:2], "AGE", *self._HEADER[2:])
+        self._widths = [0] * len(self._header)
         self._begun = False
 
     def rows(self, runs: Iterable["JobRun"]) -> str:
         """The lines for these runs, after the line of headings if they are the first."""
         rows = [self._cells(run) for run in runs]
         if not self._begun:
-            rows.insert(0, self._HEADER)
+            rows.insert(0, self._header)
         for column, cells in enumerate(zip(*rows, strict=True)):
             fitting = (width for width in map(self._cell_len, cells) if width <= self._WIDEST)
             self._widths[column] = max(self._widths[column], *fitting, 0)
@@ -104,6 +115,7 @@ class RunTable:
         cells = (
             run.status.value,
             _created(run),
+            *(() if self._now is None else (human_age(self._now - run.created_at / 1000),)),
             human_duration(run.duration),
             run.deployment_version,
             _trigger(run),
@@ -114,7 +126,7 @@ class RunTable:
 
     def _line(self, row: Sequence[str]) -> str:
         cells = []
-        for name, width, text in zip(self._HEADER, self._widths, row, strict=True):
+        for name, width, text in zip(self._header, self._widths, row, strict=True):
             padding = " " * (width - self._cell_len(text))
             cells.append(padding + text if name in self._TO_THE_RIGHT else text + padding)
         if self._colour and row[0] in _COLOURS:
