@@ -167,6 +167,43 @@ async def test_where_no_file_can_be_it_says_so(sandbox: Sandbox, tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("kind", ["folder behind a link", "link to nothing", "file"])
+async def test_what_is_in_the_way_of_the_place_for_what_was_read_is_told_and_left(
+    kind: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    way, other = tmp_path / "runs.csv.tfruns-partial", tmp_path / "other"
+    if kind == "file":
+        way.write_text("mine")
+    else:
+        way.symlink_to(other)
+    if kind == "folder behind a link":
+        other.mkdir()
+        (other / "mine").write_text("mine")
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 1
+    assert ended.complaint.startswith(f"tfruns: {way} is in the way")
+    assert not sandbox.requests
+    assert (way if kind == "file" else other / "mine" if other.exists() else way).lstat()
+    assert not (tmp_path / "runs.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+async def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "runs.csv"
+    os.mkfifo(pipe)
+    ended = await invoke("export", "job", "-o", str(pipe), TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
+    assert ended.status == 1
+    assert "is no ordinary file" in ended.complaint
+    assert pipe.is_fifo()
+
+
+async def test_a_name_that_is_too_long_is_told_in_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / ("n" * 245 + ".csv")))
+    assert ended.status == 1
+    assert "File name too long" in ended.complaint
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_symbolic_link_stays_one_and_what_it_points_to_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     target, link = tmp_path / "real" / "data.jsonl", tmp_path / "runs.jsonl"

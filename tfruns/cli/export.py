@@ -17,7 +17,7 @@ from tfruns.cli.text import harmless, human_duration
 
 if TYPE_CHECKING:
     from tfruns.client import Client
-    from tfruns.export import ExportSummary
+    from tfruns.export import ExportProgress, ExportSummary
 
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
@@ -142,17 +142,26 @@ async def _export(
     with contextlib.suppress(NotImplementedError):  # on Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connect(host) as client:
-        with shown(client, quiet=quiet) as tell:
+        has_begun = False
+        with shown(client, quiet=quiet) as show:
+
+            def tell(now: "ExportProgress") -> None:
+                nonlocal has_begun
+                has_begun = True
+                show(now)
+
             try:
                 summary = await export_runs(client, ids, destination, format=form, on_progress=tell, **given)
-            except (TypeError, ValueError) as error:
-                if isinstance(error, tfruns.TfRunsError):
+            except (tfruns.TfRunsError, OSError) as error:
+                if not has_begun:
                     raise
-                raise click.UsageError(str(error)) from None
-            except (tfruns.APIError, OSError) as error:
                 is_nameless = isinstance(error, OSError) and error.filename is None
                 what = f"{destination} can't be written: {error}" if is_nameless else str(error)
                 raise click.ClickException(f"{what}; the same command goes on from what was read") from None
+            except (TypeError, ValueError) as error:
+                if has_begun:
+                    raise
+                raise click.UsageError(str(error)) from None
         told = _as_dict(summary, client)
     lines = [*(() if quiet else _told(summary, told)), *_skipped(summary)]
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)

@@ -23,13 +23,13 @@ _LONGEST_PAUSE = 600.0  # up to this
 
 
 @contextlib.contextmanager
-def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgress], None] | None]":
+def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgress], object]]":
     """A function to call with how far the export is. The client's warnings, which are its retries, are shown, too."""
     logger = logging.getLogger("tfruns")
     console = None if quiet else _terminal()
     if quiet:
         logger.setLevel(logging.ERROR)
-        yield None
+        yield lambda now: None
     elif console is None:
         yield Lines().update
     else:

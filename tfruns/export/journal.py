@@ -52,6 +52,8 @@ class Journal:
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise ExportError(f"{folder} is in the way: what was read would be kept in a folder of that name")
         path = folder / "journal.sqlite"
         if not path.exists():  # what is left there then is of a deletion that was cut short
             shutil.rmtree(folder, ignore_errors=True)

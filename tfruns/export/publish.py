@@ -103,6 +103,8 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     path = Path(os.path.realpath(destination))
     if path.is_dir():
         raise ExportError(f"{path} is a folder: name a file in it")
+    if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
+        raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}")
     return path
