@@ -303,6 +303,7 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["lst", "job"], "lst"),
         (["list", "job", "--since", "soon"], "'soon' is no time: give one such as 30m, 2h, 7d, 2026-11-23"),
         (["list", "job", "--since", "2h", "--order", "asc"], "--since reads the newest runs first"),
+        (["list", "job", "--since", "2h", "--sort-by", "startTime"], "--since reads the newest runs first"),
         (["count", "job", "--since", "-2h"], "'-2h' is no time"),
         (["export", "-o", "runs.csv"], "no jobs were given"),
         (["export", "job"], "--output"),

@@ -48,7 +48,8 @@ def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **a
       tfruns list my-job-id --status failed --status terminated --max-runs 20
       tfruns list my-job-id --since 2h | less -R
     """
-    if since is not None and (arguments["sort_by"] not in (None, "startTime") or arguments["order"] == "asc"):
+    # Not even with startTime: the contract doesn't say which way it goes by itself, and a start isn't the creation.
+    if since is not None and (arguments["sort_by"] is not None or arguments["order"] == "asc"):
         raise click.UsageError("--since reads the newest runs first: it goes with no other order")
     asyncio.run(_list(job_id, host, as_json, since, arguments))
 
