@@ -14,6 +14,8 @@ from tfruns.export.lines import runs_of
 _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""
 
+_DUCKDB_MEMORY = "256MB"  # it takes most of the machine's, if it may
+_SAME_RUN = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
 _SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
@@ -76,10 +78,10 @@ def arrow(path: Path) -> Writer:
     return _Batches(schema, writer.write_table, writer.close)
 
 
-def _create(types: Mapping[Kind, str]) -> str:
+def _columns(types: Mapping[Kind, str]) -> str:
     columns = [f"{JOB_ID} {types[Kind.WORD]} NOT NULL"]
     columns += [f"{column.name} {types[column.kind]}{'' if column.is_nullable else ' NOT NULL'}" for column in COLUMNS]
-    return f"CREATE TABLE IF NOT EXISTS runs ({', '.join(columns)}, PRIMARY KEY ({JOB_ID}, id))"
+    return ", ".join(columns)
 
 
 @contextlib.contextmanager
@@ -97,7 +99,8 @@ class _Sqlite:
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
         with _told(sqlite3.Error):
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute(f"{_create(_SQLITE_TYPES)} STRICT")
+            columns = f"{_columns(_SQLITE_TYPES)}, PRIMARY KEY ({JOB_ID}, id)"
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({columns}) STRICT")
 
     def write(self, job_id: str, lines: bytes) -> None:
         try:
@@ -128,16 +131,21 @@ class _DuckDb:
     def __init__(self, path: Path) -> None:
         module = needed("duckdb", "duckdb")
         self._error: type[Exception] = module.Error
+        self._replaces = path.exists()
         with _told(self._error):
             self._database = module.connect(str(path))
+            self._database.execute(f"SET memory_limit = '{_DUCKDB_MEMORY}'")
             self._database.execute("BEGIN")
-            self._database.execute(_create(_DUCKDB_TYPES))
+            # Without a primary key: DuckDB would hold its index in memory.
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({_columns(_DUCKDB_TYPES)})")
         self._batches = _Batches(_arrow().PLAIN_SCHEMA, self._insert, self._commit)
 
     def _insert(self, table: Any) -> None:
         with _told(self._error):
             self._database.register("fresh", table)
-            self._database.execute("INSERT OR REPLACE INTO runs SELECT * FROM fresh")
+            if self._replaces:
+                self._database.execute(f"DELETE FROM runs USING fresh WHERE {_SAME_RUN}")  # noqa: S608
+            self._database.execute("INSERT INTO runs SELECT * FROM fresh")
             self._database.unregister("fresh")
 
     def _commit(self) -> None:
