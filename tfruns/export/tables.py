@@ -14,7 +14,8 @@ from tfruns.export.lines import runs_of
 _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""
 
-_DUCKDB_MEMORY = "256MB"  # it takes most of the machine's, if it may
+# DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
+_DUCKDB_LIMITS = "SET memory_limit = '256MB'; SET threads = 1"
 _SAME_RUN = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
@@ -134,7 +135,7 @@ class _DuckDb:
         self._replaces = path.exists()
         with _told(self._error):
             self._database = module.connect(str(path))
-            self._database.execute(f"SET memory_limit = '{_DUCKDB_MEMORY}'")
+            self._database.execute(_DUCKDB_LIMITS)
             self._database.execute("BEGIN")
             # Without a primary key: DuckDB would hold its index in memory.
             self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({_columns(_DUCKDB_TYPES)})")
