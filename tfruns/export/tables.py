@@ -15,7 +15,7 @@ _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""
 
 # DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
-_DUCKDB_LIMITS = "SET memory_limit = '256MB'; SET threads = 1"
+_DUCKDB_LIMITS = "SET memory_limit = '128MB'; SET threads = 1"
 _SAME_RUN = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
@@ -132,11 +132,13 @@ class _DuckDb:
     def __init__(self, path: Path) -> None:
         module = needed("duckdb", "duckdb")
         self._error: type[Exception] = module.Error
+        # A new file gets its name when it is whole: it needs no transaction, which DuckDB would hold in memory.
         self._replaces = path.exists()
         with _told(self._error):
             self._database = module.connect(str(path))
             self._database.execute(_DUCKDB_LIMITS)
-            self._database.execute("BEGIN")
+            if self._replaces:
+                self._database.execute("BEGIN")
             # Without a primary key: DuckDB would hold its index in memory.
             self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({_columns(_DUCKDB_TYPES)})")
         self._batches = _Batches(_arrow().PLAIN_SCHEMA, self._insert, self._commit)
@@ -151,7 +153,8 @@ class _DuckDb:
 
     def _commit(self) -> None:
         with _told(self._error):
-            self._database.execute("COMMIT")
+            if self._replaces:
+                self._database.execute("COMMIT")
             self._database.close()
 
     def write(self, job_id: str, lines: bytes) -> None:
