@@ -41,10 +41,12 @@ def figures() -> dict[str, float]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors in /proc")
-async def test_thousands_of_walks_with_cancellations_timeouts_and_faults_leave_nothing_behind() -> None:
+async def test_thousands_of_walks_with_cancellations_timeouts_and_faults_leave_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     chance = random.Random(1)
     ends: Counter[str] = Counter()
-    logging.getLogger("tfruns").setLevel(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, "tfruns")
     retry = RetryPolicy(max_attempts=6, initial_backoff=0.001, budget=1000)
     places = asyncio.Semaphore(40)
 

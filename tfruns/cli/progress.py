@@ -27,16 +27,21 @@ def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgres
     """A function to call with how far the export is. The client's warnings, which are its retries, are shown, too."""
     logger = logging.getLogger("tfruns")
     console = None if quiet else _terminal()
-    if quiet:
-        logger.setLevel(logging.ERROR)
-        yield lambda now: None
-    elif console is None:
-        yield Lines().update
-    else:
-        bars = _Bars(client, console)
-        logger.handlers[:] = [bars]
-        with bars.board:
-            yield bars.update
+    level, handlers = logger.level, logger.handlers
+    try:
+        if quiet:
+            logger.setLevel(logging.ERROR)
+            yield lambda now: None
+        elif console is None:
+            yield Lines().update
+        else:
+            bars = _Bars(client, console)
+            logger.handlers = [bars]
+            with bars.board:
+                yield bars.update
+    finally:
+        logger.setLevel(level)
+        logger.handlers = handlers
 
 
 def _terminal() -> "Console | None":

@@ -67,7 +67,10 @@ class _JsonLines(File):
         self._file.close()
 
     def abandon(self) -> None:
-        self._file.close()
+        try:
+            self.close()  # what compresses, too: else it would write once more when it is collected
+        finally:
+            self._file.close()
 
 
 def _gzipped(path: Path) -> Writer:
