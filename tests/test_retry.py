@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from tfruns import RetryPolicy
 from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
 from tfruns.models import HttpError
-from tfruns.retry import Budget, is_retried, server_wait
+from tfruns.retry import Budget, is_retried, retrying, server_wait
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
 
@@ -29,17 +29,21 @@ def refused(status: int = 429, **headers: str) -> APIStatusError:
 
 
 def at_work(policy: RetryPolicy, *, spent: float = 0, budget: Budget | None = None) -> tenacity.AsyncRetrying:
-    return policy.retrying(
-        sleep=asyncio.sleep, before_sleep=lambda _: None, spent=lambda: spent, budget=budget or Budget(policy.budget)
+    return retrying(
+        policy,
+        sleep=asyncio.sleep,
+        before_sleep=lambda _: None,
+        spent=lambda: spent,
+        budget=budget or Budget(policy.budget),
     )
 
 
 def planned_wait(policy: RetryPolicy, error: Exception, attempt: int) -> float:
-    retrying = at_work(policy)
-    state = tenacity.RetryCallState(retrying, None, (), {})
+    work = at_work(policy)
+    state = tenacity.RetryCallState(work, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))
-    return float(retrying.wait(state))
+    return float(work.wait(state))
 
 
 NOW = 2_000_000_000

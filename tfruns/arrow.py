@@ -11,6 +11,8 @@ try:
 except ImportError as error:
     raise ImportError("Arrow tables need pyarrow: pip install 'tfruns[arrow]'") from error
 
+__all__ = ["SCHEMA", "record_batch", "table"]
+
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
     Kind.TEXT: pa.string(),

@@ -52,7 +52,7 @@ class Walk:
     def __init__(self, paginator: "RunPaginator", prefetch: "Prefetch") -> None:
         self._paginator = paginator
         self._prefetch = prefetch
-        self._session = paginator.session
+        self._session = paginator._session
         self._plan = Plan(
             job_id=paginator.job_id,
             start=paginator.offset,
@@ -115,7 +115,7 @@ class Walk:
     def _start(self, ask: Ask) -> asyncio.Task[bytes]:
         walked = self._paginator
         request = PageRequest(walked.job_id, walked.filter, ask.limit, ask.offset)
-        fetching = self._session.fetch(request, walked.options)
+        fetching = self._session.fetch(request, walked._options)
         return asyncio.create_task(fetching, name=f"tfruns {walked.job_id} at {ask.offset}")
 
     async def _cancel(self) -> None:
@@ -168,10 +168,8 @@ class RunPaginator:
     """How many runs are skipped first."""
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
-    options: CallOptions = attrs.field(repr=False)
-    """How its requests are sent."""
-    session: Session = attrs.field(repr=False)
-    """What sends them."""
+    _options: CallOptions = attrs.field(repr=False, alias="options")
+    _session: Session = attrs.field(repr=False, alias="session")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -184,7 +182,7 @@ class RunPaginator:
                 del step  # before the next is made
 
     def _walk(self) -> Walk:
-        return Walk(self, Prefetch(self.session.max_concurrency))
+        return Walk(self, Prefetch(self._session.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -254,7 +252,7 @@ class RunPaginator:
     async def fetch(self, offset: int, limit: int) -> RunPage:
         """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are."""
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        body = await self.session.fetch(request, self.options)
-        page = self.session.decode(body, job_id=self.job_id, offset=offset)
-        self.session.count_runs(len(page.data))
+        body = await self._session.fetch(request, self._options)
+        page = self._session.decode(body, job_id=self.job_id, offset=offset)
+        self._session.count_runs(len(page.data))
         return page

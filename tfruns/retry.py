@@ -62,40 +62,42 @@ class RetryPolicy:
     """How many more retries than good answers a client may make, over all its requests: where most answers fail,
     retries only multiply the load. A good answer earns one retry back."""
 
-    def retrying(
-        self,
-        *,
-        sleep: Callable[[float], Awaitable[None]],
-        before_sleep: Callable[[tenacity.RetryCallState], None],
-        spent: Callable[[], float],
-        budget: "Budget",
-    ) -> tenacity.AsyncRetrying:
-        """The policy at work on one request.
 
-        Args:
-            sleep: waits so many seconds.
-            before_sleep: is told of each retry.
-            spent: tells how many seconds of the deadline are over.
-            budget: what all requests may retry together.
-        """
-        backoff = tenacity.wait_random_exponential(multiplier=self.initial_backoff, max=self.max_backoff)
+def retrying(
+    policy: RetryPolicy,
+    *,
+    sleep: Callable[[float], Awaitable[None]],
+    before_sleep: Callable[[tenacity.RetryCallState], None],
+    spent: Callable[[], float],
+    budget: "Budget",
+) -> tenacity.AsyncRetrying:
+    """A policy at work on one request.
 
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome and state.outcome.exception()
-            asked = server_wait(error) if isinstance(error, APIStatusError) else 0.0
-            return min(asked, self.max_server_wait) + backoff(state)
+    Args:
+        policy: how often, and how patiently.
+        sleep: waits so many seconds.
+        before_sleep: is told of each retry.
+        spent: tells how many seconds of the deadline are over.
+        budget: what all requests may retry together.
+    """
+    backoff = tenacity.wait_random_exponential(multiplier=policy.initial_backoff, max=policy.max_backoff)
 
-        after_attempts = tenacity.stop_after_attempt(self.max_attempts)
-        return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_retried),
-            wait=wait,
-            stop=lambda state: (
-                after_attempts(state) or spent() + state.upcoming_sleep >= self.deadline or not budget.spend(state)
-            ),
-            sleep=sleep,
-            before_sleep=before_sleep,
-            reraise=True,
-        )
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome and state.outcome.exception()
+        asked = server_wait(error) if isinstance(error, APIStatusError) else 0.0
+        return min(asked, policy.max_server_wait) + backoff(state)
+
+    after_attempts = tenacity.stop_after_attempt(policy.max_attempts)
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(is_retried),
+        wait=wait,
+        stop=lambda state: (
+            after_attempts(state) or spent() + state.upcoming_sleep >= policy.deadline or not budget.spend(state)
+        ),
+        sleep=sleep,
+        before_sleep=before_sleep,
+        reraise=True,
+    )
 
 
 class Budget:

@@ -29,7 +29,7 @@ from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, Retry
 from tfruns.models import RunPage
 from tfruns.options import CallOptions
 from tfruns.query import PageRequest
-from tfruns.retry import Budget, server_wait
+from tfruns.retry import Budget, retrying, server_wait
 from tfruns.settings import KeySource
 from tfruns.structure import decode_http_error, decode_page
 from tfruns.throttle import Pace, Throttle
@@ -167,14 +167,15 @@ class Session:
             ConfigurationError: the key that the caller's function gave can't be sent.
         """
         call = _Call(request, options)
-        retrying = options.retry.retrying(
+        attempts = retrying(
+            options.retry,
             sleep=self._sleep,
             before_sleep=lambda state: self._tell_retry(call, state),
             spent=lambda: call.spent,
             budget=self._budget,
         )
         try:
-            return await retrying(self._attempt, call)
+            return await attempts(self._attempt, call)
         except APIError as error:
             error.attempts = call.attempts
             raise

@@ -1,0 +1,26 @@
+"""The public surface is written down, and changes only on purpose."""
+
+import difflib
+
+import surface
+
+
+def test_the_public_surface_is_the_one_that_is_written_down() -> None:
+    written, now = surface.FILE.read_text(encoding="utf-8"), surface.surface()
+    changes = "\n".join(
+        difflib.unified_diff(written.splitlines(), now.splitlines(), "written down", "now", lineterm="")
+    )
+    assert not changes, f"what users rely on has changed; if that is meant: python -m tests.surface\n{changes}"
+
+
+def test_it_holds_nothing_of_one_machine() -> None:
+    text = surface.FILE.read_text(encoding="utf-8")
+    assert " at 0x" not in text
+    assert "/" not in text
+
+
+def test_every_public_name_is_in_it() -> None:
+    text = surface.FILE.read_text(encoding="utf-8")
+    names = [f"{module}: " for module, _, _ in surface.public_names()]
+    assert all(text.count(name) == names.count(name) for name in names)
+    assert len(names) > 50
