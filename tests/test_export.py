@@ -19,7 +19,7 @@ import zstandard
 import tfruns
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs
-from tfruns.export.formats import cell
+from tfruns.export.texts import cell
 from tfruns.sandbox import Fault, Sandbox
 
 AWKWARD: list[dict[str, Any]] = [

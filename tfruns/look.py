@@ -4,17 +4,15 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from tfruns.changes import Look, View
+from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.paginate import RunPaginator
 from tfruns.query import MAX_PAGE_SIZE
-
-if TYPE_CHECKING:
-    from tfruns.client import Client
 
 PAGE_SIZE = 50
 """How many of the newest runs a look begins with. Only if that isn't enough it asks for more."""
@@ -26,7 +24,7 @@ _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 class Job:
     """A job to look at, and which of its runs."""
 
-    client: "Client"
+    client: RunLister
     job_id: str
     filters: Mapping[str, Any]
 

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from tfruns.errors import (
     ClientClosedError,
@@ -13,18 +12,16 @@ from tfruns.errors import (
     TfRunsError,
     WaitTimeoutError,
 )
+from tfruns.lists import RunLister
 from tfruns.look import Job
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.watch import Interval, Pace, checked_interval, log_failure, passes
-
-if TYPE_CHECKING:
-    from tfruns.client import Client
 
 
 class Waits:
     """All waits of a client."""
 
-    def __init__(self, client: "Client", closed: asyncio.Event) -> None:
+    def __init__(self, client: RunLister, closed: asyncio.Event) -> None:
         self._client = client
         self._closed = closed
         self._pollers: dict[str, _Poller] = {}

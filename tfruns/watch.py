@@ -8,20 +8,18 @@ import math
 import random
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import attrs
 
 from tfruns.changes import ChangeKind, Step, View, begin, compare
 from tfruns.errors import ClientClosedError, IncompleteWalkError, TfRunsError
+from tfruns.lists import RunLister
 from tfruns.look import Job
 from tfruns.models import JobRun
 from tfruns.query import RunFilter, checked_job_id
 from tfruns.resume import decode, encode
 from tfruns.retry import is_retried
-
-if TYPE_CHECKING:
-    from tfruns.client import Client
 
 logger = logging.getLogger("tfruns")
 
@@ -120,7 +118,7 @@ class Timer:
 class Watch:
     """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
 
-    client: "Client"
+    client: RunLister
     closed: asyncio.Event
     job_ids: tuple[str, ...]
     filters: Mapping[str, Any]
@@ -134,7 +132,7 @@ class Watch:
     @classmethod
     def of(
         cls,
-        client: "Client",
+        client: RunLister,
         closed: asyncio.Event,
         job_ids: Iterable[str] | str,
         *,

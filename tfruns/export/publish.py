@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tfruns.export.errors import ExportError
-from tfruns.export.formats import Format, Writer
+from tfruns.export.formats import Format
 from tfruns.export.journal import Journal
+from tfruns.export.writers import Writer
 
 _Jobs = Iterable[tuple[int, str]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tfruns.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.errors import ExportError
-from tfruns.export.formats import File, Writer, needed, rows
 from tfruns.export.lines import runs_of
+from tfruns.export.writers import File, Writer, needed, rows
 
 _ROWS_A_GROUP = 64_000
 """Rows that are written together, at least: enough to be read fast, and few enough to be held."""

@@ -20,24 +20,25 @@ job or a run that isn't there, 422 for anything else that is wrong.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from tfruns.sandbox.faults import checked_faults
+from tfruns.models import JobRunStatus
+from tfruns.sandbox.faults import Fault, checked_faults
+from tfruns.sandbox.history import History
 from tfruns.sandbox.server import http_error
 from tfruns.sandbox.wire import to_fields
-
-if TYPE_CHECKING:
-    from tfruns.sandbox import Sandbox
 
 
 class Admin:
     """Serves the admin address of a sandbox."""
 
-    def __init__(self, sandbox: "Sandbox") -> None:
-        self._sandbox = sandbox
+    def __init__(self, history: History, faults: list[Fault], new_key: Callable[[], str]) -> None:
+        self._history = history
+        self._faults = faults
+        self._new_key = new_key
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -55,9 +56,9 @@ class Admin:
                 web.delete("/jobs/{job}/runs/{run}", self._delete),
                 web.get("/clock", self._clock),
                 web.patch("/clock", self._clock),
-                web.get("/faults", self._faults),
-                web.put("/faults", self._faults),
-                web.post("/key", self._key),
+                web.get("/faults", self._ask_faults),
+                web.put("/faults", self._ask_faults),
+                web.post("/key", self._renew_key),
             ]
         )
         runner = self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -72,38 +73,40 @@ class Admin:
             await self._runner.cleanup()
 
     async def _create(self, request: web.Request) -> web.Response:
-        run = await self._sandbox.create_run(request.match_info["job"], **to_fields(await _object(request)))
+        run = self._history.create(request.match_info["job"], to_fields(await _object(request)))
         return _json(run.to_dict(), 201)
 
     async def _update(self, request: web.Request) -> web.Response:
         job_id, run_id = request.match_info["job"], request.match_info["run"]
-        return _json((await self._sandbox.update_run(job_id, run_id, **to_fields(await _object(request)))).to_dict())
+        return _json(self._history.update(job_id, run_id, to_fields(await _object(request))).to_dict())
 
     async def _finish(self, request: web.Request) -> web.Response:
         job_id, run_id = request.match_info["job"], request.match_info["run"]
-        return _json((await self._sandbox.finish_run(job_id, run_id, **to_fields(await _object(request)))).to_dict())
+        fields = to_fields(await _object(request))
+        status = fields.pop("status", JobRunStatus.FINISHED)
+        return _json(self._history.finish(job_id, run_id, status, fields).to_dict())
 
     async def _delete(self, request: web.Request) -> web.Response:
-        await self._sandbox.delete_run(request.match_info["job"], request.match_info["run"])
+        self._history.delete(request.match_info["job"], request.match_info["run"])
         return web.Response(status=204)
 
     async def _clock(self, request: web.Request) -> web.Response:
         changes = await _object(request)
         if unknown := changes.keys() - {"advance", "rate"}:
             raise ValueError(f"a clock takes advance and rate, got {', '.join(sorted(unknown))}")
-        clock = self._sandbox.clock
+        clock = self._history.clock
         if "rate" in changes:
             clock.rate = changes["rate"]
         clock.advance(changes.get("advance", 0))
         return _json({"now": clock.now, "rate": clock.rate})
 
-    async def _faults(self, request: web.Request) -> web.Response:
+    async def _ask_faults(self, request: web.Request) -> web.Response:
         if request.method == "PUT":
-            self._sandbox.faults[:] = checked_faults(await _body(request))
-        return _json({"count": len(self._sandbox.faults)})
+            self._faults[:] = checked_faults(await _body(request))
+        return _json({"count": len(self._faults)})
 
-    async def _key(self, _: web.Request) -> web.Response:
-        return _json({"apiKey": self._sandbox.new_key()})
+    async def _renew_key(self, _: web.Request) -> web.Response:
+        return _json({"apiKey": self._new_key()})
 
 
 @web.middleware

@@ -1,0 +1,298 @@
+"""The sandbox itself: its settings, its start and its end, and what tests do with it."""
+
+import os
+import secrets
+from collections import deque
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self
+
+from tfruns.models import JobRun, JobRunStatus
+from tfruns.sandbox.admin import Admin
+from tfruns.sandbox.arguments import (
+    checked_job_ids,
+    checked_path,
+    checked_run_counts,
+    checked_strings,
+    checked_text,
+    checked_whole,
+)
+from tfruns.sandbox.clock import Clock, checked_seconds
+from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
+from tfruns.sandbox.history import History
+from tfruns.sandbox.server import Access, SeenRequest, Server
+from tfruns.sandbox.trouble import Troublemaker
+
+
+class Sandbox:
+    """A server of job runs for tests and for trying things out, which lives in the running event loop.
+
+    It is there within `async with`; or from `await start()` to `await aclose()`. Its runs are held in memory, and are
+    the same for the same arguments. Changes made by its methods are seen by the next request. Choices that the contract
+    leaves to the server are listed in `tfruns.sandbox.server`; what the admin address takes, in `tfruns.sandbox.admin`.
+
+    Args:
+        jobs: how many jobs, 1 or more, or their ids.
+        runs: how many runs each job has, 0 or more; or one such number for each job.
+        seed: what the runs are made from. The runs of a job depend on the seed, its id and their number alone.
+        host: the address to listen on.
+        port: the port to listen on, up to 65535; 0 for a free one.
+        api_key: the bearer token to accept; without one, a new one of the sandbox's own.
+        living: let new runs come, and every run go its way from CREATED over SCHEDULED and RUNNING to its end, as its
+            clock moves. What happens when depends on the seed and the clock alone.
+        clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only when it is told to.
+        runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
+            writes it: each line a run, with its job in `jobId`. `jobs` and `runs` are not looked at then.
+        database: a SQLite file to keep the runs in. What it holds is taken in place of all of the above; a new one is
+            filled with them. Each change is written to it at once.
+        admin_port: the port of the admin address, on the same host; 0 for a free one, None for no such address.
+        faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
+        rate_limit: how many requests a second it takes.
+        forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
+        key_lifetime: seconds of its clock after which a key expires (401), until there is a new one (`new_key`).
+
+    Raises:
+        ValueError, TypeError: an argument isn't one of these.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(
+        self,
+        jobs: int | Sequence[str] = 2,
+        runs: int | Sequence[int] = 1000,
+        seed: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        living: bool = False,
+        clock_rate: float = 0.0,
+        runs_from: str | PathLike[str] | None = None,
+        database: str | PathLike[str] | None = None,
+        admin_port: int | None = None,
+        faults: Iterable[Fault | str] = (),
+        rate_limit: RateLimit | None = None,
+        forbidden: Iterable[str] = (),
+        key_lifetime: float | None = None,
+    ) -> None:
+        self._seed = checked_whole("seed", seed)
+        self._job_ids = checked_job_ids(jobs, self._seed)
+        self._run_counts = checked_run_counts(runs, len(self._job_ids))
+        self._host = checked_text("host", host)
+        self._port = checked_whole("port", port, 0, 65535)
+        key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
+        self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
+        self._key_lifetime = None if key_lifetime is None else checked_seconds("key_lifetime", key_lifetime)
+        if not isinstance(living, bool):
+            raise TypeError(f"living must be a bool, got {living!r}")
+        self._living = living
+        self._clock_rate = checked_seconds("clock_rate", clock_rate)
+        self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
+        self._database_path = None if database is None else checked_path("database", database)
+        self._admin_port = None if admin_port is None else checked_whole("admin_port", admin_port, 0, 65535)
+        self._faults = checked_faults(faults)
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
+            raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
+        self._rate_limit = rate_limit
+        self._requests = deque[SeenRequest](maxlen=100_000)
+        self._history: History | None = None
+        self._server: Server | None = None
+        self._admin: Admin | None = None
+        self._url = self._admin_url = ""
+
+    @property
+    def url(self) -> str:
+        """Where it listens: `http://host:port`, without a slash at the end. Empty until it is started."""
+        return self._url
+
+    @property
+    def admin_url(self) -> str:
+        """Where its admin address is, like `url`. Empty if it has none."""
+        return self._admin_url
+
+    @property
+    def api_key(self) -> str:
+        """The bearer token it accepts."""
+        return self._access.api_key
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The ids of its jobs. Those that come from a file are known once it is started."""
+        return self._job_ids if self._history is None else self._history.job_ids
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What goes wrong, from the next request on. Change the list as you like."""
+        return self._faults
+
+    @property
+    def requests(self) -> deque[SeenRequest]:
+        """The last 100,000 requests it has answered, the latest last. Clear it as you like."""
+        return self._requests
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock. It starts when the last thing in its runs happened, and stands still unless told otherwise.
+
+        Runs are created and finished at the time it shows. What the clock has passed is done, and seen, by the next
+        request or call.
+
+        Raises:
+            RuntimeError: the sandbox isn't running.
+        """
+        return self._running().clock
+
+    async def start(self) -> None:
+        """Make the runs, or read them, and listen.
+
+        Raises:
+            OSError: an address can't be listened on, or a file can't be read.
+            ValueError: a file isn't what it should be.
+            RuntimeError: it is running already.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"this sandbox is running already, at {self._url}")
+        try:
+            history = self._history = History.begin(
+                seed=self._seed,
+                run_counts=dict(zip(self._job_ids, self._run_counts, strict=True)),
+                runs_from=self._runs_from,
+                database=self._database_path,
+                living=self._living,
+                clock_rate=self._clock_rate,
+            )
+            self._renew(history.clock)
+            trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
+            self._server = Server(history.store, self._access, trouble, self._requests, history.now)
+            self._url = await self._listening(self._server, self._port)
+            if self._admin_port is not None:
+                self._admin = Admin(history, self._faults, self.new_key)
+                self._admin_url = await self._listening(self._admin, self._admin_port)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _listening(self, server: Server | Admin, port: int) -> str:
+        try:
+            port = await server.start(self._host, port)
+        except OSError as error:
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
+            raise OSError(number, f"can't listen on {self._host} port {port}: {why}") from None
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{port}"
+
+    async def aclose(self) -> None:
+        """Stop listening, close every connection and forget the runs. Does nothing if it isn't running."""
+        server, admin, history = self._server, self._admin, self._history
+        self._server = self._admin = self._history = None
+        try:
+            if admin is not None:
+                await admin.aclose()
+            if server is not None:
+                await server.aclose()
+        finally:
+            if history is not None:
+                history.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def runs(self, job_id: str) -> list[JobRun]:
+        """All runs of the job as they stand, the newest first.
+
+        Raises:
+            KeyError: there is no such job.
+            RuntimeError: the sandbox isn't running.
+        """
+        return self._running().runs(job_id)
+
+    async def create_run(self, job_id: str, **fields: Any) -> JobRun:
+        """Add a run to the job, created now by the clock, but after all others: it is the first in the default order.
+
+        If the last one was created now too, the clock moves on by a millisecond.
+
+        Args:
+            job_id: the job.
+            fields: fields of `JobRun` by name, in place of the generated values. The generated ones agree with the
+                status; without one, the run is CREATED.
+
+        Raises:
+            KeyError: there is no such job.
+            TypeError: there is no such field.
+            ValueError: a value isn't one that the field can have, or the job has a run with this id.
+            RuntimeError: the sandbox isn't running.
+        """
+        return self._running().create(job_id, fields)
+
+    async def update_run(self, job_id: str, run_id: str, **fields: Any) -> JobRun:
+        """Change these fields of a run, by their `JobRun` names, and no others.
+
+        Raises:
+            KeyError: there is no such job or run.
+            TypeError: there is no such field.
+            ValueError: a value isn't one that the field can have; the id can't be changed.
+            RuntimeError: the sandbox isn't running.
+        """
+        return self._running().update(job_id, run_id, fields)
+
+    async def finish_run(
+        self, job_id: str, run_id: str, status: JobRunStatus | str = JobRunStatus.FINISHED, **fields: Any
+    ) -> JobRun:
+        """End a run, now by the clock.
+
+        Args:
+            job_id: the job.
+            run_id: the run, which mustn't have ended yet.
+            status: how it ends: FINISHED, FAILED or TERMINATED.
+            fields: fields of `JobRun` by name, in place of the generated end time, duration, error and exit code.
+
+        Raises:
+            KeyError: there is no such job or run.
+            TypeError: there is no such field.
+            ValueError: the run has ended, the status is no end, or a value isn't one that the field can have.
+            RuntimeError: the sandbox isn't running.
+        """
+        return self._running().finish(job_id, run_id, status, fields)
+
+    async def delete_run(self, job_id: str, run_id: str) -> None:
+        """Forget a run.
+
+        Raises:
+            KeyError: there is no such job or run.
+            RuntimeError: the sandbox isn't running.
+        """
+        self._running().delete(job_id, run_id)
+
+    def new_key(self) -> str:
+        """A new key, in place of the last, which is refused (401) from now on. A lifetime begins anew.
+
+        A client sees it by `api_key=lambda: sandbox.api_key`.
+
+        Raises:
+            RuntimeError: the sandbox isn't running.
+        """
+        self._renew(self.clock)
+        self._access.api_key = _made_up_key()
+        return self._access.api_key
+
+    def _renew(self, clock: Clock) -> None:
+        if self._key_lifetime is not None:
+            self._access.expires_at = clock.now + self._key_lifetime * 1000
+
+    def _running(self) -> History:
+        if self._history is None:
+            raise RuntimeError("this sandbox isn't running: use it within `async with`")
+        return self._history
+
+
+def _made_up_key() -> str:
+    return "sandbox-" + secrets.token_hex(16)
