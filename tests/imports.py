@@ -61,7 +61,10 @@ def layers() -> list[list[str]]:
     Raises:
         ValueError: there is a circle.
     """
-    left = {name: {one.of for one in imports() if one.by == name and not one.is_late} for name in modules()}
+    left: dict[str, set[str]] = {name: set() for name in modules()}
+    for one in imports():
+        if not one.is_late:
+            left[one.by].add(one.of)
     made: list[list[str]] = []
     while left:
         layer = [name for name, needs in left.items() if not needs & left.keys()]
