@@ -127,8 +127,19 @@ class Client(RunLister):
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice does nothing; using a closed client raises.
 
+        Requests under way end with a `ClientClosedError`. An aiohttp session of yours stays open.
+
         Raises:
             EventLoopError: the client is in use in another event loop, which still lives.
+
+        Example:
+            >>> client = tfruns.Client()
+            >>> try:
+            ...     page = await client.list_runs("my-job-id")
+            ... finally:
+            ...     await client.aclose()
+
+        .. versionadded:: 0.1.0
         """
         self._closed.set()
         try:
@@ -137,7 +148,7 @@ class Client(RunLister):
             await self._session.aclose()
 
     def stats(self) -> ClientStats:
-        """What this client has done so far, and what it is doing.
+        """What this client has done so far, and what it is doing, as `ClientStats`.
 
         .. versionadded:: 0.1.0
         """
@@ -187,6 +198,9 @@ class Client(RunLister):
             status: only changes to these statuses. The runs are watched all the same.
             version_numbers: only runs of these versions of the deployment.
 
+        Yields:
+            Each change, oldest run first among those found by one look.
+
         Raises:
             TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
@@ -200,6 +214,9 @@ class Client(RunLister):
             >>> async for change in client.watch_runs(["job-a", "job-b"]):
             ...     if change.kind == "finished" and change.run.status == "FAILED":
             ...         print(change.job_id, change.run.name, change.run.error)
+            ...         break
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
 
         .. versionadded:: 0.1.0
         """
@@ -239,6 +256,9 @@ class Client(RunLister):
             interval: seconds between two looks: always the same, or the least and the most, as in `watch_runs`. Of
                 several waits for runs of one job, the shortest counts.
 
+        Returns:
+            The run as it ended.
+
         Raises:
             TypeError, ValueError: an argument is wrong.
             RunNotFoundError: there is no such run.
@@ -247,6 +267,13 @@ class Client(RunLister):
             WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
             NotFoundError, and other APIError: the server refused, or couldn't be asked at the start.
             ClientClosedError: the client was closed.
+
+        Example:
+            >>> run = await client.wait_for_run("my-job-id", "train-7f3a", timeout=3600)
+            >>> print(run.name, "is", run.status)
+            train-7f3a is FINISHED
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
 
         .. versionadded:: 0.1.0
         """

@@ -60,6 +60,9 @@ class RunLister:
             retry: when these requests are retried; None for the client's. (The budget is the client's all the same.)
             headers: headers to send besides the client's, or in place of those with the same name.
 
+        Yields:
+            Each `JobRun`, in the server's order.
+
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
@@ -70,7 +73,13 @@ class RunLister:
             ClientClosedError: while iterating: the client was closed.
             EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
 
+        Example:
+            >>> async for run in client.iter_runs("my-job-id", status=["FAILED", "TERMINATED"], max_runs=100):
+            ...     print(run.name, run.created, run.duration, run.error)
+
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
         """
         return RunPaginator(
             session=self._session,
@@ -117,7 +126,7 @@ class RunLister:
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
-            search_prefix: see `iter_runs`, as for the other filters.
+            search_prefix: only runs whose name or id begins with this.
             sort_by: what to sort each job's runs by.
             order: which way to sort.
             triggered_by: only runs started by these subjects, by slug.
@@ -136,9 +145,19 @@ class RunLister:
                 and the error, before the job is skipped. What isn't about one job (a refused key, a closed client) is
                 raised in any case.
 
+        Yields:
+            Each run as `(job_id, run)`: those of one job in the server's order, those of several as they arrive.
+
         Raises:
             TypeError, ValueError: an argument is wrong: at the call; a job id: when it is read.
             TfRunsError: while iterating: see `iter_runs`.
+
+        Example:
+            >>> runs = client.iter_runs_for(["job-a", "job-b"], status="FAILED", on_error="skip")
+            >>> async for job_id, run in runs:
+            ...     print(job_id, run.name, run.error)
+            >>> for job_id, error in runs.skipped.items():
+            ...     print(f"skipped: {error}")
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
 
@@ -187,11 +206,42 @@ class RunLister:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> RunPage:
-        """Exactly one page, by one request, as the server gives it: at most `limit` runs (1 to 1,000) from `offset` on.
+        """Exactly one page, by one request, as the server gives it.
 
-        For the other arguments and the errors see `iter_runs`.
+        For more than a page use `iter_runs`: pages asked for one by one lose and repeat runs where the list changes.
+
+        Args:
+            job_id: id of the job.
+            limit: how many runs to ask for, 1 to 1,000.
+            offset: how many runs to skip.
+            search_prefix: only runs whose name or id begins with this.
+            sort_by: what to sort by.
+            order: which way to sort.
+            triggered_by: only runs started by these subjects, by slug.
+            status: only runs with these statuses.
+            version_numbers: only runs of these versions of the deployment.
+            timeout: seconds that one attempt may take; None for the client's.
+            retry: when this request is retried; None for the client's. (The budget is the client's all the same.)
+            headers: headers to send besides the client's, or in place of those with the same name.
+
+        Returns:
+            The runs in the server's order, at most `limit`, and how many there are in all.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; nothing was requested.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
+            APIConnectionError, APITimeoutError: no whole answer, after the last retry.
+            DecodeError: the answer isn't what the contract says.
+            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+
+        Example:
+            >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
+            >>> print(len(page.data), "of", page.pagination.total)
+            10 of 250
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
         """
         runs = self.iter_runs(
             job_id,
@@ -224,10 +274,35 @@ class RunLister:
     ) -> int:
         """How many runs match, by the server's count now: one request for one run.
 
-        For the arguments and the errors see `iter_runs`. (`sort_by` and `order` don't change the count; they are taken
-        so that the same arguments fit.)
+        Args:
+            job_id: id of the job.
+            search_prefix: only runs whose name or id begins with this.
+            triggered_by: only runs started by these subjects, by slug.
+            status: only runs with these statuses.
+            version_numbers: only runs of these versions of the deployment.
+            sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
+            order: which way to sort; the same holds.
+            timeout: seconds that one attempt may take; None for the client's.
+            retry: when this request is retried; None for the client's. (The budget is the client's all the same.)
+            headers: headers to send besides the client's, or in place of those with the same name.
+
+        Returns:
+            The server's count.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; nothing was requested.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
+            APIConnectionError, APITimeoutError: no whole answer, after the last retry.
+            DecodeError: the answer isn't what the contract says.
+            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+
+        Example:
+            >>> print(await client.count_runs("my-job-id"), "runs")
+            250 runs
 
         Contract: `pagination.total` of `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
         """
         return await self.iter_runs(
             job_id,

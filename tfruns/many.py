@@ -25,7 +25,17 @@ _NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, E
 
 @attrs.frozen(kw_only=True)
 class JobsProgress:
-    """How far the runs of many jobs were read."""
+    """How far the runs of many jobs were read, as `JobsPaginator.progress` tells it.
+
+    Example:
+        >>> runs = client.iter_runs_for(["job-a", "job-b"])
+        >>> async for job_id, run in runs:
+        ...     progress = runs.progress
+        >>> print(f"{progress.runs} runs of about {progress.runs_expected}")
+        500 runs of about 500
+
+    .. versionadded:: 0.1.0
+    """
 
     jobs_begun: int
     """Jobs whose walk has begun."""
@@ -45,6 +55,17 @@ class JobsPaginator:
     """The runs of many jobs, as `Client.iter_runs_for` gives them: nothing is requested until they are asked for.
 
     `async for job_id, run in …` yields each run with its job's id. Each `async for` is a new walk from the start.
+
+    Attributes:
+        skipped: the jobs that failed and were skipped, by id, each with its error; of the walk that began last.
+
+    Example:
+        >>> runs = client.iter_runs_for(["job-a", "no-such-job"], on_error="skip")
+        >>> found = [run async for job_id, run in runs]
+        >>> print(len(found), "runs; skipped:", ", ".join(runs.skipped))
+        250 runs; skipped: no-such-job
+
+    .. versionadded:: 0.1.0
     """
 
     def __init__(
@@ -57,7 +78,6 @@ class JobsPaginator:
         on_error: OnError,
     ) -> None:
         self.skipped: dict[str, TfRunsError] = {}
-        """The jobs that failed and were skipped, by id, each with its error."""
         self._job_ids = job_ids
         self._template = template
         self._side_by_side = side_by_side
@@ -67,7 +87,7 @@ class JobsPaginator:
 
     @property
     def progress(self) -> JobsProgress:
-        """How far the walk that began last has come."""
+        """How far the walk that began last has come, as `JobsProgress`."""
         crew = self._crew
         return JobsProgress(
             jobs_begun=crew.begun if crew else 0,
@@ -91,8 +111,23 @@ class JobsPaginator:
                 del found  # before the next is made
 
     async def raw_pages(self) -> AsyncGenerator[tuple[str, RawPage | None]]:
-        """Yield `(job_id, page)` for each page, as `RunPaginator.raw_pages` has it, and `(job_id, None)` once a job has
-        no more. A job that is skipped after some pages has no such end."""
+        """Yield each page with its job's id, as `RunPaginator.raw_pages` has it, and tell the end of each job.
+
+        Yields:
+            `(job_id, page)` for each page, and `(job_id, None)` once a job has no more. A job that is skipped after
+            some pages has no such end.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs_for`.
+
+        Example:
+            >>> async for job_id, page in client.iter_runs_for(["job-a", "job-b"], ordered=True).raw_pages():
+            ...     print(job_id, "is done" if page is None else f"{len(page.texts)} runs")
+            job-a 250 runs
+            job-a is done
+            job-b 250 runs
+            job-b is done
+        """
         self.skipped.clear()
         self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
         async with self._crew as crew:

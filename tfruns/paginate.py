@@ -156,6 +156,18 @@ class RunPaginator:
 
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
     method, is a new walk from the start. All of them raise what `Client.iter_runs` names.
+
+    After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once.
+
+    Example:
+        >>> runs = client.iter_runs("my-job-id", sort_by="startTime", order="asc")
+        >>> print(await runs.count(), "runs, the first:", await runs.first())  # doctest: +ELLIPSIS
+        250 runs, the first: JobRun(id='...
+        >>> async for page in runs.pages():
+        ...     print(page.data[0].created, len(page.data))  # doctest: +ELLIPSIS
+        2026-... 250
+
+    .. versionadded:: 0.1.0
     """
 
     job_id: str
@@ -190,6 +202,19 @@ class RunPaginator:
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
         yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
         `page_size`, or fewer where the list changes meanwhile.
+
+        Yields:
+            Each page, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> async for page in client.iter_runs("my-job-id", page_size=100).pages():
+            ...     print(f"{len(page.data)} more runs of {page.pagination.total}")
+            100 more runs of 250
+            99 more runs of 250
+            51 more runs of 250
         """
         async with self._walk() as walk:
             async for step in walk:
@@ -198,7 +223,20 @@ class RunPaginator:
                 del step
 
     async def raw_pages(self) -> AsyncGenerator[RawPage]:
-        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that."""
+        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that.
+
+        Yields:
+            Each page, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> with open("runs.jsonl", "wb") as file:
+            ...     async for page in client.iter_runs("my-job-id").raw_pages():
+            ...         for text in page.texts:
+            ...             file.write(text.replace(b"\\n", b" ") + b"\\n")
+        """
         async with self._walk() as walk:
             async for step in walk:
                 for page in step.raw_pages(self.page_size):
@@ -206,15 +244,34 @@ class RunPaginator:
                 del step
 
     async def collect(self) -> list[JobRun]:
-        """Every run, as one list."""
+        """Every run, as one list. Takes memory for all of them.
+
+        Returns:
+            The runs, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
+        """
         return [run async for run in self]
 
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
 
+        Yields:
+            A batch for each page, in the server's order.
+
         Raises:
             ImportError: pyarrow isn't installed.
             ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> async for batch in client.iter_runs("my-job-id").arrow_batches():
+            ...     print(batch.num_rows, "rows")
+            250 rows
 
         .. versionadded:: 0.1.0
         """
@@ -228,9 +285,19 @@ class RunPaginator:
 
         pandas has it by `table.to_pandas()`, Polars by `polars.from_arrow(table)`, and DuckDB by its name in a query.
 
+        Returns:
+            The table, its rows in the server's order.
+
         Raises:
             ImportError: pyarrow isn't installed.
             ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> table = await client.iter_runs("my-job-id").to_arrow()
+            >>> print(table.to_pandas().groupby("status", observed=True).duration.mean())  # doctest: +ELLIPSIS
+            status
+            ...
 
         .. versionadded:: 0.1.0
         """
@@ -239,18 +306,53 @@ class RunPaginator:
         return table([batch async for batch in self.arrow_batches()])
 
     async def first(self) -> JobRun | None:
-        """The first run, or None if there is none: one request for one run."""
+        """The first run, or None if there is none: one request for one run.
+
+        Returns:
+            The run; with the order as it is, the newest.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
+        """
         page = await self.fetch(self.offset, 1)
         return page.data[0] if page.data and self.max_runs != 0 else None
 
     async def count(self) -> int:
-        """How many runs the walk would yield by the server's count now: one request."""
+        """How many runs the walk would yield by the server's count now: one request.
+
+        Returns:
+            The server's count, less `offset`, and at most `max_runs`.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> print(await client.iter_runs("my-job-id", offset=50).count())
+            200
+        """
         page = await self.fetch(0, 1)
         after_offset = max(0, page.pagination.total - self.offset)
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
-        """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are."""
+        """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are.
+
+        Args:
+            offset: how many runs to skip, 0 or more.
+            limit: how many runs to ask for, 1 to 1,000.
+
+        Returns:
+            The runs in the server's order, and how many there are in all.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
+        """
         request = PageRequest(self.job_id, self.filter, limit, offset)
         body = await self._session.fetch(request, self._options)
         page = self._session.decode(body, job_id=self.job_id, offset=offset)
