@@ -1,10 +1,22 @@
 """tfruns: the run history of TrueFoundry jobs, async, typed, and exact while the list changes.
 
-import tfruns
+Example:
+    >>> import tfruns
+    >>> async with tfruns.Client() as client:  # TFY_HOST and TFY_API_KEY, or the CLI's credentials file
+    ...     async for run in client.iter_runs("my-job-id", status=["FAILED"]):
+    ...         print(run.name, run.status, run.created)
 
-async with tfruns.Client() as client:       # TFY_HOST and TFY_API_KEY, or the CLI's credentials file
-    async for run in client.iter_runs("job-id", status=["FAILED"]):
-        print(run.name, run.status, run.created)
+The examples here run as they stand in the asyncio REPL (`python -m asyncio`), with `client = tfruns.Client()`.
+
+What to look up, with `help(tfruns.Client)` and so on:
+
+- ask: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
+- follow: `Client.watch_runs` (`RunChange`, `ChangeKind`), `Client.wait_for_run`
+- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`; `RunPaginator`, `JobsPaginator`, `JobsProgress`
+- values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
+- errors: `TfRunsError` is the root; `help(tfruns.errors)` draws the tree
+- retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `ClientStats`
+- beside it: `tfruns.export`, `tfruns.arrow`, `tfruns.spark`; `tfruns.sandbox` and `tfruns.pytest_plugin` for tests
 """
 
 # Names are imported when they are first used: `import tfruns`, and so `tfruns --help`, doesn't wait for aiohttp. The

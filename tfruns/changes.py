@@ -28,6 +28,10 @@ _OVERLAP = 20
 class ChangeKind(enum.StrEnum):
     """What happened to a run.
 
+    Example:
+        >>> tfruns.ChangeKind("finished") is tfruns.ChangeKind.FINISHED
+        True
+
     .. versionadded:: 0.1.0
     """
 

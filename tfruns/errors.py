@@ -36,7 +36,19 @@ from tfruns.models import HttpError, JobRun
 
 
 class TfRunsError(Exception):
-    """The root of every error of tfruns."""
+    """The root of every error of tfruns.
+
+    Example:
+        >>> try:
+        ...     runs = await client.iter_runs("no-such-job").collect()
+        ... except tfruns.NotFoundError:
+        ...     print("there is no such job")
+        ... except tfruns.TfRunsError as error:
+        ...     print(f"the runs can't be had: {error}")
+        there is no such job
+
+    .. versionadded:: 0.1.0
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders (multiprocessing, Spark), which keyword-only arguments would otherwise forbid.
@@ -51,18 +63,27 @@ def _rebuild(cls: type[TfRunsError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class ConfigurationError(TfRunsError, ValueError):
-    """There is no host or no key, or one that can't be used; the message says where it came from."""
+    """There is no host or no key, or one that can't be used; the message says where it came from.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class ClientClosedError(TfRunsError, RuntimeError):
-    """The client was closed and can make no more requests."""
+    """The client was closed and can make no more requests.
+
+    .. versionadded:: 0.1.0
+    """
 
     def __init__(self, text: str = "the client is closed: keep its use inside `async with`, or make a new one") -> None:
         super().__init__(text)
 
 
 class EventLoopError(TfRunsError, RuntimeError):
-    """The client is in use in another event loop, or was before this process was forked."""
+    """The client is in use in another event loop, or was before this process was forked.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class APIError(TfRunsError):
@@ -73,6 +94,15 @@ class APIError(TfRunsError):
         offset: the offset that was asked for.
         attempts: how many times it was tried.
         is_over_budget: whether it would have been retried, but for too many retries by all of the client's requests.
+
+    Example:
+        >>> try:
+        ...     count = await client.count_runs("no-such-job")
+        ... except tfruns.APIError as error:
+        ...     print(error.job_id, error.offset, error.attempts)
+        no-such-job 0 1
+
+    .. versionadded:: 0.1.0
     """
 
     def __init__(self, text: str, *, job_id: str, offset: int) -> None:
@@ -92,11 +122,17 @@ class APIError(TfRunsError):
 
 
 class APIConnectionError(APIError):
-    """The server couldn't be reached, or the connection broke before the answer was whole."""
+    """The server couldn't be reached, or the connection broke before the answer was whole.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class APITimeoutError(APIConnectionError):
-    """No whole answer came in time."""
+    """No whole answer came in time.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class APIStatusError(APIError):
@@ -109,6 +145,15 @@ class APIStatusError(APIError):
         details: more, as the server put it, if it gave any.
         request_id: the server's id of the request, for its operators, if it gave one.
         headers: headers of the answer; names in any case find them.
+
+    Example:
+        >>> try:
+        ...     count = await client.count_runs("no-such-job")
+        ... except tfruns.APIStatusError as error:
+        ...     print(error.status_code, error.message, error.request_id)  # doctest: +ELLIPSIS
+        404 ...
+
+    .. versionadded:: 0.1.0
     """
 
     def __init__(self, *, body: HttpError, reason: str, headers: Mapping[str, str], job_id: str, offset: int) -> None:
@@ -132,35 +177,59 @@ def _shortened(text: str, most: int = 500) -> str:
 
 
 class BadRequestError(APIStatusError):
-    """400: the server couldn't read the request."""
+    """400: the server couldn't read the request.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class AuthenticationError(APIStatusError):
-    """401: the key is missing, wrong or expired."""
+    """401: the key is missing, wrong or expired.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key's owner has no access to the job's workspace."""
+    """403: the key's owner has no access to the job's workspace.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class NotFoundError(APIStatusError):
-    """404: there is no such job."""
+    """404: there is no such job.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class ConflictError(APIStatusError):
-    """409: the request is at odds with the state of the server."""
+    """409: the request is at odds with the state of the server.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the server won't take a parameter."""
+    """422: the server won't take a parameter.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests, still so after the last retry."""
+    """429: too many requests, still so after the last retry.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server failed, still so after the last retry."""
+    """5xx: the server failed, still so after the last retry.
+
+    .. versionadded:: 0.1.0
+    """
 
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
@@ -183,7 +252,14 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
 
 @attrs.frozen
 class FieldProblem:
-    """One field of an answer that isn't what the contract says."""
+    """One field of an answer that isn't what the contract says.
+
+    Example:
+        >>> print(tfruns.FieldProblem("status", "expected `str`, got `int`", position=3, run_id="r-1"))
+        run 'r-1' at 3: status: expected `str`, got `int`
+
+    .. versionadded:: 0.1.0
+    """
 
     field: str
     """Where it is within the run, or within the page if `position` is None: `triggeredBySubject.subjectType`."""
@@ -207,6 +283,15 @@ class DecodeError(APIError):
 
     Attributes:
         problems: every bad field, as `FieldProblem`; empty if the answer wasn't JSON at all.
+
+    Example:
+        >>> try:
+        ...     runs = await client.iter_runs("my-job-id").collect()
+        ... except tfruns.DecodeError as error:
+        ...     for problem in error.problems:
+        ...         print(problem.run_id, problem.field, problem.reason)
+
+    .. versionadded:: 0.1.0
     """
 
     def __init__(self, text: str, *, job_id: str, offset: int, problems: tuple[FieldProblem, ...] = ()) -> None:
@@ -222,6 +307,14 @@ class IncompleteWalkError(TfRunsError):
         offset: the offset at which the walk gave up.
         seen: how many runs were yielded before.
         total: how many runs the server last said there are.
+
+    Example:
+        >>> try:
+        ...     runs = await client.iter_runs("my-job-id").collect()
+        ... except tfruns.IncompleteWalkError as error:
+        ...     print(f"{error.seen} of {error.total} runs: {error}")
+
+    .. versionadded:: 0.1.0
     """
 
     def __init__(self, text: str, *, job_id: str, offset: int, seen: int, total: int) -> None:
@@ -238,6 +331,13 @@ class WaitError(TfRunsError):
     Attributes:
         job_id: the job.
         run: the run as it was seen last; None if it never was.
+
+    Example:
+        >>> try:
+        ...     run = await client.wait_for_run("my-job-id", "no-such-run", timeout=60)
+        ... except tfruns.WaitError as error:
+        ...     print(type(error).__name__, error.run)
+        RunNotFoundError None
 
     .. versionadded:: 0.1.0
     """

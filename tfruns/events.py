@@ -11,6 +11,13 @@ import attrs
 class RequestEvent:
     """A request is sent.
 
+    Example:
+        >>> def tell(event: tfruns.RequestEvent) -> None:
+        ...     print(event.job_id, event.offset, event.limit, event.attempt)
+        >>> async with tfruns.Client(on_request=tell) as client:
+        ...     page = await client.list_runs("my-job-id", limit=10)
+        my-job-id 0 10 1
+
     .. versionadded:: 0.1.0
     """
 
@@ -27,6 +34,12 @@ class RequestEvent:
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
     """A whole answer has come, good or bad.
+
+    Example:
+        >>> def tell(event: tfruns.ResponseEvent) -> None:
+        ...     print(event.job_id, event.status_code, event.size, "bytes in", event.seconds, "s")
+        >>> async with tfruns.Client(on_response=tell) as client:
+        ...     page = await client.list_runs("my-job-id")
 
     .. versionadded:: 0.1.0
     """
@@ -45,6 +58,11 @@ class ResponseEvent(RequestEvent):
 class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
 
+    Example:
+        >>> def tell(event: tfruns.RetryEvent) -> None:
+        ...     print(f"attempt {event.attempt}: {event.error}; the next in {event.wait:.2f} s")
+        >>> client = tfruns.Client(on_retry=tell)
+
     .. versionadded:: 0.1.0
     """
 
@@ -57,6 +75,12 @@ class RetryEvent(RequestEvent):
 @attrs.frozen(kw_only=True)
 class ClientStats:
     """What a client has done so far, over all its walks.
+
+    Example:
+        >>> async with tfruns.Client() as client:
+        ...     page = await client.list_runs("my-job-id")
+        ...     print(client.stats().requests, client.stats().runs)
+        1 100
 
     .. versionadded:: 0.1.0
     """

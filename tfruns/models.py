@@ -46,6 +46,12 @@ class JobRunStatus(_OpenEnum):
 
     A status that is not listed here is kept: `JobRunStatus("PAUSED")` has that value, equals only itself, and
     `is_known` is False.
+
+    Example:
+        >>> tfruns.JobRunStatus.FAILED.is_terminal, tfruns.JobRunStatus("PAUSED").is_known
+        (True, False)
+
+    .. versionadded:: 0.1.0
     """
 
     CREATED = "CREATED"
@@ -68,7 +74,14 @@ _TERMINAL = frozenset({JobRunStatus.FINISHED, JobRunStatus.FAILED, JobRunStatus.
 
 
 class SubjectType(_OpenEnum):
-    """What kind of subject started a run (contract: `SubjectType`). Types not listed here are kept as they are."""
+    """What kind of subject started a run (contract: `SubjectType`). Types not listed here are kept as they are.
+
+    Example:
+        >>> runs = await client.iter_runs("my-job-id").collect()
+        >>> by_people = [run for run in runs if run.triggered_by_subject.subject_type == tfruns.SubjectType.USER]
+
+    .. versionadded:: 0.1.0
+    """
 
     USER = "user"
     TEAM = "team"
@@ -80,7 +93,13 @@ class SubjectType(_OpenEnum):
 
 
 class JobRunsSortBy(enum.StrEnum):
-    """What to sort runs by (contract: `JobRunsSortBy`)."""
+    """What to sort runs by (contract: `JobRunsSortBy`).
+
+    Example:
+        >>> longest = await client.iter_runs("my-job-id", sort_by=tfruns.JobRunsSortBy.DURATION, order="desc").first()
+
+    .. versionadded:: 0.1.0
+    """
 
     START_TIME = "startTime"
     DURATION = "duration"
@@ -92,7 +111,13 @@ class JobRunsSortBy(enum.StrEnum):
 
 
 class SortDirection(enum.StrEnum):
-    """Which way to sort (contract: `SortDirection`)."""
+    """Which way to sort (contract: `SortDirection`).
+
+    Example:
+        >>> oldest = await client.iter_runs("my-job-id", order=tfruns.SortDirection.ASC).first()
+
+    .. versionadded:: 0.1.0
+    """
 
     ASC = "asc"
     DESC = "desc"
@@ -144,7 +169,14 @@ class _Payload:
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Subject(_Payload):
-    """Who started a run (contract: `Subject`)."""
+    """Who started a run (contract: `Subject`).
+
+    Example:
+        >>> run = await client.iter_runs("my-job-id").first()
+        >>> print(run.triggered_by_subject.subject_slug, "is a", run.triggered_by_subject.subject_type)
+
+    .. versionadded:: 0.1.0
+    """
 
     subject_id: str
     """Id of the subject."""
@@ -164,7 +196,16 @@ class Subject(_Payload):
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class JobRun(_Payload):
-    """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal."""
+    """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
+
+    Example:
+        >>> run = await client.iter_runs("my-job-id", status="FINISHED").first()
+        >>> print(run.name, run.created, run.duration, "s", run.exit_code)
+        >>> run.to_dict()["createdAt"] == run.created_at
+        True
+
+    .. versionadded:: 0.1.0
+    """
 
     id: str
     """Id of the run, made by the system."""
@@ -224,7 +265,15 @@ class JobRun(_Payload):
 
 @attrs.frozen(weakref_slot=False)
 class Pagination(_Payload):
-    """Where a page stands in the whole list (contract: `Pagination`)."""
+    """Where a page stands in the whole list (contract: `Pagination`).
+
+    Example:
+        >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
+        >>> page.pagination
+        Pagination(total=250, offset=20, limit=10)
+
+    .. versionadded:: 0.1.0
+    """
 
     total: int
     """How many runs match in all, by the server's count at that moment."""
@@ -236,7 +285,14 @@ class Pagination(_Payload):
 
 @attrs.frozen(weakref_slot=False)
 class RunPage(_Payload):
-    """One page of runs (contract: `ListJobRunResponse`)."""
+    """One page of runs (contract: `ListJobRunResponse`).
+
+    Example:
+        >>> page = await client.list_runs("my-job-id", limit=10)
+        >>> print([run.name for run in page.data], page.pagination.total)
+
+    .. versionadded:: 0.1.0
+    """
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
     """The runs, in the server's order."""
@@ -246,7 +302,15 @@ class RunPage(_Payload):
 
 @attrs.frozen(weakref_slot=False)
 class RawPage:
-    """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all."""
+    """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.
+
+    Example:
+        >>> async for page in client.iter_runs("my-job-id").raw_pages():
+        ...     print(len(page.data) == len(page.texts), page.texts[0][:1])
+        True b'{'
+
+    .. versionadded:: 0.1.0
+    """
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
     """The runs, in the server's order."""

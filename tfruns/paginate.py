@@ -232,10 +232,9 @@ class RunPaginator:
             TfRunsError: see `Client.iter_runs`.
 
         Example:
-            >>> with open("runs.jsonl", "wb") as file:
-            ...     async for page in client.iter_runs("my-job-id").raw_pages():
-            ...         for text in page.texts:
-            ...             file.write(text.replace(b"\\n", b" ") + b"\\n")
+            >>> async for page in client.iter_runs("my-job-id").raw_pages():
+            ...     for run, text in zip(page.data, page.texts):
+            ...         print(run.name, len(text), "bytes of JSON")
         """
         async with self._walk() as walk:
             async for step in walk:

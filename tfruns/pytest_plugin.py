@@ -1,7 +1,8 @@
 """Fixtures for pytest, there wherever tfruns is installed: a sandbox, and a client of it.
 
-async def test_my_report(tfruns_sandbox, tfruns_client):
-    assert await my_report(tfruns_client, tfruns_sandbox.job_ids[0]) == ...
+Example:
+    >>> async def test_count(tfruns_sandbox, tfruns_client):
+    ...     assert await tfruns_client.count_runs(tfruns_sandbox.job_ids[0]) == 1000
 
 Async tests need pytest-asyncio, in either of its modes, or, where that isn't installed, anyio's plugin on asyncio. The
 fixtures run in the event loop of the test.

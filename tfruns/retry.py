@@ -45,6 +45,13 @@ class RetryPolicy:
 
     Raises:
         TypeError, ValueError: a value that isn't a number, or is out of range.
+
+    Example:
+        >>> patient = tfruns.RetryPolicy(max_attempts=30, deadline=3600)
+        >>> async with tfruns.Client(retry=patient) as client:
+        ...     runs = await client.iter_runs("my-job-id", retry=tfruns.RetryPolicy(max_attempts=1)).collect()
+
+    .. versionadded:: 0.1.0
     """
 
     max_attempts: int = attrs.field(default=10, validator=_whole)

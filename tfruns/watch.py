@@ -36,6 +36,13 @@ _GROWTH = 1.5
 class RunChange:
     """What happened to a run between two looks at its job.
 
+    Example:
+        >>> async for change in client.watch_runs("job-a", start="existing"):
+        ...     print(change.kind, change.run.name, change.run.status)
+        ...     break
+        >>> with open("watch.token", "w") as file:
+        ...     length = file.write(change.resume_token)
+
     .. versionadded:: 0.1.0
     """
 

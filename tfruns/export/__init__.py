@@ -1,9 +1,9 @@
 """Batch export: every run of many jobs, in a file that is whole or not there, resumable, nothing lost.
 
-    from tfruns.export import export_runs
-
-    async with tfruns.Client() as client:
-        summary = await export_runs(client, job_ids, "runs.parquet")
+Example:
+    >>> from tfruns.export import export_runs
+    >>> async with tfruns.Client() as client:
+    ...     summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet")
 
 While it works, what it has read is kept in the folder `<destination>.tfruns-partial`, which is gone when it is done.
 After a kill, the same call goes on from there.
@@ -71,7 +71,7 @@ async def export_runs(
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: the file.
         format: one of those above; None to tell by the destination's suffix.
-        search_prefix: see `Client.iter_runs`, as for the other filters.
+        search_prefix: only runs whose name or id begins with this.
         sort_by: what to sort each job's runs by.
         order: which way to sort.
         triggered_by: only runs started by these subjects, by slug.
@@ -96,6 +96,13 @@ async def export_runs(
         OSError: the file can't be written.
         APIConnectionError, RateLimitError, InternalServerError: the server fails, after the last retry.
         AuthenticationError, ClientClosedError, EventLoopError: see `Client.iter_runs`.
+
+    Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+    Example:
+        >>> from tfruns.export import export_runs
+        >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet", status="FAILED")
+        >>> print(summary.runs, "runs,", summary.size, "bytes")
 
     .. versionadded:: 0.1.0
     """

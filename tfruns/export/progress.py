@@ -13,6 +13,12 @@ from tfruns.errors import TfRunsError
 class ExportProgress:
     """How far an export is.
 
+    Example:
+        >>> from tfruns.export import ExportProgress, export_runs
+        >>> def tell(progress: ExportProgress) -> None:
+        ...     print(f"{progress.jobs_done} of {progress.jobs} jobs, {progress.runs} runs")
+        >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.csv", on_progress=tell)
+
     .. versionadded:: 0.1.0
     """
 
@@ -33,6 +39,12 @@ class ExportProgress:
 @attrs.frozen(kw_only=True)
 class ExportSummary:
     """What an export did.
+
+    Example:
+        >>> from tfruns.export import export_runs
+        >>> summary = await export_runs(client, ["job-a", "no-such-job"], "runs.jsonl")
+        >>> print(summary.runs, "runs in", summary.path, "skipped:", *summary.skipped)
+        250 runs in runs.jsonl skipped: no-such-job
 
     .. versionadded:: 0.1.0
     """

@@ -1,9 +1,10 @@
 """A control plane in a box: the endpoint of the contract over real HTTP, on made-up but realistic runs.
 
-async with Sandbox(jobs=2, runs=1000) as sandbox:
-    async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
-        async for run in client.iter_runs(sandbox.job_ids[0]):
-            ...
+Example:
+    >>> from tfruns.sandbox import Sandbox
+    >>> async with Sandbox(jobs=2, runs=1000) as sandbox:
+    ...     async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
+    ...         await client.count_runs(sandbox.job_ids[0])
 """
 
 from tfruns.sandbox.box import Sandbox

@@ -55,6 +55,13 @@ class Sandbox:
     Raises:
         ValueError, TypeError: an argument isn't one of these.
 
+    Example:
+        >>> from tfruns.sandbox import Sandbox
+        >>> async with Sandbox(jobs=["my-job-id"], runs=50, faults=["status=503,rate=0.1"]) as sandbox:
+        ...     async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        ...         print(len(await client.iter_runs("my-job-id").collect()), "runs, in spite of the faults")
+        50 runs, in spite of the faults
+
     .. versionadded:: 0.1.0
     """
 
@@ -151,6 +158,15 @@ class Sandbox:
             OSError: an address can't be listened on, or a file can't be read.
             ValueError: a file isn't what it should be.
             RuntimeError: it is running already.
+
+        Example:
+            >>> from tfruns.sandbox import Sandbox
+            >>> box = Sandbox(jobs=["my-job-id"])
+            >>> await box.start()
+            >>> try:
+            ...     print(box.url)
+            ... finally:
+            ...     await box.aclose()
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
@@ -185,7 +201,11 @@ class Sandbox:
         return f"http://{host}:{port}"
 
     async def aclose(self) -> None:
-        """Stop listening, close every connection and forget the runs. Does nothing if it isn't running."""
+        """Stop listening, close every connection and forget the runs. Does nothing if it isn't running.
+
+        Example:
+            >>> await sandbox.aclose()
+        """
         server, admin, history = self._server, self._admin, self._history
         self._server = self._admin = self._history = None
         try:
@@ -209,9 +229,18 @@ class Sandbox:
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job as they stand, the newest first.
 
+        Args:
+            job_id: the job.
+
+        Returns:
+            Its runs, without a request.
+
         Raises:
             KeyError: there is no such job.
             RuntimeError: the sandbox isn't running.
+
+        Example:
+            >>> assert await client.iter_runs("my-job-id").collect() == sandbox.runs("my-job-id")
         """
         return self._running().runs(job_id)
 
@@ -225,22 +254,40 @@ class Sandbox:
             fields: fields of `JobRun` by name, in place of the generated values. The generated ones agree with the
                 status; without one, the run is CREATED.
 
+        Returns:
+            The new run.
+
         Raises:
             KeyError: there is no such job.
             TypeError: there is no such field.
             ValueError: a value isn't one that the field can have, or the job has a run with this id.
             RuntimeError: the sandbox isn't running.
+
+        Example:
+            >>> run = await sandbox.create_run("my-job-id", status="FAILED", error="out of memory", exit_code=137)
         """
         return self._running().create(job_id, fields)
 
     async def update_run(self, job_id: str, run_id: str, **fields: Any) -> JobRun:
-        """Change these fields of a run, by their `JobRun` names, and no others.
+        """Change these fields of a run, and no others.
+
+        Args:
+            job_id: the job.
+            run_id: the run.
+            fields: fields of `JobRun` by name, each with its new value.
+
+        Returns:
+            The run as it is now.
 
         Raises:
             KeyError: there is no such job or run.
             TypeError: there is no such field.
             ValueError: a value isn't one that the field can have; the id can't be changed.
             RuntimeError: the sandbox isn't running.
+
+        Example:
+            >>> run = await sandbox.create_run("my-job-id")
+            >>> run = await sandbox.update_run("my-job-id", run.id, status="SCHEDULED")
         """
         return self._running().update(job_id, run_id, fields)
 
@@ -255,25 +302,41 @@ class Sandbox:
             status: how it ends: FINISHED, FAILED or TERMINATED.
             fields: fields of `JobRun` by name, in place of the generated end time, duration, error and exit code.
 
+        Returns:
+            The run as it is now.
+
         Raises:
             KeyError: there is no such job or run.
             TypeError: there is no such field.
             ValueError: the run has ended, the status is no end, or a value isn't one that the field can have.
             RuntimeError: the sandbox isn't running.
+
+        Example:
+            >>> run = await sandbox.create_run("my-job-id", status="RUNNING")
+            >>> sandbox.clock.advance(60)
+            >>> (await sandbox.finish_run("my-job-id", run.id, "FAILED")).status.value
+            'FAILED'
         """
         return self._running().finish(job_id, run_id, status, fields)
 
     async def delete_run(self, job_id: str, run_id: str) -> None:
         """Forget a run.
 
+        Args:
+            job_id: the job.
+            run_id: the run.
+
         Raises:
             KeyError: there is no such job or run.
             RuntimeError: the sandbox isn't running.
+
+        Example:
+            >>> await sandbox.delete_run("my-job-id", sandbox.runs("my-job-id")[0].id)
         """
         self._running().delete(job_id, run_id)
 
     def new_key(self) -> str:
-        """A new key, in place of the last, which is refused (401) from now on. A lifetime begins anew.
+        """Make a new key, in place of the last, which is refused (401) from now on. A lifetime begins anew.
 
         A client sees it by `api_key=lambda: sandbox.api_key`.
 

@@ -12,6 +12,12 @@ class Clock:
         now: the time to start at, in ms since 1970 UTC.
         rate: how many of its seconds pass in a second; 0 for a clock that only `advance` moves.
 
+    Example:
+        >>> before = sandbox.clock.now
+        >>> sandbox.clock.advance(60)
+        >>> sandbox.clock.now - before
+        60000
+
     .. versionadded:: 0.1.0
     """
 
@@ -37,10 +43,16 @@ class Clock:
         self._rate = rate
 
     def advance(self, seconds: float) -> None:
-        """Move it on by so many seconds, 0 or more. It never goes back.
+        """Move it on. It never goes back.
+
+        Args:
+            seconds: by how many seconds, 0 or more.
 
         Raises:
             TypeError, ValueError: that isn't a number of seconds.
+
+        Example:
+            >>> sandbox.clock.advance(3600)
         """
         self._then += checked_seconds("seconds", seconds) * 1000
 

@@ -35,6 +35,12 @@ class Fault:
     Raises:
         TypeError, ValueError: a value isn't one of these, or nothing would go wrong.
 
+    Example:
+        >>> from tfruns.sandbox import Fault
+        >>> sandbox.faults.append(Fault(status=503, nth=1))
+        >>> print(await client.count_runs("my-job-id"), "runs, after a retry")
+        250 runs, after a retry
+
     .. versionadded:: 0.1.0
     """
 
@@ -105,8 +111,19 @@ class Fault:
 
         A value may be percent-encoded, and has to be where it holds a comma. `html` needs no value.
 
+        Args:
+            text: such as `status=429,wait=2,rate=0.1`.
+
+        Returns:
+            The fault.
+
         Raises:
             ValueError: it isn't such a text; the message says what is wrong.
+
+        Example:
+            >>> from tfruns.sandbox import Fault
+            >>> Fault.parse("status=429,wait=2") == Fault(status=429, wait=2)
+            True
         """
         fields: dict[str, Any] = {}
         for part in text.split(","):
@@ -152,6 +169,12 @@ class RateLimit:
 
     Raises:
         TypeError, ValueError: a value isn't one of these.
+
+    Example:
+        >>> from tfruns.sandbox import RateLimit, Sandbox
+        >>> async with Sandbox(jobs=["my-job-id"], runs=50, rate_limit=RateLimit(per_second=50, burst=10)) as sandbox:
+        ...     async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        ...         runs = await client.iter_runs("my-job-id", page_size=10).collect()
 
     .. versionadded:: 0.1.0
     """

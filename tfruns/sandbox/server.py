@@ -45,7 +45,16 @@ _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 @attrs.frozen
 class SeenRequest:
-    """A request that a sandbox has answered."""
+    """A request that a sandbox has answered.
+
+    Example:
+        >>> count = await client.count_runs("my-job-id", status="FAILED")
+        >>> request = sandbox.requests[-1]
+        >>> print(request.method, request.path, request.query, request.status)
+        GET /api/svc/v1/jobs/my-job-id/runs limit=1&offset=0&status=FAILED 200
+
+    .. versionadded:: 0.1.0
+    """
 
     method: str
     """HTTP method."""

@@ -1,9 +1,9 @@
 """Job runs as a Spark data source (extra `spark`): for loads that one machine is too small for.
 
-from tfruns.spark import TfRunsDataSource
-
-spark.dataSource.register(TfRunsDataSource)
-runs = spark.read.format("tfruns").option("jobsPath", "jobs.txt").load()
+Example:
+    >>> from tfruns.spark import TfRunsDataSource
+    >>> spark.dataSource.register(TfRunsDataSource)
+    >>> runs = spark.read.format("tfruns").option("jobsPath", "jobs.txt").load()
 
 `python -m tfruns.spark` is an example job: it writes a partitioned Parquet table.
 """

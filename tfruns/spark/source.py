@@ -84,6 +84,14 @@ class TfRunsDataSource(DataSource):
     to hold every open run of every job, and the driver to read all that the executors then read again. Load anew, as
     `python -m tfruns.spark` does, or feed a queue that Spark streams from with `Client.watch_runs`.
 
+    Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+    Example:
+        >>> runs = spark.read.format("tfruns").option("jobs", "job-a,job-b").option("status", "FAILED").load()
+        >>> runs.groupBy("job_id").count().show()  # doctest: +ELLIPSIS
+        +------+-----+
+        ...
+
     .. versionadded:: 0.1.0
     """
 
@@ -101,7 +109,14 @@ class TfRunsDataSource(DataSource):
             return SCHEMA
 
     def reader(self, schema: StructType) -> DataSourceReader:
-        """What plans and reads; Spark calls it."""
+        """What plans and reads; Spark calls it.
+
+        Args:
+            schema: the one that Spark was told, which must be the data source's own.
+
+        Raises:
+            ValueError, TypeError: it is another, or an option is wrong.
+        """
         with _plain_errors():
             if schema != SCHEMA:
                 raise ValueError("the schema of job runs is fixed: leave out `.schema(...)`, and select the columns")
