@@ -1,11 +1,13 @@
 """Job runs as a Spark data source, with a real Spark in this machine's threads."""
 
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import examples, run_example
 from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 from sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session, spark_warns
@@ -230,3 +232,15 @@ def test_the_example_job_says_what_it_takes(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["--to", "somewhere", "--option", "jobs"])
     assert "must be NAME=VALUE, got 'jobs'" in capsys.readouterr().err
+
+
+async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:
+    found = [one for one in examples() if one.of.startswith("tfruns.spark")]
+    with served(jobs=["job-a", "job-b"], runs=200) as sandbox:
+        # Spark's own processes began before there was a host for their environment.
+        read = spark.read.option("baseUrl", sandbox.sandbox.url)
+        for example in found:
+            names: dict[str, Any] = {"spark": types.SimpleNamespace(dataSource=spark.dataSource, read=read)}
+            await run_example(example, names)
+            assert names["runs"].count() > 0
+    assert len(found) == 2

@@ -77,8 +77,9 @@ class SubjectType(_OpenEnum):
     """What kind of subject started a run (contract: `SubjectType`). Types not listed here are kept as they are.
 
     Example:
-        >>> runs = await client.iter_runs("my-job-id").collect()
-        >>> by_people = [run for run in runs if run.triggered_by_subject.subject_type == tfruns.SubjectType.USER]
+        >>> async for run in client.iter_runs("my-job-id"):
+        ...     if run.triggered_by_subject and run.triggered_by_subject.subject_type == tfruns.SubjectType.USER:
+        ...         print(run.name, "was started by a person")
 
     .. versionadded:: 0.1.0
     """
@@ -172,8 +173,9 @@ class Subject(_Payload):
     """Who started a run (contract: `Subject`).
 
     Example:
-        >>> run = await client.iter_runs("my-job-id").first()
-        >>> print(run.triggered_by_subject.subject_slug, "is a", run.triggered_by_subject.subject_type)
+        >>> async for run in client.iter_runs("my-job-id"):
+        ...     if (subject := run.triggered_by_subject) is not None:
+        ...         print(run.name, "was started by", subject.subject_slug, "a", subject.subject_type)
 
     .. versionadded:: 0.1.0
     """

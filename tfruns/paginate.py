@@ -161,11 +161,11 @@ class RunPaginator:
 
     Example:
         >>> runs = client.iter_runs("my-job-id", sort_by="startTime", order="asc")
-        >>> print(await runs.count(), "runs, the first:", await runs.first())  # doctest: +ELLIPSIS
-        250 runs, the first: JobRun(id='...
-        >>> async for page in runs.pages():
-        ...     print(page.data[0].created, len(page.data))  # doctest: +ELLIPSIS
-        2026-... 250
+        >>> oldest = await runs.first()
+        >>> print(await runs.count(), "runs")
+        250 runs
+        >>> async for run in runs:
+        ...     print(run.name, run.created - oldest.created, "later")
 
     .. versionadded:: 0.1.0
     """

@@ -43,8 +43,8 @@ class ExportSummary:
     Example:
         >>> from tfruns.export import export_runs
         >>> summary = await export_runs(client, ["job-a", "no-such-job"], "runs.jsonl")
-        >>> print(summary.runs, "runs in", summary.path, "skipped:", *summary.skipped)
-        250 runs in runs.jsonl skipped: no-such-job
+        >>> print(summary.runs, "runs in", summary.path.name, "- skipped:", *summary.skipped)
+        250 runs in runs.jsonl - skipped: no-such-job
 
     .. versionadded:: 0.1.0
     """
