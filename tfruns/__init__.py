@@ -122,11 +122,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'tfruns' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"tfruns.{_HOME_OF[name]}"), name)
-    return value
+if not TYPE_CHECKING:  # type checkers would take any name to be there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'tfruns' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"tfruns.{_HOME_OF[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,156 @@
+"""What a type checker tells the users of tfruns. mypy and pyright read this file; nothing runs it.
+
+Each `ignore` below stands where the checkers must object: both are told to complain of one that isn't needed.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
+
+import tfruns
+from tfruns.export import ExportProgress, ExportSummary, export_runs
+from tfruns.sandbox import Clock, Fault, RateLimit, Sandbox
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+async def one_job(client: tfruns.Client) -> None:
+    runs = client.iter_runs("job", status=["FAILED", tfruns.JobRunStatus.RUNNING], version_numbers=3, page_size=100)
+    assert_type(runs, tfruns.RunPaginator)
+    async for run in runs:
+        assert_type(run, tfruns.JobRun)
+    async for page in runs.pages():
+        assert_type(page, tfruns.RunPage)
+    async for raw in runs.raw_pages():
+        assert_type(raw, tfruns.RawPage)
+        assert_type(raw.texts, tuple[bytes, ...])
+    assert_type(await runs.collect(), list[tfruns.JobRun])
+    assert_type(await runs.first(), tfruns.JobRun | None)
+    assert_type(await runs.count(), int)
+    assert_type(await runs.fetch(0, 10), tfruns.RunPage)
+    assert_type(await client.list_runs("job", limit=10, offset=20), tfruns.RunPage)
+    assert_type(await client.count_runs("job", triggered_by=["a", "b"]), int)
+
+
+async def arrow(runs: tfruns.RunPaginator) -> None:
+    table: pyarrow.Table = await runs.to_arrow()
+    assert_type(table.num_rows, int)
+    async for batch in runs.arrow_batches():
+        assert_type(batch.num_rows, int)
+
+
+async def many_jobs(client: tfruns.Client, ids: AsyncGenerator[str]) -> None:
+    runs = client.iter_runs_for(["a", "b"], on_error="skip", ordered=True)
+    async for found in runs:
+        assert_type(found, tuple[str, tfruns.JobRun])
+    async for job_id, page in runs.raw_pages():
+        assert_type(job_id, str)
+        assert_type(page, tfruns.RawPage | None)
+    assert_type(runs.skipped, dict[str, tfruns.TfRunsError])
+    assert_type(runs.progress, tfruns.JobsProgress)
+    client.iter_runs_for(ids, on_error=lambda job_id, error: print(job_id, error.args))
+
+    async def tell(job_id: str, error: tfruns.TfRunsError) -> None:
+        """It may be async."""
+
+    client.iter_runs_for(ids, on_error=tell)
+
+
+async def follow(client: tfruns.Client) -> None:
+    changes = client.watch_runs(["a", "b"], interval=(1, 10), start="open")
+    assert_type(changes, AsyncGenerator[tfruns.RunChange])
+    async for change in changes:
+        assert_type(change.kind, tfruns.ChangeKind)
+        assert_type(change.run, tfruns.JobRun)
+        assert_type(change.before, tfruns.JobRun | None)
+        assert_type(change.resume_token, str)
+    assert_type(await client.wait_for_run("job", "run", timeout=60), tfruns.JobRun)
+
+
+async def settings() -> None:
+    async def key() -> str:
+        return "key"
+
+    async with tfruns.Client("https://acme.truefoundry.cloud", key, retry=tfruns.RetryPolicy(max_attempts=3)) as client:
+        assert_type(client, tfruns.Client)
+        assert_type(client.stats(), tfruns.ClientStats)
+        assert_type(client.base_url, str)
+    tfruns.Client(api_key=lambda: "key", on_request=lambda event: assert_type(event, tfruns.RequestEvent))
+    tfruns.Client(on_response=lambda event: assert_type(event.status_code, int))
+    tfruns.Client(on_retry=lambda event: assert_type(event.error, Exception))
+
+
+async def export(client: tfruns.Client, path: Path) -> None:
+    def tell(progress: ExportProgress) -> None:
+        assert_type(progress.runs, int)
+
+    summary = await export_runs(client, ["a"], path, format="csv", on_progress=tell)
+    assert_type(summary, ExportSummary)
+    assert_type(summary.path, Path)
+    assert_type(summary.skipped, Mapping[str, tfruns.TfRunsError])
+
+
+def fields(run: tfruns.JobRun, subject: tfruns.Subject, page: tfruns.RunPage) -> None:
+    assert_type(run.id, str)
+    assert_type(run.status, tfruns.JobRunStatus)
+    assert_type(run.status.is_terminal, bool)
+    assert_type(run.created_at, int | float)
+    assert_type(run.created, datetime)
+    assert_type(run.end_time, int | float | None)
+    assert_type(run.ended, datetime | None)
+    assert_type(run.duration, int | None)
+    assert_type(run.exit_code, int | None)
+    assert_type(run.triggered_by_subject, tfruns.Subject | None)
+    assert_type(run.to_dict(), dict[str, Any])
+    assert_type(subject.subject_type, tfruns.SubjectType)
+    assert_type(subject.subject_slug, str | None)
+    assert_type(page.data, tuple[tfruns.JobRun, ...])
+    assert_type(page.pagination.total, int)
+    assert_type(page.pagination.limit, int | None)
+
+
+def errors(error: tfruns.TfRunsError) -> None:
+    match error:
+        case tfruns.RateLimitError():
+            assert_type(error.status_code, int)
+            assert_type(error.message, str)
+            assert_type(error.headers, Mapping[str, str])
+        case tfruns.DecodeError():
+            assert_type(error.problems, tuple[tfruns.FieldProblem, ...])
+        case tfruns.RunFailedError():
+            assert_type(error.run, tfruns.JobRun | None)
+        case tfruns.APIError():
+            assert_type(error.offset, int)
+        case tfruns.IncompleteWalkError():
+            assert_type(error.seen, int)
+
+
+async def sandbox() -> None:
+    async with Sandbox(
+        ["a"], runs=5, faults=["status=503", Fault(nth=1, latency=1)], rate_limit=RateLimit(per_second=5)
+    ) as box:
+        assert_type(box, Sandbox)
+        assert_type(box.clock, Clock)
+        assert_type(box.job_ids, tuple[str, ...])
+        assert_type(await box.create_run("a", status="FAILED"), tfruns.JobRun)
+        assert_type(box.faults, list[Fault])
+
+
+async def what_must_be_refused(client: tfruns.Client, run: tfruns.JobRun) -> None:
+    client.iter_runs("job", page_size="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", status=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", stauts="FAILED")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.iter_runs("job", 100)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    client.iter_runs_for(["a"], on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.watch_runs("a", start="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for _ in client.iter_runs("job"):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    run.name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    run.started_at  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+    tfruns.Client(on_retry=lambda a, b: None)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    tfruns.Client(retry=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tfruns.Cleint()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    page: Awaitable[tfruns.RunPage] = client.list_runs("job")
+    page.data  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
