@@ -9,6 +9,10 @@ from typing import Any
 import click
 
 
+def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
+    return int(value) if value.isdecimal() else value.split(",")
+
+
 @click.command(short_help="Serve a made-up control plane to try things on.")
 @click.option(
     "--port",
@@ -20,7 +24,12 @@ import click
 )
 @click.option("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="How many jobs it has."
+    "--jobs",
+    metavar="N|ID,…",
+    default="1",
+    show_default=True,
+    callback=_jobs,
+    help="How many jobs it has, or their ids.",
 )
 @click.option(
     "--runs",
@@ -93,6 +102,7 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
     \b
     Example:
       tfruns sandbox --port 8080 --jobs 3 --runs 1000
+      tfruns sandbox --jobs my-job-id,my-other-job-id
       tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05 --fault latency=0.05/0.5
     """
     from tfruns.sandbox import Sandbox
