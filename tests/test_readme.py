@@ -1,0 +1,125 @@
+"""Every block of code in the README is run, as it stands, against the sandbox."""
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from readme import README, Block, blocks
+from snippets import run_snippet
+
+import tfruns
+from tfruns.cli.program import tfruns as program
+from tfruns.sandbox import Sandbox
+
+PYTHON = blocks("python")
+SHELL = blocks("sh")
+JOBS = ["my-job-id", "my-other-job-id"]
+FOR_PYTEST = [block for block in PYTHON if "def test_" in block.source]
+FOR_SPARK = [block for block in PYTHON if "spark.read" in block.source]
+SNIPPETS = [block for block in PYTHON if block not in (*FOR_PYTEST, *FOR_SPARK)]
+COMMANDS = [line for block in SHELL for line in block.source.splitlines() if line.startswith("tfruns ")]
+
+
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """The control plane of someone who follows the README, in an empty folder."""
+    async with Sandbox(JOBS, 300) as box:
+        monkeypatch.setenv("TFY_HOST", box.url)
+        monkeypatch.setenv("TFY_API_KEY", box.api_key)
+        monkeypatch.chdir(tmp_path)
+        yield box
+
+
+async def live(box: Sandbox) -> None:
+    """Run after run, by the name that the README waits for."""
+    while True:
+        run = await box.create_run("my-job-id", name="train-7f3a", status="RUNNING")
+        await asyncio.sleep(1)
+        await box.finish_run("my-job-id", run.id)
+
+
+def test_every_block_of_python_is_run_by_a_test() -> None:
+    assert len(PYTHON) == README.read_text(encoding="utf-8").count("```python\n")
+    assert (len(FOR_PYTEST), len(FOR_SPARK)) == (1, 1)  # the latter in test_spark.py
+    assert len(SNIPPETS) > 10
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the vendor's client can't be closed
+@pytest.mark.parametrize("block", SNIPPETS, ids=str)
+async def test_a_snippet_runs_as_it_stands(block: Block, sandbox: Sandbox) -> None:
+    names: dict[str, Any] = {"tfruns": tfruns, "client": tfruns.Client()}
+    if block.heading == "Moving over from the vendor's SDK":
+        await names["client"].aclose()
+    clients = [names["client"]]
+    life = asyncio.create_task(live(sandbox)) if block.heading == "Watch" else None
+    try:
+        await asyncio.wait_for(run_snippet(block.source, filename=str(README), first_line=block.first_line, namespace=names), 60)
+    finally:
+        if life is not None:
+            life.cancel()
+        for client in [*clients, *(value for value in names.values() if isinstance(value, tfruns.Client))]:
+            await client.aclose()
+    assert "import" in block.source or sandbox.requests or "observed" in names
+    if block.heading == "Many jobs":
+        assert list(names["runs"].skipped) == ["no-such-job"]
+    if block.heading == "Export":
+        assert names["summary"].runs > 0
+        assert Path("runs.parquet").is_file()
+    if block.heading == "Watch":
+        assert names["run"].name == "train-7f3a"
+
+
+def test_the_test_of_the_readme_passes_as_it_stands(tmp_path: Path) -> None:
+    [block] = FOR_PYTEST
+    (tmp_path / "test_readme_snippet.py").write_text(block.source)
+    env = {**os.environ, "PYTHONPATH": str(README.parent)}
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def leaf(line: str) -> tuple[click.Command, list[str]]:
+    """The subcommand of a line of shell, and its arguments."""
+    words = shlex.split(re.split(r" \| | > | && ", line)[0])
+    assert words.pop(0) == "tfruns"
+    command = program.get_command(click.Context(program), words[0])
+    assert command is not None, line
+    return command, words
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+async def test_a_command_is_what_the_command_line_takes_and_does(line: str, sandbox: Sandbox) -> None:
+    command, words = leaf(line)
+    if command.name in {"watch", "wait"}:  # they have no end, or wait for a run that isn't there
+        command.make_context(words[0], words[1:], parent=click.Context(program))
+        return
+    Path("jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "LESS": "-E"}
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    assert "Traceback" not in err.decode()
+    assert out or err or "export" in line or ">" in line
+
+
+def test_what_the_readme_links_to_within_itself_and_beside_it_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    headings = {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)}
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in headings
+        elif not link.startswith("https://"):
+            assert (README.parent / link).is_file()
