@@ -16,7 +16,7 @@ from readme import README, Block, blocks
 from snippets import run_snippet
 
 import tfruns
-from tfruns.cli.program import tfruns as program
+from tfruns.cli.program import program
 from tfruns.sandbox import Sandbox
 
 PYTHON = blocks("python")
@@ -52,21 +52,22 @@ def test_every_block_of_python_is_run_by_a_test() -> None:
     assert len(SNIPPETS) > 10
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the vendor's client can't be closed
 @pytest.mark.parametrize("block", SNIPPETS, ids=str)
 async def test_a_snippet_runs_as_it_stands(block: Block, sandbox: Sandbox) -> None:
     names: dict[str, Any] = {"tfruns": tfruns, "client": tfruns.Client()}
-    if block.heading == "Moving over from the vendor's SDK":
-        await names["client"].aclose()
-    clients = [names["client"]]
+    given = names["client"]
     life = asyncio.create_task(live(sandbox)) if block.heading == "Watch" else None
     try:
-        await asyncio.wait_for(run_snippet(block.source, filename=str(README), first_line=block.first_line, namespace=names), 60)
+        await asyncio.wait_for(
+            run_snippet(block.source, filename=str(README), first_line=block.first_line, namespace=names), 60
+        )
     finally:
         if life is not None:
             life.cancel()
-        for client in [*clients, *(value for value in names.values() if isinstance(value, tfruns.Client))]:
+        for client in [given, *(value for value in names.values() if isinstance(value, tfruns.Client))]:
             await client.aclose()
+        if "vendor" in names:  # it can't be closed by itself
+            await names["vendor"]._client_wrapper.httpx_client.httpx_client.aclose()
     assert "import" in block.source or sandbox.requests or "observed" in names
     if block.heading == "Many jobs":
         assert list(names["runs"].skipped) == ["no-such-job"]
@@ -115,7 +116,9 @@ async def test_a_command_is_what_the_command_line_takes_and_does(line: str, sand
 
 def test_what_the_readme_links_to_within_itself_and_beside_it_is_there() -> None:
     text = README.read_text(encoding="utf-8")
-    headings = {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)}
+    headings = {
+        re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert links
     for link in links:

@@ -10,6 +10,7 @@ import pytest
 from documented import examples, run_example
 from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
+from readme import blocks
 from sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session, spark_warns
 
 from tfruns import arrow
@@ -244,3 +245,16 @@ async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:
             await run_example(example, names)
             assert names["runs"].count() > 0
     assert len(found) == 2
+
+
+def test_the_snippet_of_the_readme_reads_what_it_says(
+    spark: SparkSession, sandbox: ServedSandbox, tmp_path: Path
+) -> None:
+    [block] = [block for block in blocks("python") if "spark.read" in block.source]
+    path = tmp_path / "jobs.txt"
+    path.write_text("".join(f"{job_id}\n" for job_id in sandbox.sandbox.job_ids))
+    # This Spark was started elsewhere and without TFY_HOST.
+    given = f'.option("jobsPath", {str(path)!r}).option("baseUrl", {sandbox.sandbox.url!r})'
+    names: dict[str, Any] = {"spark": spark}
+    exec(block.source.replace('.option("jobsPath", "jobs.txt")', given), names)  # noqa: S102
+    assert names["runs"].count() == len(sandbox.rows(status=["FAILED", "TERMINATED"])) > 0
