@@ -33,3 +33,11 @@ def test_importing_it_does_not_wait_for_aiohttp() -> None:
     code = "import tfruns, sys; print([name for name in ('aiohttp', 'cattrs', 'msgspec') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_changelog_has_a_dated_entry_for_this_version_on_top() -> None:
+    changelog = (Path(__file__).parent.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", changelog, re.MULTILINE)
+    assert versions[0] == ("Unreleased", "")
+    assert versions[1][0] == tfruns.__version__
+    assert all(date for _, date in versions[1:])
