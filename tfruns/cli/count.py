@@ -7,25 +7,36 @@ from typing import Any
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options, open_walk
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, host_options
 from tfruns.cli.output import write
 from tfruns.cli.since import pages_since, since_option
 
+_output = options_of("Output")
 
-@click.command(short_help="Print how many runs of a job match.")
+_EPILOG = f"""
+Examples:
+  tfruns count my-job-id
+  tfruns count my-job-id --status failed --since 24h
+{ENVIRONMENT}"""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Print how many runs of a job match.")
 @click.argument("job_id", metavar="JOB")
 @filter_options
 @since_option
-@click.option("--json", "as_json", is_flag=True, help='Print {"job_id":...,"count":...} in place of the number alone.')
+@_output(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print {"job_id":...,"count":...} in place of the number alone.',
+)
+@host_options
 def count(job_id: str, host: str | None, as_json: bool, since: float | None, **filters: Any) -> None:
     """Print how many runs of JOB, given by its id, match: the server's count now, by one request. (With --since, they
     are read and counted.)
 
-    Filters of several kinds must all match; of several values of one filter, any. The API key is taken from
-    TFY_API_KEY, else from ~/.truefoundry/credentials.json.
-
-    \b
-    Example:
-      tfruns count my-job-id --status failed
+    Filters of several kinds must all match; of several values of one filter, any.
     """
     asyncio.run(_count(job_id, host, as_json, since, filters))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tfruns.cli.help import Command
 from tfruns.cli.output import has_colours, is_terminal
 from tfruns.cli.text import RunTable, harmless, human_duration
 
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from tfruns.paginate import RunPaginator
 
 _SAMPLES = 5
+_EPILOG = """
+Examples:
+  tfruns demo
+  tfruns demo --runs 100000
+"""
 
 
-@click.command(short_help="List a made-up job, and see what comes out.")
+@click.command(cls=Command, epilog=_EPILOG, short_help="List a made-up job, and see what comes out.")
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
@@ -44,10 +50,6 @@ def demo(runs: int, seed: int) -> None:
 
     Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
     what the client alone is capable of.
-
-    \b
-    Example:
-      tfruns demo --runs 100000
     """
     click.echo(
         f"Starts a sandbox of the TrueFoundry API on this machine, lists the {runs:,} runs of one made-up job over HTTP"

@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from tfruns.cli.filters import filter_options, order_options
-from tfruns.cli.host import connect
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, connect, host_options
 from tfruns.cli.progress import shown
 from tfruns.cli.text import harmless, human_duration
 
@@ -19,22 +20,45 @@ if TYPE_CHECKING:
     from tfruns.client import Client
     from tfruns.export import ExportProgress, ExportSummary
 
+_jobs = options_of("Which jobs")
+_output = options_of("Output")
+_which = options_of("Which runs")
+
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
 
 
-@click.command(short_help="Write the runs of many jobs into a file.")
+_EPILOG = f"""
+Examples:
+  tfruns export my-job-id my-other-job-id -o runs.csv
+  tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
+  tfruns export --jobs-from jobs.txt -o runs.duckdb --since-last --quiet
+
+Exit status:
+  0  every job is in the file
+  3  some jobs were skipped (404, 403, ...): the summary names them
+  1  it failed; 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM
+{ENVIRONMENT}"""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Write the runs of many jobs into a file.")
 @click.argument("job_ids", metavar="[JOB]...", nargs=-1)
-@click.option(
+@_jobs(
     "--jobs-from",
     type=click.File("rb"),
     metavar="FILE",
     help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines and lines with # are left out.",
 )
-@click.option(
-    "-o", "--output", "destination", type=click.Path(), metavar="DEST", required=True, help="The file to write."
+@_output(
+    "-o",
+    "--output",
+    "destination",
+    type=click.Path(),
+    metavar="DEST",
+    required=True,
+    help="The file to write.",
 )
-@click.option(
+@_output(
     "--format",
     "form",
     type=click.Choice(FORMATS),
@@ -43,18 +67,24 @@ _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
 )
 @filter_options
 @order_options
-@click.option(
+@_which(
     "--since-last",
     is_flag=True,
     help="Write what is new since the last time, or hadn't ended then. What is known is kept in DEST.tfruns-state.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors, jobs that are skipped included.")
-@click.option(
+@_output(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print nothing but errors, jobs that are skipped included.",
+)
+@_output(
     "--summary-json",
     type=click.File("w", atomic=True),
     metavar="FILE",
     help="Write the summary to FILE, too, as JSON; - is stdout.",
 )
+@host_options
 def export(
     job_ids: tuple[str, ...],
     jobs_from: IO[bytes] | None,
@@ -78,16 +108,6 @@ def export(
 
     The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), bytes, seconds, resumed_jobs (read before
     an interruption), requests and retries.
-
-    \b
-    The exit status:
-      0  every job is in the file
-      3  some jobs were skipped (404, 403, ...): the summary names them
-      1  it failed; 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM
-
-    \b
-    Example:
-      tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
     """
     ids = [*job_ids, *_read_ids(jobs_from)]
     if destination == "-":

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tfruns.cli.host import connect, host_options
+from tfruns.cli.help import options_of
+from tfruns.cli.host import connect
 
 if TYPE_CHECKING:
     from tfruns.paginate import RunPaginator
+
+_which = options_of("Which runs")
+_order = options_of("Order")
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -31,21 +35,21 @@ SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "statu
 DIRECTIONS = ("asc", "desc")
 
 _OPTIONS = (
-    click.option("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
-    click.option(
+    _which("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
+    _which(
         "--status",
         type=click.Choice(STATUSES, case_sensitive=False),
         metavar="STATUS",
         multiple=True,
-        help=f"Only runs with this status: {', '.join(STATUSES)}. Lower case will do. May be given several times.",
+        help=f"Only runs with this status, in any case: {', '.join(STATUSES)}. May be given several times.",
     ),
-    click.option(
+    _which(
         "--triggered-by",
         metavar="SLUG",
         multiple=True,
         help="Only runs started by this subject: an e-mail address or an account's name. May be given several times.",
     ),
-    click.option(
+    _which(
         "--version-number",
         "version_numbers",
         type=float,
@@ -57,18 +61,18 @@ _OPTIONS = (
 
 
 def filter_options(command: _Command) -> _Command:
-    """Give a command the options that say which runs of which control plane."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), host_options(command))
+    """Give a command the options that say which runs."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
 _ORDER_OPTIONS = (
-    click.option(
+    _order(
         "--sort-by",
         type=click.Choice(SORT_KEYS, case_sensitive=False),
         metavar="KEY",
         help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
     ),
-    click.option("--order", type=click.Choice(DIRECTIONS, case_sensitive=False), help="Which way to sort."),
+    _order("--order", type=click.Choice(DIRECTIONS, case_sensitive=False), help="Ascending or descending."),
 )
 
 

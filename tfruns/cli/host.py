@@ -6,11 +6,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from tfruns.cli.help import options_of
+
 if TYPE_CHECKING:
     from tfruns.client import Client
 
+_host = options_of("Control plane")
+
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _ALLOW_HTTP = "tfruns.allow_http"
+
+ENVIRONMENT = """
+Environment:
+  TFY_HOST     URL of the control plane, if --host doesn't name it
+  TFY_API_KEY  the API key
+  Without them, both come from ~/.truefoundry/credentials.json, which the
+  TrueFoundry CLI writes.
+"""
+"""What stands under the help of a command that asks a control plane."""
 
 
 def _keep(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -18,12 +31,12 @@ def _keep(context: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 _OPTIONS = (
-    click.option(
+    _host(
         "--host",
         metavar="URL",
         help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
     ),
-    click.option(
+    _host(
         "--allow-http",
         is_flag=True,
         expose_value=False,

@@ -8,45 +8,64 @@ from typing import Any
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_options
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, host_options
 from tfruns.cli.output import encoded, has_colours, is_terminal, write
 from tfruns.cli.since import pages_since, since_option
 from tfruns.cli.text import RunTable
 
+_many = options_of("How many")
+_output = options_of("Output")
 
-@click.command("list", short_help="Print the runs of a job.")
+_EPILOG = f"""
+Examples:
+  tfruns list my-job-id --status failed --status terminated --max-runs 20
+  tfruns list my-job-id --since 2h | less -R
+  tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
+{ENVIRONMENT}"""
+
+
+@click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of a job.")
 @click.argument("job_id", metavar="JOB")
 @filter_options
 @order_options
-@click.option(
+@_many(
     "--page-size",
     type=click.IntRange(1, 1000),
     metavar="N",
     default=1000,
     show_default=True,
-    help="How many runs a request asks for.",
+    help="Runs that one request asks for.",
 )
-@click.option(
+@_many(
     "--offset",
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
     show_default=True,
-    help="How many runs to skip first.",
+    help="Runs to skip first.",
 )
 @since_option
-@click.option("--max-runs", type=click.IntRange(min=0), metavar="N", help="How many runs to print at most. Else all.")
-@click.option("--json", "as_json", is_flag=True, help="Print each run as a line of JSON, as the API has it, in UTF-8.")
+@_many(
+    "--max-runs",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Runs to print at most. Else all.",
+)
+@_output(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print each run as a line of JSON, as the API has it, in UTF-8.",
+)
+@host_options
 def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.
 
     Runs are printed page by page as they arrive. Created is in UTC, on a terminal with the age beside it; a duration is
-    short for people, and in seconds in the JSON, where times are in milliseconds since 1970. The API key is taken from
-    TFY_API_KEY, else from ~/.truefoundry/credentials.json.
+    short for people, and in seconds in the JSON, where times are in milliseconds since 1970.
 
-    \b
-    Examples:
-      tfruns list my-job-id --status failed --status terminated --max-runs 20
-      tfruns list my-job-id --since 2h | less -R
+    Filters of several kinds must all match; of several values of one filter, any.
     """
     # Not even with startTime: the contract doesn't say which way it goes by itself, and a start isn't the creation.
     if since is not None and (arguments["sort_by"] is not None or arguments["order"] == "asc"):

@@ -14,6 +14,7 @@ import click
 from tfruns.cli.count import count
 from tfruns.cli.demo import demo
 from tfruns.cli.export import export
+from tfruns.cli.help import Group
 from tfruns.cli.list import list_
 from tfruns.cli.sandbox import sandbox
 from tfruns.cli.text import on_one_line
@@ -21,25 +22,47 @@ from tfruns.cli.wait import wait
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
+_EPILOG = """
+Examples:
+  tfruns demo
+  tfruns list my-job-id --since 2h
+  tfruns export my-job-id -o runs.csv
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+Environment:
+  TFY_HOST     URL of the control plane, if --host doesn't name it
+  TFY_API_KEY  the API key
+  NO_COLOR     if set, no colours
+  Without host or key, it is that of ~/.truefoundry/credentials.json, which the
+  TrueFoundry CLI writes. There is no option for the key: other users of this
+  machine could read it in the list of processes.
+
+Exit status (export and wait have more):
+  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+
+Completion, for ~/.bashrc (zsh and fish go likewise):
+  eval "$(_TFRUNS_COMPLETE=bash_source tfruns)"
+"""
+
+
+@click.group(
+    cls=Group,
+    epilog=_EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="tfruns", message="%(prog)s %(version)s")
 @click.pass_context
 def program(context: click.Context) -> None:
-    """The run history of TrueFoundry jobs.
+    """The run history of TrueFoundry jobs: list, count and export runs, and see what happens to them.
 
-    The control plane is named by --host, else TFY_HOST, else the credentials file that the TrueFoundry CLI writes
-    (~/.truefoundry/credentials.json). The API key is taken from TFY_API_KEY, else from that file. There is no option
-    for the key: other users of this machine could read it in the list of processes.
-
-    To see it at work without either: tfruns demo
+    `tfruns COMMAND --help` tells more of a command.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(2)
 
 
-for _command in (list_, count, export, watch, wait, demo, sandbox):
+for _command in (list_, count, export, watch, wait, sandbox, demo):
     program.add_command(_command)
 
 

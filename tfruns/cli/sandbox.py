@@ -8,13 +8,27 @@ from typing import Any
 
 import click
 
+from tfruns.cli.help import Command, options_of
+
+_where = options_of("Where it listens")
+_holds = options_of("What it holds")
+_behaves = options_of("How it behaves")
+
+_EPILOG = """
+Examples:
+  tfruns sandbox --port 8080 --jobs 3 --runs 1000
+  tfruns sandbox --jobs my-job-id,my-other-job-id
+  tfruns sandbox --runs-from runs.jsonl --rate-limit 50/10
+  tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05
+"""
+
 
 def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
     return int(value) if value.isdecimal() else value.split(",")
 
 
-@click.command(short_help="Serve a made-up control plane to try things on.")
-@click.option(
+@click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
+@_where(
     "--port",
     type=click.IntRange(0, 65_535),
     metavar="N",
@@ -22,8 +36,8 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
     show_default=True,
     help="The port to listen on; 0 for any that is free.",
 )
-@click.option("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
+@_where("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@_holds(
     "--jobs",
     metavar="N|ID,…",
     default="1",
@@ -31,7 +45,7 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
     callback=_jobs,
     help="How many jobs it has, or their ids.",
 )
-@click.option(
+@_holds(
     "--runs",
     type=click.IntRange(min=0),
     metavar="N",
@@ -39,7 +53,7 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
     show_default=True,
     help="How many runs a job has.",
 )
-@click.option(
+@_holds(
     "--seed",
     type=int,
     metavar="N",
@@ -47,22 +61,22 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
     show_default=True,
     help="What the runs are made from: same seed, same runs.",
 )
-@click.option("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
-@click.option("--key-lifetime", type=float, metavar="S", help="Seconds after which a key expires; see POST /key.")
-@click.option(
+@_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
+@_behaves("--key-lifetime", type=float, metavar="S", help="Seconds after which a key expires; see POST /key.")
+@_holds(
     "--runs-from",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     help="Take jobs and runs from JSON lines, as `tfruns export` writes them.",
 )
-@click.option(
+@_holds(
     "--database",
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Keep the runs in this SQLite file, and take them from it if it has some.",
 )
-@click.option("--living", is_flag=True, help="Let new runs come, and runs go their way to their end.")
-@click.option(
+@_behaves("--living", is_flag=True, help="Let new runs come, and runs go their way to their end.")
+@_behaves(
     "--clock-rate",
     type=float,
     metavar="N",
@@ -70,21 +84,21 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
     show_default=True,
     help="How many seconds of its clock pass in a second.",
 )
-@click.option(
+@_where(
     "--admin-port",
     type=click.IntRange(0, 65_535),
     metavar="N",
     help="The port of an admin address, to change runs, clock and faults over HTTP; 0 for any that is free.",
 )
-@click.option(
+@_behaves(
     "--fault",
     "faults",
     multiple=True,
     metavar="FAULT",
     help="What goes wrong, such as `status=429,wait=2,rate=0.1`. May be given more than once.",
 )
-@click.option("--rate-limit", metavar="N[/BURST]", help="Requests a second that it takes, and how many at once.")
-@click.option(
+@_behaves("--rate-limit", metavar="N[/BURST]", help="Requests a second that it takes, and how many at once.")
+@_behaves(
     "--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403). May be given more than once."
 )
 def sandbox(rate_limit: str | None, **options: Any) -> None:
@@ -98,12 +112,6 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
     seconds), breaks=cut, breaks=reset, breaks=stall, length=10 (a wrong Content-Length), limit=50, total=-5; of wait=2
     and wait-as=seconds, date, ms or reset for a status; and of the requests that it hits: rate=0.1, job-id=JOB, nth=3.
     A request can ask for one with the header x-sandbox-fault.
-
-    \b
-    Example:
-      tfruns sandbox --port 8080 --jobs 3 --runs 1000
-      tfruns sandbox --jobs my-job-id,my-other-job-id
-      tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05 --fault latency=0.05/0.5
     """
     from tfruns.sandbox import Sandbox
     from tfruns.sandbox.faults import parse_rate_limit

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tfruns.cli.help import options_of
+
 if TYPE_CHECKING:
     from tfruns.models import JobRun
     from tfruns.paginate import RunPaginator
+
+_which = options_of("Which runs")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
@@ -30,7 +34,7 @@ def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> f
         ) from None
 
 
-since_option = click.option(
+since_option = _which(
     "--since",
     callback=_milliseconds,
     metavar="TIME",

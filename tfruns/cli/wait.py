@@ -6,31 +6,59 @@ from typing import TYPE_CHECKING
 import click
 
 from tfruns.cli.filters import as_json_line
-from tfruns.cli.host import connect, host_options
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, connect, host_options
 from tfruns.cli.output import encoded, has_colours, write
 from tfruns.cli.text import RunTable, on_one_line
 
 if TYPE_CHECKING:
     from tfruns.models import JobRun
 
+_when = options_of("When")
+_output = options_of("Output")
+
 _STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
+_EPILOG = f"""
+Examples:
+  tfruns wait my-job-id train-7f3a && echo done
+  tfruns wait my-job-id train-7f3a --timeout 3600 --json > run.json
+
+Exit status:
+  0  it is FINISHED
+  3  it is FAILED
+  4  it is TERMINATED
+  5  it was deleted
+  6  there is no such run
+  7  it hasn't ended within --timeout
+  1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
+{ENVIRONMENT}"""
 
 
-@click.command(short_help="Wait until a run has ended.")
+@click.command(cls=Command, epilog=_EPILOG, short_help="Wait until a run has ended.")
 @click.argument("job_id", metavar="JOB")
 @click.argument("run", metavar="RUN")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds to wait at most.")
-@click.option(
+@_when(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds to wait at most. Else for ever.",
+)
+@_when(
     "--interval",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
     nargs=2,
     metavar="MIN MAX",
     default=(1.0, 15.0),
     show_default=True,
-    help="Seconds between two looks, the least and the most.",
+    help="Seconds between two looks: the least while runs move, the most while nothing happens.",
+)
+@_output(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the run as a line of JSON, as the API has it, in UTF-8.",
 )
 @host_options
-@click.option("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
 @click.pass_context
 def wait(
     context: click.Context,
@@ -41,22 +69,7 @@ def wait(
     host: str | None,
     as_json: bool,
 ) -> None:
-    """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest.
-
-    \b
-    Exit status:
-      0  it is FINISHED
-      3  it is FAILED
-      4  it is TERMINATED
-      5  it was deleted
-      6  there is no such run
-      7  it hasn't ended within --timeout
-      1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
-
-    \b
-    Example:
-      tfruns wait my-job-id train-7f3a --timeout 3600 && echo done
-    """
+    """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
     context.exit(asyncio.run(_wait(job_id, run, timeout, interval, host, as_json)))
 
 

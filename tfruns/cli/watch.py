@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns.cli.filters import as_json_line, filter_options
-from tfruns.cli.host import connect
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, connect, host_options
 from tfruns.cli.output import encoded, has_colours, is_terminal, write
 from tfruns.cli.text import colour_of, harmless, human_duration
 
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
     from tfruns.models import JobRun
     from tfruns.watch import RunChange
 
+_when = options_of("When")
+_output = options_of("Output")
+
 _ENDED_SHOWN = 10
+_EPILOG = f"""
+Examples:
+  tfruns watch my-job-id my-other-job-id
+  tfruns watch my-job-id --status failed --json > failures.jsonl
+  tfruns watch my-job-id --resume-from place.txt --json >> changes.jsonl
+{ENVIRONMENT}"""
 
 
-@click.command(short_help="Print what happens to the runs of jobs, as it happens.")
+@click.command(cls=Command, epilog=_EPILOG, short_help="Print what happens to the runs of jobs, as it happens.")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
-@click.option(
+@_when(
     "--interval",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
     nargs=2,
@@ -36,20 +46,26 @@ _ENDED_SHOWN = 10
     show_default=True,
     help="Seconds between two looks at a job: the least while its runs move, the most while nothing happens.",
 )
-@click.option(
+@_when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
     help="What is told first: nothing that is there already, the open runs, or all runs. Else the open ones in a table,"
     " and nothing in lines.",
 )
-@click.option(
+@_when(
     "--resume-from",
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Keep the place in this file, and go on from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print each change as a line of JSON, in UTF-8.")
+@_output(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print each change as a line of JSON, in UTF-8.",
+)
+@host_options
 def watch(
     job_ids: tuple[str, ...],
     host: str | None,
@@ -63,11 +79,6 @@ def watch(
     On a terminal that is a table of the runs that are open, and of those that ended last; elsewhere, a line for each
     change: what happened, job, status before and now, name and id. A line of JSON has kind (appeared, changed,
     finished, deleted), jobId, and run and before, as the API has runs; before is null for a new one.
-
-    \b
-    Example:
-      tfruns watch my-job-id my-other-job-id
-      tfruns watch my-job-id --status failed --json > failures.jsonl
     """
     if start is None:
         start = "open" if _is_live(as_json) else "now"

@@ -1,0 +1,66 @@
+"""How help looks: options in groups, commands in the order of their use, and examples as they are written."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class _Option(click.Option):
+    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.group = group
+
+
+def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
+    """`click.option` for options that stand under this heading in the help."""
+    return functools.partial(click.option, cls=_Option, group=group)
+
+
+class Command(click.Command):
+    """A command whose help has the options in groups, and the epilog, with the examples, line by line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What click does, but so that every complaint knows which command's help to name."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if error.ctx is None or error.ctx is ctx.parent:
+                error.ctx = ctx
+            raise
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each group under its heading."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            # What an argument is stands in the first sentence: not every version of click has help texts for them.
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog as it is: the lines of an example are there to be copied."""
+        _write_epilog(self, formatter)
+
+
+class Group(click.Group):
+    """The program: its help has the commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog as it is."""
+        _write_epilog(self, formatter)
+
+
+def _write_epilog(command: click.Command, formatter: click.HelpFormatter) -> None:
+    if command.epilog:
+        formatter.write(f"\n{inspect.cleandoc(command.epilog)}\n")
