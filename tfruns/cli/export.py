@@ -63,7 +63,7 @@ Exit status:
     "form",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
-    help=f"{', '.join(FORMATS)}. Else by the suffix of DEST.",
+    help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST.",
 )
 @filter_options
 @order_options

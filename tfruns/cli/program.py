@@ -68,6 +68,8 @@ for _command in (list_, count, export, watch, wait, sandbox, demo):
 
 def run() -> int:
     """Run the program on `sys.argv`, and return its exit status."""
+    if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale can't show must not end a listing
     _show_warnings()
@@ -85,11 +87,15 @@ def run() -> int:
     except Exception as error:
         from tfruns.errors import TfRunsError
 
-        # An OSError is about the output, such as a full disk; what fails on the network is a TfRunsError. (That nobody
-        # reads the output any more, as in `tfruns list JOB | head`, click deals with: status 1, without a word.)
+        # An OSError is about a file that it names, or else the output, such as a full disk; what fails on the network
+        # is a TfRunsError. (That nobody reads the output any more, as in `tfruns list JOB | head`, click deals with:
+        # status 1, without a word.)
         if not isinstance(error, (TfRunsError, OSError)):
             raise
         _give_up_output()
+        if isinstance(error, OSError) and not isinstance(error, TfRunsError):
+            where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+            return _fail(f"{where}: {error.strerror or error}", 1)
         return _fail(str(error), 1)
     return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`
 
