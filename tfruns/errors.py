@@ -28,7 +28,7 @@ Bad arguments are no part of it: they raise ValueError or TypeError before any r
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -105,6 +105,9 @@ class APIError(TfRunsError):
     .. versionadded:: 0.1.0
     """
 
+    _advice: ClassVar[str] = ""
+    """What to do when the retries were in vain."""
+
     def __init__(self, text: str, *, job_id: str, offset: int) -> None:
         super().__init__(f"job {job_id!r}, offset {offset}: {text}")
         self.job_id = job_id
@@ -115,7 +118,7 @@ class APIError(TfRunsError):
     def __str__(self) -> str:
         text = super().__str__()
         if self.attempts > 1:
-            text += f" (after {self.attempts} attempts)"
+            text += f" (after {self.attempts} attempts{self._advice and '; '}{self._advice})"
         if self.is_over_budget:
             text += " (not retried: most of the client's requests fail, and its retry budget is used up)"
         return text
@@ -127,12 +130,16 @@ class APIConnectionError(APIError):
     .. versionadded:: 0.1.0
     """
 
+    _advice = "is the host right, and can it be reached from here?"
+
 
 class APITimeoutError(APIConnectionError):
     """No whole answer came in time.
 
     .. versionadded:: 0.1.0
     """
+
+    _advice = "a longer timeout or smaller pages may help"
 
 
 class APIStatusError(APIError):
@@ -156,7 +163,9 @@ class APIStatusError(APIError):
     .. versionadded:: 0.1.0
     """
 
-    def __init__(self, *, body: HttpError, reason: str, headers: Mapping[str, str], job_id: str, offset: int) -> None:
+    def __init__(
+        self, *, body: HttpError, reason: str, headers: Mapping[str, str], job_id: str, offset: int, hint: str = ""
+    ) -> None:
         self.status_code = body.status_code
         self.message = body.message
         self.code = body.code
@@ -164,15 +173,14 @@ class APIStatusError(APIError):
         self.request_id = headers.get("x-request-id")
         self.headers = headers
         text = f"{self.status_code} {reason}".strip()
-        text += f": {_shortened(self.message)}" if self.message else ""
-        if 300 <= self.status_code <= 399:
-            where = f" to {_shortened(headers['location'])}" if "location" in headers else ""
-            text += f" (the server redirects{where}, and keys aren't sent on: is base_url right?)"
+        text += f": {shortened(self.message)}" if self.message else ""
+        text += f" ({hint})" if hint else ""
         text += f" (request id {self.request_id})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
 
 
-def _shortened(text: str, most: int = 500) -> str:
+def shortened(text: str, most: int = 500) -> str:
+    """The text, or its beginning if it is longer."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -219,10 +227,12 @@ class UnprocessableEntityError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests, still so after the last retry.
+    """429: too many requests, still so after the last retry. See `max_rate` and `max_concurrency` of `Client`.
 
     .. versionadded:: 0.1.0
     """
+
+    _advice = "try again later, or send fewer requests at once"
 
 
 class InternalServerError(APIStatusError):
@@ -230,6 +240,8 @@ class InternalServerError(APIStatusError):
 
     .. versionadded:: 0.1.0
     """
+
+    _advice = "try again later"
 
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
@@ -273,7 +285,7 @@ class FieldProblem:
     def __str__(self) -> str:
         if self.position is None:
             return f"{self.field}: {self.reason}"
-        name = "the run" if self.run_id is None else f"run {_shortened(self.run_id, 100)!r}"
+        name = "the run" if self.run_id is None else f"run {shortened(self.run_id, 100)!r}"
         name += f" at {self.position}"
         return f"{name}: {self.field}: {self.reason}" if self.field else f"{name}: {self.reason}"
 

@@ -41,6 +41,8 @@ from tfruns.place import Order, Recent, Search
 _FRUITLESS = 40
 """So many answers in a row without a new run, and the walk has failed: enough to bisect any list for a lost place."""
 
+_ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
+
 _SWEEPS = 4
 """How often a list whose runs jump is swept before what is still missing is an error."""
 
@@ -285,7 +287,11 @@ class Plan:
                 self._begin_sweep()
                 return Taken(fresh, restart=True)
             if self._start + self._yielded < total:
-                raise self._failure(f"runs change their place faster than {_SWEEPS} sweeps could find them", total)
+                raise self._failure(
+                    f"runs change their place faster than {_SWEEPS} sweeps could find them. Another order stands still:"
+                    " by start time",
+                    total,
+                )
         self.done = True
         return Taken(fresh)
 
@@ -301,7 +307,9 @@ class Plan:
             self._most_answers = 100 + 8 * pages * (1 if self._seen is None else _SWEEPS)
         self._fruitless += 1  # until it proves fruitful
         if self._answers > self._most_answers:
-            raise self._failure(f"the list doesn't come to an end within {self._answers} answers", total, ask.offset)
+            raise self._failure(
+                f"the list doesn't come to an end within {self._answers} answers. {_ADVICE}", total, ask.offset
+            )
         if self._fruitless > _FRUITLESS + self._most_under_way:
             at, end = f"offset {ask.offset}", ask.offset + length
             if self._fullest == 1 and total > 1:
@@ -313,9 +321,7 @@ class Plan:
             else:
                 what = f"the answer at {at} can't be tied to the runs read before, or holds no others"
             why = f"{what}; {self._fruitless} answers in a row brought nothing new"
-            raise self._failure(
-                f"{why}. The list changes too fast, or the server contradicts itself", total, ask.offset
-            )
+            raise self._failure(f"{why}. {_ADVICE}", total, ask.offset)
 
     def _failure(self, what: str, total: int, offset: int | None = None) -> IncompleteWalkError:
         return IncompleteWalkError(

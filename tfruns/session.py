@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import attrs
 import tenacity
+from aiohttp.http_exceptions import ContentLengthError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -23,6 +24,7 @@ from tfruns.errors import (
     ConfigurationError,
     DecodeError,
     EventLoopError,
+    shortened,
     status_error_class,
 )
 from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
@@ -103,7 +105,7 @@ class Session:
         if self.closed:
             raise ClientClosedError
         if self._http is not None and self._http.closed:
-            raise ClientClosedError("the aiohttp session that the client was given is closed")
+            raise ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
 
     async def _open(self) -> aiohttp.ClientSession:
         """The connections, in the running event loop."""
@@ -133,7 +135,9 @@ class Session:
         if not self._loop.is_closed():
             raise EventLoopError("the client is in use in another event loop: make a client for each")
         if not self._owns_http:
-            raise EventLoopError("the aiohttp session that the client was given belongs to an event loop that is over")
+            raise EventLoopError(
+                "the aiohttp session that the client was given belongs to an event loop that is over: make both anew"
+            )
         left, self._http = self._http, None
         return left
 
@@ -218,8 +222,9 @@ class Session:
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
             self.check_open()  # closing breaks what is under way, and shows in many ways
             if limit.expired():
+                by = "the timeout" if seconds == call.options.timeout else "what is left of the retry policy's deadline"
                 failure: APIConnectionError = APITimeoutError(
-                    f"no whole answer from {self.base_url} within {seconds:.3g} s", job_id=job_id, offset=offset
+                    f"no whole answer from {self.base_url} within {seconds:.3g} s, {by}", job_id=job_id, offset=offset
                 )
             else:
                 failure = APIConnectionError(
@@ -284,7 +289,9 @@ class Session:
             self._bytes += len(block)
             if size > MAX_BODY:
                 raise DecodeError(
-                    f"the answer is longer than {MAX_BODY:,} bytes", job_id=request.job_id, offset=request.offset
+                    f"the answer is longer than {MAX_BODY:,} bytes: ask for smaller pages",
+                    job_id=request.job_id,
+                    offset=request.offset,
                 )
         return b"".join(blocks)
 
@@ -296,7 +303,23 @@ class Session:
             headers=CIMultiDict((name, hide(value)) for name, value in response.headers.items()),
             job_id=request.job_id,
             offset=request.offset,
+            hint=self._hint(response),
         )
+
+    def _hint(self, response: _Response) -> str:
+        """What may be wrong on this side, where the server's words don't tell."""
+        match response.status:
+            case 401:
+                return f"the key from {self._key.origin} was refused: is it right, in date, and of {self.base_url}?"
+            case 403:
+                return f"may the owner of the key from {self._key.origin} see this job?"
+            case 404:
+                return f"is the job's id right, and {self.base_url} its control plane?"
+            case status if 300 <= status <= 399:
+                to = self._key.hide(response.headers.get("location", ""))
+                where = f" to {shortened(to)}" if to else ""
+                return f"the server redirects{where}, and keys aren't sent on: is {self.base_url} the right host?"
+        return ""
 
     def decode(self, body: bytes, *, job_id: str, offset: int) -> RunPage:
         """The page of runs in a body, as `structure.decode_page` gives it; its errors don't show the key."""
@@ -345,6 +368,19 @@ class Session:
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
         return "the connection was closed"
+    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentLengthError):
+        return "the answer was cut off"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        return f"its certificate isn't trusted: {why} (the file of a private CA can be named by SSL_CERT_FILE)"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-        return f"could not connect: {error.strerror or error.os_error}"
+        return f"could not connect: {_reason(error)}"
     return str(error) or type(error).__name__
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """In the words of the system: asyncio's repeat the address. (Numbers of getaddrinfo are others, and negative.)"""
+    number = error.os_error.errno
+    return os.strerror(number) if number is not None and number > 0 else error.strerror or str(error.os_error)

@@ -26,7 +26,7 @@ _HIDDEN = "[API key]"
 _LEAST_HIDDEN = 8
 """Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
-_FIX = "pass it to Client, set {variable}, or log in with the TrueFoundry CLI"
+_FIX = "pass {argument}, set {variable}, or log in with the TrueFoundry CLI (tfy login)"
 
 
 class _Key(str):
@@ -55,7 +55,7 @@ def resolve_base_url(base_url: str | None, *, allow_http: bool = False) -> str:
         return _checked_base_url(variable, "TFY_HOST", allow_http)
     if (host := _from_credentials("host")) is not None:
         return _checked_base_url(host, f"`host` in {credentials_path()}", allow_http)
-    raise ConfigurationError(f"no host is given: {_FIX.format(variable='TFY_HOST')}")
+    raise ConfigurationError(f"no host is given: {_FIX.format(argument='base_url', variable='TFY_HOST')}")
 
 
 def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
@@ -74,7 +74,7 @@ def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
     if url.user is not None or url.password is not None:
         raise ConfigurationError(f"{origin} holds a user or a password: leave them out, only the API key is used")
     if url.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{origin} must begin with http:// or https://: it must be {form}")
+        raise ConfigurationError(f"{origin} must begin with https:// (or http://), as {form} does")
     if not is_valid:
         raise ConfigurationError(f"{origin} has no host, or none that there can be: it must be {form}")
     if url.query_string or url.fragment:
@@ -82,7 +82,7 @@ def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ConfigurationError(
             f"{origin} is plain http, and anyone on the way could read the API key: use https, or allow it with"
-            " allow_http=True (at a terminal: --allow-http)"
+            " allow_http=True"
         )
     return str(url).rstrip("/")
 
@@ -101,12 +101,18 @@ def resolve_api_key(api_key: ApiKey | None) -> "KeySource":
         ConfigurationError: there is none, or it can't be sent.
     """
     if api_key is not None:
-        return KeySource(api_key if callable(api_key) else _checked_key(api_key, "api_key"))
+        if callable(api_key):
+            return KeySource(api_key, "the function given as api_key")
+        return _key_from("the argument api_key", api_key)
     if variable := os.environ.get("TFY_API_KEY"):
-        return KeySource(_checked_key(variable, "TFY_API_KEY"))
+        return _key_from("TFY_API_KEY", variable)
     if (token := _from_credentials("access_token")) is not None:
-        return KeySource(_checked_key(token, f"`access_token` in {credentials_path()}"))
-    raise ConfigurationError(f"no API key is given: {_FIX.format(variable='TFY_API_KEY')}")
+        return _key_from(f"`access_token` in {credentials_path()}", token)
+    raise ConfigurationError(f"no API key is given: {_FIX.format(argument='api_key', variable='TFY_API_KEY')}")
+
+
+def _key_from(origin: str, value: Any) -> "KeySource":
+    return KeySource(_checked_key(value, origin), origin)
 
 
 def _checked_key(value: Any, origin: str) -> _Key:
@@ -159,7 +165,9 @@ def _check_owner(path: Path) -> None:
 class KeySource:
     """The key, asked for when it is first needed, and again when the server has refused it."""
 
-    def __init__(self, source: _Key | Callable[[], str | Awaitable[str]]) -> None:
+    def __init__(self, source: _Key | Callable[[], str | Awaitable[str]], origin: str) -> None:
+        self.origin = origin
+        """Where it comes from, in the words of an error: `TFY_API_KEY`."""
         self._source = source
         self._key = source if isinstance(source, _Key) else None
         self._used = [source] if isinstance(source, _Key) else []
@@ -196,7 +204,7 @@ class KeySource:
                 assert not isinstance(self._source, _Key)  # noqa: S101  # for the type checker
                 answer = self._source()
                 key = await answer if inspect.isawaitable(answer) else answer
-                self._key = _checked_key(key, "the function given as api_key")
+                self._key = _checked_key(key, self.origin)
                 self._used = [*self._used[-1:], self._key]
             return self._key
 

@@ -30,6 +30,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from tfruns.errors import DecodeError, FieldProblem
 from tfruns.models import HttpError, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
+from tfruns.version import __version__
 
 _Hook = Callable[[Any, Any], Any]
 _Path = tuple[str | int, ...]
@@ -277,7 +278,7 @@ def _explain_page(body: bytes, job_id: str, offset: int, hide: Callable[[str], s
     shown = "; ".join(map(str, problems[:5]))
     more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
     raise DecodeError(
-        f"the answer can't be understood: {shown}{more}",
+        f"the answer can't be understood: {shown}{more} (a newer server may need a newer tfruns than {__version__})",
         job_id=job_id,
         offset=offset,
         problems=problems,

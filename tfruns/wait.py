@@ -179,6 +179,6 @@ def _check_timeout(timeout: float | None) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
     if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, or None, got {timeout!r}")
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")

@@ -12,7 +12,7 @@ import click
 
 from tfruns.cli.filters import filter_options, order_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options
+from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.progress import shown
 from tfruns.cli.text import harmless, human_duration
 
@@ -119,6 +119,10 @@ def export(
     if not ids:
         raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
     given = {name: value for name, value in filters.items() if value not in (None, ())}
+    if since_last and given.keys() & {"sort_by", "order", "status"}:
+        raise click.UsageError(
+            "--since-last reads the newest runs first: it goes with no --sort-by, --order or --status"
+        )
     if since_last:
         given["since"] = destination + ".tfruns-state"
     try:
@@ -162,12 +166,12 @@ async def _export(
     with contextlib.suppress(NotImplementedError):  # on Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connect(host) as client:
-        has_begun = False
+        has_begun = has_work = False
         with shown(client, quiet=quiet) as show:
 
             def tell(now: "ExportProgress") -> None:
-                nonlocal has_begun
-                has_begun = True
+                nonlocal has_begun, has_work
+                has_begun, has_work = True, now.jobs_done > 0
                 show(now)
 
             try:
@@ -177,11 +181,12 @@ async def _export(
                     raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
                 what = f"{destination} can't be written: {error}" if is_nameless else str(error)
-                raise click.ClickException(f"{what}; the same command goes on from what was read") from None
+                rest = "; the same command goes on from what was read" if has_work else ""
+                raise click.ClickException(what + rest) from None
             except (TypeError, ValueError) as error:
                 if has_begun:
                     raise
-                raise click.UsageError(str(error)) from None
+                raise wrong_usage(error) from None
         told = _as_dict(summary, client)
     lines = [*(() if quiet else _told(summary, told)), *_skipped(summary)]
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)

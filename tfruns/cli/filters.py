@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tfruns.cli.help import options_of
-from tfruns.cli.host import connect
+from tfruns.cli.host import connect, wrong_usage
 
 if TYPE_CHECKING:
     from tfruns.paginate import RunPaginator
@@ -89,7 +89,7 @@ async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGe
         try:
             walk = client.iter_runs(job_id, **given)
         except (TypeError, ValueError) as error:
-            raise click.UsageError(str(error)) from None
+            raise wrong_usage(error) from None
         yield walk
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import wrong_usage
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -25,6 +26,24 @@ Examples:
 
 def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
     return int(value) if value.isdecimal() else value.split(",")
+
+
+def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Any]:
+    from tfruns.sandbox.faults import checked_faults
+
+    try:
+        return checked_faults(texts)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+    from tfruns.sandbox.faults import parse_rate_limit
+
+    try:
+        return None if text is None else parse_rate_limit(text)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
@@ -93,15 +112,21 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
 @_behaves(
     "--fault",
     "faults",
+    callback=_faults,
     multiple=True,
     metavar="FAULT",
     help="What goes wrong, such as `status=429,wait=2,rate=0.1`. May be given more than once.",
 )
-@_behaves("--rate-limit", metavar="N[/BURST]", help="Requests a second that it takes, and how many at once.")
+@_behaves(
+    "--rate-limit",
+    callback=_rate_limit,
+    metavar="N[/BURST]",
+    help="Requests a second that it takes, and how many at once.",
+)
 @_behaves(
     "--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403). May be given more than once."
 )
-def sandbox(rate_limit: str | None, **options: Any) -> None:
+def sandbox(**options: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
     It prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, with --admin-port also `export
@@ -114,13 +139,11 @@ def sandbox(rate_limit: str | None, **options: Any) -> None:
     A request can ask for one with the header x-sandbox-fault.
     """
     from tfruns.sandbox import Sandbox
-    from tfruns.sandbox.faults import parse_rate_limit
 
     try:
-        limit = None if rate_limit is None else parse_rate_limit(rate_limit)
-        control_plane = Sandbox(**options, rate_limit=limit)
+        control_plane = Sandbox(**options)
     except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from None
+        raise wrong_usage(error) from None
 
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -7,7 +7,7 @@ import click
 
 from tfruns.cli.filters import as_json_line
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options
+from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.output import encoded, has_colours, write
 from tfruns.cli.text import RunTable, on_one_line
 
@@ -89,7 +89,7 @@ async def _wait(
         except (TypeError, ValueError) as error:
             if isinstance(error, tfruns.TfRunsError):
                 raise
-            raise click.UsageError(str(error)) from None
+            raise wrong_usage(error) from None
         except tfruns.WaitError as error:
             statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
             click.echo(f"tfruns: {on_one_line(str(error))}", err=True)

@@ -12,7 +12,7 @@ import click
 
 from tfruns.cli.filters import as_json_line, filter_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options
+from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.output import encoded, has_colours, is_terminal, write
 from tfruns.cli.text import colour_of, harmless, human_duration
 
@@ -100,7 +100,7 @@ async def _watch(
         try:
             changes = client.watch_runs(job_ids, **arguments)
         except (TypeError, ValueError) as error:
-            raise click.UsageError(str(error)) from None
+            raise wrong_usage(error) from None
         if kept_in is not None:
             changes = _keeping(changes, kept_in)
         async with aclosing(changes):

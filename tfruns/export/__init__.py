@@ -157,8 +157,9 @@ async def export_runs(
                 state.jobs |= {job_id: Known(**done[number].note) for number, job_id in jobs if number in done}
                 await desk.work(state.save)
             await desk.work(journal.delete)
-        finally:
-            await desk.work(journal.close)
+        except BaseException:
+            await desk.work(journal.leave)
+            raise
     return ExportSummary(
         path=target,
         jobs=len(done),

@@ -83,7 +83,8 @@ class Journal:
             for statement in _TABLES.split(";"):
                 self._do(statement)
         before = dict(self._do("SELECT name, value FROM argument").fetchall())
-        if not before or before.get(NUMBER) != given.get(NUMBER):
+        # What holds no job is nothing to go on from: whoever mistyped the host may have the next try at once.
+        if not self.holds_work() or before.get(NUMBER) != given.get(NUMBER):
             for table in ("argument", "page", "done"):
                 self._do(f"DELETE FROM {table}")  # noqa: S608
             for item in given.items():
@@ -104,6 +105,10 @@ class Journal:
                 f"an export with other arguments was interrupted here: {changes}. Go on with those of before, or delete"
                 f" {self.folder} to start afresh"
             )
+
+    def holds_work(self) -> bool:
+        """Whether there is a job that was read whole."""
+        return self._do("SELECT 1 FROM done").fetchone() is not None
 
     def done(self) -> dict[int, Done]:
         """The jobs that were read whole, by number."""
@@ -139,6 +144,13 @@ class Journal:
     def close(self) -> None:
         """Leave it as it is: what was committed stays. Closing twice does nothing."""
         self._database.close()
+
+    def leave(self) -> None:
+        """The export failed: close it, and remove it if there is nothing in it to go on from."""
+        if self.holds_work():
+            self.close()
+        else:
+            self.delete()
 
     def delete(self) -> None:
         """The export is over: remove it, with its folder."""

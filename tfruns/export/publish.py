@@ -107,5 +107,5 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
         raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
     if not path.parent.is_dir():
-        raise ExportError(f"there is no folder {path.parent}")
+        raise ExportError(f"there is no folder {path.parent} for {path.name}: make it first")
     return path

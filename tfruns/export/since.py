@@ -65,7 +65,7 @@ class State:
         try:
             content = json.loads(path.read_bytes())
             if content["version"] != _VERSION:
-                raise ExportError(f"{path} is of another version of tfruns")
+                raise ExportError(f"{path} is of another version of tfruns: delete it to export all runs again")
             jobs = {job_id: Known(newest, dict(open_)) for job_id, (newest, open_) in content["jobs"].items()}
             state = cls(path, content["about"], content["exports"], jobs)
         except FileNotFoundError:
