@@ -165,5 +165,5 @@ async def test_a_damaged_place_is_told_and_not_overwritten(sandbox: Sandbox, tmp
     kept.write_text("tfruns1.nonsense\n")
     ended: Ended = await invoke("watch", "a-job", "--resume-from", str(kept))
     assert ended.status == 2
-    assert "resume_token is damaged" in ended.complaint
+    assert "the token in the file of --resume-from is damaged" in ended.complaint
     assert kept.read_text() == "tfruns1.nonsense\n"

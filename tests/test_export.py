@@ -185,7 +185,10 @@ async def test_where_the_server_fails_the_old_file_stays_and_the_same_call_goes_
     path = tmp_path / "runs.jsonl"
     path.write_text("old")
     never = tfruns.RetryPolicy(max_attempts=1)
-    async with Sandbox(jobs=4, runs=50) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+    async with (
+        Sandbox(jobs=4, runs=50) as sandbox,
+        Client(sandbox.url, sandbox.api_key, retry=never, max_concurrency=1) as client,
+    ):
         sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
         with pytest.raises(tfruns.InternalServerError):
             await export_runs(client, sandbox.job_ids, path)
@@ -200,8 +203,21 @@ async def test_where_the_server_fails_the_old_file_stays_and_the_same_call_goes_
         sandbox.requests.clear()
         summary = await export_runs(client, sandbox.job_ids, path)
     assert summary.resumed + len({request.path for request in sandbox.requests}) == 4
+    assert summary.resumed > 0
     assert summary.runs == 200 == len(path.read_text().splitlines())
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+async def test_what_failed_before_a_job_was_read_leaves_nothing_behind_and_another_export_may_follow(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, "not-the-key") as wrong:
+        with pytest.raises(tfruns.AuthenticationError):
+            await export_runs(wrong, sandbox.job_ids, path)
+        assert list(tmp_path.iterdir()) == []
+        async with Client(sandbox.url, sandbox.api_key) as right:
+            assert (await export_runs(right, sandbox.job_ids, path, status="FINISHED")).jobs == 2
 
 
 async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:

@@ -223,8 +223,8 @@ async def test_what_will_not_pass_ends_every_wait_on_the_job(s: Sandbox, client:
     [
         ({"run": ""}, ValueError, "run is empty"),
         ({"run": 5}, TypeError, "run must be the id or the name of a run"),
-        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, or None, got 0"),
-        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds or None, got '1'"),
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, got 0"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds, got '1'"),
         ({"interval": -1}, ValueError, "interval must be above 0"),
         ({"job_id": ""}, ValueError, "job_id is empty"),
     ],

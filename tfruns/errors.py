@@ -130,7 +130,7 @@ class APIConnectionError(APIError):
     .. versionadded:: 0.1.0
     """
 
-    _advice = "is the host right, and can it be reached from here?"
+    _advice = "is the host right, and the network in order?"
 
 
 class APITimeoutError(APIConnectionError):

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import attrs
 import tenacity
-from aiohttp.http_exceptions import ContentLengthError
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -368,8 +368,11 @@ class Session:
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
         return "the connection was closed"
-    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentLengthError):
-        return "the answer was cut off"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        if isinstance(error.__cause__, ContentLengthError):
+            return "the answer was cut off"
+        if isinstance(error.__cause__, TransferEncodingError):
+            return "the answer was cut off or garbled"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         return f"its certificate isn't trusted: {why} (the file of a private CA can be named by SSL_CERT_FILE)"

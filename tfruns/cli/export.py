@@ -145,7 +145,7 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
             if job_id and not job_id.startswith("#"):
                 yield checked_job_id(job_id)
         except ValueError as error:
-            problem = "isn't text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            problem = "isn't text in UTF-8" if isinstance(error, UnicodeDecodeError) else wrong_usage(error).message
             raise click.UsageError(f"{getattr(file, 'name', '-')}, line {number}: {problem}") from None
 
 

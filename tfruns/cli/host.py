@@ -68,7 +68,7 @@ _SPELLED = {
     "base_url": "--host",
     "allow_http=True": "--allow-http",
     "pass api_key,": "",
-    "job_ids": "JOB",
+    "job_id": "JOB",
     "format": "--format",
     "resume_token": "the token in the file of --resume-from",
 }

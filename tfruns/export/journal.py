@@ -5,6 +5,7 @@ complete is dropped when the export goes on, so that each run stands there once.
 exporter out, and its own journal sees that a kill at any moment leaves whole entries.
 """
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -146,11 +147,12 @@ class Journal:
         self._database.close()
 
     def leave(self) -> None:
-        """The export failed: close it, and remove it if there is nothing in it to go on from."""
-        if self.holds_work():
-            self.close()
-        else:
-            self.delete()
+        """The export failed: see that what was read whole is safe, or remove it if there is nothing to go on from."""
+        with contextlib.suppress(ExportError):  # why the export failed matters more
+            if not self.holds_work():
+                return self.delete()
+            self.commit()
+        return self.close()
 
     def delete(self) -> None:
         """The export is over: remove it, with its folder."""
