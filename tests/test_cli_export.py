@@ -306,7 +306,7 @@ async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tm
         (b"", "no jobs were given"),
         (b"# nothing\n\n  \n", "no jobs were given"),
         (b"\xef\xbb\xbf# a job\n\n\xff\n", "{}, line 3: isn't text in UTF-8"),
-        (b"fine\n..\n", "{}, line 2: job_id can't be '..'"),
+        (b"fine\n..\n", "{}, line 2: JOB can't be '..'"),
     ],
 )
 async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
