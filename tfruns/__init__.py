@@ -1,4 +1,4 @@
-"""tfruns: the run history of TrueFoundry jobs, async, typed, and exact while the list changes.
+"""The run history of TrueFoundry jobs, async, typed, and exact while the list changes.
 
 Example:
     >>> import tfruns
@@ -14,7 +14,7 @@ What to look up, with `help(tfruns.Client)` and so on:
 - follow: `Client.watch_runs` (`RunChange`, `ChangeKind`), `Client.wait_for_run`
 - answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`; `RunPaginator`, `JobsPaginator`, `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
-- errors: `TfRunsError` is the root; `help(tfruns.errors)` draws the tree
+- errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree
 - retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `ClientStats`
 - beside it: `tfruns.export`, `tfruns.arrow`, `tfruns.spark`; `tfruns.sandbox` and `tfruns.pytest_plugin` for tests
 """

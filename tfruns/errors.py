@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tfruns.described import described
 from tfruns.models import HttpError, JobRun
 
 
@@ -262,6 +263,7 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status_code, APIStatusError)
 
 
+@described
 @attrs.frozen
 class FieldProblem:
     """One field of an answer that isn't what the contract says.

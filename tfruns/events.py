@@ -6,7 +6,10 @@ from typing import Any
 
 import attrs
 
+from tfruns.described import described
 
+
+@described
 @attrs.frozen(kw_only=True)
 class RequestEvent:
     """A request is sent.
@@ -31,6 +34,7 @@ class RequestEvent:
     """1 for the first time that this page is asked for, 2 for its first retry."""
 
 
+@described
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
     """A whole answer has come, good or bad.
@@ -54,6 +58,7 @@ class ResponseEvent(RequestEvent):
     """The server's id of the request, if it gave one."""
 
 
+@described
 @attrs.frozen(kw_only=True)
 class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
@@ -72,6 +77,7 @@ class RetryEvent(RequestEvent):
     """Seconds until the next attempt; it may have to wait for its turn besides."""
 
 
+@described
 @attrs.frozen(kw_only=True)
 class ClientStats:
     """What a client has done so far, over all its walks.

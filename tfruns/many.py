@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import attrs
 
+from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.models import JobRun, RawPage
 from tfruns.paginate import Prefetch, RunPaginator, Step, Walk
@@ -23,6 +24,7 @@ _NEW_IN_A_ROW = 31
 _NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
 
+@described
 @attrs.frozen(kw_only=True)
 class JobsProgress:
     """How far the runs of many jobs were read, as `JobsPaginator.progress` tells it.

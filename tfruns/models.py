@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import attrs
 
+from tfruns.described import described
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -168,6 +170,7 @@ class _Payload:
         return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}  # type: ignore[arg-type]  # a class is hashable
 
 
+@described
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Subject(_Payload):
     """Who started a run (contract: `Subject`).
@@ -196,6 +199,7 @@ class Subject(_Payload):
     """`external_identity_id:sub:email`."""
 
 
+@described
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class JobRun(_Payload):
     """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
@@ -265,6 +269,7 @@ class JobRun(_Payload):
         return None if self.end_time is None else _instant(self.end_time, "end_time")
 
 
+@described
 @attrs.frozen(weakref_slot=False)
 class Pagination(_Payload):
     """Where a page stands in the whole list (contract: `Pagination`).
@@ -285,6 +290,7 @@ class Pagination(_Payload):
     """How many runs a page was to hold."""
 
 
+@described
 @attrs.frozen(weakref_slot=False)
 class RunPage(_Payload):
     """One page of runs (contract: `ListJobRunResponse`).
@@ -302,6 +308,7 @@ class RunPage(_Payload):
     """Where the page stands in the whole list."""
 
 
+@described
 @attrs.frozen(weakref_slot=False)
 class RawPage:
     """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.

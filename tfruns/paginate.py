@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from tfruns.described import described
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.options import CallOptions
 from tfruns.plan import Ask, Plan
@@ -150,6 +151,7 @@ class Prefetch:
         return sum(other.ahead for other in self._walks if other is not self.front) < self._most
 
 
+@described
 @attrs.frozen(eq=False)
 class RunPaginator:
     """The runs of one job, as `Client.iter_runs` gives them: nothing is requested until they are asked for.

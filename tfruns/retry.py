@@ -10,6 +10,7 @@ import aiohttp
 import attrs
 import tenacity
 
+from tfruns.described import described
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
 from tfruns.query import checked_int
 
@@ -32,6 +33,7 @@ def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
         raise ValueError(f"{allowed}, got {value!r}")
 
 
+@described
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """How often and how patiently a request is retried.

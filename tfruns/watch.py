@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from tfruns.changes import ChangeKind, Step, View, begin, compare
+from tfruns.described import described
 from tfruns.errors import ClientClosedError, IncompleteWalkError, TfRunsError
 from tfruns.lists import RunLister
 from tfruns.look import Job
@@ -32,6 +33,7 @@ Interval = float | tuple[float, float]
 _GROWTH = 1.5
 
 
+@described
 @attrs.frozen(kw_only=True)
 class RunChange:
     """What happened to a run between two looks at its job.

@@ -6,9 +6,11 @@ from typing import Any
 
 import attrs
 
+from tfruns.described import described
 from tfruns.errors import TfRunsError
 
 
+@described
 @attrs.frozen(kw_only=True)
 class ExportProgress:
     """How far an export is.
@@ -36,6 +38,7 @@ class ExportProgress:
     """Whether all is read, and the file is written."""
 
 
+@described
 @attrs.frozen(kw_only=True)
 class ExportSummary:
     """What an export did.

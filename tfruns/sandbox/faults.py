@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from tfruns.described import described
 from tfruns.sandbox.arguments import checked_whole
 from tfruns.sandbox.clock import checked_seconds
 
@@ -25,6 +26,7 @@ def _nth(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
+@described
 @attrs.frozen(kw_only=True)
 class Fault:
     """Something that goes wrong: what, and with which requests. All that is said of what happens together.
@@ -161,6 +163,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+@described
 @attrs.frozen(kw_only=True)
 class RateLimit:
     """How many requests a second a sandbox takes; others get a 429, and are told when there is room again.

@@ -33,6 +33,7 @@ import attrs
 import msgspec
 from aiohttp import web
 
+from tfruns.described import described
 from tfruns.models import HttpError
 from tfruns.sandbox.deliver import ask_to_wait, deliver, html_page
 from tfruns.sandbox.parameters import Parameters
@@ -43,6 +44,7 @@ _LONGEST_LINE = 2**20
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
+@described
 @attrs.frozen
 class SeenRequest:
     """A request that a sandbox has answered.
