@@ -194,9 +194,9 @@ class Client(RunLister):
             resume_token: go on after the change that had this token, with nothing missed or told again. The filters
                 must be the same, but for `status`.
             search_prefix: only runs whose name or id begins with this.
-            triggered_by: only runs started by these subjects, by slug.
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
             status: only changes to these statuses. The runs are watched all the same.
-            version_numbers: only runs of these versions of the deployment.
+            version_numbers: only runs of these versions of the deployment, such as 3.
 
         Yields:
             Each change, oldest run first among those found by one look.

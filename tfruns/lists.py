@@ -48,11 +48,11 @@ class RunLister:
         Args:
             job_id: id of the job.
             search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort by.
-            order: which way to sort.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
+            sort_by: what to sort by: a `JobRunsSortBy` or its string, such as "startTime" or "duration".
+            order: which way to sort: "asc" or "desc".
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+            version_numbers: only runs of these versions of the deployment, such as 3.
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
@@ -127,11 +127,11 @@ class RunLister:
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
             search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort each job's runs by.
-            order: which way to sort.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
+            sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
+            order: which way to sort: "asc" or "desc".
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+            version_numbers: only runs of these versions of the deployment, such as 3.
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
@@ -215,11 +215,11 @@ class RunLister:
             limit: how many runs to ask for, 1 to 1,000.
             offset: how many runs to skip.
             search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort by.
-            order: which way to sort.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
+            sort_by: what to sort by: a `JobRunsSortBy` or its string, such as "startTime" or "duration".
+            order: which way to sort: "asc" or "desc".
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+            version_numbers: only runs of these versions of the deployment, such as 3.
             timeout: seconds that one attempt may take; None for the client's.
             retry: when this request is retried; None for the client's. (The budget is the client's all the same.)
             headers: headers to send besides the client's, or in place of those with the same name.
@@ -277,9 +277,9 @@ class RunLister:
         Args:
             job_id: id of the job.
             search_prefix: only runs whose name or id begins with this.
-            triggered_by: only runs started by these subjects, by slug.
-            status: only runs with these statuses.
-            version_numbers: only runs of these versions of the deployment.
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+            version_numbers: only runs of these versions of the deployment, such as 3.
             sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
             order: which way to sort; the same holds.
             timeout: seconds that one attempt may take; None for the client's.

@@ -72,11 +72,11 @@ async def export_runs(
         destination: the file.
         format: one of those above; None to tell by the destination's suffix.
         search_prefix: only runs whose name or id begins with this.
-        sort_by: what to sort each job's runs by.
-        order: which way to sort.
-        triggered_by: only runs started by these subjects, by slug.
-        status: only runs with these statuses.
-        version_numbers: only runs of these versions of the deployment.
+        sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
+        order: which way to sort: "asc" or "desc".
+        triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+        status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+        version_numbers: only runs of these versions of the deployment, such as 3.
         since: a small file that keeps what is known for good, for exports again and again: the first writes all runs;
             a later one reads only what is new or hadn't ended, and writes that, as rows in place of the old ones in
             SQLite and DuckDB, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`), whose runs take the
