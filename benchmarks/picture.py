@@ -1,4 +1,4 @@
-"""The picture in the README: `python -m benchmarks.picture` runs `tfruns demo` on a terminal, and draws what it shows."""
+"""The README's picture: `python -m benchmarks.picture` runs `tfruns demo` on a terminal, and draws what it shows."""
 
 import io
 import os
