@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 import pytest
+from hostile import answer, serve
 from readme import README, Block, blocks
 from snippets import run_snippet
 
 import tfruns
 from tfruns.cli.program import program
-from tfruns.sandbox import Sandbox
+from tfruns.sandbox import Fault, Sandbox
 
 PYTHON = blocks("python")
 SHELL = blocks("sh")
@@ -126,3 +127,41 @@ def test_what_the_readme_links_to_within_itself_and_beside_it_is_there() -> None
             assert link[1:] in headings
         elif not link.startswith("https://"):
             assert (README.parent / link).is_file()
+
+
+async def failing(url: str, job_id: str = "my-job-id", **settings: Any) -> str:
+    """What the error of a request says."""
+    async with tfruns.Client(url, **settings) as client:
+        with pytest.raises(tfruns.TfRunsError) as raised:
+            await client.list_runs(job_id)
+    return str(raised.value)
+
+
+def refused(**settings: Any) -> str:
+    """What the error of a client says that can't be made."""
+    with pytest.raises(tfruns.ConfigurationError) as raised:
+        tfruns.Client(**settings)
+    return str(raised.value)
+
+
+async def test_the_likeliest_errors_are_in_the_words_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    ten = [refused(), refused(base_url="https://acme.example"), refused(base_url="acme.example", api_key="key")]
+    ten_times, twice = (tfruns.RetryPolicy(max_attempts=times, initial_backoff=0.0) for times in (10, 2))
+    async with Sandbox(JOBS, 1, forbidden=["secret"]) as box:
+        monkeypatch.setenv("TFY_API_KEY", "an-old-key")
+        ten.append(await failing(box.url))
+        monkeypatch.setenv("TFY_API_KEY", box.api_key)
+        ten += [await failing(box.url, "secret"), await failing(box.url, "my-jop-id")]
+        ten.append(await failing("http://127.0.0.1:9", retry=ten_times))
+        box.faults[:] = [Fault(breaks="stall")]
+        ten.append(await failing(box.url, timeout=1, retry=twice))
+        box.faults[:] = [Fault(status=429)]
+        ten.append(await failing(box.url, retry=ten_times))
+    async with serve(lambda _: answer(200, b"<!doctype html><title>Log in</title>")) as (url, _):
+        ten.append(await failing(url))
+    table = README.read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(rows) == len(ten) == 10
+    for row, said in zip(rows, ten, strict=True):
+        pattern = re.escape(row).replace("https://…", r"https?://[\w.:]*").replace("…", ".*")
+        assert re.fullmatch(pattern, re.sub(r" \(request id [\w-]+\)", "", said)), said
