@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
@@ -47,7 +48,8 @@ async def export_and_kill(sandbox: Sandbox, path: Path, *, after: int, pause: fl
         steps += len(said)
     await asyncio.sleep(pause)
     if process.returncode is None:
-        process.send_signal(signal.SIGKILL)
+        # Not by the process itself: where it has just ended, that would take its status from who waits for it.
+        os.kill(process.pid, signal.SIGKILL)
     await process.stdout.read()
     status = await process.wait()
     assert status in (0, -signal.SIGKILL)

@@ -130,10 +130,10 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"jobsPath": "jobs.txt", "JOBS": "a"}, "must name the jobs: give one of them, not both"),
     ({"maxRate": "0.0001"}, "max_rate must be requests a second, from 0.001 to 1,000,000"),
     ({"versionNumbers": "3,x"}, "version_numbers must be numbers, got 'x'"),
-    ({"baseUrl": "acme.truefoundry.cloud"}, "base_url must begin with http:// or https://"),
+    ({"baseUrl": "acme.truefoundry.cloud"}, "base_url must begin with https://"),
     ({"onError": "ignore"}, "onError must be one of 'raise', 'skip', got 'ignore'"),
     ({"status": "failed"}, "did you mean 'FAILED'?"),
-    ({"apiToken": "two words"}, "the API key from api_key holds white space (U+0020) at position 3"),
+    ({"apiToken": "two words"}, "the API key from the argument api_key holds white space (U+0020) at position 3"),
 ]
 
 
