@@ -1,6 +1,7 @@
 """An export that is killed at any moment goes on, and ends as if it hadn't been."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -49,7 +50,8 @@ async def export_and_kill(sandbox: Sandbox, path: Path, *, after: int, pause: fl
     await asyncio.sleep(pause)
     if process.returncode is None:
         # Not by the process itself: where it has just ended, that would take its status from who waits for it.
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     await process.stdout.read()
     status = await process.wait()
     assert status in (0, -signal.SIGKILL)
