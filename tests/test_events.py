@@ -60,6 +60,36 @@ async def test_what_a_hook_raises_ends_the_walk_and_leaves_the_client_well() -> 
                     assert await client.count_runs("job") == 1
 
 
+@pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError("late"), ValueError("AUTH"), LookupError("bug")])
+@pytest.mark.parametrize("name", ["on_request", "on_response"])
+async def test_what_a_hook_raises_is_never_taken_for_a_failure_of_the_network(name: str, error: Exception) -> None:
+    def fails(event: object) -> None:
+        raise error
+
+    async with serve(pages_of(1)) as (url, requests), Client(url, KEY, retry=QUICK, **{name: fails}) as client:  # type: ignore[arg-type]
+        with pytest.raises(type(error), match=str(error)):
+            await client.count_runs("job")
+        assert len(requests) <= 1
+        assert client.stats().retries == 0
+
+
+@pytest.mark.parametrize("name", ["on_request", "on_response", "on_retry", "api_key"])
+async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(name: str) -> None:
+    async def ends(*_: object) -> str:
+        raise StopAsyncIteration
+
+    def end(_: object) -> None:
+        raise StopAsyncIteration
+
+    reply = answer(500, {}) if name == "on_retry" else pages_of(1)
+    arguments: dict[str, Any] = {"api_key": KEY, name: ends if name == "api_key" else end}
+    async with serve(reply if callable(reply) else lambda _: reply) as (url, _), Client(url, **arguments) as client:
+        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+            await client.iter_runs("job").collect()
+        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+            _ = [run async for _, run in client.iter_runs_for(["job"], on_error="skip")]
+
+
 async def test_stats_count_what_was_sent_received_and_handed_out() -> None:
     def reply(request: Request) -> Reply:
         return answer(500, {}) if request.number == 1 else pages_of(25)(request)

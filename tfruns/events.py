@@ -105,13 +105,18 @@ class ClientStats:
     """How many may be under way now: `max_concurrency`, or less after the server was in trouble."""
 
 
-def _function(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+def check_plain_function(value: object, name: str) -> None:
+    """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
     if value is None:
         return
     if not callable(value):
-        raise TypeError(f"{field.name} must be a function, got {value!r}")
-    if inspect.iscoroutinefunction(value):
-        raise TypeError(f"{field.name} must be a plain function, not an async one: a request doesn't wait for it")
+        raise TypeError(f"{name} must be a function, got {value!r}")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
+        raise TypeError(f"{name} must be a plain function, not an async one: nothing waits for it")
+
+
+def _plain_function(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    check_plain_function(value, field.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -122,6 +127,6 @@ class Hooks:
         TypeError: one isn't a plain function.
     """
 
-    on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_function)
-    on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_function)
-    on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_function)
+    on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_plain_function)
+    on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_plain_function)
+    on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_plain_function)

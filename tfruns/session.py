@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
@@ -41,6 +41,8 @@ MAX_BODY = 100 * 2**20
 
 _TROUBLE = frozenset({502, 503, 504})
 
+_Event = TypeVar("_Event", bound=RequestEvent)
+
 logger = logging.getLogger("tfruns")
 
 
@@ -66,6 +68,13 @@ class _Response:
     reason: str = attrs.field(repr=False)
     headers: CIMultiDict[str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
+
+
+class _HookError(Exception):
+    """A hook raised: no OSError, for one, that could be taken for one of the network and be retried."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class Session:
@@ -183,6 +192,11 @@ class Session:
         except APIError as error:
             error.attempts = call.attempts
             raise
+        except (_HookError, StopAsyncIteration) as failed:
+            raised = failed.error if isinstance(failed, _HookError) else failed
+            if isinstance(raised, StopAsyncIteration):  # it would look like the end of the walk
+                raise RuntimeError("a function given to the client raised StopAsyncIteration") from raised
+            raise raised from None
 
     async def _attempt(self, call: _Call) -> bytes:
         http = await self._open()
@@ -247,8 +261,7 @@ class Session:
         raise failure
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> _Response:
-        if self._hooks.on_request is not None:
-            self._hooks.on_request(RequestEvent(**call.told()))
+        _tell(self._hooks.on_request, RequestEvent(**call.told()))
         self._requests += 1
         began = time.monotonic()
         request = http.get(
@@ -277,8 +290,7 @@ class Session:
             event.seconds,
             extra=attrs.asdict(event),
         )
-        if self._hooks.on_response is not None:
-            self._hooks.on_response(event)
+        _tell(self._hooks.on_response, event)
         return _Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
 
     async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
@@ -344,8 +356,7 @@ class Session:
             event.wait,
             extra={**call.told(), "wait": event.wait, "request_id": getattr(error, "request_id", None)},
         )
-        if self._hooks.on_retry is not None:
-            self._hooks.on_retry(event)
+        _tell(self._hooks.on_retry, event)
 
     # --- counts ---
 
@@ -363,6 +374,14 @@ class Session:
             under_way=0 if self._loop is None else self._throttle.under_way,
             concurrency=self._pace.concurrency,
         )
+
+
+def _tell(hook: Callable[[_Event], object] | None, event: _Event) -> None:
+    if hook is not None:
+        try:
+            hook(event)
+        except Exception as error:
+            raise _HookError(error) from None
 
 
 def _why(error: Exception) -> str:
