@@ -1,6 +1,7 @@
 """The runs of many jobs at once: complete, fair, under one limit, and one bad job spoils no other."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -152,3 +153,57 @@ async def test_what_is_no_iterable_of_ids_is_refused_at_the_call(job_ids: object
         with pytest.raises(ValueError, match="job_id is empty"):
             _ = [run async for run in client.iter_runs_for(["  "], on_error="skip")]
         assert [run async for run in client.iter_runs_for([])] == []
+
+
+async def test_progress_counts_each_job_once_and_expects_what_will_come() -> None:
+    async with Sandbox(jobs=2, runs=[20, 3]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        ids = ["nowhere", sandbox.job_ids[0], "nowhere", sandbox.job_ids[1]]
+        runs = client.iter_runs_for(ids, on_error="skip", offset=1, max_runs=5)
+        assert len([run async for _, run in runs]) == 7
+        progress = runs.progress
+        assert (progress.jobs_begun, progress.jobs_done, progress.jobs_skipped) == (4, 2, 2)
+        assert (progress.runs, progress.runs_expected) == (7, 7)
+        assert [*runs.skipped] == ["nowhere"]
+        runs = client.iter_runs_for(["nowhere"])
+        with pytest.raises(tfruns.NotFoundError):
+            _ = [run async for _, run in runs]
+        assert (runs.progress.jobs_done, runs.progress.jobs_skipped) == (0, 0)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("by", ["ids", "key"])
+async def test_a_cancellation_within_a_function_of_the_callers_ends_the_walk_and_doesnt_hang_it(
+    by: str, ordered: bool
+) -> None:
+    async def ids() -> AsyncIterator[str]:
+        yield sandbox.job_ids[0]
+        if by == "ids":
+            raise asyncio.CancelledError
+
+    async def key() -> str:
+        if by == "key":
+            raise asyncio.CancelledError
+        return sandbox.api_key
+
+    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, key) as client:
+        async with asyncio.timeout(30):
+            with pytest.raises(asyncio.CancelledError):
+                _ = [run async for run in client.iter_runs_for(ids(), ordered=ordered)]
+        assert tasks_left() == []
+
+
+async def test_a_source_of_ids_that_ignores_its_cancellation_begins_no_more_walks() -> None:
+    async def ids() -> AsyncIterator[str]:
+        yield sandbox.job_ids[0]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        for job_id in sandbox.job_ids:
+            yield job_id
+
+    async with Sandbox(jobs=3, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        async with asyncio.timeout(30):
+            walk = aiter(client.iter_runs_for(ids()))
+            await anext(walk)
+            await walk.aclose()
+        assert tasks_left() == []
+        assert len(sandbox.requests) == 1

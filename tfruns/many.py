@@ -44,13 +44,13 @@ class JobsProgress:
     jobs_done: int
     """Jobs of which every run was yielded."""
     jobs_skipped: int
-    """Jobs that failed and were skipped."""
+    """Jobs that failed and were skipped; an id that comes twice, twice."""
     pages: int
     """Pages that brought runs."""
     runs: int
     """Runs in those pages."""
     runs_expected: int
-    """Runs that the jobs begun have, by the server's count. (There is no telling of the others.)"""
+    """Runs that the jobs begun bring in all, by the server's count. (There is no telling of the others.)"""
 
 
 class JobsPaginator:
@@ -93,8 +93,8 @@ class JobsPaginator:
         crew = self._crew
         return JobsProgress(
             jobs_begun=crew.begun if crew else 0,
-            jobs_done=crew.ended - len(self.skipped) if crew else 0,
-            jobs_skipped=len(self.skipped),
+            jobs_done=crew.done if crew else 0,
+            jobs_skipped=crew.skipped if crew else 0,
             pages=crew.pages if crew else 0,
             runs=crew.runs if crew else 0,
             runs_expected=sum(crew.expected.values()) + crew.expected_of_ended if crew else 0,
@@ -105,8 +105,8 @@ class JobsPaginator:
         self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
         async with self._crew as crew:
             async for job_id, found in crew:
-                if isinstance(found, Exception):
-                    await self._deal_with(job_id, found)
+                if isinstance(found, BaseException):
+                    await self._deal_with(crew, job_id, found)
                 elif found is not None:
                     for run in found.fresh:
                         yield job_id, run
@@ -134,8 +134,8 @@ class JobsPaginator:
         self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
         async with self._crew as crew:
             async for job_id, found in crew:
-                if isinstance(found, Exception):
-                    await self._deal_with(job_id, found)
+                if isinstance(found, BaseException):
+                    await self._deal_with(crew, job_id, found)
                 elif found is None:
                     yield job_id, None
                 else:
@@ -143,12 +143,11 @@ class JobsPaginator:
                         yield job_id, page
                 del found  # before the next is made
 
-    async def _deal_with(self, job_id: str, error: Exception) -> None:
-        is_fatal = not isinstance(error, TfRunsError) or isinstance(error, _NOT_OF_ONE_JOB)
-        if is_fatal or self._on_error == "raise":
+    async def _deal_with(self, crew: "_Crew", job_id: str, error: BaseException) -> None:
+        if not isinstance(error, TfRunsError) or isinstance(error, _NOT_OF_ONE_JOB) or self._on_error == "raise":
             raise error
-        assert isinstance(error, TfRunsError)  # noqa: S101  # for the type checker
         self.skipped[job_id] = error
+        crew.skipped += 1
         if callable(self._on_error):
             answer = self._on_error(job_id, error)
             if inspect.isawaitable(answer):
@@ -160,14 +159,14 @@ class _End:
     """A job's walk is over."""
 
     job_id: str
-    error: Exception | None
+    error: BaseException | None
 
 
 @attrs.frozen
 class _Fed:
     """There are no more job ids."""
 
-    error: Exception | None
+    error: BaseException | None
 
 
 @attrs.frozen(eq=False)
@@ -221,7 +220,8 @@ class _Crew:
     def __init__(
         self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
     ) -> None:
-        self.begun = self.ended = self._fed = self.pages = self.runs = self.expected_of_ended = 0
+        self.begun = self.done = self.skipped = self.pages = self.runs = self.expected_of_ended = 0
+        self._fed = self._ended = 0
         self.expected: dict[int, int] = {}
         self._job_ids = job_ids
         self._template = template
@@ -231,7 +231,7 @@ class _Crew:
         self._shared = None if ordered else _Lane(asyncio.Queue(maxsize=1))
         self._lanes: asyncio.Queue[_Lane | _Fed] = asyncio.Queue()  # where ordered; as long as there are places
         self._lane: _Lane | None = None  # that is read now, where ordered
-        self._is_fed = False
+        self._is_fed = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -239,23 +239,25 @@ class _Crew:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._is_over = True
+        while tasks := [*self._tasks]:  # a source of ids that swallows its cancellation may have begun one more
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, Step | Exception | None]:
-        while not (self._is_fed and self._fed == self.ended):
+    async def __anext__(self) -> tuple[str, Step | BaseException | None]:
+        while not (self._is_fed and self._fed == self._ended):
             match await self._arrival():
                 case _Fed(error):
                     if error is not None:
                         raise error
                     self._is_fed = True
                 case _End(job_id, error):
-                    self.ended += 1
+                    self._ended += 1
+                    self.done += error is None
                     self._places.release()
                     return job_id, error
                 case found:
@@ -283,11 +285,13 @@ class _Crew:
 
     async def _feed(self) -> None:
         """Begin the walk of one job after another, whenever there is a place for it."""
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             ids = self._each_id()
             await self._places.acquire()
             async for job_id in ids:
+                if self._is_over:
+                    return
                 walk = Walk(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
                 lane = self._shared or _Lane(asyncio.Queue(maxsize=1), walk)
                 self._fed += 1
@@ -296,8 +300,8 @@ class _Crew:
                     self._lanes.put_nowait(lane)
                 await asyncio.sleep(0)  # others get their turn
                 await self._places.acquire()
-        except Exception as caught:
-            error = caught
+        except (Exception, asyncio.CancelledError) as caught:
+            error = _raised(caught)
         if self._shared is not None:
             await self._shared.pages.put(_Fed(error))
         else:
@@ -312,15 +316,15 @@ class _Crew:
                 yield job_id
 
     async def _walk(self, job_id: str, walk: Walk, lane: _Lane, number: int) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             async with walk:
                 await self._turns.take(number, is_new=True)
                 self.begun += 1
                 while await self._goes_on(job_id, walk, lane, number):
                     await self._turns.take(number, is_new=False)
-        except Exception as caught:
-            error = caught
+        except (Exception, asyncio.CancelledError) as caught:
+            error = _raised(caught)
         self.expected_of_ended += self.expected.pop(number, 0)
         await lane.pages.put(_End(job_id, error))
 
@@ -330,10 +334,19 @@ class _Crew:
             step = await anext(walk, None)
             if step is None:
                 return False
-            self.expected[number] = step.answer.page.pagination.total
+            self.expected[number] = self._template.expected(step.answer.page.pagination.total)
             self.pages += 1
             self.runs += len(step.fresh)
             await lane.pages.put((job_id, step))
             return not walk.is_over
         finally:
             self._turns.give_back()
+
+
+def _raised(error: BaseException) -> BaseException:
+    """The error, where a function of the caller's raised it (of a task that isn't cancelled, CancelledError too);
+    a cancellation goes on."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    return error

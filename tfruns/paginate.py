@@ -334,8 +334,11 @@ class RunPaginator:
             >>> print(await client.iter_runs("my-job-id", offset=50).count())
             200
         """
-        page = await self.fetch(0, 1)
-        after_offset = max(0, page.pagination.total - self.offset)
+        return self.expected((await self.fetch(0, 1)).pagination.total)
+
+    def expected(self, total: int) -> int:
+        """How many of a list of so many runs the walk would yield."""
+        after_offset = max(0, total - self.offset)
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
