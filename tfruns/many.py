@@ -11,7 +11,7 @@ import attrs
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.models import JobRun, RawPage
-from tfruns.paginate import Prefetch, RunPaginator, Step, Walk
+from tfruns.paginate import Prefetch, RunPaginator, Step, Walk, expected
 from tfruns.query import checked_job_id
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
@@ -334,7 +334,7 @@ class _Crew:
             step = await anext(walk, None)
             if step is None:
                 return False
-            self.expected[number] = self._template.expected(step.answer.page.pagination.total)
+            self.expected[number] = expected(step.answer.page.pagination.total, self._template)
             self.pages += 1
             self.runs += len(step.fresh)
             await lane.pages.put((job_id, step))

@@ -13,7 +13,7 @@ from tfruns.settings import checked_headers
 def _checked_timeout(_: object, __: object, value: float) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"timeout must be a number of seconds, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
 
 

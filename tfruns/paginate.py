@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -278,8 +279,9 @@ class RunPaginator:
         """
         from tfruns.arrow import record_batch
 
-        async for page in self.pages():
-            yield record_batch(self.job_id, page.data)
+        async with aclosing(self.pages()) as pages:
+            async for page in pages:
+                yield record_batch(self.job_id, page.data)
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
@@ -304,7 +306,8 @@ class RunPaginator:
         """
         from tfruns.arrow import table
 
-        return table([batch async for batch in self.arrow_batches()])
+        async with aclosing(self.arrow_batches()) as batches:
+            return table([batch async for batch in batches])
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run.
@@ -334,12 +337,7 @@ class RunPaginator:
             >>> print(await client.iter_runs("my-job-id", offset=50).count())
             200
         """
-        return self.expected((await self.fetch(0, 1)).pagination.total)
-
-    def expected(self, total: int) -> int:
-        """How many of a list of so many runs the walk would yield."""
-        after_offset = max(0, total - self.offset)
-        return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
+        return expected((await self.fetch(0, 1)).pagination.total, self)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
         """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are.
@@ -362,3 +360,9 @@ class RunPaginator:
         page = self._session.decode(body, job_id=self.job_id, offset=offset)
         self._session.count_runs(len(page.data))
         return page
+
+
+def expected(total: int, walked: RunPaginator) -> int:
+    """How many runs of a list of so many a walk yields."""
+    after_offset = max(0, total - walked.offset)
+    return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)

@@ -10,23 +10,24 @@ After a kill, the same call goes on from there.
 """
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import AsyncIterable, Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from tfruns.client import Client
+from tfruns.events import check_plain_function
 from tfruns.export.collect import Collector
 from tfruns.export.desk import Desk
 from tfruns.export.errors import ExportError
-from tfruns.export.formats import Format, find_format
+from tfruns.export.formats import find_format
 from tfruns.export.journal import NUMBER, Journal
 from tfruns.export.progress import ExportProgress, ExportSummary, Progress
 from tfruns.export.publish import checked_destination, merge, publish
-from tfruns.export.since import Known, State
+from tfruns.export.since import Known, State, delta_path, later_files, own_database, state_path
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import checked_job_id
 
@@ -107,6 +108,7 @@ async def export_runs(
     .. versionadded:: 0.1.0
     """
     began = time.monotonic()
+    check_plain_function(on_progress, "on_progress")
     filters = {
         "search_prefix": search_prefix,
         "sort_by": sort_by,
@@ -121,7 +123,7 @@ async def export_runs(
     about = {"control plane": client.base_url, "format": chosen.name, **attrs.asdict(checked)}
     jobs = list(enumerate(await _read_ids(job_ids)))
     progress = Progress(len(jobs), on_progress)
-    digest = hashlib.sha256("\n".join(job_id for _, job_id in jobs).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([job_id for _, job_id in jobs]).encode()).hexdigest()
     arguments = {**about, "jobs": f"{len(jobs):,} with the digest {digest[:12]}"}
     async with Desk() as desk:
         state = None
@@ -130,10 +132,15 @@ async def export_runs(
                 raise ValueError(
                     "since goes with no sort_by, order or status: it reads the newest runs of any status first"
                 )
-            state = await desk.work(State.load, Path(since), about)
+            state = await desk.work(State.load, state_path(since, path), {**about, **own_database(chosen, path)})
             arguments[NUMBER] = state.exports
+            if state.exports == 0 and (later := later_files(path, chosen)):
+                raise ExportError(
+                    f"{later[0]} is of earlier exports, but their state, {since}, is gone: move the earlier files away,"
+                    " or what they hold would be taken for newer"
+                )
         is_delta = state is not None and state.exports > 0
-        target = _delta_path(path, chosen, state.exports) if state is not None and is_delta else path
+        target = delta_path(path, chosen, state.exports) if state is not None and is_delta else path
         if is_delta and chosen.is_database and not path.exists():
             raise ExportError(f"{path} isn't there, but by {since} it was written before: delete that to write it anew")
         journal = await desk.work(Journal, path.with_name(path.name + ".tfruns-partial"), arguments)
@@ -169,15 +176,6 @@ async def export_runs(
         seconds=time.monotonic() - began,
         resumed=len(before),
     )
-
-
-def _delta_path(path: Path, chosen: Format, number: int) -> Path:
-    """Where the runs of a later export go: `runs.0001.jsonl` after `runs.jsonl`."""
-    if chosen.is_database:
-        return path
-    suffix = next((suffix for suffix in chosen.suffixes if path.name.lower().endswith(suffix)), "")
-    stem = path.name[: len(path.name) - len(suffix)]
-    return path.with_name(f"{stem}.{number:04}{path.name[len(stem) :]}")
 
 
 def _kept(values: Any) -> Any:

@@ -75,22 +75,25 @@ class Collector:
             await self._skip(reading.pop(job_id), error)
 
         walk = self.client.iter_runs_for(list(reading), on_error=fail, max_runs=max_runs, **self.filters)
-        async for job_id, page in walk.raw_pages():
-            if page is not None:
-                await self._keep(reading[job_id], page)
-                self.progress.read(len(page.data), walk.progress.runs_expected)
-                continue
-            job = reading.pop(job_id)
-            try:
-                if max_runs is not None and job.read >= max_runs and not job.is_past:
-                    await self._read_on(job)
-                await self._look_up(job)
-            except TfRunsError as error:
-                await self._skip(job, error)
-            else:
-                await self.work(self.journal.finish, job.number, job.runs, job.known and attrs.asdict(job.known))
-                self.progress.done()
+        async with aclosing(walk.raw_pages()) as pages:
+            async for job_id, page in pages:
+                if page is not None:
+                    await self._keep(reading[job_id], page)
+                    self.progress.read(len(page.data), walk.progress.runs_expected)
+                else:
+                    await self._finish(reading.pop(job_id), max_runs)
         await self.work(self.journal.commit)
+
+    async def _finish(self, job: _Job, max_runs: int | None) -> None:
+        try:
+            if max_runs is not None and job.read >= max_runs and not job.is_past:
+                await self._read_on(job)
+            await self._look_up(job)
+        except TfRunsError as error:
+            await self._skip(job, error)
+        else:
+            await self.work(self.journal.finish, job.number, job.runs, job.known and attrs.asdict(job.known))
+            self.progress.done()
 
     async def _read_on(self, job: _Job) -> None:
         """Read it again from the start, past the first page."""

@@ -2,18 +2,33 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import attrs
+import msgspec
 
 from tfruns.export.errors import ExportError
+from tfruns.export.formats import Format
 from tfruns.models import JobRun
 
 LATE = 3_600_000
 """Milliseconds: a run may show up in the list that much later than others that were created after it."""
 _VERSION = 1
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+class _Content(_Versioned):
+    """What is in the file."""
+
+    about: dict[str, Any]
+    exports: Annotated[int, msgspec.Meta(ge=1)]
+    jobs: dict[str, tuple[float | None, dict[str, float]]]
 
 
 @attrs.define
@@ -62,20 +77,22 @@ class State:
             ExportError: the file is no such state, or that of other exports.
         """
         about = json.loads(json.dumps(about))
+        if not path.parent.is_dir():
+            raise ExportError(f"there is no folder {path.parent} for the state")
         try:
-            content = json.loads(path.read_bytes())
-            if content["version"] != _VERSION:
+            text = path.read_bytes()
+            if msgspec.json.decode(text, type=_Versioned).version != _VERSION:
                 raise ExportError(f"{path} is of another version of tfruns: delete it to export all runs again")
-            jobs = {job_id: Known(newest, dict(open_)) for job_id, (newest, open_) in content["jobs"].items()}
-            state = cls(path, content["about"], content["exports"], jobs)
+            content = msgspec.json.decode(text, type=_Content)
         except FileNotFoundError:
             return cls(path, about)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise ExportError(f"{path} isn't the state of an export: delete it to export all runs again") from None
-        if state.about != about:
-            names = ", ".join(name for name in about if state.about.get(name) != about[name])
+        if content.about != about:
+            names = ", ".join(name for name in about if content.about.get(name) != about[name])
             raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
-        return state
+        jobs = {job_id: Known(newest, open_) for job_id, (newest, open_) in content.jobs.items()}
+        return cls(path, about, content.exports, jobs)
 
     def save(self) -> None:
         """Put it in the place of the one before."""
@@ -87,3 +104,39 @@ class State:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self.path)
+
+
+def delta_path(path: Path, chosen: Format, number: int) -> Path:
+    """Where the runs of a later export go: `runs.0001.jsonl` after `runs.jsonl`."""
+    if chosen.is_database:
+        return path
+    suffix = next((suffix for suffix in chosen.suffixes if path.name.lower().endswith(suffix)), "")
+    stem = path.name[: len(path.name) - len(suffix)]
+    return path.with_name(f"{stem}.{number:04}{path.name[len(stem) :]}")
+
+
+def later_files(path: Path, chosen: Format) -> list[Path]:
+    """The files that exports after the first have written."""
+    if chosen.is_database:
+        return []
+    first = delta_path(path, chosen, 0).name
+    before, after = first.rsplit(".0000", 1)
+    pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4,}}{re.escape(after)}")
+    return sorted(found for found in path.parent.iterdir() if pattern.fullmatch(found.name))
+
+
+def own_database(chosen: Format, path: Path) -> dict[str, str]:
+    """A database has what the state says it has: another doesn't. (Files may get another name each time.)"""
+    return {"database": path.name} if chosen.is_database else {}
+
+
+def state_path(since: str | os.PathLike[str], destination: Path) -> Path:
+    """The file of the state.
+
+    Raises:
+        ValueError: it is the destination.
+    """
+    path = Path(os.path.realpath(since))
+    if path == destination:
+        raise ValueError(f"since must name another file than the destination, got {os.fspath(since)!r}")
+    return path

@@ -96,12 +96,14 @@ def _told(kind: type[Exception]) -> Iterator[None]:
 
 class _Sqlite:
     def __init__(self, path: Path) -> None:
+        is_new = not path.exists()
         self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
         with _told(sqlite3.Error):
             self._database.execute("BEGIN IMMEDIATE")
-            columns = f"{_columns(_SQLITE_TYPES)}, PRIMARY KEY ({JOB_ID}, id)"
-            self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({columns}) STRICT")
+            if is_new:
+                columns = f"{_columns(_SQLITE_TYPES)}, PRIMARY KEY ({JOB_ID}, id)"
+                self._database.execute(f"CREATE TABLE runs ({columns}) STRICT")
 
     def write(self, job_id: str, lines: bytes) -> None:
         try:
@@ -139,8 +141,8 @@ class _DuckDb:
             self._database.execute(_DUCKDB_LIMITS)
             if self._replaces:
                 self._database.execute("BEGIN")
-            # Without a primary key: DuckDB would hold its index in memory.
-            self._database.execute(f"CREATE TABLE IF NOT EXISTS runs ({_columns(_DUCKDB_TYPES)})")
+            else:  # without a primary key: DuckDB would hold its index in memory
+                self._database.execute(f"CREATE TABLE runs ({_columns(_DUCKDB_TYPES)})")
         self._batches = _Batches(_arrow().PLAIN_SCHEMA, self._insert, self._commit)
 
     def _insert(self, table: Any) -> None:

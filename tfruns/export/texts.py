@@ -10,7 +10,7 @@ from tfruns.columns import COLUMNS, JOB_ID
 from tfruns.export.lines import runs_of
 from tfruns.export.writers import File, Writer, needed, rows
 
-_MEANS_MORE = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_MEANS_MORE = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")  # noqa: RUF001
 
 
 class _JsonLines(File):

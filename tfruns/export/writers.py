@@ -41,7 +41,7 @@ def moment(milliseconds: float) -> str:
         when = _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         raise ExportError(
-            f"{milliseconds!r} ms since 1970 is beyond the year 9999, which only JSON lines can hold"
+            f"{milliseconds!r} ms since 1970 is not in the years 1 to 9999; JSON lines can hold it"
         ) from None
     precision = "microseconds" if when.microsecond % 1000 else "milliseconds"
     return when.isoformat(timespec=precision).replace("+00:00", "Z")
