@@ -5,6 +5,7 @@ import csv
 import datetime
 import gzip
 import json
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import zstandard
 import tfruns
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs
+from tfruns.export.journal import Journal
 from tfruns.export.texts import cell
 from tfruns.sandbox import Fault, Sandbox
 
@@ -148,9 +150,9 @@ async def test_json_lines_are_the_runs_as_the_server_sent_them(
 
 
 def test_text_that_a_spreadsheet_would_take_for_a_formula_is_marked_and_comes_back() -> None:
-    cells = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'x", "''x", "x=1", "", "1"]
+    cells = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\uff1d1+1", "\uff20x", "'x", "''x", "x=1", "", "1"]
     marked = [cell(text) for text in cells]
-    assert not [text for text in marked if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert not [text for text in marked if text.startswith(("=", "+", "-", "@", "\uff1d", "\uff20", "\t", "\r"))]
     assert [text.removeprefix("'") for text in marked] == cells
 
 
@@ -233,6 +235,89 @@ async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 100
 
 
+async def test_other_jobs_are_never_taken_for_those_of_before_whatever_is_in_their_ids(tmp_path: Path) -> None:
+    never = tfruns.RetryPolicy(max_attempts=1)
+    async with Sandbox(["a\nb", "c", "a", "b\nc"], runs=1) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key, retry=never) as client:
+            sandbox.faults.append(Fault(status=500, job_id="c"))
+            with pytest.raises(tfruns.InternalServerError):
+                await export_runs(client, ["a\nb", "c"], tmp_path / "runs.jsonl")
+            with pytest.raises(ExportError, match="jobs was .* and is "):
+                await export_runs(client, ["a", "b\nc"], tmp_path / "runs.jsonl")
+
+
+@pytest.mark.parametrize(("form", "ending"), [("sqlite", "-journal"), ("sqlite", "-wal"), ("duckdb", ".wal")])
+async def test_a_database_is_not_replaced_while_a_part_of_the_old_one_would_spoil_it(
+    form: str, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"runs.{form}"
+    part = tmp_path / f"runs.{form}{ending}"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        part.write_bytes(b"of a write that was cut short")
+        with pytest.raises(ExportError, match=f"{ending} holds a part of the database"):
+            await export_runs(client, sandbox.job_ids, path)
+        assert [entry.name for entry in tmp_path.iterdir()] == [part.name]
+        part.unlink()
+
+        def begin(progress: ExportProgress) -> None:
+            if progress.is_writing:
+                part.write_bytes(b"of a program that has begun to write meanwhile")
+
+        with pytest.raises(ExportError, match=f"{ending} holds a part of the database"):
+            await export_runs(client, sandbox.job_ids, path, on_progress=begin)
+        part.unlink()
+        await export_runs(client, sandbox.job_ids, path)
+    assert len(READERS[form](path)) == 5
+
+
+def test_one_that_opens_a_journal_while_another_removes_it_doesnt_go_on_with_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, connect = tmp_path / "runs.csv.tfruns-partial", sqlite3.connect
+    first = Journal(folder, {})
+
+    def late(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **options)
+        first.delete()
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", late)
+    with pytest.raises(ExportError, match="can't be used"):
+        Journal(folder, {})
+    monkeypatch.undo()
+    third = Journal(folder, {})
+    with pytest.raises(ExportError, match="another export is at work"):
+        Journal(folder, {})
+    third.delete()
+    assert not folder.exists()
+
+
+async def test_a_damaged_journal_is_refused_and_never_written_out(tmp_path: Path) -> None:
+    path, never, chance = tmp_path / "runs.jsonl", tfruns.RetryPolicy(max_attempts=1), random.Random(7)
+    journal = tmp_path / "runs.jsonl.tfruns-partial" / "journal.sqlite"
+    outcomes = set()
+    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+        whole = (await export_runs(client, sandbox.job_ids, tmp_path / "whole.jsonl")).path.read_bytes()
+        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
+        with pytest.raises(tfruns.InternalServerError):
+            await export_runs(client, sandbox.job_ids, path)
+        sandbox.faults.clear()
+        good = journal.read_bytes()
+        for cut in [0, 50, 65_536, len(good) - 1, *(chance.randrange(len(good)) for _ in range(10))]:
+            journal.parent.mkdir(exist_ok=True)
+            journal.write_bytes(good[:cut])
+            try:
+                await export_runs(client, sandbox.job_ids, path)
+            except ExportError as error:
+                outcomes.add("refused")
+                assert "the journal in" in str(error)  # noqa: PT017
+                journal.unlink()
+            else:
+                outcomes.add("written")
+                assert path.read_bytes() == whole
+    assert outcomes == {"refused", "written"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -243,6 +328,8 @@ async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:
         ({"destination": "runs.csv", "status": "BAD"}, "status must be"),
         ({"destination": "runs.csv", "job_ids": ["a", ""]}, "job_id is empty"),
         ({"destination": "runs.csv", "job_ids": "a"}, "job_ids must be an iterable"),
+        ({"destination": "runs.csv", "on_progress": 5}, "on_progress must be a function"),
+        ({"destination": "runs.csv", "on_progress": asyncio.sleep}, "on_progress must be a plain function"),
     ],
 )
 async def test_bad_arguments_are_refused_before_any_request_and_leave_nothing(

@@ -1,10 +1,13 @@
 """Exports again and again: each reads what is new or wasn't final, and all together are what one export is."""
 
+import contextlib
 import json
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from test_export import READERS
 
@@ -146,6 +149,22 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
         ("[]", "isn't the state of an export"),
         ('{"version": 1, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
         ('{"version": 9}', "is of another version of tfruns"),
+        ("[" * 100_000, "isn't the state of an export"),
+        *(
+            (
+                f'{{"version": 1, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
+                "isn't the state of an export",
+            )
+            for about, exports, jobs in [
+                ("[]", "1", "{}"),
+                ("{}", "0", "{}"),
+                ("{}", "1.5", "{}"),
+                ("{}", "true", "{}"),
+                ("{}", "1", '{"job": [NaN, {}]}'),
+                ("{}", "1", '{"job": ["now", {}]}'),
+                ("{}", "1", '{"job": [5, {"run": null}]}'),
+            ]
+        ),
         (
             '{"version": 1, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
             "with another control plane, format: give",
@@ -168,3 +187,65 @@ async def test_a_database_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: P
             await export(client, sandbox.job_ids, path)
         with pytest.raises(ValueError, match="since goes with no sort_by, order or status"):
             await export_runs(client, ["job"], path, since="state", status="FAILED")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_later_files_whose_state_is_lost_are_not_left_to_pass_for_newer(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"runs.{form}"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for _ in range(2):
+            await export(client, sandbox.job_ids, path)
+        before = path.read_bytes()
+        path.with_name("state.json").unlink()
+        with pytest.raises(ExportError, match=rf"runs\.0001\.{form} is of earlier exports, but their state"):
+            await export(client, sandbox.job_ids, path)
+        assert path.read_bytes() == before
+        path.with_name(f"runs.0001.{form}").unlink()
+        assert (await export(client, sandbox.job_ids, path)).runs == 5
+
+
+async def test_a_state_can_be_neither_the_destination_nor_in_no_folder_and_that_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    (tmp_path / "link.json").symlink_to(path)
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        for since in (path, str(path), tmp_path / "link.json"):
+            with pytest.raises(ValueError, match="since must name another file than the destination"):
+                await export_runs(client, ["job"], path, since=since)
+        with pytest.raises(ExportError, match="there is no folder .*no/such for the state"):
+            await export_runs(client, ["job"], path, since=tmp_path / "no" / "such" / "state.json")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["link.json"]
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_database_that_lacks_what_the_state_says_it_has_is_not_merged_into(form: str, tmp_path: Path) -> None:
+    path, other = tmp_path / f"runs.{form}", tmp_path / f"other.{form}"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export(client, sandbox.job_ids, path)
+        path.rename(other)
+        with pytest.raises(ExportError, match="with another database: give another file"):
+            await export(client, sandbox.job_ids, other)
+        if form == "sqlite":
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("CREATE TABLE mine (a)")
+        else:
+            duckdb.connect(str(path)).execute("CREATE TABLE mine (a INTEGER)").close()
+        with pytest.raises(ExportError, match="can't be written: .*runs"):
+            await export(client, sandbox.job_ids, path)
+        other.replace(path)
+        await export(client, sandbox.job_ids, path)
+    assert len(rows_of([path])) == 5
+
+
+async def test_an_interrupted_export_is_not_thrown_away_by_one_with_since(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    never = tfruns.RetryPolicy(max_attempts=1)
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[1]))
+        with pytest.raises(tfruns.InternalServerError):
+            await export_runs(client, sandbox.job_ids, path)
+        sandbox.faults.clear()
+        with pytest.raises(
+            ExportError, match="with other arguments was interrupted here: number of the export was null"
+        ):
+            await export(client, sandbox.job_ids, path)
+        assert (await export_runs(client, sandbox.job_ids, path)).runs == 10

@@ -26,7 +26,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.formats import find_format
 from tfruns.export.journal import NUMBER, Journal
 from tfruns.export.progress import ExportProgress, ExportSummary, Progress
-from tfruns.export.publish import checked_destination, merge, publish
+from tfruns.export.publish import check_alone, checked_destination, merge, publish
 from tfruns.export.since import Known, State, delta_path, later_files, own_database, state_path
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import checked_job_id
@@ -143,6 +143,8 @@ async def export_runs(
         target = delta_path(path, chosen, state.exports) if state is not None and is_delta else path
         if is_delta and chosen.is_database and not path.exists():
             raise ExportError(f"{path} isn't there, but by {since} it was written before: delete that to write it anew")
+        if not is_delta:
+            check_alone(path, chosen)
         journal = await desk.work(Journal, path.with_name(path.name + ".tfruns-partial"), arguments)
         try:
             before = await desk.work(journal.done)

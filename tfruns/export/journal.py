@@ -7,6 +7,7 @@ exporter out, and its own journal sees that a kill at any moment leaves whole en
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -53,14 +54,17 @@ class Journal:
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
+        self.new = folder / "new"
+        """A folder for the file that will be published, made when it is written."""
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise ExportError(f"{folder} is in the way: what was read would be kept in a folder of that name")
-        path = folder / "journal.sqlite"
-        if not path.exists():  # what is left there then is of a deletion that was cut short
-            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)
+        self._path = folder / "journal.sqlite"
         self._committed_at = time.monotonic()
-        self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._database = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise self._told(error) from None
         try:
             self._open(arguments)
         except BaseException:
@@ -71,21 +75,33 @@ class Journal:
         try:
             return self._database.execute(statement, values)
         except sqlite3.DatabaseError as error:
-            if "locked" in str(error):
-                raise ExportError(f"another export is at work here: {self.folder} is in use") from None
-            raise ExportError(f"the journal in {self.folder} can't be used (is the disk full?): {error}") from None
+            raise self._told(error) from None
+
+    def _all(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            for row in self._do(statement, values):  # noqa: UP028  # it would close the cursor, after the database
+                yield row
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from None
+
+    def _told(self, error: sqlite3.DatabaseError) -> ExportError:
+        if "locked" in str(error):
+            return ExportError(f"another export is at work here: {self.folder} is in use")
+        return ExportError(f"the journal in {self.folder} can't be used (is the disk full?): {error}")
 
     def _open(self, arguments: Mapping[str, Any]) -> None:
         self._do("PRAGMA page_size = 65536")
         self._do("PRAGMA locking_mode = EXCLUSIVE")
         self._do("BEGIN EXCLUSIVE")
+        self._do("PRAGMA user_version = 1")  # writing fails if another exporter has just removed the file
         given = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
-        if not self._do("SELECT 1 FROM sqlite_master").fetchone():
+        if not [*self._all("SELECT 1 FROM sqlite_master")]:
             for statement in _TABLES.split(";"):
                 self._do(statement)
-        before = dict(self._do("SELECT name, value FROM argument").fetchall())
+        before = dict(self._all("SELECT name, value FROM argument"))
+        is_over = NUMBER in before and NUMBER in given and before[NUMBER] != given[NUMBER]
         # What holds no job is nothing to go on from: whoever mistyped the host may have the next try at once.
-        if not self.holds_work() or before.get(NUMBER) != given.get(NUMBER):
+        if not self.holds_work() or is_over:
             for table in ("argument", "page", "done"):
                 self._do(f"DELETE FROM {table}")  # noqa: S608
             for item in given.items():
@@ -109,12 +125,15 @@ class Journal:
 
     def holds_work(self) -> bool:
         """Whether there is a job that was read whole."""
-        return self._do("SELECT 1 FROM done").fetchone() is not None
+        return bool([*self._all("SELECT 1 FROM done LIMIT 1")])
 
     def done(self) -> dict[int, Done]:
         """The jobs that were read whole, by number."""
-        rows = self._do("SELECT job, runs, note FROM done")
-        return {job: Done(runs, json.loads(note)) for job, runs, note in rows}
+        rows = self._all("SELECT job, runs, note FROM done")
+        try:
+            return {job: Done(runs, json.loads(note)) for job, runs, note in rows}
+        except (TypeError, ValueError):
+            raise ExportError(f"the journal in {self.folder} is damaged: delete it to start afresh") from None
 
     def add_page(self, job: int, number: int, lines: bytes) -> None:
         """Keep a page of a job: its runs, a line each."""
@@ -139,7 +158,7 @@ class Journal:
 
     def pages(self, job: int) -> Iterator[bytes]:
         """The pages of a job, in order."""
-        for (lines,) in self._do("SELECT lines FROM page WHERE job = ? ORDER BY number", (job,)):
+        for (lines,) in self._all("SELECT lines FROM page WHERE job = ? ORDER BY number", (job,)):
             yield lines
 
     def close(self) -> None:
@@ -156,8 +175,19 @@ class Journal:
 
     def delete(self) -> None:
         """The export is over: remove it, with its folder."""
+        # All of it while no other exporter can begin, who would do so in these files: whoever has opened them by now
+        # finds that they have moved (SQLite sees that), and nothing of a later one's is removed.
+        shutil.rmtree(self.new, ignore_errors=True)
+        if self._database.in_transaction:
+            self._do("COMMIT")
+        self._do("PRAGMA journal_mode = MEMORY")  # removes SQLite's own journal
+        with contextlib.suppress(PermissionError):  # on Windows
+            self._path.unlink()
         self._database.close()
-        shutil.rmtree(self.folder)
+        with contextlib.suppress(OSError):
+            if os.name == "nt":
+                self._path.unlink()
+            self.folder.rmdir()
 
 
 def _short(value: str, most: int = 60) -> str:

@@ -29,19 +29,34 @@ def publish(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, c
         OSError: it can't be written; the file of before is as it was.
         ExportError: the format can't hold a value; the same.
     """
-    folder = journal.folder / "new"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    shutil.rmtree(journal.new, ignore_errors=True)
+    journal.new.mkdir()
     try:
-        fresh = folder / destination.name
+        fresh = journal.new / destination.name
         _fill(form.open(fresh), journal, jobs, check)
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(destination, fresh)
         _sync(fresh)
+        check_alone(destination, form)
         os.replace(fresh, destination)
         _sync(destination.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(journal.new, ignore_errors=True)
+
+
+def check_alone(destination: Path, form: Format) -> None:
+    """See that no database can be replaced while a part of it is in another file: that would spoil the new one.
+
+    Raises:
+        ExportError: it has such a file, for it is in use, or a write to it was cut short.
+    """
+    for ending in ("-journal", "-wal", "-shm", ".wal") if form.is_database else ():
+        part = destination.with_name(destination.name + ending)
+        if part.exists():
+            raise ExportError(
+                f"{part} holds a part of the database that is or was at {destination}: close the program that uses it,"
+                " or, if there is none, open the database once with its own program; or remove both files"
+            )
 
 
 def merge(
