@@ -64,7 +64,7 @@ async def test_jobs_that_fail_are_named_with_reasons_and_the_status_says_so(sand
     path = tmp_path / "runs.csv"
     ended = await invoke("export", "nowhere", "--jobs-from", str(jobs), "-o", str(path), "--status", "failed")
     assert ended.status == 3
-    assert "2 jobs were skipped, and aren't in the file:\n" in ended.err
+    assert "2 jobs skipped, not in the file:\n" in ended.err
     assert re.search(r"\n  job 'nowhere', offset 0: 404 ", ended.err)
     assert re.search(r"\n  job 'locked', offset 0: 403 ", ended.err)
     assert 1 < lines_of(path) < 1531
@@ -297,7 +297,7 @@ def test_elsewhere_there_is_a_line_now_and_then_more_and_more_seldom(capsys: pyt
 async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tmp_path: Path) -> None:
     ended = await invoke("export", "locked", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--quiet")
     assert ended.status == 3
-    assert re.fullmatch(r"1 jobs were skipped, [^\n]*:\n  job 'locked', offset 0: 403 [^\n]*\n", ended.err)
+    assert re.fullmatch(r"1 job skipped, [^\n]*:\n  job 'locked', offset 0: 403 [^\n]*\n", ended.err)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,9 @@ async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
     ("where", "says"),
     [
         (["-o", "-", "--format", "jsonl"], "-o - can't be: a file appears when it is complete"),
-        (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "name the same file"),
+        (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "-o and --summary-json name the same file"),
+        (["-o", "{}/a.csv", "--summary-json", "{}/no/a.json"], "--summary-json: there can't be a file"),
+        (["-o", "{}/a.csv", "--summary-json", "{}"], "--summary-json: there can't be a file"),
     ],
 )
 async def test_a_destination_that_cant_be_meant_is_refused(where: list[str], says: str, tmp_path: Path) -> None:
@@ -333,6 +335,26 @@ async def test_a_destination_that_cant_be_meant_is_refused(where: list[str], say
     assert ended.status == 2
     assert says in ended.complaint
     assert not list(tmp_path.iterdir())
+
+
+async def test_the_list_of_jobs_is_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(sandbox.job_ids[0])
+    for more in (("-o", str(jobs)), ("-o", str(tmp_path / "a.csv"), "--summary-json", str(jobs))):
+        ended = await invoke("export", "--jobs-from", str(jobs), *more)
+        assert ended.status == 2
+        assert "--jobs-from" in ended.complaint
+        assert "name the same file" in ended.complaint
+    assert jobs.read_text() == sandbox.job_ids[0]
+    assert not sandbox.requests
+
+
+async def test_a_link_that_leads_in_a_circle_is_refused_before_any_request(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").symlink_to("runs.csv")
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 1
+    assert "leads in a circle" in ended.complaint
+    assert not sandbox.requests
 
 
 async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whole(

@@ -14,7 +14,7 @@ from tfruns.cli.filters import filter_options, order_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.progress import shown
-from tfruns.cli.text import harmless, human_duration
+from tfruns.cli.text import counted, harmless, human_duration
 
 if TYPE_CHECKING:
     from tfruns.client import Client
@@ -114,8 +114,7 @@ def export(
         raise click.UsageError(
             "-o - can't be: a file appears when it is complete. See `tfruns list --json` for a stream"
         )
-    if summary_json is not None and os.path.realpath(summary_json.name) == os.path.realpath(destination):
-        raise click.UsageError("-o and --summary-json name the same file")
+    _check_files({"-o": destination, "--jobs-from": _name(jobs_from), "--summary-json": _name(summary_json)})
     if not ids:
         raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
     given = {name: value for name, value in filters.items() if value not in (None, ())}
@@ -134,6 +133,23 @@ def export(
     if status in (_INTERRUPTED, _TERMINATED):
         click.echo("tfruns: interrupted; the same command goes on from here", err=True)
     click.get_current_context().exit(status)
+
+
+def _name(file: IO[Any] | None) -> str | None:
+    return None if file is None or file.name.startswith("<") else file.name
+
+
+def _check_files(named: dict[str, str | None]) -> None:
+    """See that no file is read or written for two purposes, and that a summary can be written in the end."""
+    options: dict[str, str] = {}
+    for option, name in named.items():
+        if name is not None:
+            path = os.path.realpath(name)
+            if path in options:
+                raise click.UsageError(f"{options[path]} and {option} name the same file")
+            options[path] = option
+            if option == "--summary-json" and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path))):
+                raise click.UsageError(f"{option}: there can't be a file {name}")
 
 
 def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
@@ -213,16 +229,17 @@ def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
 
 def _told(summary: "ExportSummary", told: dict[str, Any]) -> Iterator[str]:
     yield (
-        f"{summary.path}: {summary.runs:,} runs of {summary.jobs:,} jobs, {_human_size(summary.size)}, in"
-        f" {human_duration(summary.seconds)}; {told['requests']:,} requests, {told['retries']:,} of them retried"
+        f"{summary.path}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')},"
+        f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(told['requests'], 'request')},"
+        f" {told['retries']:,} of them retried"
     )
     if summary.resumed:
-        yield f"{summary.resumed:,} of the jobs were read before the interruption"
+        yield f"{counted(summary.resumed, 'job')} had been read before the interruption"
 
 
 def _skipped(summary: "ExportSummary") -> Iterator[str]:
     if summary.skipped:
-        yield f"{len(summary.skipped):,} jobs were skipped, and aren't in the file:"
+        yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.text import on_one_line
+from tfruns.cli.text import counted, on_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -71,7 +71,8 @@ class Lines:
         if passed < self._pause:
             return
         rate = (now.runs - self._runs) / passed
-        text = f"{now.jobs_done + now.jobs_skipped:,} of {now.jobs:,} jobs, {now.runs:,} runs, {rate:,.0f}/s"
+        jobs = f"{now.jobs_done + now.jobs_skipped:,} of {counted(now.jobs, 'job')}"
+        text = f"{jobs}, {counted(now.runs, 'run')}, {rate:,.0f}/s"
         click.echo(f"{text}{'; writing the file' if now.is_writing else ''}", err=True)
         self._told_at += passed
         self._runs = now.runs
@@ -108,7 +109,9 @@ class _Bars(logging.Handler):
     def _requests(self) -> str:
         stats = self._client.stats()
         held_back = f", held back to {stats.concurrency}" if stats.concurrency < self._client.max_concurrency else ""
-        return on_one_line(f"{stats.under_way} requests at once{held_back}, {stats.retries:,} retried{self._warning}")
+        return on_one_line(
+            f"{counted(stats.under_way, 'request')} at once{held_back}, {stats.retries:,} retried{self._warning}"
+        )
 
 
 def _board(console: "Console", last_line: Callable[[], str]) -> "Progress":

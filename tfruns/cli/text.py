@@ -36,6 +36,11 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 run`, `1,530 runs`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def on_one_line(text: str) -> str:
     """The text, harmless, with every run of white space, newlines included, made one space."""
     return harmless(" ".join(text.split()))

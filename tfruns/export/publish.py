@@ -117,6 +117,8 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
         ExportError: no file can be there.
     """
     path = Path(os.path.realpath(destination))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if path.is_dir():
         raise ExportError(f"{path} is a folder: name a file in it")
     if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
