@@ -4,11 +4,13 @@ import contextlib
 import json
 import random
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from hostile import answer, page, run, serve
 from test_export import READERS
 
 import tfruns
@@ -249,3 +251,17 @@ async def test_an_interrupted_export_is_not_thrown_away_by_one_with_since(tmp_pa
         ):
             await export(client, sandbox.job_ids, path)
         assert (await export_runs(client, sandbox.job_ids, path)).runs == 10
+
+
+async def test_a_run_from_a_clock_that_is_ahead_hides_none_of_those_to_come(tmp_path: Path) -> None:
+    now = time.time() * 1000
+    of_the_future = run(0, createdAt=now + 10 * 365 * 86_400_000)
+    runs = [of_the_future, run(1, createdAt=now - 5)]
+    async with (
+        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        Client(url, "a-long-enough-key") as client,
+    ):
+        await export(client, ["job"], tmp_path / "runs.jsonl")
+        runs.insert(1, run(2, createdAt=now + 60_000))
+        second = await export(client, ["job"], tmp_path / "runs.jsonl")
+    assert ("job", "run-2") in rows_of([second.path])

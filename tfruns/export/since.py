@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -36,7 +37,8 @@ class Known:
     """What is known of a job."""
 
     newest: float | None = None
-    """When the newest of its runs was created, in milliseconds since 1970 UTC."""
+    """When the newest of its runs was created, in milliseconds since 1970 UTC; never later than when that was read: a
+    run from a clock that is ahead must not make those to come look old."""
     open: dict[str, float] = attrs.Factory(dict)
     """The runs that hadn't ended, by id, and when they were created."""
     gone: list[str] = attrs.Factory(list)
@@ -49,9 +51,11 @@ class Known:
 
     def see(self, runs: Iterable[JobRun]) -> None:
         """Some of its runs were read."""
+        now = time.time() * 1000
         for run in runs:
-            if self.newest is None or run.created_at > self.newest:
-                self.newest = run.created_at
+            created_at = min(run.created_at, now)
+            if self.newest is None or created_at > self.newest:
+                self.newest = created_at
             if run.status.is_terminal:
                 self.open.pop(run.id, None)
             else:
