@@ -11,8 +11,9 @@ import attrs
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.models import JobRun, RawPage
-from tfruns.paginate import Prefetch, RunPaginator, Step, Walk, expected
+from tfruns.paginate import RunPaginator, expected, walk_of
 from tfruns.query import checked_job_id
+from tfruns.walk import Prefetch, Step, Walk
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
 
@@ -292,7 +293,7 @@ class _Crew:
             async for job_id in ids:
                 if self._is_over:
                     return
-                walk = Walk(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
+                walk = walk_of(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
                 lane = self._shared or _Lane(asyncio.Queue(maxsize=1), walk)
                 self._fed += 1
                 self._begin(self._walk(job_id, walk, lane, self._fed))

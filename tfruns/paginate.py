@@ -1,155 +1,20 @@
-"""The walk over a job's pages, and the face it has: an async iterable of runs."""
+"""The runs of one job, as an async iterable, and every other way to ask for them."""
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import attrs
 
 from tfruns.described import described
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.options import CallOptions
-from tfruns.plan import Ask, Plan
 from tfruns.query import PageRequest, RunFilter
 from tfruns.session import Session
-from tfruns.structure import split_page
+from tfruns.walk import Prefetch, Walk
 
 if TYPE_CHECKING:
     import pyarrow
-
-
-@attrs.frozen
-class _Answer:
-    body: bytes
-    page: RunPage
-
-
-@attrs.frozen
-class Step:
-    """What a walk has found."""
-
-    fresh: Sequence[JobRun]
-    """The runs that are new."""
-    answer: _Answer
-    """What brought them."""
-
-    def raw_pages(self, size: int) -> Iterator[RawPage]:
-        """The same runs with their texts, at most so many a page."""
-        page = self.answer.page
-        texts = dict(zip(map(id, page.data), split_page(self.answer.body), strict=True))
-        for start in range(0, len(self.fresh), size):
-            runs = tuple(self.fresh[start : start + size])
-            yield RawPage(runs, tuple(texts[id(run)] for run in runs), page.pagination)
-
-
-class Walk:
-    """One walk: an async iterator of steps, within `async with`.
-
-    (No generator: where an event loop is shut down in the middle of a walk, generators within generators are closed in
-    no order.)
-    """
-
-    def __init__(self, paginator: "RunPaginator", prefetch: "Prefetch") -> None:
-        self._paginator = paginator
-        self._prefetch = prefetch
-        self._session = paginator._session
-        self._plan = Plan(
-            job_id=paginator.job_id,
-            start=paginator.offset,
-            page_size=paginator.page_size,
-            max_runs=paginator.max_runs,
-            by_creation=paginator.filter.is_by_creation,
-            runs_jump=paginator.filter.runs_jump,
-        )
-        self._ahead: deque[tuple[Ask, asyncio.Task[bytes] | _Answer]] = deque()
-
-    @property
-    def ahead(self) -> int:
-        """How many pages are under way or wait to be taken."""
-        return len(self._ahead)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every step was told."""
-        return self._plan.done
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._cancel()
-        self._prefetch.mark(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Step:
-        self._fetch_ahead()
-        while self._ahead:
-            ask, answer = self._ahead[0]
-            if not isinstance(answer, _Answer):
-                if answer.done():  # where many pages are there already, others get their turn between them
-                    await asyncio.sleep(0)
-                body = await answer
-                answer = _Answer(body, self._session.decode(body, job_id=self._paginator.job_id, offset=ask.offset))
-            self._ahead.popleft()
-            taken = self._plan.take(ask, answer.page)
-            if taken.restart or self._plan.done:
-                await self._cancel()
-            if taken.again:
-                self._ahead.appendleft((ask, answer))
-            if taken.bridge is not None:
-                self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
-            self._fetch_ahead()
-            if taken.fresh:
-                self._session.count_runs(len(taken.fresh))
-                return Step(taken.fresh, answer)
-            del taken, answer  # so that runs die young, and the next page takes their place in memory
-        raise StopAsyncIteration
-
-    def _fetch_ahead(self) -> None:
-        while self._prefetch.allows(self) and (ask := self._plan.upcoming()) is not None:
-            self._ahead.append((ask, self._start(ask)))
-        self._prefetch.mark(self)
-
-    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
-        walked = self._paginator
-        request = PageRequest(walked.job_id, walked.filter, ask.limit, ask.offset)
-        fetching = self._session.fetch(request, walked._options)
-        return asyncio.create_task(fetching, name=f"tfruns {walked.job_id} at {ask.offset}")
-
-    async def _cancel(self) -> None:
-        """Stop what is under way, and see it stopped."""
-        tasks = [answer for _, answer in self._ahead if isinstance(answer, asyncio.Task)]
-        self._ahead.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Prefetch:
-    """How many pages walks may have ahead of their consumers, all together. Each may always have one."""
-
-    def __init__(self, most: int) -> None:
-        self.front: Walk | None = None
-        """The walk that is waited for, and may have as many for itself."""
-        self._most = most
-        self._walks: set[Walk] = set()  # those that have pages ahead
-
-    def mark(self, walk: Walk) -> None:
-        """Take note of whether the walk has pages ahead."""
-        if walk.ahead:
-            self._walks.add(walk)
-        else:
-            self._walks.discard(walk)
-
-    def allows(self, walk: Walk) -> bool:
-        """Whether the walk may fetch another page."""
-        if not walk.ahead or walk is self.front:
-            return walk.ahead < self._most
-        return sum(other.ahead for other in self._walks if other is not self.front) < self._most
 
 
 @described
@@ -197,7 +62,7 @@ class RunPaginator:
                 del step  # before the next is made
 
     def _walk(self) -> Walk:
-        return Walk(self, Prefetch(self._session.max_concurrency))
+        return walk_of(self, Prefetch(self._session.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -366,3 +231,17 @@ def expected(total: int, walked: RunPaginator) -> int:
     """How many runs of a list of so many a walk yields."""
     after_offset = max(0, total - walked.offset)
     return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
+
+
+def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
+    """A new walk over the runs, which shares the prefetch with others."""
+    return Walk(
+        walked._session,
+        walked._options,
+        prefetch,
+        job_id=walked.job_id,
+        filter=walked.filter,
+        page_size=walked.page_size,
+        offset=walked.offset,
+        max_runs=walked.max_runs,
+    )

@@ -11,29 +11,26 @@ from typing import Any, TypeVar
 import aiohttp
 import attrs
 import tenacity
-from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from tfruns.errors import (
     APIConnectionError,
     APIError,
-    APIStatusError,
     APITimeoutError,
     ClientClosedError,
     ConfigurationError,
     DecodeError,
     EventLoopError,
-    shortened,
-    status_error_class,
 )
 from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns.failures import Response, status_error, why
 from tfruns.models import RunPage
 from tfruns.options import CallOptions
 from tfruns.query import PageRequest
 from tfruns.retry import Budget, retrying, server_wait
 from tfruns.settings import KeySource
-from tfruns.structure import decode_http_error, decode_page
+from tfruns.structure import decode_page
 from tfruns.throttle import Pace, Throttle
 
 MAX_BODY = 100 * 2**20
@@ -59,15 +56,6 @@ class _Call:
     def told(self) -> dict[str, Any]:
         asked = self.request
         return {"job_id": asked.job_id, "offset": asked.offset, "limit": asked.limit, "attempt": self.attempts}
-
-
-@attrs.frozen
-class _Response:
-    status: int
-    # What follows may repeat the key, and stands in variables that tracebacks may show.
-    reason: str = attrs.field(repr=False)
-    headers: CIMultiDict[str] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
 
 
 class _HookError(Exception):
@@ -214,7 +202,7 @@ class Session:
                 self._budget.earn()
                 self._pace.good(time.monotonic())
                 return response.body
-            error = self._status_error(call.request, response)
+            error = status_error(call.request, response, self.base_url, self._key)
             wait = min(server_wait(error), call.options.retry.max_server_wait)
             if response.status == 429:
                 self._pace.refused(began, time.monotonic(), wait)
@@ -222,7 +210,7 @@ class Session:
                 self._pace.trouble(began, time.monotonic(), wait)
             raise error
 
-    async def _ask(self, http: aiohttp.ClientSession, call: _Call) -> _Response:
+    async def _ask(self, http: aiohttp.ClientSession, call: _Call) -> Response:
         seconds = max(0.001, min(call.options.timeout, call.options.retry.deadline - call.spent))
         job_id, offset = call.request.job_id, call.request.offset
         limit = asyncio.timeout(seconds)
@@ -242,7 +230,7 @@ class Session:
                 )
             else:
                 failure = APIConnectionError(
-                    f"no whole answer from {self.base_url}: {self._key.hide(_why(error))}", job_id=job_id, offset=offset
+                    f"no whole answer from {self.base_url}: {self._key.hide(why(error))}", job_id=job_id, offset=offset
                 )
             holds_key = self._key.hide(repr(error)) != repr(error)  # aiohttp's errors hold the request's headers
             # Nor may the frames of its traceback: those that show variables would show the headers, too.
@@ -260,7 +248,7 @@ class Session:
             raise ClientClosedError from error
         raise failure
 
-    async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> _Response:
+    async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> Response:
         _tell(self._hooks.on_request, RequestEvent(**call.told()))
         self._requests += 1
         began = time.monotonic()
@@ -291,7 +279,7 @@ class Session:
             extra=attrs.asdict(event),
         )
         _tell(self._hooks.on_response, event)
-        return _Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
+        return Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
 
     async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
         blocks, size = [], 0
@@ -306,32 +294,6 @@ class Session:
                     offset=request.offset,
                 )
         return b"".join(blocks)
-
-    def _status_error(self, request: PageRequest, response: _Response) -> APIStatusError:
-        hide = self._key.hide
-        return status_error_class(response.status)(
-            body=decode_http_error(response.body, status_code=response.status, hide=hide),
-            reason=hide(response.reason),
-            headers=CIMultiDict((name, hide(value)) for name, value in response.headers.items()),
-            job_id=request.job_id,
-            offset=request.offset,
-            hint=self._hint(response),
-        )
-
-    def _hint(self, response: _Response) -> str:
-        """What may be wrong on this side, where the server's words don't tell."""
-        match response.status:
-            case 401:
-                return f"the key from {self._key.origin} was refused: is it right, in date, and of {self.base_url}?"
-            case 403:
-                return f"may the owner of the key from {self._key.origin} see this job?"
-            case 404:
-                return f"is the job's id right, and {self.base_url} its control plane?"
-            case status if 300 <= status <= 399:
-                to = self._key.hide(response.headers.get("location", ""))
-                where = f" to {shortened(to)}" if to else ""
-                return f"the server redirects{where}, and keys aren't sent on: is {self.base_url} the right host?"
-        return ""
 
     def decode(self, body: bytes, *, job_id: str, offset: int) -> RunPage:
         """The page of runs in a body, as `structure.decode_page` gives it; its errors don't show the key."""
@@ -382,27 +344,3 @@ def _tell(hook: Callable[[_Event], object] | None, event: _Event) -> None:
             hook(event)
         except Exception as error:
             raise _HookError(error) from None
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
-        return "the connection was closed"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        if isinstance(error.__cause__, ContentLengthError):
-            return "the answer was cut off"
-        if isinstance(error.__cause__, TransferEncodingError):
-            return "the answer was cut off or garbled"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
-        return f"its certificate isn't trusted: {why} (the file of a private CA can be named by SSL_CERT_FILE)"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
-    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-        return f"could not connect: {_reason(error)}"
-    return str(error) or type(error).__name__
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    """In the words of the system: asyncio's repeat the address. (Numbers of getaddrinfo are others, and negative.)"""
-    number = error.os_error.errno
-    return os.strerror(number) if number is not None and number > 0 else error.strerror or str(error.os_error)
