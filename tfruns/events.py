@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -105,6 +105,9 @@ class ClientStats:
     """How many may be under way now: `max_concurrency`, or less after the server was in trouble."""
 
 
+_Event = TypeVar("_Event", bound=RequestEvent)
+
+
 def check_plain_function(value: object, name: str) -> None:
     """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
     if value is None:
@@ -130,3 +133,23 @@ class Hooks:
     on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_plain_function)
     on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_plain_function)
     on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_plain_function)
+
+
+class HookError(Exception):
+    """A hook raised: no OSError, for one, that could be taken for one of the network and be retried."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def tell(hook: Callable[[_Event], object] | None, event: _Event) -> None:
+    """Call the hook, if there is one.
+
+    Raises:
+        HookError: it raised.
+    """
+    if hook is not None:
+        try:
+            hook(event)
+        except Exception as error:
+            raise HookError(error) from None

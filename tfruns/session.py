@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 import attrs
@@ -23,7 +23,7 @@ from tfruns.errors import (
     DecodeError,
     EventLoopError,
 )
-from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns.events import ClientStats, HookError, Hooks, RequestEvent, ResponseEvent, RetryEvent, tell
 from tfruns.failures import Response, status_error, why
 from tfruns.models import RunPage
 from tfruns.options import CallOptions
@@ -37,8 +37,6 @@ MAX_BODY = 100 * 2**20
 """Bytes of an answer's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
 _TROUBLE = frozenset({502, 503, 504})
-
-_Event = TypeVar("_Event", bound=RequestEvent)
 
 logger = logging.getLogger("tfruns")
 
@@ -56,13 +54,6 @@ class _Call:
     def told(self) -> dict[str, Any]:
         asked = self.request
         return {"job_id": asked.job_id, "offset": asked.offset, "limit": asked.limit, "attempt": self.attempts}
-
-
-class _HookError(Exception):
-    """A hook raised: no OSError, for one, that could be taken for one of the network and be retried."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 class Session:
@@ -180,8 +171,8 @@ class Session:
         except APIError as error:
             error.attempts = call.attempts
             raise
-        except (_HookError, StopAsyncIteration) as failed:
-            raised = failed.error if isinstance(failed, _HookError) else failed
+        except (HookError, StopAsyncIteration) as failed:
+            raised = failed.error if isinstance(failed, HookError) else failed
             if isinstance(raised, StopAsyncIteration):  # it would look like the end of the walk
                 raise RuntimeError("a function given to the client raised StopAsyncIteration") from raised
             raise raised from None
@@ -249,7 +240,7 @@ class Session:
         raise failure
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: str) -> Response:
-        _tell(self._hooks.on_request, RequestEvent(**call.told()))
+        tell(self._hooks.on_request, RequestEvent(**call.told()))
         self._requests += 1
         began = time.monotonic()
         request = http.get(
@@ -278,7 +269,7 @@ class Session:
             event.seconds,
             extra=attrs.asdict(event),
         )
-        _tell(self._hooks.on_response, event)
+        tell(self._hooks.on_response, event)
         return Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
 
     async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
@@ -318,7 +309,7 @@ class Session:
             event.wait,
             extra={**call.told(), "wait": event.wait, "request_id": getattr(error, "request_id", None)},
         )
-        _tell(self._hooks.on_retry, event)
+        tell(self._hooks.on_retry, event)
 
     # --- counts ---
 
@@ -336,11 +327,3 @@ class Session:
             under_way=0 if self._loop is None else self._throttle.under_way,
             concurrency=self._pace.concurrency,
         )
-
-
-def _tell(hook: Callable[[_Event], object] | None, event: _Event) -> None:
-    if hook is not None:
-        try:
-            hook(event)
-        except Exception as error:
-            raise _HookError(error) from None

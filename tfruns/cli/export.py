@@ -136,7 +136,9 @@ def export(
 
 
 def _name(file: IO[Any] | None) -> str | None:
-    return None if file is None or file.name.startswith("<") else file.name
+    """The file's name; None for a standard stream, which has one in brackets, or none."""
+    name = str(getattr(file, "name", "<"))
+    return None if name.startswith("<") else name
 
 
 def _check_files(named: dict[str, str | None]) -> None:
