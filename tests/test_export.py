@@ -292,7 +292,7 @@ def test_one_that_opens_a_journal_while_another_removes_it_doesnt_go_on_with_wha
     assert not folder.exists()
 
 
-async def test_a_damaged_journal_is_refused_and_never_written_out(tmp_path: Path) -> None:
+async def test_a_journal_that_was_cut_off_is_refused_and_never_written_out(tmp_path: Path) -> None:
     path, never, chance = tmp_path / "runs.jsonl", tfruns.RetryPolicy(max_attempts=1), random.Random(7)
     journal = tmp_path / "runs.jsonl.tfruns-partial" / "journal.sqlite"
     outcomes = set()
