@@ -235,13 +235,23 @@ async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 100
 
 
+class StoppedError(Exception):
+    """What ends an export in the middle."""
+
+
+def stop_after(jobs: int) -> Callable[[ExportProgress], None]:
+    def stop(progress: ExportProgress) -> None:
+        if progress.jobs_done == jobs:
+            raise StoppedError
+
+    return stop
+
+
 async def test_other_jobs_are_never_taken_for_those_of_before_whatever_is_in_their_ids(tmp_path: Path) -> None:
-    never = tfruns.RetryPolicy(max_attempts=1)
     async with Sandbox(["a\nb", "c", "a", "b\nc"], runs=1) as sandbox:
-        async with Client(sandbox.url, sandbox.api_key, retry=never) as client:
-            sandbox.faults.append(Fault(status=500, job_id="c"))
-            with pytest.raises(tfruns.InternalServerError):
-                await export_runs(client, ["a\nb", "c"], tmp_path / "runs.jsonl")
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            with pytest.raises(StoppedError):
+                await export_runs(client, ["a\nb", "c"], tmp_path / "runs.jsonl", on_progress=stop_after(1))
             with pytest.raises(ExportError, match="jobs was .* and is "):
                 await export_runs(client, ["a", "b\nc"], tmp_path / "runs.jsonl")
 
@@ -293,15 +303,13 @@ def test_one_that_opens_a_journal_while_another_removes_it_doesnt_go_on_with_wha
 
 
 async def test_a_journal_that_was_cut_off_is_refused_and_never_written_out(tmp_path: Path) -> None:
-    path, never, chance = tmp_path / "runs.jsonl", tfruns.RetryPolicy(max_attempts=1), random.Random(7)
+    path, chance = tmp_path / "runs.jsonl", random.Random(7)
     journal = tmp_path / "runs.jsonl.tfruns-partial" / "journal.sqlite"
     outcomes = set()
-    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         whole = (await export_runs(client, sandbox.job_ids, tmp_path / "whole.jsonl")).path.read_bytes()
-        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
-        with pytest.raises(tfruns.InternalServerError):
-            await export_runs(client, sandbox.job_ids, path)
-        sandbox.faults.clear()
+        with pytest.raises(StoppedError):
+            await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(2))
         good = journal.read_bytes()
         for cut in [0, 50, 65_536, len(good) - 1, *(chance.randrange(len(good)) for _ in range(10))]:
             journal.parent.mkdir(exist_ok=True)

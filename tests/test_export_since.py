@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from hostile import answer, page, run, serve
-from test_export import READERS
+from test_export import READERS, StoppedError, stop_after
 
 import tfruns
 from tfruns import Client
@@ -240,12 +240,9 @@ async def test_a_database_that_lacks_what_the_state_says_it_has_is_not_merged_in
 
 async def test_an_interrupted_export_is_not_thrown_away_by_one_with_since(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    never = tfruns.RetryPolicy(max_attempts=1)
-    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
-        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[1]))
-        with pytest.raises(tfruns.InternalServerError):
-            await export_runs(client, sandbox.job_ids, path)
-        sandbox.faults.clear()
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(StoppedError):
+            await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(1))
         with pytest.raises(
             ExportError, match="with other arguments was interrupted here: number of the export was null"
         ):
