@@ -245,6 +245,7 @@ class _Crew:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)  # of tasks that are done, CPython 3.12 gathers without a pause for callbacks
 
     def __aiter__(self) -> Self:
         return self
