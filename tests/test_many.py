@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -18,7 +19,7 @@ COUNTS = [0, 1, 7, 10, 11, 35, 60]
 def tasks_left() -> list[str]:
     """The tasks that are still there, but for this one and those of the sandbox's connections."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    return [repr(task) for task in others if "RequestHandler" not in repr(task)]
+    return [repr(task) for task in others if not re.search("RequestHandler|_accept_connection", repr(task))]
 
 
 async def wanted(client: Client, sandbox: Sandbox) -> dict[str, list[str]]:
