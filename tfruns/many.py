@@ -245,7 +245,8 @@ class _Crew:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._tasks.difference_update(tasks)  # of tasks that are done, CPython 3.12 gathers without a pause for callbacks
+            # Of tasks that are done, CPython 3.12 gathers without a pause for their callbacks.
+            self._tasks.difference_update(tasks)
 
     def __aiter__(self) -> Self:
         return self
