@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,23 @@ async def test_bad_arguments_are_refused_before_any_request_and_leave_nothing(
         with pytest.raises((ExportError, ValueError, TypeError), match=says):
             await export_runs(client, **{"job_ids": ["a"], **arguments})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("runs.parquet", "pyarrow", "arrow"),
+        ("runs.arrow", "pyarrow", "arrow"),
+        ("runs.duckdb", "duckdb", "duckdb"),
+        ("runs.jsonl.zst", "zstandard", "zstd"),
+    ],
+)
+async def test_a_format_whose_extra_is_missing_is_refused_before_anything_is_read(
+    name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(ExportError, match=rf"pip install 'tfruns\[{extra}\]'"):
+            await export_runs(client, sandbox.job_ids, tmp_path / name)
+        assert not sandbox.requests
+    assert not [*tmp_path.iterdir()]

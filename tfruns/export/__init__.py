@@ -126,6 +126,7 @@ async def export_runs(
     digest = hashlib.sha256(json.dumps([job_id for _, job_id in jobs]).encode()).hexdigest()
     arguments = {**about, "jobs": f"{len(jobs):,} with the digest {digest[:12]}"}
     async with Desk() as desk:
+        await desk.work(chosen.check)
         state = None
         if since is not None:
             if (sort_by, order, status) != (None, None, None):

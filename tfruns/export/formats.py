@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 
 from tfruns.export import tables, texts
-from tfruns.export.writers import Writer
+from tfruns.export.writers import Writer, needed
 
 
 @attrs.frozen
@@ -18,17 +18,25 @@ class Format:
     open: Callable[[Path], Writer]
     is_database: bool = False
     """Whether a run that is written again takes the place of the one before."""
+    extra: str = ""
+    modules: tuple[str, ...] = ()
+    """What the extra has to bring."""
+
+    def check(self) -> None:
+        """Raise ExportError if what the format needs isn't installed."""
+        for module in self.modules:
+            needed(module, self.extra)
 
 
 FORMATS = (
     Format("jsonl", (".jsonl", ".ndjson"), texts.json_lines),
     Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzipped),
-    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd),
+    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd, extra="zstd", modules=("zstandard",)),
     Format("csv", (".csv",), texts.comma_separated),
-    Format("parquet", (".parquet",), tables.parquet),
-    Format("arrow", (".arrow", ".feather"), tables.arrow),
+    Format("parquet", (".parquet",), tables.parquet, extra="arrow", modules=("pyarrow",)),
+    Format("arrow", (".arrow", ".feather"), tables.arrow, extra="arrow", modules=("pyarrow",)),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), tables.sqlite, is_database=True),
-    Format("duckdb", (".duckdb",), tables.duckdb, is_database=True),
+    Format("duckdb", (".duckdb",), tables.duckdb, is_database=True, extra="duckdb", modules=("duckdb", "pyarrow")),
 )
 
 
