@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 
 from tfruns import Client
+from tfruns._watch.watcher import Timer, Watch
 from tfruns.sandbox import Sandbox
-from tfruns.watch import Timer, Watch
 
 RUNS = 10_000
 

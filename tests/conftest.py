@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from contract import problems
 
+from tests.support.contract import problems
 from tfruns.sandbox.deliver import deliver
 
 # A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.

@@ -58,7 +58,7 @@ CLIENT = Client("http://127.0.0.1:1", "key")
         ("search_prefix", 5, TypeError, "search_prefix must be a string, got 5"),
         ("search_prefix", "\ud800", ValueError, "isn't valid Unicode"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_a_bad_argument_is_named(argument: str, value: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
@@ -150,7 +150,7 @@ def test_a_job_id_is_one_path_segment_whatever_it_holds(job_id: str) -> None:
         ),
         ({"sort_by": "status", "order": "desc"}, [("sortBy", "status"), ("order", "desc")]),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_a_filter_takes_a_member_or_its_string_and_one_or_many(given_: dict[str, Any], sent: list[Any]) -> None:
     assert parse_qsl(RunFilter(**given_).query_string()) == sent

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import imports
 import pytest
+
+from tests.support import imports
 
 MODULES = imports.modules()
 PACKAGES = ("tfruns.cli", "tfruns.export", "tfruns.sandbox", "tfruns.spark")

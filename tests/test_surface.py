@@ -2,7 +2,7 @@
 
 import difflib
 
-import surface
+from tests.support import surface
 
 
 def test_the_public_surface_is_the_one_that_is_written_down() -> None:
@@ -10,7 +10,7 @@ def test_the_public_surface_is_the_one_that_is_written_down() -> None:
     changes = "\n".join(
         difflib.unified_diff(written.splitlines(), now.splitlines(), "written down", "now", lineterm="")
     )
-    assert not changes, f"what users rely on has changed; if that is meant: python -m tests.surface\n{changes}"
+    assert not changes, f"what users rely on has changed; if that is meant: python -m tests.support.surface\n{changes}"
 
 
 def test_it_holds_nothing_of_one_machine() -> None:

@@ -27,7 +27,16 @@ from typing import TYPE_CHECKING, Any
 from tfruns.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from tfruns.changes import ChangeKind as ChangeKind
+    from tfruns._http.events import ClientStats as ClientStats
+    from tfruns._http.events import RequestEvent as RequestEvent
+    from tfruns._http.events import ResponseEvent as ResponseEvent
+    from tfruns._http.events import RetryEvent as RetryEvent
+    from tfruns._http.retry import RetryPolicy as RetryPolicy
+    from tfruns._walk.jobs import JobsPaginator as JobsPaginator
+    from tfruns._walk.jobs import JobsProgress as JobsProgress
+    from tfruns._walk.paginator import RunPaginator as RunPaginator
+    from tfruns._watch.diff import ChangeKind as ChangeKind
+    from tfruns._watch.watcher import RunChange as RunChange
     from tfruns.client import Client as Client
     from tfruns.errors import APIConnectionError as APIConnectionError
     from tfruns.errors import APIError as APIError
@@ -53,12 +62,6 @@ if TYPE_CHECKING:
     from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
     from tfruns.errors import WaitError as WaitError
     from tfruns.errors import WaitTimeoutError as WaitTimeoutError
-    from tfruns.events import ClientStats as ClientStats
-    from tfruns.events import RequestEvent as RequestEvent
-    from tfruns.events import ResponseEvent as ResponseEvent
-    from tfruns.events import RetryEvent as RetryEvent
-    from tfruns.many import JobsPaginator as JobsPaginator
-    from tfruns.many import JobsProgress as JobsProgress
     from tfruns.models import JobRun as JobRun
     from tfruns.models import JobRunsSortBy as JobRunsSortBy
     from tfruns.models import JobRunStatus as JobRunStatus
@@ -68,12 +71,9 @@ if TYPE_CHECKING:
     from tfruns.models import SortDirection as SortDirection
     from tfruns.models import Subject as Subject
     from tfruns.models import SubjectType as SubjectType
-    from tfruns.paginate import RunPaginator as RunPaginator
-    from tfruns.retry import RetryPolicy as RetryPolicy
-    from tfruns.watch import RunChange as RunChange
 
 _HOMES = {
-    "changes": ("ChangeKind",),
+    "_watch.diff": ("ChangeKind",),
     "client": ("Client",),
     "errors": (
         "APIConnectionError",
@@ -101,8 +101,8 @@ _HOMES = {
         "WaitError",
         "WaitTimeoutError",
     ),
-    "events": ("ClientStats", "RequestEvent", "ResponseEvent", "RetryEvent"),
-    "many": ("JobsPaginator", "JobsProgress"),
+    "_http.events": ("ClientStats", "RequestEvent", "ResponseEvent", "RetryEvent"),
+    "_walk.jobs": ("JobsPaginator", "JobsProgress"),
     "models": (
         "JobRun",
         "JobRunStatus",
@@ -114,9 +114,9 @@ _HOMES = {
         "Subject",
         "SubjectType",
     ),
-    "paginate": ("RunPaginator",),
-    "retry": ("RetryPolicy",),
-    "watch": ("RunChange",),
+    "_walk.paginator": ("RunPaginator",),
+    "_http.retry": ("RetryPolicy",),
+    "_watch.watcher": ("RunChange",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tfruns.columns import COLUMNS, JOB_ID, Column, Kind
+from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind
 from tfruns.models import JobRun
 
 try:

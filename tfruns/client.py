@@ -9,16 +9,16 @@ from typing import Self
 
 import aiohttp
 
-from tfruns.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.credentials import ApiKey, resolve_api_key, resolve_base_url
+from tfruns._http.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.options import CallOptions
+from tfruns._http.retry import RetryPolicy
+from tfruns._http.transport import Session
+from tfruns._watch.wait import Waits
+from tfruns._watch.watcher import Interval, RunChange, Start, Watch
 from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.options import CallOptions
 from tfruns.query import checked_int, checked_job_id
-from tfruns.retry import RetryPolicy
-from tfruns.session import Session
-from tfruns.settings import ApiKey, resolve_api_key, resolve_base_url
-from tfruns.wait import Waits
-from tfruns.watch import Interval, RunChange, Start, Watch
 
 
 class Client(RunLister):

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterable, Iterable, Mapping
 
-from tfruns.many import JobsPaginator, OnError
+from tfruns._http.retry import RetryPolicy
+from tfruns._http.transport import Session
+from tfruns._walk.jobs import JobsPaginator, OnError
+from tfruns._walk.paginator import RunPaginator
 from tfruns.models import JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.paginate import RunPaginator
 from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
-from tfruns.retry import RetryPolicy
-from tfruns.session import Session
 
 
 class RunLister:

@@ -17,8 +17,8 @@ from tfruns.cli.text import RunTable, harmless, human_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tfruns._walk.paginator import RunPaginator
     from tfruns.models import JobRun, JobRunStatus
-    from tfruns.paginate import RunPaginator
 
 _SAMPLES = 5
 _EPILOG = """

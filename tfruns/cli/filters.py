@@ -12,7 +12,7 @@ from tfruns.cli.help import options_of
 from tfruns.cli.host import connect, wrong_usage
 
 if TYPE_CHECKING:
-    from tfruns.paginate import RunPaginator
+    from tfruns._walk.paginator import RunPaginator
 
 _which = options_of("Which runs")
 _order = options_of("Order")

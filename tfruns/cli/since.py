@@ -12,8 +12,8 @@ import click
 from tfruns.cli.help import options_of
 
 if TYPE_CHECKING:
+    from tfruns._walk.paginator import RunPaginator
     from tfruns.models import JobRun
-    from tfruns.paginate import RunPaginator
 
 _which = options_of("Which runs")
 

@@ -19,8 +19,8 @@ from tfruns.cli.text import colour_of, harmless, human_duration
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tfruns._watch.watcher import RunChange
     from tfruns.models import JobRun
-    from tfruns.watch import RunChange
 
 _when = options_of("When")
 _output = options_of("Output")

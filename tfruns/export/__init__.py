@@ -18,8 +18,8 @@ from typing import Any
 
 import attrs
 
+from tfruns._http.events import check_plain_function
 from tfruns.client import Client
-from tfruns.events import check_plain_function
 from tfruns.export.collect import Collector
 from tfruns.export.desk import Desk
 from tfruns.export.errors import ExportError

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 
+from tfruns._decode.structure import decode_page
 from tfruns.models import JobRun
-from tfruns.structure import decode_page
 
 _ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they stand escaped
 _JOB_ID = b'"jobId"'

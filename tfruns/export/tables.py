@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfruns.columns import COLUMNS, JOB_ID, Kind
+from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.errors import ExportError
 from tfruns.export.lines import runs_of
 from tfruns.export.writers import File, Writer, needed, rows

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from tfruns.columns import COLUMNS, JOB_ID
+from tfruns._table.columns import COLUMNS, JOB_ID
 from tfruns.export.lines import runs_of
 from tfruns.export.writers import File, Writer, needed, rows
 

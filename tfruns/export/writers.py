@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from tfruns.columns import COLUMNS, Column, Kind
+from tfruns._table.columns import COLUMNS, Column, Kind
 from tfruns.export.errors import ExportError
 from tfruns.models import JobRun
 

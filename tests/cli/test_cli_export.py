@@ -1,0 +1,382 @@
+"""`tfruns export` as its users run it."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import Ended, end_of, invoke, started
+from tfruns.cli.export import FORMATS
+from tfruns.cli.progress import Lines
+from tfruns.export import ExportProgress
+from tfruns.export.formats import FORMATS as KNOWN
+from tfruns.sandbox import Fault, Sandbox
+
+KEY = "tfy-secret-key-1234567890"
+
+
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Sandbox]:
+    """A control plane that the environment points to."""
+    async with Sandbox(jobs=3, runs=[30, 0, 1500], api_key=KEY, forbidden=["locked"]) as sandbox:
+        monkeypatch.setenv("TFY_HOST", sandbox.url)
+        monkeypatch.setenv("TFY_API_KEY", KEY)
+        yield sandbox
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_bytes().splitlines())
+
+
+async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox: Sandbox, tmp_path: Path) -> None:
+    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(told))
+    assert (ended.status, ended.out, lines_of(path)) == (0, "", 1530)
+    assert re.fullmatch(
+        rf"{path}: 1,530 runs of 3 jobs, [0-9.]+ kB, in [0-9]+s; 4 requests, 0 of them retried\n", ended.err
+    )
+    summary = json.loads(told.read_text())
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "path": str(path),
+        "runs": 1530,
+        "jobs": 3,
+        "skipped": {},
+        "bytes": path.stat().st_size,
+        "resumed_jobs": 0,
+        "requests": 4,
+        "retries": 0,
+    }
+    quiet = await invoke("export", *sandbox.job_ids, "-o", str(path), "--quiet", "--summary-json", "-")
+    assert (quiet.status, quiet.err, json.loads(quiet.out)["runs"]) == (0, "", 1530)
+
+
+async def test_jobs_that_fail_are_named_with_reasons_and_the_status_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_text(f"# ours\n\n{sandbox.job_ids[0]}\n  {sandbox.job_ids[2]}  \r\nlocked\n")
+    path = tmp_path / "runs.csv"
+    ended = await invoke("export", "nowhere", "--jobs-from", str(jobs), "-o", str(path), "--status", "failed")
+    assert ended.status == 3
+    assert "2 jobs skipped, not in the file:\n" in ended.err
+    assert re.search(r"\n  job 'nowhere', offset 0: 404 ", ended.err)
+    assert re.search(r"\n  job 'locked', offset 0: 403 ", ended.err)
+    assert 1 < lines_of(path) < 1531
+
+
+async def test_ids_come_from_standard_input_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    command = f"{sys.executable} -m tfruns export --jobs-from - -o {path} --quiet"
+    ids = "\\n".join(sandbox.job_ids)
+    ended = await invoke(command=("sh", "-c", f"printf '{ids}\\n' | {command}"))
+    assert (ended.status, ended.err, lines_of(path)) == (0, "", 1530)
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
+    stop: signal.Signals, status: int, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text("old")
+    command = ("export", *sandbox.job_ids, "-o", str(path))
+    sandbox.faults.append(stall := Fault(breaks="stall", nth=(2,)))
+    async with started(*command) as process:
+        while len(sandbox.requests) < 4:
+            await asyncio.sleep(0.01)
+        process.send_signal(stop)
+        ended = await end_of(process)
+    assert (ended.status, ended.err) == (status, "tfruns: interrupted; the same command goes on from here\n")
+    assert path.read_text() == "old"
+    sandbox.faults.remove(stall)
+    again = await invoke(*command)
+    assert (again.status, lines_of(path)) == (0, 1530)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+@pytest.mark.parametrize("most", [20_000, 300_000])
+async def test_a_disk_that_is_full_while_it_reads_is_told_in_one_line_and_leaves_the_old_file(
+    most: int, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text("old")
+    code = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))\n"
+    code += "from tfruns.cli import main; sys.exit(main())"
+    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), command=(sys.executable, "-c", code))
+    assert ended.status == 1
+    assert "can't be used (is the disk full?)" in ended.complaint
+    assert path.read_text() == "old"
+    assert (await invoke("export", *sandbox.job_ids, "-o", str(path))).status == 0
+    assert lines_of(path) == 1530
+
+
+@pytest.mark.parametrize(
+    "name", ["runs.jsonl", "runs.jsonl.gz", "runs.csv", "runs.parquet", "runs.sqlite", "runs.duckdb"]
+)
+async def test_a_disk_that_is_full_while_it_writes_leaves_the_old_file_and_nothing_is_read_again(
+    name: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text("old")
+    code = """
+import asyncio, resource, sys, tfruns
+from tfruns.export import export_runs
+
+def fill(progress):
+    if progress.is_writing:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+
+async def main():
+    async with tfruns.Client() as client:
+        try:
+            await export_runs(client, sys.argv[2:], sys.argv[1], on_progress=fill)
+        except (OSError, tfruns.TfRunsError) as error:
+            print(error)
+
+asyncio.run(main())
+"""
+    ended = await invoke(str(path), *sandbox.job_ids, command=(sys.executable, "-c", code))
+    assert (ended.status, ended.err) == (0, "")
+    assert re.search("can't be written|File too large", ended.out)
+    assert path.read_text() == "old"
+    sandbox.requests.clear()
+    assert (await invoke("export", *sandbox.job_ids, "-o", str(path))).status == 0
+    assert path.stat().st_size > 4_000
+    assert len(sandbox.requests) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+async def test_where_no_file_can_be_it_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for where, says in (
+        (tmp_path / "no" / "r.csv", "there is no folder"),
+        (tmp_path / "file" / "r.csv", "there is no folder"),
+    ):
+        ended = await invoke("export", "job", "-o", str(where))
+        assert ended.status == 1
+        assert says in ended.complaint
+    (tmp_path / "folder.csv").mkdir()
+    assert (
+        "is a folder: name a file in it"
+        in (await invoke("export", "job", "-o", str(tmp_path / "folder.csv"))).complaint
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder behind a link", "link to nothing", "file"])
+async def test_what_is_in_the_way_of_the_place_for_what_was_read_is_told_and_left(
+    kind: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    way, other = tmp_path / "runs.csv.tfruns-partial", tmp_path / "other"
+    if kind == "file":
+        way.write_text("mine")
+    else:
+        way.symlink_to(other)
+    if kind == "folder behind a link":
+        other.mkdir()
+        (other / "mine").write_text("mine")
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 1
+    assert ended.complaint.startswith(f"tfruns: {way} is in the way")
+    assert not sandbox.requests
+    assert (way if kind == "file" else other / "mine" if other.exists() else way).lstat()
+    assert not (tmp_path / "runs.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+async def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "runs.csv"
+    os.mkfifo(pipe)
+    ended = await invoke("export", "job", "-o", str(pipe), TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
+    assert ended.status == 1
+    assert "is no ordinary file" in ended.complaint
+    assert pipe.is_fifo()
+
+
+async def test_a_name_that_is_too_long_is_told_in_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / ("n" * 245 + ".csv")))
+    assert ended.status == 1
+    assert "File name too long" in ended.complaint
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_symbolic_link_stays_one_and_what_it_points_to_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "data.jsonl", tmp_path / "runs.jsonl"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert (await invoke("export", *sandbox.job_ids, "-o", str(link), "--quiet")).status == 0
+    assert link.is_symlink()
+    assert lines_of(target) == 1530
+
+
+async def test_a_name_with_newlines_and_escapes_is_a_name_and_is_shown_harmlessly(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "a\nb\x1b[31m.jsonl"
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(path))
+    assert (ended.status, lines_of(path)) == (0, 30)
+    assert "\x1b" not in ended.err
+    assert ended.err.count("\n") == 1
+
+
+async def test_since_last_writes_what_is_new_into_a_file_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
+    command = ("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"), "--since-last", "--quiet")
+    assert (await invoke(*command)).status == 0
+    run = await sandbox.create_run(sandbox.job_ids[0])
+    assert (await invoke(*command)).status == 0
+    assert run.id in (tmp_path / "runs.0001.jsonl").read_text()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"runs.jsonl", "runs.0001.jsonl", "runs.jsonl.tfruns-state"}
+
+
+async def on_terminal(*args: str) -> str:
+    """What the program prints where standard error is a terminal."""
+    master, slave = pty.openpty()
+    command = (sys.executable, "-m", "tfruns", *args)
+    process = await asyncio.create_subprocess_exec(
+        *command, stderr=slave, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := await asyncio.to_thread(os.read, master, 65_536):
+            shown += chunk
+    except OSError:
+        pass  # the end of a terminal, on Linux
+    os.close(master)
+    assert await process.wait() == 0
+    return shown.decode()
+
+
+async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults.append(Fault(latency=0.3))
+    text = await on_terminal("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
+    assert "jobs" in text
+    assert "/s" in text
+    assert "1,530 runs of 3 jobs" in text.rsplit("\x1b[2K", 1)[-1]
+
+
+async def test_on_a_terminal_a_retry_is_told_under_the_bars_while_it_is_waited_for(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults.append(Fault(status=429, wait=1, nth=(1,)))
+    text = await on_terminal("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
+    before_the_first_page = text.split("30 of 30")[0]
+    assert re.search(r", 1 retried; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
+
+
+async def test_elsewhere_a_retry_is_a_line_and_there_are_no_bars_but_with_quiet_nothing(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
+    sandbox.faults.append(Fault(status=503, nth=(1, 3)))
+    told = (await invoke(*command, FORCE_COLOR="1")).err.splitlines()
+    assert len(told) == 2
+    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 1 failed", told[0])
+    assert await invoke(*command, "--quiet") == Ended(0, "", "")
+
+
+def test_elsewhere_there_is_a_line_now_and_then_more_and_more_seldom(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = Lines(lambda: now)
+    told_at = []
+    for second in range(4_000):
+        now = float(second)
+        done = {"jobs": 9, "jobs_done": 2, "jobs_skipped": 1, "runs_expected": 50_000, "is_writing": False}
+        lines.update(ExportProgress(runs=1_000 + second * 10, **done))
+        if said := capsys.readouterr().err:
+            told_at.append(second)
+            assert said == f"3 of 9 jobs, {1_000 + second * 10:,} runs, 10/s\n"
+    assert told_at == [10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
+
+
+async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = await invoke("export", "locked", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--quiet")
+    assert ended.status == 3
+    assert re.fullmatch(r"1 job skipped, [^\n]*:\n  job 'locked', offset 0: 403 [^\n]*\n", ended.err)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no jobs were given"),
+        (b"# nothing\n\n  \n", "no jobs were given"),
+        (b"\xef\xbb\xbf# a job\n\n\xff\n", "{}, line 3: isn't text in UTF-8"),
+        (b"fine\n..\n", "{}, line 2: JOB can't be '..'"),
+    ],
+)
+async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
+    content: bytes, says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_bytes(content)
+    ended = await invoke("export", "--jobs-from", str(jobs), "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 2
+    assert says.format(jobs) in ended.complaint
+    assert not sandbox.requests
+    assert [entry.name for entry in tmp_path.iterdir()] == ["jobs.txt"]
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (["-o", "-", "--format", "jsonl"], "-o - can't be: a file appears when it is complete"),
+        (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "-o and --summary-json name the same file"),
+        (["-o", "{}/a.csv", "--summary-json", "{}/no/a.json"], "--summary-json: there can't be a file"),
+        (["-o", "{}/a.csv", "--summary-json", "{}"], "--summary-json: there can't be a file"),
+    ],
+)
+async def test_a_destination_that_cant_be_meant_is_refused(where: list[str], says: str, tmp_path: Path) -> None:
+    ended = await invoke("export", "job", *(word.format(tmp_path) for word in where))
+    assert ended.status == 2
+    assert says in ended.complaint
+    assert not list(tmp_path.iterdir())
+
+
+async def test_the_list_of_jobs_is_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(sandbox.job_ids[0])
+    for more in (("-o", str(jobs)), ("-o", str(tmp_path / "a.csv"), "--summary-json", str(jobs))):
+        ended = await invoke("export", "--jobs-from", str(jobs), *more)
+        assert ended.status == 2
+        assert "--jobs-from" in ended.complaint
+        assert "name the same file" in ended.complaint
+    assert jobs.read_text() == sandbox.job_ids[0]
+    assert not sandbox.requests
+
+
+async def test_a_link_that_leads_in_a_circle_is_refused_before_any_request(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").symlink_to("runs.csv")
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"))
+    assert ended.status == 1
+    assert "leads in a circle" in ended.complaint
+    assert not sandbox.requests
+
+
+async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whole(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    command = ("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
+    sandbox.faults.append(stall := Fault(breaks="stall", nth=(2,)))
+    async with started(*command, "--quiet") as first:
+        while len(sandbox.requests) < 2:
+            await asyncio.sleep(0.01)
+        second = await invoke(*command)
+        assert second.status == 1
+        assert "another export is at work here" in second.complaint
+        first.send_signal(signal.SIGINT)
+        assert (await end_of(first)).status == 130
+    sandbox.faults.remove(stall)
+    other = await invoke(*command, "--status", "failed")
+    assert other.status == 1
+    assert "an export with other arguments was interrupted here: status was null and is" in other.complaint
+    assert (await invoke(*command)).status == 0
+    assert lines_of(tmp_path / "runs.jsonl") == 1530
+
+
+def test_the_formats_of_the_option_are_those_of_the_library() -> None:
+    assert tuple(form.name for form in KNOWN) == FORMATS

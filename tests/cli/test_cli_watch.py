@@ -1,0 +1,169 @@
+"""The commands `watch` and `wait` as their users run them."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import NASTY, Ended, end_of, invoke, started
+from tfruns.sandbox import Sandbox
+
+KEY = "tfy-secret-key-1234567890"
+QUICK = ("--interval", "0.02", "0.05")
+
+
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Sandbox]:
+    """A control plane that the environment points to."""
+    async with Sandbox(jobs=["a-job", "b-job"], runs=60, api_key=KEY) as sandbox:
+        monkeypatch.setenv("TFY_HOST", sandbox.url)
+        monkeypatch.setenv("TFY_API_KEY", KEY)
+        yield sandbox
+
+
+async def line_of(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+
+
+async def looked(sandbox: Sandbox, requests: int = 4) -> None:
+    """Until the first looks at both jobs are over."""
+    async with asyncio.timeout(30):
+        while len(sandbox.requests) < requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+
+async def test_watch_prints_a_harmless_line_for_each_change(sandbox: Sandbox) -> None:
+    async with started("watch", "a-job", "b-job", *QUICK) as process:
+        await looked(sandbox, 6)
+        await sandbox.create_run("b-job", id="id-1", name=f"name {NASTY}")
+        line = await line_of(process)
+        assert line.startswith("appeared  b-job  CREATED  name \\x1b[31m")
+        assert line.endswith("  id-1\n")
+        await sandbox.finish_run("b-job", "id-1", "FAILED")
+        assert (await line_of(process)).startswith("finished  b-job  CREATED -> FAILED  name ")
+        await sandbox.delete_run("b-job", "id-1")
+        assert (await line_of(process)).startswith("deleted   b-job  FAILED  name ")
+        process.send_signal(signal.SIGINT)
+        assert (await end_of(process)).status == 130
+
+
+async def test_watch_prints_json_and_goes_on_from_its_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    kept = str(tmp_path / "place")
+    command = ("watch", "a-job", "--json", "--resume-from", kept, *QUICK)
+    async with started(*command) as process:
+        await looked(sandbox, 3)
+        run = await sandbox.create_run("a-job")
+        expected = {"kind": "appeared", "jobId": "a-job", "run": run.to_dict(), "before": None}
+        assert json.loads(await line_of(process)) == expected
+        ended = await sandbox.finish_run("a-job", run.id)
+        expected = {"kind": "finished", "jobId": "a-job", "run": ended.to_dict(), "before": run.to_dict()}
+        assert json.loads(await line_of(process)) == expected
+        process.send_signal(signal.SIGINT)
+        assert (await end_of(process)).status == 130
+    meanwhile = await sandbox.create_run("a-job", status="FINISHED")
+    async with started(*command) as process:
+        # Ctrl-C may have come between the printing of the last line and its being noted.
+        if (told := json.loads(await line_of(process))) == expected:
+            told = json.loads(await line_of(process))
+        assert told["run"] == meanwhile.to_dict()
+
+
+async def test_watch_shows_a_live_table_on_a_terminal(sandbox: Sandbox) -> None:
+    await sandbox.create_run("a-job", name="is-running", status="RUNNING")
+    master, slave = pty.openpty()
+    command = ("watch", "a-job", "b-job", *QUICK)
+    async with started(*command, stdout=slave, TERM="xterm-256color", COLUMNS="140") as process:
+        os.close(slave)
+        shown = ""
+
+        async def until(text: str) -> None:
+            nonlocal shown
+            while text not in shown:
+                shown += (await asyncio.wait_for(asyncio.to_thread(os.read, master, 65_536), 30)).decode(
+                    errors="replace"
+                )
+
+        await until("is-running")
+        assert "\x1b[36mRUNNING" in shown
+        assert "a-job" in shown
+        shown = ""
+        await sandbox.create_run("b-job", name="comes-later", status="FAILED", duration=61)
+        await until("comes-later")
+        assert "\x1b[31mFAILED" in shown
+        assert "1m 01s" in shown
+        process.send_signal(signal.SIGINT)
+        reading = asyncio.create_task(until("there is no such text"))  # for it can't end while nobody reads
+        assert await asyncio.wait_for(process.wait(), 30) == 130
+        await asyncio.gather(reading, return_exceptions=True)
+        os.close(master)
+
+
+@pytest.mark.parametrize(("end", "status"), [("FINISHED", 0), ("FAILED", 3), ("TERMINATED", 4)])
+async def test_the_status_of_wait_says_how_the_run_ended(sandbox: Sandbox, end: str, status: int) -> None:
+    run = await sandbox.create_run("a-job")
+    async with started("wait", "a-job", run.name, "--json", *QUICK) as process:
+        await looked(sandbox, 2)
+        ended = await sandbox.finish_run("a-job", run.id, end)
+        result = await end_of(process)
+    assert (result.status, result.err) == (status, "")
+    assert json.loads(result.out) == ended.to_dict()
+
+
+async def test_wait_prints_the_run_as_list_does(sandbox: Sandbox) -> None:
+    run = await sandbox.create_run("a-job", status="FINISHED")
+    waited, listed = await asyncio.gather(
+        invoke("wait", "a-job", run.id), invoke("list", "a-job", "--search-prefix", run.id)
+    )
+    assert (waited.status, waited.out) == (0, listed.out)
+
+
+async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbox) -> None:
+    run = await sandbox.create_run("a-job")
+    missing, late, unknown = await asyncio.gather(
+        invoke("wait", "a-job", "no-such-run"),
+        invoke("wait", "a-job", run.id, "--timeout", "0.5"),
+        invoke("wait", "no-such-job", run.id),
+    )
+    assert (missing.status, late.status, unknown.status) == (6, 7, 1)
+    assert "no run with the id or the name 'no-such-run'" in missing.complaint
+    assert "hasn't ended within 0.5 s, it is CREATED" in late.complaint
+    assert "no-such-job" in unknown.complaint
+    sandbox.requests.clear()
+    async with started("wait", "a-job", run.id, *QUICK) as process:
+        await looked(sandbox, 2)
+        await sandbox.delete_run("a-job", run.id)
+        deleted = await end_of(process)
+    assert deleted.status == 5
+    assert "was deleted" in deleted.complaint
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("watch", "JOB..."),
+        ("watch a-job --interval 5 2", "the least seconds and then the most"),
+        ("watch a-job --start never", "never"),
+        ("wait a-job", "RUN"),
+        ("wait a-job run --timeout 0", "--timeout"),
+    ],
+)
+async def test_wrong_usage_is_told_in_one_line_with_status_2(sandbox: Sandbox, command: str, named: str) -> None:
+    ended = await invoke(*command.split())
+    assert ended.status == 2
+    assert named in ended.complaint
+
+
+async def test_a_damaged_place_is_told_and_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
+    kept = tmp_path / "place"
+    kept.write_text("tfruns1.nonsense\n")
+    ended: Ended = await invoke("watch", "a-job", "--resume-from", str(kept))
+    assert ended.status == 2
+    assert "the token in the file of --resume-from is damaged" in ended.complaint
+    assert kept.read_text() == "tfruns1.nonsense\n"

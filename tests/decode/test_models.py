@@ -1,0 +1,250 @@
+"""The models as a user meets them."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from multidict import CIMultiDict
+
+import tfruns
+from tfruns import JobRun, JobRunsSortBy, JobRunStatus, Pagination, RunPage, SortDirection, Subject, SubjectType
+from tfruns.models import wire_name
+
+RUN = JobRun(
+    id="jqfwg345gi25n5ju2yz5iz6m",
+    name="train-1",
+    application_name="app",
+    deployment_version="3",
+    created_at=1_719_230_400_123,
+    end_time=1_719_230_460_123.5,
+    duration=60,
+    command="python train.py",
+    total_retries=1,
+    status=JobRunStatus.FINISHED,
+    triggered_by="jane@acme.com",
+    triggered_by_subject=Subject(subject_id="s", subject_type=SubjectType.EXTERNAL_IDENTITY, subject_slug="jane"),
+    exit_code=0,
+)
+
+# The contract's properties, and whether each is required.
+CONTRACT: dict[type, dict[str, bool]] = {
+    JobRun: {
+        **dict.fromkeys(["id", "name", "applicationName", "deploymentVersion", "createdAt", "command"], True),
+        **dict.fromkeys(["totalRetries", "status"], True),
+        **dict.fromkeys(["endTime", "duration", "error", "triggeredBy", "triggeredBySubject", "exitCode"], False),
+        **dict.fromkeys(["sparkUi", "applicationId", "deploymentId", "tenantName"], False),
+    },
+    Subject: {
+        **dict.fromkeys(["subjectId", "subjectType"], True),
+        **dict.fromkeys(["subjectSlug", "subjectDisplayName", "subjectPatName", "subjectControllerName"], False),
+        "subjectExternalIdentitySlug": False,
+    },
+    Pagination: {"total": True, "offset": False, "limit": False},
+    RunPage: {"data": True, "pagination": True},
+}
+
+
+CONTRACT_FILE = Path(__file__).parents[3] / "shared" / "openapi.yaml"
+
+
+@pytest.mark.skipif(not CONTRACT_FILE.exists(), reason="the contract isn't beside the checkout")
+def test_the_contract_copied_here_is_the_contract() -> None:
+    schemas = pytest.importorskip("yaml").safe_load(CONTRACT_FILE.read_text())["components"]["schemas"]
+    for model, properties in CONTRACT.items():
+        schema = schemas["ListJobRunResponse" if model is RunPage else model.__name__]
+        assert properties == {name: name in schema["required"] for name in schema["properties"]}
+    for enum in (JobRunStatus, SubjectType, JobRunsSortBy, SortDirection):
+        assert [member.value for member in enum] == schemas[enum.__name__]["enum"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [("id", "id"), ("created_at", "createdAt"), ("subject_external_identity_slug", "subjectExternalIdentitySlug")],
+)
+def test_a_name_on_the_wire_is_the_name_in_camel_case(name: str, wire: str) -> None:
+    assert wire_name(name) == wire
+
+
+@pytest.mark.parametrize("model", CONTRACT, ids=lambda model: model.__name__)
+def test_a_model_has_exactly_the_fields_of_the_contract(model: Any) -> None:
+    fields = {wire_name(field.name): field.default is attrs.NOTHING for field in attrs.fields(model)}
+    if model is JobRun:
+        assert fields.pop("totalRetries") is False  # older servers leave it out
+        assert fields == {name: needed for name, needed in CONTRACT[model].items() if name != "totalRetries"}
+    else:
+        assert fields == CONTRACT[model]
+
+
+@pytest.mark.parametrize(
+    ("enum", "values"),
+    [
+        (
+            JobRunStatus,
+            "CREATED SCHEDULED RUNNING FINISHED FAILED TERMINATION_REQUESTED TERMINATING TERMINATED UNKNOWN",
+        ),
+        (SubjectType, "user team serviceaccount virtualaccount external-identity agent-identity role"),
+        (JobRunsSortBy, "startTime duration deploymentVersion triggeredBy status"),
+        (SortDirection, "asc desc"),
+    ],
+)
+def test_an_enum_has_exactly_the_values_of_the_contract_and_is_found_by_them(enum: Any, values: str) -> None:
+    assert [member.value for member in enum] == values.split()
+    for value in values.split():
+        assert enum(value) == value == str(enum(value))
+        assert {enum(value): 1}[value] == 1
+        assert {value: 1}[enum(value)] == 1
+
+
+@pytest.mark.parametrize("enum", [JobRunStatus, SubjectType])
+def test_an_unknown_value_keeps_its_own_value_and_two_of_them_stay_different(enum: Any) -> None:
+    listed = list(enum)
+    one, other = enum("PAUSED"), enum("QUEUED")
+    assert (one.value, one.name, str(one)) == ("PAUSED", "PAUSED", "PAUSED")
+    assert one == enum("PAUSED") == "PAUSED" != other
+    assert hash(one) == hash(enum("PAUSED")) == hash("PAUSED")
+    assert isinstance(one, enum)
+    assert not one.is_known
+    assert all(member.is_known for member in listed)
+    assert list(enum) == listed
+    for twin in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):  # noqa: S301
+        assert twin == one
+        assert type(twin) is enum
+    assert enum("PAUSED").value == "PAUSED"
+
+
+@pytest.mark.parametrize("value", ["USER", "EXTERNAL_IDENTITY", "external_identity", "__class__", ""])
+def test_a_value_that_is_only_the_name_of_a_member_is_unknown(value: str) -> None:
+    kind = SubjectType(value)
+    assert kind == value
+    assert not kind.is_known
+    assert kind not in list(SubjectType)
+
+
+@pytest.mark.parametrize("enum", [JobRunStatus, SubjectType])
+@pytest.mark.parametrize("value", [None, 5, ["FAILED"], b"FAILED"])
+def test_what_is_no_string_is_no_value(enum: Any, value: object) -> None:
+    with pytest.raises(ValueError, match="is not a valid"):
+        enum(value)
+
+
+def test_a_status_is_terminal_when_the_run_has_ended() -> None:
+    assert {status for status in JobRunStatus if status.is_terminal} == {"FINISHED", "FAILED", "TERMINATED"}
+    assert not JobRunStatus("PAUSED").is_terminal
+
+
+def test_a_run_is_immutable_hashable_and_equal_by_value() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        RUN.name = "another"  # type: ignore[misc]
+    twin = attrs.evolve(RUN)
+    assert twin == RUN
+    assert {twin: 1}[RUN] == 1
+    assert attrs.evolve(RUN, exit_code=1) != RUN
+    assert pickle.loads(pickle.dumps(RUN)) == copy.deepcopy(RUN) == RUN  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    "value", [RUN, RUN.triggered_by_subject, Pagination(7), RunPage((RUN,), Pagination(7))], ids=type
+)
+def test_nothing_in_a_payload_can_be_set_removed_or_added(value: Any) -> None:
+    for field in attrs.fields(type(value)):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(value, field.name, None)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            delattr(value, field.name)
+    with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+        value.novelty = 1
+
+
+@pytest.mark.parametrize("milliseconds", [0, -1, 0.5, 1_719_230_400_123, 253_402_300_799_999])
+def test_a_time_is_milliseconds_since_1970(milliseconds: float) -> None:
+    run = attrs.evolve(RUN, created_at=milliseconds, end_time=milliseconds)
+    assert run.created - datetime(1970, 1, 1, tzinfo=UTC) == timedelta(milliseconds=milliseconds)
+    assert run.ended == run.created
+    assert f"created_at={milliseconds!r} <{run.created:%Y-%m-%dT%H:%M:%S}Z>" in repr(run)
+
+
+def test_times_are_aware_and_in_utc() -> None:
+    assert RUN.created == datetime(2024, 6, 24, 12, 0, 0, 123_000, tzinfo=UTC)
+    assert RUN.ended == datetime(2024, 6, 24, 12, 1, 0, 123_500, tzinfo=UTC)
+    assert RUN.created.tzinfo is UTC
+    assert attrs.evolve(RUN, end_time=None).ended is None
+
+
+@pytest.mark.parametrize("milliseconds", [10**18, -(10**18), 1e300, 10**400])
+def test_a_time_beyond_all_calendars_is_a_clear_error_only_when_asked_for(milliseconds: float) -> None:
+    run = attrs.evolve(RUN, created_at=milliseconds, end_time=milliseconds)
+    assert repr(milliseconds) in repr(run)
+    with pytest.raises(ValueError, match="created_at is .* beyond the years"):
+        _ = run.created
+    with pytest.raises(ValueError, match="end_time is .* beyond the years"):
+        _ = run.ended
+
+
+def test_the_repr_of_a_run_is_one_readable_line() -> None:
+    assert repr(RUN) == (
+        "JobRun(id='jqfwg345gi25n5ju2yz5iz6m', name='train-1', deployment_version='3', "
+        "created_at=1719230400123 <2024-06-24T12:00:00Z>, status=FINISHED, "
+        "end_time=1719230460123.5 <2024-06-24T12:01:00Z>, duration=60, triggered_by='jane@acme.com', exit_code=0)"
+    )
+    assert repr(RunPage((RUN,), Pagination(7))) == (
+        "RunPage(data=<1 runs>, pagination=Pagination(total=7, offset=None, limit=None))"
+    )
+
+
+def test_the_repr_of_a_run_stays_short_whatever_it_ran_and_however_it_failed() -> None:
+    long = attrs.evolve(RUN, command="x" * 1_000_000, error="x" * 1_000_000, spark_ui="x" * 1_000_000)
+    assert repr(long) == repr(RUN)
+    assert len(repr(RunPage((long,) * 1000, Pagination(1000)))) < 100
+
+
+def test_an_unknown_status_is_shown_by_its_value() -> None:
+    assert "status=PAUSED" in repr(attrs.evolve(RUN, status=JobRunStatus("PAUSED")))
+
+
+def test_to_dict_is_the_json_of_the_api() -> None:
+    got = RunPage((RUN,), Pagination(7)).to_dict()
+    assert got["pagination"] == {"total": 7, "offset": None, "limit": None}
+    (run,) = got["data"]
+    assert set(run) == set(CONTRACT[JobRun])
+    assert run["createdAt"] == 1_719_230_400_123
+    assert type(run["status"]) is str
+    assert run["triggeredBySubject"]["subjectType"] == "external-identity"
+    assert run["error"] is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tfruns.ConfigurationError("no host"),
+        tfruns.ClientClosedError(),
+        tfruns.APITimeoutError("late", job_id="j", offset=5),
+        tfruns.DecodeError("odd", job_id="j", offset=5, problems=(tfruns.FieldProblem("id", "is missing", 7, "r"),)),
+        tfruns.IncompleteWalkError("it changes too fast", job_id="j", offset=5, seen=3, total=9),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("twin_of", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301
+def test_an_error_survives_pickling_and_copying(
+    error: tfruns.TfRunsError, twin_of: Callable[[tfruns.TfRunsError], tfruns.TfRunsError]
+) -> None:
+    twin = twin_of(error)
+    assert twin is not error
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_errors_survive_pickling() -> None:
+    body = tfruns.models.HttpError(404, "no such job", "E1", [{"a": 1}])
+    error = tfruns.NotFoundError(
+        body=body, reason="Not Found", headers=CIMultiDict({"X-Request-Id": "r1"}), job_id="j", offset=5
+    )
+    error.attempts = 3
+    twin = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(twin) is tfruns.NotFoundError
+    assert str(twin) == str(error) == "job 'j', offset 5: 404 Not Found: no such job (request id r1) (after 3 attempts)"
+    assert vars(twin) == vars(error)

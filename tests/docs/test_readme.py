@@ -1,0 +1,167 @@
+"""Every block of code in the README is run, as it stands, against the sandbox."""
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import tfruns
+from tests.support.hostile import answer, serve
+from tests.support.readme import README, Block, blocks
+from tests.support.snippets import run_snippet
+from tfruns.cli.program import program
+from tfruns.sandbox import Fault, Sandbox
+
+PYTHON = blocks("python")
+SHELL = blocks("sh")
+JOBS = ["my-job-id", "my-other-job-id"]
+FOR_PYTEST = [block for block in PYTHON if "def test_" in block.source]
+FOR_SPARK = [block for block in PYTHON if "spark.read" in block.source]
+SNIPPETS = [block for block in PYTHON if block not in (*FOR_PYTEST, *FOR_SPARK)]
+COMMANDS = [line for block in SHELL for line in block.source.splitlines() if line.startswith("tfruns ")]
+
+
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """The control plane of someone who follows the README, in an empty folder."""
+    async with Sandbox(JOBS, 300) as box:
+        monkeypatch.setenv("TFY_HOST", box.url)
+        monkeypatch.setenv("TFY_API_KEY", box.api_key)
+        monkeypatch.chdir(tmp_path)
+        yield box
+
+
+async def live(box: Sandbox) -> None:
+    """Run after run, by the name that the README waits for."""
+    while True:
+        run = await box.create_run("my-job-id", name="train-7f3a", status="RUNNING")
+        await asyncio.sleep(1)
+        await box.finish_run("my-job-id", run.id)
+
+
+def test_every_block_of_python_is_run_by_a_test() -> None:
+    assert len(PYTHON) == README.read_text(encoding="utf-8").count("```python\n")
+    assert (len(FOR_PYTEST), len(FOR_SPARK)) == (1, 1)  # the latter in test_spark.py
+    assert len(SNIPPETS) > 10
+
+
+@pytest.mark.parametrize("block", SNIPPETS, ids=str)
+async def test_a_snippet_runs_as_it_stands(block: Block, sandbox: Sandbox) -> None:
+    names: dict[str, Any] = {"tfruns": tfruns, "client": tfruns.Client()}
+    given = names["client"]
+    life = asyncio.create_task(live(sandbox)) if block.heading == "Watch" else None
+    try:
+        await asyncio.wait_for(
+            run_snippet(block.source, filename=str(README), first_line=block.first_line, namespace=names), 60
+        )
+    finally:
+        if life is not None:
+            life.cancel()
+        for client in [given, *(value for value in names.values() if isinstance(value, tfruns.Client))]:
+            await client.aclose()
+        if "vendor" in names:  # it can't be closed by itself
+            await names["vendor"]._client_wrapper.httpx_client.httpx_client.aclose()
+    assert "import" in block.source or sandbox.requests or "observed" in names
+    if block.heading == "Many jobs":
+        assert list(names["runs"].skipped) == ["no-such-job"]
+    if block.heading == "Export":
+        assert names["summary"].runs > 0
+        assert Path("runs.parquet").is_file()
+    if block.heading == "Watch":
+        assert names["run"].name == "train-7f3a"
+
+
+def test_the_test_of_the_readme_passes_as_it_stands(tmp_path: Path) -> None:
+    [block] = FOR_PYTEST
+    (tmp_path / "test_readme_snippet.py").write_text(block.source)
+    env = {**os.environ, "PYTHONPATH": str(README.parent)}
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def leaf(line: str) -> tuple[click.Command, list[str]]:
+    """The subcommand of a line of shell, and its arguments."""
+    words = shlex.split(re.split(r" \| | > | && ", line)[0])
+    assert words.pop(0) == "tfruns"
+    command = program.get_command(click.Context(program), words[0])
+    assert command is not None, line
+    return command, words
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+async def test_a_command_is_what_the_command_line_takes_and_does(line: str, sandbox: Sandbox) -> None:
+    command, words = leaf(line)
+    if command.name in {"watch", "wait"}:  # they have no end, or wait for a run that isn't there
+        command.make_context(words[0], words[1:], parent=click.Context(program))
+        return
+    Path("jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "LESS": "-E"}
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    assert "Traceback" not in err.decode()
+    assert out or err or "export" in line or ">" in line
+
+
+def test_what_the_readme_links_to_within_itself_and_beside_it_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in headings
+        elif not link.startswith("https://"):
+            assert (README.parent / link).is_file()
+
+
+async def failing(url: str, job_id: str = "my-job-id", **settings: Any) -> str:
+    """What the error of a request says."""
+    async with tfruns.Client(url, **settings) as client:
+        with pytest.raises(tfruns.TfRunsError) as raised:
+            await client.list_runs(job_id)
+    return str(raised.value)
+
+
+def refused(**settings: Any) -> str:
+    """What the error of a client says that can't be made."""
+    with pytest.raises(tfruns.ConfigurationError) as raised:
+        tfruns.Client(**settings)
+    return str(raised.value)
+
+
+async def test_the_likeliest_errors_are_in_the_words_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    ten = [refused(), refused(base_url="https://acme.example"), refused(base_url="acme.example", api_key="key")]
+    ten_times, twice = (tfruns.RetryPolicy(max_attempts=times, initial_backoff=0.0) for times in (10, 2))
+    async with Sandbox(JOBS, 1, forbidden=["secret"]) as box:
+        monkeypatch.setenv("TFY_API_KEY", "an-old-key")
+        ten.append(await failing(box.url))
+        monkeypatch.setenv("TFY_API_KEY", box.api_key)
+        ten += [await failing(box.url, "secret"), await failing(box.url, "my-jop-id")]
+        ten.append(await failing("http://127.0.0.1:9", retry=ten_times))
+        box.faults[:] = [Fault(breaks="stall")]
+        ten.append(await failing(box.url, timeout=1, retry=twice))
+        box.faults[:] = [Fault(status=429)]
+        ten.append(await failing(box.url, retry=ten_times))
+    async with serve(lambda _: answer(200, b"<!doctype html><title>Log in</title>")) as (url, _):
+        ten.append(await failing(url))
+    table = README.read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(rows) == len(ten) == 10
+    for row, said in zip(rows, ten, strict=True):
+        pattern = re.escape(row).replace("https://…", r"https?://[\w.:]*").replace("…", ".*")
+        assert re.fullmatch(pattern, re.sub(r" \(request id [\w-]+\)", "", said)), said

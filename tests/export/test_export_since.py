@@ -1,0 +1,264 @@
+"""Exports again and again: each reads what is new or wasn't final, and all together are what one export is."""
+
+import contextlib
+import json
+import random
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import tfruns
+from tests.export.test_export import READERS, StoppedError, stop_after
+from tests.support.hostile import answer, page, run, serve
+from tfruns import Client
+from tfruns.export import ExportError, ExportSummary, export_runs
+from tfruns.sandbox import Fault, Sandbox
+
+
+def rows_of(paths: list[Path]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The runs in some files, a later one in place of an earlier one."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in paths:
+        if path.suffix == ".jsonl":
+            found = [json.loads(line) for line in path.read_bytes().splitlines()]
+            rows |= {(row["jobId"], row["id"]): row for row in found}
+        else:
+            rows |= {(row["job_id"], row["id"]): row for row in READERS[path.suffix[1:]](path)}
+    return rows
+
+
+async def change(sandbox: Sandbox, chance: random.Random) -> None:
+    """An hour or so of a control plane's life: runs come, go on, end; and one that was open is deleted."""
+    for _ in range(6):
+        job_id = chance.choice(sandbox.job_ids)
+        run = await sandbox.create_run(job_id, status="RUNNING")
+        if chance.random() < 0.5:
+            await sandbox.finish_run(job_id, run.id)
+        sandbox.clock.advance(chance.random() * 100)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
+async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_the_end(
+    form: str, tmp_path: Path
+) -> None:
+    chance, done = random.Random(form), []
+    path, state = tmp_path / f"runs.{form}", tmp_path / "state.json"
+    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            for number in range(10):
+                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is asked for only later
+                done.append(await export_runs(client, ids, path, since=state))
+                await change(sandbox, chance)
+                sandbox.clock.advance(chance.choice([60, 600, 4000]))
+            done.append(await export_runs(client, sandbox.job_ids, path, since=state))
+            full = (await export_runs(client, sandbox.job_ids, tmp_path / f"full.{form}")).path
+    paths = list(dict.fromkeys(summary.path for summary in done))
+    assert len(paths) == (1 if form in ("sqlite", "duckdb") else 11)
+    assert rows_of(paths) == rows_of([full])
+    assert len(rows_of([full])) > 1445
+
+
+async def export(client: Client, job_ids: list[str], path: Path) -> ExportSummary:
+    return await export_runs(client, job_ids, path, since=path.with_name("state.json"))
+
+
+async def test_what_is_known_for_good_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    async with Sandbox(jobs=20, runs=[3000, *[1500] * 19]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        job_ids = sandbox.job_ids
+        for job_id in job_ids:
+            async for run in client.iter_runs(job_id):
+                if not run.status.is_terminal:
+                    await sandbox.finish_run(job_id, run.id)
+        await export(client, job_ids, path)
+        sandbox.clock.advance(86_400)
+        new = await sandbox.create_run(job_ids[1])
+        sandbox.requests.clear()
+        second = await export(client, job_ids, path)
+        assert len(sandbox.requests) == 20
+        assert new.id in {row["id"] for row in map(json.loads, second.path.read_text().splitlines())}
+        assert second.runs < 20 * 1000
+        assert second.path.name == "runs.0001.jsonl"
+
+
+async def test_open_runs_however_old_are_followed_to_their_end_and_deleted_ones_leave_a_database(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.sqlite"
+    async with Sandbox(["job"], 2500) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        runs = await client.iter_runs("job").collect()
+        for run in runs:
+            if not run.status.is_terminal:
+                await sandbox.finish_run("job", run.id)
+        old, deleted = runs[2000].id, runs[2100].id
+        for run_id in (old, deleted):
+            await sandbox.update_run("job", run_id, status="RUNNING")
+        await export(client, ["job"], path)
+        assert rows_of([path])["job", old]["status"] == "RUNNING"
+        await sandbox.finish_run("job", old, status="FAILED")
+        await sandbox.delete_run("job", deleted)
+        sandbox.requests.clear()
+        await export(client, ["job"], path)
+        rows = rows_of([path])
+    assert len(sandbox.requests) <= 6
+    assert rows["job", old]["status"] == "FAILED"
+    assert ("job", deleted) not in rows
+    assert len(rows) == 2499
+
+
+async def test_more_open_runs_than_can_be_asked_for_one_by_one_are_found_by_reading_on(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    async with Sandbox(["job"], 2500) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        runs = await client.iter_runs("job").collect()
+        open_ids = [run.id for run in runs[1200:2400:20]]
+        for run_id in open_ids:
+            await sandbox.update_run("job", run_id, status="RUNNING")
+        await export(client, ["job"], path)
+        for run_id in open_ids:
+            await sandbox.finish_run("job", run_id, status="TERMINATED")
+        sandbox.requests.clear()
+        await export(client, ["job"], path)
+        rows = rows_of([path])
+        wanted = {run.id: str(run.status) async for run in client.iter_runs("job")}
+    assert {run_id: row["status"] for (_, run_id), row in rows.items()} == wanted
+    assert len(sandbox.requests) < 20
+
+
+async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    never = tfruns.RetryPolicy(max_attempts=1)
+    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
+        done = [await export(client, sandbox.job_ids, path)]
+        run = await sandbox.create_run(sandbox.job_ids[0])
+        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
+        with pytest.raises(tfruns.InternalServerError):
+            await export(client, sandbox.job_ids, path)
+        sandbox.faults.clear()
+        await sandbox.finish_run(sandbox.job_ids[0], run.id)
+        done += [await export(client, sandbox.job_ids, path), await export(client, sandbox.job_ids, path)]
+        full = await export_runs(client, sandbox.job_ids, tmp_path / "full.jsonl")
+    assert rows_of([summary.path for summary in done]) == rows_of([full.path])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "isn't the state of an export: delete it"),
+        ("[]", "isn't the state of an export"),
+        ('{"version": 1, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
+        ('{"version": 9}', "is of another version of tfruns"),
+        ("[" * 100_000, "isn't the state of an export"),
+        *(
+            (
+                f'{{"version": 1, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
+                "isn't the state of an export",
+            )
+            for about, exports, jobs in [
+                ("[]", "1", "{}"),
+                ("{}", "0", "{}"),
+                ("{}", "1.5", "{}"),
+                ("{}", "true", "{}"),
+                ("{}", "1", '{"job": [NaN, {}]}'),
+                ("{}", "1", '{"job": ["now", {}]}'),
+                ("{}", "1", '{"job": [5, {"run": null}]}'),
+            ]
+        ),
+        (
+            '{"version": 1, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
+            "with another control plane, format: give",
+        ),
+    ],
+)
+async def test_a_state_that_cant_be_gone_on_from_is_refused(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(content)
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(ExportError, match=says):
+            await export(client, ["job"], tmp_path / "runs.jsonl")
+
+
+async def test_a_database_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export(client, sandbox.job_ids, path)
+        path.unlink()
+        with pytest.raises(ExportError, match=r"isn't there, but by .* it was written before"):
+            await export(client, sandbox.job_ids, path)
+        with pytest.raises(ValueError, match="since goes with no sort_by, order or status"):
+            await export_runs(client, ["job"], path, since="state", status="FAILED")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_later_files_whose_state_is_lost_are_not_left_to_pass_for_newer(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"runs.{form}"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for _ in range(2):
+            await export(client, sandbox.job_ids, path)
+        before = path.read_bytes()
+        path.with_name("state.json").unlink()
+        with pytest.raises(ExportError, match=rf"runs\.0001\.{form} is of earlier exports, but their state"):
+            await export(client, sandbox.job_ids, path)
+        assert path.read_bytes() == before
+        path.with_name(f"runs.0001.{form}").unlink()
+        assert (await export(client, sandbox.job_ids, path)).runs == 5
+
+
+async def test_a_state_can_be_neither_the_destination_nor_in_no_folder_and_that_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    (tmp_path / "link.json").symlink_to(path)
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        for since in (path, str(path), tmp_path / "link.json"):
+            with pytest.raises(ValueError, match="since must name another file than the destination"):
+                await export_runs(client, ["job"], path, since=since)
+        with pytest.raises(ExportError, match="there is no folder .*no/such for the state"):
+            await export_runs(client, ["job"], path, since=tmp_path / "no" / "such" / "state.json")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["link.json"]
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_database_that_lacks_what_the_state_says_it_has_is_not_merged_into(form: str, tmp_path: Path) -> None:
+    path, other = tmp_path / f"runs.{form}", tmp_path / f"other.{form}"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export(client, sandbox.job_ids, path)
+        path.rename(other)
+        with pytest.raises(ExportError, match="with another database: give another file"):
+            await export(client, sandbox.job_ids, other)
+        if form == "sqlite":
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("CREATE TABLE mine (a)")
+        else:
+            duckdb.connect(str(path)).execute("CREATE TABLE mine (a INTEGER)").close()
+        with pytest.raises(ExportError, match="can't be written: .*runs"):
+            await export(client, sandbox.job_ids, path)
+        other.replace(path)
+        await export(client, sandbox.job_ids, path)
+    assert len(rows_of([path])) == 5
+
+
+async def test_an_interrupted_export_is_not_thrown_away_by_one_with_since(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(StoppedError):
+            await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(1))
+        with pytest.raises(
+            ExportError, match="with other arguments was interrupted here: number of the export was null"
+        ):
+            await export(client, sandbox.job_ids, path)
+        assert (await export_runs(client, sandbox.job_ids, path)).runs == 10
+
+
+async def test_a_run_from_a_clock_that_is_ahead_hides_none_of_those_to_come(tmp_path: Path) -> None:
+    now = time.time() * 1000
+    of_the_future = run(0, createdAt=now + 10 * 365 * 86_400_000)
+    runs = [of_the_future, run(1, createdAt=now - 5)]
+    async with (
+        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        Client(url, "a-long-enough-key") as client,
+    ):
+        await export(client, ["job"], tmp_path / "runs.jsonl")
+        runs.insert(1, run(2, createdAt=now + 60_000))
+        second = await export(client, ["job"], tmp_path / "runs.jsonl")
+    assert ("job", "run-2") in rows_of([second.path])

@@ -1,0 +1,247 @@
+"""What a client tells of its requests: hooks, counts, logs and traces; and the options of a single call."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import tfruns
+from tests.support.hostile import Reply, Request, Stall, answer, pages_of, serve
+from tfruns import Client, RequestEvent, ResponseEvent, RetryEvent, RetryPolicy
+
+KEY = "a-long-enough-key"
+QUICK = RetryPolicy(initial_backoff=0.0)
+NEVER = RetryPolicy(max_attempts=1)
+
+
+async def test_hooks_are_told_each_request_answer_and_retry_in_their_order() -> None:
+    def reply(request: Request) -> Reply:
+        if request.number == 0:
+            return answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-0")
+        return pages_of(2)(request)
+
+    told: list[Any] = []
+    async with serve(reply) as (url, _):
+        async with Client(
+            url, KEY, retry=QUICK, on_request=told.append, on_response=told.append, on_retry=told.append
+        ) as client:
+            assert await client.count_runs("job") == 2
+    kinds = [type(event) for event in told]
+    assert kinds == [RequestEvent, ResponseEvent, RetryEvent, RequestEvent, ResponseEvent]
+    assert {(event.job_id, event.offset, event.limit) for event in told} == {("job", 0, 1)}
+    assert [event.attempt for event in told] == [1, 1, 1, 2, 2]
+    _, refused, retry, _, good = told
+    assert (refused.status_code, refused.request_id, refused.size > 0) == (503, "req-0", True)
+    assert isinstance(retry.error, tfruns.InternalServerError)
+    assert retry.wait == 0.0
+    assert (good.status_code, good.request_id) == (200, None)
+    assert 0 < good.seconds < 60
+
+
+async def test_what_a_hook_raises_ends_the_walk_and_leaves_the_client_well() -> None:
+    def fails(event: object) -> None:
+        raise LookupError("a bug in the hook")
+
+    for name in ("on_request", "on_response", "on_retry"):
+        replies = [answer(500, {})] if name == "on_retry" else []
+        async with serve(lambda r, replies=replies: replies.pop() if replies else pages_of(1)(r)) as (url, _):  # type: ignore[misc]
+            async with Client(url, KEY, retry=QUICK, max_concurrency=1, **{name: fails}) as client:  # type: ignore[arg-type]
+                with pytest.raises(LookupError, match="a bug in the hook"):
+                    await client.iter_runs("job").collect()
+                assert client.stats().under_way == 0
+                if name == "on_retry":
+                    assert await client.count_runs("job") == 1
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError("late"), ValueError("AUTH"), LookupError("bug")])
+@pytest.mark.parametrize("name", ["on_request", "on_response"])
+async def test_what_a_hook_raises_is_never_taken_for_a_failure_of_the_network(name: str, error: Exception) -> None:
+    def fails(event: object) -> None:
+        raise error
+
+    async with serve(pages_of(1)) as (url, requests), Client(url, KEY, retry=QUICK, **{name: fails}) as client:  # type: ignore[arg-type]
+        with pytest.raises(type(error), match=str(error)):
+            await client.count_runs("job")
+        assert len(requests) <= 1
+        assert client.stats().retries == 0
+
+
+@pytest.mark.parametrize("name", ["on_request", "on_response", "on_retry", "api_key"])
+async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(name: str) -> None:
+    async def ends(*_: object) -> str:
+        raise StopAsyncIteration
+
+    def end(_: object) -> None:
+        raise StopAsyncIteration
+
+    reply = answer(500, {}) if name == "on_retry" else pages_of(1)
+    arguments: dict[str, Any] = {"api_key": KEY, name: ends if name == "api_key" else end}
+    async with serve(reply if callable(reply) else lambda _: reply) as (url, _), Client(url, **arguments) as client:
+        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+            await client.iter_runs("job").collect()
+        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+            _ = [run async for _, run in client.iter_runs_for(["job"], on_error="skip")]
+
+
+async def test_stats_count_what_was_sent_received_and_handed_out() -> None:
+    def reply(request: Request) -> Reply:
+        return answer(500, {}) if request.number == 1 else pages_of(25)(request)
+
+    sizes: list[int] = []
+    async with serve(reply) as (url, requests):
+        client = Client(url, KEY, retry=QUICK, on_response=lambda event: sizes.append(event.size))
+        assert client.stats() == tfruns.ClientStats(requests=0, retries=0, bytes=0, runs=0, under_way=0, concurrency=16)
+        async with client:
+            assert len(await client.iter_runs("job", page_size=10).collect()) == 25
+            await client.list_runs("job", limit=3)
+        stats = client.stats()
+    assert (stats.requests, stats.retries, stats.runs) == (len(requests), 1, 25 + 3)
+    assert stats.bytes == sum(sizes) > 0
+    assert stats.under_way == 0
+    assert 1 <= stats.concurrency <= 16
+
+
+async def test_what_is_under_way_is_counted_while_it_is() -> None:
+    async with serve(lambda _: Stall()) as (url, _), Client(url, KEY, retry=NEVER) as client:
+        tasks = [asyncio.create_task(client.count_runs(f"job-{n}")) for n in range(20)]
+        while client.stats().requests < 16:
+            await asyncio.sleep(0.01)
+        assert client.stats().under_way == client.stats().concurrency == 16
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert client.stats().under_way == 0
+
+
+async def test_each_answer_is_a_debug_record_with_what_a_hook_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "tfruns")
+    async with serve(pages_of(1)) as (url, _), Client(url, KEY) as client:
+        await client.count_runs("job")
+    extras = vars(caplog.records[0])
+    assert (extras["job_id"], extras["offset"], extras["attempt"], extras["status_code"]) == ("job", 0, 1, 200)
+    assert KEY not in caplog.text
+
+
+async def test_no_more_requests_are_sent_in_a_second_than_max_rate() -> None:
+    times: list[float] = []
+    async with serve(pages_of(1)) as (url, _):
+        async with Client(url, KEY, max_rate=50, on_request=lambda _: times.append(time.monotonic())) as client:
+            await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(30)))
+    assert len(times) == 30
+    assert all(times[later] - times[0] >= later / 50 - 0.06 for later in range(30))
+
+
+async def test_trace_configs_see_each_request() -> None:
+    seen: list[str] = []
+
+    async def on_start(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(params.url.path)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(on_start)
+    async with serve(pages_of(1)) as (url, _), Client(url, KEY, trace_configs=[config]) as client:
+        await client.count_runs("job")
+    assert seen == ["/api/svc/v1/jobs/job/runs"]
+
+
+@pytest.mark.parametrize("whole_process", [True, False])
+async def test_opentelemetry_traces_each_attempt_without_the_key(whole_process: bool) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = AioHttpClientInstrumentor()
+    configs = [] if whole_process else [create_trace_config(tracer_provider=provider)]
+    if whole_process:
+        instrumentor.instrument(tracer_provider=provider)
+    try:
+        async with serve(lambda r: pages_of(1)(r) if r.number else answer(503, {})) as (url, _):
+            async with Client(url, KEY, retry=QUICK, trace_configs=configs) as client:
+                await client.count_runs("job")
+    finally:
+        if whole_process:
+            instrumentor.uninstrument()
+    spans = exporter.get_finished_spans()
+    attributes = [dict(span.attributes or {}) for span in spans]
+    assert [span.name for span in spans] == ["GET", "GET"]
+    codes = [found.get("http.response.status_code", found.get("http.status_code")) for found in attributes]
+    assert codes == [503, 200]
+    assert KEY not in "".join(span.to_json() for span in spans)
+
+
+async def test_a_call_has_its_own_timeout_retries_and_headers() -> None:
+    def reply(request: Request) -> Reply:
+        return (
+            Stall()
+            if "/slow/" in request.target
+            else answer(500, {})
+            if "/ill/" in request.target
+            else pages_of(3)(request)
+        )
+
+    async with serve(reply) as (url, requests):
+        async with Client(url, KEY, retry=QUICK, headers={"X-Team": "ours", "X-Kept": "yes"}) as client:
+            for ask in (client.count_runs, client.list_runs):
+                with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
+                    await ask("slow", timeout=0.05, retry=NEVER)
+            with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
+                await client.iter_runs("slow", timeout=0.05, retry=NEVER).collect()
+            with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
+                _ = [run async for _, run in client.iter_runs_for(["slow"], timeout=0.05, retry=NEVER)]
+            asked = len(requests)
+            with pytest.raises(tfruns.InternalServerError):
+                await client.count_runs("ill", retry=RetryPolicy(max_attempts=3, initial_backoff=0))
+            assert len(requests) == asked + 3
+            await client.iter_runs("job", headers={"x-team": "theirs"}).collect()
+            assert (requests[-1].headers["x-team"], requests[-1].headers["x-kept"]) == ("theirs", "yes")
+            await client.count_runs("job")
+            assert (requests[-1].headers["x-team"], requests[-1].headers["x-kept"]) == ("ours", "yes")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds"),
+        ({"retry": 3}, TypeError, "retry must be a RetryPolicy"),
+        ({"headers": {"Authorization": "Bearer x"}}, ValueError, "made of api_key"),
+        ({"headers": {"X-Bad": "a\r\nb"}}, ValueError, "can't be sent"),
+    ],
+)
+async def test_wrong_options_of_a_call_are_refused_at_the_call(
+    arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    async with Client("http://127.0.0.1:1", KEY) as client:
+        with pytest.raises(error, match=says):
+            client.iter_runs("job", **arguments)
+        with pytest.raises(error, match=says):
+            client.iter_runs_for(["job"], **arguments)
+        with pytest.raises(error, match=says):
+            await client.count_runs("job", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"max_rate": 0}, ValueError, "max_rate must be requests a second"),
+        ({"max_rate": float("nan")}, ValueError, "max_rate must be requests a second"),
+        ({"max_rate": True}, TypeError, "max_rate must be requests a second"),
+        ({"on_request": 5}, TypeError, "on_request must be a function"),
+        ({"on_response": asyncio.sleep}, TypeError, "on_response must be a plain function"),
+        ({"trace_configs": [5]}, TypeError, "trace_configs must be"),
+    ],
+)
+def test_wrong_arguments_of_a_client_are_refused(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        Client("http://127.0.0.1:1", KEY, **arguments)
+
+
+async def test_trace_configs_beside_a_session_of_the_callers_are_refused() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(ValueError, match="give yours to your"):
+            Client("http://127.0.0.1:1", KEY, session=session, trace_configs=[aiohttp.TraceConfig()])

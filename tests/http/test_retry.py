@@ -1,0 +1,257 @@
+"""When to try again, and how long to wait before: decisions only, nothing sleeps."""
+
+import asyncio
+import math
+import time
+from email.utils import formatdate
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+import tenacity
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from tfruns import RetryPolicy
+from tfruns._http.retry import Budget, is_retried, retrying, server_wait
+from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
+from tfruns.models import HttpError
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
+
+
+def refused(status: int = 429, **headers: str) -> APIStatusError:
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    body = HttpError(status, "no")
+    return status_error_class(status)(body=body, reason="", headers=named, job_id="j", offset=0)
+
+
+def at_work(policy: RetryPolicy, *, spent: float = 0, budget: Budget | None = None) -> tenacity.AsyncRetrying:
+    return retrying(
+        policy,
+        sleep=asyncio.sleep,
+        before_sleep=lambda _: None,
+        spent=lambda: spent,
+        budget=budget or Budget(policy.budget),
+    )
+
+
+def planned_wait(policy: RetryPolicy, error: Exception, attempt: int) -> float:
+    work = at_work(policy)
+    state = tenacity.RetryCallState(work, None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, error.__traceback__))
+    return float(work.wait(state))
+
+
+NOW = 2_000_000_000
+DATE = formatdate(NOW, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"retry_after": "3"}, 3),
+        ({"retry_after": " 2.5 "}, 2.5),
+        ({"retry_after": formatdate(NOW + 7, usegmt=True), "date": DATE}, 7),
+        ({"retry_after": formatdate(NOW - 7, usegmt=True), "date": DATE}, 0),
+        ({"retry_after": "Sun, 06 Nov 1994 08:49:47 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 10),
+        ({"retry_after": "Sunday, 06-Nov-94 08:49:47 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 10),
+        ({"retry_after": "Sun, 06 Nov 1994 09:49:47 +0100", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 10),
+        ({"retry_after": "0"}, 0),
+        ({"retry_after": "0", "x_ratelimit_reset": "8"}, 0),
+        ({"retry_after_ms": "0.5"}, 0.0005),
+        ({"retry_after_ms": "soon", "retry_after": "9"}, 9),
+        ({"retry_after_ms": "250"}, 0.25),
+        ({"retry_after_ms": "250", "retry_after": "9", "x_ratelimit_reset": "8"}, 0.25),
+        ({"retry_after": "9", "x_ratelimit_reset": "8"}, 9),
+        ({"x_ratelimit_reset": "8"}, 8),
+        ({"x_ratelimit_reset": str(NOW + 8), "date": DATE}, 8),
+        ({"x_ratelimit_reset": str((NOW + 8) * 1000), "date": DATE}, 8),
+        ({"x_ratelimit_reset": str(NOW - 8), "date": DATE}, 0),
+        ({"x_ratelimit_reset": str((NOW - 8) * 1000), "date": DATE}, 0),
+        ({"x_ratelimit_reset": f"{NOW + 8}.25", "date": DATE}, 8.25),
+        ({"x_ratelimit_reset": "8.5"}, 8.5),
+        ({"x_ratelimit_reset": "-8"}, 0),
+        ({"x_ratelimit_reset": "soon"}, 0),
+        ({"x_ratelimit_reset": ""}, 0),
+        ({"retry_after": ""}, 0),
+        ({"retry_after": "3, 5"}, 0),
+        ({"retry_after": "+3"}, 0),
+        ({"retry_after": "0x3"}, 0),
+        ({"retry_after": "inf"}, 0),
+        ({"retry_after": "Sun, 99 Nov 1994 08:49:47 GMT"}, 0),
+        ({"retry_after": "Sun, 06 Nov 99999 08:49:47 GMT"}, 0),
+        ({"retry_after": "soon"}, 0),
+        ({"retry_after": "-3"}, 0),
+        ({"retry_after": "nan"}, 0),
+        ({"retry_after": "\u0663"}, 0),
+        ({"retry_after": "1e9"}, 0),
+        ({"retry_after": "soon", "x_ratelimit_reset": "8"}, 8),
+    ],
+    ids=str,
+)
+def test_the_wait_a_server_asks_for(headers: dict[str, str], seconds: float) -> None:
+    assert server_wait(refused(**headers)) == seconds
+
+
+def test_a_reset_counts_only_where_the_server_refused_for_its_load() -> None:
+    assert server_wait(refused(503, x_ratelimit_reset="8")) == 8
+    assert server_wait(refused(500, x_ratelimit_reset="8")) == 0
+
+
+WORDS = (
+    "Sun, 06 Nov 1994 0001 9999 10000 99999999999999999999 08:49:37 24:00:00 12.34.56 : :: GMT UTC EST Z -0000 +2500 "
+)
+WORDS += "+9999 - + ( (a \\ , 1e5 0x1 -1 0.5 nan inf \u0661 \uff12"
+dates = st.lists(st.sampled_from(WORDS.split())).map(" ".join)
+header = st.text() | dates | st.integers().map(str) | st.floats().map(str)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@UNTIMED
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["retry_after", "x_ratelimit_reset", "date"], header)), header)
+def test_no_header_makes_anything_but_a_wait(status: int, headers: dict[str, str], milliseconds: str) -> None:
+    for sent in (headers, {**headers, "retry_after_ms": milliseconds}):
+        wait = server_wait(refused(status, **sent))
+        assert type(wait) is float
+        assert math.isfinite(wait)
+        assert wait >= 0
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the system's time zone can't be changed")
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("date", ["Sun Nov  6 08:49:47 1994", "Sun, 06 Nov 1994 08:49:47 -0000"])
+def test_a_date_that_names_no_zone_is_in_gmt_wherever_we_are(
+    zone: str, date: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            assert server_wait(refused(retry_after=date, date="Sun, 06 Nov 1994 08:49:37 GMT")) == 10
+    finally:
+        time.tzset()
+
+
+def test_a_date_is_read_by_the_servers_clock_and_else_by_ours() -> None:
+    assert 8 <= server_wait(refused(retry_after=formatdate(time.time() + 10, usegmt=True))) <= 10
+
+
+@UNTIMED
+@given(st.integers(1, 200))
+def test_the_backoff_doubles_up_to_its_cap_and_is_spread_at_random(attempt: int) -> None:
+    policy = RetryPolicy(initial_backoff=0.5, max_backoff=4)
+    wait = planned_wait(policy, refused(500), attempt)
+    assert 0 <= wait <= min(4, 0.5 * 2 ** (attempt - 1))
+    assert len({planned_wait(policy, refused(500), attempt) for _ in range(5)}) > 1
+
+
+def test_a_wait_the_server_asks_for_comes_before_the_backoff_and_is_capped() -> None:
+    policy = RetryPolicy(initial_backoff=0.5, max_server_wait=10)
+    assert 3 <= planned_wait(policy, refused(retry_after="3"), 1) <= 3.5
+    for asked in ("11", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
+        assert 10 <= planned_wait(policy, refused(retry_after=asked), 1) <= 10.5
+    assert 10 <= planned_wait(policy, refused(retry_after_ms="10001"), 1) <= 10.5
+    assert 10 <= planned_wait(policy, refused(x_ratelimit_reset="4000000000"), 1) <= 10.5
+    assert planned_wait(RetryPolicy(initial_backoff=0, max_server_wait=0), refused(retry_after="3"), 1) == 0
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 999])
+def test_a_failure_without_an_answer_waits_for_the_backoff_alone(attempt: int) -> None:
+    policy = RetryPolicy(initial_backoff=0.25, max_backoff=1, max_server_wait=10)
+    for error in (APIConnectionError("x", job_id="j", offset=0), APITimeoutError("x", job_id="j", offset=0)):
+        assert 0 <= planned_wait(policy, error, attempt) <= min(1, 0.25 * 2 ** (attempt - 1))
+    assert planned_wait(RetryPolicy(initial_backoff=0), APITimeoutError("x", job_id="j", offset=0), attempt) == 0
+
+
+@pytest.mark.parametrize(
+    ("attempts", "elapsed", "sleep", "stops"),
+    [(1, 0, 1, False), (2, 0, 1, False), (3, 0, 1, True), (1, 8.9, 1, False), (1, 9, 1, True), (1, 0, 60, True)],
+)
+def test_a_retry_that_would_come_too_often_or_too_late_is_not_made(
+    attempts: int, elapsed: float, sleep: float, stops: bool
+) -> None:
+    retrying = at_work(RetryPolicy(max_attempts=3, deadline=10), spent=elapsed)
+    state = tenacity.RetryCallState(retrying, None, (), {})
+    state.attempt_number = attempts
+    state.upcoming_sleep = sleep
+    assert retrying.stop(state) is stops
+
+
+def test_a_budget_that_is_spent_stops_all_retries_until_good_answers_come_and_the_error_says_so() -> None:
+    budget = Budget(2)
+    retrying = at_work(RetryPolicy(), budget=budget)
+    error = refused(500)
+    state = tenacity.RetryCallState(retrying, None, (), {})
+    state.set_exception((type(error), error, None))
+    assert [retrying.stop(state) for _ in range(4)] == [False, False, True, True]
+    assert "retry budget is used up" in str(error)
+    budget.earn()
+    assert [retrying.stop(state) for _ in range(2)] == [False, True]
+    for _ in range(5):
+        budget.earn()
+    assert [retrying.stop(state) for _ in range(3)] == [False, False, True]
+
+
+def test_what_may_pass_is_retried_and_nothing_else() -> None:
+    retried = {status for status in range(100, 1000) if is_retried(refused(status))}
+    assert retried == {408, 425, 429, *range(500, 600)}
+    assert is_retried(APIConnectionError("x", job_id="j", offset=0))
+    assert is_retried(APITimeoutError("x", job_id="j", offset=0))
+    assert not is_retried(DecodeError("x", job_id="j", offset=0))
+    assert not is_retried(ValueError("x"))
+    untrusted = APIConnectionError("x", job_id="j", offset=0)
+    untrusted.__cause__ = aiohttp.ClientConnectorCertificateError(None, ValueError("self-signed"))  # type: ignore[arg-type]
+    assert not is_retried(untrusted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"max_attempts": value} for value in [0, -1, 1.5, "3", True, None]),
+        *({name: -0.1} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
+        *({name: float("nan")} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
+        *({name: float("inf")} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
+        *({name: value} for name in ["initial_backoff", "deadline"] for value in ["1", True, None]),
+        *({name: value} for name in ["max_backoff", "max_server_wait"] for value in ["1", True, None, 86_401]),
+        {"max_attempts": 1001},
+        {"max_attempts": float("nan")},
+        {"initial_backoff": 10**400},
+        {"deadline": 0},
+    ],
+    ids=str,
+)
+def test_a_policy_takes_only_what_makes_sense(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises((TypeError, ValueError)) as caught:
+        RetryPolicy(**wrong)
+    assert name in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, "3", None, -1, float("nan"), 10**6])
+@pytest.mark.parametrize("name", ["max_attempts", "deadline"])
+def test_a_wrong_value_of_a_policy_is_told_in_one_plain_line(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        RetryPolicy(**{name: value})
+    assert len(str(caught.value)) < 120
+    assert "Attribute(" not in str(caught.value)
+
+
+def test_a_policy_takes_the_borders_of_its_ranges_and_is_immutable() -> None:
+    least = RetryPolicy(max_attempts=1, initial_backoff=0, max_backoff=0, max_server_wait=0, deadline=0.001)
+    RetryPolicy(max_attempts=1000, initial_backoff=86_400, max_backoff=86_400, max_server_wait=86_400, deadline=86_400)
+    assert planned_wait(least, refused(retry_after="5"), 1) == 0
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        least.max_attempts = 2  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        RetryPolicy(3)  # type: ignore[misc]
+
+
+def test_the_defaults_break_one_walk_of_120_pages_in_thousands_when_a_quarter_of_the_answers_fail() -> None:
+    chance = 120 * 0.25 ** RetryPolicy().max_attempts
+    assert 1 / 8_800 < chance < 1 / 8_000

@@ -1,0 +1,236 @@
+"""What the Spark data source is made of, without a Spark."""
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql.datasource import EqualTo, Filter, In, InputPartition, Not, StringStartsWith
+
+from tests.support.sparking import KEY, ServedSandbox, in_order, served
+from tfruns.query import RunFilter
+from tfruns.sandbox import Fault
+from tfruns.spark.options import parse
+from tfruns.spark.pump import pumped
+from tfruns.spark.push import push
+from tfruns.spark.share import RunsPartition, Stretch, balanced
+from tfruns.spark.source import SCHEMA, TfRunsDataSource
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFY_API_KEY", KEY)
+
+
+def reader_of(it: ServedSandbox, **options: Any) -> Any:
+    given = {"baseUrl": it.sandbox.url, "jobs": ",".join(it.sandbox.job_ids)}
+    source = TfRunsDataSource({**given, **{name: str(value) for name, value in options.items()}})
+    return source.reader(SCHEMA)
+
+
+def rows_of(reader: Any, partition: Any) -> list[dict[str, Any]]:
+    return [row for batch in reader.read(partition) for row in batch.to_pylist()]
+
+
+@given(
+    counts=st.lists(st.integers(0, 200_000), max_size=40),
+    groups=st.integers(1, 12),
+    page_size=st.sampled_from([1, 100, 1000]),
+)
+def test_each_job_is_in_one_group_and_no_group_is_much_larger_than_another(
+    counts: list[int], groups: int, page_size: int
+) -> None:
+    stretches = [Stretch(f"job-{number}", runs) for number, runs in enumerate(counts)]
+    shares = balanced(stretches, groups, page_size)
+    assert len(shares) == min(groups, len(counts))
+    assert all(shares)
+    assert sorted((part for share in shares for part in share), key=stretches.index) == stretches
+    loads = [sum(-(-part.runs // page_size) + 1 for part in share) for share in shares]
+    largest = max((-(-runs // page_size) + 1 for runs in counts), default=0)
+    assert max(loads, default=0) - min(loads, default=0) <= largest
+
+
+def test_the_shares_of_the_rate_make_up_the_rate_and_follow_the_requests() -> None:
+    with served(jobs=["small", "large"], runs=[10, 3000]) as it:
+        small, large = sorted(reader_of(it, maxRate=50).partitions(), key=lambda partition: partition.max_rate)
+    assert small.max_rate + large.max_rate == pytest.approx(50)
+    assert [part.job_id for part in large.stretches] == ["large"]
+    assert small.max_rate == pytest.approx(50 * 2 / 6)
+
+
+def test_all_tasks_together_keep_to_the_rate() -> None:
+    with served(jobs=4, runs=[200, 200, 200, 400]) as it:
+        reader = reader_of(it, maxRate=40, pageSize=21)
+        partitions = reader.partitions()
+        it.sandbox.requests.clear()
+        started = time.monotonic()
+        with ThreadPoolExecutor(len(partitions)) as tasks:
+            found = tasks.map(lambda partition: len(rows_of(reader, partition)), partitions)
+            assert sorted(found) == [200, 200, 200, 400]
+        took = time.monotonic() - started
+        asked = len(it.sandbox.requests)
+    assert asked >= 50
+    assert asked <= 40 * took + 2 * len(partitions)  # the first of each needn't wait
+
+
+def test_jobs_that_are_named_twice_are_read_once() -> None:
+    with served(jobs=["a"], runs=[5]) as it:
+        reader = reader_of(it, jobs="a, a,a")
+        assert [len(rows_of(reader, partition)) for partition in reader.partitions()] == [5]
+
+
+def test_no_partition_and_no_text_holds_the_key() -> None:
+    token = "another-key-0123456789"
+    with served(jobs=["a"], runs=[5], api_key=token) as it:
+        reader = reader_of(it, apiToken=token)
+        partitions = reader.partitions()
+        options = parse({"jobs": "a", "apiToken": token})
+    assert token.encode() not in pickle.dumps(partitions)
+    for thing in (partitions, reader, vars(reader), options):
+        assert token not in repr(thing)
+    with served(jobs=["a"], runs=[5]) as it:
+        assert KEY.encode() not in pickle.dumps(reader_of(it))
+
+
+def test_a_reader_and_its_partitions_survive_pickling() -> None:
+    with served(jobs=["a", "b"], runs=[5, 3]) as it:
+        reader, partitions = pickle.loads(pickle.dumps((reader := reader_of(it), reader.partitions())))  # noqa: S301
+        assert in_order([row for part in partitions for row in rows_of(reader, part)]) == it.rows()
+
+
+def test_jobs_are_cut_only_on_request_and_new_runs_move_no_part() -> None:
+    with served(jobs=["small", "large"], runs=[30, 95]) as it:
+        assert {part.offset for partition in reader_of(it).partitions() for part in partition.stretches} == {None}
+        reader = reader_of(it, splitRuns=30, numPartitions=3)
+        partitions = reader.partitions()
+        parts = [part for partition in partitions for part in partition.stretches]
+        cut = sorted((part.offset, part.max_runs) for part in parts if part.job_id == "large")
+        assert cut == [(0, 30), (30, 30), (60, 30), (90, None)]
+        expected = it.rows()
+        found = []
+        for partition in partitions:
+            found += rows_of(reader, partition)
+            it.do(it.sandbox.create_run("large"))
+        known = {row["id"] for row in expected}
+        assert in_order([row for row in found if row["id"] in known]) == expected
+        assert len({row["id"] for row in found}) == len(found)
+
+
+def test_load_asks_the_control_plane_nothing() -> None:
+    with served(jobs=["a"], runs=[5]) as it:
+        assert reader_of(it)
+        assert TfRunsDataSource({"baseUrl": it.sandbox.url, "jobs": "a"}).schema() == SCHEMA
+        assert not it.sandbox.requests
+
+
+def test_no_schema_but_that_of_the_runs_is_taken() -> None:
+    with pytest.raises(ValueError, match=r"leave out `\.schema\(\.\.\.\)`, and select the columns"):
+        TfRunsDataSource({"jobs": "a"}).reader(SCHEMA[:3])
+
+
+def test_a_partition_that_is_not_ours_has_no_rows() -> None:
+    with served(jobs=["a"], runs=[5]) as it:
+        assert rows_of(reader_of(it), InputPartition(None)) == []
+
+
+def test_an_executor_without_a_key_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(jobs=["a"], runs=[5]) as it:
+        reader = reader_of(it)
+        (partition,) = reader.partitions()
+        monkeypatch.delenv("TFY_API_KEY")
+        with pytest.raises(ValueError, match="no API key is given"):
+            rows_of(reader, partition)
+
+
+@pytest.mark.beyond_contract
+def test_a_consumer_that_stops_early_leaves_no_thread_and_no_request() -> None:
+    with served(jobs=["a"], runs=[20_000], faults=[Fault(latency=0.05)]) as it:
+        reader = reader_of(it)
+        (partition,) = reader.partitions()
+        batches = reader.read(partition)
+        assert next(batches).num_rows == 2000
+        batches.close()
+        assert "tfruns" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_loop_runs_while_the_consumer_is_busy() -> None:
+    ticked = threading.Event()
+
+    async def items() -> AsyncGenerator[int]:
+        yield 1
+        await asyncio.sleep(0.01)
+        ticked.set()
+        yield 2
+
+    for _ in pumped(items()):
+        assert ticked.wait(timeout=30)
+
+
+def test_only_a_few_items_are_made_ahead() -> None:
+    made = []
+
+    async def items() -> AsyncGenerator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    for number in pumped(items()):
+        assert len(made) <= number + 4
+
+
+def test_an_error_comes_after_the_items_before_it() -> None:
+    async def items() -> AsyncGenerator[int]:
+        yield 1
+        yield 2
+        raise KeyError("three")
+
+    found = []
+    with pytest.raises(KeyError, match="three"):
+        for item in pumped(items()):
+            found.append(item)  # noqa: PERF402
+    assert found == [1, 2]
+
+
+def test_a_partition_says_what_it_reads() -> None:
+    partition = RunsPartition([Stretch("a", 5)], run_filter=RunFilter(status="FAILED"), base_url="u", max_rate=None)
+    assert "'a'" in repr(partition)
+    assert "FAILED" in repr(partition)
+
+
+FAILED = RunFilter(status="FAILED")
+
+PUSHED: list[tuple[list[Filter], RunFilter, RunFilter, set[str] | None]] = [
+    ([EqualTo(("status",), "FAILED")], RunFilter(), FAILED, None),
+    ([In(("status",), ("FAILED", "FINISHED"))], RunFilter(), RunFilter(status=["FAILED", "FINISHED"]), None),
+    ([In(("status",), ("FAILED", None))], RunFilter(), RunFilter(), None),
+    ([EqualTo(("status",), "failed")], RunFilter(), RunFilter(), None),
+    ([In(("status",), ("FAILED", "PAUSED"))], RunFilter(), RunFilter(), None),
+    ([Not(EqualTo(("status",), "FAILED"))], RunFilter(), RunFilter(), None),
+    ([StringStartsWith(("status",), "FAILED")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("status",), "FAILED"), EqualTo(("status",), "FINISHED")], RunFilter(), FAILED, None),
+    ([EqualTo(("status",), "FINISHED")], FAILED, FAILED, None),
+    ([EqualTo(("deployment_version",), "3")], RunFilter(), RunFilter(version_numbers=3), None),
+    ([EqualTo(("deployment_version",), "03")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("deployment_version",), "v3")], RunFilter(), RunFilter(), None),
+    ([EqualTo(("triggered_by",), "ann")], RunFilter(), RunFilter(triggered_by="ann"), None),
+    ([EqualTo(("triggered_by",), "")], RunFilter(), RunFilter(), None),
+    ([StringStartsWith(("name",), "train-")], RunFilter(), RunFilter(search_prefix="train-"), None),
+    ([EqualTo(("id",), "abc")], RunFilter(), RunFilter(search_prefix="abc"), None),
+    ([In(("name",), ("a", "b"))], RunFilter(), RunFilter(), None),
+    ([EqualTo(("duration",), 5), EqualTo(("error",), "x")], RunFilter(), RunFilter(), None),
+    ([In(("job_id",), ("a", "b")), EqualTo(("job_id",), "b")], RunFilter(), RunFilter(), {"b"}),
+    ([StringStartsWith(("job_id",), "a")], RunFilter(), RunFilter(), None),
+]
+
+
+@pytest.mark.parametrize(("filters", "before", "after", "jobs"), PUSHED)
+def test_only_what_the_control_plane_surely_takes_is_pushed_down(
+    filters: list[Filter], before: RunFilter, after: RunFilter, jobs: set[str] | None
+) -> None:
+    assert push(filters, before) == (after, jobs)

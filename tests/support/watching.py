@@ -1,0 +1,60 @@
+"""Time that passes only when a watch has nothing to do: an hour of it in a moment, and each look when a test says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import aclosing
+from typing import Any
+
+import attrs
+
+from tfruns import Client, RunChange
+from tfruns._watch.watcher import Timer, Watch
+
+
+@attrs.define
+class SteppedTimer(Timer):
+    """Calls `pause` with the seconds that a watch would wait while no look is under way."""
+
+    pause: Callable[[float], Awaitable[None]]
+    time: float = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: asyncio.Event, seconds: float) -> None:
+        if tasks:
+            await asyncio.wait(tasks)
+        else:
+            await self.pause(seconds)
+            self.time += seconds
+
+
+class Over(Exception):
+    """Raised by a pause to end a watch."""
+
+
+def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
+    """A watch whose looks happen one after the other, with `pause` called between them."""
+    given = {"interval": 1.0, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
+    given |= {"triggered_by": None, "version_numbers": None, **arguments}
+    return attrs.evolve(Watch.of(client, asyncio.Event(), job_ids, **given), timer=SteppedTimer(pause))
+
+
+async def rounds(client: Client, job_ids: Any, *acts: Callable[[], Awaitable[Any]], **arguments: Any) -> list[Any]:
+    """What a watch tells in its first look, and after each of the acts: a list for each."""
+    told: list[list[RunChange]] = [[]]
+    left = list(acts)
+
+    async def pause(_: float) -> None:
+        if not left:
+            raise Over
+        told.append([])
+        await left.pop(0)()
+
+    try:
+        async with aclosing(stepped(client, job_ids, pause, **arguments).changes()) as changes:
+            async for change in changes:
+                told[-1].append(change)
+    except Over:
+        return told
+    raise AssertionError("a watch doesn't end")

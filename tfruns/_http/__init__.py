@@ -1,0 +1,1 @@
+"""Requests and responses: transport, credentials, retries, limits, errors of responses, events. No pages, no walks."""

@@ -1,0 +1,1 @@
+"""The columns of a run, for every table that is made of runs."""

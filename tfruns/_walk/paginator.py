@@ -1,0 +1,247 @@
+"""The runs of one job, as an async iterable, and every other way to ask for them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tfruns._http.options import CallOptions
+from tfruns._http.transport import Session
+from tfruns._walk.walker import Prefetch, Walk
+from tfruns.described import described
+from tfruns.models import JobRun, RawPage, RunPage
+from tfruns.query import PageRequest, RunFilter
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@described
+@attrs.frozen(eq=False)
+class RunPaginator:
+    """The runs of one job, as `Client.iter_runs` gives them: nothing is requested until they are asked for.
+
+    `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
+    method, is a new walk from the start. All of them raise what `Client.iter_runs` names.
+
+    After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once.
+
+    Example:
+        >>> runs = client.iter_runs("my-job-id", sort_by="startTime", order="asc")
+        >>> oldest = await runs.first()
+        >>> print(await runs.count(), "runs")
+        250 runs
+        >>> async for run in runs:
+        ...     print(run.name, run.created - oldest.created, "later")
+
+    .. versionadded:: 0.1.0
+    """
+
+    job_id: str
+    """The job."""
+    filter: RunFilter
+    """Which of its runs, and in which order."""
+    page_size: int
+    """The most runs a request asks for."""
+    offset: int
+    """How many runs are skipped first."""
+    max_runs: int | None
+    """How many runs are yielded at most; None for all."""
+    _options: CallOptions = attrs.field(repr=False, alias="options")
+    _session: Session = attrs.field(repr=False, alias="session")
+
+    def __aiter__(self) -> AsyncGenerator[JobRun]:
+        return self._runs()
+
+    async def _runs(self) -> AsyncGenerator[JobRun]:
+        async with self._walk() as walk:
+            async for step in walk:
+                for run in step.fresh:
+                    yield run
+                del step  # before the next is made
+
+    def _walk(self) -> Walk:
+        return walk_of(self, Prefetch(self._session.max_concurrency))
+
+    async def pages(self) -> AsyncGenerator[RunPage]:
+        """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
+
+        Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
+        yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
+        `page_size`, or fewer where the list changes meanwhile.
+
+        Yields:
+            Each page, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> async for page in client.iter_runs("my-job-id", page_size=100).pages():
+            ...     print(f"{len(page.data)} more runs of {page.pagination.total}")
+            100 more runs of 250
+            99 more runs of 250
+            51 more runs of 250
+        """
+        async with self._walk() as walk:
+            async for step in walk:
+                for start in range(0, len(step.fresh), self.page_size):
+                    yield RunPage(tuple(step.fresh[start : start + self.page_size]), step.answer.page.pagination)
+                del step
+
+    async def raw_pages(self) -> AsyncGenerator[RawPage]:
+        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that.
+
+        Yields:
+            Each page, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> async for page in client.iter_runs("my-job-id").raw_pages():
+            ...     for run, text in zip(page.data, page.texts):
+            ...         print(run.name, len(text), "bytes of JSON")
+        """
+        async with self._walk() as walk:
+            async for step in walk:
+                for page in step.raw_pages(self.page_size):
+                    yield page
+                del step
+
+    async def collect(self) -> list[JobRun]:
+        """Every run, as one list. Takes memory for all of them.
+
+        Returns:
+            The runs, in the server's order.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
+        """
+        return [run async for run in self]
+
+    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
+        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
+
+        Yields:
+            A batch for each page, in the server's order.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> async for batch in client.iter_runs("my-job-id").arrow_batches():
+            ...     print(batch.num_rows, "rows")
+            250 rows
+
+        .. versionadded:: 0.1.0
+        """
+        from tfruns.arrow import record_batch
+
+        async with aclosing(self.pages()) as pages:
+            async for page in pages:
+                yield record_batch(self.job_id, page.data)
+
+    async def to_arrow(self) -> "pyarrow.Table":
+        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
+
+        pandas has it by `table.to_pandas()`, Polars by `polars.from_arrow(table)`, and DuckDB by its name in a query.
+
+        Returns:
+            The table, its rows in the server's order.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> table = await client.iter_runs("my-job-id").to_arrow()
+            >>> print(table.to_pandas().groupby("status", observed=True).duration.mean())  # doctest: +ELLIPSIS
+            status
+            ...
+
+        .. versionadded:: 0.1.0
+        """
+        from tfruns.arrow import table
+
+        async with aclosing(self.arrow_batches()) as batches:
+            return table([batch async for batch in batches])
+
+    async def first(self) -> JobRun | None:
+        """The first run, or None if there is none: one request for one run.
+
+        Returns:
+            The run; with the order as it is, the newest.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
+        """
+        page = await self.fetch(self.offset, 1)
+        return page.data[0] if page.data and self.max_runs != 0 else None
+
+    async def count(self) -> int:
+        """How many runs the walk would yield by the server's count now: one request.
+
+        Returns:
+            The server's count, less `offset`, and at most `max_runs`.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> print(await client.iter_runs("my-job-id", offset=50).count())
+            200
+        """
+        return expected((await self.fetch(0, 1)).pagination.total, self)
+
+    async def fetch(self, offset: int, limit: int) -> RunPage:
+        """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are.
+
+        Args:
+            offset: how many runs to skip, 0 or more.
+            limit: how many runs to ask for, 1 to 1,000.
+
+        Returns:
+            The runs in the server's order, and how many there are in all.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
+        """
+        request = PageRequest(self.job_id, self.filter, limit, offset)
+        body = await self._session.fetch(request, self._options)
+        page = self._session.decode(body, job_id=self.job_id, offset=offset)
+        self._session.count_runs(len(page.data))
+        return page
+
+
+def expected(total: int, walked: RunPaginator) -> int:
+    """How many runs of a list of so many a walk yields."""
+    after_offset = max(0, total - walked.offset)
+    return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
+
+
+def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
+    """A new walk over the runs, which shares the prefetch with others."""
+    return Walk(
+        walked._session,
+        walked._options,
+        prefetch,
+        job_id=walked.job_id,
+        filter=walked.filter,
+        page_size=walked.page_size,
+        offset=walked.offset,
+        max_runs=walked.max_runs,
+    )

@@ -1,0 +1,1 @@
+"""What happens to the runs of jobs: polls, snapshots, changes, resume tokens, waits."""
