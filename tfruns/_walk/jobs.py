@@ -9,7 +9,7 @@ from typing import Literal, Self
 import attrs
 
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
-from tfruns._walk.walker import Prefetch, Step, Walk
+from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.models import JobRun, RawPage
@@ -109,7 +109,7 @@ class JobsPaginator:
                 if isinstance(found, BaseException):
                     await self._deal_with(crew, job_id, found)
                 elif found is not None:
-                    for run in found.fresh:
+                    for run in found.runs:
                         yield job_id, run
                 del found  # before the next is made
 
@@ -174,7 +174,7 @@ class _Fed:
 class _Lane:
     """Where the pages of one job arrive, or those of all jobs."""
 
-    pages: asyncio.Queue[tuple[str, Step] | _End | _Fed]
+    pages: asyncio.Queue[tuple[str, Found] | _End | _Fed]
     walk: Walk | None = None
 
 
@@ -251,7 +251,7 @@ class _Crew:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, Step | BaseException | None]:
+    async def __anext__(self) -> tuple[str, Found | BaseException | None]:
         while not (self._is_fed and self._fed == self._ended):
             match await self._arrival():
                 case _Fed(error):
@@ -267,7 +267,7 @@ class _Crew:
                     return found
         raise StopAsyncIteration
 
-    async def _arrival(self) -> tuple[str, Step] | _End | _Fed:
+    async def _arrival(self) -> tuple[str, Found] | _End | _Fed:
         if self._shared is not None:
             return await self._shared.pages.get()
         if self._lane is None:
@@ -337,9 +337,9 @@ class _Crew:
             step = await anext(walk, None)
             if step is None:
                 return False
-            self.expected[number] = expected(step.answer.page.pagination.total, self._template)
+            self.expected[number] = expected(step.page.pagination.total, self._template)
             self.pages += 1
-            self.runs += len(step.fresh)
+            self.runs += len(step.runs)
             await lane.pages.put((job_id, step))
             return not walk.is_over
         finally:

@@ -57,7 +57,7 @@ class RunPaginator:
     async def _runs(self) -> AsyncGenerator[JobRun]:
         async with self._walk() as walk:
             async for step in walk:
-                for run in step.fresh:
+                for run in step.runs:
                     yield run
                 del step  # before the next is made
 
@@ -86,8 +86,8 @@ class RunPaginator:
         """
         async with self._walk() as walk:
             async for step in walk:
-                for start in range(0, len(step.fresh), self.page_size):
-                    yield RunPage(tuple(step.fresh[start : start + self.page_size]), step.answer.page.pagination)
+                for start in range(0, len(step.runs), self.page_size):
+                    yield RunPage(tuple(step.runs[start : start + self.page_size]), step.page.pagination)
                 del step
 
     async def raw_pages(self) -> AsyncGenerator[RawPage]:

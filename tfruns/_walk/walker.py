@@ -1,4 +1,4 @@
-"""One walk over a job's pages: fetched ahead, taken in their order, and given on as what each has brought."""
+"""One walk over a job's pages: fetched ahead, consumed in the order of requests, and given on as what each has brought."""
 
 import asyncio
 from collections import deque
@@ -10,37 +10,30 @@ import attrs
 from tfruns._decode.structure import split_page
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Session
-from tfruns._walk.planner import Ask, Plan
+from tfruns._walk.planner import PlannedPage, Planner
+from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
 @attrs.frozen
-class _Answer:
-    body: bytes
+class Found:
+    """The new runs of a response."""
+
+    runs: Sequence[JobRun]
+    body: bytes = attrs.field(repr=False)
     page: RunPage
-
-
-@attrs.frozen
-class Step:
-    """What a walk has found."""
-
-    fresh: Sequence[JobRun]
-    """The runs that are new."""
-    answer: _Answer
-    """What brought them."""
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
         """The same runs with their texts, at most so many a page."""
-        page = self.answer.page
-        texts = dict(zip(map(id, page.data), split_page(self.answer.body), strict=True))
-        for start in range(0, len(self.fresh), size):
-            runs = tuple(self.fresh[start : start + size])
-            yield RawPage(runs, tuple(texts[id(run)] for run in runs), page.pagination)
+        texts = dict(zip(map(id, self.page.data), split_page(self.body), strict=True))
+        for start in range(0, len(self.runs), size):
+            runs = tuple(self.runs[start : start + size])
+            yield RawPage(runs, tuple(texts[id(run)] for run in runs), self.page.pagination)
 
 
 class Walk:
-    """One walk: an async iterator of steps, within `async with`.
+    """One walk: an async iterator of what responses bring, within `async with`.
 
     (No generator: where an event loop is shut down in the middle of a walk, generators within generators are closed in
     no order.)
@@ -63,25 +56,27 @@ class Walk:
         self._prefetch = prefetch
         self._job_id = job_id
         self._filter = filter
-        self._plan = Plan(
+        self._planner = Planner(
             job_id=job_id,
             start=offset,
             page_size=page_size,
             max_runs=max_runs,
             by_creation=filter.is_by_creation,
-            runs_jump=filter.runs_jump,
+            keeps_ids=not filter.is_by_creation,
         )
-        self._ahead: deque[tuple[Ask, asyncio.Task[bytes] | _Answer]] = deque()
+        self._has_begun = False
+        self._planned: deque[PlannedPage] = deque()
+        self._fetching: deque[asyncio.Task[bytes]] = deque()
 
     @property
     def ahead(self) -> int:
-        """How many pages are under way or wait to be taken."""
-        return len(self._ahead)
+        """How many pages are in flight or wait to be consumed."""
+        return len(self._planned)
 
     @property
     def is_over(self) -> bool:
-        """Whether every step was told."""
-        return self._plan.done
+        """Whether everything was found."""
+        return self._planner.done
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,44 +88,55 @@ class Walk:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Step:
+    async def __anext__(self) -> Found:
         self._fetch_ahead()
-        while self._ahead:
-            ask, answer = self._ahead[0]
-            if not isinstance(answer, _Answer):
-                if answer.done():  # where many pages are there already, others get their turn between them
-                    await asyncio.sleep(0)
-                body = await answer
-                answer = _Answer(body, self._session.decode(body, job_id=self._job_id, offset=ask.offset))
-            self._ahead.popleft()
-            taken = self._plan.take(ask, answer.page)
-            if taken.restart or self._plan.done:
+        while self._planned:
+            found = await self._consume_next()
+            if self._planner.done:
                 await self._cancel()
-            if taken.again:
-                self._ahead.appendleft((ask, answer))
-            if taken.bridge is not None:
-                self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
             self._fetch_ahead()
-            if taken.fresh:
-                self._session.count_runs(len(taken.fresh))
-                return Step(taken.fresh, answer)
-            del taken, answer  # so that runs die young, and the next page takes their place in memory
+            if found is not None and found.runs:
+                self._session.count_runs(len(found.runs))
+                return found
+            del found  # so that runs die young, and the next page takes their place in memory
         raise StopAsyncIteration
 
+    async def _consume_next(self) -> Found | None:
+        planned, fetching = self._planned[0], self._fetching[0]
+        if fetching.done():  # where many pages are there already, others get their turn between them
+            await asyncio.sleep(0)
+        page = None
+        try:
+            body = await fetching
+            page = self._session.decode(body, job_id=self._job_id, offset=planned.offset)
+        except (BadRequestError, UnprocessableEntityError) as error:
+            if not self._has_begun:  # it isn't about the offset
+                raise
+            refusal = error
+        self._planned.popleft()
+        self._fetching.popleft()
+        self._has_begun = True
+        if page is not None:
+            return Found(self._planner.consume(planned, page), body, page)
+        try:
+            self._planner.refuse(planned, refusal.message)
+        except IncompleteWalkError as incomplete:
+            raise incomplete from refusal
+        return None
+
     def _fetch_ahead(self) -> None:
-        while self._prefetch.allows(self) and (ask := self._plan.upcoming()) is not None:
-            self._ahead.append((ask, self._start(ask)))
+        while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
+            request = PageRequest(self._job_id, self._filter, page.limit, page.offset)
+            fetching = self._session.fetch(request, self._options)
+            self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
+            self._planned.append(page)
         self._prefetch.mark(self)
 
-    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
-        request = PageRequest(self._job_id, self._filter, ask.limit, ask.offset)
-        fetching = self._session.fetch(request, self._options)
-        return asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {ask.offset}")
-
     async def _cancel(self) -> None:
-        """Stop what is under way, and see it stopped."""
-        tasks = [answer for _, answer in self._ahead if isinstance(answer, asyncio.Task)]
-        self._ahead.clear()
+        """Stop what is in flight, and see it stopped."""
+        tasks = [*self._fetching]
+        self._fetching.clear()
+        self._planned.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

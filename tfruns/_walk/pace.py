@@ -1,0 +1,93 @@
+"""How the list moves under a walk, and how far ahead it is requested."""
+
+import math
+from collections import deque
+
+_WINDOW = 33
+"""Over how many responses the rate is measured."""
+_GROWTH = 1 / 8
+"""By how much the depth grows with each response that was joined."""
+_DECAY = 63 / 64
+"""What is left of the margin after each response that was joined."""
+
+
+class Pace:
+    """How the list moves, learned from where anchors are found, and what follows from it for the next requests.
+
+    `shift` is by how much the index of a run exceeds its ordinal: runs that appear before the reader raise it, runs
+    that are deleted there lower it. Requests in flight see different shifts, in any order. So the next offset is
+    predicted from the rate at which the shift grows, and pages overlap by the largest error of the predictions lately.
+    Where that isn't enough, fewer requests are in flight, for larger pages: half as many, twice as large, with each
+    anchor that was lost.
+
+    Until as many responses have come as were sent at once, pages overlap by a 32nd, half a page in all: it isn't known
+    yet whether the list moves.
+
+    Args:
+        page_size: how many runs a page holds, while the list stands still.
+        most: how many a request may ask for.
+    """
+
+    def __init__(self, page_size: int, most: int) -> None:
+        self.shift = 0
+        self.rate = 0.0
+        """Of the shift, for each response."""
+        self.depth = math.inf
+        """How many requests may be in flight."""
+        self._page_size = page_size
+        self._most = most
+        self.widest = 1
+        """The most requests that were in flight."""
+        self._margin: float = page_size // 32
+        self._is_moving = False
+        self._observed_at = 0
+        self._lost_at = 0
+        self._observed: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW)
+
+    def widen(self, in_flight: int) -> None:
+        """So many requests are in flight."""
+        self.widest = max(self.widest, in_flight)
+
+    def restart(self) -> None:
+        """The next request begins at the start again."""
+        self.shift = 0
+        self._observed.clear()
+        self._observed.append((self._observed_at, 0))
+
+    @property
+    def limit(self) -> int:
+        """How many runs to request: more, the fewer requests are in flight."""
+        return max(self._page_size, min(self._most, int(self._page_size * self.widest / self.depth)))
+
+    def keep_page_size(self) -> None:
+        """The server refuses larger pages."""
+        self._most = self._page_size
+
+    def overlap(self, reach: int, clock: int) -> int:
+        """How many runs of the page before to request again."""
+        if not self._is_moving:
+            return 1 + (reach // 32 if clock <= self.widest else 0)
+        return 1 + min(math.ceil(self._margin), reach // (4 if self.depth >= 2 else 2), reach - 1)
+
+    def predict(self, clock: int, in_flight: int) -> int:
+        """The shift when the response to the next request is made."""
+        return self.shift + round(self.rate * (clock - self._observed_at + in_flight + 1))
+
+    def observe(self, shift: int, predicted: int, clock: int) -> None:
+        """An anchor was found."""
+        self._is_moving |= shift != self.shift
+        self.shift, self._observed_at = shift, clock
+        self._observed.append((clock, shift))
+        began_at, began_with = self._observed[0]
+        # With several requests in flight, the first differences tell more of their order than of the rate.
+        self.rate = (shift - began_with) / max(clock - began_at, min(self.depth, self.widest))
+        self._margin = max(self._margin * _DECAY, predicted - shift)
+        self.depth += _GROWTH
+
+    def lose(self, planned_at: int, clock: int) -> None:
+        """A response has no anchor. What was in flight with it is no further sign."""
+        if planned_at >= self._lost_at:
+            self._lost_at = clock
+            self._is_moving = True
+            self.depth = max(1.0, min(self.depth, self.widest) / 2)
+            self._margin = min(max(2 * self._margin, 1.0), self._most)

@@ -1,0 +1,49 @@
+"""Where to look for the last consumed run when a response doesn't hold it."""
+
+
+class Search:
+    """For the index of the last consumed run, by one request after the other with nothing else in flight.
+
+    The first requests go where the run is expected. After that the interval that holds it is halved, where the order
+    tells on which side of a response it is. Without a known order, widen around the guess on alternating sides.
+    """
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self._low = 0
+        self._high: int | None = None
+
+    def next_offset(self, guess: int, reach: int, overlap: int, total: int, *, has_order: bool) -> int:
+        """Where to request next.
+
+        Args:
+            guess: the index at which the run is expected.
+            reach: how many runs a page brings.
+            overlap: how many of them are expected to be known.
+            total: how long the list is.
+            has_order: whether `lies_before` and `lies_behind` are told.
+        """
+        self.tries += 1
+        high = total if self._high is None else self._high
+        if self.tries == 1:
+            return guess - overlap + 1
+        if self.tries == 2 and (not has_order or self._low <= guess < high):
+            return guess - reach // 2
+        if not has_order:
+            step = self.tries // 2 * (reach // 2)
+            return guess - reach // 2 + (step if self.tries % 2 else -step)
+        if high - self._low < reach:
+            return self._low - 1
+        return (self._low + high - reach) // 2
+
+    def lies_before(self, offset: int, reach: int) -> None:
+        """The run stands before this offset."""
+        self._high = offset
+        if self._low >= offset:  # the list has moved to the left since
+            self._low = max(0, offset - reach * 2**self.tries)
+
+    def lies_behind(self, end: int, reach: int, total: int) -> None:
+        """The run doesn't stand before this index."""
+        self._low = end
+        if self._high is not None and self._high <= end:  # the list has moved to the right since
+            self._high = max(end + 1, min(total, end + reach * 2**self.tries))
