@@ -224,7 +224,12 @@ async def test_host_and_key_come_from_the_credentials_file_and_the_option_goes_b
     file.write_text(json.dumps({"host": sandbox.url, "access_token": KEY}))
     assert (await invoke("count", job)).out == "1200\n"
     file.write_text(json.dumps({"host": "http://127.0.0.1:9", "access_token": KEY}))
-    assert (await invoke("count", job, "--host", sandbox.url + "/")).out == "1200\n"
+    assert (await invoke("count", job, "--host", sandbox.url + "/", TFY_API_KEY=KEY)).out == "1200\n"
+    refused = await invoke("count", job, "--host", sandbox.url)
+    assert refused.complaint == (
+        f"tfruns: no API key is given for {sandbox.url}: set TFY_API_KEY, or log in with the TrueFoundry CLI"
+        f" (tfy login) ({file} is for http://127.0.0.1:9, and its token goes there alone)"
+    )
 
 
 # --- what the server's text can do ------------------------------------------------------------------------------------
