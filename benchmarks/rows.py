@@ -18,7 +18,7 @@ import tfruns
 from benchmarks.clients import NAMES, Worker
 from benchmarks.plain import plain_converter
 from benchmarks.server import page_body, run_texts, serving
-from tfruns._decode import structure
+from tfruns._decode import explain as structure
 from tfruns.models import JobRun
 
 

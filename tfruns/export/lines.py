@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from tfruns._decode.structure import decode_page
+from tfruns._decode.explain import decode_page
 from tfruns.models import JobRun
 
 _ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they stand escaped

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.plain import plain_converter
 from tests.support.hostile import page, run
 from tfruns import DecodeError, FieldProblem, JobRunStatus, Pagination, RunPage
-from tfruns._decode.structure import _explain_page, decode_http_error, decode_page
+from tfruns._decode.explain import _explain_page, decode_http_error, decode_page
 from tfruns.models import HttpError
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
