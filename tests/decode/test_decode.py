@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import cattrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from benchmarks.plain import plain_converter
 from tests.support.hostile import page, run
 from tfruns import DecodeError, FieldProblem, JobRunStatus, Pagination, RunPage
-from tfruns._decode.explain import _explain_page, decode_http_error, decode_page
+from tfruns._decode.explain import converter, decode_error
+from tfruns._decode.failure import decode_http_error
+from tfruns._decode.fast import decode_page
 from tfruns.models import HttpError
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
@@ -81,6 +84,14 @@ payload = st.fixed_dictionaries(
 PLAIN = plain_converter()
 
 
+def explain_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
+    """The page by the explaining path alone."""
+    try:
+        return converter.structure(json.loads(body), RunPage)
+    except (cattrs.BaseValidationError, ValueError, RecursionError):
+        raise decode_error(body, RunPage, job_id=job_id, offset=offset, hide=str) from None
+
+
 def decode(value: Any) -> RunPage:
     return decode_page(value if isinstance(value, bytes) else json.dumps(value).encode(), job_id="the job", offset=100)
 
@@ -96,7 +107,7 @@ def outcome(value: Any, path: Callable[..., RunPage] = decode_page) -> RunPage |
 def refusal(value: Any) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         decode(value)
-    assert str(caught.value).startswith("job 'the job', offset 100: the answer ")
+    assert str(caught.value).startswith("job 'the job', offset 100: the response ")
     assert len(str(caught.value)) < 2500
     twin = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert (str(twin), vars(twin)) == (str(caught.value), vars(caught.value))
@@ -110,7 +121,7 @@ def test_both_paths_and_plain_cattrs_give_what_the_server_sent(sent: dict[str, A
     body = json.dumps(sent).encode()
     fast = decode_page(body, job_id="j", offset=0)
     assert fast == PLAIN.structure(sent, RunPage)
-    assert fast == _explain_page(body, "j", 0)
+    assert fast == explain_page(body, job_id="j", offset=0)
     assert fast.pagination.total == sent["pagination"]["total"]
     assert len(fast.data) == len(sent["data"])
     for got, wire in zip(fast.data, sent["data"], strict=True):
@@ -160,7 +171,7 @@ def is_accepted(name: str, value: Any) -> bool:
 @example("createdAt", "NaN")
 def test_both_paths_accept_and_refuse_the_same_field_and_what_plain_python_would(name: str, raw: str) -> None:
     body = json.dumps(page([run(0, **{name: "@@@"})])).replace('"@@@"', raw).encode()
-    got, explained = outcome(body), outcome(body, _explain_page)
+    got, explained = outcome(body), outcome(body, explain_page)
     if is_accepted(name, json.loads(raw)):
         assert isinstance(got, RunPage)
         assert got == explained
@@ -177,7 +188,7 @@ def test_a_whole_number_too_big_for_a_float_is_the_same_on_both_paths(name: str,
     body = json.dumps(page([run(0, **{name: value})])).encode()
     fast = decode_page(body, job_id="j", offset=0)
     assert fast.to_dict()["data"][0][name] == value
-    assert _explain_page(body, "j", 0) == fast
+    assert explain_page(body, job_id="j", offset=0) == fast
 
 
 def test_a_page_that_was_decoded_is_as_immutable_and_picklable_as_one_that_was_made() -> None:
@@ -217,7 +228,7 @@ def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.Dat
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    got, explained = outcome(bytes(body)), outcome(bytes(body), _explain_page)
+    got, explained = outcome(bytes(body)), outcome(bytes(body), explain_page)
     assert isinstance(got, (RunPage, DecodeError))
     if isinstance(explained, RunPage):
         assert got == explained
@@ -230,7 +241,7 @@ def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.Dat
 def test_any_bytes_at_all_are_a_page_or_one_decode_error(body: bytes) -> None:
     got = outcome(body)
     if isinstance(got, DecodeError):
-        assert str(got).startswith("job 'the job', offset 100: the answer ")
+        assert str(got).startswith("job 'the job', offset 100: the response ")
         assert (got.job_id, got.offset) == ("the job", 100)
     else:
         assert got.data == ()

@@ -7,7 +7,7 @@ import attrs
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
-from tfruns._decode.explain import decode_http_error
+from tfruns._decode.failure import decode_http_error
 from tfruns._http.credentials import KeySource
 from tfruns.errors import APIStatusError, shortened, status_error_class
 from tfruns.query import PageRequest

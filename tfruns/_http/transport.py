@@ -14,7 +14,7 @@ import tenacity
 from multidict import CIMultiDict
 from yarl import URL
 
-from tfruns._decode.explain import decode_page
+from tfruns._decode.fast import decode_page
 from tfruns._http.credentials import KeySource
 from tfruns._http.events import ClientStats, HookError, Hooks, RequestEvent, ResponseEvent, RetryEvent, tell
 from tfruns._http.limits import Pace, Throttle

@@ -14,7 +14,6 @@ Wire = dict[str, Any]
 """A run or a subject as the API's JSON has it: camelCase names, plain strings for enums."""
 
 _RUN_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(JobRun)}
-_SUBJECT_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(Subject)}
 
 
 def encode(run: Wire) -> bytes:
@@ -38,13 +37,8 @@ def parse(text: bytes) -> JobRun:
     Raises:
         ValueError: a field is of the wrong type; the message names it.
     """
-    wire = decode(text)
-    subject = wire.get("triggeredBySubject")
-    fields = {name: wire[key] for name, key in _RUN_FIELDS.items() if key in wire}
-    if isinstance(subject, dict):
-        fields["triggered_by_subject"] = {name: subject[key] for name, key in _SUBJECT_FIELDS.items() if key in subject}
     try:
-        return msgspec.convert(fields, JobRun)
+        return msgspec.json.decode(text, type=JobRun)
     except msgspec.ValidationError as error:  # which is no ValueError in every version
         raise ValueError(str(error)) from None
 
