@@ -36,6 +36,9 @@ from tfruns.query import PageRequest
 MAX_BODY = 100 * 2**20
 """Bytes of an answer's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
+_READ_BUFFER = 2**20
+"""Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
+
 _TROUBLE = frozenset({502, 503, 504})
 
 logger = logging.getLogger("tfruns")
@@ -249,6 +252,7 @@ class Session:
             timeout=aiohttp.ClientTimeout(),  # ours is around it, and covers the key and the renewal too
             allow_redirects=False,  # the key is for this host alone
             raise_for_status=False,
+            read_bufsize=_READ_BUFFER,
         )
         async with request as response:
             body = await self._read(response, call.request)
