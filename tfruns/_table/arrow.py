@@ -1,17 +1,15 @@
-"""Runs as Arrow tables (extra `arrow`): for pandas, Polars, DuckDB and Parquet."""
+"""Runs as Arrow record batches."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind
+from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind, values_of
 from tfruns.models import JobRun
 
 try:
     import pyarrow as pa
 except ImportError as error:
     raise ImportError("Arrow tables need pyarrow: pip install 'tfruns[arrow]'") from error
-
-__all__ = ["SCHEMA", "record_batch", "table"]
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
@@ -20,6 +18,7 @@ _TYPES = {
     Kind.COUNT: pa.int64(),
     Kind.INSTANT: pa.timestamp("us", tz="UTC"),
 }
+_MILLISECONDS = pa.timestamp("ms", tz="UTC")
 
 SCHEMA = pa.schema(
     [
@@ -36,71 +35,49 @@ PLAIN_SCHEMA = pa.schema(
 
 
 def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs of a job as an Arrow record batch with `SCHEMA`.
-
-    Args:
-        job_id: id of the job.
-        runs: the runs.
-
-    Returns:
-        A row for each run, in their order.
+    """Some runs of a job as a record batch with `SCHEMA`.
 
     Raises:
         ValueError: a number is beyond what 64 bits hold.
-
-    Example:
-        >>> from tfruns.arrow import record_batch
-        >>> page = await client.list_runs("my-job-id", limit=10)
-        >>> record_batch("my-job-id", page.data).num_rows
-        10
-
-    .. versionadded:: 0.1.0
     """
-    job_ids = pa.DictionaryArray.from_arrays(pa.array([0] * len(runs), pa.int32()), pa.array([job_id], pa.string()))
-    return pa.RecordBatch.from_arrays([job_ids, *(_array(column, runs) for column in COLUMNS)], schema=SCHEMA)
+    job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
+    return _batch(job_ids, runs, SCHEMA)
 
 
 def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Record batches with `SCHEMA` as one table, with one dictionary for each column that has them.
-
-    Args:
-        batches: the batches.
-
-    Returns:
-        Their rows, in their order.
+    """Batches with `SCHEMA` as one table, with one dictionary for each column that has them.
 
     Raises:
         ValueError: a batch has another schema.
-
-    Example:
-        >>> from tfruns.arrow import table
-        >>> runs = client.iter_runs("my-job-id", page_size=100)
-        >>> table([batch async for batch in runs.arrow_batches()]).num_rows
-        250
-
-    .. versionadded:: 0.1.0
     """
     return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
 
 
 def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs, each with the id of its job, as an Arrow record batch with `PLAIN_SCHEMA`.
+    """Some runs, each with the id of its job, as a record batch with `PLAIN_SCHEMA`.
 
     Raises:
         ValueError: a number is beyond what 64 bits hold.
     """
-    columns = [_array(column, runs, plain=True) for column in COLUMNS]
-    return pa.RecordBatch.from_arrays([pa.array(job_ids, pa.string()), *columns], schema=PLAIN_SCHEMA)
+    return _batch(pa.array(job_ids, pa.string()), runs, PLAIN_SCHEMA)
 
 
-def _array(column: Column, runs: Sequence[JobRun], *, plain: bool = False) -> Any:
-    values = column.values(runs)
+def _batch(job_ids: Any, runs: Sequence[JobRun], schema: pa.Schema) -> pa.RecordBatch:
+    types = schema.types[1:]
+    columns = [_array(*each) for each in zip(COLUMNS, types, values_of(runs), strict=True)]
+    return pa.RecordBatch.from_arrays([job_ids, *columns], schema=schema)
+
+
+def _array(column: Column, type_: Any, values: list[Any]) -> Any:
     try:
-        if column.kind is Kind.INSTANT:
-            values = [None if value is None else round(value * 1000) for value in values]
-        if column.kind is Kind.WORD:
-            texts = pa.array(values, pa.string())
-            return texts if plain else texts.dictionary_encode()
-        return pa.array(values, _TYPES[column.kind])
+        return _moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_)
     except (OverflowError, pa.ArrowInvalid) as error:
         raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
+
+
+def _moments(values: list[Any]) -> Any:
+    """Milliseconds as timestamps."""
+    type_ = _TYPES[Kind.INSTANT]
+    if float in set(map(type, values)):
+        return pa.array([None if value is None else round(value * 1000) for value in values], type_)
+    return pa.array(values, pa.int64()).cast(_MILLISECONDS).cast(type_)
