@@ -13,6 +13,7 @@ import msgspec
 
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
+from tfruns.described import described
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -277,8 +278,9 @@ class RunPage(Payload):
     """Where the page stands in the whole list."""
 
 
-@payload
-class RawPage(Payload):
+@described
+@attrs.frozen(weakref_slot=False)
+class RawPage:
     """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.
 
     Example:
