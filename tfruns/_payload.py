@@ -51,8 +51,8 @@ else:
             frozen=True,
             kw_only=kw_only,
             # A payload can't be part of a reference cycle: it never changes, so it holds only what was there before it,
-            # and that is strings, numbers, enums and other payloads. So the garbage collector need not visit it, and
-            # however many there are, they cost it nothing.
+            # and that is text, numbers, enums, plain JSON and other payloads. So the garbage collector need not visit
+            # it, and however many there are, they cost it nothing.
             gc=False,
         )
         these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
