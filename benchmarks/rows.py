@@ -84,11 +84,14 @@ def _walks(workers: dict[str, Worker], url: str, *jobs: str, key: str = "s", per
 
 
 def one_job() -> list[Row]:
-    """A job of 100,000 runs over loopback, without latency."""
+    """A job of 100,000 runs over loopback, without latency: by the clock, and in CPU time, which others disturb less."""
     count = 100_000
+    rows = []
     with _workers() as workers, serving(count) as url:
-        row = _row("one job, no latency", "us a run", _walks(workers, url, f"job-{count}", per=1e6 / count), 9)
-    return [row.ahead_of("vendor", "ours", least=45).held_to("ours", "floor", most=1.5)]
+        for key, unit in (("s", "us a run"), ("cpu", "us of CPU a run")):
+            row = _row("one job, no latency", unit, _walks(workers, url, f"job-{count}", key=key, per=1e6 / count), 5)
+            rows.append(row.ahead_of("vendor", "ours", least=45).held_to("ours", "floor", most=1.5))
+    return rows
 
 
 def distant_job() -> list[Row]:
