@@ -84,7 +84,7 @@ def _walks(workers: dict[str, Worker], url: str, *jobs: str, key: str = "s", per
 
 
 def one_job() -> list[Row]:
-    """A job of 100,000 runs over loopback, without latency: by the clock, and in CPU time, which others disturb less."""
+    """A job of 100,000 runs over loopback, without latency: by the clock and in CPU time, which is steadier."""
     count = 100_000
     rows = []
     with _workers() as workers, serving(count) as url:
