@@ -45,7 +45,7 @@ async def usual(url: str, jobs: list[str], path: Path) -> int:
 
 
 async def floor(url: str, jobs: list[str], path: Path) -> int:
-    return await clients.floor(url, jobs, 1000)
+    return await clients.bytes_alone(url, jobs, 1000)
 
 
 def measure(name: str, url: str, jobs: list[str], path: Path) -> dict[str, float]:

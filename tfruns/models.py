@@ -5,21 +5,20 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 """
 
 import enum
-import functools
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import attrs
+import msgspec
 
+from tfruns._payload import Payload, payload
+from tfruns._payload import wire_name as wire_name
 from tfruns.described import described
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def wire_name(field_name: str) -> str:
-    """The name a field has in the API's JSON: `created_at` is `createdAt`."""
-    head, *rest = field_name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
+MOST_RUNS = 2**62
+"""More runs than any list has: a total beyond it is nonsense."""
 
 
 class _OpenEnum(enum.StrEnum):
@@ -145,34 +144,8 @@ def _repr_instant(milliseconds: float | None) -> str:
     return f"{milliseconds!r} <{when.isoformat(timespec='seconds').replace('+00:00', 'Z')}>"
 
 
-def _to_wire(value: Any) -> Any:
-    if value is None or type(value) is str:  # most are
-        return value
-    if isinstance(value, _Payload):
-        return value.to_dict()
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_to_wire(item) for item in value]
-    return value
-
-
-@functools.cache
-def _wire_names(model: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((field.name, wire_name(field.name)) for field in attrs.fields(model))
-
-
-class _Payload:
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
-        return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}  # type: ignore[arg-type]  # a class is hashable
-
-
-@described
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Subject(_Payload):
+@payload(kw_only=True)
+class Subject(Payload):
     """Who started a run (contract: `Subject`).
 
     Example:
@@ -199,9 +172,8 @@ class Subject(_Payload):
     """`external_identity_id:sub:email`."""
 
 
-@described
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class JobRun(_Payload):
+@payload(kw_only=True)
+class JobRun(Payload):
     """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
 
     Example:
@@ -269,9 +241,8 @@ class JobRun(_Payload):
         return None if self.end_time is None else _instant(self.end_time, "end_time")
 
 
-@described
-@attrs.frozen(weakref_slot=False)
-class Pagination(_Payload):
+@payload
+class Pagination(Payload):
     """Where a page stands in the whole list (contract: `Pagination`).
 
     Example:
@@ -282,7 +253,7 @@ class Pagination(_Payload):
     .. versionadded:: 0.1.0
     """
 
-    total: int
+    total: Annotated[int, msgspec.Meta(ge=0, le=MOST_RUNS)]
     """How many runs match in all, by the server's count at that moment."""
     offset: int | None = None
     """How many runs were skipped."""
@@ -290,9 +261,8 @@ class Pagination(_Payload):
     """How many runs a page was to hold."""
 
 
-@described
-@attrs.frozen(weakref_slot=False)
-class RunPage(_Payload):
+@payload
+class RunPage(Payload):
     """One page of runs (contract: `ListJobRunResponse`).
 
     Example:
@@ -329,8 +299,8 @@ class RawPage:
     """Where the page stands in the whole list."""
 
 
-@attrs.frozen(weakref_slot=False)
-class HttpError(_Payload):
+@payload
+class HttpError(Payload):
     """What the server says of a request that failed (contract: `HttpError`)."""
 
     status_code: int

@@ -99,7 +99,7 @@ async def test_an_answer_that_is_not_understood_names_the_field_and_that_the_ser
     async with serve(lambda _: answer(200, page([run_of(0, status=5)]))) as (url, _):
         text = await said(url, tfruns.DecodeError)
     assert text == (
-        "job 'j', offset 20: the answer can't be understood: run 'run-0' at 20: status: expected a string, got 5"
+        "job 'j', offset 20: the response can't be understood: run 'run-0' at 20: status: expected a string, got 5"
         f" (a newer server may need a newer tfruns than {tfruns.__version__})"
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 FILE = Path(__file__).with_name("surface.txt")
 MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.sandbox", "tfruns.spark")
@@ -102,6 +103,8 @@ def _head(cls: type) -> str:
 
 def _bases(cls: type) -> Iterator[type]:
     for base in cls.__bases__:
+        if base is msgspec.Struct:  # how payloads are made, and nobody's business
+            continue
         if is_public(base) or not base.__module__.startswith("tfruns"):
             yield from () if base is object else (base,)
         else:

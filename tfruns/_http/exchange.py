@@ -13,6 +13,9 @@ from tfruns.errors import DecodeError
 MAX_BODY = 100 * 2**20
 """Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
+_READ_BUFFER = 2**20
+"""Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
+
 
 async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret) -> Response:
     """Send the request, and read the whole response, whatever its status is.
@@ -27,6 +30,7 @@ async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, 
         timeout=aiohttp.ClientTimeout(),  # the caller's own covers the key and its renewal too
         allow_redirects=False,  # the key is for this host alone
         raise_for_status=False,
+        read_bufsize=_READ_BUFFER,
     )
     async with sending as response:
         blocks, size = [], 0

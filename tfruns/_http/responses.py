@@ -11,7 +11,8 @@ import attrs
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
-from tfruns._decode.structure import decode_http_error, decode_page
+from tfruns._decode.failure import decode_http_error
+from tfruns._decode.fast import decode_page
 from tfruns._http.secret import Redactor
 from tfruns._http.tracebacks import ErrorContext, chain
 from tfruns.errors import (

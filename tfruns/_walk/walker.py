@@ -7,7 +7,7 @@ from typing import Self
 
 import attrs
 
-from tfruns._decode.structure import split_page
+from tfruns._decode.fast import split_page
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Fetched, Transport
 from tfruns._walk.planner import PlannedPage, Planner

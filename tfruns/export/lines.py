@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from tfruns._decode.structure import decode_page
+from tfruns._decode.fast import decode_runs
 from tfruns.models import JobRun
 
 _ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they stand escaped
@@ -29,4 +29,4 @@ def runs_of(lines: bytes, job_id: str) -> tuple[JobRun, ...]:
         DecodeError: a line isn't a run.
     """
     runs = lines.rstrip(b"\n").replace(b"\n", b",")
-    return decode_page(b'{"data":[%b],"pagination":{"total":0}}' % runs, job_id=job_id, offset=0).data
+    return decode_runs(b"[%b]" % runs, job_id=job_id)

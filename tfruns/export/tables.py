@@ -59,7 +59,7 @@ class _Batches(File):
 
 def _arrow() -> Any:
     needed("pyarrow", "arrow")
-    from tfruns import arrow
+    from tfruns._table import arrow
 
     return arrow
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from tfruns._table.columns import COLUMNS, Column, Kind
+from tfruns._table.columns import COLUMNS, Column, Kind, values_of
 from tfruns.export.errors import ExportError
 from tfruns.models import JobRun
 
@@ -49,11 +49,10 @@ def moment(milliseconds: float) -> str:
 
 def rows(runs: Sequence[JobRun]) -> Iterator[tuple[Any, ...]]:
     """The values of `COLUMNS` for each run; moments as text."""
-    return zip(*(_values(column, runs) for column in COLUMNS), strict=True)
+    return zip(*map(_values, COLUMNS, values_of(runs)), strict=True)
 
 
-def _values(column: Column, runs: Sequence[JobRun]) -> list[Any]:
-    values = column.values(runs)
+def _values(column: Column, values: list[Any]) -> list[Any]:
     if column.kind is Kind.INSTANT:
         return [None if value is None else moment(value) for value in values]
     if column.kind is Kind.WORD:
