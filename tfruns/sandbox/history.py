@@ -8,7 +8,7 @@ from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.data import NEWEST, RunMaker, ended
 from tfruns.sandbox.database import Database
 from tfruns.sandbox.files import read_runs
-from tfruns.sandbox.life import Life
+from tfruns.sandbox.simulation import Simulation
 from tfruns.sandbox.store import Selection, Store
 from tfruns.sandbox.wire import Wire, decode, encode, from_fields, parse
 
@@ -32,7 +32,7 @@ class History:
         self._makers = {
             job_id: makers.get(job_id) or RunMaker(seed, job_id, since=self.clock.now) for job_id in store.job_ids
         }
-        self._life = Life(seed, store, self._makers, self.clock.now) if living else None
+        self._simulation = Simulation(seed, store, self._makers, self.clock.now) if living else None
 
     @classmethod
     def begin(
@@ -74,8 +74,8 @@ class History:
     def now(self) -> int:
         """The time by the clock, in ms since 1970, with all done that was due by it."""
         now = self.clock.now
-        if self._life is not None:
-            self._life.run_until(now)
+        if self._simulation is not None:
+            self._simulation.run_until(now)
         return now
 
     def runs(self, job_id: str) -> list[JobRun]:
@@ -126,8 +126,8 @@ class History:
     def _put(self, job_id: str, wire: Wire) -> JobRun:
         run = parse(encode(wire))  # refuses what isn't a run, before it is stored
         self._store_of(job_id).put(job_id, wire)
-        if self._life is not None:
-            self._life.expect(job_id, run.id, run.status, self.clock.now)
+        if self._simulation is not None:
+            self._simulation.expect(job_id, run.id, run.status, self.clock.now)
         return run
 
     def _store_of(self, job_id: str) -> Store:

@@ -35,10 +35,10 @@ from aiohttp import web
 
 from tfruns.described import described
 from tfruns.models import HttpError
-from tfruns.sandbox.deliver import ask_to_wait, deliver, html_page
+from tfruns.sandbox.injector import NO_EFFECTS, Effects, FaultInjector
 from tfruns.sandbox.parameters import Parameters
+from tfruns.sandbox.respond import add_wait_header, html_page, respond
 from tfruns.sandbox.store import Store
-from tfruns.sandbox.trouble import NO_TROUBLE, Trouble, Troublemaker
 
 _LONGEST_LINE = 2**20
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
@@ -85,7 +85,7 @@ class Server:
     Args:
         store: the runs.
         access: who may see them.
-        trouble: what goes wrong.
+        injector: decides which faults a request has.
         requests: where requests are written down.
         now: brings the store up to the time of the sandbox's clock, and gives that time in ms.
     """
@@ -94,13 +94,13 @@ class Server:
         self,
         store: Store,
         access: Access,
-        trouble: Troublemaker,
+        injector: FaultInjector,
         requests: collections.deque[SeenRequest],
         now: Callable[[], int],
     ) -> None:
         self._store = store
         self._access = access
-        self._trouble = trouble
+        self._injector = injector
         self._requests = requests
         self._now = now
         self._runner: web.ServerRunner | None = None
@@ -126,7 +126,7 @@ class Server:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        url, trouble = request.rel_url, NO_TROUBLE
+        url, effects = request.rel_url, NO_EFFECTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
             answer = http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
@@ -136,18 +136,18 @@ class Server:
         else:
             job_id = unquote(path[1])
             try:
-                trouble = self._trouble.next(job_id, request.headers.get("x-sandbox-fault"))
+                effects = self._injector.next(job_id, request.headers.get("x-sandbox-fault"))
             except (TypeError, ValueError) as error:
                 answer = http_error(400, "BAD_REQUEST", f"x-sandbox-fault: {error}")
             else:
-                if trouble.delay:
-                    await asyncio.sleep(trouble.delay)
-                answer = _refuse(trouble) or self._answer(request, job_id, trouble)
+                if effects.delay:
+                    await asyncio.sleep(effects.delay)
+                answer = _refuse(effects) or self._answer(request, job_id, effects)
         answer.headers["x-request-id"] = str(uuid.uuid4())
         self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, answer.status))
-        return await deliver(request, answer, trouble)
+        return await respond(request, answer, effects)
 
-    def _answer(self, request: web.BaseRequest, job_id: str, trouble: Trouble) -> web.Response:
+    def _answer(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
         now = self._now()
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         is_known = scheme.lower() == "bearer" and key.strip() == self._access.api_key
@@ -168,21 +168,21 @@ class Server:
             return http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
         if job_id not in self._store.job_ids:
             return http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
-        limit = limit if trouble.limit is None else min(limit, trouble.limit)
+        limit = limit if effects.limit is None else min(limit, effects.limit)
         total, runs = self._store.page(job_id, selection, offset, limit)
-        total = max(0, total + trouble.total)
+        total = max(0, total + effects.total)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
-def _refuse(trouble: Trouble) -> web.Response | None:
-    fault = trouble.refusal
+def _refuse(effects: Effects) -> web.Response | None:
+    fault = effects.refusal
     if fault is None:
         return None
     status = fault.status or 200
     answer = html_page(status) if fault.html else http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
-    ask_to_wait(answer, fault)
+    add_wait_header(answer, fault)
     return answer
 
 

@@ -28,7 +28,7 @@ _STAYS = {  # in seconds, the least and the most
 }
 
 
-class Life:
+class Simulation:
     """What is due in the jobs of a store."""
 
     def __init__(self, seed: int, store: Store, makers: Mapping[str, RunMaker], now: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import tfruns
 from tfruns.sandbox import Fault, RateLimit, Sandbox
-from tfruns.sandbox.trouble import Troublemaker
+from tfruns.sandbox.injector import FaultInjector
 
 ONCE = tfruns.RetryPolicy(max_attempts=1)
 AT_ONCE = tfruns.RetryPolicy(initial_backoff=0)
@@ -157,11 +157,11 @@ async def test_latency_is_waited_for_and_too_much_of_it_is_a_timeout() -> None:
 
 
 def test_latency_can_be_drawn_from_a_distribution() -> None:
-    trouble = Troublemaker([Fault(latency=(0.2, 1.5))], None, seed=1)
-    drawn = sorted(trouble.next("job", None).delay for _ in range(4000))
+    effects = FaultInjector([Fault(latency=(0.2, 1.5))], None, seed=1)
+    drawn = sorted(effects.next("job", None).delay for _ in range(4000))
     assert 0.18 < drawn[2000] < 0.22
     assert 1.2 < drawn[3960] < 1.9
-    again = Troublemaker([Fault(latency=(0.2, 1.5))], None, seed=1)
+    again = FaultInjector([Fault(latency=(0.2, 1.5))], None, seed=1)
     assert again.next("job", None).delay in drawn
 
 

@@ -21,8 +21,8 @@ from tfruns.sandbox.arguments import (
 from tfruns.sandbox.clock import Clock, checked_seconds
 from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
 from tfruns.sandbox.history import History
+from tfruns.sandbox.injector import FaultInjector
 from tfruns.sandbox.server import Access, SeenRequest, Server
-from tfruns.sandbox.trouble import Troublemaker
 
 
 class Sandbox:
@@ -161,12 +161,12 @@ class Sandbox:
 
         Example:
             >>> from tfruns.sandbox import Sandbox
-            >>> box = Sandbox(jobs=["my-job-id"])
-            >>> await box.start()
+            >>> sandbox = Sandbox(jobs=["my-job-id"])
+            >>> await sandbox.start()
             >>> try:
-            ...     print(box.url)
+            ...     print(sandbox.url)
             ... finally:
-            ...     await box.aclose()
+            ...     await sandbox.aclose()
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
@@ -180,8 +180,8 @@ class Sandbox:
                 clock_rate=self._clock_rate,
             )
             self._renew(history.clock)
-            trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
-            self._server = Server(history.store, self._access, trouble, self._requests, history.now)
+            injector = FaultInjector(self._faults, self._rate_limit, self._seed)
+            self._server = Server(history.store, self._access, injector, self._requests, history.now)
             self._url = await self._listening(self._server, self._port)
             if self._admin_port is not None:
                 self._admin = Admin(history, self._faults, self.new_key)
