@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import Ended, end_of, invoke, started
+from tests.support.cli import Ended, end_of, invoke, started
 from tfruns.cli.export import FORMATS
 from tfruns.cli.progress import Lines
 from tfruns.export import ExportProgress

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import tfruns
-from tests.cli.test_cli import ROOT, Ended, invoke, on_terminal
+from tests.support.cli import ROOT, Ended, invoke, on_terminal
 from tfruns.cli.program import program
 from tfruns.sandbox import Sandbox
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 import tfruns
-from tests.cli.test_cli import invoke
+from tests.support.cli import invoke
 from tests.support.hostile import Raw, Reply, Stall, answer, page, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Sandbox
