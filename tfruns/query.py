@@ -29,12 +29,14 @@ def checked_job_id(job_id: str) -> str:
     return _encodable(job_id, "job_id")
 
 
-def checked_int(value: int, name: str, *, least: int, most: int | None = None) -> int:
+def checked_int(value: int, name: str, *, least: int | None = None, most: int | None = None) -> int:
     """The value, if it is an int (no bool) from `least` to `most`."""
-    allowed = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
+    allowed = "a whole number"
+    if least is not None:
+        allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if value < least or (most is not None and value > most):
+    if (least is not None and value < least) or (most is not None and value > most):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return value
 

@@ -40,20 +40,15 @@ class FaultInjector:
         self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
         self._since = time.monotonic()
 
-    def next(self, job_id: str, header: str | None) -> Effects:
-        """What goes wrong with the next request of this job, given its header `x-sandbox-fault`.
-
-        Raises:
-            ValueError: the header can't be understood.
-        """
+    def next(self, job_id: str) -> Effects:
+        """The effects on the next request for this job."""
         self._counts[job_id] += 1
-        asked_for = [] if header is None else [Fault.parse(header)]
         if self._limit is not None and (wait := self._wait(self._limit)):
-            asked = None if self._limit.wait_as is None else wait
-            return Effects(refusal=Fault(status=429, wait=asked, wait_as=self._limit.wait_as or "seconds"))
-        if not self.faults and not asked_for:
+            said = None if self._limit.wait_as is None else wait
+            return Effects(refusal=Fault(status=429, wait=said, wait_as=self._limit.wait_as or "seconds"))
+        if not self.faults:
             return NO_EFFECTS
-        return self._together([fault for fault in (*asked_for, *self.faults) if self._hits(fault, job_id)])
+        return self._together([fault for fault in self.faults if self._hits(fault, job_id)])
 
     def _hits(self, fault: Fault, job_id: str) -> bool:
         return (
