@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -71,6 +72,18 @@ async def end_of(process: asyncio.subprocess.Process) -> Ended:
 async def invoke(*args: str, **options: object) -> Ended:
     async with started(*args, **options) as process:  # type: ignore[arg-type]
         return await end_of(process)
+
+
+async def exported(process: asyncio.subprocess.Process) -> dict[str, str]:
+    """The two variables that `tfruns sandbox` prints when it is ready."""
+    assert process.stdout is not None
+    variables = {}
+    for _ in range(2):
+        words = shlex.split((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+        assert words[0] == "export"
+        name, _, value = words[1].partition("=")
+        variables[name] = value
+    return variables
 
 
 async def on_terminal(*args: str, **env: str) -> str:
