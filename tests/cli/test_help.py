@@ -234,8 +234,8 @@ async def test_a_pager_that_ends_early_ends_a_help_and_a_demo_without_a_word() -
 
 async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
     async with Sandbox(jobs=1, runs=5) as sandbox:
-        env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "TERM": "dumb", "COLUMNS": "40"}
-        shown = await on_terminal("list", sandbox.job_ids[0], **env)
+        env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "TERM": "dumb"}
+        shown = (await on_terminal("list", sandbox.job_ids[0], size=(40, 24), **env)).raw.decode()
     assert "\x1b" not in shown
     assert shown.count("\n") == 6
 
