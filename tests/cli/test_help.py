@@ -146,6 +146,25 @@ async def test_wrong_usage_names_what_is_wrong_and_where_to_read_more(line: str,
     assert re.fullmatch(f"tfruns: {says}", ended.complaint)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("list job --limit 5", r"No such option: --limit\. Did you mean --max-runs\?"),
+        ("list job -n 5", r"No such option: -n\. Did you mean --max-runs\?"),
+        ("list job --output json", r"No such option: --output\. Did you mean --json\?"),
+        ("count job --limit 5", r"No such option:? '?--limit'?"),
+        ("export job -o runs.csv --jobs jobs.txt", r"No such option: --jobs\. Did you mean --jobs-from\?"),
+        ("watch job --api-key k", r"No such option: --api-key\. The key comes from TFY_API_KEY, .*"),
+        ("list job --token k", r"No such option: --token\. The key comes from TFY_API_KEY, .*"),
+        ("list job --stats failed", r"No such option:? '?--stats'?.* .*--status.*"),
+    ],
+)
+async def test_an_option_of_other_programs_is_answered_with_the_one_that_is_meant(line: str, says: str) -> None:
+    ended = await invoke(*line.split())
+    assert ended.status == 2
+    assert re.fullmatch(rf"tfruns: {says} \(see tfruns {line.split()[0]} --help\)", ended.complaint)
+
+
 # --- completion -------------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
         raise ConfigurationError(f"{origin} has no host, or none that there can be: it must be {form}")
     if url.query_string or url.fragment:
         raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`")
+    if "/api/svc" in url.path:
+        raise ConfigurationError(f"{origin} has the path of the API in it: leave out the path, `/api/svc/…`")
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         raise ConfigurationError(
             f"{origin} is plain http, and anyone on the way could read the API key: use https, or allow it with"
@@ -121,6 +123,8 @@ def _checked_key(value: Any, origin: str) -> _Key:
         raise ConfigurationError(f"the API key from {origin} must be a string, not {type(value).__name__}")
     if not value:
         raise ConfigurationError(f"the API key from {origin} is empty")
+    if re.match(r"bearer\s", value, re.IGNORECASE):
+        raise ConfigurationError(f"the API key from {origin} begins with `Bearer `: leave out `Bearer `")
     if (unsafe := re.search(r"[^\x21-\x7e]", value)) is not None:
         kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
         raise ConfigurationError(

@@ -33,7 +33,7 @@ Environment:
   TFY_HOST     URL of the control plane, if --host doesn't name it
   TFY_API_KEY  the API key
   NO_COLOR     if set, no colours
-  Without host or key, it is that of ~/.truefoundry/credentials.json, which the
+  If unset, they are read from ~/.truefoundry/credentials.json, which the
   TrueFoundry CLI writes. There is no option for the key: other users of this
   machine could read it in the list of processes.
 

@@ -43,19 +43,19 @@ Examples:
     metavar="MIN MAX",
     default=(2.0, 30.0),
     show_default=True,
-    help="Seconds between two looks at a job: the least while its runs move, the most while nothing happens.",
+    help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
 )
 @_when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
-    help="What is told first: nothing that is there already, the open runs, or all runs. Else the open ones in a table,"
-    " and nothing in lines.",
+    help="What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a"
+    " terminal, otherwise `now`.",
 )
 @_when(
     "--resume-from",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Keep the place in this file, and go on from the place that it holds if it is there. What was printed in the"
+    help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
 @_output(
