@@ -1,11 +1,9 @@
 """The sandbox itself: its settings, its start and its end, and what tests do with it."""
 
-import asyncio
 import os
 import secrets
-import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
@@ -27,6 +25,7 @@ from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
 from tfruns.sandbox.history import History
 from tfruns.sandbox.injector import FaultInjector
 from tfruns.sandbox.server import Access, SeenRequest, Server
+from tfruns.sandbox.thread import LoopThread
 
 
 class Sandbox:
@@ -123,7 +122,7 @@ class Sandbox:
         self._history: History | None = None
         self._server: Server | None = None
         self._admin: Admin | None = None
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
         self._url = self._admin_url = ""
 
     @property
@@ -241,7 +240,7 @@ class Sandbox:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        thread = _LoopThread()
+        thread = LoopThread()
         try:
             thread.run(self.start())
         except BaseException:
@@ -381,25 +380,6 @@ class Sandbox:
         if self._history is None:
             raise RuntimeError("this sandbox isn't running: use it within `async with`, or `with`")
         return self._history
-
-
-class _LoopThread:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tfruns-sandbox", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run it there, and wait for its end."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        """End the loop and the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 def _made_up_key() -> str:
