@@ -223,8 +223,8 @@ class JobRun(_Payload):
     deployment_version: str
     """Version of the deployment that ran. (Older servers send an integer.)"""
     created_at: int | float = attrs.field(repr=_repr_instant)
-    """When the run was created, in milliseconds since 1970 UTC: a number. `created` is the same as a datetime, to compare
-    with others. (Exports and Arrow tables have `created_at` as a timestamp.)"""
+    """When the run was created, in milliseconds since 1970 UTC: a number. `created` is the same as a datetime, and can
+    be compared with one. (Exports and Arrow tables have `created_at` as a timestamp.)"""
     command: str = attrs.field(repr=False)
     """The command that ran."""
     total_retries: int = attrs.field(default=0, repr=False)
