@@ -88,10 +88,10 @@ async def until_nobody_reads() -> None:
 
     A command that prints something now and then would else run on until its next line.
     """
-    stream: Any = sys.stdout
-    if stream is None or not hasattr(select, "poll"):  # the latter on Windows
+    if sys.stdout is None or not hasattr(select, "poll"):  # the latter on Windows
         await asyncio.Event().wait()
+        return
     poll = select.poll()
-    poll.register(stream, 0)  # errors and hang-ups are reported in any case
+    poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
     while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
         await asyncio.sleep(0.5)
