@@ -168,6 +168,15 @@ async def test_no_line_of_a_watch_wraps(sandbox: Sandbox, size: tuple[int, int])
         await leaving(process, terminal)
 
 
+async def test_a_terminal_that_can_draw_nothing_gets_a_line_for_each_change(sandbox: Sandbox) -> None:
+    async with running_on_terminal("watch", "b-job", "--start", "existing", *QUICK, TERM="dumb") as (process, terminal):
+        run = await sandbox.create_run("b-job")
+        await terminal.until(lambda screen: f"appeared  b-job  CREATED  {run.name}" in screen)
+        process.send_signal(signal.SIGINT)
+        await leaving(process, terminal)
+    assert b"\x1b" not in terminal.raw
+
+
 @pytest.mark.parametrize("command", ["list a-job", "list a-job --json", "watch b-job --start existing --json"])
 async def test_a_reader_that_has_enough_ends_it_with_status_0(sandbox: Sandbox, command: str) -> None:
     """`| head` is no failure; a watch ends without waiting for a change that it couldn't write."""

@@ -90,7 +90,8 @@ def watch(
 
 
 def _is_live(as_json: bool) -> bool:
-    return is_terminal() and not as_json
+    """Whether a table is kept up to date, which a terminal must be able to draw."""
+    return is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 async def _watch(
