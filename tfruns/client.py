@@ -27,7 +27,7 @@ from tfruns._watch.wait import Waits
 from tfruns._watch.watcher import Interval, RunChange, Start, Watch
 from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.query import checked_int, checked_job_id
+from tfruns.query import checked_int, checked_job_id, names_arguments
 
 
 class Client(RunLister):
@@ -193,6 +193,7 @@ class Client(RunLister):
         """
         return self._transport.stats()
 
+    @names_arguments
     def watch_runs(
         self,
         job_ids: Iterable[str] | str,
@@ -272,6 +273,7 @@ class Client(RunLister):
             version_numbers=version_numbers,
         ).changes()
 
+    @names_arguments
     async def wait_for_run(
         self,
         job_id: str,

@@ -5,6 +5,7 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 """
 
 import enum
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
@@ -194,7 +195,8 @@ class JobRun(Payload):
     deployment_version: str
     """Version of the deployment that ran. (Older servers send an integer.)"""
     created_at: int | float = attrs.field(repr=_repr_instant)
-    """When the run was created, in milliseconds since 1970 UTC. `created` is the same as a datetime."""
+    """When the run was created, in milliseconds since 1970 UTC: a number. `created` is the same as a datetime, and can
+    be compared with one. (Exports and Arrow tables have `created_at` as a timestamp.)"""
     command: str = attrs.field(repr=False)
     """The command that ran."""
     total_retries: int = attrs.field(default=0, repr=False)
@@ -263,11 +265,11 @@ class Pagination(Payload):
 
 @payload
 class RunPage(Payload):
-    """One page of runs (contract: `ListJobRunResponse`).
+    """One page of runs (contract: `ListJobRunResponse`). Iterated, it gives its runs.
 
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10)
-        >>> print([run.name for run in page.data], page.pagination.total)
+        >>> print([run.name for run in page], page.pagination.total)
 
     .. versionadded:: 0.1.0
     """
@@ -276,6 +278,9 @@ class RunPage(Payload):
     """The runs, in the server's order."""
     pagination: Pagination
     """Where the page stands in the whole list."""
+
+    def __iter__(self) -> Iterator[JobRun]:
+        return iter(self.data)
 
 
 @described

@@ -365,3 +365,15 @@ def test_errors_survive_pickling() -> None:
     assert type(twin) is tfruns.NotFoundError
     assert str(twin) == str(error) == "job 'j', offset 5: 404 Not Found: no such job (request id r1) (after 3 attempts)"
     assert vars(twin) == vars(error)
+
+
+def test_a_page_gives_its_runs() -> None:
+    runs = tuple(
+        tfruns.JobRun(
+            id=id_, name="n", application_name="a", deployment_version="1", created_at=1, command="c", status="RUNNING"
+        )
+        for id_ in ("a", "b")
+    )
+    page = tfruns.RunPage(runs, tfruns.Pagination(2))
+    assert [*page] == [*runs]
+    assert all(run in page for run in runs)

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 import tfruns
-from tests.cli.test_cli import invoke
+from tests.support.cli import invoke
 from tests.support.hostile import Raw, Reply, Stall, answer, page, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Sandbox
@@ -228,7 +228,7 @@ async def test_a_session_that_is_closed_or_of_another_loop_says_what_to_do() -> 
             2,
             "--interval must be the least seconds and then the most, got (5.0, 2.0)",
         ),
-        ("sandbox --key-lifetime nan", 2, "--key-lifetime must be a number from 0 to 1e9, got nan"),
+        ("sandbox --clock-rate nan", 2, "--clock-rate must be a number from 0 to 1e9, got nan"),
         (
             "sandbox --fault status=9",
             2,

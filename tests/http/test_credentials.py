@@ -409,3 +409,19 @@ def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
     assert f"others than its owner can write {path}: chmod 600 {path}" in refusal()
     path.chmod(0o640)
     assert Client().base_url == "https://evil.example"
+
+
+@pytest.mark.parametrize("key", ["Bearer tfy-key", "bearer  tfy-key", "BEARER tfy-key"])
+def test_a_key_with_its_scheme_is_answered_with_what_to_leave_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFY_API_KEY", key)
+    for make in (lambda: Client("https://x.example", key), lambda: Client("https://x.example")):
+        with pytest.raises(ConfigurationError, match="begins with `Bearer `: leave out `Bearer `") as caught:
+            make()
+        assert "tfy-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/api/svc/v1", "/api/svc/v1/", "/api/svc/v1/jobs", "/api/svc"])
+def test_a_url_with_the_path_of_the_api_is_answered_with_what_to_leave_out(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url has the path of the API in it: leave out the path"):
+        Client(f"https://x.example{path}", "key")
+    assert Client("https://x.example/behind/a/proxy", "key").base_url == "https://x.example/behind/a/proxy"

@@ -46,11 +46,11 @@ def public_names() -> Iterator[tuple[str, str, Any]]:
             yield path, name, getattr(module, name)
 
 
-def fixtures() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
+def fixtures() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Name and definition of each fixture of the plugin. (What pytest makes of them differs by its version.)"""
     source = Path(inspect.getsourcefile(importlib.import_module(PLUGIN)) or "").read_text()
     for node in ast.parse(source).body:
-        if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
             yield node.name, node
 
 

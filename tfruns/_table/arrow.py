@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tfruns._extras import install
 from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind, values_of
 from tfruns.models import JobRun
 
 try:
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError("Arrow tables need pyarrow: pip install 'tfruns[arrow]'") from error
+    raise ImportError(f"Arrow tables need pyarrow: {install('arrow')}") from error
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,6 +14,7 @@ from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 if TYPE_CHECKING:
+    import polars
     import pyarrow
 
 
@@ -151,7 +152,7 @@ class RunPaginator:
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
 
-        pandas has it by `table.to_pandas()`, Polars by `polars.from_arrow(table)`, and DuckDB by its name in a query.
+        DuckDB takes the table by its name in a query; for pandas and Polars there are `to_pandas` and `to_polars`.
 
         Returns:
             The table, its rows in the server's order.
@@ -163,9 +164,8 @@ class RunPaginator:
 
         Example:
             >>> table = await client.iter_runs("my-job-id").to_arrow()
-            >>> print(table.to_pandas().groupby("status", observed=True).duration.mean())  # doctest: +ELLIPSIS
-            status
-            ...
+            >>> print(table.num_rows, table.schema.field("created_at").type)
+            250 timestamp[us, tz=UTC]
 
         .. versionadded:: 0.1.0
         """
@@ -173,6 +173,48 @@ class RunPaginator:
 
         async with aclosing(self.arrow_batches()) as batches:
             return table([batch async for batch in batches])
+
+    async def to_pandas(self) -> Any:
+        """Every run, as a pandas data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows in the server's order.
+
+        Raises:
+            ImportError: pyarrow or pandas isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_pandas()
+            >>> print(len(frame))
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        return (await self.to_arrow()).to_pandas()
+
+    async def to_polars(self) -> "polars.DataFrame":
+        """Every run, as a Polars data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows in the server's order.
+
+        Raises:
+            ImportError: pyarrow or Polars isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_polars()
+            >>> print(frame.height)
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        import polars
+
+        return polars.DataFrame(await self.to_arrow())
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run.
