@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, Iterable, Mapping
 
 from tfruns._http.retry import RetryPolicy
-from tfruns._http.transport import Session
+from tfruns._http.transport import Transport
 from tfruns._walk.jobs import JobsPaginator, OnError
 from tfruns._walk.paginator import RunPaginator
 from tfruns.models import JobRunsSortBy, JobRunStatus, RunPage, SortDirection
@@ -11,9 +11,9 @@ from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
 
 
 class RunLister:
-    """Lists the runs of jobs, by the requests of a session."""
+    """Lists the runs of jobs, by the requests of a transport."""
 
-    _session: Session
+    _transport: Transport
 
     def iter_runs(
         self,
@@ -82,8 +82,8 @@ class RunLister:
         .. versionadded:: 0.1.0
         """
         return RunPaginator(
-            session=self._session,
-            options=self._session.options.but(timeout=timeout, retry=retry, headers=headers),
+            transport=self._transport,
+            options=self._transport.options.but(timeout=timeout, retry=retry, headers=headers),
             job_id=checked_job_id(job_id),
             filter=RunFilter(
                 search_prefix=search_prefix,
@@ -185,7 +185,7 @@ class RunLister:
         return JobsPaginator(
             job_ids,
             template=template,
-            side_by_side=self._session.max_concurrency,
+            side_by_side=self._transport.max_concurrency,
             ordered=ordered,
             on_error=on_error,
         )

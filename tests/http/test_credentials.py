@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from tfruns import Client, ConfigurationError, __version__
-from tfruns._http.credentials import checked_headers, credentials_path
+from tfruns._http.credentials_file import credentials_path
+from tfruns._http.options import checked_headers
 
 KEY = "tfy-secret-key"
 
@@ -31,7 +32,7 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 
 async def key_of(client: Client) -> str:
-    return await client._session._key.current()
+    return await client._transport._key.current()
 
 
 async def test_an_argument_goes_before_the_environment_and_that_before_the_file(
@@ -109,7 +110,7 @@ def test_a_key_given_in_place_of_the_host_is_not_shown(host: str) -> None:
 
 def test_no_repr_shows_the_key() -> None:
     client = Client("https://a.example", KEY)
-    shown = [client, client._session, client._session._key, client.iter_runs("job")]
+    shown = [client, client._transport, client._transport._key, client.iter_runs("job")]
     assert repr(client) == "<tfruns.Client of https://a.example>"
     assert KEY not in "".join(map(repr, shown))
 
@@ -144,7 +145,7 @@ async def test_a_function_is_asked_once_for_all_that_need_a_key_together() -> No
         await asyncio.sleep(0)
         return f"key-{len(asked)}"
 
-    source = Client("https://a.example", ask)._session._key
+    source = Client("https://a.example", ask)._transport._key
     assert asked == []
     assert await asyncio.gather(*(source.current() for _ in range(5))) == ["key-1"] * 5
     assert await asyncio.gather(*(source.renew("key-1") for _ in range(5))) == ["key-2"] * 5

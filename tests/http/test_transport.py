@@ -125,7 +125,7 @@ async def test_an_answer_that_always_breaks_off_is_a_connection_error(reply: Rep
     # aiohttp itself sends once more on a new connection where the server closes one without answering.
     assert requests in (2, 4)
     assert "after 2 attempts" in text
-    assert text.startswith("job 'job', offset 0: no whole answer from http://127.0.0.1:")
+    assert text.startswith("job 'job', offset 0: no complete response from http://127.0.0.1:")
 
 
 async def test_a_host_that_refuses_connections_is_a_connection_error_that_names_it() -> None:
@@ -374,7 +374,7 @@ def test_a_client_goes_on_in_the_next_event_loop_and_refuses_two_at_once() -> No
     async def main(client: Client | None) -> Client:
         async with serve(pages_of(1)) as (url, _):
             client = client or Client(url, KEY)
-            client._session.base_url = url
+            client._transport.base_url = url
             await in_first(client, url)
             return client
 

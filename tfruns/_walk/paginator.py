@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tfruns._http.options import CallOptions
-from tfruns._http.transport import Session
+from tfruns._http.transport import Transport
 from tfruns._walk.walker import Prefetch, Walk
 from tfruns.described import described
 from tfruns.models import JobRun, RawPage, RunPage
@@ -49,7 +49,7 @@ class RunPaginator:
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
     _options: CallOptions = attrs.field(repr=False, alias="options")
-    _session: Session = attrs.field(repr=False, alias="session")
+    _transport: Transport = attrs.field(repr=False, alias="transport")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -62,7 +62,7 @@ class RunPaginator:
                 del step  # before the next is made
 
     def _walk(self) -> Walk:
-        return walk_of(self, Prefetch(self._session.max_concurrency))
+        return walk_of(self, Prefetch(self._transport.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -221,9 +221,8 @@ class RunPaginator:
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        body = await self._session.fetch(request, self._options)
-        page = self._session.decode(body, job_id=self.job_id, offset=offset)
-        self._session.count_runs(len(page.data))
+        page = self._transport.read(await self._transport.fetch(request, self._options))
+        self._transport.counters.runs += len(page.data)
         return page
 
 
@@ -236,7 +235,7 @@ def expected(total: int, walked: RunPaginator) -> int:
 def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
     """A new walk over the runs, which shares the prefetch with others."""
     return Walk(
-        walked._session,
+        walked._transport,
         walked._options,
         prefetch,
         job_id=walked.job_id,

@@ -9,7 +9,7 @@ import attrs
 
 from tfruns._decode.structure import split_page
 from tfruns._http.options import CallOptions
-from tfruns._http.transport import Session
+from tfruns._http.transport import Fetched, Transport
 from tfruns._walk.planner import Ask, Plan
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
@@ -17,7 +17,7 @@ from tfruns.query import PageRequest, RunFilter
 
 @attrs.frozen
 class _Answer:
-    body: bytes
+    body: bytes = attrs.field(repr=False)
     page: RunPage
 
 
@@ -48,7 +48,7 @@ class Walk:
 
     def __init__(
         self,
-        session: Session,
+        transport: Transport,
         options: CallOptions,
         prefetch: "Prefetch",
         *,
@@ -58,7 +58,7 @@ class Walk:
         offset: int,
         max_runs: int | None,
     ) -> None:
-        self._session = session
+        self._transport = transport
         self._options = options
         self._prefetch = prefetch
         self._job_id = job_id
@@ -71,7 +71,7 @@ class Walk:
             by_creation=filter.is_by_creation,
             runs_jump=filter.runs_jump,
         )
-        self._ahead: deque[tuple[Ask, asyncio.Task[bytes] | _Answer]] = deque()
+        self._ahead: deque[tuple[Ask, asyncio.Task[Fetched] | _Answer]] = deque()
 
     @property
     def ahead(self) -> int:
@@ -100,8 +100,8 @@ class Walk:
             if not isinstance(answer, _Answer):
                 if answer.done():  # where many pages are there already, others get their turn between them
                     await asyncio.sleep(0)
-                body = await answer
-                answer = _Answer(body, self._session.decode(body, job_id=self._job_id, offset=ask.offset))
+                fetched = await answer
+                answer = _Answer(fetched.body, self._transport.read(fetched))
             self._ahead.popleft()
             taken = self._plan.take(ask, answer.page)
             if taken.restart or self._plan.done:
@@ -112,7 +112,7 @@ class Walk:
                 self._ahead.appendleft((taken.bridge, self._start(taken.bridge)))
             self._fetch_ahead()
             if taken.fresh:
-                self._session.count_runs(len(taken.fresh))
+                self._transport.counters.runs += len(taken.fresh)
                 return Step(taken.fresh, answer)
             del taken, answer  # so that runs die young, and the next page takes their place in memory
         raise StopAsyncIteration
@@ -122,9 +122,9 @@ class Walk:
             self._ahead.append((ask, self._start(ask)))
         self._prefetch.mark(self)
 
-    def _start(self, ask: Ask) -> asyncio.Task[bytes]:
+    def _start(self, ask: Ask) -> asyncio.Task[Fetched]:
         request = PageRequest(self._job_id, self._filter, ask.limit, ask.offset)
-        fetching = self._session.fetch(request, self._options)
+        fetching = self._transport.fetch(request, self._options)
         return asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {ask.offset}")
 
     async def _cancel(self) -> None:
