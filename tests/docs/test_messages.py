@@ -156,7 +156,8 @@ async def test_a_timeout_says_how_long_and_which_setting_it_was() -> None:
         " (after 2 attempts; a longer timeout or smaller pages may help)"
     )
     assert by_deadline == (
-        f"job 'j', offset 20: no complete response from {url} within 0.05 s, what is left of the retry policy's deadline"
+        f"job 'j', offset 20: no complete response from {url} within 0.05 s, what is left of the retry policy's"
+        " deadline"
     )
 
 

@@ -190,15 +190,15 @@ def _key_source(key: _Given) -> "KeySource":
 def _key_of_file(url: str, file: CredentialsFile) -> "KeySource":
     origin = f"`access_token` in {file.path}"
 
-    async def read_again() -> Secret:
+    async def read_again() -> Secret | None:
         try:
-            new = await CredentialsFile.read_again()
+            new = await CredentialsFile.read_again(file.path)
             if _is_for(new, url):
                 return _checked_key(_Given(origin, new.token))
             logger.warning("the API key was refused, and the credentials file has no other: %s", _whose(new))
         except ConfigurationError as error:
             logger.warning("the API key was refused, and the credentials file can't be read again: %s", error)
-        return Secret(file.token.value)
+        return None
 
     return KeySource(origin, _checked_key(_Given(origin, file.token)), read_again)
 
@@ -221,7 +221,9 @@ def _whose(file: CredentialsFile) -> str:
 class KeySource:
     """The key: what is sent, and what replaces it when the server has refused it."""
 
-    def __init__(self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret]] | None = None) -> None:
+    def __init__(
+        self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret | None]] | None = None
+    ) -> None:
         self.origin = origin
         """Where it comes from, in the words of an error: `TFY_API_KEY`."""
         self.redactor = Redactor()
@@ -251,7 +253,8 @@ class KeySource:
         async with self._renewing:
             # By identity: what is read anew is a new object, and those who waited meanwhile don't read it once more.
             if self._key is refused and self._renew is not None:
-                self._key = await self._renew()
+                key = await self._renew()
+                self._key = Secret(refused and refused.value) if key is None else key
                 self.redactor.add(self._key)
             assert self._key is not None  # noqa: S101  # for the type checker
             return self._key

@@ -22,8 +22,8 @@ def credentials_path() -> Path:
     return Path.home() / ".truefoundry" / "credentials.json"
 
 
-class _HalfWrittenError(ConfigurationError):
-    """The file may be complete in a moment."""
+_GONE = "is gone"
+_BROKEN = "isn't a JSON object: log in again with the TrueFoundry CLI"
 
 
 @attrs.frozen
@@ -41,60 +41,51 @@ class CredentialsFile:
         Raises:
             ConfigurationError: it can't be read, or isn't a JSON object.
         """
-        for _ in range(_READS - 1):
-            try:
-                return cls._read_once()
-            except _HalfWrittenError:
-                time.sleep(_MOMENT)
-        return cls._read_once()
+        try:
+            path = credentials_path()
+        except RuntimeError:  # there is no home
+            return None
+        for _ in range(_READS):
+            found = cls._read_once(path)
+            if not isinstance(found, str):
+                return found
+            if found == _GONE:
+                return None
+            time.sleep(_MOMENT)
+        raise ConfigurationError(f"{path} {_BROKEN}")
 
     @classmethod
-    async def read_again(cls) -> "CredentialsFile":
+    async def read_again(cls, path: Path) -> "CredentialsFile":
         """The file after its token was refused, as the CLI leaves it if it is at work on it.
 
         Raises:
             ConfigurationError: it can't be read, isn't a JSON object, or is gone.
         """
         give_up = time.monotonic() + _LOCKED_AT_MOST
-        while _is_locked() and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it
+        while _is_locked(path) and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it
             await asyncio.sleep(_MOMENT)
-        for _ in range(_READS - 1):
-            try:
-                if (file := cls._read_once()) is not None:
-                    return file
-            except _HalfWrittenError:
-                pass
+        found: CredentialsFile | str = _GONE
+        for _ in range(_READS):
+            found = cls._read_once(path)
+            if not isinstance(found, str):
+                return found
             await asyncio.sleep(_MOMENT)
-        if (file := cls._read_once()) is None:
-            raise ConfigurationError(f"{credentials_path()} is gone")
-        return file
+        raise ConfigurationError(f"{path} {found}")
 
     @classmethod
-    def _read_once(cls) -> "CredentialsFile | None":
-        try:
-            path = credentials_path()
-        except RuntimeError:  # there is no home
-            return None
+    def _read_once(cls, path: Path) -> "CredentialsFile | str":
+        """The file, or what is wrong with it at this moment. (No error leaves here with the content in its frames.)"""
         try:
             _check_owner(path)
-            file = cls._parsed(path)
+            content = json.loads(path.read_bytes())
         except FileNotFoundError:
-            return None
+            return _GONE
         except OSError as error:
             raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-        if file is None:
-            raise _HalfWrittenError(f"{path} isn't a JSON object: log in again with the TrueFoundry CLI")
-        return file
-
-    @classmethod
-    def _parsed(cls, path: Path) -> "CredentialsFile | None":
-        """None if it isn't a JSON object. (It raises nothing for that: the traceback would show the content.)"""
-        try:
-            content = json.loads(path.read_bytes())
         except (ValueError, RecursionError):
-            return None
+            return _BROKEN
         if not isinstance(content, dict):
-            return None
+            return _BROKEN
         return cls(path, Secret(content.get("host")), Secret(content.get("access_token")))
 
 
@@ -109,17 +100,17 @@ def _check_owner(path: Path) -> None:
         raise ConfigurationError(f"{path} belongs to another user: log in again with the TrueFoundry CLI")
 
 
-def _is_locked() -> bool:
+def _is_locked(path: Path) -> bool:
     """Whether the CLI holds its lock on the file. (Never on Windows, which has no such locks.)"""
     if sys.platform == "win32":
         return False
     import fcntl
 
     try:
-        with credentials_path().with_name("credentials.json.lock").open() as lock:
+        with path.with_name(f"{path.name}.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
     except BlockingIOError:
         return True
-    except (OSError, RuntimeError):  # there is no lock
+    except OSError:  # there is no lock
         return False
     return False

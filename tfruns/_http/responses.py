@@ -95,9 +95,11 @@ def connection_error(
         handled: the error that the caller was handling when the request began, which has nothing to do with it.
     """
     text = redactor.clean(_reason(error))
+    if redactor.holds_part(text):  # aiohttp cuts what it quotes of the response, and the key with it
+        text = f"{type(error).__name__}, for what the server sent beside a part of the API key"
     failure = APIConnectionError(f"no complete response from {base_url}: {text}")
     shown = [text for one in chain(error, but=handled) for text in (str(one), repr(one))]
-    if shown == [*map(redactor.clean, shown)]:
+    if shown == [*map(redactor.clean, shown)] and not any(map(redactor.holds_part, shown)):
         failure.__cause__ = error
     return failure
 
@@ -117,6 +119,8 @@ def _reason(error: Exception) -> str:
         return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         return f"could not connect: {_system_reason(error)}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the response isn't valid HTTP: {error.message}"
     return str(error) or type(error).__name__
 
 

@@ -65,7 +65,7 @@ class Redactor:
 
     def add(self, key: Secret) -> None:
         """Hide this key from now on."""
-        if len(key.value) >= _LEAST_HIDDEN:
+        if len(key.value) >= _LEAST_HIDDEN and key not in self._keys:
             self._keys.append(key)
 
     def clean(self, text: str) -> str:
@@ -79,6 +79,14 @@ class Redactor:
         if text.isprintable():
             return text
         return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
+
+    def holds_part(self, text: str) -> bool:
+        """Whether the text holds a part of a key, as what others have cut short may: at least 15 characters of it."""
+        return any(
+            key.value[at : at + _LEAST_HIDDEN] in text
+            for key in self._keys
+            for at in range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN)
+        )
 
 
 def _spelled(character: str) -> str:

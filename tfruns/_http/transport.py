@@ -103,6 +103,7 @@ class Transport:
         self._connections = Connections(http, most=max_concurrency, trace_configs=trace_configs)
         self._pace = Pace(max_concurrency, max_rate)
         self._throttle: Throttle | None = None
+        self._sending: set[asyncio.Timeout] = set()
         self._budget = Budget(options.retry.budget)
 
     # --- the way of a request, from the outside in ---
@@ -177,9 +178,13 @@ class Transport:
         handled = sys.exception()
         try:
             async with limit:
-                return await self._send_with_key(http, call)
+                self._sending.add(limit)
+                try:
+                    return await self._send_with_key(http, call)
+                finally:
+                    self._sending.discard(limit)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
-            self._connections.check_open()  # closing breaks what is in flight, and shows in many ways
+            self._connections.check_open()  # closing ends what is in flight, and shows in many ways
             if limit.expired():
                 failure: APIConnectionError = timeout_error(
                     self.base_url, seconds, is_deadline=seconds != call.options.timeout
@@ -328,4 +333,6 @@ class Transport:
         if self._connections.is_in_use and self._throttle is not None:
             self._throttle.close()
             self._closing.set()
+            for limit in self._sending:  # a connection that is closed doesn't wake who reads a body from it
+                limit.reschedule(0.0)
         await self._connections.aclose()
