@@ -6,19 +6,24 @@ import logging
 import os
 import pickle
 import pprint
+import ssl
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from rich.traceback import Traceback
 
 import tfruns
 from tests.support.failures import KEY, WAYS, fragments
 from tfruns import Client
-from tfruns._http.tracebacks import chain
+from tfruns._http.responses import connection_error
+from tfruns._http.secret import Redactor, Secret
+from tfruns._http.tracebacks import ErrorContext, chain
+from tfruns.query import PageRequest, RunFilter
 
 
 def _frames(error: BaseException) -> Iterator[str]:
@@ -93,8 +98,28 @@ def test_sentry_as_it_comes_gets_nothing_of_the_key(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["leaks"] == {}
-    assert report["errors"] == len(WAYS)
+    assert report["errors"] == len(WAYS) - 1
     assert report["with variables"] > 100
+
+
+async def test_no_frame_of_the_ssl_module_stays() -> None:
+    """It holds the plain text that was to be encrypted."""
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="a.example")
+    with pytest.raises(ssl.SSLError) as caught, ErrorContext(PageRequest("job", RunFilter(), 1, 0)):
+        tls.write(KEY.encode())  # before the handshake
+    assert fragments("\n".join(_frames(caught.value))) == []
+
+
+def test_no_error_is_kept_as_a_cause_that_quotes_a_part_of_the_key() -> None:
+    """Nor is its text, which others have cut: half a key is found no more by its whole."""
+    redactor = Redactor()
+    redactor.add(Secret(KEY))
+    for text in (f"got {KEY[7:31]}…", KEY[-20:], f"\x1b[31m{KEY}"):
+        error = connection_error(aiohttp.ClientConnectionError(text), redactor, "https://a.example", handled=None)
+        assert error.__cause__ is None
+        assert fragments(str(error)) == []
+    kept = connection_error(aiohttp.ClientConnectionError("lost"), redactor, "https://a.example", handled=None)
+    assert isinstance(kept.__cause__, aiohttp.ClientConnectionError)
 
 
 def test_a_client_that_is_half_made_has_a_repr() -> None:

@@ -292,7 +292,8 @@ POINTS = (
 
 
 def _traced(point: str, action: Callable[[], object]) -> aiohttp.TraceConfig:
-    async def act(_session: aiohttp.ClientSession, _context: Any, _parameters: Any) -> None:
+    async def act(session: aiohttp.ClientSession, context: Any, parameters: Any) -> None:
+        del session, context, parameters  # what aiohttp gives to the caller's own function isn't ours to hide
         action()
         await asyncio.sleep(0)
 
@@ -313,7 +314,7 @@ def _raise(*_: object) -> None:
 
 def _at(point: str, action: Callable[[], object]) -> Way:
     async def fails() -> BaseException:
-        async with serve(lambda _: GOOD) as (url, _):
+        async with serve(lambda r: Raw(_with_echo(r))) as (url, _):
             url = url.replace("127.0.0.1", "localhost")
             async with Client(url, KEY, retry=NEVER, trace_configs=[_traced(point, action)]) as client:
                 return await failed(client.list_runs("job"))
@@ -351,6 +352,32 @@ WAYS["a trace hook raises at connection_queued_start"] = _queued(_raise)
 for _point in POINTS:
     WAYS[f"cancelled at {_point}"] = _at(_point, _cancel)
     WAYS[f"a trace hook raises at {_point}"] = _at(_point, _raise)
+
+
+def _by_a_curious_hook(fail: Callable[[Any], None]) -> Way:
+    """A trace hook that has the headers of the request in a variable."""
+
+    async def act(_session: aiohttp.ClientSession, _context: Any, parameters: aiohttp.TraceRequestStartParams) -> None:
+        headers = dict(parameters.headers)
+        authorization = headers["Authorization"]
+        fail(headers)
+        assert not authorization
+
+    async def fails() -> BaseException:
+        config = aiohttp.TraceConfig()
+        config.on_request_start.append(act)
+        async with client_of(lambda _: GOOD, trace_configs=[config]) as client:
+            return await failed(client.list_runs("job"))
+
+    return fails
+
+
+def _raise_with(headers: Any) -> None:
+    raise LookupError(headers)
+
+
+WAYS["a trace hook raises with the headers in a variable"] = _by_a_curious_hook(_raise)
+WAYS["a trace hook raises with the headers in its error"] = _by_a_curious_hook(_raise_with)
 
 
 def _by_hook(name: str) -> Way:
@@ -461,6 +488,7 @@ def _refusal(status: int) -> Callable[[Request], Reply]:
 
 RESPONSES: dict[str, Callable[[Request], Reply]] = {
     **{f"status {status}": _refusal(status) for status in (301, 307, 400, 401, 403, 404, 409, 418, 422, 429, 500, 503)},
+    "the key in the status line": lambda _: Raw(f"HTTP/1.1 404 {KEY}\r\nContent-Length: 0\r\n\r\n".encode()),
     "a refusal that isn't JSON": lambda _: answer(403, f"<html>{'x' * 180}{KEY}</html>".encode()),
     "no JSON": lambda _: answer(200, f"<html>{KEY}</html>".encode(), x_echo=KEY),
     "JSON cut off": lambda _: answer(200, f'{{"data": [{{"id": "{KEY}'.encode(), x_echo=KEY),

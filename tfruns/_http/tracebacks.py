@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 from tfruns.errors import APIError
 from tfruns.query import PageRequest
 
-_HOLDERS = ("aiohttp", "asyncio", "ssl", "tfruns._decode", "tfruns._http.exchange")
+_HOLDERS = ("aiohttp", "aiosignal", "asyncio", "ssl", "tfruns._decode", "tfruns._http.exchange")
 """Modules whose frames hold the head of a request as bytes, or a response, which may repeat the key."""
 
 
