@@ -565,6 +565,27 @@ async def test_a_client_closed_while_it_waits_says_so() -> None:
             await waiting
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("reply", [Stall(), Stall(ONE_RUN[:30]), Stall(ONE_RUN[:-10])], ids=["nothing", "head", "body"])
+async def test_closing_ends_what_is_in_flight_at_once_wherever_its_response_stands(reply: Reply, is_ours: bool) -> None:
+    """Also on a session of the caller's, which stays open, and while a body is read, which aiohttp doesn't wake."""
+    came = asyncio.Event()
+
+    def stalls(_: Request) -> Reply:
+        came.set()
+        return reply
+
+    async with serve(stalls) as (url, _), aiohttp.ClientSession() as http:
+        client = Client(url, KEY, session=None if is_ours else http)
+        request = asyncio.ensure_future(client.list_runs("job"))
+        await came.wait()
+        await asyncio.sleep(0.02)
+        await client.aclose()
+        with pytest.raises(tfruns.ClientClosedError):
+            await asyncio.wait_for(request, 5)
+        assert not http.closed
+
+
 async def test_the_callers_session_is_used_and_left_open() -> None:
     async with serve(pages_of(1)) as (url, requests):
         async with aiohttp.ClientSession(headers={"X-Mine": "yes"}, raise_for_status=True) as http:

@@ -60,6 +60,8 @@ class _Call:
     attempts: int = 0
     spent: float = 0.0
     """Seconds on attempts and the waits between them, without the waits for its turn."""
+    request_id: str | None = None
+    """The server's id of the last attempt."""
 
     def where(self) -> dict[str, Any]:
         return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
@@ -145,6 +147,7 @@ class Transport:
             async with throttle.turn(call.request.job_id):
                 began = time.monotonic()
                 call.attempts += 1
+                call.request_id = None
                 try:
                     response = await self._send_in_time(http, call)
                     if response.status == 200:
@@ -222,13 +225,14 @@ class Transport:
         response = await exchange(http, url, call.options.headers, key)
         self.counters.bytes += len(response.body)
         request_id = response.headers.get("x-request-id")
+        call.request_id = None if request_id is None else self._key.redactor.clean(request_id)
         event = ResponseEvent(
             **call.where(),
             attempt=call.attempts,
             status_code=response.status,
             size=len(response.body),
             seconds=time.monotonic() - began,
-            request_id=None if request_id is None else self._key.redactor.clean(request_id),
+            request_id=call.request_id,
         )
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
@@ -272,7 +276,7 @@ class Transport:
                 **call.where(),
                 "attempt": event.attempt,
                 "wait": event.wait,
-                "request_id": getattr(error, "request_id", None),
+                "request_id": call.request_id,
             },
         )
         call_hook(self._hooks.on_retry, event)
@@ -286,7 +290,7 @@ class Transport:
             attempts=call.attempts,
             seconds=time.monotonic() - call.began,
             error=error,
-            request_id=getattr(error, "request_id", None),
+            request_id=call.request_id,
         )
         try:
             call_hook(self._hooks.on_failure, event)
