@@ -124,6 +124,8 @@ def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
         return f"has no host, or none that there can be: it must be {_FORM}"
     if url.query_string or url.fragment:
         return "must end with the host or a path, without `?` or `#`"
+    if "/api/svc" in url.path:
+        return "has the path of the API in it: leave out the path, `/api/svc/…`"
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
         return (
             "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
@@ -164,6 +166,8 @@ def _flaw_of_key(value: Any) -> str | None:
         return f"must be a string, not {type(value).__name__}"
     if not value:
         return "is empty"
+    if re.match(r"bearer\s", value, re.IGNORECASE):
+        return "begins with `Bearer `: leave out `Bearer `"
     if (unsafe := re.search(r"[^\x21-\x7e]", value)) is not None:
         kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
         return f"holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()} that can't be sent in a header"

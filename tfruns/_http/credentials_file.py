@@ -77,11 +77,13 @@ class CredentialsFile:
         """The file, or what is wrong with it at this moment. (No error leaves here with the content in its frames.)"""
         try:
             _check_owner(path)
-            content = json.loads(path.read_bytes())
+            data = Secret(path.read_bytes())
         except FileNotFoundError:
             return _GONE
         except OSError as error:
             raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+        try:
+            content = json.loads(data.value)
         except (ValueError, RecursionError):
             return _BROKEN
         if not isinstance(content, dict):

@@ -107,7 +107,7 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     "--admin-port",
     type=click.IntRange(0, 65_535),
     metavar="N",
-    help="The port of an admin address, to change runs, clock and faults over HTTP; 0 for any that is free.",
+    help="The port of an admin address, on 127.0.0.1, to change runs, clock and faults; 0 for any that is free.",
 )
 @_behaves(
     "--fault",

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.admin import Admin
+from tfruns.sandbox.admin import LOOPBACK, Admin
 from tfruns.sandbox.arguments import (
     checked_job_ids,
     checked_path,
@@ -46,7 +46,7 @@ class Sandbox:
             writes it: each line a run, with its job in `jobId`. `jobs` and `runs` are not looked at then.
         database: a SQLite file to keep the runs in. What it holds is taken in place of all of the above; a new one is
             filled with them. Each change is written to it at once.
-        admin_port: the port of the admin address, on the same host; 0 for a free one, None for no such address.
+        admin_port: the port of the admin address, on 127.0.0.1; 0 for a free one, None for no such address.
         faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
         rate_limit: how many requests a second it takes.
         forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
@@ -182,23 +182,23 @@ class Sandbox:
             self._renew(history.clock)
             trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
             self._server = Server(history.store, self._access, trouble, self._requests, history.now)
-            self._url = await self._listening(self._server, self._port)
+            self._url = await self._listening(self._server, self._host, self._port)
             if self._admin_port is not None:
                 self._admin = Admin(history, self._faults, self.new_key)
-                self._admin_url = await self._listening(self._admin, self._admin_port)
+                self._admin_url = await self._listening(self._admin, LOOPBACK, self._admin_port)
         except BaseException:
             await self.aclose()
             raise
 
-    async def _listening(self, server: Server | Admin, port: int) -> str:
+    async def _listening(self, server: Server | Admin, host: str, port: int) -> str:
         try:
-            port = await server.start(self._host, port)
+            port = await server.start(host, port)
         except OSError as error:
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
-            raise OSError(number, f"can't listen on {self._host} port {port}: {why}") from None
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{port}"
+            raise OSError(number, f"can't listen on {host} port {port}: {why}") from None
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{port}"
 
     async def aclose(self) -> None:
         """Stop listening, close every connection and forget the runs. Does nothing if it isn't running.
