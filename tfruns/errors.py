@@ -90,7 +90,7 @@ class EventLoopError(TfRunsError, RuntimeError):
 class APIError(TfRunsError):
     """A request that didn't bring a page of runs.
 
-    Its text is one printable line, whatever the server sent, and neither it nor its attributes hold the API key.
+    Its text is one printable line, whatever the server sent, and nothing in it holds the API key.
 
     Attributes:
         job_id: the job of the request.

@@ -15,9 +15,9 @@ class RequestEvent:
     """A request is sent.
 
     Example:
-        >>> def call_hook(event: tfruns.RequestEvent) -> None:
+        >>> def report(event: tfruns.RequestEvent) -> None:
         ...     print(event.job_id, event.offset, event.limit, event.attempt)
-        >>> async with tfruns.Client(on_request=tell) as client:
+        >>> async with tfruns.Client(on_request=report) as client:
         ...     page = await client.list_runs("my-job-id", limit=10)
         my-job-id 0 10 1
 
@@ -40,9 +40,9 @@ class ResponseEvent(RequestEvent):
     """A complete response has come, good or bad.
 
     Example:
-        >>> def call_hook(event: tfruns.ResponseEvent) -> None:
+        >>> def report(event: tfruns.ResponseEvent) -> None:
         ...     print(event.job_id, event.status_code, event.size, "bytes in", event.seconds, "s")
-        >>> async with tfruns.Client(on_response=tell) as client:
+        >>> async with tfruns.Client(on_response=report) as client:
         ...     page = await client.list_runs("my-job-id")
 
     .. versionadded:: 0.1.0
@@ -64,9 +64,9 @@ class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
 
     Example:
-        >>> def call_hook(event: tfruns.RetryEvent) -> None:
+        >>> def report(event: tfruns.RetryEvent) -> None:
         ...     print(f"attempt {event.attempt}: {event.error}; the next in {event.wait:.2f} s")
-        >>> client = tfruns.Client(on_retry=tell)
+        >>> client = tfruns.Client(on_retry=report)
 
     .. versionadded:: 0.1.0
     """
