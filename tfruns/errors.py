@@ -24,7 +24,8 @@
         ├── RunFailedError                        it failed or was terminated
         └── WaitTimeoutError (a TimeoutError too) it hasn't ended in time
 
-Bad arguments are no part of it: they raise ValueError or TypeError before any request.
+Bad arguments are no part of it: they raise ValueError or TypeError before any request. The text of an error is one
+printable line, whatever the server sent, and nothing in an error holds the API key.
 """
 
 from collections.abc import Mapping
@@ -89,8 +90,6 @@ class EventLoopError(TfRunsError, RuntimeError):
 
 class APIError(TfRunsError):
     """A request that didn't bring a page of runs.
-
-    Its text is one printable line, whatever the server sent, and nothing in it holds the API key.
 
     Attributes:
         job_id: the job of the request.

@@ -586,6 +586,28 @@ async def test_closing_ends_what_is_in_flight_at_once_wherever_its_response_stan
         assert not http.closed
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_client_may_be_closed_in_the_moment_in_which_a_timeout_expires(turns: int) -> None:
+    """At each turn of the event loop around that moment, the request ends by one or the other."""
+    came = asyncio.Event()
+
+    def stalls(_: Request) -> Reply:
+        came.set()
+        return Stall()
+
+    async with serve(stalls) as (url, _):
+        client = Client(url, KEY, timeout=0.05, retry=NEVER)
+        request = asyncio.ensure_future(client.list_runs("job"))
+        await came.wait()
+        (limit,) = client._transport._sending
+        limit.reschedule(0.0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises((tfruns.ClientClosedError, tfruns.APITimeoutError)):
+            await request
+
+
 async def test_the_callers_session_is_used_and_left_open() -> None:
     async with serve(pages_of(1)) as (url, requests):
         async with aiohttp.ClientSession(headers={"X-Mine": "yes"}, raise_for_status=True) as http:

@@ -338,5 +338,6 @@ class Transport:
             self._throttle.close()
             self._closing.set()
             for limit in self._sending:  # a connection that is closed doesn't wake who reads a body from it
-                limit.reschedule(0.0)
+                if not limit.expired():
+                    limit.reschedule(0.0)
         await self._connections.aclose()
