@@ -13,6 +13,9 @@ from tfruns.errors import DecodeError
 MAX_BODY = 100 * 2**20
 """Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect, at most."""
+
 
 async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret) -> Response:
     """Send the request, and read the whole response, whatever its status is.
@@ -24,7 +27,8 @@ async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, 
     sending = http.get(
         url,
         headers={**headers, "Authorization": key.bearer()},
-        timeout=aiohttp.ClientTimeout(),  # the caller's own covers the key and its renewal too
+        # The caller's own timeout covers the key and its renewal too. But a host that doesn't even let connect is soon known.
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),
         allow_redirects=False,  # the key is for this host alone
         raise_for_status=False,
     )
