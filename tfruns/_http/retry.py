@@ -126,6 +126,8 @@ class Call:
         elif self.own_failures >= _OWN_FAILURES:
             return ""
         if policy.deadline is not None and self.spent + wait >= policy.deadline:
+            if self.spent >= policy.deadline:  # the error says so itself
+                return ""
             return f"the next attempt would come after the retry policy's deadline of {policy.deadline:.3g} s"
         failing = 0.0 if self.failing_since is None else self.spent - self.failing_since
         if max(outage, failing) + wait >= patience:
