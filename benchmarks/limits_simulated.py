@@ -21,8 +21,8 @@ REQUESTS = 1_000
 CONCURRENCY = 16
 LATENCY = 0.02, 0.06
 """Seconds, at least and at most."""
-TUNED_ON = range(1_000, 1_040)
-SEEDS = range(1, 26)
+TUNED_ON = {*range(1_000, 1_200), *range(2_000, 2_012)}
+SEEDS = range(7_001, 7_026)
 
 
 class Bucket:
@@ -181,16 +181,16 @@ def ideal_of_fixed_seconds(world: World) -> float:
         now, left = end, left - takes
 
 
-def _at_random(
-    share: float, target: float | None, *, times: int = 1, slower: float = 1, **options: float
-) -> "Row":
+def _at_random(share: float, target: float | None, *, times: int = 1, slower: float = 1, **options: float) -> "Row":
     ideal = times * REQUESTS / (1 - share) / UNLIMITED * slower
     options |= {"requests": times * REQUESTS, "latency": tuple(slower * seconds for seconds in LATENCY)}  # type: ignore[dict-item]
     return Row(lambda rng: Bucket(rng, [(0.0, math.inf)], share=share), lambda _: ideal, target, options=options)
 
 
 def _bucket(rate: float, burst: float) -> "Row":
-    return Row(lambda rng: Bucket(rng, [(0.0, rate)], burst), lambda _: (REQUESTS - burst) / rate, 1.1, most_refused=0.1)
+    return Row(
+        lambda rng: Bucket(rng, [(0.0, rate)], burst), lambda _: (REQUESTS - burst) / rate, 1.1, most_refused=0.1
+    )
 
 
 @attrs.frozen

@@ -45,10 +45,10 @@ class Client(RunLister):
             can follow a key that changes. For a key that is mounted as a file:
             `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. What it raises ends the request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
-        retry: how often and how patiently a failed request is tried again.
+        retry: how often and for how long a failed request is retried, and how long an outage is worth waiting for.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
-            server takes.
+            server takes: the client learns that from what is refused.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
             (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)

@@ -179,7 +179,9 @@ async def test_stats_count_what_was_sent_received_and_handed_out() -> None:
     sizes: list[int] = []
     async with serve(reply) as (url, requests):
         client = Client(url, KEY, retry=QUICK, on_response=lambda event: sizes.append(event.size))
-        assert client.stats() == tfruns.ClientStats(requests=0, retries=0, bytes=0, runs=0, in_flight=0, waiting=0, concurrency=16, rate=None)
+        assert client.stats() == tfruns.ClientStats(
+            requests=0, retries=0, bytes=0, runs=0, in_flight=0, waiting=0, concurrency=16, rate=None
+        )
         async with client:
             assert len(await client.iter_runs("job", page_size=10).collect()) == 25
             await client.list_runs("job", limit=3)

@@ -307,7 +307,10 @@ async def test_a_call_with_a_deadline_does_not_wait_for_the_end_of_an_outage(mon
         waiting = asyncio.create_task(client.count_runs("waits"))
         await until(lambda: len(requests) == 3)
         began = time.monotonic()
-        with pytest.raises(tfruns.APITimeoutError, match=r"not sent: .* is away, and 0 s are left of the retry policy's deadline of 0.2 s"):
+        with pytest.raises(
+            tfruns.APITimeoutError,
+            match=r"not sent: .* is away, and 0 s are left of the retry policy's deadline of 0.2 s",
+        ):
             await client.count_runs("in-a-hurry", retry=RetryPolicy(deadline=0.2))
         assert time.monotonic() - began < 2
         waiting.cancel()

@@ -271,9 +271,7 @@ class RateLimiter:
             is_too_slow = self.is_limited and (self._is_unsure or self._learned < 0.9 * self._ceiling)
             return this.outcomes >= _GOOD_OUTCOMES and seconds >= (_ROUND / 2 if is_too_slow else _ROUND)
         is_blocked = this.refused_in_a_row >= _REFUSALS_IN_A_ROW and self._usual < 0.1
-        is_overshot = (
-            self._is_unsure and self.is_limited and this.refused >= _REFUSALS_OF_MANY and this.share >= 0.25
-        )
+        is_overshot = self._is_unsure and self.is_limited and this.refused >= _REFUSALS_OF_MANY and this.share >= 0.25
         return this.outcomes >= _OUTCOMES and (is_blocked or is_overshot or seconds >= _ROUND)
 
     def _is_bad(self, this: _Round) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 import attrs
@@ -32,7 +33,7 @@ def _attempts(_: object, field: "attrs.Attribute[int | None]", value: int | None
         checked_int(value, field.name, least=1, most=1_000)
 
 
-def _seconds(_: object, field: "attrs.Attribute[float | None]", value: float | None) -> None:
+def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is None and field.default is None:
         return
     least = 0.001 if field.name == "deadline" else 0.0
@@ -163,8 +164,9 @@ def retrying(
         return asked + (0.0 if is_away() else backoff(state))
 
     def stop(state: tenacity.RetryCallState) -> bool:
-        error = state.outcome and state.outcome.exception()
-        assert error is not None  # noqa: S101  # for the type checker
+        assert state.outcome is not None  # noqa: S101  # for the type checker
+        error = state.outcome.exception()
+        assert error is not None  # noqa: S101  # the same
         reason = reason_to_give_up(error, state.upcoming_sleep)
         if reason and isinstance(error, APIError):
             error.gave_up_because = reason

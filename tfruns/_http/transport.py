@@ -145,9 +145,7 @@ class Transport:
             limiter = self._enter_loop()
             http = await self._connections.http()
             retries = call.retries
-            turn = limiter.turn(
-                call.request.job_id, call.options.retry, spent=retries.spent, attempts=retries.attempts
-            )
+            turn = limiter.turn(call.request.job_id, call.options.retry, spent=retries.spent, attempts=retries.attempts)
             async with turn as sending:
                 began = time.monotonic()
                 retries.spent += sending.held_for(began)
