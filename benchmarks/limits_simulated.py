@@ -1,7 +1,7 @@
 """The pace of a client against servers that refuse requests, in simulated time.
 
-`python -m benchmarks.limits_simulated` prints the table of `benchmarks/README.md`: for each server the time in multiples
-of the ideal one, and the share of requests that it refused, over seeds that the pace was not tuned on.
+`python -m benchmarks.limits_simulated` prints the table of `benchmarks/README.md`: for each server the time in
+multiples of the ideal one, and the share of requests that it refused, over seeds that the pace was not tuned on.
 """
 
 import heapq
@@ -77,7 +77,8 @@ class Result:
 
 
 class Client:
-    """A client with so many requests to make; walks have at most `at_once` of them in flight, waiting or backing off."""
+    """A client with so many requests to make; its walks have at most `at_once` of them waiting, backing off or in
+    flight."""
 
     def __init__(self, world: "World", requests: int, at_once: int, concurrency: int) -> None:
         self.world, self.left, self.at_once = world, requests, at_once

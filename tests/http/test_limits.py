@@ -13,7 +13,7 @@ import pytest
 import tfruns
 from tests.support.hostile import Handler, Raw, Reply, Request, Stall, answer, page, pages_of, run, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http import limits, pace
+from tfruns._http import limits, pace, rate
 from tfruns.sandbox import RateLimit, Sandbox
 
 KEY = "a-long-enough-key"
@@ -85,21 +85,29 @@ async def test_one_refusal_in_ten_at_random_loses_nothing_and_takes_no_request_t
 async def test_slowing_down_and_recovering_are_logged_once_each(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "_STEADY", 0.2)
-    refusing = True
+    monkeypatch.setattr(limits, "_STEADY", 0.5)
+    monkeypatch.setattr(rate, "_ROUND", 0.1)
+    tokens, filled_at = 10.0, time.monotonic()
+    is_limited = True
 
-    def reply(request: Request) -> Reply:
-        return SLOWER if refusing and request.number > 50 and request.number % 2 else ONE_RUN
+    def reply(_: Request) -> Reply:
+        nonlocal tokens, filled_at
+        now = time.monotonic()
+        tokens, filled_at = min(10.0, tokens + 100 * (now - filled_at)), now
+        if is_limited and tokens < 1:
+            return SLOWER
+        tokens -= 1
+        return ONE_RUN
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
         await asyncio.gather(*(client.count_runs(f"job-{number}") for number in range(200)))
-        refusing = False
+        is_limited = False
         while "full speed" not in caplog.text:
             await asyncio.gather(*(client.count_runs(f"job-{number}") for number in range(50)))
     logged = [record.getMessage() for record in caplog.records if "attempt" not in record.getMessage()]
-    assert all("slowing down to " in message for message in logged[::2])
-    assert all(message == f"{url} takes requests again: back to full speed" for message in logged[1::2])
-    assert 2 <= len(logged) <= 6
+    assert logged[0].startswith(f"{url} refuses or fails requests: slowing down to 16 at once and ")
+    assert logged[-1] == f"{url} takes requests again: back to full speed"
+    assert len(logged) == 2
 
 
 async def test_the_stats_tell_how_many_wait_and_how_fast_they_may_go() -> None:
@@ -326,7 +334,10 @@ async def test_calls_without_retries_share_the_probes_of_an_outage() -> None:
     assert "the retry policy allows no more attempts; the last failure: 503" in str(errors[-1])
 
 
-async def test_going_away_and_coming_back_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+async def test_going_away_and_coming_back_are_logged_once_each(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_WORTH_A_WORD", 0.1)
     async with outage_after(0, 0.5, refuses) as (url, _), Client(url, KEY) as client:
         await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(30)))
     logged = [record.getMessage() for record in caplog.records if "attempt" not in record.getMessage()]

@@ -23,7 +23,7 @@ EVENTS = st.lists(
 def test_a_pace_stays_within_its_limits_and_never_stops(
     events: list[tuple[str, float, float, float]], most: int, max_rate: float
 ) -> None:
-    """It keeps `max_concurrency` and every wait that the server asks for, and otherwise lets one request a second go."""
+    """It keeps `max_concurrency` and the waits that the server asks for, and else lets a request go each second."""
     pace, now, held_until = Pace(most, max_rate), 0.0, -math.inf
     for kind, pause, ago, wait in events:
         now += pause

@@ -138,7 +138,7 @@ class ClientStats:
     concurrency: int
     """How many may be in flight now: `max_concurrency`, or less after many failures."""
     rate: float | None
-    """How many may be sent in a second now: `max_rate`, or less after refusals; None for as many as the server takes."""
+    """How many may be sent in a second now: `max_rate`, or less after refusals; None for any."""
 
 
 @attrs.define

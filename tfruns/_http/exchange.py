@@ -27,7 +27,7 @@ async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, 
     sending = http.get(
         url,
         headers={**headers, "Authorization": key.bearer()},
-        # The caller's own timeout covers the key and its renewal too. But a host that doesn't even let connect is soon known.
+        # The caller's own timeout covers the key and its renewal too. A host that can't be reached is known sooner.
         timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),
         allow_redirects=False,  # the key is for this host alone
         raise_for_status=False,

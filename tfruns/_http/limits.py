@@ -1,7 +1,7 @@
 """Whose turn it is to send: a queue for all requests of a client, at the pace that fits the server.
 
-Where requests of several jobs wait, each job gets its turn, however many it has. A request that the server holds back for
-longer than its retry policy allows leaves the queue with an error.
+Where requests of several jobs wait, each job gets its turn, however many it has. A request that the server holds back
+for longer than its retry policy allows leaves the queue with an error.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientC
 
 _FIRST_CONTACT = 5.0
 """Seconds: so long is worth waiting for a server that has never responded, for its host may be wrong."""
+_WORTH_A_WORD = 1.0
+"""Seconds without a good response after which it is logged: a limit alone may take so long to let requests through."""
 _STEADY = 10.0
 """Seconds at full speed, after which a server that refused requests counts as recovered."""
 
@@ -41,7 +43,7 @@ class NotSentError(Exception):
 
 @attrs.define(eq=False)
 class Turn:
-    """One request that waits, or is in flight. What it brings is told by one of the methods, or else it was given up."""
+    """One request that waits or is in flight. One of the methods says what it brought; else it was cancelled."""
 
     limiter: "Limiter"
     policy: RetryPolicy
@@ -53,27 +55,27 @@ class Turn:
     blocked: float
     """The pace's count of seconds that the server held requests back, when this one began to wait."""
     sent_at: float = math.nan
-    is_told: bool = False
+    is_over: bool = False
 
     def good(self) -> None:
         """It brought a response that shows that the server is well."""
-        self._told()
+        self._end()
         self.limiter.pace.good(self.sent_at, time.monotonic())
 
     def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
         """It was refused for the server's load, and the server asks for that wait."""
-        self._told()
+        self._end()
         self.limiter.pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
         self.limiter.failed(self, error)
 
     def failed(self, error: APIError) -> None:
         """It brought no complete response, or an error of the server."""
-        self._told()
+        self._end()
         self.limiter.pace.failed(self.sent_at, time.monotonic())
         self.limiter.failed(self, error)
 
-    def _told(self) -> None:
-        self.is_told = True
+    def _end(self) -> None:
+        self.is_over = True
 
     def held_for(self, now: float) -> float:
         """Seconds that the server has held it back while it waited."""
@@ -159,7 +161,7 @@ class Limiter:
 
     def _over(self, turn: Turn) -> None:
         now = time.monotonic()
-        if not turn.is_told:
+        if not turn.is_over:
             self.pace.cancelled(now)
         self._report(now)
         for waiting in self._each_waiting() if self._is_blocked(now) else ():
@@ -249,7 +251,7 @@ class Limiter:
     def _report(self, now: float) -> None:
         """Log once that the server is away, or takes fewer requests; and once that it is back."""
         if self.pace.is_away:
-            if self._away_since is None:
+            if self._away_since is None and self.pace.outage(now) >= _WORTH_A_WORD:
                 self._away_since = now - self.pace.outage(now)
                 logger.warning("no good response from %s: only probes are sent until there is one", self._base_url)
         elif self._away_since is not None:

@@ -1,6 +1,6 @@
 """How fast a client may send: at what rate, how many requests at once, and what while the server is away.
 
-Nothing here has a clock or does I/O: every method is told the time, so that in a test hours pass in no time.
+Nothing here has a clock or does I/O: every method is given the time, so that in a test hours pass in no time.
 """
 
 import math
@@ -135,7 +135,7 @@ class Pace:
         return max(0.0, self._held_until - now)
 
     def blocked(self, now: float) -> float:
-        """Seconds so far in which the server held requests back: by a wait that it asked for, or because it was away."""
+        """Seconds so far in which the server held requests back: it asked for a wait, or was away."""
         if self._blocked_since is None:
             return self._blocked
         until = now if self.is_away else min(now, self._held_until)
@@ -147,7 +147,7 @@ class Pace:
             return 0.0
         return now - self._failing_since
 
-    # --- what is told ---
+    # --- what happens ---
 
     def sent(self, now: float) -> None:
         """A request is sent."""

@@ -1,15 +1,15 @@
-"""The rate that a server takes, learned from what it refuses: a token bucket, told all times.
+"""The rate that a server takes, learned from what it refuses: a token bucket, given all times.
 
 A refusal may say that the rate is too high, or have nothing to do with it: a proxy that refuses one request in ten
-whatever the load, a limit that others use up. To take each for a sign of the rate would bring it down to nothing, and to
+whatever the load, a limit that others use up. To take each for a sign of the rate would bring it down to nothing; to
 ignore them would make a server with a limit refuse most of the requests. So outcomes are judged in rounds:
 
 - A round with few refusals lets the rate grow: by little near the goodput of the last round with many, and twice as
-  much with each round after that; by twice the rate while nothing is known.
+  much with each round after that. While nothing is known, the rate doubles.
 - A round with many sets the rate to the goodput, the good responses of the last second.
 - Where as large a share is refused after that, a round at 70 % of the goodput, an experiment, finds out why. If the
-  refusals end, they were about the rate. If their share stays, they are not: that share is *usual* from then on, and only
-  more than that counts as many. What is usual is tried again from time to time.
+  refusals end, they were about the rate. If their share stays, they are not: the cut is undone, that share is *usual*
+  from then on, and only more than that counts as many. What is usual is tried again from time to time.
 
 The constants were tuned on simulated servers (`benchmarks.limits_simulated`), and tested on other seeds.
 """
@@ -51,6 +51,8 @@ _GROWTH = 0.015
 _LEAST_STEP = 0.5
 """... and at least, in requests a second, so that a client with a small share of a common limit gets a larger one."""
 _LARGEST_STEP = 0.3
+_QUITE_SURE = 8
+"""Rounds with few refusals, after which the rate doubles: whatever was refused before, it isn't the same server."""
 _COSTLY = 0.1
 """Seconds: a refusal that asks for a longer wait is many, ..."""
 _COSTLY_CUT = 0.85
@@ -151,7 +153,7 @@ class RateLimiter:
         """When the next request may be sent."""
         return self._next_at
 
-    # --- what is told ---
+    # --- what happens ---
 
     def sent(self, now: float, *, held: float, idle: float, not_before: float) -> None:
         """A request is sent.
@@ -337,7 +339,8 @@ class RateLimiter:
         elif clock >= self._cautious_until:
             self._good_rounds += 1
             step = max(_GROWTH * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
-            self._learned += min(step, max(_LARGEST_STEP * self._learned, _LEAST_STEP))
+            largest = 1.0 if self._good_rounds > _QUITE_SURE else _LARGEST_STEP
+            self._learned += min(step, max(largest * self._learned, _LEAST_STEP))
         if self._learned >= 4 * max(sent, self._count(clock)):  # it is not the rate that holds requests back
             self._learned = math.inf
             self._good_rounds = 0
