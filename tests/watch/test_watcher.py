@@ -13,10 +13,10 @@ import tfruns
 from tests.support.hostile import answer, page, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch.diff import KEPT, Step, View, compare
+from tfruns._watch.diff import KEPT, Change, Poll, Snapshot, compare
+from tfruns._watch.pace import Pace
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.token import decode, encode
-from tfruns._watch.watcher import Pace
 from tfruns.sandbox import Fault, Sandbox
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -357,8 +357,8 @@ async def test_it_looks_more_often_while_runs_move_and_within_the_limits() -> No
 
 
 def test_a_fixed_interval_is_kept_and_a_failure_waits_the_longest() -> None:
-    assert {Pace((5, 5)).next(moved=moved) for moved in (True, False)} == {5}
-    assert Pace((1, 60)).slowest() == 60
+    assert {Pace((5, 5)).next(changed=changed) for changed in (True, False)} == {5}
+    assert Pace((1, 60)).after_failure() == 60
 
 
 async def test_ending_it_leaves_no_task_even_while_looks_are_under_way() -> None:
@@ -397,9 +397,9 @@ async def test_memory_is_bounded_by_what_is_open_and_not_by_what_was_there() -> 
 
         results = await rounds(client, job_id, *[burst] * 4)
         token = results[-1][-1].resume_token
-        views = decode(token, [job_id], {})
+        snapshot = decode(token, [job_id], {}).snapshots[job_id]
         still_open = sum(not one.status.is_terminal for one in s.runs(job_id))
-        assert (len(views[job_id].open), len(views[job_id].ended)) == (still_open, KEPT)
+        assert (len(snapshot.open), len(snapshot.ended)) == (still_open, KEPT)
         assert len(results[-1][150].resume_token) < 2 * len(token)
 
 
@@ -488,14 +488,14 @@ def sample(number: int, status: str = "FINISHED") -> JobRun:
 
 def test_a_view_in_the_midst_of_a_burst_never_forgets_where_the_untold_begins() -> None:
     ended = {f"run-{n}": sample(n) for n in range(100, 100 + 2 * KEPT)}
-    steps = [Step(ChangeKind.FINISHED, sample(99), None), Step(ChangeKind.FINISHED, sample(110), None)]
-    view = View({}, ended, 50, 200).after(steps[:1], steps[1:])
+    steps = [Change(ChangeKind.FINISHED, sample(99), None), Change(ChangeKind.FINISHED, sample(110), None)]
+    view = Snapshot({}, ended, 50, 200).after(steps[:1], steps[1:])
     assert view.floor < 110
 
 
 def test_what_a_look_could_not_find_out_is_left_as_it_is() -> None:
-    view = View({"run-5": sample(5, "RUNNING")}, {"run-90": sample(90)}, 80, 100)
-    look = tfruns._watch.diff.Look([sample(90)], False, {}, 100)
+    view = Snapshot({"run-5": sample(5, "RUNNING")}, {"run-90": sample(90)}, 80, 100)
+    look = Poll([sample(90)], False, {}, 100)
     assert compare(view, look) == ((), view)
 
 

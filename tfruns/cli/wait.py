@@ -50,7 +50,7 @@ Exit status:
     metavar="MIN MAX",
     default=(1.0, 15.0),
     show_default=True,
-    help="Seconds between two looks: the least while runs move, the most while nothing happens.",
+    help="Seconds between two polls: the least while runs change, the most while nothing happens.",
 )
 @_output(
     "--json",

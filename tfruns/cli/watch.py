@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from tfruns.cli.text import colour_of, harmless, human_duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tfruns._watch.watcher import RunChange
+    from tfruns._watch.watcher import RunChange, RunWatch
     from tfruns.models import JobRun
 
 _when = options_of("When")
@@ -44,13 +44,13 @@ Examples:
     metavar="MIN MAX",
     default=(2.0, 30.0),
     show_default=True,
-    help="Seconds between two looks at a job: the least while its runs move, the most while nothing happens.",
+    help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
 )
 @_when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
-    help="What is told first: nothing that is there already, the open runs, or all runs. Else the open ones in a table,"
-    " and nothing in lines.",
+    help="What is reported first: nothing that is there already, the open runs, or all runs. Else the open ones in a"
+    " table, and nothing in lines.",
 )
 @_when(
     "--resume-from",
@@ -98,11 +98,10 @@ async def _watch(
 ) -> None:
     async with connect(host) as client:
         try:
-            changes = client.watch_runs(job_ids, **arguments)
+            watch = client.watch_runs(job_ids, **arguments)
         except (TypeError, ValueError) as error:
             raise wrong_usage(error) from None
-        if kept_in is not None:
-            changes = _keeping(changes, kept_in)
+        changes = watch if kept_in is None else _keeping(watch, kept_in)
         async with aclosing(changes):
             if _is_live(as_json):
                 await _show(changes, several=len(job_ids) > 1)
@@ -111,7 +110,7 @@ async def _watch(
                     await write(_json_line(change) if as_json else encoded(_line(change) + "\n"))
 
 
-async def _keeping(changes: "AsyncGenerator[RunChange]", path: str) -> "AsyncGenerator[RunChange]":
+async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]":
     """The same changes, with the place after those that were printed kept in a file."""
 
     def keep(change: "RunChange") -> None:
@@ -152,7 +151,7 @@ def _line(change: "RunChange") -> str:
     return "  ".join(map(harmless, words))
 
 
-async def _show(changes: "AsyncGenerator[RunChange]", *, several: bool) -> None:
+async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
     """A table that is kept up to date: with each change, and each second for the time that passes."""
     from rich.console import Console
     from rich.live import Live
