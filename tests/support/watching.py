@@ -34,11 +34,16 @@ class Over(Exception):
     """Raised by a pause to end a watch."""
 
 
-def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
-    """A watch whose polls happen one after the other, with `pause` called between them."""
+def watch_of(client: Client, job_ids: Any, timer: Timer, **arguments: Any) -> Watch:
+    """A watch whose time is that of the timer."""
     given = {"interval": 1.0, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
     given |= {"on_error": "raise", "triggered_by": None, "version_numbers": None, **arguments}
-    return attrs.evolve(Watch.of(client, Closing(), job_ids, **given), timer=SteppedTimer(pause))
+    return attrs.evolve(Watch.of(client, Closing(), job_ids, **given), timer=timer)
+
+
+def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
+    """A watch whose polls happen one after the other, with `pause` called between them."""
+    return watch_of(client, job_ids, SteppedTimer(pause), **arguments)
 
 
 async def rounds(client: Client, job_ids: Any, *acts: Callable[[], Awaitable[Any]], **arguments: Any) -> list[Any]:

@@ -13,7 +13,8 @@ first poll after a restart pass as "there already". There are two ways out, and 
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
   showed. It is a time of the server's, no later than the moment at which the watch began, so no clock here counts, and
   nothing is lost. Whatever was created or ended since is reported when the first poll succeeds, in this process or in
-  one that goes on from a token: the token holds `start` and the watermark of the job. The price: where all other jobs
+  one that goes on from a token: the token holds `start` and the watermark of the job. (If the other jobs have no
+  runs, the watermark is an hour ago by this machine's clock.) The price: where all other jobs
   had been quiet for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
   whole list, for the API can't be asked for the runs that ended since a time.
 
@@ -50,6 +51,9 @@ logger = logging.getLogger("tfruns")
 
 _PATIENCE = 10.0
 """Seconds that reports wait for first polls while none of them ends."""
+
+_CLOCK_AHEAD = 3600.0
+"""Seconds by which this machine's clock may be ahead of the server's."""
 
 _NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
@@ -372,8 +376,8 @@ class _Polls:
     def _begin_reports(self) -> None:
         self._have_begun = True
         self._awaited.clear()
-        # If no other job has a run, there is no time of the server's to go by.
-        watermark = self._latest if self._latest > -math.inf else time.time() * 1000
+        # If no other job has a run, there is no time of the server's to go by; and the clock here may be ahead.
+        watermark = self._latest if self._latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
         for job_id, beginning in self._beginnings.items():
             if _needs_watermark(beginning):
                 self._beginnings[job_id] = attrs.evolve(beginning, watermark=watermark)
