@@ -6,6 +6,7 @@ Its time stands still but for `tick`. It refuses a status filter that the contra
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -13,6 +14,8 @@ import attrs
 
 from tests.support.hostile import Request, answer
 from tfruns import JobRunStatus
+from tfruns._watch.pace import Closing
+from tfruns._watch.watcher import Timer
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 
@@ -110,3 +113,26 @@ def _run(run_id: str, created_at: int, status: str, now: int) -> dict[str, Any]:
     run = {"id": run_id, "name": f"name-{run_id}", "applicationName": "app", "deploymentVersion": "1"}
     run |= {"createdAt": created_at, "command": "true", "totalRetries": 0, "status": status}
     return run | {"endTime": now} if status in ENDS else run
+
+
+@attrs.define
+class WorldTimer(Timer):
+    """Time that passes only while a watch waits for nothing but its timer, or for jobs that are slow."""
+
+    world: World
+    clock: float = 0.0
+
+    def now(self) -> float:
+        return self.clock
+
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+        quick = [task for task in tasks if task.get_name().rpartition(" ")[2] not in self.world.slow]
+        if quick:
+            await asyncio.wait(quick)
+        elif not any(task.done() for task in tasks):
+            self.pause()
+            self.clock += min(max(seconds, 0.0), 1000.0)
+
+    def pause(self) -> None:
+        """Called before time passes."""
+        raise NotImplementedError

@@ -7,7 +7,6 @@ is reported once. A state is lasting if it is there when everything responds aga
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Collection
 from contextlib import aclosing
 from typing import Any
 
@@ -18,12 +17,10 @@ from hypothesis import strategies as st
 
 from tests.support.hostile import serve
 from tests.support.watching import Over, watch_of
-from tests.support.world import ENDS, World, history_of
+from tests.support.world import ENDS, World, WorldTimer, history_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch import diff, poll
-from tfruns._watch.pace import Closing
 from tfruns._watch.token import decode
-from tfruns._watch.watcher import Timer
 from tfruns.models import JobRunStatus
 
 JOBS = ("a", "b", "c")
@@ -73,12 +70,11 @@ class Account:
 
 
 @attrs.define
-class Play(Timer):
+class Play(WorldTimer):
     """A watch, its consumer and its world, moved on by a script whenever the watch has nothing to do."""
 
-    world: World
-    script: list[list[tuple[Any, ...]]]
-    start: str
+    script: list[list[tuple[Any, ...]]] = attrs.field(kw_only=True)
+    start: str = attrs.field(kw_only=True)
     called: int = 0
     """The world's time when the watch was called for."""
     began: int = 0
@@ -90,19 +86,7 @@ class Play(Timer):
     late: set[str] = attrs.field(factory=set)
     """Jobs that were slow or failing before they were polled for the first time."""
     resume_from: int | None = None
-    clock: float = 0.0
     idle: int = 0
-
-    def now(self) -> float:
-        return self.clock
-
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
-        quick = [task for task in tasks if task.get_name().rpartition(" ")[2] not in self.world.slow]
-        if quick:
-            await asyncio.wait(quick)
-        elif not any(task.done() for task in tasks):
-            self.pause()
-            self.clock += min(max(seconds, 0.0), 1000.0)
 
     def pause(self) -> None:
         for job_id, statuses in self.world.responses.items():
@@ -239,4 +223,4 @@ def test_each_lasting_change_is_reported_once_from_any_token(
 ) -> None:
     """Slow and failing first polls, outages, jobs that vanish and return, unknown statuses, any token."""
     jobs = {job_id: history_of(job_id, size, *every) for job_id, size in zip(JOBS, sizes, strict=True)}
-    asyncio.run(Play(World(jobs), script, start).run())
+    asyncio.run(Play(world=World(jobs), script=script, start=start).run())

@@ -141,9 +141,7 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
     runs=st.sampled_from([0, 1, 15, 49, 50, 51, 70, 300]),
     seed=st.integers(0, 3),
 )
-def test_reports_are_what_happened(
-    script: list[list[tuple[str, int]]], runs: int, seed: int
-) -> None:
+def test_reports_are_what_happened(script: list[list[tuple[str, int]]], runs: int, seed: int) -> None:
     """Through faults, bursts, late runs and restarts."""
     asyncio.run(play(script, runs, seed))
 
