@@ -126,12 +126,16 @@ class WorldTimer(Timer):
         return self.clock
 
     async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
-        quick = [task for task in tasks if task.get_name().rpartition(" ")[2] not in self.world.slow]
-        if quick:
+        if quick := self.quick(tasks):
             await asyncio.wait(quick)
         elif not any(task.done() for task in tasks):
             self.pause()
-            self.clock += min(max(seconds, 0.0), 1000.0)
+            if not self.quick(tasks):
+                self.clock += min(max(seconds, 0.0), 1000.0)
+
+    def quick(self, tasks: Collection["asyncio.Task[Any]"]) -> list["asyncio.Task[Any]"]:
+        """Polls of jobs that aren't slow."""
+        return [task for task in tasks if task.get_name().rpartition(" ")[2] not in self.world.slow]
 
     def pause(self) -> None:
         """Called before time passes."""
