@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 
 from tfruns import Client
-from tfruns._watch.pace import Closing
-from tfruns._watch.watcher import Timer, Watch
+from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
 
 RUNS = 10_000

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from tfruns import Client, RunChange
-from tfruns._watch.pace import Closing
-from tfruns._watch.watcher import Timer, Watch
+from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.watcher import Watch
 
 
 @attrs.define

@@ -14,8 +14,7 @@ import attrs
 
 from tests.support.hostile import Request, answer
 from tfruns import JobRunStatus
-from tfruns._watch.pace import Closing
-from tfruns._watch.watcher import Timer
+from tfruns._watch.pace import Closing, Timer
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Collection
 from typing import Any
@@ -121,3 +122,15 @@ class Closing:
             await asyncio.wait([*tasks, closed], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiters.discard(closed)
+
+
+class Timer:
+    """Time as a watch sees it; a test may put its own in place."""
+
+    def now(self) -> float:
+        """Seconds since whenever."""
+        return asyncio.get_running_loop().time()
+
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+        """Until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
+        await closing.wait(tasks, None if seconds == math.inf else max(0.0, seconds))

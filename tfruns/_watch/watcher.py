@@ -30,7 +30,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self, get_args
 
@@ -38,7 +38,7 @@ import attrs
 
 from tfruns._walk.jobs import OnError
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, Start, compare, first_snapshot
-from tfruns._watch.pace import Closing, Interval, Outages, Pace, checked_interval, passes
+from tfruns._watch.pace import Closing, Interval, Outages, Pace, Timer, checked_interval, passes
 from tfruns._watch.poll import Job
 from tfruns._watch.token import Known, decode, encode
 from tfruns.described import described
@@ -130,24 +130,15 @@ class RunWatch:
     async def aclose(self) -> None:
         """End the watch, and what is in flight with it. Ending it twice does nothing.
 
+        Raises:
+            RuntimeError: a task waits for the next change: cancel that task, which ends the watch as well.
+
         Example:
             >>> changes = client.watch_runs("job-a")
             >>> change = await anext(changes)
             >>> await changes.aclose()
         """
         await self._changes.aclose()
-
-
-class Timer:
-    """Time as a watch sees it; a test may put its own in place."""
-
-    def now(self) -> float:
-        """Seconds since whenever."""
-        return asyncio.get_running_loop().time()
-
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
-        """Until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        await closing.wait(tasks, None if seconds == math.inf else max(0.0, seconds))
 
 
 @attrs.frozen(kw_only=True)
