@@ -8,7 +8,8 @@ from tfruns.models import JobRun
 class Order:
     """The order by creation, one way or the other.
 
-    It is used only while every response agrees with it: servers sort by clocks that differ from the one they show.
+    It is used only as long as every response agrees with it: the key that a server sorts by can differ from the
+    creation that it shows.
 
     Args:
         is_usable: whether the list is meant to be sorted by creation at all.
@@ -33,12 +34,12 @@ class Order:
                 self._sign = sign
 
     def holds_for(self, runs: Sequence[JobRun]) -> bool:
-        """Whether the runs are in the known order. A response that isn't sorted ends all use of the order."""
-        if self.is_known:
+        """Whether nothing contradicts the order. A response that isn't sorted ends all use of it."""
+        if self._is_usable:
             created = [run.created_at for run in runs]
             self._is_usable = created == sorted(created, reverse=self._sign < 0)
-        return self.is_known
+        return self._is_usable
 
     def is_before(self, created_at: float, other: float) -> bool:
-        """Whether a run that was created then stands before another, and not level with it."""
+        """Whether a run that was created then stands before one that was created at `other`, and isn't equal to it."""
         return self._sign * created_at < self._sign * other

@@ -1,14 +1,14 @@
-"""How the list moves under a walk, and how far ahead it is requested."""
+"""How the list moves under a walk; what follows for offsets, overlap, page size, and requests in flight."""
 
 import math
 from collections import deque
 
 _WINDOW = 33
 """Over how many responses the rate is measured."""
-_GROWTH = 1 / 8
-"""By how much the depth grows with each response that was joined."""
+_GROWTH = 1 / 16
+"""By how much the depth grows with each anchor that is found."""
 _DECAY = 63 / 64
-"""What is left of the margin after each response that was joined."""
+"""The part of the margin that is left after each anchor that is found."""
 
 
 class Pace:
@@ -18,14 +18,14 @@ class Pace:
     that are deleted there lower it. Requests in flight see different shifts, in any order. So the next offset is
     predicted from the rate at which the shift grows, and pages overlap by the largest error of the predictions lately.
     Where that isn't enough, fewer requests are in flight, for larger pages: half as many, twice as large, with each
-    anchor that was lost.
+    anchor that was lost. (A depth below 1 stands for a single request for a page that is larger still.)
 
-    Until as many responses have come as were sent at once, pages overlap by a 32nd, half a page in all: it isn't known
-    yet whether the list moves.
+    Until as many responses have come as requests were sent at first, pages overlap by a 32nd, half a page for 16
+    requests: it isn't known yet whether the list moves.
 
     Args:
         page_size: how many runs a page holds, while the list stands still.
-        most: how many a request may ask for.
+        most: how many a page may hold.
     """
 
     def __init__(self, page_size: int, most: int) -> None:
@@ -41,11 +41,10 @@ class Pace:
         self._margin: float = page_size // 32
         self._is_moving = False
         self._observed_at = 0
-        self._lost_at = 0
         self._observed: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW)
 
     def widen(self, in_flight: int) -> None:
-        """So many requests are in flight."""
+        """Take note of how many requests are in flight."""
         self.widest = max(self.widest, in_flight)
 
     def restart(self) -> None:
@@ -67,14 +66,15 @@ class Pace:
         """How many runs of the page before to request again."""
         if not self._is_moving:
             return 1 + (reach // 32 if clock <= self.widest else 0)
-        return 1 + min(math.ceil(self._margin), reach // (4 if self.depth >= 2 else 2), reach - 1)
+        # With hardly anything in flight, a search for a lost anchor costs less than a large overlap in each page.
+        return 1 + min(math.ceil(self._margin), reach // (3 if self.depth >= 2 else 8))
 
     def predict(self, clock: int, in_flight: int) -> int:
-        """The shift when the response to the next request is made."""
+        """The shift that the response to the next request will show."""
         return self.shift + round(self.rate * (clock - self._observed_at + in_flight + 1))
 
     def observe(self, shift: int, predicted: int, clock: int) -> None:
-        """An anchor was found."""
+        """An anchor was found, with this shift in place of the predicted one."""
         self._is_moving |= shift != self.shift
         self.shift, self._observed_at = shift, clock
         self._observed.append((clock, shift))
@@ -84,10 +84,8 @@ class Pace:
         self._margin = max(self._margin * _DECAY, predicted - shift)
         self.depth += _GROWTH
 
-    def lose(self, planned_at: int, clock: int) -> None:
-        """A response has no anchor. What was in flight with it is no further sign."""
-        if planned_at >= self._lost_at:
-            self._lost_at = clock
-            self._is_moving = True
-            self.depth = max(1.0, min(self.depth, self.widest) / 2)
-            self._margin = min(max(2 * self._margin, 1.0), self._most)
+    def lose(self) -> None:
+        """A response has no anchor."""
+        self._is_moving = True
+        self.depth = max(self._page_size / self._most, min(self.depth, self.widest) / 2)
+        self._margin = min(max(2 * self._margin, 1.0), self._most)
