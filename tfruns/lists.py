@@ -7,7 +7,7 @@ from tfruns._http.transport import Transport
 from tfruns._walk.jobs import JobsPaginator, OnError
 from tfruns._walk.paginator import RunPaginator
 from tfruns.models import JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id, names_arguments
+from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter, checked_int, checked_job_id, names_arguments
 
 
 class RunLister:
@@ -26,6 +26,8 @@ class RunLister:
         triggered_by: Iterable[str] | str | None = None,
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
@@ -54,6 +56,10 @@ class RunLister:
             triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
+            created_after: only runs created then or later: an aware datetime, a timedelta before now, or milliseconds
+                since 1970. The API has no such filter. Where the newest runs come first, as they do without `sort_by`
+                and `order`, the walk ends at the first run that is older; in other orders every run is read.
+            created_before: only runs created before that time, given in the same way. Newer ones are read, too.
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
@@ -93,6 +99,8 @@ class RunLister:
                 triggered_by=triggered_by,
                 status=status,
                 version_numbers=version_numbers,
+                created_after=created_after,
+                created_before=created_before,
             ),
             page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
             offset=checked_int(offset, "offset", least=0),
@@ -110,6 +118,8 @@ class RunLister:
         triggered_by: Iterable[str] | str | None = None,
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
@@ -134,6 +144,8 @@ class RunLister:
             triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
+            created_after: only runs created then or later; see `iter_runs`.
+            created_before: only runs created before that time.
             page_size: how many runs a request asks for, 1 to 1,000.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
@@ -177,6 +189,8 @@ class RunLister:
             triggered_by=triggered_by,
             status=status,
             version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
             page_size=page_size,
             offset=offset,
             max_runs=max_runs,
@@ -270,6 +284,8 @@ class RunLister:
         triggered_by: Iterable[str] | str | None = None,
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
         sort_by: JobRunsSortBy | str | None = None,
         order: SortDirection | str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
@@ -284,6 +300,9 @@ class RunLister:
             triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
+            created_after: only runs created then or later; see `iter_runs`. The server doesn't
+                count by time: the runs are read, and counted.
+            created_before: only runs created before that time.
             sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
             order: which way to sort; the same holds.
             timeout: seconds that one attempt may take; None for the client's.
@@ -316,6 +335,8 @@ class RunLister:
             triggered_by=triggered_by,
             status=status,
             version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
             timeout=timeout,
             retry=retry,
             headers=headers,

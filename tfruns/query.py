@@ -8,7 +8,9 @@ import enum
 import functools
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -19,6 +21,9 @@ from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 MAX_PAGE_SIZE = 1000
 """The most runs a page can hold (contract: the maximum of `limit`)."""
 
+
+Moment = datetime | timedelta | float
+"""A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _OTHER_NAMES = {"limit": "max_runs", "max_runs": "limit"}  # the one is for walks, the other for a page
@@ -154,9 +159,48 @@ def _version_numbers(value: Iterable[float | str] | float | str | None) -> tuple
     return _several(value, "version_numbers", number)
 
 
+def _moment(value: Moment | None, name: str) -> float | None:
+    """A time in milliseconds since 1970."""
+    allowed = f"{name} must be an aware datetime, a timedelta before now, or milliseconds since 1970"
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ValueError(f"{allowed}; this datetime has no time zone: {value!r}")
+        return value.timestamp() * 1000
+    if isinstance(value, timedelta):
+        if value < timedelta(0):
+            raise ValueError(f"{allowed}, got {value!r}, which lies in the future")
+        return (time.time() - value.total_seconds()) * 1000
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{allowed}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{allowed}, got {value!r}")
+    if 0 < value < 1e11:  # in 1973 as milliseconds, now as seconds
+        raise ValueError(f"{allowed}, got {value!r}: are these seconds?")
+    return value
+
+
+def _created_after(value: Moment | None) -> float | None:
+    return _moment(value, "created_after")
+
+
+def _created_before(value: Moment | None) -> float | None:
+    return _moment(value, "created_before")
+
+
+def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None:
+    after = run_filter.created_after
+    if after is not None and before is not None and after >= before:
+        raise ValueError("created_after must be earlier than created_before: no run matches")
+
+
 @attrs.frozen(kw_only=True)
 class RunFilter:
-    """Which runs of a job, and in which order: the query parameters that stay the same from page to page."""
+    """Which runs of a job, and in which order.
+
+    The API knows all of it but `created_after` and `created_before`: a walk applies these to what it reads.
+    """
 
     search_prefix: str | None = attrs.field(default=None, converter=_search_prefix)
     sort_by: str | None = attrs.field(default=None, converter=_sort_by)
@@ -164,6 +208,24 @@ class RunFilter:
     triggered_by: tuple[str, ...] | None = attrs.field(default=None, converter=_triggered_by)
     status: tuple[str, ...] | None = attrs.field(default=None, converter=_status)
     version_numbers: tuple[str, ...] | None = attrs.field(default=None, converter=_version_numbers)
+    created_after: float | None = attrs.field(default=None, converter=_created_after)
+    created_before: float | None = attrs.field(default=None, converter=_created_before, validator=_is_window)
+
+    @property
+    def has_window(self) -> bool:
+        """Whether only runs are wanted that were created within some time."""
+        return self.created_after is not None or self.created_before is not None
+
+    @property
+    def is_newest_first(self) -> bool:
+        """Whether every run that follows an old one is older still. (`startTime` isn't the time of creation.)"""
+        return self.sort_by is None and self.order != SortDirection.ASC
+
+    def is_within(self, created_at: float) -> bool:
+        """Whether a run that was created then is within the time that is wanted."""
+        return (self.created_after is None or created_at >= self.created_after) and (
+            self.created_before is None or created_at < self.created_before
+        )
 
     @property
     def is_by_creation(self) -> bool:
@@ -177,7 +239,12 @@ class RunFilter:
 
     def query_string(self) -> str:
         """The filter as a percent-encoded query string, a list as a repeated key."""
-        given = {wire_name(name): value for name, value in attrs.asdict(self).items() if value is not None}
+        ours = ("created_after", "created_before")
+        given = {
+            wire_name(name): value
+            for name, value in attrs.asdict(self).items()
+            if value is not None and name not in ours
+        }
         return urlencode(given, doseq=True, quote_via=quote)
 
 

@@ -217,7 +217,7 @@ class RunPaginator:
         return polars.DataFrame(await self.to_arrow())
 
     async def first(self) -> JobRun | None:
-        """The first run, or None if there is none: one request for one run.
+        """The first run, or None if there is none: one request for one run, unless a time of creation is given.
 
         Returns:
             The run; with the order as it is, the newest.
@@ -228,11 +228,17 @@ class RunPaginator:
         Example:
             >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
         """
+        if self.filter.has_window:
+            async with aclosing(self._runs()) as runs:
+                return await anext(runs, None)
         page = await self.fetch(self.offset, 1)
         return page.data[0] if page.data and self.max_runs != 0 else None
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's count now: one request.
+
+        The server doesn't count by time of creation. With `created_after` or `created_before` the walk is made, and its
+        runs are counted.
 
         Returns:
             The server's count, less `offset`, and at most `max_runs`.
@@ -244,6 +250,9 @@ class RunPaginator:
             >>> print(await client.iter_runs("my-job-id", offset=50).count())
             200
         """
+        if self.filter.has_window:
+            async with aclosing(self.pages()) as pages:
+                return sum([len(page.data) async for page in pages])
         return expected((await self.fetch(0, 1)).pagination.total, self)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:

@@ -29,7 +29,7 @@ from tfruns._walk.sweeps import Sweeps
 from tfruns._walk.traits import ServerTraits
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import JobRun, RunPage
-from tfruns.query import MAX_PAGE_SIZE
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
@@ -94,18 +94,30 @@ class Planner:
         page_size: the most runs to request at once, while the list stands still.
         max_runs: how many runs to yield at most; None for all.
         by_creation: whether the list is sorted by creation, one way or the other.
+        window: says which times of creation are wanted, if not all are. Where the newest runs come first, the walk ends
+            at the first run that is too old.
         keeps_ids: whether the ids of all runs are kept, and the list is walked again for what is missing: where runs
             can change their place, or where many runs have equal keys.
     """
 
     def __init__(
-        self, *, job_id: str, start: int, page_size: int, max_runs: int | None, by_creation: bool, keeps_ids: bool
+        self,
+        *,
+        job_id: str,
+        start: int,
+        page_size: int,
+        max_runs: int | None,
+        by_creation: bool,
+        keeps_ids: bool,
+        window: RunFilter | None = None,
     ) -> None:
         self.done = max_runs == 0
         self._job_id = job_id
         self._start = start
         self._page_size = max(2, page_size)  # one run of each page is the overlap
         self._max_runs = max_runs
+        self._window = window
+        self._first_created_at: float | None = None
         self._order = Order(by_creation)
         self._pace = Pace(self._page_size, MAX_PAGE_SIZE)
         self._traits = ServerTraits()
@@ -172,7 +184,17 @@ class Planner:
     def _wanted(self, shift: int) -> float:
         """The ordinal up to which pages are requested ahead."""
         end = math.inf if self._traits.understates else self._traits.total - shift
-        return end if self._max_runs is None else min(end, self._start + self._max_runs)
+        if self._max_runs is not None:
+            end = min(end, self._start + self._max_runs)
+        return min(end, self._front_at_oldest())
+
+    def _front_at_oldest(self) -> float:
+        """Where the walk will come to the first run that is too old, if runs are created at a steady rate."""
+        last, first = self._anchor.last, self._first_created_at
+        if self._ends_at is None or last is None or first is None or first <= last.created_at:
+            return math.inf
+        share = (first - self._ends_at) / (first - last.created_at)
+        return self._start + share * (self._anchor.front - self._start)
 
     # --- what a response brings ---
 
@@ -200,7 +222,7 @@ class Planner:
             self._observe(request, match, total)
         if fresh or (match and match.new):
             self._guard.fruitless = 0
-        if self._yielded == self._max_runs:
+        if self._yielded == self._max_runs or (match and self._is_past(match.new)):
             self.done = True
         elif match is not None and self._is_end(request, page, found_more=bool(match.new)):
             self._finish()
@@ -219,10 +241,23 @@ class Planner:
     def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         if self._sweeps:
             runs = self._sweeps.unseen(runs)
+        if self._window is not None:
+            runs = [run for run in runs if self._window.is_within(run.created_at)]
         if self._max_runs is not None:
             runs = runs[: self._max_runs - self._yielded]
         self._yielded += len(runs)
         return runs
+
+    @property
+    def _ends_at(self) -> float | None:
+        """The time of creation before which no run is wanted, where all that follow are older."""
+        window = self._window
+        return window.created_after if window is not None and window.is_newest_first else None
+
+    def _is_past(self, runs: Sequence[JobRun]) -> bool:
+        if runs and self._first_created_at is None:
+            self._first_created_at = runs[0].created_at
+        return self._ends_at is not None and any(run.created_at < self._ends_at for run in runs)
 
     def _observe(self, request: PlannedPage, match: Match, total: int) -> None:
         self._pace.observe(match.shift, request.shift, self._guard.responses)

@@ -63,6 +63,7 @@ class Walk:
             max_runs=max_runs,
             by_creation=filter.is_by_creation,
             keeps_ids=not filter.is_by_creation,
+            window=filter if filter.has_window else None,
         )
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()

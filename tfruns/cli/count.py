@@ -1,7 +1,6 @@
 """`tfruns count`: how many runs of a job match."""
 
 import asyncio
-from contextlib import aclosing
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from tfruns.cli.filters import as_json_line, filter_options, open_walk
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options
 from tfruns.cli.output import write
-from tfruns.cli.since import pages_since, since_option
+from tfruns.cli.since import window_options
 
 _output = options_of("Output")
 
@@ -24,7 +23,7 @@ Examples:
 @click.command(cls=Command, epilog=_EPILOG, short_help="Print how many runs of a job match.")
 @click.argument("job_id", metavar="JOB")
 @filter_options
-@since_option
+@window_options
 @_output(
     "--json",
     "as_json",
@@ -32,22 +31,16 @@ Examples:
     help='Print {"job_id":...,"count":...} in place of the number alone.',
 )
 @host_options
-def count(job_id: str, host: str | None, as_json: bool, since: float | None, **filters: Any) -> None:
-    """Print how many runs of JOB, given by its id, match: the server's count now, by one request. (With --since, they
-    are read and counted.)
+def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
+    """Print how many runs of JOB, given by its id, match: the server's count now, by one request. (With --since or
+    --until, they are read and counted.)
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    asyncio.run(_count(job_id, host, as_json, since, filters))
+    asyncio.run(_count(job_id, host, as_json, filters))
 
 
-async def _count(job_id: str, host: str | None, as_json: bool, since: float | None, filters: dict[str, Any]) -> None:
+async def _count(job_id: str, host: str | None, as_json: bool, filters: dict[str, Any]) -> None:
     async with open_walk(host, job_id, **filters) as walk:
-        if since is None:
-            number = await walk.count()
-        else:
-            number = 0
-            async with aclosing(pages_since(walk, since)) as pages:
-                async for runs in pages:
-                    number += len(runs)
+        number = await walk.count()
     await write(as_json_line({"job_id": job_id, "count": number}) if as_json else b"%d\n" % number)

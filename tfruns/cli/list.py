@@ -11,7 +11,7 @@ from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_op
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options
 from tfruns.cli.output import encoded, has_colours, width, write
-from tfruns.cli.since import pages_since, since_option
+from tfruns.cli.since import window_options
 from tfruns.cli.table import AGE, LISTED, Table, run_cells
 from tfruns.cli.text import counted
 
@@ -46,7 +46,7 @@ Examples:
     show_default=True,
     help="Runs to skip first.",
 )
-@since_option
+@window_options
 @_many(
     "--max-runs",
     type=click.IntRange(min=0),
@@ -60,7 +60,7 @@ Examples:
     help="Print each run as a line of JSON, as the API has it, in UTF-8.",
 )
 @host_options
-def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **arguments: Any) -> None:
+def list_(job_id: str, host: str | None, as_json: bool, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.
 
     Runs are printed page by page as they arrive. On a terminal, columns that there is no room for are left out, and
@@ -69,24 +69,21 @@ def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **a
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    # Not even with startTime: the contract doesn't say which way it goes by itself, and a start isn't the creation.
-    if since is not None and (arguments["sort_by"] is not None or arguments["order"] == "asc"):
-        raise click.UsageError("--since reads the newest runs first: it goes with no other order")
-    asyncio.run(_list(job_id, host, as_json, since, arguments))
+    asyncio.run(_list(job_id, host, as_json, arguments))
 
 
-async def _list(job_id: str, host: str | None, as_json: bool, since: float | None, arguments: dict[str, Any]) -> None:
+async def _list(job_id: str, host: str | None, as_json: bool, arguments: dict[str, Any]) -> None:
     columns = LISTED if width() is None else (*LISTED[:2], AGE, *LISTED[2:])
     table = None if as_json else Table(columns, width=width(), colour=has_colours())
     now = time.time()
     found = False
-    async with open_walk(host, job_id, **arguments) as walk, aclosing(pages_since(walk, since)) as pages:
-        async for runs in pages:
+    async with open_walk(host, job_id, **arguments) as walk, aclosing(walk.pages()) as pages:
+        async for page in pages:
             found = True
             if table is None:
-                await write(b"".join(as_json_line(run.to_dict()) for run in runs))
+                await write(b"".join(as_json_line(run.to_dict()) for run in page.data))
             else:
-                await write(encoded(table.text([run_cells(run, now=now) for run in runs])))
+                await write(encoded(table.text([run_cells(run, now=now) for run in page.data])))
     if table is None:
         return
     if not found:

@@ -1,19 +1,17 @@
-"""`--since 2h`: the runs created since a time."""
+"""`--since 2h` and `--until 2026-11-23`: the runs created within a time."""
 
+import functools
 import re
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import click
 
 from tfruns.cli.help import options_of
 
-if TYPE_CHECKING:
-    from tfruns._walk.paginator import RunPaginator
-    from tfruns.models import JobRun
+_Command = TypeVar("_Command", bound=Callable[..., None])
 
 _which = options_of("Which runs")
 
@@ -41,20 +39,24 @@ def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> f
     return None if value is None else parsed_time(value)
 
 
-since_option = _which(
-    "--since",
-    callback=_milliseconds,
-    metavar="TIME",
-    help="Only runs created since then: 30m, 2h, 7d or 1w ago, or 2026-11-23T08:30 in local time, or with Z in UTC.",
+_OPTIONS = (
+    _which(
+        "--since",
+        "created_after",
+        callback=_milliseconds,
+        metavar="TIME",
+        help="Runs created since then: 30m, 2h, 7d or 1w ago, or 2026-11-23T08:30 in local time, or with Z in UTC.",
+    ),
+    _which(
+        "--until",
+        "created_before",
+        callback=_milliseconds,
+        metavar="TIME",
+        help="Only runs created before that time, given in the same way.",
+    ),
 )
 
 
-async def pages_since(walk: "RunPaginator", since: float | None) -> "AsyncGenerator[list[JobRun]]":
-    """The walk's pages, down to the runs that were created before that time: the newest must come first."""
-    async with aclosing(walk.pages()) as pages:
-        async for page in pages:
-            runs = [run for run in page.data if since is None or run.created_at >= since]
-            if runs:
-                yield runs
-            if since is not None and page.data[-1].created_at < since:
-                return
+def window_options(command: _Command) -> _Command:
+    """Give a command the options that say when runs were created."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
