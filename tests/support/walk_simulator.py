@@ -6,7 +6,9 @@ No I/O and no clock: a walk of 4,000 runs takes some ten milliseconds. Tests hol
 
 import heapq
 import itertools
+import math
 import random
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,7 +74,8 @@ class World:
     """Runs that are deleted and created again with their id, for each response."""
     clamp: int = 1000
     ignores_offset: bool = False
-    refuses_offsets_from: int | None = None
+    refuses_offsets_from: float = math.inf
+    refuses_limits_above: int = 1000
     total: str = "true"
     """true, capped, stale, estimated, rounded, small, big, random."""
     cap: int = 500
@@ -131,15 +134,19 @@ class Server:
     def _sort(self) -> None:
         self.rows.sort(key=lambda row: row.key, reverse=self.world.descending)
 
-    def _insert_new(self) -> None:
-        row = self._new()
-        if self.world.jumps or self.world.hides_key:
-            self.rows.append(row)
+    def _insert_new(self, count: int) -> None:
+        rows = [self._new() for _ in range(count)]
+        if not (self.world.jumps or self.world.hides_key):
+            self._insert_at_end(rows)
+        elif rows:
+            self.rows += rows
             self._sort()
-        elif self.world.descending:
-            self.rows.insert(0, row)
+
+    def _insert_at_end(self, rows: list[Row]) -> None:
+        if self.world.descending:
+            self.rows[:0] = rows[::-1]
         else:
-            self.rows.append(row)
+            self.rows += rows
 
     def _delete(self, at: int) -> None:
         self.lasting.discard(self.rows[at].run.id)
@@ -152,12 +159,14 @@ class Server:
             return
         for what in self._due:
             self._due[what] += getattr(world, what)
-            while self._due[what] >= 1:
-                self._due[what] -= 1
-                self._change_one(what)
+            times, self._due[what] = divmod(self._due[what], 1)
+            if what == "inserted":
+                self._insert_new(int(times))
+            else:
+                for _ in range(int(times)):
+                    self._change_one(what)
         if world.burst[1] and rng.random() < world.burst[0]:
-            for _ in range(world.burst[1]):
-                self._insert_new()
+            self._insert_new(world.burst[1])
         if world.deleted_block[1] and rng.random() < world.deleted_block[0] and self.rows:
             at = rng.randrange(len(self.rows))
             for row in self.rows[at : at + world.deleted_block[1]]:
@@ -167,15 +176,13 @@ class Server:
 
     def _change_one(self, what: str) -> None:
         rng, rows = self.rng, self.rows
-        if what == "inserted":
-            self._insert_new()
-        elif not rows:
-            return None
-        elif what == "deleted":
+        if not rows:
+            return
+        if what == "deleted":
             self._delete(rng.randrange(len(rows)))
+        elif what == "middle" and self.world.hides_key:
+            self._insert_new(1)
         elif what == "middle":
-            if self.world.hides_key:
-                return self._insert_new()
             at = rng.randrange(len(rows))
             self.born += 1
             rows.insert(at, Row(make_run(self.born, rows[at].run.created_at), rows[at].key))
@@ -189,7 +196,7 @@ class Server:
             self.recreated.add(run.id)
             row = self._new()
             row.run = make_run(0, row.run.created_at, run.id)
-            self.rows.insert(0, row) if self.world.descending else self.rows.append(row)
+            self._insert_at_end([row])
 
     def respond(self, request: PlannedPage) -> RunPage | None:
         """The page that a request gets, of the list as it stands; None where the server refuses the offset."""
@@ -198,18 +205,20 @@ class Server:
         rows = self.rows
         if world.lag and self.responses % 2:
             rows = self.history[0]
-        if world.refuses_offsets_from is not None and request.offset >= world.refuses_offsets_from:
+        if request.limit > world.refuses_limits_above or request.offset >= world.refuses_offsets_from:
             self.change()
             return None
-        listed = [row.run for row in rows]
         offset = 0 if world.ignores_offset else request.offset
         limit = min(request.limit, world.clamp)
+        count = len(rows)
         if world.unstable:
-            listed = [row.run for row in self._shuffled(rows)]
-        if world.duplicates:
-            listed = self._with_duplicates(listed)
-        page = listed[offset : offset + limit]
-        total = self._total(len(listed))
+            page = [row.run for row in itertools.islice(self._shuffled(rows), offset, offset + limit)]
+        elif world.duplicates:
+            listed = self._with_duplicates([row.run for row in rows])
+            count, page = len(listed), listed[offset : offset + limit]
+        else:
+            page = [row.run for row in rows[offset : offset + limit]]
+        total = self._total(count)
         if world.short and rng.random() < world.short:
             page = page[: (len(page) + 1) // 2]
         if self.responses in world.empty_at:
@@ -225,10 +234,11 @@ class Server:
             yield from members
 
     def _with_duplicates(self, listed: list[JobRun]) -> list[JobRun]:
-        picks = random.Random(17)
-        copies = [
-            (at + picks.randint(1, 5), run) for at, run in enumerate(listed) if picks.random() < self.world.duplicates
-        ]
+        copies = []
+        for at, run in enumerate(listed):
+            dice = zlib.crc32(run.id.encode())
+            if dice % 1000 < 1000 * self.world.duplicates:
+                copies.append((at + 1 + dice // 1000 % 5, run))
         for at, run in reversed(copies):
             listed.insert(at, run)
         return listed
