@@ -1,7 +1,7 @@
 """What a walk promises, over many simulated schedules, and what it costs on a list that moves.
 
-Run it from a checkout with `.venv/bin/python -m benchmarks.walk_schedules [N] [KIND ...]`: N schedules of each kind (200
-by default), then the frontier. There is no network and no clock: `tests/support/walk_simulator.py` is the server.
+Run it from a checkout with `.venv/bin/python -m benchmarks.walk_schedules [N] [KIND ...]`: N schedules of each kind
+(200 by default), then the frontier. There is no network and no clock: `tests/support/walk_simulator.py` is the server.
 """
 
 import math

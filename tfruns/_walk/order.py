@@ -8,7 +8,8 @@ from tfruns.models import JobRun
 class Order:
     """The order by creation, one way or the other.
 
-    It is used only while every response agrees with it: servers sort by clocks that differ from the one they show.
+    It is used only as long as every response agrees with it: the key that a server sorts by can differ from the
+    creation that it shows.
 
     Args:
         is_usable: whether the list is meant to be sorted by creation at all.
@@ -40,5 +41,5 @@ class Order:
         return self.is_known
 
     def is_before(self, created_at: float, other: float) -> bool:
-        """Whether a run that was created then stands before another, and not level with it."""
+        """Whether a run that was created then stands before one that was created at `other`, and isn't equal to it."""
         return self._sign * created_at < self._sign * other

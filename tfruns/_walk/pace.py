@@ -1,4 +1,4 @@
-"""How the list moves under a walk, and how far ahead it is requested."""
+"""How the list moves under a walk; what follows for offsets, overlap, page size, and requests in flight."""
 
 import math
 from collections import deque
@@ -6,9 +6,9 @@ from collections import deque
 _WINDOW = 33
 """Over how many responses the rate is measured."""
 _GROWTH = 1 / 8
-"""By how much the depth grows with each response that was joined."""
+"""By how much the depth grows with each anchor that is found."""
 _DECAY = 63 / 64
-"""What is left of the margin after each response that was joined."""
+"""The part of the margin that is left after each anchor that is found."""
 
 
 class Pace:
@@ -20,12 +20,12 @@ class Pace:
     Where that isn't enough, fewer requests are in flight, for larger pages: half as many, twice as large, with each
     anchor that was lost.
 
-    Until as many responses have come as were sent at once, pages overlap by a 32nd, half a page in all: it isn't known
-    yet whether the list moves.
+    Until as many responses have come as requests were sent at first, pages overlap by a 32nd, half a page for 16
+    requests: it isn't known yet whether the list moves.
 
     Args:
         page_size: how many runs a page holds, while the list stands still.
-        most: how many a request may ask for.
+        most: how many a page may hold.
     """
 
     def __init__(self, page_size: int, most: int) -> None:
@@ -41,11 +41,10 @@ class Pace:
         self._margin: float = page_size // 32
         self._is_moving = False
         self._observed_at = 0
-        self._lost_at = 0
         self._observed: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_WINDOW)
 
     def widen(self, in_flight: int) -> None:
-        """So many requests are in flight."""
+        """Take note of how many requests are in flight."""
         self.widest = max(self.widest, in_flight)
 
     def restart(self) -> None:
@@ -70,11 +69,11 @@ class Pace:
         return 1 + min(math.ceil(self._margin), reach // (4 if self.depth >= 2 else 2), reach - 1)
 
     def predict(self, clock: int, in_flight: int) -> int:
-        """The shift when the response to the next request is made."""
+        """The shift that the response to the next request will show."""
         return self.shift + round(self.rate * (clock - self._observed_at + in_flight + 1))
 
     def observe(self, shift: int, predicted: int, clock: int) -> None:
-        """An anchor was found."""
+        """An anchor was found, with this shift in place of the predicted one."""
         self._is_moving |= shift != self.shift
         self.shift, self._observed_at = shift, clock
         self._observed.append((clock, shift))
@@ -84,10 +83,8 @@ class Pace:
         self._margin = max(self._margin * _DECAY, predicted - shift)
         self.depth += _GROWTH
 
-    def lose(self, planned_at: int, clock: int) -> None:
-        """A response has no anchor. What was in flight with it is no further sign."""
-        if planned_at >= self._lost_at:
-            self._lost_at = clock
-            self._is_moving = True
-            self.depth = max(1.0, min(self.depth, self.widest) / 2)
-            self._margin = min(max(2 * self._margin, 1.0), self._most)
+    def lose(self) -> None:
+        """A response has no anchor."""
+        self._is_moving = True
+        self.depth = max(1.0, min(self.depth, self.widest) / 2)
+        self._margin = min(max(2 * self._margin, 1.0), self._most)

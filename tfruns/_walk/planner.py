@@ -2,17 +2,18 @@
 
 What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the server's
 order, although other runs are created and deleted meanwhile. Offsets alone can't promise that: a deleted run moves the
-rest of the list to the left, past a reader; a new one moves it to the right. What is done instead, each with the argument
-where it stands:
+rest of the list to the left, past a reader; a new one moves it to the right. What is done instead, with the argument for
+each rule where the rule stands:
 
-- `anchor`: a response counts only from a run on that was consumed before. So each page overlaps the one before.
+- `anchor`: a response counts only if it holds a run that was consumed before, and from that run on. So each page
+  overlaps the one before.
 - `pace`: how far the list has moved, how much pages overlap, and how many requests are in flight.
-- `search`: a response without an anchor is dropped. Once nothing is in flight, one request after the other goes to where
-  the last consumed run should be, until one finds it.
-- `traits`: which totals and limits can be believed; here, when the end is the end.
-- `sweeps`: orders in which a run can change its place, or whose keys are shared by many runs. There the ids of all runs
+- `search`: a response without an anchor is dropped. Once nothing is in flight, one request after the other goes to
+  where the last consumed run should be, until one finds it.
+- `traits`: which totals and limits can be relied on. `Planner._is_end` decides with them whether a page is the last.
+- `sweeps`: orders in which a run can change its place, or in which many runs have equal keys. There the ids of all runs
   are kept, and the list is walked again for what the total shows missing.
-- `ProgressGuard`: that it ends at all.
+- `ProgressGuard`: no walk is endless.
 """
 
 import math
@@ -30,11 +31,11 @@ from tfruns.errors import IncompleteWalkError
 from tfruns.models import JobRun, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
-_FRUITLESS = 40
-"""So many responses in a row without a new run, and the walk has failed: enough to bisect any list for a lost place."""
+_MOST_FRUITLESS = 40
+"""The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 
-_TRIES_BY_ID = 6
-"""So many responses in a row without an anchor, and where all ids are kept, the next is taken as it comes."""
+_TRIES_WITH_ALL_IDS = 6
+"""Where all ids are kept, a response is taken as it comes after more responses in a row without an anchor."""
 
 _ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
 
@@ -50,36 +51,42 @@ class PlannedPage:
     gain: int
     """How many are expected to be new."""
     shift: int
-    """By how much indexes are expected to exceed ordinals."""
+    """By how much the index of a run is expected to exceed its ordinal."""
     clock: int
-    """Logical clock: pages processed when this one was requested."""
+    """How many responses had been consumed when it was requested."""
     sweep: int
+    """The number of the sweep that it belongs to."""
     is_alone: bool
     """Whether nothing else was in flight when it was requested."""
 
 
 class ProgressGuard:
-    """Ends a walk that gets nowhere: too many responses in a row that bring nothing new, or far too many in all."""
+    """Counts responses, so that a walk ends that gets nowhere."""
 
     def __init__(self) -> None:
         self.responses = 0
+        """How many were consumed: the clock of the walk."""
         self.fruitless = 0
+        """How many of them in a row brought no new run."""
         self._pages = 0  # of the list, when the walk began
 
     def count(self, total: int, length: int) -> None:
         """A response has come."""
         self.responses += 1
-        self.fruitless += 1  # until it proves fruitful
+        self.fruitless += 1  # the planner sets it to 0 when new runs are found
         if self.responses == 1:
             self._pages = math.ceil(max(total, length) / max(1, length - 1))
 
     def is_too_long(self, *, understates: bool) -> bool:
-        """Whether the list grows without end. (A total that is capped says nothing of how long it may be.)"""
+        """Whether the list seems to grow without end. (A total that is too small says little of the list's length.)"""
         return self.responses > (200 + 20 * self._pages) * (50 if understates else 1)
 
 
 class Planner:
-    """The plan of one walk: `next_request` says what to request, `consume` is given the responses in the order of requests.
+    """The plan of one walk.
+
+    `next_request` gives the page to request next. `consume` takes the responses in the order of the requests, and gives
+    the runs to yield.
 
     Args:
         job_id: for errors.
@@ -88,7 +95,7 @@ class Planner:
         max_runs: how many runs to yield at most; None for all.
         by_creation: whether the list is sorted by creation, one way or the other.
         keeps_ids: whether the ids of all runs are kept, and the list is walked again for what is missing: where runs
-            change their place in the order, or where it leaves many runs level.
+            can change their place, or where many runs have equal keys.
     """
 
     def __init__(
@@ -104,7 +111,8 @@ class Planner:
         self._traits = ServerTraits()
         self._guard = ProgressGuard()
         self._sweeps = Sweeps(start) if keeps_ids else None
-        self._total_then = 0  # with the last anchor
+        self._total_at_anchor = 0  # the total of the response in which an anchor was found last
+        self._lost_at = 0  # the clock when the anchor was lost last
         self._yielded = 0
         self._begin()
 
@@ -112,7 +120,6 @@ class Planner:
         met = self._sweeps.begin() if self._sweeps else None
         self._anchor = Anchor(self._start, self._page_size, self._order, met)
         self._search: Search | None = None
-        self._is_draining = False
         self._end_seen_at: int | None = None
         self._pace.restart()
 
@@ -128,8 +135,7 @@ class Planner:
             return None
         if self._anchor.last is None:
             return None if in_flight else self._first()
-        self._is_draining &= bool(in_flight)
-        if in_flight and (self._search or self._is_draining or len(in_flight) >= self._pace.depth):
+        if in_flight and (self._search or self._is_stale(in_flight[0]) or len(in_flight) >= self._pace.depth):
             return None
         front = self._anchor.front + sum(page.gain for page in in_flight)
         shift = self._pace.predict(self._guard.responses, len(in_flight))
@@ -140,7 +146,7 @@ class Planner:
         overlap = self._pace.overlap(reach, self._guard.responses)
         if self._search:
             # Everything in flight was consumed: what the totals say of the list is newer than the last anchor.
-            guess = front - 1 + self._pace.shift + round(self._pace.rate) + self._traits.total - self._total_then
+            guess = front - 1 + self._pace.shift + round(self._pace.rate) + self._traits.total - self._total_at_anchor
             offset = self._search.next_offset(
                 guess, reach, min(2 * overlap, max(1, reach // 2)), self._traits.total, has_order=self._order.is_known
             )
@@ -150,6 +156,10 @@ class Planner:
             offset = front + shift - overlap
         self._pace.widen(len(in_flight) + 1)
         return self._planned(max(0, offset), limit, overlap, reach - overlap, shift, is_alone=not in_flight)
+
+    def _is_stale(self, request: PlannedPage) -> bool:
+        """Whether the request was sent before an anchor was lost: its offset rests on the same wrong prediction."""
+        return request.clock < self._lost_at
 
     def _first(self) -> PlannedPage:
         limit = self._page_size if self._max_runs is None else min(self._page_size, self._max_runs)
@@ -170,7 +180,7 @@ class Planner:
         """The runs of a response that are to be yielded now, in order.
 
         Raises:
-            IncompleteWalkError: there is no use in going on.
+            IncompleteWalkError: the list can't be walked to its end.
         """
         runs, total = page.data, page.pagination.total
         self._guard.count(total, len(runs))
@@ -198,10 +208,13 @@ class Planner:
 
     def _match(self, request: PlannedPage, runs: Sequence[JobRun], total: int) -> Match | None:
         if not runs and self._anchor.last is not None:
-            # A list that was emptied has no last run any more. (Whether it was is checked by a second response.)
-            return Match((), self._pace.shift) if total == 0 and not self._traits.understates else None
-        by_place = self._sweeps is not None and self._search is not None and self._search.tries > _TRIES_BY_ID
-        return self._anchor.match(runs, request.offset, request.overlap - 1, by_place=by_place)
+            # A list that was emptied has no anchor. The requests that show it have to follow each other, so that a
+            # server that fails for a moment isn't believed. (`_is_end` waits for the second.)
+            is_emptied = total == 0 and request.is_alone and not self._traits.understates
+            return Match((), self._pace.shift) if is_emptied else None
+        tries = self._search.tries if self._sweeps and self._search else 0
+        without_anchor = tries > _TRIES_WITH_ALL_IDS
+        return self._anchor.match(runs, request.offset, request.overlap - 1, without_anchor=without_anchor)
 
     def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         if self._sweeps:
@@ -213,14 +226,18 @@ class Planner:
 
     def _observe(self, request: PlannedPage, match: Match, total: int) -> None:
         self._pace.observe(match.shift, request.shift, self._guard.responses)
-        self._total_then = total
+        self._total_at_anchor = total
         self._search = Search() if self._search and not match.new else None
 
     def _lose(self, request: PlannedPage, runs: Sequence[JobRun]) -> None:
-        """Drop a response without an anchor. Only a response to a request of the search tells where the anchor isn't:
-        others may be older than what was consumed since."""
-        self._pace.lose(request.clock, self._guard.responses)
-        self._is_draining = True
+        """Drop a response without an anchor.
+
+        Only the response to a request of the search shows where the anchor isn't: others may be older than what was
+        consumed since. And what was in flight when an anchor was lost is no further sign of how the list moves.
+        """
+        if not self._is_stale(request):
+            self._pace.lose()
+            self._lost_at = self._guard.responses
         last = self._anchor.last
         assert last is not None  # noqa: S101  # for the type checker
         if self._search is None:
@@ -235,11 +252,11 @@ class Planner:
     # --- the end ---
 
     def _is_end(self, request: PlannedPage, page: RunPage, *, found_more: bool) -> bool:
-        """Whether a joined response reaches the end of the list, by its own total.
+        """Whether a response with an anchor reaches the end of the list.
 
-        A page that isn't full is the last one, if the server is known to give more where there is more. If the list was
-        said to be longer before, runs were deleted, or this response comes from a replica that lags behind, or from a
-        server that is out of order: a second response has to agree.
+        It does if it reaches its own total and isn't full, where the server is known to fill pages as long as there are
+        runs left. If an earlier total was larger, then runs were deleted, or this response comes from a replica that
+        lags behind, or from a server that is failing: a second response has to show the same end.
         """
         length, total = len(page.data), page.pagination.total
         if request.offset + length < total or not self._traits.is_last(request.limit, length, page.pagination.limit):
@@ -257,17 +274,20 @@ class Planner:
             self.done = True
         elif self._sweeps.is_hopeless:
             raise self._failure(
-                f"runs change their place in this order, and {self._sweeps.number} sweeps over the list didn't find the"
-                " rest. Another order stands still: by start time"
+                f"runs can change their place in this order, and {self._sweeps.number} sweeps over the list didn't find"
+                ' the rest. In the order of creation (sort_by="startTime") runs keep their place'
             )
         else:
             self._begin()
 
     def refuse(self, request: PlannedPage, message: str) -> None:
-        """The server refused the request, though not the first one of this walk.
+        """The server refused the request, which wasn't the first of this walk.
+
+        It may refuse a larger page than before, or an offset. An offset is refused for good only if nothing else was in
+        flight: others were predictions.
 
         Raises:
-            IncompleteWalkError: it can't be walked on.
+            IncompleteWalkError: the list can't be walked on.
         """
         self._guard.count(self._traits.total, 0)
         if request.limit > self._page_size:
@@ -276,16 +296,19 @@ class Planner:
             if self._end_seen_at == self._guard.responses - 1:
                 self._finish()
                 return
-            raise self._failure(f"the server refuses to go on at offset {request.offset}: {message}")
-        self._is_draining = True
+            raise self._failure(
+                f"the server refuses the request at offset {request.offset}: {message}. Narrower filters make the list"
+                " shorter, for instance status or version_numbers"
+            )
+        self._lost_at = self._guard.responses
 
-    # --- that it ends at all ---
+    # --- no walk is endless ---
 
     def _check_progress(self, request: PlannedPage, length: int) -> None:
         total, guard = self._traits.total, self._guard
         if guard.is_too_long(understates=self._traits.understates):
             raise self._failure(f"the list doesn't come to an end within {guard.responses} responses. {_ADVICE}")
-        if guard.fruitless > _FRUITLESS + self._pace.widest:
+        if guard.fruitless > _MOST_FRUITLESS + self._pace.widest:
             at, end = f"offset {request.offset}", request.offset + length
             if self._traits.fullest == 1 and total > 1:
                 what = "no page holds more than one run, so that none can be joined to the one before"

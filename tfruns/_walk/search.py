@@ -1,11 +1,12 @@
-"""Where to look for the last consumed run when a response doesn't hold it."""
+"""The search for the last consumed run, after a response that doesn't hold it."""
 
 
 class Search:
-    """For the index of the last consumed run, by one request after the other with nothing else in flight.
+    """The search for the index of the last consumed run: one request after the other, with nothing else in flight.
 
-    The first requests go where the run is expected. After that the interval that holds it is halved, where the order
-    tells on which side of a response it is. Without a known order, widen around the guess on alternating sides.
+    The first two requests go where the run is expected. After that, a binary search, if the order shows on which side
+    of a response the run stands. Without a known order, requests go farther and farther away from the expected place,
+    on alternating sides.
     """
 
     def __init__(self) -> None:
@@ -14,14 +15,14 @@ class Search:
         self._high: int | None = None
 
     def next_offset(self, guess: int, reach: int, overlap: int, total: int, *, has_order: bool) -> int:
-        """Where to request next.
+        """The offset of the next request.
 
         Args:
             guess: the index at which the run is expected.
             reach: how many runs a page brings.
             overlap: how many of them are expected to be known.
             total: how long the list is.
-            has_order: whether `lies_before` and `lies_behind` are told.
+            has_order: whether the order is known, so that `lies_before` and `lies_behind` are called.
         """
         self.tries += 1
         high = total if self._high is None else self._high
@@ -39,11 +40,11 @@ class Search:
     def lies_before(self, offset: int, reach: int) -> None:
         """The run stands before this offset."""
         self._high = offset
-        if self._low >= offset:  # the list has moved to the left since
+        if self._low >= offset:  # the list has moved to the left meanwhile
             self._low = max(0, offset - reach * 2**self.tries)
 
     def lies_behind(self, end: int, reach: int, total: int) -> None:
         """The run doesn't stand before this index."""
         self._low = end
-        if self._high is not None and self._high <= end:  # the list has moved to the right since
+        if self._high is not None and self._high <= end:  # the list has moved to the right meanwhile
             self._high = max(end + 1, min(total, end + reach * 2**self.tries))

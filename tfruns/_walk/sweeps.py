@@ -1,22 +1,23 @@
-"""Walks over a list in whose order runs can change their place: ids are kept, and the list is walked until none is missing."""
+"""Orders in which runs can change their place: all ids are kept, and the list is walked until no run is missing."""
 
 import math
 from collections.abc import Sequence
 
 from tfruns.models import JobRun
 
-_IN_VAIN = 4
-"""So many sweeps in a row that find nothing, and what the total shows missing is not to be found."""
-_SURE = 3
-"""So many, and nothing is missing, where runs with equal keys come in another order in each response."""
+_SWEEPS_TO_GIVE_UP = 4
+"""After so many sweeps in a row that find nothing, what the total shows missing can't be found."""
+_SWEEPS_TO_BE_SURE = 3
+"""After so many, nothing is missing, where runs with equal keys come in another order in each response."""
 
 
 class Sweeps:
     """The ids of all runs that were yielded, and of those that the current sweep has met.
 
-    A sweep is one walk over the list. It has missed nothing if it met as many runs as the total says, or, on a list that
-    stands still, if as many were yielded. On a list that moves, what is missing may also be a run that was created before the reader; so further sweeps look for runs that were created
-    before the first one ended, and if one finds none, nothing is missing.
+    A sweep is one walk over the list. It has missed nothing if it met as many runs as the total says; or, on a list
+    that stands still, if as many were yielded. On a list that moves, a run that is missing may also be one that was
+    created before the reader's place. So further sweeps look for runs that were created before the first sweep ended.
+    Nothing is missing once a sweep finds none.
 
     Args:
         start: how many runs are skipped first.
@@ -32,14 +33,14 @@ class Sweeps:
         self._in_vain = 0
 
     def begin(self) -> set[str]:
-        """Begin a sweep. Returns the set to which the ids that it meets are to be added."""
+        """Begin a sweep. Returns the set for the ids that it meets."""
         self.number += 1
         self._found = 0
         self._met = set()
         return self._met
 
     def unseen(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
-        """Those of the runs that weren't yielded, each once."""
+        """The runs that weren't yielded yet, each once."""
         fresh = list({run.id: run for run in runs if run.id not in self._seen}.values())
         for run in fresh:
             self._seen.add(run.id)
@@ -56,7 +57,7 @@ class Sweeps:
             total: how many runs there are.
             shortest: how many there were at least.
             longest: how many there were at most.
-            is_unstable: whether known runs were seen in another order than before: a sweep may miss some by chance.
+            is_unstable: whether runs come in another order in each response, so that a sweep may miss some by chance.
         """
         seen = self._start + len(self._seen)
         self._in_vain = 0 if self.number == 1 or self._found else self._in_vain + 1
@@ -64,9 +65,9 @@ class Sweeps:
             return True
         if shortest == longest:
             return seen >= total
-        return seen >= shortest and self._in_vain >= (_SURE if is_unstable else 1)
+        return seen >= shortest and self._in_vain >= (_SWEEPS_TO_BE_SURE if is_unstable else 1)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it is no use to look again."""
-        return self._in_vain >= _IN_VAIN
+        """Whether a further sweep would be useless."""
+        return self._in_vain >= _SWEEPS_TO_GIVE_UP

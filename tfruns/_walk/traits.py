@@ -1,10 +1,10 @@
-"""What the server has shown of itself: whether its totals and limits can be relied on."""
+"""Whether the totals and the limits of a server can be relied on."""
 
 import math
 
 
 class ServerTraits:
-    """What responses have shown of the server that sends them."""
+    """What the responses so far show of their server."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -14,22 +14,22 @@ class ServerTraits:
         self.shortest = math.inf
         """The smallest total so far."""
         self.fullest = 0
-        """The most runs that a response brought."""
+        """The most runs in one response."""
         self.understates = False
-        """Whether a total was less than what came."""
-        self._clamps = False  # a page was shorter than requested, with more to come
-        self._falls_short = False  # a page was shorter than the server's own limit, with more to come
-        self._exceeds = False  # a page was longer than the limit that the server said
+        """Whether a total was too small for the runs that came."""
+        self._clamps = False  # a page was shorter than requested, with runs left behind it
+        self._falls_short = False  # a page was shorter than the server's own limit, with runs left behind it
+        self._exceeds = False  # a page was longer than the limit in the response
 
     def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
         """Take note of a response.
 
         Args:
-            offset: that was requested.
-            limit: that was requested.
-            length: how many runs came.
-            total: how many there are in all, by the server's count.
-            said: the limit that the response says.
+            offset: the requested offset.
+            limit: the requested limit.
+            length: how many runs the response holds.
+            total: the total in the response.
+            said: the limit in the response, if there is one.
         """
         self.total = total
         self.longest = max(self.longest, total)
@@ -45,10 +45,10 @@ class ServerTraits:
         return min(limit, said) if said and not self._exceeds else limit
 
     def reach(self, limit: int) -> int:
-        """How many runs a page brings: as many as were requested, unless the server clamps the limit."""
+        """How many runs a page will hold: as many as are requested, unless the server clamps the limit."""
         return min(limit, self.fullest) if self._clamps else limit
 
     def is_last(self, limit: int, length: int, said: int | None) -> bool:
-        """Whether a page that reaches the total is the last one: the server gives more where there is more."""
+        """Whether a page that reaches the total is the last one, as it isn't full and the server fills its pages."""
         is_reliable = bool(said) and not (self._exceeds or self._falls_short or self.understates)
         return length < self._full(limit, said) and (is_reliable or length < self.fullest or length <= 1)

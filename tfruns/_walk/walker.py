@@ -1,4 +1,4 @@
-"""One walk over a job's pages: fetched ahead, consumed in the order of requests, and given on as what each has brought."""
+"""One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
 from collections import deque
@@ -25,7 +25,7 @@ class Found:
     page: RunPage
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
-        """The same runs with their texts, at most so many a page."""
+        """The same runs with their texts, at most `size` in a page."""
         texts = dict(zip(map(id, self.page.data), split_page(self.body), strict=True))
         for start in range(0, len(self.runs), size):
             runs = tuple(self.runs[start : start + size])
@@ -33,10 +33,10 @@ class Found:
 
 
 class Walk:
-    """One walk: an async iterator of what responses bring, within `async with`.
+    """One walk: an async iterator of the new runs of each response, inside `async with`.
 
-    (No generator: where an event loop is shut down in the middle of a walk, generators within generators are closed in
-    no order.)
+    (It isn't a generator, because an event loop that is shut down in the middle of a walk closes nested generators in
+    any order.)
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Walk:
         prefetch: "Prefetch",
         *,
         job_id: str,
-        filter: RunFilter,  # noqa: A002  # as everywhere
+        filter: RunFilter,  # noqa: A002  # the public name
         page_size: int,
         offset: int,
         max_runs: int | None,
@@ -98,19 +98,19 @@ class Walk:
             if found is not None and found.runs:
                 self._transport.counters.runs += len(found.runs)
                 return found
-            del found  # so that runs die young, and the next page takes their place in memory
+            del found  # frees the page before the next one is made
         raise StopAsyncIteration
 
     async def _consume_next(self) -> Found | None:
         planned, fetching = self._planned[0], self._fetching[0]
-        if fetching.done():  # where many pages are there already, others get their turn between them
+        if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
         page = None
         try:
             fetched = await fetching
             page = self._transport.read(fetched)
         except (BadRequestError, UnprocessableEntityError) as error:
-            if not self._has_begun:  # it isn't about the offset
+            if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
             refusal = error
         self._planned.popleft()
@@ -133,7 +133,7 @@ class Walk:
         self._prefetch.mark(self)
 
     async def _cancel(self) -> None:
-        """Stop what is in flight, and see it stopped."""
+        """Stop the requests in flight, and wait until they have stopped."""
         tasks = [*self._fetching]
         self._fetching.clear()
         self._planned.clear()
@@ -143,11 +143,11 @@ class Walk:
 
 
 class Prefetch:
-    """How many pages walks may have ahead of their consumers, all together. Each may always have one."""
+    """How many pages several walks may have ahead of their consumers, together. Each walk may always have one."""
 
     def __init__(self, most: int) -> None:
         self.front: Walk | None = None
-        """The walk that is waited for, and may have as many for itself."""
+        """The walk whose pages are consumed now. It has a limit of its own, as high as that of all others together."""
         self._most = most
         self._walks: set[Walk] = set()  # those that have pages ahead
 
