@@ -104,9 +104,7 @@ class Anchor:
         last = self.last
         assert last is not None  # noqa: S101  # for the type checker
         in_order = self._order.holds_for(runs)
-        begins_before = offset == 0 or (
-            in_order and bool(runs) and self._order.is_before(runs[0].created_at, last.created_at)
-        )
+        begins_before = offset == 0 or (in_order and self._order.is_before(runs[0].created_at, last.created_at))
         anchors = {
             at: ordinal
             for at, ordinal in enumerate(map(self._ordinal, ids))
@@ -115,18 +113,18 @@ class Anchor:
         if not anchors and not (in_order and begins_before) and not without_anchor:
             return None
         if self._met is not None:
-            new = [at for at, one in enumerate(ids) if one not in self._met]
             self.is_unstable |= any(after < before for before, after in itertools.pairwise(anchors.values()))
-        elif in_order:
-            new = [at for at, run in enumerate(runs) if self._ordinal(ids[at]) is None and self._can_be_new(run)]
-            self.is_unstable |= self._shows_another_order(runs, anchors)
-            if self.is_unstable and not begins_before:
-                return None
+            new = [at for at, one in enumerate(ids) if one not in self._met]
         else:
-            new = [at for at in range(min(anchors) + 1, len(ids)) if self._ordinal(ids[at]) is None]
-        if (
-            not new and not anchors and not without_anchor
-        ):  # the response ends before the place of the last consumed run
+            self.is_unstable |= self._shows_another_order(runs, anchors)
+            begins_among_equals = runs[0].created_at == last.created_at and runs[0].id != last.id
+            if (self.is_unstable or begins_among_equals) and not begins_before:
+                return None
+            first = 0 if in_order else min(anchors)
+            new = [at for at in range(first, len(ids)) if self._ordinal(ids[at]) is None]
+            if in_order:
+                new = [at for at in new if self._can_be_new(runs[at])]
+        if not new and not anchors and not without_anchor:  # it ends before the place of the last consumed run
             return None
         if new:
             return self._consume([runs[at] for at in new], [ids[at] for at in new], offset + len(runs))
@@ -134,7 +132,7 @@ class Anchor:
         return Match((), offset + len(runs) - self.front if at is None else offset + at - anchors[at])
 
     def _can_be_new(self, run: JobRun) -> bool:
-        """Whether a run with an unknown id is new: it stands beyond all that was forgotten, and not before the start."""
+        """Whether a run with an unknown id is new: beyond all that was forgotten, and not before the start."""
         if self._forgotten is None:
             return not self._order.is_before(run.created_at, self._first_created_at)
         return self._order.is_before(self._forgotten, run.created_at)

@@ -1,9 +1,9 @@
 """Which page a walk requests next, which of its runs are new, and when the walk is complete. No I/O.
 
-What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the server's
-order, although other runs are created and deleted meanwhile. Offsets alone can't promise that: a deleted run moves the
-rest of the list to the left, past a reader; a new one moves it to the right. What is done instead, with the argument for
-each rule where the rule stands:
+What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the
+server's order, although other runs are created and deleted meanwhile. Offsets alone can't promise that: a deleted run
+moves the rest of the list to the left, past a reader; a new one moves it to the right. What is done instead, with the
+argument for each rule where the rule stands:
 
 - `anchor`: a response counts only if it holds a run that was consumed before, and from that run on. So each page
   overlaps the one before.
