@@ -14,6 +14,9 @@ Where the list is sorted by creation, more can be said:
   were created in the same millisecond may come in another order in each response. Where a server does this, a response
   has to show all of them, and so to begin before the last consumed run.
 - If every remembered run was deleted, a response that begins before the last consumed run has no gap either.
+
+Where it isn't, and runs are listed twice, a single known run may be the second entry, further down than the place where
+the response should begin. So it takes two known runs.
 """
 
 import itertools
@@ -73,6 +76,7 @@ class Anchor:
         self._pages: deque[_Page] = deque()
         self._first_created_at = -math.inf
         self._forgotten: float | None = None  # creation of the run that stands last of those whose ids were forgotten
+        self._lists_twice = False  # whether a response listed a run twice
         self.is_unstable = False
         """Whether runs with equal keys were seen in another order than that in which they were consumed."""
 
@@ -120,6 +124,9 @@ class Anchor:
             begins_among_equals = runs[0].created_at == last.created_at and runs[0].id != last.id
             if (self.is_unstable or begins_among_equals) and not begins_before:
                 return None
+            self._lists_twice |= len(set(ids)) < len(ids)
+            if self._lists_twice and not in_order and len(anchors) < 2:
+                return None
             first = 0 if in_order else min(anchors)
             new = [at for at in range(first, len(ids)) if self._ordinal(ids[at]) is None]
             if in_order:
@@ -147,6 +154,7 @@ class Anchor:
     def _consume(self, runs: Sequence[JobRun], ids: Sequence[str], end: int) -> Match:
         page = self._numbered(ids)
         if len(page) < len(ids):
+            self._lists_twice = True
             runs = list({run.id: run for run in runs}.values())
             page = self._numbered(list(page))
         self._remember(runs, page)

@@ -34,11 +34,11 @@ class Order:
                 self._sign = sign
 
     def holds_for(self, runs: Sequence[JobRun]) -> bool:
-        """Whether the runs are in the known order. A response that isn't sorted ends all use of the order."""
-        if self.is_known:
+        """Whether nothing contradicts the order. A response that isn't sorted ends all use of it."""
+        if self._is_usable:
             created = [run.created_at for run in runs]
             self._is_usable = created == sorted(created, reverse=self._sign < 0)
-        return self.is_known
+        return self._is_usable
 
     def is_before(self, created_at: float, other: float) -> bool:
         """Whether a run that was created then stands before one that was created at `other`, and isn't equal to it."""
