@@ -1,4 +1,4 @@
-"""The plan of a walk, against a model of a server: no network, only what is asked and what is answered."""
+"""The plan of a walk against a model of a server: no network, only requests and responses."""
 
 import math
 import os
@@ -51,47 +51,48 @@ def make_plan(
 
 
 class Driver:
-    """Does with a plan what the generator does, without a network: pages are asked for ahead, answered one by one."""
+    """Does with a planner what `Walk` does, without a network: pages are requested ahead, and respond one by one."""
 
     def __init__(self, plan: Planner, depth: int) -> None:
         self.plan = plan
         self.depth = depth
         self.queue: deque[tuple[PlannedPage, RunPage | None]] = deque()
-        self.asked = 0
+        self.requests = 0
         self.yielded: list[str] = []
-        self.ask_ahead()
+        self.request_ahead()
 
-    def ask_ahead(self) -> None:
+    def request_ahead(self) -> None:
         while (
-            len(self.queue) < self.depth and (ask := self.plan.next_request([one for one, _ in self.queue])) is not None
+            len(self.queue) < self.depth
+            and (request := self.plan.next_request([one for one, _ in self.queue])) is not None
         ):
-            self.queue.append((ask, None))
-            self.asked += 1
+            self.queue.append((request, None))
+            self.requests += 1
 
-    def answer(self, which: int, server: Callable[[PlannedPage], RunPage]) -> None:
-        """Answer one of the requests under way."""
+    def respond(self, which: int, server: Callable[[PlannedPage], RunPage]) -> None:
+        """Respond to one of the requests in flight."""
         waiting = [index for index, (_, page) in enumerate(self.queue) if page is None]
         if waiting:
             index = waiting[which % len(waiting)]
-            ask = self.queue[index][0]
-            self.queue[index] = (ask, server(ask))
+            request = self.queue[index][0]
+            self.queue[index] = (request, server(request))
 
-    def take(self) -> bool:
-        """Take the answer that is next in order, if it is there."""
+    def consume_next(self) -> bool:
+        """Consume the response that is next in order, if it is there."""
         if not self.queue or self.queue[0][1] is None:
             return False
-        ask, page = self.queue.popleft()
+        request, page = self.queue.popleft()
         assert page is not None
-        self.yielded += [run.id for run in self.plan.consume(ask, page)]
+        self.yielded += [run.id for run in self.plan.consume(request, page)]
         if self.plan.done:
             self.queue.clear()
-        self.ask_ahead()
+        self.request_ahead()
         return True
 
     def finish(self, server: Callable[[PlannedPage], RunPage]) -> None:
         while self.queue:
-            self.answer(0, server)
-            self.take()
+            self.respond(0, server)
+            self.consume_next()
         assert self.plan.done
 
 
@@ -103,7 +104,7 @@ class ChangingList(RuleBasedStateMachine):
         page_size=st.integers(1, 12),
         depth=st.sampled_from([1, 2, 5, 16]),
         ascending=st.booleans(),
-        level=st.sampled_from([1, 1, 2, 5]),
+        same_key=st.sampled_from([1, 1, 2, 5]),
         jitter=st.sampled_from([0, 0, 1, 5]),
         by_creation=st.booleans(),
         echoes=st.booleans(),
@@ -114,13 +115,13 @@ class ChangingList(RuleBasedStateMachine):
         page_size: int,
         depth: int,
         ascending: bool,
-        level: int,
+        same_key: int,
         jitter: int,
         by_creation: bool,
         echoes: bool,
     ) -> None:
         self.born = 0
-        self.level = level  # so many runs are created in one millisecond
+        self.same_key = same_key  # so many runs are created in one millisecond
         self.jitter = jitter  # the server sorts by a clock of its own, by so much off the one it shows
         self.ascending = ascending
         self.echoes = echoes
@@ -139,12 +140,12 @@ class ChangingList(RuleBasedStateMachine):
         for _ in range(count):
             self.born += 1
             off = self.born * 7919 % (self.jitter + 1)
-            self.runs.append(make_run(self.born, self.born // self.level + off))
+            self.runs.append(make_run(self.born, self.born // self.same_key + off))
 
-    def serve(self, ask: PlannedPage) -> RunPage:
+    def serve(self, request: PlannedPage) -> RunPage:
         listed = self.runs if self.ascending else self.runs[::-1]
-        pagination = Pagination(len(listed), ask.offset, ask.limit if self.echoes else None)
-        return RunPage(tuple(listed[ask.offset : ask.offset + ask.limit]), pagination)
+        pagination = Pagination(len(listed), request.offset, request.limit if self.echoes else None)
+        return RunPage(tuple(listed[request.offset : request.offset + request.limit]), pagination)
 
     @rule(count=st.integers(1, 4))
     def some_are_created(self, count: int) -> None:
@@ -179,7 +180,7 @@ class ChangingList(RuleBasedStateMachine):
         self.lasting -= gone
 
     @rule(start=st.integers(0, 100), length=st.integers(5, 40))
-    def a_stretch_is_deleted(self, start: int, length: int) -> None:
+    def a_block_is_deleted(self, start: int, length: int) -> None:
         self.changes += 1
         self.delete([run.id for run in self.runs[start : start + length]])
 
@@ -189,19 +190,19 @@ class ChangingList(RuleBasedStateMachine):
         self.delete([run.id for run in self.runs])
 
     @rule(which=st.integers(0, 15))
-    def a_request_is_answered(self, which: int) -> None:
-        self.driver.answer(which, self.serve)
+    def a_response_arrives(self, which: int) -> None:
+        self.driver.respond(which, self.serve)
 
     @rule()
-    def the_next_in_order_is_answered_and_taken(self) -> None:
-        self.driver.answer(0, self.serve)
-        self.take()
+    def the_next_in_order_arrives_and_is_consumed(self) -> None:
+        self.driver.respond(0, self.serve)
+        self.the_next_in_order_is_consumed()
 
     @rule()
-    def take(self) -> None:
+    def the_next_in_order_is_consumed(self) -> None:
         if not self.failed:
             try:
-                self.driver.take()
+                self.driver.consume_next()
             except IncompleteWalkError:
                 self.failed = True
 
@@ -228,7 +229,7 @@ class ChangingList(RuleBasedStateMachine):
             assert self.lasting <= set(self.driver.yielded)
         if self.changes == 0:
             assert not self.failed
-            assert self.driver.asked <= math.ceil(self.count / max(1, self.page_size - 1)) + 2
+            assert self.driver.requests <= math.ceil(self.count / max(1, self.page_size - 1)) + 2
 
 
 ChangingList.TestCase.settings = settings(THOROUGH, stateful_step_count=40)
@@ -242,12 +243,12 @@ def walk(
     driver = Driver(plan, depth)
     try:
         while driver.queue:
-            driver.answer(rng.randrange(16) if rng else 0, server)
-            driver.take()
+            driver.respond(rng.randrange(16) if rng else 0, server)
+            driver.consume_next()
     except IncompleteWalkError as error:
-        return driver.yielded, driver.asked, error
+        return driver.yielded, driver.requests, error
     assert plan.done
-    return driver.yielded, driver.asked, None
+    return driver.yielded, driver.requests, None
 
 
 @THOROUGH
@@ -259,7 +260,7 @@ def walk(
     ignores_offset=st.booleans(),
     empty_every=st.sampled_from([0, 2, 3, 5]),
     short_every=st.sampled_from([0, 0, 2, 3]),
-    echoes=st.sampled_from(["nothing", "its limit", "what was asked"]),
+    echoes=st.sampled_from(["nothing", "its limit", "what was requests"]),
     depth=st.sampled_from([1, 4, 16]),
     seed=st.integers(0, 10_000),
 )
@@ -286,42 +287,42 @@ def test_no_mixture_of_lies_makes_a_walk_short_or_endless(
     lies |= {"double": 2 * count, "negative": -5}
     # Neither can a first page that is said to be all there is, and to be no fuller for there being no more.
     first = min(count, clamp, max(2, page_size))
-    assume(echoes != "what was asked" or (lie != "random" and (first == count or lies[lie] != first)))
-    answers = 0
+    assume(echoes != "what was requests" or (lie != "random" and (first == count or lies[lie] != first)))
+    responses = 0
 
-    def server(ask: PlannedPage) -> RunPage:
-        nonlocal answers
-        answers += 1
-        limit = min(ask.limit, clamp)
-        offset = 0 if ignores_offset else ask.offset
-        rows = listed[offset : offset + limit] if not empty_every or answers % empty_every else []
-        if short_every and not answers % short_every:
+    def server(request: PlannedPage) -> RunPage:
+        nonlocal responses
+        responses += 1
+        limit = min(request.limit, clamp)
+        offset = 0 if ignores_offset else request.offset
+        rows = listed[offset : offset + limit] if not empty_every or responses % empty_every else []
+        if short_every and not responses % short_every:
             rows = rows[: (len(rows) + 1) // 2]
         # (None of none is no lie that could be told from all having been deleted.)
         total = rng.randint(1, 2 * count + 1) if lie == "random" else lies[lie]
-        echo = {"nothing": None, "its limit": limit, "what was asked": ask.limit}
-        return RunPage(tuple(rows), Pagination(total, ask.offset, echo[echoes]))
+        echo = {"nothing": None, "its limit": limit, "what was requests": request.limit}
+        return RunPage(tuple(rows), Pagination(total, request.offset, echo[echoes]))
 
-    yielded, asked, error = walk(server, make_plan(page_size=page_size), depth=depth, rng=rng)
+    yielded, requests, error = walk(server, make_plan(page_size=page_size), depth=depth, rng=rng)
     assert len(set(yielded)) == len(yielded)
     assert yielded == [f"r{n}" for n in range(len(yielded))]
     event(f"{lie}: {'whole' if error is None else 'error'}")
     if error is None:
         assert len(yielded) == count
-    assert asked <= 200 + 20 * count
+    assert requests <= 200 + 20 * count
 
 
 def serving(
     listed: list[JobRun], *, after: Callable[[], None] = lambda: None, clamp: int = 1000
 ) -> Callable[[PlannedPage], RunPage]:
-    """A server of this list, newest last in it and first in its answers, which changes after each answer."""
+    """A server of this list, newest last in it and first in its responses, which changes after each answer."""
 
-    def server(ask: PlannedPage) -> RunPage:
-        limit = min(ask.limit, clamp)
-        rows = listed[::-1][ask.offset : ask.offset + limit]
+    def server(request: PlannedPage) -> RunPage:
+        limit = min(request.limit, clamp)
+        rows = listed[::-1][request.offset : request.offset + limit]
         total = len(listed)
         after()
-        return RunPage(tuple(rows), Pagination(total, ask.offset, limit))
+        return RunPage(tuple(rows), Pagination(total, request.offset, limit))
 
     return server
 
@@ -333,10 +334,10 @@ def test_new_runs_at_the_head_for_ever_dont_keep_a_walk_from_its_end(each: int) 
     server = serving(
         listed, after=lambda: listed.extend([make_run(len(listed) + n, len(listed) + n) for n in range(each)])
     )
-    yielded, asked, error = walk(server, make_plan(page_size=100), depth=16)
+    yielded, requests, error = walk(server, make_plan(page_size=100), depth=16)
     assert error is None
     assert [one for one in yielded if one in set(wanted)] == wanted
-    assert asked < 100
+    assert requests < 100
 
 
 @pytest.mark.parametrize("each", [100, 150, 1000])
@@ -346,10 +347,10 @@ def test_a_head_that_grows_by_more_than_a_page_a_request_is_an_end_or_an_error(e
     server = serving(
         listed, after=lambda: listed.extend([make_run(len(listed) + n, len(listed) + n) for n in range(each)])
     )
-    yielded, asked, error = walk(server, make_plan(page_size=100), depth=16)
+    yielded, requests, error = walk(server, make_plan(page_size=100), depth=16)
     assert error is not None or [one for one in yielded if one in set(wanted)] == wanted
     assert len(set(yielded)) == len(yielded)
-    assert asked < 500
+    assert requests < 500
 
 
 def test_new_runs_at_the_tail_for_ever_are_an_error_in_the_end() -> None:
@@ -360,20 +361,20 @@ def test_new_runs_at_the_tail_for_ever_are_an_error_in_the_end() -> None:
             slice(0, 0), [make_run(9000 + len(listed) + n, -9000) for n in range(60)][::-1]
         ),
     )
-    yielded, asked, error = walk(server, make_plan(page_size=50), depth=4)
+    yielded, requests, error = walk(server, make_plan(page_size=50), depth=4)
     assert error is not None
     assert "end" in str(error)
     assert error.seen == len(yielded)
-    assert asked < 1000
+    assert requests < 1000
 
 
 @pytest.mark.parametrize("clamp", [2, 7, 99])
 def test_a_server_that_clamps_the_limit_is_walked_at_its_own_pace(clamp: int) -> None:
     listed = [make_run(n, n) for n in range(300)]
-    yielded, asked, error = walk(serving(listed, clamp=clamp), make_plan(page_size=100), depth=8)
+    yielded, requests, error = walk(serving(listed, clamp=clamp), make_plan(page_size=100), depth=8)
     assert error is None
     assert yielded == [run.id for run in listed[::-1]]
-    assert asked <= math.ceil(300 / (clamp - 1)) + 2
+    assert requests <= math.ceil(300 / (clamp - 1)) + 2
 
 
 def test_a_server_that_clamps_the_limit_to_one_is_an_error_that_says_so() -> None:
@@ -395,32 +396,34 @@ def test_deletions_all_over_the_list_lose_nothing(each: int, depth: int) -> None
     assert len(set(yielded)) == len(yielded)
 
 
-def answered(plan: Planner, ask: PlannedPage | None, runs: list[JobRun], total: int) -> list[str]:
-    assert ask is not None
-    return [one.id for one in plan.consume(ask, RunPage(tuple(runs), Pagination(total, ask.offset, ask.limit)))]
+def consumed(plan: Planner, request: PlannedPage | None, runs: list[JobRun], total: int) -> list[str]:
+    assert request is not None
+    return [
+        one.id for one in plan.consume(request, RunPage(tuple(runs), Pagination(total, request.offset, request.limit)))
+    ]
 
 
 def test_runs_created_together_are_not_told_apart_by_place_once_they_are_forgotten() -> None:
     runs = [make_run(n, 10 if n < 10 else 5) for n in range(900)]
     plan = make_plan(page_size=100)
     for _ in range(7):
-        ask = plan.next_request([])
-        assert ask is not None
-        assert answered(plan, ask, runs[ask.offset : ask.offset + 100], 900)
-    assert answered(plan, plan.next_request([]), [runs[8], runs[20]], 900) == []
+        request = plan.next_request([])
+        assert request is not None
+        assert consumed(plan, request, runs[request.offset : request.offset + 100], 900)
+    assert consumed(plan, plan.next_request([]), [runs[8], runs[20]], 900) == []
 
 
 def test_an_id_that_stands_twice_in_an_answer_is_yielded_once() -> None:
     runs = [make_run(n, -n) for n in range(3)]
     plan = make_plan(page_size=10)
-    assert answered(plan, plan.next_request([]), [runs[0], runs[1], runs[1], runs[0], runs[2]], 5) == ["r0", "r1", "r2"]
+    assert consumed(plan, plan.next_request([]), [runs[0], runs[1], runs[1], runs[0], runs[2]], 5) == ["r0", "r1", "r2"]
     assert plan.done
 
 
 def test_a_list_emptied_under_the_walk_is_at_its_end() -> None:
     listed = [make_run(n, n) for n in range(500)]
-    answers = iter(range(1000))
-    server = serving(listed, after=lambda: listed.clear() if next(answers) == 2 else None)
+    responses = iter(range(1000))
+    server = serving(listed, after=lambda: listed.clear() if next(responses) == 2 else None)
     yielded, _, error = walk(server, make_plan(page_size=50), depth=1)
     assert error is None
     assert yielded == [f"r{n}" for n in range(499, 499 - len(yielded), -1)]
@@ -432,10 +435,10 @@ def test_a_list_emptied_under_the_walk_is_at_its_end() -> None:
 def test_start_and_max_runs_ask_for_no_more_than_they_need(start: int, max_runs: int | None) -> None:
     listed = [make_run(n, n) for n in range(500)]
     plan = make_plan(page_size=50, start=start, max_runs=max_runs)
-    yielded, asked, error = walk(serving(listed), plan, depth=16)
+    yielded, requests, error = walk(serving(listed), plan, depth=16)
     assert error is None
     assert yielded == [run.id for run in listed[::-1]][start:][:max_runs]
-    assert asked <= math.ceil(min(500, 500 if max_runs is None else max_runs) / 49) + 1
+    assert requests <= math.ceil(min(500, 500 if max_runs is None else max_runs) / 49) + 1
 
 
 class Jumping:
@@ -451,9 +454,11 @@ class Jumping:
             self.runs[index] = (self.rng.random(), self.runs[index][1])
 
     def server(self, jumps: int) -> Callable[[PlannedPage], RunPage]:
-        def server(ask: PlannedPage) -> RunPage:
-            rows = [run for _, run in sorted(self.runs, key=lambda pair: pair[0])][ask.offset : ask.offset + ask.limit]
-            page = RunPage(tuple(rows), Pagination(len(self.runs), ask.offset, ask.limit))
+        def server(request: PlannedPage) -> RunPage:
+            rows = [run for _, run in sorted(self.runs, key=lambda pair: pair[0])][
+                request.offset : request.offset + request.limit
+            ]
+            page = RunPage(tuple(rows), Pagination(len(self.runs), request.offset, request.limit))
             self.jump(jumps)
             return page
 
@@ -465,9 +470,9 @@ class Jumping:
 def test_runs_that_jump_are_never_repeated_and_looked_for_again(jumps: int, seed: int) -> None:
     jumping = Jumping(1000, seed)
     plan = make_plan(page_size=100, by_creation=False)
-    yielded, asked, error = walk(jumping.server(jumps), plan, depth=4)
+    yielded, requests, error = walk(jumping.server(jumps), plan, depth=4)
     assert len(set(yielded)) == len(yielded)
-    assert asked <= 200
+    assert requests <= 200
     if error is None:
         assert len(yielded) == 1000
     else:
@@ -478,10 +483,10 @@ def test_runs_that_jump_only_during_the_first_sweep_are_all_found() -> None:
     for seed in range(20):
         jumping = Jumping(1000, seed)
         left = iter([20] * 8 + [0] * 10_000)
-        asks = jumping.server(0)
+        serve = jumping.server(0)
 
-        def server(ask: PlannedPage) -> RunPage:
-            page = asks(ask)  # noqa: B023
+        def server(request: PlannedPage) -> RunPage:
+            page = serve(request)  # noqa: B023
             jumping.jump(next(left))  # noqa: B023
             return page
 
@@ -495,7 +500,7 @@ def test_runs_that_jump_only_during_the_first_sweep_are_all_found() -> None:
 @given(page_size=st.integers(1, 20), count=st.integers(0, 100), depth=st.integers(1, 16))
 def test_a_still_list_in_a_jumping_order_is_swept_once(page_size: int, count: int, depth: int) -> None:
     plan = make_plan(page_size=page_size, by_creation=False)
-    yielded, asked, error = walk(Jumping(count, 1).server(0), plan, depth=depth)
+    yielded, requests, error = walk(Jumping(count, 1).server(0), plan, depth=depth)
     assert error is None
     assert len(yielded) == count
-    assert asked <= math.ceil(count / max(1, page_size - 1)) + 2
+    assert requests <= math.ceil(count / max(1, page_size - 1)) + 2
