@@ -5,7 +5,7 @@ from collections import deque
 
 _WINDOW = 33
 """Over how many responses the rate is measured."""
-_GROWTH = 1 / 8
+_GROWTH = 1 / 16
 """By how much the depth grows with each anchor that is found."""
 _DECAY = 63 / 64
 """The part of the margin that is left after each anchor that is found."""
@@ -18,7 +18,7 @@ class Pace:
     that are deleted there lower it. Requests in flight see different shifts, in any order. So the next offset is
     predicted from the rate at which the shift grows, and pages overlap by the largest error of the predictions lately.
     Where that isn't enough, fewer requests are in flight, for larger pages: half as many, twice as large, with each
-    anchor that was lost.
+    anchor that was lost. (A depth below 1 stands for a single request for a page that is larger still.)
 
     Until as many responses have come as requests were sent at first, pages overlap by a 32nd, half a page for 16
     requests: it isn't known yet whether the list moves.
@@ -66,7 +66,8 @@ class Pace:
         """How many runs of the page before to request again."""
         if not self._is_moving:
             return 1 + (reach // 32 if clock <= self.widest else 0)
-        return 1 + min(math.ceil(self._margin), reach // (4 if self.depth >= 2 else 2), reach - 1)
+        # With hardly anything in flight, a search for a lost anchor costs less than a large overlap in each page.
+        return 1 + min(math.ceil(self._margin), reach // (3 if self.depth >= 2 else 8))
 
     def predict(self, clock: int, in_flight: int) -> int:
         """The shift that the response to the next request will show."""
@@ -86,5 +87,5 @@ class Pace:
     def lose(self) -> None:
         """A response has no anchor."""
         self._is_moving = True
-        self.depth = max(1.0, min(self.depth, self.widest) / 2)
+        self.depth = max(self._page_size / self._most, min(self.depth, self.widest) / 2)
         self._margin = min(max(2 * self._margin, 1.0), self._most)
