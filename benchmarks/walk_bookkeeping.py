@@ -1,0 +1,48 @@
+"""What a walk costs besides requests and decoding: the planner's own time for each run, on a list that stands still.
+
+Run it from a checkout with `.venv/bin/python -m benchmarks.walk_bookkeeping`. Target: at most 0.1 us a run.
+"""
+
+import time
+from collections import deque
+
+from tests.support.walk_simulator import make_run
+from tfruns._walk.planner import PlannedPage, Planner
+from tfruns.models import Pagination, RunPage
+
+RUNS = 200_000
+PAGE_SIZE = 1_000
+DEPTH = 16
+ROUNDS = 7
+
+
+def measure(runs: tuple[object, ...]) -> float:
+    """Microseconds for each run."""
+    planner = Planner(job_id="j", start=0, page_size=PAGE_SIZE, max_runs=None, by_creation=True, keeps_ids=False)
+    queue: deque[PlannedPage] = deque()
+    spent, found = 0.0, 0
+    while not planner.done:
+        begun = time.process_time()
+        while len(queue) < DEPTH and (request := planner.next_request(queue)) is not None:
+            queue.append(request)
+        spent += time.process_time() - begun
+        request = queue.popleft()
+        page = RunPage(
+            runs[request.offset : request.offset + request.limit],  # type: ignore[arg-type]
+            Pagination(len(runs), request.offset, request.limit),
+        )
+        begun = time.process_time()
+        found += len(planner.consume(request, page))
+        spent += time.process_time() - begun
+    assert found == len(runs)
+    return spent / found * 1e6
+
+
+def main() -> None:
+    runs = tuple(make_run(number, -number) for number in range(RUNS))
+    took = sorted(measure(runs) for _ in range(ROUNDS))
+    print(f"{took[0]:.3f} to {took[-1]:.3f} us a run; median {took[ROUNDS // 2]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

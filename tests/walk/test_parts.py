@@ -1,0 +1,425 @@
+"""The parts of the planner, each by itself: anchor, order, pace, search, traits, sweeps."""
+
+import pytest
+
+from tests.support.walk_simulator import make_run
+from tfruns._walk.anchor import Anchor
+from tfruns._walk.order import Order
+from tfruns._walk.pace import Pace
+from tfruns._walk.planner import ProgressGuard
+from tfruns._walk.search import Search
+from tfruns._walk.sweeps import Sweeps
+from tfruns._walk.traits import ServerTraits
+from tfruns.models import JobRun
+
+
+def runs_of(*numbers: int) -> list[JobRun]:
+    """Newest first: each was created at its number."""
+    return [make_run(number, number) for number in numbers]
+
+
+class Joined:
+    """An anchor with the order of what it is given."""
+
+    def __init__(self, *, by_creation: bool = True, page_size: int = 10, met: set[str] | None = None) -> None:
+        self.order = Order(by_creation)
+        self.anchor = Anchor(0, page_size, self.order, met)
+
+    def match(self, runs: list[JobRun], offset: int, expected: int = 0) -> tuple[list[int], int] | None:
+        """The numbers of the new runs, and the shift."""
+        self.order.learn(runs)
+        match = self.anchor.match(runs, offset, expected)
+        return None if match is None else ([int(run.id[1:]) for run in match.new], match.shift)
+
+
+class TestAnchor:
+    def test_the_first_response_is_consumed_whole(self) -> None:
+        """The first response has no anchor and needs none."""
+        joined = Joined()
+        assert joined.match(runs_of(9, 8, 7), 0) == ([9, 8, 7], 0)
+        assert joined.anchor.front == 3
+
+    def test_an_anchor_where_it_was_expected(self) -> None:
+        """What stands behind the last consumed run is new."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(7, 6, 5), 2) == ([6, 5], 0)
+        assert joined.match(runs_of(5, 4), 4) == ([4], 0)
+
+    @pytest.mark.parametrize("by_creation", [True, False])
+    def test_the_shift_is_learned_from_where_the_anchor_stands(self, by_creation: bool) -> None:
+        """Two new runs at the head move the anchor two rows to the right."""
+        joined = Joined(by_creation=by_creation)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(9, 8, 7, 6), 2) == ([6], 2)
+        assert joined.match(runs_of(8, 7, 6), 3) == ([], 2)
+
+    def test_a_response_without_an_anchor_is_not_consumed(self) -> None:
+        """A gap between what was consumed and a response may hide runs."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(5, 4), 2) is None
+        assert joined.anchor.front == 3
+
+    def test_a_response_that_ends_before_the_last_run_shows_nothing(self) -> None:
+        """A response before the place of the last consumed run, all of whose runs are forgotten, is no match."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(12, 11, 10), 1) is None
+
+    def test_all_that_was_remembered_was_deleted(self) -> None:
+        """A response that begins before the last consumed run has no gap, even if it holds no known run."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(10, 6, 5), 0) == ([6, 5], -2)
+        assert Joined(by_creation=False).match(runs_of(10, 6), 0) == ([10, 6], 0)
+
+    def test_without_a_known_order_it_takes_a_known_run(self) -> None:
+        """Where creation says nothing of the order, a response without a known run is dropped."""
+        joined = Joined(by_creation=False)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(10, 6, 5), 1) is None
+
+    def test_new_runs_at_the_head_are_not_consumed(self) -> None:
+        """Runs that were created before the reader's place aren't part of the walk."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(11, 10, 9, 8, 7, 6), 0) == ([6], 2)
+
+    def test_the_first_known_run_is_the_anchor(self) -> None:
+        """A run that is listed twice, or moved, doesn't hide what stands before its second place."""
+        joined = Joined(by_creation=False)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(7, 6, 8, 5), 2) == ([6, 5], 1)
+
+    def test_a_run_that_was_created_again_is_no_anchor(self) -> None:
+        """A known id that now stands beyond the last consumed run says nothing of what was consumed."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match([make_run(5, 5), make_run(9, 4), make_run(3, 3)], 3) is None
+
+    def test_runs_of_one_millisecond_before_the_anchor(self) -> None:
+        """Unknown runs that are level with the first known one are new."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4), make_run(7, 3)], 0)
+        assert joined.match([make_run(8, 4), make_run(6, 3), make_run(7, 3), make_run(5, 2)], 1) == ([6, 5], 0)
+        assert joined.anchor.is_unstable
+
+    def test_a_response_among_equal_keys_that_may_hide_some(self) -> None:
+        """A response that begins among runs that are level with the last one isn't believed."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 3), make_run(7, 3)], 0)
+        assert joined.match([make_run(8, 3), make_run(7, 3), make_run(5, 2)], 2) is None
+        assert joined.match([make_run(9, 5), make_run(6, 3), make_run(8, 3), make_run(7, 3)], 0) == ([6], 0)
+
+    def test_an_unstable_list_of_one_key_is_read_from_its_start(self) -> None:
+        """Where all runs are level and their order changes, only a response at offset 0 has no gap."""
+        joined = Joined()
+        joined.match([make_run(9, 3), make_run(8, 3)], 0)
+        assert joined.match([make_run(9, 3), make_run(7, 3)], 1) is None or joined.anchor.is_unstable
+        assert joined.match([make_run(8, 3), make_run(9, 3), make_run(6, 3)], 0) == ([6], 0)
+
+    def test_what_was_forgotten_is_not_new(self) -> None:
+        """Only the latest ids are remembered; a run whose id was forgotten isn't taken for a new one."""
+        joined = Joined(page_size=2)
+        numbers = list(range(1000, 0, -1))
+        at = 0
+        while at < 900:
+            new = joined.match(runs_of(*numbers[max(0, at - 1) : at + 100]), max(0, at - 1))
+            assert new is not None
+            at += len(new[0])
+        match = joined.match(runs_of(*numbers[:50], *numbers[at - 1 : at + 5]), 0, 7)
+        assert match is not None
+        assert match[0] == numbers[at : at + 5]
+
+    def test_a_run_listed_twice_takes_two_known_runs(self) -> None:
+        """Where the order is of no use, one known run may be the second entry of a run that is listed twice."""
+        joined = Joined(by_creation=False)
+        joined.match(runs_of(9, 8, 8, 7), 0)
+        assert joined.match(runs_of(6, 9, 5), 3) is None
+        assert joined.match(runs_of(8, 7, 6), 2) == ([6], 1)
+
+    def test_all_ids_are_kept_where_runs_can_change_their_place(self) -> None:
+        """With all ids, whatever wasn't met is new, wherever it stands."""
+        met: set[str] = set()
+        joined = Joined(by_creation=False, met=met)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(2, 8, 7, 6), 1) == ([2, 6], 0)
+        assert met == {"r9", "r8", "r7", "r2", "r6"}
+        assert not joined.anchor.is_unstable
+        joined.match(runs_of(6, 2, 1), 3)
+        assert joined.anchor.is_unstable
+        assert joined.anchor.match(runs_of(50, 51), 30, 0) is None
+        match = joined.anchor.match(runs_of(50, 51), 30, 0, without_anchor=True)
+        assert match is not None
+        assert len(match.new) == 2
+
+
+class TestOrder:
+    def test_the_direction_is_learned(self) -> None:
+        """The first response with two times shows which way the list is sorted."""
+        order = Order(True)
+        order.learn(runs_of(5))
+        assert not order.is_known
+        order.learn(runs_of(5, 3))
+        assert order.is_known
+        assert order.is_before(5, 3)
+        assert not order.is_before(3, 3)
+        assert not order.is_before(3, 5)
+
+    def test_a_contradiction_ends_all_use(self) -> None:
+        """A list that isn't sorted by creation as it says is never taken for sorted again."""
+        order = Order(True)
+        order.learn(runs_of(5, 3))
+        order.learn(runs_of(1, 2))
+        assert not order.is_known
+        order = Order(True)
+        order.learn(runs_of(5, 3))
+        assert order.holds_for(runs_of(9, 8, 8, 1))
+        assert not order.holds_for(runs_of(9, 7, 8, 1))
+        assert not order.holds_for(runs_of(9, 8))
+        assert not Order(True).holds_for(runs_of(5, 7, 5))
+
+    def test_an_order_that_is_not_by_creation(self) -> None:
+        """Other orders are never known."""
+        order = Order(False)
+        order.learn(runs_of(5, 3))
+        assert not order.is_known
+        assert not order.holds_for(runs_of(5, 3))
+
+
+class TestPace:
+    def test_a_still_list(self) -> None:
+        """Nothing is wasted: after the first responses, pages overlap by a single run, at any depth."""
+        pace = Pace(100, 1000)
+        pace.widen(16)
+        assert pace.overlap(100, 1) == 1 + 3
+        assert pace.overlap(100, 16) == 1 + 3
+        assert pace.overlap(100, 17) == 1
+        for clock in range(1, 40):
+            pace.observe(0, 0, clock)
+        assert (pace.limit, pace.shift, pace.predict(39, 15), pace.overlap(100, 39)) == (100, 0, 0, 1)
+
+    def test_the_shift_is_predicted_from_its_rate(self) -> None:
+        """Two new runs a response, and three requests in flight: the next response shows eight more."""
+        pace = Pace(100, 1000)
+        for clock in range(1, 21):
+            pace.observe(2 * clock, 2 * clock, clock)
+        assert pace.rate == 2
+        assert pace.predict(20, 0) == 42
+        assert pace.predict(20, 3) == 48
+        assert pace.predict(21, 3) == 50
+
+    def test_the_overlap_covers_the_errors_of_the_predictions(self) -> None:
+        """The list stands further to the left than predicted: the next pages overlap by as much, and slowly by less."""
+        pace = Pace(100, 1000)
+        pace.observe(-1, 9, 1)
+        assert pace.overlap(100, 1) == 1 + 10
+        pace.observe(-1, -1, 2)
+        assert pace.overlap(100, 2) == 1 + 10
+        for clock in range(3, 150):
+            pace.observe(-1, -1, clock)
+        assert pace.overlap(100, 150) == 1 + 1
+        pace.observe(-1, 200, 151)
+        assert pace.overlap(100, 151) == 1 + 33
+
+    def test_fewer_requests_for_larger_pages_after_a_lost_anchor(self) -> None:
+        """Each lost anchor halves the requests in flight and doubles the pages, down to one, and up to the most."""
+        pace = Pace(100, 1000)
+        pace.widen(16)
+        shown = []
+        for _ in range(6):
+            pace.lose()
+            shown.append((pace.depth, pace.limit, pace.overlap(100, 99)))
+        assert shown == [
+            (8, 200, 1 + 6),
+            (4, 400, 1 + 12),
+            (2, 800, 1 + 24),
+            (1, 1000, 1 + 12),
+            (0.5, 1000, 1 + 12),
+            (0.25, 1000, 1 + 12),
+        ]
+        for _ in range(4):
+            pace.lose()
+        assert pace.depth == 0.1
+        pace.observe(0, 0, 1)
+        assert pace.depth == 0.1 + 1 / 16
+
+    def test_larger_pages_that_the_server_refuses(self) -> None:
+        """A server that refuses larger pages gets pages of `page_size`."""
+        pace = Pace(100, 1000)
+        pace.widen(4)
+        pace.lose()
+        pace.keep_page_size()
+        assert pace.limit == 100
+
+    def test_a_restart(self) -> None:
+        """A new sweep begins where nothing has moved, and keeps what was learned of the pace."""
+        pace = Pace(100, 1000)
+        for clock in range(1, 11):
+            pace.observe(3 * clock, 3 * clock, clock)
+        pace.restart()
+        assert pace.shift == 0
+        pace.observe(3, 3, 11)
+        assert pace.rate == 3
+
+
+class TestSearch:
+    def test_the_first_requests_go_where_the_run_is_expected(self) -> None:
+        """First with the overlap, then with the run in the middle of the page."""
+        search = Search()
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 491
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 450
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 950
+
+    def test_a_binary_search_where_the_order_is_known(self) -> None:
+        """Any place of a list of a million runs is found within some twenty requests."""
+        for place in (0, 1, 777, 500_000, 999_999):
+            search = Search()
+            for _ in range(18):
+                offset = max(0, search.next_offset(30, 100, 5, 1_000_000, has_order=True))
+                if offset <= place < offset + 100:
+                    break
+                if place < offset:
+                    search.lies_before(offset, 100)
+                else:
+                    search.lies_behind(offset + 100, 100, 1_000_000)
+            assert offset <= place < offset + 100
+
+    def test_the_second_guess_is_skipped_where_it_is_excluded(self) -> None:
+        """A response shows that the run doesn't stand where it was expected."""
+        search = Search()
+        search.next_offset(500, 100, 10, 2000, has_order=True)
+        search.lies_before(400, 100)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 150
+        search.lies_behind(250, 100, 2000)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 275
+        search.lies_before(300, 100)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 249
+
+    def test_a_list_that_moves_under_the_search(self) -> None:
+        """Where the list has moved out of the interval, the interval grows."""
+        search = Search()
+        search.next_offset(500, 100, 10, 2000, has_order=True)
+        search.lies_behind(600, 100, 2000)
+        search.lies_before(550, 100)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 450
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 400
+        search.lies_behind(600, 100, 2000)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == 950
+
+    def test_without_an_order_it_widens(self) -> None:
+        """Requests go farther and farther away from the guess, on alternating sides."""
+        search = Search()
+        offsets = [search.next_offset(500, 100, 10, 2000, has_order=False) for _ in range(6)]
+        assert offsets == [491, 450, 500, 350, 550, 300]
+
+
+class TestServerTraits:
+    def test_totals(self) -> None:
+        """The newest, the longest and the shortest total, and whether one was too small."""
+        traits = ServerTraits()
+        traits.learn(0, 10, 10, 100, 10)
+        traits.learn(10, 10, 10, 90, 10)
+        traits.learn(20, 10, 10, 95, 10)
+        assert (traits.total, traits.longest, traits.shortest, traits.fullest) == (95, 100, 90, 10)
+        assert not traits.understates
+        traits.learn(500, 10, 0, 95, 10)
+        assert not traits.understates
+        traits.learn(90, 10, 6, 95, 10)
+        assert traits.understates
+
+    def test_a_clamped_limit(self) -> None:
+        """A server that sends fewer than requested, with more left, clamps the limit."""
+        traits = ServerTraits()
+        traits.learn(0, 100, 50, 200, None)
+        assert traits.reach(100) == 50
+        assert traits.reach(20) == 20
+        honest = ServerTraits()
+        honest.learn(0, 100, 50, 50, None)
+        assert honest.reach(100) == 100
+
+    def test_the_last_page(self) -> None:
+        """A page that isn't full is the last one only where the server fills its pages."""
+        traits = ServerTraits()
+        traits.learn(0, 100, 100, 150, 100)
+        assert traits.is_last(100, 50, 100)
+        assert not traits.is_last(100, 100, 100)
+        silent = ServerTraits()
+        silent.learn(0, 100, 50, 50, None)
+        assert not silent.is_last(100, 50, None)
+        assert silent.is_last(100, 1, None)
+        assert silent.is_last(100, 49, None)
+        clamping = ServerTraits()
+        clamping.learn(0, 100, 50, 80, 50)
+        assert clamping.is_last(100, 30, 50)
+        assert not clamping.is_last(100, 50, 50)
+
+    def test_limits_that_are_not_true(self) -> None:
+        """A server that sends more, or less, than the limit it says isn't relied on."""
+        short = ServerTraits()
+        short.learn(0, 100, 40, 200, 100)
+        assert not short.is_last(100, 50, 100)
+        more = ServerTraits()
+        more.learn(0, 100, 60, 200, 50)
+        assert not more.is_last(100, 60, 50)
+        assert more.is_last(100, 40, 50)
+
+
+class TestSweeps:
+    def sweep(self, sweeps: Sweeps, *numbers: int) -> list[int]:
+        met = sweeps.begin()
+        runs = runs_of(*numbers)
+        met.update(run.id for run in runs)
+        return [int(run.id[1:]) for run in sweeps.unseen(runs)]
+
+    def test_a_sweep_that_met_all(self) -> None:
+        """One sweep that met as many runs as there are is enough, even if totals have changed."""
+        sweeps = Sweeps(2)
+        assert self.sweep(sweeps, 5, 4, 4, 3) == [5, 4, 3]
+        assert sweeps.is_complete(5, 4, 6, is_unstable=False)
+        assert not sweeps.is_complete(6, 4, 6, is_unstable=False)
+
+    def test_a_still_list(self) -> None:
+        """On a list that stands still, as many as the total have to be yielded, over all sweeps."""
+        sweeps = Sweeps(0)
+        self.sweep(sweeps, 5, 4)
+        assert not sweeps.is_complete(3, 3, 3, is_unstable=True)
+        assert self.sweep(sweeps, 5, 3) == [3]
+        assert sweeps.is_complete(3, 3, 3, is_unstable=True)
+
+    def test_a_list_that_moves(self) -> None:
+        """A sweep that finds nothing shows that nothing is missing; where the order is unstable, it takes three."""
+        sweeps = Sweeps(0)
+        self.sweep(sweeps, 5, 4)
+        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
+        assert self.sweep(sweeps, 5, 3) == [3]
+        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
+        assert self.sweep(sweeps, 5, 9) == [9]  # it is newer than all of the first sweep, and doesn't count
+        assert sweeps.is_complete(4, 2, 4, is_unstable=False)
+        for complete in (False, True):
+            self.sweep(sweeps, 5, 4)
+            assert sweeps.is_complete(4, 2, 4, is_unstable=True) is complete
+
+    def test_further_sweeps_are_useless(self) -> None:
+        """After four sweeps in a row that found nothing, what is missing can't be found."""
+        sweeps = Sweeps(0)
+        for hopeless in (False, False, False, False, True):
+            self.sweep(sweeps, 5, 4)
+            assert not sweeps.is_complete(3, 3, 3, is_unstable=True)
+            assert sweeps.is_hopeless is hopeless
+
+
+class TestProgressGuard:
+    def test_a_list_without_end(self) -> None:
+        """200 responses and 20 for each page of the list at first are enough; where totals are too small, 50 times."""
+        guard = ProgressGuard()
+        for _ in range(400):
+            guard.count(91, 10)
+        assert (guard.responses, guard.fruitless) == (400, 400)
+        for _ in range(20):
+            guard.count(10_000, 10)
+        assert not guard.is_too_long(understates=False)
+        guard.count(91, 10)
+        assert guard.is_too_long(understates=False)
+        assert not guard.is_too_long(understates=True)
