@@ -54,9 +54,12 @@ class _Server(asyncio.Protocol):
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            response = self._response(head)
             delay = self._options.latency + self._options.rng.random() * self._options.jitter
-            asyncio.get_running_loop().call_later(delay / 1000, self._transport.write, response)
+            asyncio.get_running_loop().call_later(delay / 1000, self._respond, head)
+
+    def _respond(self, head: bytes) -> None:
+        """The list is read when the response is sent, so that responses out of order show it at different times."""
+        self._transport.write(self._response(head))
 
     def _response(self, head: bytes) -> bytes:
         options = self._options

@@ -32,7 +32,7 @@ async def ours(url: str) -> list[str]:
 
 
 async def left(url: str) -> set[str]:
-    """The ids that are there now, by one look at all of them."""
+    """The ids that are there now."""
     async with tfruns.Client(url, "key", max_concurrency=1) as client:
         return {run.id async for run in client.iter_runs("job-all")}
 

@@ -41,12 +41,16 @@ class RunLister:
         `JobRun`. See `RunPaginator` for pages, lists and counts. Filters of several kinds must all match; of several
         values of one filter, any. A single value may stand where several can.
 
-        Every run that exists from the first request to the last is yielded exactly once, in order, while others come
-        and go; runs that come or go meanwhile are yielded once or not at all. After the first page, pages are fetched
-        ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
-        on how many runs there are. Sorted by status or duration, runs change their place while they live: then none
-        is repeated, and what the final total shows missing is looked for again, unless a deletion at that moment hides
-        that something is missing; for this the ids of all runs are kept, some 100 bytes a run.
+        Every run that exists from the first request to the last is yielded exactly once, in order, while others are
+        created and deleted; those are yielded once or not at all. Where this can't be kept, the walk ends with
+        `IncompleteWalkError`. After the first page, pages are fetched ahead, up to the client's `max_concurrency`, and
+        kept undecoded: memory depends on that and on `page_size`, not on how many runs there are.
+
+        Sorted by status, duration, version or trigger, runs can change their place, or have equal keys in another order
+        in each response. Then the ids of all runs are kept, about 100 bytes a run, none is repeated, and the list is
+        walked again for what the total shows missing: at least twice where the list changes. What a later walk finds
+        comes last. Runs can be missing without an error in two cases alone: the order of equal keys differs from
+        response to response and runs are created or deleted meanwhile; or a list that changes holds a run twice.
 
         Args:
             job_id: id of the job.
@@ -60,7 +64,8 @@ class RunLister:
                 since 1970. The API has no such filter. Where the newest runs come first, as they do without `sort_by`
                 and `order`, the walk ends at the first run that is older; in other orders every run is read.
             created_before: only runs created before that time, given in the same way. Newer ones are read, too.
-            page_size: how many runs a request asks for, 1 to 1,000.
+            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by a run, so that 1 requests 2. Where
+                the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
@@ -146,7 +151,8 @@ class RunLister:
             version_numbers: only runs of these versions of the deployment, such as 3.
             created_after: only runs created then or later; see `iter_runs`.
             created_before: only runs created before that time.
-            page_size: how many runs a request asks for, 1 to 1,000.
+            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by a run, so that 1 requests 2. Where
+                the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.

@@ -41,7 +41,7 @@ async def test_every_run_of_every_job_comes_once_and_in_the_order_of_its_job(ord
     if ordered:
         assert sequence == [job_id for job_id, count in zip(sandbox.job_ids, COUNTS, strict=True) for _ in range(count)]
     progress = runs.progress
-    assert (progress.jobs_begun, progress.jobs_done, progress.jobs_skipped) == (7, 7, 0)
+    assert (progress.jobs_started, progress.jobs_done, progress.jobs_skipped) == (7, 7, 0)
     assert progress.runs == progress.runs_expected == sum(COUNTS)
     assert progress.pages >= 7
 
@@ -162,7 +162,7 @@ async def test_progress_counts_each_job_once_and_expects_what_will_come() -> Non
         runs = client.iter_runs_for(ids, on_error="skip", offset=1, max_runs=5)
         assert len([run async for _, run in runs]) == 7
         progress = runs.progress
-        assert (progress.jobs_begun, progress.jobs_done, progress.jobs_skipped) == (4, 2, 2)
+        assert (progress.jobs_started, progress.jobs_done, progress.jobs_skipped) == (4, 2, 2)
         assert (progress.runs, progress.runs_expected) == (7, 7)
         assert [*runs.skipped] == ["nowhere"]
         runs = client.iter_runs_for(["nowhere"])

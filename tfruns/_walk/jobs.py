@@ -1,4 +1,4 @@
-"""The runs of many jobs: a few jobs walked side by side, under the client's one limit of requests."""
+"""The runs of many jobs: several jobs are walked at the same time, under the client's one limit of requests."""
 
 import asyncio
 import heapq
@@ -17,18 +17,18 @@ from tfruns.query import checked_job_id
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
 
-_BEGUN_AT_ONCE = 1_000
-"""Jobs: so many may have begun at most, without having ended."""
-_NEW_IN_A_ROW = 31
-"""Jobs that begin before one that has begun goes on."""
+_MOST_STARTED = 1_000
+"""How many jobs may have started without having ended."""
+_MOST_NEW_IN_A_ROW = 31
+"""How many jobs may start in a row while one that has started waits."""
 
-_NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
+_NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
 
 @described
 @attrs.frozen(kw_only=True)
 class JobsProgress:
-    """How far the runs of many jobs were read, as `JobsPaginator.progress` tells it.
+    """How far the runs of many jobs were read: the value of `JobsPaginator.progress`.
 
     Example:
         >>> runs = client.iter_runs_for(["job-a", "job-b"])
@@ -40,27 +40,27 @@ class JobsProgress:
     .. versionadded:: 0.1.0
     """
 
-    jobs_begun: int
-    """Jobs whose walk has begun."""
+    jobs_started: int
+    """Jobs whose walk has started."""
     jobs_done: int
     """Jobs of which every run was yielded."""
     jobs_skipped: int
-    """Jobs that failed and were skipped; an id that comes twice, twice."""
+    """Jobs that failed and were skipped. An id that comes twice counts twice."""
     pages: int
-    """Pages that brought runs."""
+    """Pages with runs."""
     runs: int
     """Runs in those pages."""
     runs_expected: int
-    """Runs that the jobs begun bring in all, by the server's count. (There is no telling of the others.)"""
+    """Runs of all jobs that have started, by the server's count. (Those of other jobs aren't known yet.)"""
 
 
 class JobsPaginator:
-    """The runs of many jobs, as `Client.iter_runs_for` gives them: nothing is requested until they are asked for.
+    """The runs of many jobs, as `Client.iter_runs_for` returns them. Nothing is requested until they are iterated.
 
     `async for job_id, run in …` yields each run with its job's id. Each `async for` is a new walk from the start.
 
     Attributes:
-        skipped: the jobs that failed and were skipped, by id, each with its error; of the walk that began last.
+        skipped: the jobs that failed and were skipped, by id, each with its error, in the walk that started last.
 
     Example:
         >>> runs = client.iter_runs_for(["job-a", "no-such-job"], on_error="skip")
@@ -86,35 +86,35 @@ class JobsPaginator:
         self._side_by_side = side_by_side
         self._ordered = ordered
         self._on_error = on_error
-        self._crew: _Crew | None = None
+        self._walks: _JobWalks | None = None
 
     @property
     def progress(self) -> JobsProgress:
-        """How far the walk that began last has come, as `JobsProgress`."""
-        crew = self._crew
+        """How far the walk that started last has come."""
+        walks = self._walks
         return JobsProgress(
-            jobs_begun=crew.begun if crew else 0,
-            jobs_done=crew.done if crew else 0,
-            jobs_skipped=crew.skipped if crew else 0,
-            pages=crew.pages if crew else 0,
-            runs=crew.runs if crew else 0,
-            runs_expected=sum(crew.expected.values()) + crew.expected_of_ended if crew else 0,
+            jobs_started=walks.started if walks else 0,
+            jobs_done=walks.done if walks else 0,
+            jobs_skipped=walks.skipped if walks else 0,
+            pages=walks.pages if walks else 0,
+            runs=walks.runs if walks else 0,
+            runs_expected=sum(walks.expected.values()) + walks.expected_of_ended if walks else 0,
         )
 
     async def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
         self.skipped.clear()
-        self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
-        async with self._crew as crew:
-            async for job_id, found in crew:
+        self._walks = _JobWalks(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
+        async with self._walks as walks:
+            async for job_id, found in walks:
                 if isinstance(found, BaseException):
-                    await self._deal_with(crew, job_id, found)
+                    await self._handle_failure(walks, job_id, found)
                 elif found is not None:
                     for run in found.runs:
                         yield job_id, run
                 del found  # before the next is made
 
     async def raw_pages(self) -> AsyncGenerator[tuple[str, RawPage | None]]:
-        """Yield each page with its job's id, as `RunPaginator.raw_pages` has it, and tell the end of each job.
+        """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
 
         Yields:
             `(job_id, page)` for each page, and `(job_id, None)` once a job has no more. A job that is skipped after
@@ -132,11 +132,11 @@ class JobsPaginator:
             job-b is done
         """
         self.skipped.clear()
-        self._crew = _Crew(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
-        async with self._crew as crew:
-            async for job_id, found in crew:
+        self._walks = _JobWalks(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
+        async with self._walks as walks:
+            async for job_id, found in walks:
                 if isinstance(found, BaseException):
-                    await self._deal_with(crew, job_id, found)
+                    await self._handle_failure(walks, job_id, found)
                 elif found is None:
                     yield job_id, None
                 else:
@@ -144,15 +144,15 @@ class JobsPaginator:
                         yield job_id, page
                 del found  # before the next is made
 
-    async def _deal_with(self, crew: "_Crew", job_id: str, error: BaseException) -> None:
-        if not isinstance(error, TfRunsError) or isinstance(error, _NOT_OF_ONE_JOB) or self._on_error == "raise":
+    async def _handle_failure(self, walks: "_JobWalks", job_id: str, error: BaseException) -> None:
+        if not isinstance(error, TfRunsError) or isinstance(error, _NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
             raise error
         self.skipped[job_id] = error
-        crew.skipped += 1
+        walks.skipped += 1
         if callable(self._on_error):
-            answer = self._on_error(job_id, error)
-            if inspect.isawaitable(answer):
-                await answer
+            result = self._on_error(job_id, error)
+            if inspect.isawaitable(result):
+                await result
 
 
 @attrs.frozen
@@ -164,34 +164,37 @@ class _End:
 
 
 @attrs.frozen
-class _Fed:
+class _NoMoreJobs:
     """There are no more job ids."""
 
     error: BaseException | None
 
 
 @attrs.frozen(eq=False)
-class _Lane:
-    """Where the pages of one job arrive, or those of all jobs."""
+class _Channel:
+    """A queue of the pages of one job, or of all jobs where the order of jobs doesn't matter."""
 
-    pages: asyncio.Queue[tuple[str, Found] | _End | _Fed]
+    pages: asyncio.Queue[tuple[str, Found] | _End | _NoMoreJobs]
     walk: Walk | None = None
 
 
 class _Turns:
-    """Which jobs may go on: so many at once. New ones come first, so that small jobs don't wait for large ones; of the
-    others the first, so that a walk that goes on is over soon, before its list has changed much."""
+    """Limits how many jobs request a page at the same time.
+
+    New jobs come first, so that small jobs don't wait for large ones. Of the others, the one that started first does:
+    its walk then ends soon, before its list has changed much.
+    """
 
     def __init__(self, most: int) -> None:
         self._free = most
         self._new: list[tuple[int, asyncio.Future[None]]] = []
-        self._begun: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._new_in_a_row = 0
 
     async def take(self, number: int, *, is_new: bool) -> None:
-        """Wait until this job may go on."""
+        """Wait until this job may request a page."""
         turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._new if is_new else self._begun, (number, turn))
+        heapq.heappush(self._new if is_new else self._waiting, (number, turn))
         self._give()
         try:
             await turn
@@ -201,114 +204,114 @@ class _Turns:
             raise
 
     def give_back(self) -> None:
-        """Another may go on."""
+        """Let the next job request a page."""
         self._free += 1
         self._give()
 
     def _give(self) -> None:
-        while self._free and (self._new or self._begun):
-            takes_new = self._new and not (self._begun and self._new_in_a_row >= _NEW_IN_A_ROW)
+        while self._free and (self._new or self._waiting):
+            takes_new = self._new and not (self._waiting and self._new_in_a_row >= _MOST_NEW_IN_A_ROW)
             self._new_in_a_row = self._new_in_a_row + 1 if takes_new else 0
-            _, turn = heapq.heappop(self._new if takes_new else self._begun)
+            _, turn = heapq.heappop(self._new if takes_new else self._waiting)
             if not turn.done():  # cancelled
                 self._free -= 1
                 turn.set_result(None)
 
 
-class _Crew:
-    """Tasks that walk a few jobs side by side: an async iterator of what they find, within `async with`."""
+class _JobWalks:
+    """Tasks that walk several jobs at the same time: an async iterator of their pages, inside `async with`."""
 
     def __init__(
         self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
     ) -> None:
-        self.begun = self.done = self.skipped = self.pages = self.runs = self.expected_of_ended = 0
-        self._fed = self._ended = 0
+        self.started = self.done = self.skipped = self.pages = self.runs = self.expected_of_ended = 0
+        self._all = self._ended = 0  # how many walks there are, and how many of them have ended
         self.expected: dict[int, int] = {}
         self._job_ids = job_ids
         self._template = template
         self._prefetch = Prefetch(side_by_side)
         self._turns = _Turns(side_by_side)
-        self._places = asyncio.Semaphore(side_by_side if ordered else _BEGUN_AT_ONCE)
-        self._shared = None if ordered else _Lane(asyncio.Queue(maxsize=1))
-        self._lanes: asyncio.Queue[_Lane | _Fed] = asyncio.Queue()  # where ordered; as long as there are places
-        self._lane: _Lane | None = None  # that is read now, where ordered
-        self._is_fed = self._is_over = False
+        self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
+        self._shared = None if ordered else _Channel(asyncio.Queue(maxsize=1))
+        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # where ordered
+        self._channel: _Channel | None = None  # the one that is read now, where ordered
+        self._has_all_jobs = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._begin(self._feed())
+        self._start(self._start_walks())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._is_over = True
-        while tasks := [*self._tasks]:  # a source of ids that swallows its cancellation may have begun one more
+        while tasks := [*self._tasks]:  # an iterable of ids that swallows its cancellation may have started one more
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # Of tasks that are done, CPython 3.12 gathers without a pause for their callbacks.
+            # CPython 3.12 gathers tasks that are done without running their callbacks first.
             self._tasks.difference_update(tasks)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[str, Found | BaseException | None]:
-        while not (self._is_fed and self._fed == self._ended):
-            match await self._arrival():
-                case _Fed(error):
+        while not (self._has_all_jobs and self._all == self._ended):
+            match await self._next_item():
+                case _NoMoreJobs(error):
                     if error is not None:
                         raise error
-                    self._is_fed = True
+                    self._has_all_jobs = True
                 case _End(job_id, error):
                     self._ended += 1
                     self.done += error is None
-                    self._places.release()
+                    self._job_slots.release()
                     return job_id, error
                 case found:
                     return found
         raise StopAsyncIteration
 
-    async def _arrival(self) -> tuple[str, Found] | _End | _Fed:
+    async def _next_item(self) -> tuple[str, Found] | _End | _NoMoreJobs:
         if self._shared is not None:
             return await self._shared.pages.get()
-        if self._lane is None:
-            lane = await self._lanes.get()
-            if isinstance(lane, _Fed):
-                return lane
-            self._lane = lane
-            self._prefetch.front = lane.walk
-        arrival = await self._lane.pages.get()
-        if isinstance(arrival, _End):
-            self._lane = None
-        return arrival
+        if self._channel is None:
+            channel = await self._channels.get()
+            if isinstance(channel, _NoMoreJobs):
+                return channel
+            self._channel = channel
+            self._prefetch.front = channel.walk
+        item = await self._channel.pages.get()
+        if isinstance(item, _End):
+            self._channel = None
+        return item
 
-    def _begin(self, work: "Awaitable[None]") -> None:
+    def _start(self, work: "Awaitable[None]") -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _feed(self) -> None:
-        """Begin the walk of one job after another, whenever there is a place for it."""
+    async def _start_walks(self) -> None:
+        """Start the walk of one job after another, as soon as fewer than the most have started."""
         error: BaseException | None = None
         try:
             ids = self._each_id()
-            await self._places.acquire()
+            await self._job_slots.acquire()
             async for job_id in ids:
                 if self._is_over:
                     return
                 walk = walk_of(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
-                lane = self._shared or _Lane(asyncio.Queue(maxsize=1), walk)
-                self._fed += 1
-                self._begin(self._walk(job_id, walk, lane, self._fed))
-                if lane is not self._shared:
-                    self._lanes.put_nowait(lane)
-                await asyncio.sleep(0)  # others get their turn
-                await self._places.acquire()
+                channel = self._shared or _Channel(asyncio.Queue(maxsize=1), walk)
+                self._all += 1
+                self._start(self._walk(job_id, walk, channel, self._all))
+                if channel is not self._shared:
+                    self._channels.put_nowait(channel)
+                await asyncio.sleep(0)  # let other tasks run
+                await self._job_slots.acquire()
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
         if self._shared is not None:
-            await self._shared.pages.put(_Fed(error))
+            await self._shared.pages.put(_NoMoreJobs(error))
         else:
-            self._lanes.put_nowait(_Fed(error))
+            self._channels.put_nowait(_NoMoreJobs(error))
 
     async def _each_id(self) -> AsyncGenerator[str]:
         if isinstance(self._job_ids, AsyncIterable):
@@ -318,37 +321,36 @@ class _Crew:
             for job_id in self._job_ids:
                 yield job_id
 
-    async def _walk(self, job_id: str, walk: Walk, lane: _Lane, number: int) -> None:
+    async def _walk(self, job_id: str, walk: Walk, channel: _Channel, number: int) -> None:
         error: BaseException | None = None
         try:
             async with walk:
                 await self._turns.take(number, is_new=True)
-                self.begun += 1
-                while await self._goes_on(job_id, walk, lane, number):
+                self.started += 1
+                while await self._fetch_page(job_id, walk, channel, number):
                     await self._turns.take(number, is_new=False)
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
         self.expected_of_ended += self.expected.pop(number, 0)
-        await lane.pages.put(_End(job_id, error))
+        await channel.pages.put(_End(job_id, error))
 
-    async def _goes_on(self, job_id: str, walk: Walk, lane: _Lane, number: int) -> bool:
-        """Bring one page, and give back the turn. False at the end of the walk."""
+    async def _fetch_page(self, job_id: str, walk: Walk, channel: _Channel, number: int) -> bool:
+        """Fetch one page, and give back the turn. False at the end of the walk."""
         try:
-            step = await anext(walk, None)
-            if step is None:
+            found = await anext(walk, None)
+            if found is None:
                 return False
-            self.expected[number] = expected(step.page.pagination.total, self._template)
+            self.expected[number] = expected(found.page.pagination.total, self._template)
             self.pages += 1
-            self.runs += len(step.runs)
-            await lane.pages.put((job_id, step))
+            self.runs += len(found.runs)
+            await channel.pages.put((job_id, found))
             return not walk.is_over
         finally:
             self._turns.give_back()
 
 
 def _raised(error: BaseException) -> BaseException:
-    """The error, where a function of the caller's raised it (of a task that isn't cancelled, CancelledError too);
-    a cancellation goes on."""
+    """The error, if it isn't a cancellation of this task. (The caller's functions may raise CancelledError, too.)"""
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error

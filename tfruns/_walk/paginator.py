@@ -1,4 +1,4 @@
-"""The runs of one job, as an async iterable, and every other way to ask for them."""
+"""The runs of one job: an async iterable, and pages, lists, tables and counts of the same runs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @described
 @attrs.frozen(eq=False)
 class RunPaginator:
-    """The runs of one job, as `Client.iter_runs` gives them: nothing is requested until they are asked for.
+    """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.
 
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
     method, is a new walk from the start. All of them raise what `Client.iter_runs` names.
@@ -44,7 +44,7 @@ class RunPaginator:
     filter: RunFilter
     """Which of its runs, and in which order."""
     page_size: int
-    """The most runs a request asks for."""
+    """How many runs a page holds, while the list stands still."""
     offset: int
     """How many runs are skipped first."""
     max_runs: int | None
@@ -57,10 +57,10 @@ class RunPaginator:
 
     async def _runs(self) -> AsyncGenerator[JobRun]:
         async with self._walk() as walk:
-            async for step in walk:
-                for run in step.runs:
+            async for found in walk:
+                for run in found.runs:
                     yield run
-                del step  # before the next is made
+                del found  # before the next is made
 
     def _walk(self) -> Walk:
         return walk_of(self, Prefetch(self._transport.max_concurrency))
@@ -69,7 +69,7 @@ class RunPaginator:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first is asked for with a row of overlap, so that it holds one run less than
+        yields none. Each page after the first overlaps the one before by a run, so that it holds one run less than
         `page_size`, or fewer where the list changes meanwhile.
 
         Yields:
@@ -86,13 +86,13 @@ class RunPaginator:
             51 more runs of 250
         """
         async with self._walk() as walk:
-            async for step in walk:
-                for start in range(0, len(step.runs), self.page_size):
-                    yield RunPage(tuple(step.runs[start : start + self.page_size]), step.page.pagination)
-                del step
+            async for found in walk:
+                for start in range(0, len(found.runs), self.page_size):
+                    yield RunPage(tuple(found.runs[start : start + self.page_size]), found.page.pagination)
+                del found
 
     async def raw_pages(self) -> AsyncGenerator[RawPage]:
-        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that.
+        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for those who store that.
 
         Yields:
             Each page, in the server's order.
@@ -106,10 +106,10 @@ class RunPaginator:
             ...         print(run.name, len(text), "bytes of JSON")
         """
         async with self._walk() as walk:
-            async for step in walk:
-                for page in step.raw_pages(self.page_size):
+            async for found in walk:
+                for page in found.raw_pages(self.page_size):
                     yield page
-                del step
+                del found
 
     async def collect(self) -> list[JobRun]:
         """Every run, as one list. Takes memory for all of them.
@@ -260,7 +260,7 @@ class RunPaginator:
 
         Args:
             offset: how many runs to skip, 0 or more.
-            limit: how many runs to ask for, 1 to 1,000.
+            limit: how many runs to request, 1 to 1,000.
 
         Returns:
             The runs in the server's order, and how many there are in all.
@@ -278,7 +278,7 @@ class RunPaginator:
 
 
 def expected(total: int, walked: RunPaginator) -> int:
-    """How many runs of a list of so many a walk yields."""
+    """How many runs a walk yields of a list with this total."""
     after_offset = max(0, total - walked.offset)
     return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
 
