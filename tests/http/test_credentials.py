@@ -13,6 +13,7 @@ import pytest
 from tfruns import Client, ConfigurationError, __version__
 from tfruns._http.credentials_file import credentials_path
 from tfruns._http.options import checked_headers
+from tfruns._http.secret import Secret
 
 KEY = "tfy-secret-key"
 
@@ -346,7 +347,7 @@ def test_without_a_home_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch
     ids=repr,
 )
 def test_a_caller_adds_headers_and_replaces_ours_in_any_case(given: Any, sent: dict[str, str]) -> None:
-    headers = {name.lower(): value for name, value in checked_headers(given).items()}
+    headers = {name.lower(): value for name, value in checked_headers(Secret(given)).items()}
     ours = {"accept": "application/json", "user-agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
     assert headers == {**ours, **sent}
 
