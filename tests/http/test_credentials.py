@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,12 @@ def test_a_credentials_file_that_cant_be_read_is_named(credentials: Path) -> Non
     credentials.mkdir()
     assert "can't be read" in refusal()
     assert Client("https://a.example", KEY).base_url == "https://a.example"
+
+
+def test_a_pipe_in_place_of_the_credentials_file_is_named_and_not_waited_for(credentials: Path) -> None:
+    credentials.unlink()
+    os.mkfifo(credentials, 0o600)
+    assert f"{credentials} isn't a file" in refusal()
 
 
 def test_a_file_in_place_of_the_credentials_folder_is_named(tmp_path: Path) -> None:
