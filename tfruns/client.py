@@ -109,8 +109,8 @@ class Client(RunLister):
         on_retry: Callable[[RetryEvent], object] | None = None,
         on_failure: Callable[[FailureEvent], object] | None = None,
     ) -> None:
-        host, key = Secret(base_url), Secret(api_key)
-        del base_url, api_key  # the traceback of an error shows the variables of this frame
+        host, key, more_headers = Secret(base_url), Secret(api_key), Secret(headers)
+        del base_url, api_key, headers  # the traceback of an error shows the variables of this frame
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
         if session is not None and session.auth is not None:
@@ -125,7 +125,7 @@ class Client(RunLister):
         self._transport = Transport(
             base_url=url,
             key=key_source,
-            options=CallOptions(timeout=timeout, retry=retry, headers=headers),
+            options=CallOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
             max_rate=_checked_rate(max_rate),
             hooks=Hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure),

@@ -19,7 +19,7 @@ from tests.support.hostile import page, run
 from tfruns import DecodeError, FieldProblem, JobRun, JobRunStatus, Pagination, RunPage
 from tfruns._decode.explain import converter, decode_error
 from tfruns._decode.failure import decode_http_error
-from tfruns._decode.fast import decode_page, decode_runs
+from tfruns._decode.fast import decode_page, decode_runs, split_page
 from tfruns.models import HttpError
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
@@ -363,6 +363,13 @@ def test_nesting_never_keeps_a_failed_request_from_its_error(depth: int) -> None
         assert decode_http_error(nested, status_code=500).message
 
 
+@pytest.mark.parametrize("depth", [100, 490, 600, 980])
+def test_the_details_of_a_failure_can_always_be_pickled(depth: int) -> None:
+    body = b'{"message": "no", "details": [{"a": ' + b"[" * depth + b"]" * depth + b"}]}"
+    error = decode_http_error(body, status_code=500)
+    assert pickle.loads(pickle.dumps(error)) == error  # noqa: S301  # our own
+
+
 def test_what_a_server_says_of_a_failure_can_always_be_written_as_utf_8() -> None:
     for body in (b'{"message": "cut \\ud83d"}', b'{"message": ["cut \\ud83d"]}', b"cut \xed\xa0\xbd"):
         assert decode_http_error(body, status_code=500).message.encode().startswith(b"cut ")
@@ -551,3 +558,18 @@ def test_a_huge_id_makes_a_short_message() -> None:
 )
 def test_what_is_no_page_is_refused_in_plain_words(body: bytes, says: str) -> None:
     assert says in str(refusal(body))
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900])
+def test_nested_fields_never_hide_what_is_wrong(depth: int) -> None:
+    """However deep an unknown field is nested: as long as it is JSON, the bad field is named, not the nesting."""
+    nested = '"novelty": ' + "[" * depth + "]" * depth + ', "id": 5'
+    body = json.dumps(page([run(0)])).replace('"id": "run-0"', nested).encode()
+    assert "id: expected a string, got 5" in str(refusal(body))
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900])
+def test_a_page_that_was_understood_can_be_split_however_deep_it_is_nested(depth: int) -> None:
+    nested = '"novelty": ' + "[" * depth + "]" * depth + r', "id": "\ud83d"'
+    body = json.dumps(page([run(0)])).replace('"id": "run-0"', nested).encode()
+    assert decode_runs(b"[%b]" % b",".join(split_page(body)), job_id="j") == decode(body).data

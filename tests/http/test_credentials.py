@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tfruns import Client, ConfigurationError, __version__
 from tfruns._http.credentials_file import credentials_path
 from tfruns._http.options import checked_headers
+from tfruns._http.secret import Secret
 
 KEY = "tfy-secret-key"
 
@@ -321,6 +323,12 @@ def test_a_credentials_file_that_cant_be_read_is_named(credentials: Path) -> Non
     assert Client("https://a.example", KEY).base_url == "https://a.example"
 
 
+def test_a_pipe_in_place_of_the_credentials_file_is_named_and_not_waited_for(credentials: Path) -> None:
+    credentials.unlink()
+    os.mkfifo(credentials, 0o600)
+    assert f"{credentials} isn't a file" in refusal()
+
+
 def test_a_file_in_place_of_the_credentials_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / ".truefoundry").write_text("")
     assert "can't be read" in refusal()
@@ -346,7 +354,7 @@ def test_without_a_home_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch
     ids=repr,
 )
 def test_a_caller_adds_headers_and_replaces_ours_in_any_case(given: Any, sent: dict[str, str]) -> None:
-    headers = {name.lower(): value for name, value in checked_headers(given).items()}
+    headers = {name.lower(): value for name, value in checked_headers(Secret(given)).items()}
     ours = {"accept": "application/json", "user-agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
     assert headers == {**ours, **sent}
 

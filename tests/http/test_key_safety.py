@@ -17,6 +17,7 @@ import trustme
 import tfruns
 from tests.support.hostile import Raw, Reply, Request, answer, page, pages_of, run, serve
 from tfruns import Client, RetryPolicy
+from tfruns._http.secret import Secret
 
 KEY = "tfy-secret-key-1234567890"
 NEVER = RetryPolicy(max_attempts=1)
@@ -201,3 +202,20 @@ async def test_a_netrc_never_takes_the_place_of_the_key(monkeypatch: pytest.Monk
         async with Client(url, KEY, session=session, retry=NEVER) as client:
             assert await client.count_runs("job") == 1
     assert [request.headers["authorization"] for request in seen] == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": f"Bearer {KEY}"}, {"X-Key": f"{KEY}\n"}, [("Authorization", KEY)], {"X-Key": KEY.encode()}],
+    ids=["authorization", "newline", "list", "bytes"],
+)
+def test_a_key_among_the_headers_is_refused_and_not_shown(headers: object) -> None:
+    hidden = Secret(headers)
+    del headers
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Client("https://a.example", "another-key", headers=hidden.value)
+    own_frame = caught.value.__traceback__
+    assert own_frame is not None
+    caught.value.__traceback__ = own_frame.tb_next  # ours alone: pytest keeps the parameters in the test's
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert KEY not in "".join(shown.format())

@@ -1,9 +1,12 @@
 """A walk over real HTTP: what is yielded, in which order, with how many requests."""
 
 import asyncio
+import copy
 import json
 import math
-from collections.abc import Callable
+import pickle
+import traceback
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
@@ -258,3 +261,41 @@ async def test_the_texts_of_a_page_that_only_leniency_understands_are_written_an
     kept = json.loads(text)
     assert kept == run(0, deploymentVersion=3, newField="kept", command=kept["command"])
     assert kept["command"] == only.data[0].command
+
+
+KINDS_OF_WALK: list[Callable[[Client], AsyncGenerator[object]]] = [
+    lambda client: aiter(client.iter_runs("job", page_size=3)),
+    lambda client: client.iter_runs("job", page_size=3).pages(),
+    lambda client: client.iter_runs("job", page_size=3).raw_pages(),
+    lambda client: client.iter_runs("job", page_size=3).arrow_batches(),
+    lambda client: aiter(client.iter_runs_for(["job", "other"], page_size=3)),
+    lambda client: client.watch_runs("job", start="existing"),
+]
+
+
+@pytest.mark.parametrize("walk_of", KINDS_OF_WALK, ids=["runs", "pages", "raw_pages", "arrow", "jobs", "watch"])
+def test_an_event_loop_ends_in_the_middle_of_a_walk_without_an_error(
+    walk_of: Callable[[Client], AsyncGenerator[object]],
+) -> None:
+    """asyncio closes all generators that are left at once, in no order."""
+    errors: list[object] = []
+    left: list[object] = []  # so that the garbage collector closes nothing before
+
+    async def main(url: str, key: str) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with Client(url, key) as client:
+            walk = walk_of(client)
+            left.append(walk)
+            left.append(await anext(walk))
+
+    with Sandbox(jobs=["job", "other"], runs=100) as sandbox:  # in a loop of its own
+        asyncio.run(main(sandbox.url, sandbox.api_key))
+    assert errors == []
+
+
+def test_a_walk_is_not_copied_with_the_key_and_no_half_made_copy_is_shown() -> None:
+    runs = Client("https://a.example", KEY).iter_runs("job")
+    for copied in (copy.deepcopy, copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="can't be pickled or copied") as caught:
+            copied(runs)
+        assert traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack

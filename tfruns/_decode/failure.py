@@ -1,6 +1,7 @@
 """From the body of a failed request to `HttpError`."""
 
 import json
+import pickle
 from collections.abc import Callable
 
 from tfruns._decode.texts import excerpt, with_strings, writable
@@ -17,6 +18,7 @@ def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], st
     """
     try:
         payload = with_strings(json.loads(body), lambda text: hide(writable(text)))
+        pickle.dumps(payload)  # an error may go to another process: what is nested too deeply for that is no detail
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):

@@ -10,14 +10,21 @@ def writable(text: str) -> str:
 
 
 def with_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """The value, plain JSON, with each string in it changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, list):
-        return [with_strings(item, change) for item in value]
-    if isinstance(value, dict):
-        return {change(name): with_strings(item, change) for name, item in value.items()}
-    return value
+    """The value, plain JSON that is the caller's to change, with each string in it changed, names too."""
+    whole = [value]
+    left: list[Any] = [whole]
+    while left:  # no recursion: Python's stack is shorter than JSON may be deep
+        holder = left.pop()
+        if isinstance(holder, list):
+            items: list[tuple[Any, Any]] = [*enumerate(holder)]
+        else:
+            items = [(change(name), item) for name, item in holder.items()]
+            holder.clear()
+        for place, item in items:
+            holder[place] = change(item) if isinstance(item, str) else item
+            if isinstance(item, (list, dict)):
+                left.append(item)
+    return whole[0]
 
 
 def excerpt(body: bytes, hide: Callable[[str], str]) -> str:

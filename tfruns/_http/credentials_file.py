@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -96,6 +97,8 @@ def _check_owner(path: Path) -> None:
     if os.name != "posix":
         return
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a pipe may never end
+        raise ConfigurationError(f"{path} isn't a file: log in again with the TrueFoundry CLI")
     if status.st_mode & 0o022:
         raise ConfigurationError(f"others than its owner can write {path}: chmod 600 {path}, if what it holds is yours")
     if status.st_uid not in (0, os.getuid()):

@@ -3,38 +3,54 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import attrs
 
 from tfruns._http.retry import RetryPolicy
+from tfruns._http.secret import Secret
 from tfruns.version import __version__
 
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
 
 
-def checked_headers(headers: Mapping[str, str] | None, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
+def checked_headers(headers: Secret, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
     """The headers to send with each request: the caller's, and the known ones that they don't replace.
+
+    Args:
+        headers: the caller's, or None, wrapped: keys have been put among them.
+        known: what is sent besides.
 
     Raises:
         TypeError, ValueError: a header can't be sent, or would carry a key.
     """
-    if headers is not None and not isinstance(headers, Mapping):
-        raise TypeError(f"headers must map names to values, got {type(headers).__name__}")
+    flaw = _flaw_of_headers(headers.value)
+    if flaw is not None:
+        raise flaw
     checked = dict(known)
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise ValueError(f"{name!r} can't be the name of a header")
-        if re.search(r"[^\x20-\x7e\t]", value):
-            raise ValueError(f"the header {name!r} holds a character that can't be sent")
-        if name.lower() == "authorization":
-            raise ValueError("the header Authorization is made of api_key: pass the key there")
+    for name, value in (headers.value or {}).items():
         checked = {other: kept for other, kept in checked.items() if other.lower() != name.lower()}
         checked[name] = value
     return checked
+
+
+def _flaw_of_headers(headers: Any) -> Exception | None:
+    """What is wrong with the headers, as an error that was not raised: a traceback would show them."""
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping):
+        return TypeError(f"headers must map names to values, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            return TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            return ValueError(f"{name!r} can't be the name of a header")
+        if re.search(r"[^\x20-\x7e\t]", value):
+            return ValueError(f"the header {name!r} holds a character that can't be sent")
+        if name.lower() == "authorization":
+            return ValueError("the header Authorization is made of api_key: pass the key there")
+    return None
 
 
 def _checked_timeout(_: object, __: object, value: float) -> None:
@@ -70,5 +86,5 @@ class CallOptions:
             self,
             timeout=self.timeout if timeout is None else timeout,
             retry=self.retry if retry is None else retry,
-            headers=checked_headers(headers, self.headers),
+            headers=Secret(checked_headers(Secret(headers), self.headers)),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
@@ -51,6 +51,9 @@ class RunPaginator:
     """How many runs are yielded at most; None for all."""
     _options: CallOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -145,9 +148,11 @@ class RunPaginator:
         """
         from tfruns.arrow import record_batch
 
-        async with aclosing(self.pages()) as pages:
-            async for page in pages:
-                yield record_batch(self.job_id, page.data)
+        async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
+            async for step in walk:
+                for start in range(0, len(step.runs), self.page_size):
+                    yield record_batch(self.job_id, step.runs[start : start + self.page_size])
+                del step
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
