@@ -68,14 +68,14 @@ class ProgressGuard:
         """How many were consumed: the clock of the walk."""
         self.fruitless = 0
         """How many of them in a row brought no new run."""
-        self._pages = 0  # of the list, when the walk began
+        self._pages = 0.0  # of the list, when the walk began
 
-    def count(self, total: int, length: int) -> None:
-        """A response has come."""
+    def count(self, pages: float = 0) -> None:
+        """Take note of a response, by which the list has so many pages."""
         self.responses += 1
         self.fruitless += 1  # the planner sets it to 0 when new runs are found
         if self.responses == 1:
-            self._pages = math.ceil(max(total, length) / max(1, length - 1))
+            self._pages = pages
 
     def is_too_long(self, *, understates: bool) -> bool:
         """Whether the list seems to grow without end. (A total that is too small says little of the list's length.)"""
@@ -205,7 +205,7 @@ class Planner:
             IncompleteWalkError: the list can't be walked to its end.
         """
         runs, total = page.data, page.pagination.total
-        self._guard.count(total, len(runs))
+        self._guard.count(max(total, len(runs)) / max(1, len(runs) - 1))
         self._traits.learn(request.offset, request.limit, len(runs), total, page.pagination.limit)
         self._order.learn(runs)
         self._check_progress(request, len(runs))
@@ -324,13 +324,10 @@ class Planner:
         Raises:
             IncompleteWalkError: the list can't be walked on.
         """
-        self._guard.count(self._traits.total, 0)
+        self._guard.count()
         if request.limit > self._page_size:
             self._pace.keep_page_size()
-        elif request.is_alone and self._anchor.last is not None:
-            if self._end_seen_at == self._guard.responses - 1:
-                self._finish()
-                return
+        elif request.is_alone:
             raise self._failure(
                 f"the server refuses the request at offset {request.offset}: {message}. Narrower filters make the list"
                 " shorter, for instance status or version_numbers"

@@ -27,16 +27,14 @@ class Sweeps:
         self.number = 0
         self._start = start
         self._seen: set[str] = set()
-        self._met: set[str] = set()
         self._newest = -math.inf  # creation of the newest run that the first sweep met
-        self._found = 0  # runs that the first sweep could have met
-        self._in_vain = 0
+        self._in_vain = 0  # so many sweeps in a row found nothing
 
     def begin(self) -> set[str]:
         """Begin a sweep. Returns the set for the ids that it meets."""
         self.number += 1
-        self._found = 0
-        self._met = set()
+        self._in_vain += 1  # until it finds a run
+        self._met: set[str] = set()
         return self._met
 
     def unseen(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
@@ -46,8 +44,8 @@ class Sweeps:
             self._seen.add(run.id)
             if self.number == 1:
                 self._newest = max(self._newest, run.created_at)
-            else:
-                self._found += run.created_at <= self._newest
+            if run.created_at <= self._newest:
+                self._in_vain = 0
         return fresh
 
     def is_complete(self, total: int, shortest: float, longest: int, *, is_unstable: bool) -> bool:
@@ -60,7 +58,6 @@ class Sweeps:
             is_unstable: whether runs come in another order in each response, so that a sweep may miss some by chance.
         """
         seen = self._start + len(self._seen)
-        self._in_vain = 0 if self.number == 1 or self._found else self._in_vain + 1
         if self._start + len(self._met) >= total:
             return True
         if shortest == longest:
