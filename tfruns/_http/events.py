@@ -200,7 +200,7 @@ class CallerError(Exception):
             self.error.__cause__ = error
 
 
-def call_hook(hooks: tuple[Callable[[_Event], object], ...], event: _Event) -> None:
+def call_hooks(hooks: tuple[Callable[[_Event], object], ...], event: _Event) -> None:
     """Call each of the hooks, up to the first that raises.
 
     Raises:
