@@ -220,12 +220,16 @@ class _Runs:
 
     def add(self, transport: Transport, host: str, port: int) -> None:
         with self._lock:
-            self._forget_the_dead()
-            self._clients.append(_Counted(weakref.ref(transport), transport.counters, (host, port)))
+            alive = [_Counted(weakref.ref(transport), transport.counters, (host, port))]
+            for one in self._clients:
+                if one.transport() is None:
+                    self._closed[one.server] += one.counters.runs
+                else:
+                    alive.append(one)
+            self._clients = alive
 
     def observe(self, _: metrics.CallbackOptions) -> list[metrics.Observation]:
         with self._lock:
-            self._forget_the_dead()
             total = self._closed.copy()
             for one in self._clients:
                 total[one.server] += one.counters.runs
@@ -234,17 +238,8 @@ class _Runs:
             for (host, port), runs in total.items()
         ]
 
-    def _forget_the_dead(self) -> None:
-        alive = []
-        for one in self._clients:
-            if one.transport() is None:
-                self._closed[one.server] += one.counters.runs
-            else:
-                alive.append(one)
-        self._clients = alive
 
-
-@attrs.define(eq=False)
+@attrs.frozen
 class _Counted:
     transport: weakref.ref[Transport]
     """Nothing is counted once it is gone; a walk may hold it longer than the client lives."""

@@ -127,6 +127,8 @@ async def test_metrics_count_attempts_retries_and_runs(sandbox: Sandbox, telemet
     assert 0 < durations[200].sum < 60
     assert durations[200].explicit_bounds == (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
     assert "error.type" not in durations[200].attributes
+    [exemplar] = durations[503].exemplars  # the span to which this measurement belongs
+    assert exemplar.span_id in {span.context.span_id for span in telemetry.spans if span.context}
     assert durations[503].attributes["error.type"] == "503"
     assert not [name for name in durations[503].attributes if name.startswith("tfruns.")]  # as many series as jobs
     [retries] = telemetry.points("tfruns.client.retries")
@@ -215,6 +217,51 @@ async def test_a_request_given_up_by_a_task_that_lives_on_ends_with_its_next_req
                 await client.count_runs("job")
         assert await client.count_runs("job") == 250
     assert telemetry.attributes("tfruns.cancelled") == [True, None]
+    assert telemetry.attributes("http.request.resend_count") == [None, None]
+
+
+async def test_a_failure_ends_no_span_of_another_page(telemetry: Telemetry) -> None:
+    """A walk's pages are decoded in the caller's task, which may have given up a request before."""
+
+    def reply(request: Request) -> Reply:
+        return Stall() if "/stalls/" in request.target else answer(200, {"data": [{"id": 5}]})
+
+    async with serve(reply) as (url, _), tfruns.Client(url, KEY) as client:
+        telemetry.instrument(client)
+
+        async def walk() -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.count_runs("stalls")
+            with pytest.raises(tfruns.DecodeError):
+                await client.iter_runs("job").collect()
+
+        await asyncio.create_task(walk())
+        await asyncio.sleep(0)
+    assert telemetry.attributes("tfruns.cancelled") == [True, None]
+    assert telemetry.attributes("error.type") == [None, None]
+
+
+async def test_a_request_given_up_while_the_key_is_renewed_is_resent_only_for_its_own_page(
+    telemetry: Telemetry,
+) -> None:
+    keys = 0
+
+    async def key() -> str:
+        nonlocal keys
+        keys += 1
+        if keys == 2:  # the renewal
+            await asyncio.sleep(3600)
+        return KEY
+
+    async with serve(lambda r: pages_of(1)(r) if r.number else answer(401, {})) as (url, _):
+        async with tfruns.Client(url, key) as client:
+            telemetry.instrument(client)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.list_runs("job", limit=7)
+            await client.list_runs("job", limit=8)
+    assert telemetry.attributes("http.response.status_code") == [401, 200]
     assert telemetry.attributes("http.request.resend_count") == [None, None]
 
 
