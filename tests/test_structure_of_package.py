@@ -78,7 +78,7 @@ def _used(node: ast.AST) -> list[str]:
 
 
 def test_a_client_needs_none_of_the_extras() -> None:
-    extras = ("pyarrow", "duckdb", "pyspark", "click", "rich", "zstandard", "pytest", "sqlite3")
+    extras = ("pyarrow", "duckdb", "pyspark", "opentelemetry", "click", "rich", "zstandard", "pytest", "sqlite3")
     code = f"""
 import sys, tfruns
 tfruns.Client, tfruns.RunPaginator, tfruns.RunChange

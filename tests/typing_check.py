@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import tfruns
 from tfruns.export import ExportProgress, ExportSummary, export_runs
+from tfruns.otel import instrument
 from tfruns.sandbox import Clock, Fault, RateLimit, Sandbox
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ async def settings() -> None:
     async with tfruns.Client("https://acme.truefoundry.cloud", key, retry=tfruns.RetryPolicy(max_attempts=3)) as client:
         assert_type(client, tfruns.Client)
         assert_type(client.stats(), tfruns.ClientStats)
+        client.add_hooks(on_failure=lambda event: print(event.attempts, event.error))
+        instrument(client)
         assert_type(client.base_url, str)
     tfruns.Client(api_key=lambda: "key", on_request=lambda event: assert_type(event, tfruns.RequestEvent))
     tfruns.Client(on_response=lambda event: assert_type(event.status_code, int))

@@ -15,8 +15,10 @@ What to look up, with `help(tfruns.Client)` and so on:
 - answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`; `RunPaginator`, `JobsPaginator`, `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
 - errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree
-- retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `ClientStats`
-- beside it: `tfruns.export`, `tfruns.arrow`, `tfruns.spark`; `tfruns.sandbox` and `tfruns.pytest_plugin` for tests
+- retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `FailureEvent`,
+  `ClientStats`
+- beside it: `tfruns.export`, `tfruns.arrow`, `tfruns.spark`, `tfruns.otel`; for tests
+  `tfruns.sandbox` and `tfruns.pytest_plugin`
 """
 
 # Names are imported when they are first used: `import tfruns`, and so `tfruns --help`, doesn't wait for aiohttp. The

@@ -56,13 +56,13 @@ class Client(RunLister):
             (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
         allow_http: whether the key may be sent over plain http to other machines than this one, where anyone on the way
             can read it.
-        trace_configs: aiohttp trace configs, for tracing by OpenTelemetry for one; not with a session of yours, which
-            has its own.
+        trace_configs: aiohttp trace configs, which see connections and DNS; not with a session of yours, which has its
+            own. (For OpenTelemetry there is `tfruns.otel`.)
         on_request: a function that is called with a `RequestEvent` when a request is sent.
         on_response: one that is called with a `ResponseEvent` when a complete response has come.
         on_retry: one that is called with a `RetryEvent` when a request will be retried.
         on_failure: one that is called with a `FailureEvent` when a request has failed for good. These four are called
-            in the event loop, and must be quick; what they raise ends the walk.
+            in the event loop, and must be quick; what they raise ends the walk. `add_hooks` adds more.
 
     Without a host and a key, both come from `~/.truefoundry/credentials.json`, which the TrueFoundry CLI writes. The
     token in that file goes to the host in that file alone: it also serves where `base_url` or `TFY_HOST` names that
@@ -122,13 +122,15 @@ class Client(RunLister):
         if session is not None and trace_configs:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
         url, key_source = resolve(host, key, allow_http=allow_http)
+        self._hooks = Hooks()
+        self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
         self._transport = Transport(
             base_url=url,
             key=key_source,
             options=CallOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
             max_rate=_checked_rate(max_rate),
-            hooks=Hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure),
+            hooks=self._hooks,
             counters=Counters(),
             http=session,
             trace_configs=trace_configs,
@@ -194,6 +196,35 @@ class Client(RunLister):
         .. versionadded:: 0.1.0
         """
         return self._transport.stats()
+
+    def add_hooks(
+        self,
+        *,
+        on_request: Callable[[RequestEvent], object] | None = None,
+        on_response: Callable[[ResponseEvent], object] | None = None,
+        on_retry: Callable[[RetryEvent], object] | None = None,
+        on_failure: Callable[[FailureEvent], object] | None = None,
+    ) -> None:
+        """Call more functions with what this client does, after those that it has, from the next event on.
+
+        An event goes to the hooks of its kind in the order in which they were added. When one raises, the walk ends,
+        and the hooks after it aren't called.
+
+        Args:
+            on_request: a function that is called with a `RequestEvent` when a request is sent.
+            on_response: one that is called with a `ResponseEvent` when a complete response has come.
+            on_retry: one that is called with a `RetryEvent` when a request will be retried.
+            on_failure: one that is called with a `FailureEvent` when a request has failed for good.
+
+        Raises:
+            TypeError: one isn't a function, or is an async one; then none is added.
+
+        Example:
+            >>> client.add_hooks(on_response=lambda event: print(event.status_code, event.request_id))
+
+        .. versionadded:: 0.2.0
+        """
+        self._hooks.add(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
 
     @names_arguments
     def watch_runs(
@@ -345,3 +376,8 @@ def _checked_rate(max_rate: float | None) -> float:
     if not 0.001 <= max_rate <= 1e6:
         raise ValueError(f"max_rate must be requests a second, from 0.001 to 1,000,000, or None, got {max_rate!r}")
     return max_rate
+
+
+def transport_of(client: Client) -> Transport:
+    """The client's transport, which outlives the client where a walk goes on without it."""
+    return client._transport

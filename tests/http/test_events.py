@@ -1,16 +1,13 @@
-"""What a client tells of its requests: hooks, counts, logs and traces; and the options of a single call."""
+"""What a client tells of its requests: hooks, counts and logs; and the options of a single call."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tfruns
 from tests.support.hostile import Raw, Reply, Request, Stall, answer, pages_of, serve
@@ -43,6 +40,61 @@ async def test_hooks_are_told_each_request_answer_and_retry_in_their_order() -> 
     assert retry.wait == 0.0
     assert (good.status_code, good.request_id) == (200, None)
     assert 0 < good.seconds < 60
+
+
+async def test_added_hooks_are_called_after_those_that_are_there_in_their_order() -> None:
+    calls: list[str] = []
+
+    def note(name: str) -> Callable[[object], None]:
+        return lambda event: calls.append(f"{name} {type(event).__name__}")
+
+    replies = {0: answer(503, {}), 2: REFUSED}
+    async with serve(lambda r: replies.get(r.number) or pages_of(1)(r)) as (url, _):
+        async with Client(url, KEY, retry=QUICK, on_request=note("own"), on_failure=note("own")) as client:
+            for name in ("first", "second"):
+                client.add_hooks(on_request=note(name), on_retry=note(name), on_failure=note(name))
+            client.add_hooks()
+            await client.count_runs("job")
+            client.add_hooks(on_response=note("late"))
+            with pytest.raises(tfruns.PermissionDeniedError):
+                await client.count_runs("job")
+    sent = [f"{name} RequestEvent" for name in ("own", "first", "second")]
+    retried = [f"{name} RetryEvent" for name in ("first", "second")]
+    failed = [f"{name} FailureEvent" for name in ("own", "first", "second")]
+    assert calls == [*sent, *retried, *sent, *sent, "late ResponseEvent", *failed]
+
+
+async def test_a_hook_that_raises_keeps_the_event_from_those_after_it() -> None:
+    def fails(event: object) -> None:
+        raise LookupError("a bug in the hook")
+
+    calls: list[object] = []
+    async with serve(pages_of(1)) as (url, requests), Client(url, KEY, on_request=calls.append) as client:
+        client.add_hooks(on_request=fails)
+        client.add_hooks(on_request=calls.append)
+        with pytest.raises(LookupError):
+            await client.count_runs("job")
+    assert (len(calls), requests) == (1, [])
+
+
+async def test_wrong_hooks_are_refused_and_none_of_them_is_added() -> None:
+    calls: list[object] = []
+    async with serve(pages_of(1)) as (url, _), Client(url, KEY) as client:
+        with pytest.raises(TypeError, match="on_failure must be a function, got 5"):
+            client.add_hooks(on_request=calls.append, on_failure=5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="on_retry must be a plain function, not an async one"):
+            client.add_hooks(on_request=calls.append, on_retry=asyncio.sleep)  # type: ignore[arg-type]
+        await client.count_runs("job")
+    assert calls == []
+
+
+async def test_a_hook_may_add_hooks_which_are_called_from_the_next_event_on() -> None:
+    calls: list[int] = []
+    async with serve(pages_of(1)) as (url, _), Client(url, KEY) as client:
+        client.add_hooks(on_request=lambda _: client.add_hooks(on_request=lambda _: calls.append(1)))
+        for expected in (0, 1, 3):
+            await client.count_runs("job")
+            assert len(calls) == expected
 
 
 BAD = answer(200, {"data": [{"id": 5}]}, x_request_id="req-7")
@@ -233,29 +285,6 @@ async def test_trace_configs_see_each_request() -> None:
     async with serve(pages_of(1)) as (url, _), Client(url, KEY, trace_configs=[config]) as client:
         await client.count_runs("job")
     assert seen == ["/api/svc/v1/jobs/job/runs"]
-
-
-@pytest.mark.parametrize("whole_process", [True, False])
-async def test_opentelemetry_traces_each_attempt_without_the_key(whole_process: bool) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    instrumentor = AioHttpClientInstrumentor()
-    configs = [] if whole_process else [create_trace_config(tracer_provider=provider)]
-    if whole_process:
-        instrumentor.instrument(tracer_provider=provider)
-    try:
-        async with serve(lambda r: pages_of(1)(r) if r.number else answer(503, {})) as (url, _):
-            async with Client(url, KEY, retry=QUICK, trace_configs=configs) as client:
-                await client.count_runs("job")
-    finally:
-        if whole_process:
-            instrumentor.uninstrument()
-    spans = exporter.get_finished_spans()
-    attributes = [dict(span.attributes or {}) for span in spans]
-    assert [span.name for span in spans] == ["GET", "GET"]
-    codes = [found.get("http.response.status_code", found.get("http.status_code")) for found in attributes]
-    assert codes == [503, 200]
-    assert KEY not in "".join(span.to_json() for span in spans)
 
 
 async def test_a_call_has_its_own_timeout_retries_and_headers() -> None:

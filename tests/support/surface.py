@@ -18,7 +18,7 @@ import attrs
 import msgspec
 
 FILE = Path(__file__).with_name("surface.txt")
-MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.sandbox", "tfruns.spark")
+MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.otel", "tfruns.sandbox", "tfruns.spark")
 PLUGIN = "tfruns.pytest_plugin"
 PROTOCOLS = ("__aenter__", "__aexit__", "__aiter__")
 

@@ -164,22 +164,26 @@ def check_plain_function(value: object, name: str) -> None:
         raise TypeError(f"{name} must be a plain function, not an async one: nothing waits for it")
 
 
-def _plain_function(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    check_plain_function(value, field.name)
-
-
-@attrs.frozen(kw_only=True)
+@attrs.define
 class Hooks:
-    """Functions that are called with what a client does.
+    """Functions that are called with what a client does, each in the order in which they were added."""
 
-    Raises:
-        TypeError: one isn't a plain function.
-    """
+    on_request: tuple[Callable[[RequestEvent], object], ...] = ()
+    on_response: tuple[Callable[[ResponseEvent], object], ...] = ()
+    on_retry: tuple[Callable[[RetryEvent], object], ...] = ()
+    on_failure: tuple[Callable[[FailureEvent], object], ...] = ()
 
-    on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_plain_function)
-    on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_plain_function)
-    on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_plain_function)
-    on_failure: Callable[[FailureEvent], object] | None = attrs.field(default=None, validator=_plain_function)
+    def add(self, **hooks: Callable[[Any], object] | None) -> None:
+        """Add a function for each name that isn't None.
+
+        Raises:
+            TypeError: one isn't a plain function; then none is added.
+        """
+        for name, hook in hooks.items():
+            check_plain_function(hook, name)
+        for name, hook in hooks.items():
+            if hook is not None:
+                setattr(self, name, (*getattr(self, name), hook))
 
 
 class CallerError(Exception):
@@ -196,14 +200,14 @@ class CallerError(Exception):
             self.error.__cause__ = error
 
 
-def call_hook(hook: Callable[[_Event], object] | None, event: _Event) -> None:
-    """Call the hook, if there is one.
+def call_hooks(hooks: tuple[Callable[[_Event], object], ...], event: _Event) -> None:
+    """Call each of the hooks, up to the first that raises.
 
     Raises:
-        CallerError: it raised.
+        CallerError: one raised.
     """
-    if hook is not None:
-        try:
+    try:
+        for hook in hooks:
             hook(event)
-        except Exception as error:
-            raise CallerError(error, is_of_a_hook=True) from None
+    except Exception as error:
+        raise CallerError(error, is_of_a_hook=True) from None

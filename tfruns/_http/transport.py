@@ -25,7 +25,7 @@ from tfruns._http.events import (
     RequestEvent,
     ResponseEvent,
     RetryEvent,
-    call_hook,
+    call_hooks,
 )
 from tfruns._http.exchange import exchange
 from tfruns._http.limits import Limiter, NotSentError, Turn
@@ -237,7 +237,7 @@ class Transport:
         return response
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: Secret) -> Response:
-        call_hook(self._hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
+        call_hooks(self._hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
         self.counters.requests += 1
         began = time.monotonic()
         url = URL(self.base_url + call.request.target(), encoded=True)
@@ -263,7 +263,7 @@ class Transport:
                 event.seconds,
                 extra=attrs.asdict(event),
             )
-        call_hook(self._hooks.on_response, event)
+        call_hooks(self._hooks.on_response, event)
         return response
 
     def read(self, fetched: Fetched) -> RunPage:
@@ -298,7 +298,7 @@ class Transport:
                 "request_id": call.request_id,
             },
         )
-        call_hook(self._hooks.on_retry, event)
+        call_hooks(self._hooks.on_retry, event)
 
     def _failed(self, call: _Call, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: that of the hook, if it raises one itself."""
@@ -312,7 +312,7 @@ class Transport:
             request_id=call.request_id,
         )
         try:
-            call_hook(self._hooks.on_failure, event)
+            call_hooks(self._hooks.on_failure, event)
         except CallerError as failed:
             return failed.error
         return error

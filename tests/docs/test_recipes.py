@@ -1,0 +1,138 @@
+"""The recipes for services: each runs as it stands against a control plane with faults, and shows what it says."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+import tfruns
+from tests.support.readme import README, Block, blocks
+from tests.support.snippets import run_snippet
+from tfruns.sandbox import Fault, Sandbox
+
+DOCS = README.parent / ".github" / "docs"
+OBSERVED = {block.heading: block for block in blocks("python", DOCS / "observability.md")}
+[FASTAPI] = blocks("python", DOCS / "fastapi.md")
+
+
+def output(recipe: Block) -> str:
+    """What the recipe prints as a program, where the first response is a 503."""
+    with Sandbox(["my-job-id"], 200, faults=[Fault(status=503, nth=1)]) as sandbox:
+        env = {**os.environ, "TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "PYTHONPATH": str(README.parent)}
+        command = [sys.executable, "-W", "error", "-c", recipe.source]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        assert sandbox.api_key not in done.stdout
+    errors = [line for line in done.stderr.splitlines() if "attempt 1 failed" not in line]  # logging's last resort
+    assert (done.returncode, errors) == (0, [])
+    return done.stdout
+
+
+def test_every_recipe_was_found() -> None:
+    assert list(OBSERVED) == ["Prometheus", "structlog", "OpenTelemetry"]
+
+
+def test_prometheus_collects_counts_times_and_retries() -> None:
+    printed = output(OBSERVED["Prometheus"])
+    values = dict(re.findall(r"^(tfruns_[^ ]+) ([\d.e+]+)$", printed, re.MULTILINE))
+    assert printed.startswith("200 runs\n")
+    assert values['tfruns_request_seconds_count{status="503"}'] == "1.0"
+    assert values['tfruns_retries_total{error="InternalServerError"}'] == "1.0"
+    assert float(values["tfruns_requests_total"]) >= 2
+    assert values["tfruns_runs_total"] == "200.0"
+    assert float(values["tfruns_bytes_total"]) > 10_000
+    assert (values["tfruns_in_flight"], values["tfruns_waiting"]) == ("0.0", "0.0")
+    assert "\ntfruns_failures_total{" not in printed
+
+
+def test_structlog_has_the_extras_and_what_is_bound() -> None:
+    records = [json.loads(line) for line in output(OBSERVED["structlog"]).splitlines()]
+    refused = next(record for record in records if record.get("status_code") == 503)
+    retried = next(record for record in records if record["level"] == "warning" and "wait" in record)
+    good = next(record for record in records if record.get("status_code") == 200)
+    for record in (refused, retried, good):
+        assert (record["job_id"], record["offset"], record["logger"]) == ("my-job-id", 0, "tfruns")
+        assert record["report"] == "weekly"
+    assert (refused["attempt"], retried["attempt"], good["attempt"]) == (1, 1, 2)
+    assert good["seconds"] > 0
+    assert refused["request_id"] == retried["request_id"]
+
+
+def test_opentelemetry_has_a_span_for_each_attempt() -> None:
+    printed = output(OBSERVED["OpenTelemetry"])
+    spans = [json.loads(text) for text in re.findall(r"^{.*?^}$", printed, re.MULTILINE | re.DOTALL)]
+    assert [span["attributes"]["http.response.status_code"] for span in spans][:2] == [503, 200]
+    assert {span["name"] for span in spans} == {"GET /api/svc/v1/jobs/{jobId}/runs"}
+
+
+@asynccontextmanager
+async def served(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, tfruns.Client]]:
+    """The service of the recipe, by uvicorn on loopback: its URL, and its client."""
+    monkeypatch.setenv("TFY_HOST", sandbox.url)
+    monkeypatch.setenv("TFY_API_KEY", sandbox.api_key)
+    names: dict[str, Any] = {"__name__": "service"}
+    await run_snippet(FASTAPI.source, filename="fastapi.md", namespace=names)
+    server = uvicorn.Server(uvicorn.Config(names["app"], port=0, ws="none", log_config=None))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done()
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}", server.lifespan.state["client"]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_the_service_streams_runs_and_says_whether_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox(["my-job-id", "other", "empty"], [5, 2500, 0]) as sandbox:
+        async with served(sandbox, monkeypatch) as (url, _), aiohttp.ClientSession(url) as http:
+            async with http.get("/ready") as response:
+                assert (response.status, await response.json()) == (200, {"runs": 5})
+            async with http.get("/jobs/other/runs") as response:
+                runs = [json.loads(line) async for line in response.content]
+                assert (response.status, response.content_type) == (200, "application/x-ndjson")
+            assert len({run["id"] for run in runs}) == len(runs) == 2500
+            async with http.get("/jobs/empty/runs") as response:
+                assert (response.status, await response.read()) == (200, b"")
+            async with http.get("/jobs/none/runs") as response:
+                assert (response.status, await response.json()) == (404, {"detail": "there is no job 'none'"})
+            sent = len(sandbox.requests)
+            sandbox.faults.append(Fault(status=503))
+            async with http.get("/ready") as response:
+                assert (response.status, await response.json()) == (503, {"detail": "InternalServerError"})
+            assert len(sandbox.requests) == sent + 1
+            sandbox.new_key()
+            sandbox.faults.clear()
+            async with http.get("/ready") as response:
+                assert (response.status, await response.json()) == (503, {"detail": "AuthenticationError"})
+
+
+@pytest.mark.parametrize("waits_for", ["the control plane", "the reader"])
+async def test_a_reader_that_disconnects_cancels_the_walk(waits_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the walk waits for a page or for the reader: its requests end, and no task of it is left."""
+    with Sandbox(["my-job-id"], 50_000) as sandbox:  # in a thread, so that all tasks here are the service's
+        if waits_for == "the control plane":
+            sandbox.faults.append(Fault(breaks="stall", nth=tuple(range(3, 100))))
+        async with served(sandbox, monkeypatch) as (url, client), asyncio.timeout(30):
+            before = asyncio.all_tasks()
+            async with aiohttp.ClientSession(url) as http:
+                async with http.get("/jobs/my-job-id/runs") as response:
+                    await response.content.readline()
+                    while len(sandbox.requests) < 4 or (client.stats().in_flight > 0) != (waits_for != "the reader"):
+                        await asyncio.sleep(0.01)
+                    assert asyncio.all_tasks() - before
+                    response.close()
+            while asyncio.all_tasks() - before:
+                await asyncio.sleep(0.01)
+            assert client.stats().in_flight == 0
+            assert client.stats().runs < 50_000

@@ -1,0 +1,259 @@
+"""Traces and metrics of a client by OpenTelemetry (extra `otel`): a span for each attempt, a histogram, two counters.
+
+Example:
+    >>> import tfruns.otel
+    >>> tfruns.otel.instrument(client)
+"""
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import Counter
+from typing import Any
+
+import attrs
+from yarl import URL
+
+from tfruns._extras import install
+from tfruns._http.events import Counters, FailureEvent, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.transport import Transport
+from tfruns.client import Client, transport_of
+from tfruns.errors import APIStatusError
+from tfruns.version import __version__
+
+try:
+    from opentelemetry import metrics, trace
+except ImportError as error:
+    raise ImportError(f"tfruns.otel needs opentelemetry-api: {install('otel')}") from error
+
+__all__ = ["instrument"]
+
+_TEMPLATE = "/api/svc/v1/jobs/{jobId}/runs"
+_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+_instrumented = weakref.WeakSet[Client]()
+
+
+def instrument(
+    client: Client,
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    meter_provider: metrics.MeterProvider | None = None,
+) -> None:
+    """Report each attempt of the client's requests to OpenTelemetry, from now on.
+
+    The names are those of OpenTelemetry's HTTP conventions. A query string is in none of them, for it may hold e-mail
+    addresses, and nor is the text of an error.
+
+    - A CLIENT span for each attempt, from sending it to the last byte of its response. It is an error if the status is
+      400 or more, or no complete response has come. One that is cancelled, or ends because the client is closed or a
+      hook raises, is no error: its attribute `tfruns.cancelled` is true. Its end is seen when its task ends, or sends
+      the next request.
+    - `http.client.request.duration`: a histogram of seconds, of all attempts but those that are cancelled.
+    - `tfruns.client.retries`: a counter of attempts that failed and are made again.
+    - `tfruns.client.runs`: a counter of the runs handed out.
+
+    Args:
+        client: the client. `opentelemetry-instrumentation-aiohttp-client` would add spans of its own to these.
+        tracer_provider: where the spans go; None for the provider of the process.
+        meter_provider: where the metrics go; None for the provider of the process.
+
+    Raises:
+        TypeError: it isn't a client.
+        ValueError: the client is instrumented already: everything would be counted twice.
+
+    Example:
+        >>> import tfruns.otel
+        >>> async with tfruns.Client() as client:
+        ...     tfruns.otel.instrument(client)
+        ...     page = await client.list_runs("my-job-id")
+
+    .. versionadded:: 0.2.0
+    """
+    if not isinstance(client, Client):
+        raise TypeError(f"client must be a tfruns.Client, got {client!r}")
+    if client in _instrumented:
+        raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
+    _instrumented.add(client)
+    url = URL(client.base_url)
+    assert url.host is not None  # noqa: S101  # the client has checked it
+    assert url.port is not None  # noqa: S101
+    server = {"server.address": url.host, "server.port": url.port}
+    tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
+    meter = metrics.get_meter("tfruns", __version__, meter_provider)
+    attempts = _Attempts(server, tracer, meter)
+    client.add_hooks(
+        on_request=attempts.on_request,
+        on_response=attempts.on_response,
+        on_retry=attempts.on_retry,
+        on_failure=attempts.on_failure,
+    )
+    _counted_runs(meter_provider, meter).add(transport_of(client), url.host, url.port)
+
+
+@attrs.define
+class _Attempt:
+    """The newest attempt of a task; a task makes one after the other."""
+
+    request: RequestEvent
+    span: trace.Span | None
+    """None once it has ended."""
+    resends: int
+    started: int
+    """Nanoseconds of the wall clock, as spans have them."""
+    began: int
+    """The same moment on the monotonic clock."""
+    status: int | None = None
+
+    def is_for_page_of(self, event: RequestEvent | FailureEvent) -> bool:
+        mine = self.request
+        return (mine.job_id, mine.offset, mine.limit) == (event.job_id, event.offset, event.limit)
+
+
+class _Attempts:
+    """The hooks of one client: they are called in the task that sends the request, by which an end finds its span."""
+
+    def __init__(self, server: dict[str, Any], tracer: trace.Tracer, meter: metrics.Meter) -> None:
+        self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **server}
+        self._server = server
+        self._tracer = tracer
+        self._duration = meter.create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=_BOUNDARIES,
+        )
+        self._retries = meter.create_counter(
+            "tfruns.client.retries", unit="{retry}", description="Attempts that failed and are made again."
+        )
+        self._newest = weakref.WeakKeyDictionary[asyncio.Task[Any], _Attempt]()
+
+    def on_request(self, event: RequestEvent) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # aiohttp sends nothing outside a task
+        last = self._newest.get(task)
+        if last is None:
+            task.add_done_callback(self._on_done)
+        else:
+            _cancel(last)
+        # A second request of an attempt is sent with a renewed key, after a 401.
+        is_resent = event.attempt > 1 or (last is not None and last.is_for_page_of(event) and last.status == 401)
+        resends = 1 + (0 if last is None else last.resends) if is_resent else 0
+        attributes = {
+            **self._attributes,
+            "tfruns.job_id": event.job_id,
+            "tfruns.offset": event.offset,
+            "tfruns.limit": event.limit,
+        }
+        if resends:
+            attributes["http.request.resend_count"] = resends
+        started, began = time.time_ns(), time.monotonic_ns()
+        span = self._tracer.start_span(
+            f"GET {_TEMPLATE}", kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=started
+        )
+        self._newest[task] = _Attempt(event, span, resends, started, began)
+
+    def on_response(self, event: ResponseEvent) -> None:
+        found: dict[str, Any] = {"http.response.status_code": event.status_code}
+        if event.status_code >= 400:
+            found["error.type"] = str(event.status_code)
+        self._end(event, found, status=event.status_code)
+
+    def on_retry(self, event: RetryEvent) -> None:
+        found = {"error.type": _type_of(event.error)}
+        self._retries.add(1, {**self._server, **found})
+        self._end(event, found)
+
+    def on_failure(self, event: FailureEvent) -> None:
+        if attempt := self._end(event, {"error.type": _type_of(event.error)}):
+            attempt.status = None  # the next request for this page isn't a retry of this one
+
+    def _end(
+        self, event: RequestEvent | FailureEvent, found: dict[str, Any], *, status: int | None = None
+    ) -> _Attempt | None:
+        """End the span of the newest attempt, unless it has ended with a response."""
+        attempt = None if (task := asyncio.current_task()) is None else self._newest.get(task)
+        if attempt is None or not attempt.is_for_page_of(event):
+            return None
+        if attempt.span is not None:
+            span, attempt.span, attempt.status = attempt.span, None, status
+            taken = time.monotonic_ns() - attempt.began
+            self._duration.record(taken / 1e9, {**self._attributes, **found}, trace.set_span_in_context(span))
+            span.set_attributes(found)
+            if "error.type" in found:
+                span.set_status(trace.StatusCode.ERROR)
+            span.end(attempt.started + taken)
+        return attempt
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        if attempt := self._newest.pop(task, None):
+            _cancel(attempt)
+
+
+def _cancel(attempt: _Attempt) -> None:
+    """End the span of an attempt that no event has ended."""
+    if attempt.span is not None:
+        attempt.span.set_attribute("tfruns.cancelled", True)
+        attempt.span.end(attempt.started + time.monotonic_ns() - attempt.began)
+        attempt.span = None
+
+
+def _type_of(error: Exception) -> str:
+    """What the conventions call `error.type`: the status, or the class of the error."""
+    if isinstance(error, APIStatusError):
+        return str(error.status_code)
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class _Runs:
+    """The runs that all clients of one meter provider have handed out: it takes only one callback for an instrument."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self._lock = threading.Lock()  # providers observe in threads of their own
+        self._clients: list[_Counted] = []
+        self._closed = Counter[tuple[str, int]]()
+        meter.create_observable_counter(
+            "tfruns.client.runs", [self.observe], unit="{run}", description="Runs handed out."
+        )
+
+    def add(self, transport: Transport, host: str, port: int) -> None:
+        with self._lock:
+            alive = [_Counted(weakref.ref(transport), transport.counters, (host, port))]
+            for one in self._clients:
+                if one.transport() is None:
+                    self._closed[one.server] += one.counters.runs
+                else:
+                    alive.append(one)
+            self._clients = alive
+
+    def observe(self, _: metrics.CallbackOptions) -> list[metrics.Observation]:
+        with self._lock:
+            total = self._closed.copy()
+            for one in self._clients:
+                total[one.server] += one.counters.runs
+        return [
+            metrics.Observation(runs, {"server.address": host, "server.port": port})
+            for (host, port), runs in total.items()
+        ]
+
+
+@attrs.frozen
+class _Counted:
+    transport: weakref.ref[Transport]
+    """Nothing is counted once it is gone; a walk may hold it longer than the client lives."""
+    counters: Counters
+    server: tuple[str, int]
+
+
+_runs_of = weakref.WeakKeyDictionary[Any, _Runs]()
+
+
+def _counted_runs(meter_provider: metrics.MeterProvider | None, meter: metrics.Meter) -> _Runs:
+    # The provider of the process may be set later, and is another object then: the module stands for it.
+    is_of_process = meter_provider is None or meter_provider is metrics.get_meter_provider()
+    provider = metrics if is_of_process else meter_provider
+    if (runs := _runs_of.get(provider)) is None:
+        runs = _runs_of[provider] = _Runs(meter)
+    return runs
