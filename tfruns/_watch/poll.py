@@ -158,7 +158,7 @@ class Job:
         total = page.pagination.total
         if _is_all(page) or is_enough(page.data):
             return page.data, _is_all(page), total
-        # A walk, for runs may come and go between two pages. It is told how far, for it fetches ahead.
+        # A walk, for runs may come and go between two pages. It gets a limit, for it fetches ahead.
         most = MAX_PAGE_SIZE if total_before is None else max(0, total - total_before) + 2 * PAGE_SIZE
         while True:
             runs: list[JobRun] = []

@@ -1,6 +1,6 @@
 """The watch: polls jobs again and again, and reports what changed.
 
-**What a resume token needs.** A token stands for all jobs of the watch, and whoever goes on from it must be told of
+**What a resume token needs.** A token stands for all jobs of the watch, and whoever goes on from it must learn of
 every job what happened since, once. For a job that was polled that is simple: the token holds its snapshot, as it was
 before the changes that aren't reported yet. The first polls are the difficulty. With `start="now"` or "open", what was
 there already is what a job's first poll finds; so a token from before that poll would let whatever happens until the

@@ -7,7 +7,7 @@ from tfruns.models import JobRunStatus, SubjectType
 from tfruns.sandbox.wire import Wire
 
 NEWEST = 1_767_225_600_000
-"""When the newest run of a history was created, unless told otherwise, in ms since 1970: 2026-01-01T00:00:00Z."""
+"""When the newest run of a history was created, by default, in ms since 1970: 2026-01-01T00:00:00Z."""
 
 _HISTORY = 180 * 24 * 3600 * 1000
 _LATEST_VERSION = 12
