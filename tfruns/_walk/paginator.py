@@ -72,8 +72,8 @@ class RunPaginator:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first overlaps the one before by a run, so that it holds one run less than
-        `page_size`, or fewer where the list changes meanwhile.
+        yields none. Each page after the first overlaps the one before, by a run or a few, so that it holds fewer runs
+        than `page_size`.
 
         Yields:
             Each page, in the server's order.
@@ -85,8 +85,8 @@ class RunPaginator:
             >>> async for page in client.iter_runs("my-job-id", page_size=100).pages():
             ...     print(f"{len(page.data)} more runs of {page.pagination.total}")
             100 more runs of 250
-            99 more runs of 250
-            51 more runs of 250
+            96 more runs of 250
+            54 more runs of 250
         """
         async with self._walk() as walk:
             async for found in walk:
