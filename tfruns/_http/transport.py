@@ -14,6 +14,7 @@ import tenacity
 from multidict import CIMultiDict
 from yarl import URL
 
+from tfruns._decode.lenient import decode_leniently
 from tfruns._decode.structure import decode_page
 from tfruns._http.credentials import KeySource
 from tfruns._http.events import ClientStats, HookError, Hooks, RequestEvent, ResponseEvent, RetryEvent, tell
@@ -27,14 +28,11 @@ from tfruns.errors import (
     APITimeoutError,
     ClientClosedError,
     ConfigurationError,
-    DecodeError,
     EventLoopError,
+    ResponseTooLargeError,
 )
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
-
-MAX_BODY = 100 * 2**20
-"""Bytes of an answer's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
 _TROUBLE = frozenset({502, 503, 504})
 
@@ -154,7 +152,7 @@ class Session:
         Raises:
             APIConnectionError, APITimeoutError: no whole answer came, the last retry included.
             APIStatusError: an answer with another status; its subclass says which.
-            DecodeError: the answer is too large.
+            ResponseTooLargeError: the response is larger than the options allow.
             ClientClosedError, EventLoopError: the session was closed, or belongs elsewhere.
             ConfigurationError: the key that the caller's function gave can't be sent.
         """
@@ -184,6 +182,8 @@ class Session:
             call.attempts += 1
             try:
                 response = await self._ask(http, call)
+            except ResponseTooLargeError:
+                raise
             except APIError:
                 self._pace.trouble(began, time.monotonic())
                 raise
@@ -251,7 +251,7 @@ class Session:
             raise_for_status=False,
         )
         async with request as response:
-            body = await self._read(response, call.request)
+            body = await self._read(response, call)
         request_id = response.headers.get("x-request-id")
         event = ResponseEvent(
             **call.told(),
@@ -272,23 +272,24 @@ class Session:
         tell(self._hooks.on_response, event)
         return Response(response.status, response.reason or "", CIMultiDict(response.headers), body)
 
-    async def _read(self, response: aiohttp.ClientResponse, request: PageRequest) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, call: _Call) -> bytes:
         blocks, size = [], 0
         while block := await response.content.readany():
             blocks.append(block)
             size += len(block)
             self._bytes += len(block)
-            if size > MAX_BODY:
-                raise DecodeError(
-                    f"the answer is longer than {MAX_BODY:,} bytes: ask for smaller pages",
-                    job_id=request.job_id,
-                    offset=request.offset,
+            if size > call.options.max_response_bytes:
+                raise ResponseTooLargeError(
+                    f"the response is longer than {call.options.max_response_bytes:,} bytes: request smaller pages",
+                    job_id=call.request.job_id,
+                    offset=call.request.offset,
                 )
         return b"".join(blocks)
 
-    def decode(self, body: bytes, *, job_id: str, offset: int) -> RunPage:
-        """The page of runs in a body, as `structure.decode_page` gives it; its errors don't show the key."""
-        return decode_page(body, job_id=job_id, offset=offset, hide=self._key.hide)
+    def decode(self, body: bytes, *, job_id: str, offset: int, keep_bad: bool = False) -> RunPage:
+        """The page of runs in a body, as `decode_page` gives it, or `decode_leniently`; its errors don't show the key."""
+        decode = decode_leniently if keep_bad else decode_page
+        return decode(body, job_id=job_id, offset=offset, hide=self._key.hide)
 
     # --- retries ---
 

@@ -50,6 +50,7 @@ class RunPaginator:
     """How many runs are yielded at most; None for all."""
     _options: CallOptions = attrs.field(repr=False, alias="options")
     _session: Session = attrs.field(repr=False, alias="session")
+    _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
         return self._runs()
@@ -90,8 +91,12 @@ class RunPaginator:
                     yield RunPage(tuple(step.runs[start : start + self.page_size]), step.page.pagination)
                 del step
 
-    async def raw_pages(self) -> AsyncGenerator[RawPage]:
+    async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
         """Yield the same pages, as `RawPage`: each run with the text that the server sent, for whoever stores that.
+
+        Args:
+            keep_bad: whether a run that can't be understood stands in `RawPage.bad`, and the walk goes on. Without
+                this, it is a `DecodeError`.
 
         Yields:
             Each page, in the server's order.
@@ -104,7 +109,7 @@ class RunPaginator:
             ...     for run, text in zip(page.data, page.texts):
             ...         print(run.name, len(text), "bytes of JSON")
         """
-        async with self._walk() as walk:
+        async with attrs.evolve(self, keep_bad=keep_bad)._walk() as walk:
             async for step in walk:
                 for page in step.raw_pages(self.page_size):
                     yield page
@@ -244,4 +249,5 @@ def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
         page_size=walked.page_size,
         offset=walked.offset,
         max_runs=walked.max_runs,
+        keep_bad=walked._keep_bad,
     )

@@ -12,7 +12,7 @@ from tfruns._http.options import CallOptions
 from tfruns._http.transport import Session
 from tfruns._walk.planner import PlannedPage, Planner
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
-from tfruns.models import JobRun, RawPage, RunPage
+from tfruns.models import BadRun, JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
@@ -28,8 +28,10 @@ class Found:
         """The same runs with their texts, at most so many a page."""
         texts = dict(zip(map(id, self.page.data), split_page(self.body), strict=True))
         for start in range(0, len(self.runs), size):
-            runs = tuple(self.runs[start : start + size])
-            yield RawPage(runs, tuple(texts[id(run)] for run in runs), self.page.pagination)
+            found = self.runs[start : start + size]
+            runs = tuple(run for run in found if not isinstance(run, BadRun))
+            bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
+            yield RawPage(runs, tuple(texts[id(run)] for run in runs), self.page.pagination, bad)
 
 
 class Walk:
@@ -50,12 +52,14 @@ class Walk:
         page_size: int,
         offset: int,
         max_runs: int | None,
+        keep_bad: bool,
     ) -> None:
         self._session = session
         self._options = options
         self._prefetch = prefetch
         self._job_id = job_id
         self._filter = filter
+        self._keep_bad = keep_bad
         self._planner = Planner(
             job_id=job_id,
             start=offset,
@@ -108,7 +112,9 @@ class Walk:
         page = None
         try:
             body = await fetching
-            page = self._session.decode(body, job_id=self._job_id, offset=planned.offset)
+            page = self._session.decode(
+                body, job_id=self._job_id, offset=planned.offset, keep_bad=self._keep_bad
+            )
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # it isn't about the offset
                 raise
