@@ -21,10 +21,16 @@ _MADE_UP = 5_000  # made once and repeated under ids of their own: making a mill
 _ANSWERS_KEPT = 256  # two walks over 100 pages, with and without overlap
 
 
-def run_texts(count: int) -> list[bytes]:
-    """So many runs as JSON texts, newest first."""
+def run_texts(count: int, error_size: int = 0) -> list[bytes]:
+    """So many runs as JSON texts, newest first; where a size is given, each with an error of so many characters."""
     made = sorted(RunMaker(0, "job").history(min(count, _MADE_UP)), key=lambda run: -run["createdAt"])
-    return [encode({**made[n % len(made)], "id": f"run-{n:021d}", "createdAt": NEWEST - n * 10}) for n in range(count)]
+    chance = random.Random(0)
+    error = "".join(chance.choices("0123456789abcdef \n", k=2 * error_size))
+    texts = []
+    for n in range(count):
+        own = {"error": error[at : at + error_size]} if (at := n * 37 % (error_size or 1)) or error_size else {}
+        texts.append(encode({**made[n % len(made)], "id": f"run-{n:021d}", "createdAt": NEWEST - n * 10, **own}))
+    return texts
 
 
 def page_body(texts: list[bytes], offset: int, limit: int) -> bytes:
@@ -88,7 +94,7 @@ def _whole(body: bytes) -> bytes:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    texts = run_texts(options.runs)
+    texts = run_texts(options.runs, options.error_size)
     server = await asyncio.get_running_loop().create_server(lambda: _Server(texts, options), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     print(f"http://{host}:{port}", flush=True)
@@ -96,12 +102,18 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def serving(runs: int, *, latency: float = 0, insert: int = 0, delete: int = 0) -> Iterator[str]:
+def serving(runs: int, *, latency: float = 0, insert: int = 0, delete: int = 0, error_size: int = 0) -> Iterator[str]:
     """Serve so many runs from another process: gives the URL.
 
     `latency` is in milliseconds; `insert` and `delete` are how many runs come and go after each page.
     """
-    options = [f"--runs={runs}", f"--latency={latency}", f"--insert={insert}", f"--delete={delete}"]
+    options = [
+        f"--runs={runs}",
+        f"--latency={latency}",
+        f"--insert={insert}",
+        f"--delete={delete}",
+        f"--error-size={error_size}",
+    ]
     command = [sys.executable, "-m", "benchmarks.server", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -115,5 +127,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("runs", "insert", "delete", "born", "asked"):
         parser.add_argument(f"--{name}", type=int, default=0)
+    parser.add_argument("--error-size", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0)
     asyncio.run(_serve(parser.parse_args(namespace=argparse.Namespace(answers={}))))

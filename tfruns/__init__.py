@@ -12,7 +12,8 @@ What to look up, with `help(tfruns.Client)` and so on:
 
 - ask: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
 - follow: `Client.watch_runs` (`RunChange`, `ChangeKind`), `Client.wait_for_run`
-- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`; `RunPaginator`, `JobsPaginator`, `JobsProgress`
+- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunPaginator`, `JobsPaginator`,
+  `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
 - errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree
 - retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `ClientStats`

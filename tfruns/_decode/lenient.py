@@ -41,7 +41,8 @@ def decode_leniently(body: bytes, *, job_id: str, offset: int, hide: Callable[[s
 def _bad_run(text: bytes, problems: tuple[FieldProblem, ...], created_at: float) -> BadRun:
     content: Any = json.loads(text)
     fields = content if isinstance(content, dict) else {}
-    own_id, own_time = fields.get("id"), fields.get("createdAt")
+    own_id: Any = fields.get("id")
+    own_time: Any = fields.get("createdAt")
     is_time = isinstance(own_time, (int, float)) and not isinstance(own_time, bool) and math.isfinite(own_time)
     return BadRun(
         id=own_id if isinstance(own_id, str) else f"(no id, {hashlib.sha256(text).hexdigest()[:16]})",

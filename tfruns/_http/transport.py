@@ -287,7 +287,7 @@ class Session:
         return b"".join(blocks)
 
     def decode(self, body: bytes, *, job_id: str, offset: int, keep_bad: bool = False) -> RunPage:
-        """The page of runs in a body, as `decode_page` gives it, or `decode_leniently`; its errors don't show the key."""
+        """The page of runs in a body, by `decode_page` or `decode_leniently`; its errors don't show the key."""
         decode = decode_leniently if keep_bad else decode_page
         return decode(body, job_id=job_id, offset=offset, hide=self._key.hide)
 

@@ -123,7 +123,7 @@ def export(
             "--since-last reads the newest runs first: it goes with no --sort-by, --order or --status"
         )
     if since_last:
-        given["since"] = destination + ".tfruns-state"
+        given["state"] = destination + ".tfruns-state"
     try:
         status = asyncio.run(_export(ids, destination, form, host, quiet, summary_json, given))
     except KeyboardInterrupt:
@@ -221,9 +221,9 @@ def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
         "runs": summary.runs,
         "jobs": summary.jobs,
         "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
-        "bytes": summary.size,
+        "size": summary.size,
         "seconds": round(summary.seconds, 3),
-        "resumed_jobs": summary.resumed,
+        "resumed_jobs": summary.resumed_jobs,
         "requests": stats.requests,
         "retries": stats.retries,
     }
@@ -235,8 +235,8 @@ def _told(summary: "ExportSummary", told: dict[str, Any]) -> Iterator[str]:
         f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(told['requests'], 'request')},"
         f" {told['retries']:,} of them retried"
     )
-    if summary.resumed:
-        yield f"{counted(summary.resumed, 'job')} had been read before the interruption"
+    if summary.resumed_jobs:
+        yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
 
 
 def _skipped(summary: "ExportSummary") -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""From the journal to the file: whole under its name, or not there at all."""
+"""From the parts to the destination: whole under its name, or not there at all."""
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -8,40 +9,72 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tfruns.export.errors import ExportError
+from tfruns.export.files import make_own_folder, sync
 from tfruns.export.formats import Format
-from tfruns.export.journal import Journal
-from tfruns.export.writers import Writer
+from tfruns.export.parts import Parts
+from tfruns.export.writer import Writer
 
-_Jobs = Iterable[tuple[int, str]]
+Jobs = Iterable[tuple[int, str]]
+"""Number and id of each job."""
+
+logger = logging.getLogger("tfruns")
 
 
-def publish(journal: Journal, jobs: _Jobs, form: Format, destination: Path, *, check: Callable[[], None]) -> None:
-    """Write the runs of these jobs, in their order, and put the file in the place of the one before.
+def replace(
+    parts: Parts, jobs: Jobs, form: Format, destination: Path, fresh_folder: Path, *, check: Callable[[], None]
+) -> None:
+    """Put the parts of these jobs together, in their order, and put the file in the place of the one before.
 
     Args:
-        journal: what was read.
+        parts: what was read.
         jobs: number and id of each job.
         form: what to write.
         destination: where.
-        check: called between pages: raises where the work should end.
+        fresh_folder: a folder on the same file system, made and removed here, for the file while it isn't whole.
+        check: called between pieces: raises where the work should end.
 
     Raises:
         OSError: it can't be written; the file of before is as it was.
-        ExportError: the format can't hold a value; the same.
+        ExportError: a part is damaged; the same.
     """
-    shutil.rmtree(journal.new, ignore_errors=True)
-    journal.new.mkdir()
+    _clear(fresh_folder)
+    make_own_folder(fresh_folder)
     try:
-        fresh = journal.new / destination.name
-        _fill(form.open(fresh), journal, jobs, check)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copymode(destination, fresh)
-        _sync(fresh)
+        fresh = fresh_folder / destination.name
+        _fill(form.open(fresh), parts, jobs, check)
+        _adopt(fresh, destination)
+        sync(fresh)
         check_alone(destination, form)
         os.replace(fresh, destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     finally:
-        shutil.rmtree(journal.new, ignore_errors=True)
+        _clear(fresh_folder)
+
+
+def _clear(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _adopt(fresh: Path, destination: Path) -> None:
+    """Give a file the mode and the owner of the one whose place it takes, or the mode of any new file."""
+    try:
+        old = destination.stat()
+    except FileNotFoundError:
+        probe = fresh.with_name("mode")
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+        fresh.chmod(probe.stat().st_mode & 0o777)
+        return
+    now = fresh.stat()
+    if hasattr(os, "chown") and (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.chown(fresh, old.st_uid, old.st_gid)
+        except PermissionError:
+            with contextlib.suppress(PermissionError):
+                os.chown(fresh, -1, old.st_gid)
+            if fresh.stat().st_uid != old.st_uid:
+                logger.warning("%s belonged to the user with the id %d; now it is yours", destination, old.st_uid)
+    fresh.chmod(old.st_mode & 0o777)
 
 
 def check_alone(destination: Path, form: Format) -> None:
@@ -60,8 +93,8 @@ def check_alone(destination: Path, form: Format) -> None:
 
 
 def merge(
-    journal: Journal,
-    jobs: _Jobs,
+    parts: Parts,
+    jobs: Jobs,
     form: Format,
     destination: Path,
     *,
@@ -70,28 +103,31 @@ def merge(
 ) -> None:
     """Write the runs of these jobs into the database at the destination, in place of what it has of the same runs.
 
-    All of it is one transaction. For the other arguments and the errors see `publish`.
+    All of it is one transaction. For the other arguments and the errors see `replace`.
 
     Args:
         gone: ids of runs that are no more, by job.
     """
-    _fill(form.open(destination), journal, jobs, check, gone)
+    _fill(form.open(destination), parts, jobs, check, gone)
 
 
 def _fill(
     writer: Writer,
-    journal: Journal,
-    jobs: _Jobs,
+    parts: Parts,
+    jobs: Jobs,
     check: Callable[[], None],
     gone: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> None:
     try:
         for job_id, run_ids in gone.items():
             writer.remove(job_id, run_ids)
-        for number, job_id in jobs:
-            for lines in journal.pages(number):
+        for number, _ in jobs:
+            for piece in parts.done[number].pieces if number in parts.done else ():
                 check()
-                writer.write(job_id, lines)
+                try:
+                    writer.write(parts.read(piece))
+                except ValueError:
+                    raise parts.damaged() from None
         writer.close()
     except BaseException:
         with contextlib.suppress(Exception):  # what went wrong first is what counts
@@ -99,15 +135,25 @@ def _fill(
         raise
 
 
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder, on Windows
+def write_quarantine(parts: Parts, jobs: Jobs, path: Path, fresh_folder: Path) -> None:
+    """Write the runs that were rejected to a file; or see that there is none, if no run was."""
+    _clear(fresh_folder)
+    found = [piece for number, _ in jobs if number in parts.done for piece in parts.done[number].rejected]
+    if not found:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
         return
+    make_own_folder(fresh_folder)
     try:
-        os.fsync(descriptor)
+        fresh = fresh_folder / path.name
+        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "wb") as file:
+            file.writelines(parts.read(piece) for piece in found)
+        _adopt(fresh, path)
+        sync(fresh)
+        os.replace(fresh, path)
     finally:
-        os.close(descriptor)
+        _clear(fresh_folder)
 
 
 def checked_destination(destination: str | os.PathLike[str]) -> Path:

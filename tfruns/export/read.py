@@ -1,26 +1,46 @@
-"""From the server to the journal: the runs of the jobs that it doesn't have yet, side by side."""
+"""From the server to the parts: the runs of the jobs that aren't there yet, side by side.
+
+Each page is handed to the export's thread, which turns it into a piece while other pages are fetched. One page is in
+the thread at a time, and the walk fetches only so far ahead, so that memory is bounded: by bytes, for a response that
+is larger than `MAX_PAGE_BYTES` is abandoned, and its job read again in smaller pages.
+"""
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import attrs
 
 from tfruns.client import Client
-from tfruns.errors import APIConnectionError, InternalServerError, RateLimitError, TfRunsError
-from tfruns.export.journal import Journal
-from tfruns.export.lines import as_lines
+from tfruns.errors import (
+    APIConnectionError,
+    InternalServerError,
+    RateLimitError,
+    ResponseTooLargeError,
+    TfRunsError,
+)
+from tfruns.export import quarantine
+from tfruns.export.errors import ExportError
+from tfruns.export.formats import Format
+from tfruns.export.parts import Parts
 from tfruns.export.progress import Progress
-from tfruns.export.since import Known
-from tfruns.models import RawPage
+from tfruns.export.quarantine import Rejected
+from tfruns.export.thread import WorkThread
+from tfruns.export.watermark import Known
+from tfruns.models import JobRun, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
 _OF_THE_SERVER = (APIConnectionError, InternalServerError, RateLimitError)
 """What ends an export: the next job would fare no better."""
 _LOOKED_UP = 20
-"""Open runs of a job that are asked for one by one; more are found by reading on, down to the oldest."""
+"""Open runs of a job that are requested one by one; more are found by reading on, down to the oldest."""
+
+MAX_PAGE_BYTES = 4 * 2**20
+"""Bytes of a response: six times what 1,000 ordinary runs take."""
+_PAGE_SIZES = (MAX_PAGE_SIZE, 250, 60, 15, 4)
+"""Runs a page: a job whose responses are too large is read again with the next size."""
 
 
 @attrs.define
@@ -32,123 +52,170 @@ class _Job:
     """Runs created before, in milliseconds since 1970 UTC, are known for good."""
     unseen: set[str] = attrs.Factory(set)
     """The runs that were open the last time, and haven't come yet."""
-    pages: int = 0
     read: int = 0
     runs: int = 0
+    rejected: int = 0
     is_past: bool = False
     """Whether all that may be new was seen."""
 
 
 @attrs.define
-class Collector:
-    """Reads runs into a journal."""
+class Reader:
+    """Reads runs into parts."""
 
     client: Client
-    journal: Journal
+    parts: Parts
+    form: Format
     filters: Mapping[str, Any]
-    work: Callable[..., Awaitable[Any]]
-    """Awaits a function in a thread."""
+    thread: WorkThread
     progress: Progress
+    quarantines: bool
+    """Whether a bad run is set aside; else it is an error."""
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
 
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
         """Read every run of these jobs, each given by number and id; note what is known then, if it is the first time
         of several."""
-        await self._read(_Job(number, job_id, Known() if is_first else None) for number, job_id in jobs)
+        await self._read([_Job(number, job_id, Known() if is_first else None) for number, job_id in jobs])
 
     async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, Known]) -> None:
         """Read what is new in these jobs, and what wasn't final."""
-        await self._read((self._known_job(number, job_id, known[job_id]) for number, job_id in jobs), MAX_PAGE_SIZE)
+        await self._read([_known_job(number, job_id, known[job_id]) for number, job_id in jobs], MAX_PAGE_SIZE)
 
-    def _known_job(self, number: int, job_id: str, known: Known) -> _Job:
-        until = known.until
-        old = [created_at for created_at in known.open.values() if created_at < until]
-        if len(old) > _LOOKED_UP:
-            until = min(old)
-        return _Job(number, job_id, Known(known.newest, dict(known.open)), until, set(known.open))
+    async def _read(self, jobs: Sequence[_Job], max_runs: int | None = None) -> None:
+        for page_size in _PAGE_SIZES:
+            too_large: list[_Job] = []
+            if jobs:
+                await self._read_pages({job.job_id: job for job in jobs}, page_size, max_runs, too_large)
+            jobs = too_large
+        await self.thread.run(self.parts.commit)
 
-    async def _read(self, jobs: Iterable[_Job], max_runs: int | None = None) -> None:
-        reading = {job.job_id: job for job in jobs}
+    async def _read_pages(
+        self, reading: dict[str, _Job], page_size: int, max_runs: int | None, too_large: list[_Job]
+    ) -> None:
+        is_last = page_size == _PAGE_SIZES[-1]
 
         async def fail(job_id: str, error: TfRunsError) -> None:
-            await self._skip(reading.pop(job_id), error)
+            job = reading.pop(job_id)
+            if isinstance(error, ResponseTooLargeError) and not is_last:
+                await self._begin_again(job)
+                too_large.append(job)
+            else:
+                await self._skip(job, error)
 
-        walk = self.client.iter_runs_for(list(reading), on_error=fail, max_runs=max_runs, **self.filters)
-        async with aclosing(walk.raw_pages()) as pages:
+        walk = self.client.iter_runs_for(
+            list(reading),
+            on_error=fail,
+            max_runs=max_runs,
+            page_size=page_size,
+            max_response_bytes=None if is_last else MAX_PAGE_BYTES,
+            **self.filters,
+        )
+        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for job_id, page in pages:
-                if page is not None:
-                    await self._keep(reading[job_id], page)
-                    self.progress.read(len(page.data), walk.progress.runs_expected)
+                if page is None:
+                    await self._finish(reading.pop(job_id), max_runs, page_size)
                 else:
-                    await self._finish(reading.pop(job_id), max_runs)
-        await self.work(self.journal.commit)
+                    await self._keep(reading[job_id], page, walk.progress.runs_expected)
+                del page  # before the next is made
 
-    async def _finish(self, job: _Job, max_runs: int | None) -> None:
+    async def _finish(self, job: _Job, max_runs: int | None, page_size: int) -> None:
         try:
             if max_runs is not None and job.read >= max_runs and not job.is_past:
-                await self._read_on(job)
+                await self._read_on(job, page_size)
             await self._look_up(job)
         except TfRunsError as error:
             await self._skip(job, error)
         else:
-            await self.work(self.journal.finish, job.number, job.runs, job.known and attrs.asdict(job.known))
+            note = None if job.known is None else attrs.asdict(job.known)
+            await self.thread.run(self.parts.finish, job.number, note)
             self.progress.done()
 
-    async def _read_on(self, job: _Job) -> None:
+    async def _begin_again(self, job: _Job) -> None:
+        await self.thread.run(self.parts.drop, job.number)
+        self.progress.dropped(job.runs, job.rejected, is_skipped=False)
+        job.read = job.runs = job.rejected = 0
+
+    async def _read_on(self, job: _Job, page_size: int) -> None:
         """Read it again from the start, past the first page."""
-        await self.work(self.journal.drop, job.number)
-        job.runs = job.pages = 0
-        async with aclosing(self.client.iter_runs(job.job_id, **self.filters).raw_pages()) as pages:
+        await self._begin_again(job)
+        walk = self.client.iter_runs(job.job_id, page_size=page_size, **self.filters)
+        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for page in pages:
                 await self._keep(job, page)
                 if job.is_past:
                     break
 
     async def _look_up(self, job: _Job) -> None:
-        """Ask for the runs that were open and haven't come."""
-        assert job.known is not None or not job.unseen  # noqa: S101  # for the type checker
+        """Request the runs that were open and haven't come."""
+        if job.known is None or not job.unseen:
+            return
         filters = {name: value for name, value in self.filters.items() if name != "search_prefix"}
 
         async def find(run_id: str) -> RawPage | None:
             walk = self.client.iter_runs(job.job_id, search_prefix=run_id, page_size=10, **filters)
-            async with aclosing(walk.raw_pages()) as pages:
+            async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
                 async for page in pages:
                     for run, text in zip(page.data, page.texts, strict=True):
                         if run.id == run_id:
                             return RawPage((run,), (text,), page.pagination)
             return None
 
-        asked = sorted(job.unseen)
-        for run_id, page in zip(asked, await asyncio.gather(*map(find, asked)), strict=True):
+        wanted = sorted(job.unseen)
+        for run_id, page in zip(wanted, await asyncio.gather(*map(find, wanted)), strict=True):
             if page is not None:
                 await self._keep(job, page)
-            elif job.known is not None:
+            else:
                 del job.known.open[run_id]
                 job.known.gone.append(run_id)
 
-    async def _keep(self, job: _Job, page: RawPage) -> None:
+    async def _keep(self, job: _Job, page: RawPage, expected: int = 0) -> None:
         """Keep what of a page isn't known for good."""
-        runs, texts = page.data, page.texts
-        job.read += len(runs)
-        if job.known is not None:
+        runs: Sequence[JobRun] = page.data
+        texts: Sequence[bytes] = page.texts
+        job.read += len(runs) + len(page.bad)
+        if job.known is not None and runs:
             job.is_past = runs[-1].created_at < job.until
             kept = [at for at, run in enumerate(runs) if run.created_at >= job.until or run.id in job.unseen]
-            runs, texts = tuple(runs[at] for at in kept), tuple(texts[at] for at in kept)
+            runs, texts = [runs[at] for at in kept], [texts[at] for at in kept]
             job.known.see(runs)
             job.unseen.difference_update(run.id for run in runs)
+        if runs or page.bad:
+            bad = [Rejected.of_bad_run(run) for run in page.bad]
+            written, rejected = await self.thread.run(self._add, job.number, job.job_id, runs, texts, bad)
+            job.runs += written
+            job.rejected += rejected
+            self.progress.read(written, expected, rejected)
+
+    def _add(
+        self, number: int, job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes], rejected: list[Rejected]
+    ) -> tuple[int, int]:
+        """Turn runs into a piece. Returns how many were written and rejected. (In the thread.)"""
+        self.thread.check()
+        if self.form.is_table and not quarantine.fit(runs):
+            runs, texts, unfit = quarantine.split(runs, texts)
+            rejected += unfit
+        if rejected:
+            if not self.quarantines:
+                first = rejected[0]
+                raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+            self.parts.reject(number, b"".join(each.line(job_id) for each in rejected), len(rejected))
         if runs:
-            await self.work(_add_page, self.journal, job.number, job.pages, job.job_id, texts)
-            job.pages += 1
-            job.runs += len(runs)
+            self.parts.add(number, self.form.encode(job_id, runs, texts), len(runs))
+        return len(runs), len(rejected)
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if isinstance(error, _OF_THE_SERVER):
+        if isinstance(error, (*_OF_THE_SERVER, ExportError)):
             raise error
         self.skipped[job.job_id] = error
-        await self.work(self.journal.drop, job.number)
-        self.progress.skipped(job.runs)
+        await self.thread.run(self.parts.drop, job.number)
+        self.progress.dropped(job.runs, job.rejected, is_skipped=True)
 
 
-def _add_page(journal: Journal, job: int, number: int, job_id: str, texts: Sequence[bytes]) -> None:
-    journal.add_page(job, number, as_lines(job_id, texts))
+def _known_job(number: int, job_id: str, known: Known) -> _Job:
+    until = known.until
+    old = [created_at for created_at in known.open.values() if created_at < until]
+    if len(old) > _LOOKED_UP:
+        until = min(old)
+    return _Job(number, job_id, Known(known.newest, dict(known.open)), until, set(known.open))

@@ -1,7 +1,10 @@
-"""One thread in which the files of an export are read and written, so that the event loop is never held."""
+"""One thread in which an export reads and writes files, so that the event loop is never held.
+
+The thread owns everything on the disk. `run` waits until the function has ended, however often the wait for it is
+cancelled: what a function has opened or made is therefore known to whoever has to close or remove it.
+"""
 
 import asyncio
-import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,29 +14,40 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Desk:
-    """Does one thing after the other, in its thread, within `async with`."""
+class StoppedError(Exception):
+    """The work in the thread was told to stop."""
+
+
+class WorkThread:
+    """Runs one function after the other, within `async with`."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "tfruns-export")
+        self._executor = ThreadPoolExecutor(1, "tfruns-export")
         self._stopped = threading.Event()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._thread.shutdown()
+        self._executor.shutdown()  # it is idle: `run` has waited for all
 
-    async def work(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call the function there. Where the wait for it is cancelled, it is stopped at its next `check`."""
-        work = functools.partial(function, *args, **kwargs)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except asyncio.CancelledError:
-            self._stopped.set()
-            raise
+    async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call the function in the thread. A cancellation stops it at its next `check`, and is raised once it ended."""
+        work = self._executor.submit(function, *args, **kwargs)
+        ended = asyncio.wrap_future(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._stopped.set()
+        if cancelled is not None:
+            ended.exception()  # it was stopped: what it says of that is of no interest
+            raise cancelled
+        return ended.result()
 
     def check(self) -> None:
-        """Raise if the work in the thread is to stop: for the functions there."""
+        """Raise StoppedError if the work is to stop: for functions in the thread, between two of their steps."""
         if self._stopped.is_set():
-            raise RuntimeError("stopped")
+            raise StoppedError

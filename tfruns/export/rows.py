@@ -1,0 +1,54 @@
+"""Runs as rows of plain values: for CSV and SQLite."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tfruns._table.columns import COLUMNS, Column, Kind
+from tfruns.models import JobRun
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS_A_DAY = 86_400_000
+
+
+def moment(milliseconds: float) -> str:
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`.
+
+    Raises:
+        OverflowError: it is beyond the years 1 to 9999.
+    """
+    if isinstance(milliseconds, float):
+        if not milliseconds.is_integer():
+            when = _EPOCH + timedelta(milliseconds=milliseconds)
+            precision = "microseconds" if when.microsecond % 1000 else "milliseconds"
+            return when.isoformat(timespec=precision).replace("+00:00", "Z")
+        milliseconds = int(milliseconds)
+    days, left = divmod(milliseconds, _MS_A_DAY)
+    seconds, left = divmod(left, 1000)
+    return f"{_day(days)}T{_time(seconds)}.{left:03}Z"
+
+
+@functools.lru_cache(4096)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).date().isoformat()
+
+
+@functools.lru_cache(2 * 86_400)
+def _time(seconds: int) -> str:
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def rows(runs: Sequence[JobRun]) -> Iterator[tuple[Any, ...]]:
+    """The values of `COLUMNS` for each run; moments as text."""
+    return zip(*map(functools.partial(values, runs), COLUMNS), strict=True)
+
+
+def values(runs: Sequence[JobRun], column: Column) -> list[Any]:
+    """A column's values: str, int or None."""
+    found = column.values(runs)
+    if column.kind is Kind.INSTANT:
+        return [None if value is None else moment(value) for value in found]
+    if column.kind is Kind.WORD:
+        return [None if value is None else str(value) for value in found]
+    return found
