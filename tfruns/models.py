@@ -6,6 +6,7 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 
 import enum
 import functools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -346,12 +347,19 @@ class RawPage:
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
     """The runs, in the server's order."""
-    texts: tuple[bytes, ...] = attrs.field(repr=False)
-    """The JSON text of each of them, in UTF-8. (It may hold white space between its parts, line breaks too.)"""
     pagination: Pagination
     """Where the page stands in the whole list."""
     bad: tuple[BadRun, ...] = ()
     """The runs that can't be understood, with `keep_bad`. They aren't in `data`."""
+    _split: Callable[[], tuple[bytes, ...]] = attrs.field(default=tuple, repr=False, eq=False, alias="split")
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """The JSON text of each run in `data`, in UTF-8. (It may hold white space between its parts, line breaks too.)
+
+        Each use splits the page anew.
+        """
+        return self._split()
 
 
 @attrs.frozen(weakref_slot=False)

@@ -1,6 +1,7 @@
 """One walk over a job's pages: fetched ahead, consumed in the order of requests, and given on as what each has brought."""
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -26,12 +27,23 @@ class Found:
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
         """The same runs with their texts, at most so many a page."""
-        texts = dict(zip(map(id, self.page.data), split_page(self.body), strict=True))
         for start in range(0, len(self.runs), size):
             found = self.runs[start : start + size]
             runs = tuple(run for run in found if not isinstance(run, BadRun))
             bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
-            yield RawPage(runs, tuple(texts[id(run)] for run in runs), self.page.pagination, bad)
+            split = functools.partial(_texts_of, runs, self.page.data, self.body)
+            yield RawPage(runs, self.page.pagination, bad, split)
+
+
+def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -> tuple[bytes, ...]:
+    """The texts of some of the runs that a response brought."""
+    texts = split_page(body)
+    skipped = len(all_runs) - len(runs)
+    # Nearly always they are all but the first few. As many as there are from one of them to the end are just those.
+    if runs and all_runs[skipped] is runs[0]:
+        return texts[skipped:]
+    by_run = dict(zip(map(id, all_runs), texts, strict=True))
+    return tuple(by_run[id(run)] for run in runs)
 
 
 class Walk:
@@ -112,9 +124,7 @@ class Walk:
         page = None
         try:
             body = await fetching
-            page = self._session.decode(
-                body, job_id=self._job_id, offset=planned.offset, keep_bad=self._keep_bad
-            )
+            page = self._session.decode(body, job_id=self._job_id, offset=planned.offset, keep_bad=self._keep_bad)
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # it isn't about the offset
                 raise

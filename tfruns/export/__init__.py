@@ -16,7 +16,7 @@ from typing import Literal
 from tfruns._http.events import check_plain_function
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
-from tfruns.export.export import export
+from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
 from tfruns.export.progress import ExportProgress, ExportSummary
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
@@ -127,4 +127,4 @@ async def export_runs(
             "version_numbers": version_numbers,
         },
     )
-    return await export(client, request, on_progress)
+    return await run_export(client, request, on_progress)

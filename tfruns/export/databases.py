@@ -3,23 +3,23 @@
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.arrow_files import Groups
+from tfruns.export.arrow_files import ArrowFile, arrow_module
 from tfruns.export.compress import pack, unpack
 from tfruns.export.errors import ExportError
+from tfruns.export.page import Page
 from tfruns.export.rows import values
 from tfruns.export.writer import Writer, needed
-from tfruns.models import JobRun
 
 # DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
-_DUCKDB_LIMITS = "SET memory_limit = '128MB'; SET threads = 1"
-_SAME_RUN = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
+_DUCKDB_LIMITS = "SET memory_limit = '64MB'; SET threads = 1"
+_GROUP_BYTES = 64 * 2**20
+"""Bytes of rows in one of DuckDB's groups of rows, before they are compressed."""
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
 _SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
@@ -43,10 +43,10 @@ def _told(kind: type[Exception]) -> Iterator[None]:
 # --- SQLite ---
 
 
-def sqlite_piece(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def sqlite_piece(page: Page) -> bytes:
     """A piece of `sqlite`: rows."""
-    columns = (values(runs, column) for column in COLUMNS)
-    return pack(msgspec.msgpack.encode([*zip(itertools.repeat(job_id), *columns, strict=False)]))
+    columns = (values(page.runs, column) for column in COLUMNS)
+    return pack(msgspec.msgpack.encode([*zip(itertools.repeat(page.job_id), *columns, strict=False)]))
 
 
 class _Sqlite:
@@ -80,7 +80,7 @@ class _Sqlite:
         self._database.close()
 
 
-def sqlite(path: Path) -> Writer:
+def sqlite(path: Path, scratch: Path) -> Writer:
     """A table `runs` in a SQLite database; moments as text in UTC, which its date functions read."""
     return _Sqlite(path)
 
@@ -89,47 +89,73 @@ def sqlite(path: Path) -> Writer:
 
 
 class _DuckDb:
-    def __init__(self, path: Path) -> None:
-        module = needed("duckdb", "duckdb")
-        self._error: type[Exception] = module.Error
-        # A new file gets its name when it is whole: it needs no transaction, which DuckDB would hold in memory.
-        self._replaces = path.exists()
-        with _told(self._error):
-            self._database = module.connect(str(path))
-            self._database.execute(_DUCKDB_LIMITS)
-            if self._replaces:
-                self._database.execute("BEGIN")
-            else:  # without a primary key: DuckDB would hold its index in memory
-                self._database.execute(f"CREATE TABLE runs ({_columns(_DUCKDB_TYPES)})")
-        self._groups = Groups(self._insert)
+    """Puts the pieces into a Parquet file, and loads that at once.
 
-    def _insert(self, table: Any) -> None:
-        with _told(self._error):
-            self._database.register("fresh", table)
-            if self._replaces:
-                self._database.execute(f"DELETE FROM runs USING fresh WHERE {_SAME_RUN}")  # noqa: S608
-            self._database.execute("INSERT INTO runs SELECT * FROM fresh")
-            self._database.unregister("fresh")
+    A load of one file is written as it comes; a load of many batches goes through DuckDB's log and its memory.
+    """
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self._module = needed("duckdb", "duckdb")
+        self._path = path
+        # A new file gets its name when it is whole: it needs no transaction.
+        self._replaces = path.exists()
+        self._scratch = scratch
+        self._rows_path = scratch / "rows.parquet"
+        self._rows = _Rows(self._rows_path)
+        self._removed: list[tuple[str, str]] = []
 
     def write(self, piece: bytes) -> None:
-        self._groups.add(piece)
+        self._rows.write(piece)
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        with _told(self._error):
-            for run_id in run_ids:
-                self._database.execute(_DELETE, (job_id, run_id))
+        self._removed += [(job_id, run_id) for run_id in run_ids]
 
     def close(self) -> None:
-        self._groups.flush()
-        with _told(self._error):
+        self._rows.close()
+        error: type[Exception] = self._module.Error
+        with _told(error), self._module.connect() as database:
+            database.execute(_DUCKDB_LIMITS)
+            database.execute(f"SET temp_directory = {_quoted(self._scratch / 'spilled')}")
+            options = "" if self._replaces else _row_groups(self._rows.rows, self._rows.bytes)
+            database.execute(f"ATTACH {_quoted(self._path)} AS target{options}")
+            database.execute("USE target")
+            database.execute("BEGIN")
+            if self._removed:
+                database.executemany(_DELETE, self._removed)
+            fresh = f"read_parquet({_quoted(self._rows_path)})"
             if self._replaces:
-                self._database.execute("COMMIT")
-            self._database.close()
+                same = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
+                database.execute(f"DELETE FROM runs USING {fresh} AS fresh WHERE {same}")  # noqa: S608
+            else:  # without a primary key: DuckDB would hold its index in memory
+                database.execute(f"CREATE TABLE runs ({_columns(_DUCKDB_TYPES)})")
+            database.execute(f"INSERT INTO runs SELECT * FROM {fresh}")  # noqa: S608
+            database.execute("COMMIT")
+            database.execute("USE memory")
+            database.execute("DETACH target")
 
     def abandon(self) -> None:
-        self._database.close()
+        self._rows.abandon()
 
 
-def duckdb(path: Path) -> Writer:
+class _Rows(ArrowFile):
+    """The Parquet file that is loaded: soon gone, so made fast."""
+
+    def __init__(self, path: Path) -> None:
+        schema = arrow_module().PLAIN_SCHEMA
+        writer = needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="lz4")
+        super().__init__(writer, schema)
+
+
+def _row_groups(rows: int, size: int) -> str:
+    """The option for groups of fewer rows than the usual 122,880, where rows are large: DuckDB holds a group at once."""
+    fitting = 2048 * max(1, _GROUP_BYTES * rows // max(1, size) // 2048)
+    return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def duckdb(path: Path, scratch: Path) -> Writer:
     """A table `runs` in a DuckDB database."""
-    return _DuckDb(path)
+    return _DuckDb(path, scratch)

@@ -41,7 +41,7 @@ def replace(
     make_own_folder(fresh_folder)
     try:
         fresh = fresh_folder / destination.name
-        _fill(form.open(fresh), parts, jobs, check)
+        _fill(form.open(fresh, fresh_folder), parts, jobs, check)
         _adopt(fresh, destination)
         sync(fresh)
         check_alone(destination, form)
@@ -97,6 +97,7 @@ def merge(
     jobs: Jobs,
     form: Format,
     destination: Path,
+    fresh_folder: Path,
     *,
     gone: Mapping[str, Iterable[str]],
     check: Callable[[], None],
@@ -108,7 +109,12 @@ def merge(
     Args:
         gone: ids of runs that are no more, by job.
     """
-    _fill(form.open(destination), parts, jobs, check, gone)
+    _clear(fresh_folder)
+    make_own_folder(fresh_folder)
+    try:
+        _fill(form.open(destination, fresh_folder), parts, jobs, check, gone)
+    finally:
+        _clear(fresh_folder)
 
 
 def _fill(

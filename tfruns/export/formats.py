@@ -2,19 +2,19 @@
 
 A new format is an entry of `FORMATS`, with two functions:
 
-- `encode(job_id, runs, texts)` turns a page into the format's own form, some bytes. It runs in the export's thread
+- `encode(page)` turns a page into the format's own form, some bytes. It runs in the export's thread
   while other pages are fetched, and should leave little to do for the end.
-- `open(path)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
+- `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
 from tfruns.export import arrow_files, databases, texts
+from tfruns.export.page import Page
 from tfruns.export.writer import Writer, needed
-from tfruns.models import JobRun
 
 
 @attrs.frozen
@@ -23,11 +23,13 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    encode: Callable[[str, Sequence[JobRun], Sequence[bytes]], bytes]
-    """From a job's id, some of its runs, and the JSON text of each, to a piece."""
-    open: Callable[[Path], Writer]
-    is_table: bool = True
-    """Whether it has columns, which can't hold every number that JSON can."""
+    encode: Callable[[Page], bytes]
+    """From a page to a piece.
+
+    Raises ValueError or OverflowError if it can't hold a value (see `rows.LIMITS`).
+    """
+    open: Callable[[Path, Path], Writer]
+    """From the file's path, and that of a folder for other files meanwhile, to what writes it."""
     is_database: bool = False
     """Whether a run that is written again takes the place of the one before."""
     extra: str = ""
@@ -41,9 +43,9 @@ class Format:
 
 
 FORMATS = (
-    Format("jsonl", (".jsonl", ".ndjson"), texts.plain_piece, texts.json_lines, is_table=False),
-    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped, is_table=False),
-    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard, is_table=False),
+    Format("jsonl", (".jsonl", ".ndjson"), texts.plain_piece, texts.json_lines),
+    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped),
+    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard),
     Format("csv", (".csv",), texts.csv_piece, texts.comma_separated),
     Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
     Format(

@@ -24,12 +24,13 @@ from tfruns.errors import (
 from tfruns.export import quarantine
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format
+from tfruns.export.page import Page
 from tfruns.export.parts import Parts
 from tfruns.export.progress import Progress
 from tfruns.export.quarantine import Rejected
 from tfruns.export.thread import WorkThread
 from tfruns.export.watermark import Known
-from tfruns.models import JobRun, RawPage
+from tfruns.models import RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
 _OF_THE_SERVER = (APIConnectionError, InternalServerError, RateLimitError)
@@ -153,57 +154,64 @@ class Reader:
             return
         filters = {name: value for name, value in self.filters.items() if name != "search_prefix"}
 
-        async def find(run_id: str) -> RawPage | None:
+        async def find(run_id: str) -> Page | None:
             walk = self.client.iter_runs(job.job_id, search_prefix=run_id, page_size=10, **filters)
             async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
                 async for page in pages:
                     for run, text in zip(page.data, page.texts, strict=True):
                         if run.id == run_id:
-                            return RawPage((run,), (text,), page.pagination)
+                            return Page(job.job_id, [run], lambda text=text: [text])  # type: ignore[misc]
             return None
 
         wanted = sorted(job.unseen)
-        for run_id, page in zip(wanted, await asyncio.gather(*map(find, wanted)), strict=True):
-            if page is not None:
-                await self._keep(job, page)
+        for run_id, found in zip(wanted, await asyncio.gather(*map(find, wanted)), strict=True):
+            if found is not None:
+                await self._store(job, found)
             else:
                 del job.known.open[run_id]
                 job.known.gone.append(run_id)
 
     async def _keep(self, job: _Job, page: RawPage, expected: int = 0) -> None:
         """Keep what of a page isn't known for good."""
-        runs: Sequence[JobRun] = page.data
-        texts: Sequence[bytes] = page.texts
+        runs = page.data
+        found = Page(job.job_id, runs, lambda: page.texts)
         job.read += len(runs) + len(page.bad)
         if job.known is not None and runs:
             job.is_past = runs[-1].created_at < job.until
-            kept = [at for at, run in enumerate(runs) if run.created_at >= job.until or run.id in job.unseen]
-            runs, texts = [runs[at] for at in kept], [texts[at] for at in kept]
-            job.known.see(runs)
-            job.unseen.difference_update(run.id for run in runs)
-        if runs or page.bad:
-            bad = [Rejected.of_bad_run(run) for run in page.bad]
-            written, rejected = await self.thread.run(self._add, job.number, job.job_id, runs, texts, bad)
+            found = found.only(
+                [at for at, run in enumerate(runs) if run.created_at >= job.until or run.id in job.unseen]
+            )
+        await self._store(job, found, [Rejected.of_bad_run(run) for run in page.bad], expected)
+
+    async def _store(self, job: _Job, page: Page, bad: Sequence[Rejected] = (), expected: int = 0) -> None:
+        if job.known is not None:
+            job.known.see(page.runs)
+            job.unseen.difference_update(run.id for run in page.runs)
+        if page.runs or bad:
+            written, rejected = await self.thread.run(self._add, job.number, page, list(bad))
             job.runs += written
             job.rejected += rejected
             self.progress.read(written, expected, rejected)
 
-    def _add(
-        self, number: int, job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes], rejected: list[Rejected]
-    ) -> tuple[int, int]:
+    def _add(self, number: int, page: Page, rejected: list[Rejected]) -> tuple[int, int]:
         """Turn runs into a piece. Returns how many were written and rejected. (In the thread.)"""
         self.thread.check()
-        if self.form.is_table and not quarantine.fit(runs):
-            runs, texts, unfit = quarantine.split(runs, texts)
+        try:
+            piece = self.form.encode(page) if page.runs else b""
+        except (ValueError, OverflowError):
+            page, unfit = quarantine.split(page)
+            if not unfit:
+                raise
             rejected += unfit
+            piece = self.form.encode(page) if page.runs else b""
         if rejected:
             if not self.quarantines:
                 first = rejected[0]
-                raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-            self.parts.reject(number, b"".join(each.line(job_id) for each in rejected), len(rejected))
-        if runs:
-            self.parts.add(number, self.form.encode(job_id, runs, texts), len(runs))
-        return len(runs), len(rejected)
+                raise ExportError(f"job {page.job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+            self.parts.reject(number, b"".join(each.line(page.job_id) for each in rejected), len(rejected))
+        if page.runs:
+            self.parts.add(number, piece, len(page.runs))
+        return len(page.runs), len(rejected)
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
         if isinstance(error, (*_OF_THE_SERVER, ExportError)):

@@ -1,12 +1,20 @@
 """Runs as rows of plain values: for CSV and SQLite."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tfruns._table.columns import COLUMNS, Column, Kind
 from tfruns.models import JobRun
+
+INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
+LIMITS: dict[Kind, tuple[float, float]] = {
+    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999.999),  # the years 1 to 9999
+    Kind.COUNT: (-(2**63), 2**63 - 1),
+}
+"""The least and the most that tables hold, moments in milliseconds since 1970 UTC: what every format and its readers
+can hold."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_A_DAY = 86_400_000
@@ -39,16 +47,20 @@ def _time(seconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def rows(runs: Sequence[JobRun]) -> Iterator[tuple[Any, ...]]:
-    """The values of `COLUMNS` for each run; moments as text."""
-    return zip(*map(functools.partial(values, runs), COLUMNS), strict=True)
-
-
 def values(runs: Sequence[JobRun], column: Column) -> list[Any]:
-    """A column's values: str, int or None."""
+    """A column's values: str, int or None.
+
+    Raises:
+        OverflowError: a number is beyond `LIMITS`.
+    """
     found = column.values(runs)
     if column.kind is Kind.INSTANT:
         return [None if value is None else moment(value) for value in found]
     if column.kind is Kind.WORD:
         return [None if value is None else str(value) for value in found]
+    if column.kind is Kind.COUNT:
+        least, most = LIMITS[Kind.COUNT]
+        numbers = [value for value in found if value is not None]
+        if numbers and not (least <= min(numbers) and max(numbers) <= most):
+            raise OverflowError(f"{column.name} has a number beyond 64 bits")
     return found

@@ -6,15 +6,15 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.compress import pack, unpack, zstd
+from tfruns.export.page import Page
 from tfruns.export.rows import values
 from tfruns.export.writer import Appended, Writer
-from tfruns.models import JobRun
 
 # --- JSON lines ---
 
@@ -23,9 +23,10 @@ _SMALL = 65_536
 """Bytes: pieces with less are compressed together, for a frame of a few runs is large."""
 
 
-def lines(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def lines(page: Page) -> bytes:
     """Runs as lines: their JSON as the server sent it, and the job's id before all else."""
-    head = b'{"jobId":%b,' % json.dumps(job_id, ensure_ascii=False).encode()
+    head = b'{"jobId":%b,' % json.dumps(page.job_id, ensure_ascii=False).encode()
+    texts = page.texts()
     joined = b"".join(texts)
     if b"\n" in joined or b"\r" in joined:
         texts = [text.translate(_ENDS) for text in texts]
@@ -40,19 +41,19 @@ def _line(head: bytes, text: bytes) -> bytes:
     return head + text[1:] + b"\n"
 
 
-def plain_piece(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def plain_piece(page: Page) -> bytes:
     """A piece of `json_lines`."""
-    return pack(lines(job_id, runs, texts))
+    return pack(lines(page))
 
 
-def zstd_piece(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def zstd_piece(page: Page) -> bytes:
     """A piece of `zstandard`: a frame."""
-    return _frame(lines(job_id, runs, texts))
+    return _frame(lines(page))
 
 
-def gzip_piece(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def gzip_piece(page: Page) -> bytes:
     """A piece of `gzipped`: a member."""
-    return _member(lines(job_id, runs, texts))
+    return _member(lines(page))
 
 
 _FRAME: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
@@ -113,12 +114,12 @@ class _Compressed(Appended):
             self._small, self._small_bytes = [], 0
 
 
-def json_lines(path: Path) -> Writer:
+def json_lines(path: Path, scratch: Path) -> Writer:
     """A run a line, as the server sent it, with its job."""
     return _Unpacked(path)
 
 
-def gzipped(path: Path) -> Writer:
+def gzipped(path: Path, scratch: Path) -> Writer:
     """The same, compressed by gzip."""
 
     def length(member: bytes) -> int:
@@ -128,7 +129,7 @@ def gzipped(path: Path) -> Writer:
     return _Compressed(path, length=length, expand=gzip.decompress, compress=_member)
 
 
-def zstandard(path: Path) -> Writer:
+def zstandard(path: Path, scratch: Path) -> Writer:
     """The same, compressed by Zstandard."""
 
     def length(frame: bytes) -> int:
@@ -143,11 +144,11 @@ _BEGINS_FORMULA = r"=+\-@＝＋－＠"  # noqa: RUF001
 _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 
-def csv_piece(job_id: str, runs: Sequence[JobRun], texts: Sequence[bytes]) -> bytes:
+def csv_piece(page: Page) -> bytes:
     """A piece of `comma_separated`."""
-    columns: list[Any] = [itertools.repeat(cell(job_id), len(runs))]
+    columns: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
     for column in COLUMNS:
-        found = values(runs, column)
+        found = values(page.runs, column)
         if column.kind is Kind.TEXT:
             columns.append([*map(cell, found)])
         elif column.kind is Kind.WORD:
@@ -188,6 +189,6 @@ class _Csv(_Unpacked):
         self._append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
 
 
-def comma_separated(path: Path) -> Writer:
+def comma_separated(path: Path, scratch: Path) -> Writer:
     """CSV, with a line of names first; moments as text in UTC."""
     return _Csv(path)

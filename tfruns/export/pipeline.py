@@ -62,7 +62,7 @@ class _Opened:
             self.state_lock.release()
 
 
-async def export(client: Client, request: Request, tell: Callable[[Any], object] | None) -> ExportSummary:
+async def run_export(client: Client, request: Request, tell: Callable[[Any], object] | None) -> ExportSummary:
     """Do what was requested. For the errors see `export_runs`."""
     began = time.monotonic()
     opened = _Opened(request)
@@ -106,7 +106,7 @@ async def _read_and_finish(
         write_quarantine(parts, jobs, quarantine, fresh)
         if target.is_merged:
             gone = {job_id: parts.done[number].note["gone"] for number, job_id in jobs if number in parts.done}
-            merge(parts, jobs, request.form, target.path, gone=gone, check=thread.check)
+            merge(parts, jobs, request.form, target.path, fresh, gone=gone, check=thread.check)
         else:
             replace(parts, jobs, request.form, target.path, fresh, check=thread.check)
         if state is not None:
