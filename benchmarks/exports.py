@@ -80,8 +80,9 @@ def work(name: str, url: str, jobs: str, path: str) -> None:
     import tfruns.export  # noqa: F401
 
     if name in ("parquet", "arrow", "duckdb"):
-        import duckdb  # noqa: F401
         import pyarrow.parquet  # noqa: F401
+    if name == "duckdb":
+        import duckdb  # noqa: F401
     do = {"walk": walk, "usual": usual}.get(name, export)
     begun = time.perf_counter()
     runs = asyncio.run(do(url, json.loads(jobs), Path(path)))

@@ -10,7 +10,7 @@ from tfruns.export.rows import INSTANTS, LIMITS
 from tfruns.export.writer import File, Writer, needed
 
 _ROWS_A_GROUP = 64_000
-_BYTES_A_GROUP = 16 * 2**20
+_BYTES_A_GROUP = 8 * 2**20
 """Rows that are written together: enough to be read fast, and few enough to be held."""
 
 

@@ -16,9 +16,8 @@ from tfruns.export.page import Page
 from tfruns.export.rows import values
 from tfruns.export.writer import Writer, needed
 
-# DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
-_DUCKDB_LIMITS = "SET memory_limit = '64MB'; SET threads = 1"
-_GROUP_BYTES = 64 * 2**20
+_DUCKDB_MEMORY = ("64MB", "512MB", "4GB")
+_GROUP_BYTES = 16 * 2**20
 """Bytes of rows in one of DuckDB's groups of rows, before they are compressed."""
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
@@ -113,8 +112,21 @@ class _DuckDb:
     def close(self) -> None:
         self._rows.close()
         error: type[Exception] = self._module.Error
-        with _told(error), self._module.connect() as database:
-            database.execute(_DUCKDB_LIMITS)
+        for limit in _DUCKDB_MEMORY:
+            try:
+                self._load(limit)
+                break
+            except error as failed:
+                # How much it needs isn't known before: what doesn't fit into little may fit into more.
+                if limit == _DUCKDB_MEMORY[-1] or "memory" not in str(failed).lower():
+                    raise ExportError(f"the database can't be written: {failed}") from None
+                if not self._replaces:
+                    self._path.unlink(missing_ok=True)
+
+    def _load(self, memory: str) -> None:
+        with self._module.connect() as database:
+            # DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
+            database.execute(f"SET memory_limit = '{memory}'; SET threads = 1; SET enable_progress_bar = false")
             database.execute(f"SET temp_directory = {_quoted(self._scratch / 'spilled')}")
             options = "" if self._replaces else _row_groups(self._rows.rows, self._rows.bytes)
             database.execute(f"ATTACH {_quoted(self._path)} AS target{options}")
@@ -147,7 +159,7 @@ class _Rows(ArrowFile):
 
 
 def _row_groups(rows: int, size: int) -> str:
-    """The option for groups of fewer rows than the usual 122,880, where rows are large: DuckDB holds a group at once."""
+    """The option for groups of fewer rows than the usual 122,880, where rows are large: DuckDB holds a whole group."""
     fitting = 2048 * max(1, _GROUP_BYTES * rows // max(1, size) // 2048)
     return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
 

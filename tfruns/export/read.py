@@ -38,9 +38,9 @@ _OF_THE_SERVER = (APIConnectionError, InternalServerError, RateLimitError)
 _LOOKED_UP = 20
 """Open runs of a job that are requested one by one; more are found by reading on, down to the oldest."""
 
-MAX_PAGE_BYTES = 4 * 2**20
-"""Bytes of a response: six times what 1,000 ordinary runs take."""
-_PAGE_SIZES = (MAX_PAGE_SIZE, 250, 60, 15, 4)
+MAX_PAGE_BYTES = 3 * 2**20
+"""Bytes of a response: five times what 1,000 ordinary runs take."""
+_PAGE_SIZES = (MAX_PAGE_SIZE, 300, 80, 20, 4)
 """Runs a page: a job whose responses are too large is read again with the next size."""
 
 

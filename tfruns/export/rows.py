@@ -10,7 +10,7 @@ from tfruns.models import JobRun
 
 INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
 LIMITS: dict[Kind, tuple[float, float]] = {
-    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999.999),  # the years 1 to 9999
+    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999),  # the years 1 to 9999
     Kind.COUNT: (-(2**63), 2**63 - 1),
 }
 """The least and the most that tables hold, moments in milliseconds since 1970 UTC: what every format and its readers
