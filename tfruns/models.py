@@ -355,9 +355,9 @@ class RawPage:
 
     @property
     def texts(self) -> tuple[bytes, ...]:
-        """The JSON text of each run in `data`, in UTF-8. (It may hold white space between its parts, line breaks too.)
+        """The JSON text of each run in `data`, in UTF-8.
 
-        Each use splits the page anew.
+        It may hold white space between its parts, line breaks too. Each use splits the page anew.
         """
         return self._split()
 

@@ -34,10 +34,10 @@ class ExportProgress:
     """Runs read, those of an interrupted export included."""
     runs_expected: int
     """Runs that the jobs begun so far have, by the server's count."""
-    rejected: int
-    """Runs that can't be written, and go to the quarantine."""
     is_writing: bool
     """Whether all is read, and the file is written."""
+    rejected: int = 0
+    """Runs that can't be written, and go to the quarantine."""
 
 
 @described
@@ -78,9 +78,7 @@ class Progress:
     """Keeps count, and tells whoever wants to know."""
 
     def __init__(self, jobs: int, tell: Callable[[ExportProgress], object] | None) -> None:
-        self._now = ExportProgress(
-            jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, rejected=0, is_writing=False
-        )
+        self._now = ExportProgress(jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, is_writing=False)
         self._tell = tell
         self._before = 0
 

@@ -71,7 +71,7 @@ class _Unpacked(Appended):
     """Appends what was packed."""
 
     def write(self, piece: bytes) -> None:
-        self._append(unpack(piece))
+        self.append(unpack(piece))
 
 
 class _Compressed(Appended):
@@ -100,17 +100,17 @@ class _Compressed(Appended):
                 self._flush()
         else:
             self._flush()
-            self._append(piece)
+            self.append(piece)
 
     def close(self) -> None:
         self._flush()
-        if os.fstat(self._descriptor).st_size == 0:  # without a run, too, it is a file of its kind
-            self._append(self._compress(b""))
+        if os.fstat(self.descriptor).st_size == 0:  # without a run, too, it is a file of its kind
+            self.append(self._compress(b""))
         super().close()
 
     def _flush(self) -> None:
         if self._small:
-            self._append(self._compress(b"".join(self._small)))
+            self.append(self._compress(b"".join(self._small)))
             self._small, self._small_bytes = [], 0
 
 
@@ -186,7 +186,7 @@ _UNMARKED = re.compile(rf"(^|[;\t\r\n])'(?=[{_BEGINS_FORMULA}'])")
 class _Csv(_Unpacked):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
+        self.append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
 
 
 def comma_separated(path: Path, scratch: Path) -> Writer:

@@ -40,15 +40,15 @@ class Appended(File):
     """A file to which bytes are appended."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = open_own_file(path, os.O_WRONLY | os.O_EXCL)
+        self.descriptor = open_own_file(path, os.O_WRONLY | os.O_EXCL)
 
-    def _append(self, data: bytes) -> None:
-        write_all(self._descriptor, data)
+    def append(self, data: bytes) -> None:
+        write_all(self.descriptor, data)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def abandon(self) -> None:
         Appended.close(self)
