@@ -1,6 +1,7 @@
 """Every benchmark: `python -m benchmarks` prints one table, and writes it as JSON and its plots as PNG.
 
-They go into `.benchmarks/`. `--quick` measures only what takes seconds, as CI does, without plots.
+They go into `.benchmarks/`. `--quick` measures only what takes seconds, as CI does; names of functions of `rows`, such
+as `one_job`, measure only those. Both make no plots.
 """
 
 import json
@@ -23,9 +24,10 @@ def show(row: rows.Row) -> None:
     shown = "  ".join(
         f"{name} {value:.3g}{other}" for (name, value), other in zip(row.medians.items(), others, strict=True)
     )
-    verdict = "" if row.is_met is None else f"; target: {row.target}: {'met' if row.is_met else 'MISSED'}"
+    verdict = "" if row.is_met is None else f"; {row.target}: {'met' if row.is_met else 'MISSED'}"
+    first = next(iter(row.medians))
     print(
-        f"{row.what} ({row.unit})\n    {shown}\n    ours from {row.spread[0]:.3g} to {row.spread[1]:.3g}{verdict}",
+        f"{row.what} ({row.unit})\n    {shown}\n    {first} from {row.spread[0]:.3g} to {row.spread[1]:.3g}{verdict}",
         flush=True,
     )
 
@@ -70,15 +72,17 @@ def main() -> None:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     print(f"{python}, medians, and in how many times the time of ours; each client is a process of its own\n")
     measured: list[rows.Row] = []
-    sections = [rows.decoding, rows.longest_hold, rows.start_up]
-    if not quick:
-        sections = [rows.end_to_end, *sections, rows.many_jobs, rows.memory]
+    chosen = [getattr(rows, name) for name in sys.argv[1:] if not name.startswith("-")]
+    sections = chosen or [rows.decoding, rows.longest_hold, rows.start_up]
+    if not (quick or chosen):
+        far = [rows.distant_job, rows.busy_job, rows.many_jobs]
+        sections = [rows.one_job, *sections, *far, rows.compressed, rows.memory]
     for section in sections:
         for row in section():
             show(row)
             measured.append(row)
     (FOLDER / "table.json").write_text(json.dumps([attrs.asdict(row) for row in measured], indent=1) + "\n")
-    if not quick:
+    if not (quick or chosen):
         plots()
     print(f"\nwritten: {', '.join(str(path) for path in sorted(FOLDER.iterdir()))}")
 

@@ -52,7 +52,7 @@ def main() -> None:
                 begun = time.perf_counter()
                 ids = asyncio.run(client(url))
                 seconds = time.perf_counter() - begun
-                requests = httpx.get(url + "/asked").text
+                requests = httpx.get(url + "/requests").text
                 lasting = {one for one in asyncio.run(left(url)) if one.startswith("run-")}
             lost, repeated = len(lasting - set(ids)), len(ids) - len(set(ids))
             print(f"{name:<34}{client.__name__:<10}{seconds:>7.2f}{requests:>10}{len(ids):>9,}{lost:>6}{repeated:>10,}")

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.contract import problems
-from tfruns.sandbox.deliver import deliver
+from tfruns.sandbox.respond import respond
 
 # A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,15 +32,15 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     """But where a test is about one that can't: a page of HTML, or a value newer than the contract."""
     violations: list[str] = []
 
-    async def checked(asked: web.BaseRequest, answer: web.Response, trouble: Any) -> web.Response:
+    async def checked(asked: web.BaseRequest, answer: web.Response, effects: Any) -> web.Response:
         if answer.content_type == "application/json":
             assert isinstance(answer.body, bytes)
             violations.extend(problems(answer.status, json.loads(answer.body)))
-        elif trouble.refusal is None or not trouble.refusal.html:
+        elif effects.refusal is None or not effects.refusal.html:
             violations.append(f"an answer of {answer.content_type}")
-        return await deliver(asked, answer, trouble)
+        return await respond(asked, answer, effects)
 
     if "beyond_contract" not in request.keywords:
-        monkeypatch.setattr("tfruns.sandbox.server.deliver", checked)
+        monkeypatch.setattr("tfruns.sandbox.server.respond", checked)
     yield
     assert not violations

@@ -1,5 +1,6 @@
 """Bad arguments fail at the call, before any request, and say what was given and what is allowed."""
 
+import inspect
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -29,7 +30,7 @@ CLIENT = Client("http://127.0.0.1:1", "key")
         ("max_runs", -1, ValueError, "max_runs must be a whole number, 0 or more, got -1"),
         ("max_runs", 1.5, TypeError, "got 1.5"),
         ("status", "BOGUS", ValueError, "status must be one of 'CREATED', .* got 'BOGUS'.*JobRunStatus\\('BOGUS'\\)"),
-        ("status", "failed", ValueError, "got 'failed'"),
+        ("status", "fail", ValueError, "got 'fail'"),
         ("status", ["FAILED", 5], TypeError, "got 5"),
         ("status", [], ValueError, "status is empty"),
         ("status", 5, TypeError, "got 5"),
@@ -174,9 +175,54 @@ def test_any_text_reaches_the_server_as_it_was_given(slugs: list[str], prefix: s
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
-    [({"status": "failed"}, "FAILED"), ({"order": "DESC"}, "desc"), ({"sort_by": "starttime"}, "startTime")],
+    ("given", "sent"),
+    [
+        ({"status": "failed"}, "status=FAILED"),
+        ({"status": ["Failed", "running"]}, "status=FAILED&status=RUNNING"),
+        ({"order": "DESC"}, "order=desc"),
+        ({"sort_by": "starttime"}, "sortBy=startTime"),
+    ],
 )
-def test_the_wrong_case_is_told_with_the_right_one(given: dict[str, str], meant: str) -> None:
-    with pytest.raises(ValueError, match=f"did you mean '{meant}'\\?"):
-        RunFilter(**given)
+def test_words_are_taken_in_any_case_as_on_the_command_line(given: dict[str, Any], sent: str) -> None:
+    assert RunFilter(**given).query_string() == sent
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("created_at", "startTime"),
+        ("createdAt", "startTime"),
+        ("start_time", "startTime"),
+        ("deployment_version", "deploymentVersion"),
+        ("triggered_by", "triggeredBy"),
+    ],
+)
+def test_the_name_of_a_field_is_answered_with_the_key_to_sort_by(given: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"got '{given}'; did you mean '{meant}'\\?"):
+        CLIENT.iter_runs("job", sort_by=given)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "says"),
+    [
+        ("iter_runs", "limit", "Client.iter_runs() has no argument 'limit': did you mean 'max_runs'?"),
+        ("iter_runs", "pagesize", "Client.iter_runs() has no argument 'pagesize': did you mean 'page_size'?"),
+        ("iter_runs_for", "limit", "Client.iter_runs_for() has no argument 'limit': did you mean 'max_runs'?"),
+        ("iter_runs", "sort", "Client.iter_runs() has no argument 'sort': did you mean 'sort_by'?"),
+        ("list_runs", "max_runs", "Client.list_runs() has no argument 'max_runs': did you mean 'limit'?"),
+        ("count_runs", "statuses", "Client.count_runs() has no argument 'statuses': did you mean 'status'?"),
+        ("count_runs", "color", "Client.count_runs() has no argument 'color'"),
+    ],
+)
+async def test_a_wrong_name_of_an_argument_is_answered_with_the_right_one(method: str, given: str, says: str) -> None:
+    job_ids = ["job"] if method == "iter_runs_for" else "job"
+    with pytest.raises(TypeError) as caught:
+        called = getattr(CLIENT, method)(job_ids, **{given: 5})
+        await called  # the async ones say so when they are awaited
+    assert str(caught.value) == says
+
+
+def test_the_methods_are_what_they_were_to_those_who_inspect_them() -> None:
+    assert inspect.signature(Client.iter_runs).parameters["max_runs"].default is None
+    assert inspect.iscoroutinefunction(Client.count_runs)
+    assert Client.iter_runs.__qualname__ == "Client.iter_runs"

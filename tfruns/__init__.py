@@ -29,6 +29,7 @@ from tfruns.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tfruns._http.events import ClientStats as ClientStats
+    from tfruns._http.events import FailureEvent as FailureEvent
     from tfruns._http.events import RequestEvent as RequestEvent
     from tfruns._http.events import ResponseEvent as ResponseEvent
     from tfruns._http.events import RetryEvent as RetryEvent
@@ -105,7 +106,7 @@ _HOMES = {
         "WaitError",
         "WaitTimeoutError",
     ),
-    "_http.events": ("ClientStats", "RequestEvent", "ResponseEvent", "RetryEvent"),
+    "_http.events": ("ClientStats", "FailureEvent", "RequestEvent", "ResponseEvent", "RetryEvent"),
     "_walk.jobs": ("JobsPaginator", "JobsProgress"),
     "models": (
         "BadRun",

@@ -1,41 +1,19 @@
 """Runs as Arrow tables (extra `arrow`): for pandas, Polars, DuckDB and Parquet."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind
+from tfruns._table import arrow as _arrow
+from tfruns._table.arrow import SCHEMA
 from tfruns.models import JobRun
 
-try:
-    import pyarrow as pa
-except ImportError as error:
-    raise ImportError("Arrow tables need pyarrow: pip install 'tfruns[arrow]'") from error
+if TYPE_CHECKING:
+    import pyarrow
 
 __all__ = ["SCHEMA", "record_batch", "table"]
 
-_WORD = pa.dictionary(pa.int32(), pa.string())
-_TYPES = {
-    Kind.TEXT: pa.string(),
-    Kind.WORD: _WORD,
-    Kind.COUNT: pa.int64(),
-    Kind.INSTANT: pa.timestamp("us", tz="UTC"),
-}
 
-SCHEMA = pa.schema(
-    [
-        pa.field(JOB_ID, _WORD, nullable=False),
-        *(pa.field(column.name, _TYPES[column.kind], nullable=column.is_nullable) for column in COLUMNS),
-    ]
-)
-"""The columns of the table: moments as UTC timestamps in microseconds, strings that repeat dictionary-encoded."""
-
-PLAIN_SCHEMA = pa.schema(
-    [pa.field(field.name, pa.string() if field.type == _WORD else field.type, field.nullable) for field in SCHEMA]
-)
-"""The same, with every string written out."""
-
-
-def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
+def record_batch(job_id: str, runs: Sequence[JobRun]) -> "pyarrow.RecordBatch":
     """Some runs of a job as an Arrow record batch with `SCHEMA`.
 
     Args:
@@ -56,11 +34,10 @@ def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
 
     .. versionadded:: 0.1.0
     """
-    job_ids = pa.DictionaryArray.from_arrays(pa.array([0] * len(runs), pa.int32()), pa.array([job_id], pa.string()))
-    return pa.RecordBatch.from_arrays([job_ids, *(_array(column, runs) for column in COLUMNS)], schema=SCHEMA)
+    return _arrow.record_batch(job_id, runs)
 
 
-def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+def table(batches: "Sequence[pyarrow.RecordBatch]") -> "pyarrow.Table":
     """Record batches with `SCHEMA` as one table, with one dictionary for each column that has them.
 
     Args:
@@ -80,27 +57,4 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
     .. versionadded:: 0.1.0
     """
-    return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
-
-
-def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs, each with the id of its job, as an Arrow record batch with `PLAIN_SCHEMA`.
-
-    Raises:
-        ValueError: a number is beyond what 64 bits hold.
-    """
-    columns = [_array(column, runs, plain=True) for column in COLUMNS]
-    return pa.RecordBatch.from_arrays([pa.array(job_ids, pa.string()), *columns], schema=PLAIN_SCHEMA)
-
-
-def _array(column: Column, runs: Sequence[JobRun], *, plain: bool = False) -> Any:
-    values = column.values(runs)
-    try:
-        if column.kind is Kind.INSTANT:
-            values = [None if value is None else round(value * 1000) for value in values]
-        if column.kind is Kind.WORD:
-            texts = pa.array(values, pa.string())
-            return texts if plain else texts.dictionary_encode()
-        return pa.array(values, _TYPES[column.kind])
-    except (OverflowError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
+    return _arrow.table(batches)

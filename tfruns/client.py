@@ -5,20 +5,29 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import aiohttp
 
-from tfruns._http.credentials import ApiKey, resolve_api_key, resolve_base_url
-from tfruns._http.events import ClientStats, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.credentials import ApiKey, resolve
+from tfruns._http.events import (
+    ClientStats,
+    Counters,
+    FailureEvent,
+    Hooks,
+    RequestEvent,
+    ResponseEvent,
+    RetryEvent,
+)
 from tfruns._http.options import CallOptions
 from tfruns._http.retry import RetryPolicy
-from tfruns._http.transport import Session
+from tfruns._http.secret import Secret
+from tfruns._http.transport import Transport
 from tfruns._watch.wait import Waits
 from tfruns._watch.watcher import Interval, RunChange, Start, Watch
 from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.query import checked_int, checked_job_id
+from tfruns.query import checked_int, checked_job_id, names_arguments
 
 
 class Client(RunLister):
@@ -30,12 +39,14 @@ class Client(RunLister):
 
     Args:
         base_url: URL of the control plane, such as `https://acme.truefoundry.cloud`; else the environment variable
-            `TFY_HOST`, else `host` in `~/.truefoundry/credentials.json`.
-        api_key: the key, or a function, sync or async, that returns it and is called again when the server has refused
-            the key (401), once for a request; else `TFY_API_KEY`, else `access_token` in the credentials file.
-        timeout: seconds that one attempt may take, from connecting to the last byte of the answer.
+            `TFY_HOST`.
+        api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
+            The function is called when a key is first needed, and once more for a request that is refused (401), so it
+            can follow a key that changes. For a key that is mounted as a file:
+            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. What it raises ends the request.
+        timeout: seconds that one attempt may take, from connecting to the last byte of the response.
         retry: how often and how patiently a failed request is tried again.
-        max_concurrency: how many requests may be under way at once, over all walks of this client.
+        max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
             server takes.
         headers: more headers to send with each request.
@@ -46,9 +57,25 @@ class Client(RunLister):
         trace_configs: aiohttp trace configs, for tracing by OpenTelemetry for one; not with a session of yours, which
             has its own.
         on_request: a function that is called with a `RequestEvent` when a request is sent.
-        on_response: one that is called with a `ResponseEvent` when a whole answer has come.
-        on_retry: one that is called with a `RetryEvent` when a request will be retried. These three are called in the
-            event loop, and must be quick; what they raise ends the walk.
+        on_response: one that is called with a `ResponseEvent` when a complete response has come.
+        on_retry: one that is called with a `RetryEvent` when a request will be retried.
+        on_failure: one that is called with a `FailureEvent` when a request has failed for good. These four are called
+            in the event loop, and must be quick; what they raise ends the walk.
+
+    Without a host and a key, both come from `~/.truefoundry/credentials.json`, which the TrueFoundry CLI writes. The
+    token in that file goes to the host in that file alone: it also serves where `base_url` or `TFY_HOST` names that
+    same host, and any other host needs a key. When the server refuses the token, the file is read again, once for a
+    request, since the CLI rewrites it.
+
+    | host given | key given | what is used                                                                        |
+    |------------|-----------|-------------------------------------------------------------------------------------|
+    | yes        | yes       | both; the file isn't read                                                           |
+    | yes        | no        | the file's token if the file is for that host, else `ConfigurationError`            |
+    | no         | yes       | `ConfigurationError`                                                                |
+    | no         | no        | host and token of the file, or `ConfigurationError` if there is none                |
+
+    ("Given" is by the argument or by the environment. Two URLs name the same host if scheme, name, port and path are
+    the same, but for letter case, a default port, and slashes at the end.)
 
     Raises:
         ConfigurationError: there is no host or no key, or it can't be used.
@@ -78,7 +105,10 @@ class Client(RunLister):
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
         on_retry: Callable[[RetryEvent], object] | None = None,
+        on_failure: Callable[[FailureEvent], object] | None = None,
     ) -> None:
+        host, key = Secret(base_url), Secret(api_key)
+        del base_url, api_key  # the traceback of an error shows the variables of this frame
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
         if session is not None and session.auth is not None:
@@ -89,13 +119,15 @@ class Client(RunLister):
                 raise TypeError(f"trace_configs must be aiohttp.TraceConfig values, got {config!r}")
         if session is not None and trace_configs:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
-        self._session = Session(
-            base_url=resolve_base_url(base_url, allow_http=allow_http),
-            key=resolve_api_key(api_key),
+        url, key_source = resolve(host, key, allow_http=allow_http)
+        self._transport = Transport(
+            base_url=url,
+            key=key_source,
             options=CallOptions(timeout=timeout, retry=retry, headers=headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
             max_rate=_checked_rate(max_rate),
-            hooks=Hooks(on_request=on_request, on_response=on_response, on_retry=on_retry),
+            hooks=Hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure),
+            counters=Counters(),
             http=session,
             trace_configs=trace_configs,
         )
@@ -105,18 +137,25 @@ class Client(RunLister):
     @property
     def base_url(self) -> str:
         """URL of the control plane, without a trailing slash."""
-        return self._session.base_url
+        return self._transport.base_url
 
     @property
     def max_concurrency(self) -> int:
-        """How many requests may be under way at once."""
-        return self._session.max_concurrency
+        """How many requests may be in flight at once."""
+        return self._transport.max_concurrency
 
     def __repr__(self) -> str:
-        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._session.closed else ''}>"
+        if "_transport" not in vars(self):  # in the traceback of an error in `__init__`
+            return "<tfruns.Client, not made yet>"
+        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._transport.is_closed else ''}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a tfruns.Client can't be pickled: it holds the API key and connections: make one in each process"
+        )
 
     async def __aenter__(self) -> Self:
-        self._session.check_open()
+        self._transport.check_open()
         return self
 
     async def __aexit__(
@@ -127,7 +166,7 @@ class Client(RunLister):
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice does nothing; using a closed client raises.
 
-        Requests under way end with a `ClientClosedError`. An aiohttp session of yours stays open.
+        Requests in flight end with a `ClientClosedError`. An aiohttp session of yours stays open.
 
         Raises:
             EventLoopError: the client is in use in another event loop, which still lives.
@@ -145,15 +184,16 @@ class Client(RunLister):
         try:
             await self._waits.aclose()
         finally:
-            await self._session.aclose()
+            await self._transport.aclose()
 
     def stats(self) -> ClientStats:
         """What this client has done so far, and what it is doing, as `ClientStats`.
 
         .. versionadded:: 0.1.0
         """
-        return self._session.stats()
+        return self._transport.stats()
 
+    @names_arguments
     def watch_runs(
         self,
         job_ids: Iterable[str] | str,
@@ -233,6 +273,7 @@ class Client(RunLister):
             version_numbers=version_numbers,
         ).changes()
 
+    @names_arguments
     async def wait_for_run(
         self,
         job_id: str,

@@ -5,9 +5,9 @@
     ├── ClientClosedError (a RuntimeError too)    a client used after it was closed
     ├── EventLoopError (a RuntimeError too)       a client used from another event loop or process
     ├── APIError                                  a request that didn't bring a page of runs
-    │   ├── APIConnectionError                    no answer: refused, reset, cut off
-    │   │   └── APITimeoutError                   no whole answer in time
-    │   ├── APIStatusError                        an answer other than 200
+    │   ├── APIConnectionError                    no response: refused, reset, cut off
+    │   │   └── APITimeoutError                   no complete response in time
+    │   ├── APIStatusError                        a response other than 200
     │   │   ├── BadRequestError                   400
     │   │   ├── AuthenticationError               401
     │   │   ├── PermissionDeniedError             403
@@ -16,7 +16,7 @@
     │   │   ├── UnprocessableEntityError          422
     │   │   ├── RateLimitError                    429
     │   │   └── InternalServerError               5xx
-    │   └── DecodeError                           an answer that isn't what the contract says
+    │   └── DecodeError                           a response that isn't what the contract says
     ├── IncompleteWalkError                       a list that can't be walked to its end
     └── WaitError                                 a wait for a run that didn't bring its good end
         ├── RunNotFoundError                      there is no such run
@@ -24,7 +24,8 @@
         ├── RunFailedError                        it failed or was terminated
         └── WaitTimeoutError (a TimeoutError too) it hasn't ended in time
 
-Bad arguments are no part of it: they raise ValueError or TypeError before any request.
+Bad arguments are no part of it: they raise ValueError or TypeError before any request. The text of an error is one
+printable line, whatever the server sent, and nothing in an error holds the API key.
 """
 
 from collections.abc import Mapping
@@ -91,9 +92,9 @@ class APIError(TfRunsError):
     """A request that didn't bring a page of runs.
 
     Attributes:
-        job_id: the job that was asked for.
-        offset: the offset that was asked for.
-        attempts: how many times it was tried.
+        job_id: the job of the request.
+        offset: how many runs of the list it was to skip.
+        attempts: how many attempts were made.
         is_over_budget: whether it would have been retried, but for too many retries by all of the client's requests.
 
     Example:
@@ -107,17 +108,17 @@ class APIError(TfRunsError):
     """
 
     _advice: ClassVar[str] = ""
-    """What to do when the retries were in vain."""
+    """What to do when all retries have failed."""
 
-    def __init__(self, text: str, *, job_id: str, offset: int) -> None:
-        super().__init__(f"job {job_id!r}, offset {offset}: {text}")
+    def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
+        super().__init__(text)
         self.job_id = job_id
         self.offset = offset
         self.attempts = 1
         self.is_over_budget = False
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = f"job {self.job_id!r}, offset {self.offset}: {super().__str__()}"
         if self.attempts > 1:
             text += f" (after {self.attempts} attempts{self._advice and '; '}{self._advice})"
         if self.is_over_budget:
@@ -126,7 +127,7 @@ class APIError(TfRunsError):
 
 
 class APIConnectionError(APIError):
-    """The server couldn't be reached, or the connection broke before the answer was whole.
+    """The server couldn't be reached, or the connection broke before the response was complete.
 
     .. versionadded:: 0.1.0
     """
@@ -135,7 +136,7 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """No whole answer came in time.
+    """There was no complete response in time.
 
     .. versionadded:: 0.1.0
     """
@@ -144,15 +145,15 @@ class APITimeoutError(APIConnectionError):
 
 
 class APIStatusError(APIError):
-    """The server answered with a status other than 200 (contract: `HttpError`).
+    """The server responded with a status other than 200 (contract: `HttpError`).
 
     Attributes:
-        status_code: HTTP status of the answer.
-        message: what the server says went wrong, or the start of the body if it says nothing that can be read.
+        status_code: HTTP status of the response.
+        message: what went wrong, in the server's words, or the start of the body if it isn't an `HttpError`.
         code: the server's own code, if it gave one.
         details: more, as the server put it, if it gave any.
         request_id: the server's id of the request, for its operators, if it gave one.
-        headers: headers of the answer; names in any case find them.
+        headers: headers of the response; names in any case find them.
 
     Example:
         >>> try:
@@ -165,7 +166,14 @@ class APIStatusError(APIError):
     """
 
     def __init__(
-        self, *, body: HttpError, reason: str, headers: Mapping[str, str], job_id: str, offset: int, hint: str = ""
+        self,
+        *,
+        body: HttpError,
+        reason: str,
+        headers: Mapping[str, str],
+        hint: str = "",
+        job_id: str = "",
+        offset: int = 0,
     ) -> None:
         self.status_code = body.status_code
         self.message = body.message
@@ -173,10 +181,10 @@ class APIStatusError(APIError):
         self.details = body.details
         self.request_id = headers.get("x-request-id")
         self.headers = headers
-        text = f"{self.status_code} {reason}".strip()
+        text = f"{self.status_code} {shortened(reason, 100)}".strip()
         text += f": {shortened(self.message)}" if self.message else ""
         text += f" ({hint})" if hint else ""
-        text += f" (request id {self.request_id})" if self.request_id else ""
+        text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
 
 
@@ -257,7 +265,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def status_error_class(status_code: int) -> type[APIStatusError]:
-    """The class for an answer with that status: APIStatusError itself for one that has no class of its own."""
+    """The class for a response with that status: APIStatusError itself for one that has no class of its own."""
     if 500 <= status_code <= 599:
         return InternalServerError
     return _BY_STATUS.get(status_code, APIStatusError)
@@ -266,7 +274,7 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
 @described
 @attrs.frozen
 class FieldProblem:
-    """One field of an answer that isn't what the contract says.
+    """One field of a response that isn't what the contract says.
 
     Example:
         >>> print(tfruns.FieldProblem("status", "expected `str`, got `int`", position=3, run_id="r-1"))
@@ -293,10 +301,10 @@ class FieldProblem:
 
 
 class DecodeError(APIError):
-    """The server answered 200 with something that isn't a page of runs.
+    """The server responded with 200 and something that isn't a page of runs.
 
     Attributes:
-        problems: every bad field, as `FieldProblem`; empty if the answer wasn't JSON at all.
+        problems: every bad field, as `FieldProblem`; empty if the response wasn't JSON at all.
 
     Example:
         >>> try:
@@ -308,7 +316,9 @@ class DecodeError(APIError):
     .. versionadded:: 0.1.0
     """
 
-    def __init__(self, text: str, *, job_id: str, offset: int, problems: tuple[FieldProblem, ...] = ()) -> None:
+    def __init__(
+        self, text: str, *, job_id: str = "", offset: int = 0, problems: tuple[FieldProblem, ...] = ()
+    ) -> None:
         super().__init__(text, job_id=job_id, offset=offset)
         self.problems = problems
 

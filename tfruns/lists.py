@@ -3,18 +3,19 @@
 from collections.abc import AsyncIterable, Iterable, Mapping
 
 from tfruns._http.retry import RetryPolicy
-from tfruns._http.transport import Session
+from tfruns._http.transport import Transport
 from tfruns._walk.jobs import JobsPaginator, OnError
 from tfruns._walk.paginator import RunPaginator
 from tfruns.models import JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id, names_arguments
 
 
 class RunLister:
-    """Lists the runs of jobs, by the requests of a session."""
+    """Lists the runs of jobs, by the requests of a transport."""
 
-    _session: Session
+    _transport: Transport
 
+    @names_arguments
     def iter_runs(
         self,
         job_id: str,
@@ -58,7 +59,8 @@ class RunLister:
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's. (The budget is the client's all the same.)
+            retry: when these requests are retried; None for the client's. The retry budget is still shared by the whole
+                client.
             headers: headers to send besides the client's, or in place of those with the same name.
             max_response_bytes: how large a response may be, decompressed; None for 100 MiB. A larger one is a
                 `ResponseTooLargeError`.
@@ -71,8 +73,8 @@ class RunLister:
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
             APIConnectionError, APITimeoutError: while iterating: no whole answer, after the last retry.
             DecodeError: while iterating: an answer isn't what the contract says.
-            IncompleteWalkError: while iterating: the list can't be walked to its end with that promise, for it changes
-                faster than it can be read, or the server contradicts itself; the message says how.
+            IncompleteWalkError: while iterating: the full list can't be read with the exactly-once guarantee, because
+                it changes faster than it can be read, or the server contradicts itself; the message says how.
             ClientClosedError: while iterating: the client was closed.
             EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
 
@@ -85,8 +87,8 @@ class RunLister:
         .. versionadded:: 0.1.0
         """
         return RunPaginator(
-            session=self._session,
-            options=self._session.options.but(
+            transport=self._transport,
+            options=self._transport.options.but(
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
             job_id=checked_job_id(job_id),
@@ -103,6 +105,7 @@ class RunLister:
             max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
         )
 
+    @names_arguments
     def iter_runs_for(
         self,
         job_ids: Iterable[str] | AsyncIterable[str],
@@ -193,11 +196,12 @@ class RunLister:
         return JobsPaginator(
             job_ids,
             template=template,
-            side_by_side=self._session.max_concurrency,
+            side_by_side=self._transport.max_concurrency,
             ordered=ordered,
             on_error=on_error,
         )
 
+    @names_arguments
     async def list_runs(
         self,
         job_id: str,
@@ -229,7 +233,8 @@ class RunLister:
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's. (The budget is the client's all the same.)
+            retry: when this request is retried; None for the client's. The retry budget is still shared by the whole
+                client.
             headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:
@@ -266,6 +271,7 @@ class RunLister:
         limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
         return await runs.fetch(checked_int(offset, "offset", least=0), limit)
 
+    @names_arguments
     async def count_runs(
         self,
         job_id: str,
@@ -291,7 +297,8 @@ class RunLister:
             sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
             order: which way to sort; the same holds.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's. (The budget is the client's all the same.)
+            retry: when this request is retried; None for the client's. The retry budget is still shared by the whole
+                client.
             headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:

@@ -5,22 +5,21 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 """
 
 import enum
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import attrs
+import msgspec
 
+from tfruns._payload import Payload, payload
+from tfruns._payload import wire_name as wire_name
 from tfruns.described import described
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def wire_name(field_name: str) -> str:
-    """The name a field has in the API's JSON: `created_at` is `createdAt`."""
-    head, *rest = field_name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
+MOST_RUNS = 2**62
+"""More runs than any list has: a total beyond it is nonsense."""
 
 
 class _OpenEnum(enum.StrEnum):
@@ -146,34 +145,8 @@ def _repr_instant(milliseconds: float | None) -> str:
     return f"{milliseconds!r} <{when.isoformat(timespec='seconds').replace('+00:00', 'Z')}>"
 
 
-def _to_wire(value: Any) -> Any:
-    if value is None or type(value) is str:  # most are
-        return value
-    if isinstance(value, _Payload):
-        return value.to_dict()
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_to_wire(item) for item in value]
-    return value
-
-
-@functools.cache
-def _wire_names(model: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((field.name, wire_name(field.name)) for field in attrs.fields(model))
-
-
-class _Payload:
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
-        return {wire: _to_wire(getattr(self, name)) for name, wire in _wire_names(type(self))}  # type: ignore[arg-type]  # a class is hashable
-
-
-@described
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Subject(_Payload):
+@payload(kw_only=True)
+class Subject(Payload):
     """Who started a run (contract: `Subject`).
 
     Example:
@@ -200,9 +173,8 @@ class Subject(_Payload):
     """`external_identity_id:sub:email`."""
 
 
-@described
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class JobRun(_Payload):
+@payload(kw_only=True)
+class JobRun(Payload):
     """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
 
     Example:
@@ -223,7 +195,8 @@ class JobRun(_Payload):
     deployment_version: str
     """Version of the deployment that ran. (Older servers send an integer.)"""
     created_at: int | float = attrs.field(repr=_repr_instant)
-    """When the run was created, in milliseconds since 1970 UTC. `created` is the same as a datetime."""
+    """When the run was created, in milliseconds since 1970 UTC: a number. `created` is the same as a datetime, and can
+    be compared with one. (Exports and Arrow tables have `created_at` as a timestamp.)"""
     command: str = attrs.field(repr=False)
     """The command that ran."""
     total_retries: int = attrs.field(default=0, repr=False)
@@ -270,9 +243,8 @@ class JobRun(_Payload):
         return None if self.end_time is None else _instant(self.end_time, "end_time")
 
 
-@described
-@attrs.frozen(weakref_slot=False)
-class Pagination(_Payload):
+@payload
+class Pagination(Payload):
     """Where a page stands in the whole list (contract: `Pagination`).
 
     Example:
@@ -283,7 +255,7 @@ class Pagination(_Payload):
     .. versionadded:: 0.1.0
     """
 
-    total: int
+    total: Annotated[int, msgspec.Meta(ge=0, le=MOST_RUNS)]
     """How many runs match in all, by the server's count at that moment."""
     offset: int | None = None
     """How many runs were skipped."""
@@ -291,14 +263,13 @@ class Pagination(_Payload):
     """How many runs a page was to hold."""
 
 
-@described
-@attrs.frozen(weakref_slot=False)
-class RunPage(_Payload):
-    """One page of runs (contract: `ListJobRunResponse`).
+@payload
+class RunPage(Payload):
+    """One page of runs (contract: `ListJobRunResponse`). Iterated, it gives its runs.
 
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10)
-        >>> print([run.name for run in page.data], page.pagination.total)
+        >>> print([run.name for run in page], page.pagination.total)
 
     .. versionadded:: 0.1.0
     """
@@ -307,6 +278,9 @@ class RunPage(_Payload):
     """The runs, in the server's order."""
     pagination: Pagination
     """Where the page stands in the whole list."""
+
+    def __iter__(self) -> Iterator[JobRun]:
+        return iter(self.data)
 
 
 @described
@@ -362,8 +336,8 @@ class RawPage:
         return self._split()
 
 
-@attrs.frozen(weakref_slot=False)
-class HttpError(_Payload):
+@payload
+class HttpError(Payload):
     """What the server says of a request that failed (contract: `HttpError`)."""
 
     status_code: int

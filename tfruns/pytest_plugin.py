@@ -4,12 +4,14 @@ Example:
     >>> async def test_count(tfruns_sandbox, tfruns_client):
     ...     assert await tfruns_client.count_runs(tfruns_sandbox.job_ids[0]) == 1000
 
-Async tests need pytest-asyncio, in either of its modes, or, where that isn't installed, anyio's plugin on asyncio. The
-fixtures run in the event loop of the test.
+They work in async tests under pytest-asyncio, in either of its modes, and anyio's plugin on asyncio; and in synchronous
+tests, for the sandbox serves from a thread of its own: `asyncio.run`, FastAPI's `TestClient`, a subprocess, or a client
+in another language reach it as well.
 """
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,12 +20,6 @@ import tfruns
 if TYPE_CHECKING:
     from tfruns.sandbox import Sandbox
 
-try:
-    # In its strict mode, pytest-asyncio runs async fixtures of its own making alone.
-    from pytest_asyncio import fixture as _fixture
-except ImportError:
-    _fixture: Any = pytest.fixture  # type: ignore[no-redef]  # which anyio's plugin runs
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, so that `--strict-markers` accepts it."""
@@ -31,21 +27,47 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", what)
 
 
-@_fixture
-async def tfruns_sandbox(request: pytest.FixtureRequest) -> "AsyncIterator[Sandbox]":
-    """A `tfruns.sandbox.Sandbox` for this test: by default 2 jobs of 1,000 runs.
+@pytest.fixture
+def tfruns_sandbox(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
+    """A `tfruns.sandbox.Sandbox` for this test, in a thread of its own: by default 2 jobs of 1,000 runs.
 
-    `@pytest.mark.tfruns_sandbox(jobs=["a"], runs=50)` passes it other arguments.
+    `@pytest.mark.tfruns_sandbox(jobs=["a"], runs=50)` passes it other arguments. In a synchronous test, call its async
+    methods by `asyncio.run(tfruns_sandbox.create_run("a"))`.
     """
     from tfruns.sandbox import Sandbox
 
     marker = request.node.get_closest_marker("tfruns_sandbox")
-    async with Sandbox(*(marker.args if marker else ()), **(marker.kwargs if marker else {})) as sandbox:
+    with Sandbox(*(marker.args if marker else ()), **(marker.kwargs if marker else {})) as sandbox:
         yield sandbox
 
 
-@_fixture
-async def tfruns_client(tfruns_sandbox: "Sandbox") -> "AsyncIterator[tfruns.Client]":
-    """A `tfruns.Client` of the sandbox of this test, with the key that the sandbox accepts at the time."""
-    async with tfruns.Client(tfruns_sandbox.url, lambda: tfruns_sandbox.api_key) as client:
-        yield client
+@pytest.fixture
+def tfruns_client(tfruns_sandbox: "Sandbox") -> "Iterator[tfruns.Client]":
+    """A `tfruns.Client` of the sandbox of this test, with the key that the sandbox accepts at the time.
+
+    It can be used in one event loop at a time: the test's, an `asyncio.run` of the test, or that of a `TestClient`.
+    """
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def remember_loop(_: object) -> None:
+        loops[:] = [asyncio.get_running_loop()]
+
+    client = tfruns.Client(
+        tfruns_sandbox.url,
+        lambda: tfruns_sandbox.api_key,
+        # Plugins may close the test's event loop before this fixture ends: no connection must wait there for its end.
+        headers={"Connection": "close"},
+        on_request=remember_loop,
+    )
+    yield client
+    # A client is closed in the event loop that it was used in, if that is still open.
+    if loops and loops[0].is_running():
+        asyncio.run_coroutine_threadsafe(client.aclose(), loops[0]).result()
+    elif loops and not loops[0].is_closed():
+        loops[0].run_until_complete(client.aclose())
+    else:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(client.aclose())
+        finally:
+            loop.close()

@@ -3,10 +3,13 @@
 Everything here fails before any request, with a ValueError or a TypeError that says what was given and what is allowed.
 """
 
+import difflib
 import enum
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -15,6 +18,41 @@ from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
 """The most runs a page can hold (contract: the maximum of `limit`)."""
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_OTHER_NAMES = {"limit": "max_runs", "max_runs": "limit"}  # the one is for walks, the other for a page
+
+
+def names_arguments(method: _Method) -> _Method:
+    """Let a method of the client answer an argument that it doesn't have with the one that may be meant."""
+    allowed = [name for name in inspect.signature(method).parameters if name != "self"]
+
+    def check(given: Iterable[str]) -> None:
+        for name in given:
+            if name not in allowed:
+                close = difflib.get_close_matches(name, allowed, n=1)
+                meant = next((other for other in (_OTHER_NAMES.get(name), *close) if other in allowed), None)
+                hint = "" if meant is None else f": did you mean {meant!r}?"
+                raise TypeError(f"Client.{method.__name__}() has no argument {name!r}{hint}")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        check(kwargs)
+        return method(*args, **kwargs)
+
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        check(kwargs)
+        return await method(*args, **kwargs)
+
+    checked = functools.wraps(method)(call_async if inspect.iscoroutinefunction(method) else call)
+    checked.__qualname__ = f"Client.{method.__name__}"
+    return cast("_Method", checked)
+
+
+_SORT_KEYS_BY_FIELD = {
+    **dict.fromkeys(("created_at", "createdAt", "created", "start_time"), JobRunsSortBy.START_TIME.value),
+    **{key.name.lower(): key.value for key in JobRunsSortBy},
+}
 
 
 def checked_job_id(job_id: str) -> str:
@@ -29,12 +67,14 @@ def checked_job_id(job_id: str) -> str:
     return _encodable(job_id, "job_id")
 
 
-def checked_int(value: int, name: str, *, least: int, most: int | None = None) -> int:
+def checked_int(value: int, name: str, *, least: int | None = None, most: int | None = None) -> int:
     """The value, if it is an int (no bool) from `least` to `most`."""
-    allowed = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
+    allowed = "a whole number"
+    if least is not None:
+        allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if value < least or (most is not None and value > most):
+    if (least is not None and value < least) or (most is not None and value > most):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return value
 
@@ -54,9 +94,10 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if value not in cls.__members__.values():
-        meant = next((member.value for member in cls if member.value.lower() == value.lower()), None)
+        if (meant := next((member.value for member in cls if member.value.lower() == value.lower()), None)) is not None:
+            return meant
         hint = ""
-        if meant is not None:
+        if (meant := _SORT_KEYS_BY_FIELD.get(value)) is not None and cls is JobRunsSortBy:
             hint = f"; did you mean {meant!r}?"
         elif cls is JobRunStatus:
             hint = f"; for one that is newer than this version, pass {cls.__name__}({value!r})"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import Ended, end_of, invoke, started
+from tests.support.cli import Ended, end_of, invoke, started
 from tfruns.cli.export import FORMATS
 from tfruns.cli.progress import Lines
 from tfruns.export import ExportProgress
@@ -292,7 +292,7 @@ async def test_on_a_terminal_a_retry_is_told_under_the_bars_while_it_is_waited_f
     sandbox.faults.append(Fault(status=429, wait=1, nth=(1,)))
     text = await on_terminal("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
     before_the_first_page = text.split("30 of 30")[0]
-    assert re.search(r", 1 retried; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
+    assert re.search(r", 1 retry; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
 
 
 async def test_elsewhere_a_retry_is_a_line_and_there_are_no_bars_but_with_quiet_nothing(

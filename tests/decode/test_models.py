@@ -1,18 +1,33 @@
 """The models as a user meets them."""
 
 import copy
+import gc
+import inspect
 import pickle
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from multidict import CIMultiDict
+from rich.pretty import pretty_repr
 
 import tfruns
-from tfruns import JobRun, JobRunsSortBy, JobRunStatus, Pagination, RunPage, SortDirection, Subject, SubjectType
+from benchmarks.plain import plain_converter
+from tfruns import (
+    JobRun,
+    JobRunsSortBy,
+    JobRunStatus,
+    Pagination,
+    RunPage,
+    SortDirection,
+    Subject,
+    SubjectType,
+)
 from tfruns.models import wire_name
 
 RUN = JobRun(
@@ -30,6 +45,22 @@ RUN = JobRun(
     triggered_by_subject=Subject(subject_id="s", subject_type=SubjectType.EXTERNAL_IDENTITY, subject_slug="jane"),
     exit_code=0,
 )
+
+VALUES = [
+    RUN,
+    RUN.triggered_by_subject,
+    Pagination(7),
+    RunPage((RUN,), Pagination(7)),
+]
+
+
+class Holder:
+    """Something of the user's that holds runs, and is part of a cycle."""
+
+    def __init__(self, held: list[Any]) -> None:
+        self.held = held
+        held.append(self)
+
 
 # The contract's properties, and whether each is required.
 CONTRACT: dict[type, dict[str, bool]] = {
@@ -147,9 +178,7 @@ def test_a_run_is_immutable_hashable_and_equal_by_value() -> None:
     assert pickle.loads(pickle.dumps(RUN)) == copy.deepcopy(RUN) == RUN  # noqa: S301
 
 
-@pytest.mark.parametrize(
-    "value", [RUN, RUN.triggered_by_subject, Pagination(7), RunPage((RUN,), Pagination(7))], ids=type
-)
+@pytest.mark.parametrize("value", VALUES, ids=type)
 def test_nothing_in_a_payload_can_be_set_removed_or_added(value: Any) -> None:
     for field in attrs.fields(type(value)):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -166,6 +195,94 @@ def test_a_time_is_milliseconds_since_1970(milliseconds: float) -> None:
     assert run.created - datetime(1970, 1, 1, tzinfo=UTC) == timedelta(milliseconds=milliseconds)
     assert run.ended == run.created
     assert f"created_at={milliseconds!r} <{run.created:%Y-%m-%dT%H:%M:%S}Z>" in repr(run)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=type)
+def test_a_payload_is_an_attrs_class(value: Any) -> None:
+    """`attrs.has`, `fields`, `asdict` and `evolve` know it, and cattrs makes it again from what it made of it."""
+    model = type(value)
+    assert attrs.has(model)
+    assert attrs.asdict(value, recurse=False) == {
+        field.name: getattr(value, field.name) for field in attrs.fields(model)
+    }
+    twin = attrs.evolve(value)
+    assert twin is not value
+    assert (twin, type(twin), repr(twin)) == (value, model, repr(value))
+    assert attrs.resolve_types(model) is model
+    converter = plain_converter(by_wire_name=False)
+    assert converter.structure(converter.unstructure(value), model) == value
+
+
+@pytest.mark.parametrize("value", VALUES, ids=type)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_payload_survives_pickling_by_every_protocol(value: Any, protocol: int) -> None:
+    assert pickle.loads(pickle.dumps(value, protocol)) == value  # noqa: S301
+
+
+@pytest.mark.parametrize("value", VALUES, ids=type)
+@pytest.mark.parametrize("twin_of", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_payload_equals_it(value: Any, twin_of: Callable[[Any], Any]) -> None:
+    twin = twin_of(value)
+    assert (twin, type(twin), repr(twin)) == (value, type(value), repr(value))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=type)
+def test_a_payload_equals_its_own_kind_alone(value: Any) -> None:
+    """Not a tuple, not a dict, and not one of a subclass with the same fields."""
+
+    class Other(type(value)):  # type: ignore[misc]
+        pass
+
+    fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+    assert value not in (fields, tuple(fields.values()), Other(**fields))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=type)
+def test_the_garbage_collector_need_not_visit_a_payload_and_frees_what_holds_it(value: Any) -> None:
+    assert not gc.is_tracked(value)
+    holder: list[Any] = [copy.copy(value)]
+    holder.append(holder)
+    gone = weakref.ref(Holder(holder))
+    del holder
+    gc.collect()
+    assert gone() is None
+
+
+def test_fields_are_given_by_keyword_where_there_are_many() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        JobRun("id")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="name"):
+        JobRun(id="id")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="novelty"):
+        Pagination(3, novelty=1)  # type: ignore[call-arg]
+    assert all(
+        parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        for model in (JobRun, Subject)
+        for parameter in inspect.signature(model).parameters.values()
+    )
+
+
+def test_payloads_match_patterns() -> None:
+    match RunPage((RUN,), Pagination(7, limit=3)):
+        case RunPage((JobRun(status=JobRunStatus.FINISHED, triggered_by_subject=Subject(subject_slug=slug)),), rest):
+            assert slug == "jane"
+            assert rest == Pagination(7, None, 3)
+        case other:
+            pytest.fail(f"no match: {other!r}")
+
+
+def test_rich_shows_a_run_as_short_as_its_repr() -> None:
+    """Not with every field, as it shows a msgspec Struct."""
+    shown = pretty_repr(attrs.evolve(RUN, command="x" * 1_000), max_width=1_000)
+    assert shown == repr(RUN)
+
+
+@pytest.mark.parametrize("model", CONTRACT, ids=lambda model: model.__name__)
+def test_both_ways_to_the_wire_use_the_same_names(model: Any) -> None:
+    """msgspec's, which decodes, and ours, which explains."""
+    assert [field.encode_name for field in msgspec.structs.fields(model)] == [
+        wire_name(field.name) for field in attrs.fields(model)
+    ]
 
 
 def test_times_are_aware_and_in_utc() -> None:
@@ -248,3 +365,15 @@ def test_errors_survive_pickling() -> None:
     assert type(twin) is tfruns.NotFoundError
     assert str(twin) == str(error) == "job 'j', offset 5: 404 Not Found: no such job (request id r1) (after 3 attempts)"
     assert vars(twin) == vars(error)
+
+
+def test_a_page_gives_its_runs() -> None:
+    runs = tuple(
+        tfruns.JobRun(
+            id=id_, name="n", application_name="a", deployment_version="1", created_at=1, command="c", status="RUNNING"
+        )
+        for id_ in ("a", "b")
+    )
+    page = tfruns.RunPage(runs, tfruns.Pagination(2))
+    assert [*page] == [*runs]
+    assert all(run in page for run in runs)

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 import tfruns
-from tests.cli.test_cli import invoke
+from tests.support.cli import invoke
 from tests.support.hostile import Raw, Reply, Stall, answer, page, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Sandbox
@@ -99,7 +99,7 @@ async def test_an_answer_that_is_not_understood_names_the_field_and_that_the_ser
     async with serve(lambda _: answer(200, page([run_of(0, status=5)]))) as (url, _):
         text = await said(url, tfruns.DecodeError)
     assert text == (
-        "job 'j', offset 20: the answer can't be understood: run 'run-0' at 20: status: expected a string, got 5"
+        "job 'j', offset 20: the response can't be understood: run 'run-0' at 20: status: expected a string, got 5"
         f" (a newer server may need a newer tfruns than {tfruns.__version__})"
     )
 
@@ -119,7 +119,7 @@ async def test_a_list_that_cannot_be_walked_says_how_far_it_came_and_what_may_he
 async def test_a_refused_connection_is_told_in_the_words_of_the_system() -> None:
     text = await said("http://127.0.0.1:9", tfruns.APIConnectionError, retry=TWICE)
     assert text == (
-        "job 'j', offset 20: no whole answer from http://127.0.0.1:9: could not connect: Connection refused"
+        "job 'j', offset 20: no complete response from http://127.0.0.1:9: could not connect: Connection refused"
         " (after 2 attempts; is the host right, and the network in order?)"
     )
 
@@ -127,7 +127,7 @@ async def test_a_refused_connection_is_told_in_the_words_of_the_system() -> None
 async def test_an_unknown_host_is_named() -> None:
     text = await said("https://no-such-host.invalid", tfruns.APIConnectionError)
     assert re.match(
-        r"job 'j', offset 20: no whole answer from https://no-such-host.invalid: could not connect: .", text
+        r"job 'j', offset 20: no complete response from https://no-such-host.invalid: could not connect: .", text
     )
 
 
@@ -142,7 +142,9 @@ async def test_an_unknown_host_is_named() -> None:
 async def test_an_answer_that_breaks_off_is_told_as_that(reply: Reply) -> None:
     async with serve(lambda _: reply) as (url, _):
         text = await said(url, tfruns.APIConnectionError)
-    assert re.fullmatch(f"job 'j', offset 20: no whole answer from {url}: the answer was cut off( or garbled)?", text)
+    assert re.fullmatch(
+        f"job 'j', offset 20: no complete response from {url}: the response was cut off( or garbled)?", text
+    )
 
 
 async def test_a_timeout_says_how_long_and_which_setting_it_was() -> None:
@@ -150,11 +152,12 @@ async def test_a_timeout_says_how_long_and_which_setting_it_was() -> None:
         by_timeout = await said(url, tfruns.APITimeoutError, timeout=0.05, retry=TWICE)
         by_deadline = await said(url, tfruns.APITimeoutError, retry=tfruns.RetryPolicy(deadline=0.05))
     assert by_timeout == (
-        f"job 'j', offset 20: no whole answer from {url} within 0.05 s, the timeout"
+        f"job 'j', offset 20: no complete response from {url} within 0.05 s, the timeout"
         " (after 2 attempts; a longer timeout or smaller pages may help)"
     )
     assert by_deadline == (
-        f"job 'j', offset 20: no whole answer from {url} within 0.05 s, what is left of the retry policy's deadline"
+        f"job 'j', offset 20: no complete response from {url} within 0.05 s, what is left of the retry policy's"
+        " deadline"
     )
 
 
@@ -225,7 +228,7 @@ async def test_a_session_that_is_closed_or_of_another_loop_says_what_to_do() -> 
             2,
             "--interval must be the least seconds and then the most, got (5.0, 2.0)",
         ),
-        ("sandbox --key-lifetime nan", 2, "--key-lifetime must be a number from 0 to 1e9, got nan"),
+        ("sandbox --clock-rate nan", 2, "--clock-rate must be a number from 0 to 1e9, got nan"),
         (
             "sandbox --fault status=9",
             2,

@@ -45,6 +45,10 @@ async def test_pandas_polars_and_duckdb_take_the_table() -> None:
     assert frame["name"].tolist() == names
     assert frame["created_at"][0].to_pydatetime() == runs[0].created
     assert polars.from_arrow(table)["name"].to_list() == names  # type: ignore[index,union-attr]
+    async with Sandbox(jobs=1, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        walk = client.iter_runs(sandbox.job_ids[0])
+        assert (await walk.to_pandas()).equals(frame)
+        assert (await walk.to_polars()).equals(polars.from_arrow(table))  # type: ignore[arg-type]
     with duckdb.connect() as database:
         database.register("runs", table)
         assert database.execute("SELECT name FROM runs").fetchall() == [(name,) for name in names]

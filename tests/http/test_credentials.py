@@ -1,7 +1,9 @@
 """Host and key: where they come from, and what is refused."""
 
 import asyncio
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import aiohttp
 import pytest
 
 from tfruns import Client, ConfigurationError, __version__
-from tfruns._http.credentials import checked_headers, credentials_path
+from tfruns._http.credentials_file import credentials_path
+from tfruns._http.options import checked_headers
 
 KEY = "tfy-secret-key"
 
@@ -31,20 +34,125 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 
 async def key_of(client: Client) -> str:
-    return await client._session._key.current()
+    return str((await client._transport._key.current()).value)
 
 
-async def test_an_argument_goes_before_the_environment_and_that_before_the_file(
-    credentials: Path, monkeypatch: pytest.MonkeyPatch
+A, B = "https://a.example", "https://b.example"
+FILE_OF_A = {"host": A, "access_token": "of-file"}
+NO_HOST, NO_KEY = "no host is given", "no API key is given"
+ANOTHER = "no API key is given for https://b.example: pass api_key, .* is for https://a.example, and its token"
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "file", "used"),
+    [  # host and key of each; then what is used, or what the error says
+        ((None, None), (None, None), None, NO_HOST),
+        ((None, None), (None, None), FILE_OF_A, (A, "of-file")),
+        ((None, None), (None, None), {"host": A}, NO_KEY),
+        ((None, None), (None, None), {"access_token": "of-file"}, NO_HOST),
+        # host and key from elsewhere: the file has no say
+        ((B, "argument"), (None, None), FILE_OF_A, (B, "argument")),
+        ((B, "argument"), (A, "variable"), FILE_OF_A, (B, "argument")),
+        ((None, None), (B, "variable"), FILE_OF_A, (B, "variable")),
+        ((B, None), (None, "variable"), FILE_OF_A, (B, "variable")),
+        ((B, None), (A, "variable"), FILE_OF_A, (B, "variable")),
+        ((None, "argument"), (B, None), FILE_OF_A, (B, "argument")),
+        ((None, "argument"), (B, "variable"), FILE_OF_A, (B, "argument")),
+        # a host without a key: the file's token goes to the file's host alone
+        ((B, None), (None, None), None, NO_KEY),
+        ((B, None), (None, None), FILE_OF_A, ANOTHER),
+        ((A, None), (None, None), FILE_OF_A, (A, "of-file")),
+        ((None, None), (B, None), FILE_OF_A, ANOTHER),
+        ((None, None), (A, None), FILE_OF_A, (A, "of-file")),
+        ((B, None), (A, None), FILE_OF_A, ANOTHER),
+        ((A, None), (B, None), FILE_OF_A, (A, "of-file")),
+        ((A, None), (None, None), {"host": A}, NO_KEY),
+        ((A, None), (None, None), {"access_token": "of-file"}, "names no host, so its token goes nowhere"),
+        # a key without a host: the file's host is for the file's token alone
+        ((None, "argument"), (None, None), None, NO_HOST),
+        ((None, "argument"), (None, None), FILE_OF_A, NO_HOST),
+        ((None, None), (None, "variable"), FILE_OF_A, "no host is given for the API key from TFY_API_KEY"),
+        ((None, "argument"), (None, "variable"), FILE_OF_A, "no host is given for the API key from the argument"),
+    ],
+)
+async def test_where_host_and_key_come_from(
+    argument: tuple[Any, Any],
+    environment: tuple[Any, Any],
+    file: dict[str, str] | None,
+    used: tuple[str, str] | str,
+    monkeypatch: pytest.MonkeyPatch,
+    credentials: Path,
 ) -> None:
-    client = Client()
-    assert (client.base_url, await key_of(client)) == ("https://file.example", KEY)
-    monkeypatch.setenv("TFY_HOST", "https://environment.example/")
-    monkeypatch.setenv("TFY_API_KEY", "from-environment")
-    client = Client()
-    assert (client.base_url, await key_of(client)) == ("https://environment.example", "from-environment")
-    client = Client("https://argument.example", "from-argument")
-    assert (client.base_url, await key_of(client)) == ("https://argument.example", "from-argument")
+    """Each row of the table in the docstring of `Client`, with two control planes and a file for one of them."""
+    for name, value in zip(("TFY_HOST", "TFY_API_KEY"), environment, strict=True):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    credentials.unlink() if file is None else credentials.write_text(json.dumps(file))
+    if isinstance(used, tuple):
+        client = Client(*argument)
+        assert (client.base_url, await key_of(client)) == used
+    else:
+        assert re.search(used, refusal(*argument))
+
+
+@pytest.mark.parametrize("argument", [*itertools.product((None, A, B), (None, "argument"))])
+@pytest.mark.parametrize("environment", [*itertools.product((None, A, B), (None, "variable"))])
+@pytest.mark.parametrize("file", [None, FILE_OF_A, {"host": A}, {"access_token": "of-file"}])
+async def test_the_files_token_goes_to_the_files_host_and_no_other_key_goes_there_by_the_file(
+    argument: tuple[Any, Any],
+    environment: tuple[Any, Any],
+    file: dict[str, str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    credentials: Path,
+) -> None:
+    """In every combination: the two halves of the file are never parted."""
+    for name, value in zip(("TFY_HOST", "TFY_API_KEY"), environment, strict=True):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    credentials.unlink() if file is None else credentials.write_text(json.dumps(file))
+    try:
+        client = Client(*argument)
+    except ConfigurationError:
+        has_both = (argument[0] or environment[0]) and (argument[1] or environment[1])
+        assert not has_both
+        return
+    key = await key_of(client)
+    assert client.base_url == (argument[0] or environment[0] or A)
+    assert key == (argument[1] or environment[1] or "of-file")
+    assert key != "of-file" or (client.base_url == A and file == FILE_OF_A)
+    assert argument[0] or environment[0] or key == "of-file"
+
+
+@pytest.mark.parametrize(
+    ("given", "of_file", "is_same"),
+    [
+        ("https://a.example", "https://a.example/", True),
+        ("HTTPS://A.Example:443//", "https://a.example", True),
+        ("https://a.example", " https://A.EXAMPLE. ", True),
+        ("https://a.example/x", "https://a.example/x/", True),
+        ("https://\u00fc.example", "https://xn--tda.example", True),
+        ("http://localhost:80", "http://localhost", True),
+        ("https://a.example", "http://a.example", False),
+        ("https://a.example:8443", "https://a.example", False),
+        ("https://a.example/x", "https://a.example", False),
+        ("https://a.example/X", "https://a.example/x", False),
+        ("https://a.example.evil", "https://a.example", False),
+        ("https://evil-a.example", "https://a.example", False),
+        ("http://127.0.0.1", "http://localhost", False),
+        ("https://a.example", "https://user:x@a.example", False),
+        ("https://a.example", "a.example", False),
+        ("https://a.example", "", False),
+    ],
+)
+def test_two_urls_name_the_same_host_but_for_their_spelling(
+    given: str, of_file: str, is_same: bool, credentials: Path
+) -> None:
+    """The token of the file is used for the host of the file, however either is spelled."""
+    credentials.write_text(json.dumps({"host": of_file, "access_token": KEY}))
+    if is_same:
+        assert Client(given).base_url == Client(given, "other").base_url
+    else:
+        assert "no API key is given for" in refusal(given)
 
 
 def test_an_empty_variable_counts_as_none(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +217,7 @@ def test_a_key_given_in_place_of_the_host_is_not_shown(host: str) -> None:
 
 def test_no_repr_shows_the_key() -> None:
     client = Client("https://a.example", KEY)
-    shown = [client, client._session, client._session._key, client.iter_runs("job")]
+    shown = [client, client._transport, client._transport._key, client.iter_runs("job")]
     assert repr(client) == "<tfruns.Client of https://a.example>"
     assert KEY not in "".join(map(repr, shown))
 
@@ -144,11 +252,13 @@ async def test_a_function_is_asked_once_for_all_that_need_a_key_together() -> No
         await asyncio.sleep(0)
         return f"key-{len(asked)}"
 
-    source = Client("https://a.example", ask)._session._key
+    source = Client("https://a.example", ask)._transport._key
     assert asked == []
-    assert await asyncio.gather(*(source.current() for _ in range(5))) == ["key-1"] * 5
-    assert await asyncio.gather(*(source.renew("key-1") for _ in range(5))) == ["key-2"] * 5
-    assert await source.renew("key-1") == "key-2"
+    first = await asyncio.gather(*(source.current() for _ in range(5)))
+    assert [key.value for key in first] == ["key-1"] * 5
+    second = await asyncio.gather(*(source.renew(first[0]) for _ in range(5)))
+    assert [key.value for key in second] == ["key-2"] * 5
+    assert (await source.renew(first[0])).value == "key-2"
     assert len(asked) == 2
 
 
@@ -177,20 +287,20 @@ def test_a_key_that_cant_be_sent_safely_is_refused_without_showing_it(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "isn't JSON"),
-        ("[]", "must hold a JSON object"),
+        ("{", "isn't a JSON object"),
+        ("[]", "isn't a JSON object"),
         ("{}", "no host is given"),
         ('{"host": null}', "no host is given"),
         ('{"host": 5, "access_token": "x"}', "`host` in"),
         ('{"host": "https://a.example"}', "no API key is given"),
         ('{"host": "https://a.example", "access_token": ""}', "is empty"),
         ('{"host": "https://a.example", "access_token": ["' + KEY + '"]}', "must be a string, not list"),
-        ("\udcff", "isn't JSON"),
-        ("", "isn't JSON"),
-        ('"' + KEY, "isn't JSON"),
-        ('"' + KEY + '"', "must hold a JSON object"),
-        ("null", "must hold a JSON object"),
-        ("[" * 100_000, "isn't JSON"),
+        ("\udcff", "isn't a JSON object"),
+        ("", "isn't a JSON object"),
+        ('"' + KEY, "isn't a JSON object"),
+        ('"' + KEY + '"', "isn't a JSON object"),
+        ("null", "isn't a JSON object"),
+        ("[" * 100_000, "isn't a JSON object"),
         ('{"host": "https://a.example", "access_token": "' + KEY + '\\n"}', "holds a newline"),
         ('{"host": "https://a.example", "access_token": 5}', "must be a string, not int"),
         ('{"host": ["https://a.example"]}', "`host` in"),
@@ -299,3 +409,19 @@ def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
     assert f"others than its owner can write {path}: chmod 600 {path}" in refusal()
     path.chmod(0o640)
     assert Client().base_url == "https://evil.example"
+
+
+@pytest.mark.parametrize("key", ["Bearer tfy-key", "bearer  tfy-key", "BEARER tfy-key"])
+def test_a_key_with_its_scheme_is_answered_with_what_to_leave_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFY_API_KEY", key)
+    for make in (lambda: Client("https://x.example", key), lambda: Client("https://x.example")):
+        with pytest.raises(ConfigurationError, match="begins with `Bearer `: leave out `Bearer `") as caught:
+            make()
+        assert "tfy-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/api/svc/v1", "/api/svc/v1/", "/api/svc/v1/jobs", "/api/svc"])
+def test_a_url_with_the_path_of_the_api_is_answered_with_what_to_leave_out(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url has the path of the API in it: leave out the path"):
+        Client(f"https://x.example{path}", "key")
+    assert Client("https://x.example/behind/a/proxy", "key").base_url == "https://x.example/behind/a/proxy"

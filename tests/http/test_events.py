@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tfruns
-from tests.support.hostile import Reply, Request, Stall, answer, pages_of, serve
-from tfruns import Client, RequestEvent, ResponseEvent, RetryEvent, RetryPolicy
+from tests.support.hostile import Raw, Reply, Request, Stall, answer, pages_of, serve
+from tfruns import Client, FailureEvent, RequestEvent, ResponseEvent, RetryEvent, RetryPolicy
 
 KEY = "a-long-enough-key"
 QUICK = RetryPolicy(initial_backoff=0.0)
@@ -45,18 +45,100 @@ async def test_hooks_are_told_each_request_answer_and_retry_in_their_order() -> 
     assert 0 < good.seconds < 60
 
 
+BAD = answer(200, {"data": [{"id": 5}]}, x_request_id="req-7")
+REFUSED = answer(403, {"statusCode": 403, "message": "no"}, x_request_id="req-8")
+BUSY = answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-9")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "attempts", "request_id"),
+    [
+        (REFUSED, tfruns.PermissionDeniedError, 1, "req-8"),
+        (BUSY, tfruns.InternalServerError, 3, "req-9"),
+        (BAD, tfruns.DecodeError, 1, "req-7"),
+        (answer(200, b"no JSON"), tfruns.DecodeError, 1, None),
+        (Raw(b""), tfruns.APIConnectionError, 3, None),
+        (Stall(), tfruns.APITimeoutError, 3, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_a_request_that_failed_for_good_is_reported_once_with_its_error(
+    reply: Reply, error: type[Exception], attempts: int, request_id: str | None
+) -> None:
+    """By every way to list runs, and with the error that is raised."""
+    events: list[FailureEvent] = []
+    retry = RetryPolicy(max_attempts=3, initial_backoff=0)
+    async with serve(lambda _: reply) as (url, _):
+        async with Client(url, KEY, retry=retry, timeout=0.2, on_failure=events.append) as client:
+            for call in (
+                client.list_runs("job", limit=7, offset=3),
+                client.count_runs("job"),
+                client.iter_runs("job").collect(),
+                anext(aiter(client.iter_runs_for(["job"]))),
+            ):
+                events.clear()
+                with pytest.raises(error) as caught:
+                    await call
+                (event,) = events
+                assert event.error is caught.value
+                assert (event.job_id, event.attempts, event.request_id) == ("job", attempts, request_id)
+                assert isinstance(caught.value, tfruns.APIError)
+                assert (caught.value.attempts, caught.value.job_id) == (attempts, "job")
+                assert 0 < event.seconds < 60
+            events.clear()
+            with pytest.raises(error):
+                await client.list_runs("job", limit=7, offset=3)
+            assert [(event.limit, event.offset) for event in events] == [(7, 3)]
+
+
+async def test_what_is_cancelled_closed_or_recovers_is_no_failure() -> None:
+    """A walk that is left early, a client that is closed, a retry that helps: on_failure isn't called."""
+    events: list[FailureEvent] = []
+
+    def reply(request: Request) -> Reply:
+        if "/stalls/" in request.target:
+            return Stall()
+        return pages_of(500)(request) if request.number else answer(503, {})
+
+    async with serve(reply) as (url, _):
+        client = Client(url, KEY, retry=QUICK, on_failure=events.append)
+        async for _run in client.iter_runs("job", page_size=5):
+            break
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.count_runs("stalls")
+        stalled = asyncio.create_task(client.count_runs("stalls"))
+        await asyncio.sleep(0.02)
+        await client.aclose()
+        with pytest.raises(tfruns.ClientClosedError):
+            await stalled
+        with pytest.raises(tfruns.ClientClosedError):
+            await client.count_runs("job")
+    assert events == []
+
+
+async def test_each_job_that_is_skipped_is_one_failure() -> None:
+    """Where the walk goes on without a job, the hook is how one hears of it at once."""
+    events: list[FailureEvent] = []
+    async with serve(lambda r: REFUSED if "/bad" in r.target else pages_of(3)(r)) as (url, _):
+        async with Client(url, KEY, on_failure=events.append) as client:
+            runs = client.iter_runs_for(["a", "bad-1", "b", "bad-2"], on_error="skip")
+            assert len([run async for _, run in runs]) == 6
+    assert sorted(event.job_id for event in events) == ["bad-1", "bad-2"]
+
+
 async def test_what_a_hook_raises_ends_the_walk_and_leaves_the_client_well() -> None:
     def fails(event: object) -> None:
         raise LookupError("a bug in the hook")
 
-    for name in ("on_request", "on_response", "on_retry"):
-        replies = [answer(500, {})] if name == "on_retry" else []
+    for name in ("on_request", "on_response", "on_retry", "on_failure"):
+        replies = {"on_retry": [answer(500, {})], "on_failure": [REFUSED]}.get(name, [])
         async with serve(lambda r, replies=replies: replies.pop() if replies else pages_of(1)(r)) as (url, _):  # type: ignore[misc]
             async with Client(url, KEY, retry=QUICK, max_concurrency=1, **{name: fails}) as client:  # type: ignore[arg-type]
                 with pytest.raises(LookupError, match="a bug in the hook"):
                     await client.iter_runs("job").collect()
                 assert client.stats().under_way == 0
-                if name == "on_retry":
+                if replies == [] and name in ("on_retry", "on_failure"):
                     assert await client.count_runs("job") == 1
 
 
@@ -73,7 +155,7 @@ async def test_what_a_hook_raises_is_never_taken_for_a_failure_of_the_network(na
         assert client.stats().retries == 0
 
 
-@pytest.mark.parametrize("name", ["on_request", "on_response", "on_retry", "api_key"])
+@pytest.mark.parametrize("name", ["on_request", "on_response", "on_retry", "on_failure", "api_key"])
 async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(name: str) -> None:
     async def ends(*_: object) -> str:
         raise StopAsyncIteration
@@ -81,8 +163,8 @@ async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(nam
     def end(_: object) -> None:
         raise StopAsyncIteration
 
-    reply = answer(500, {}) if name == "on_retry" else pages_of(1)
-    arguments: dict[str, Any] = {"api_key": KEY, name: ends if name == "api_key" else end}
+    reply = answer(500, {}) if name in ("on_retry", "on_failure") else pages_of(1)
+    arguments: dict[str, Any] = {"api_key": KEY, "retry": QUICK, name: ends if name == "api_key" else end}
     async with serve(reply if callable(reply) else lambda _: reply) as (url, _), Client(url, **arguments) as client:
         with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
             await client.iter_runs("job").collect()

@@ -36,7 +36,7 @@ async def test_an_answer_that_always_breaks_off_is_one_typed_error_at_any_byte()
     cut = 0
     async with serve(lambda _: Raw(GOOD[:cut])) as (url, _), Client(url, KEY, retry=NEVER) as client:
         for cut in range(0, len(GOOD), 3):  # noqa: B007
-            with pytest.raises(tfruns.APIConnectionError, match="no whole answer"):
+            with pytest.raises(tfruns.APIConnectionError, match="no complete response"):
                 await client.count_runs("job")
 
 

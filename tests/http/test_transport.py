@@ -125,7 +125,7 @@ async def test_an_answer_that_always_breaks_off_is_a_connection_error(reply: Rep
     # aiohttp itself sends once more on a new connection where the server closes one without answering.
     assert requests in (2, 4)
     assert "after 2 attempts" in text
-    assert text.startswith("job 'job', offset 0: no whole answer from http://127.0.0.1:")
+    assert text.startswith("job 'job', offset 0: no complete response from http://127.0.0.1:")
 
 
 async def test_a_host_that_refuses_connections_is_a_connection_error_that_names_it() -> None:
@@ -374,7 +374,7 @@ def test_a_client_goes_on_in_the_next_event_loop_and_refuses_two_at_once() -> No
     async def main(client: Client | None) -> Client:
         async with serve(pages_of(1)) as (url, _):
             client = client or Client(url, KEY)
-            client._session.base_url = url
+            client._transport.base_url = url
             await in_first(client, url)
             return client
 
@@ -563,6 +563,49 @@ async def test_a_client_closed_while_it_waits_says_so() -> None:
         await client.aclose()
         with pytest.raises(tfruns.ClientClosedError):
             await waiting
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("reply", [Stall(), Stall(ONE_RUN[:30]), Stall(ONE_RUN[:-10])], ids=["nothing", "head", "body"])
+async def test_closing_ends_what_is_in_flight_at_once_wherever_its_response_stands(reply: Reply, is_ours: bool) -> None:
+    """Also on a session of the caller's, which stays open, and while a body is read, which aiohttp doesn't wake."""
+    came = asyncio.Event()
+
+    def stalls(_: Request) -> Reply:
+        came.set()
+        return reply
+
+    async with serve(stalls) as (url, _), aiohttp.ClientSession() as http:
+        client = Client(url, KEY, session=None if is_ours else http)
+        request = asyncio.ensure_future(client.list_runs("job"))
+        await came.wait()
+        await asyncio.sleep(0.02)
+        await client.aclose()
+        with pytest.raises(tfruns.ClientClosedError):
+            await asyncio.wait_for(request, 5)
+        assert not http.closed
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_client_may_be_closed_in_the_moment_in_which_a_timeout_expires(turns: int) -> None:
+    """At each turn of the event loop around that moment, the request ends by one or the other."""
+    came = asyncio.Event()
+
+    def stalls(_: Request) -> Reply:
+        came.set()
+        return Stall()
+
+    async with serve(stalls) as (url, _):
+        client = Client(url, KEY, timeout=0.05, retry=NEVER)
+        request = asyncio.ensure_future(client.list_runs("job"))
+        await came.wait()
+        (limit,) = client._transport._sending
+        limit.reschedule(0.0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises((tfruns.ClientClosedError, tfruns.APITimeoutError)):
+            await request
 
 
 async def test_the_callers_session_is_used_and_left_open() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")  # or pytest-asyncio itself warns
-TEST = """
+ASYNC = """
 import pytest
 {imports}
 
@@ -27,7 +27,62 @@ async def test_two_lines(tfruns_sandbox, tfruns_client):
 async def test_arguments(tfruns_sandbox, tfruns_client):
     assert await tfruns_client.count_runs("a") == 3
 
-def test_sync(pytestconfig):
+{mark}
+async def test_a_walk_that_is_left(tfruns_sandbox, tfruns_client):
+    async for run in tfruns_client.iter_runs(tfruns_sandbox.job_ids[0], page_size=10):
+        break
+"""
+SYNC = """
+import asyncio
+import fastapi
+import pytest
+import tfruns
+from fastapi.testclient import TestClient
+
+def test_asyncio_run(tfruns_sandbox, tfruns_client):
+    job_id = tfruns_sandbox.job_ids[0]
+    run = asyncio.run(tfruns_sandbox.create_run(job_id, status="RUNNING"))
+    assert asyncio.run(tfruns_client.count_runs(job_id)) == 1001
+    assert asyncio.run(tfruns_client.iter_runs(job_id).first()) == run  # an event loop of its own again
+
+@pytest.fixture
+def app(tfruns_sandbox, tfruns_client):
+    app = fastapi.FastAPI()
+
+    @app.get("/failed/{job_id}")
+    async def failed(job_id: str) -> int:
+        return await tfruns_client.count_runs(job_id, status="FAILED")
+
+    return app
+
+@pytest.mark.tfruns_sandbox(["a"], runs=0)
+def test_fastapi(tfruns_sandbox, app):
+    asyncio.run(tfruns_sandbox.create_run("a", status="FAILED"))
+    with TestClient(app) as web:
+        assert web.get("/failed/a").json() == web.get("/failed/a").json() == 1
+    web = TestClient(app)  # with an event loop for each request
+    assert web.get("/failed/a").json() == web.get("/failed/a").json() == 1
+
+@pytest.fixture
+def web(app):
+    with TestClient(app) as web:
+        yield web
+
+@pytest.mark.tfruns_sandbox(["a"], runs=7)
+def test_fastapi_by_fixtures(tfruns_sandbox, web):
+    assert web.get("/failed/a").json() == sum(run.status == "FAILED" for run in tfruns_sandbox.runs("a"))
+
+def test_a_client_of_the_test_s_own(tfruns_sandbox):
+    async def main():
+        async with tfruns.Client(tfruns_sandbox.url, tfruns_sandbox.api_key) as client:
+            return [run.id async for run in client.iter_runs(tfruns_sandbox.job_ids[1])]
+
+    assert asyncio.run(main()) == [run.id for run in tfruns_sandbox.runs(tfruns_sandbox.job_ids[1])]
+
+def test_unused(tfruns_client):
+    assert isinstance(tfruns_client, tfruns.Client)
+
+def test_nothing(pytestconfig):
     assert pytestconfig.pluginmanager.hasplugin("tfruns")
 """
 
@@ -44,30 +99,52 @@ def suite(folder: Path, test: str, *options: str) -> subprocess.CompletedProcess
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)])}
     command = [sys.executable, "-X", "dev", "-m", "pytest", "-q", "-W", "error", "--strict-markers", *options]
     command += ["-p", "no:cacheprovider", "-p", "no:schemathesis", f"--rootdir={folder}", str(folder / "test_it.py")]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+AUTO = ("-o", "asyncio_mode=auto", *SCOPE)
+STRICT = ("-o", "asyncio_mode=strict", *SCOPE)
+NO_ASYNCIO = ("-p", "no:asyncio")
+NEITHER = ("-p", "no:asyncio", "-p", "no:anyio")
 
 
 @pytest.mark.parametrize(
-    ("mark", "options"),
+    ("mark", "options", "passed"),
     [
-        ("", ["-o", "asyncio_mode=auto", *SCOPE]),
-        ("@pytest.mark.asyncio", ["-o", "asyncio_mode=strict", *SCOPE]),
-        ("@pytest.mark.anyio", ["-p", "no:asyncio"]),
+        ("", AUTO, 3),
+        ("@pytest.mark.asyncio", STRICT, 3),
+        ("@pytest.mark.anyio", NO_ASYNCIO, 3),
+        ("@pytest.mark.anyio", STRICT, 3),
     ],
-    ids=["pytest-asyncio, auto", "pytest-asyncio, strict", "anyio"],
+    ids=["pytest-asyncio, auto", "pytest-asyncio, strict", "anyio alone", "anyio beside pytest-asyncio"],
 )
-def test_two_lines_are_enough_in_every_mode(tmp_path: Path, mark: str, options: list[str]) -> None:
+def test_async_tests_need_nothing_but_the_fixtures(
+    tmp_path: Path, mark: str, options: tuple[str, ...], passed: int
+) -> None:
+    """A sandbox and a client of it work under every plugin for async tests, and leave nothing behind."""
     imports = "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n" if "anyio" in mark else ""
-    if "anyio" in mark:  # as where pytest-asyncio isn't installed
+    if options == NO_ASYNCIO:  # as where pytest-asyncio isn't installed
         (tmp_path / "pytest_asyncio.py").write_text("raise ImportError\n")
-    done = suite(tmp_path, TEST.format(mark=mark, imports=imports), *options)
+    done = suite(tmp_path, ASYNC.format(mark=mark, imports=imports), *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert f"{passed} passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options", [AUTO, STRICT, NO_ASYNCIO, NEITHER], ids=["auto", "strict", "anyio alone", "neither plugin"]
+)
+def test_synchronous_tests_need_nothing_but_the_fixtures(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Synchronous tests, FastAPI's TestClient among them, reach the sandbox, whatever plugin is there."""
+    done = suite(tmp_path, SYNC, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
 
 
 def test_the_plugin_costs_test_suites_nothing_that_do_not_use_it() -> None:
     code = (
-        "import pytest, pytest_asyncio, sys; before = set(sys.modules); import tfruns.pytest_plugin;"
+        "import asyncio, pytest, sys; before = set(sys.modules); import tfruns.pytest_plugin;"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run(

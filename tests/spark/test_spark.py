@@ -132,7 +132,7 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"versionNumbers": "3,x"}, "version_numbers must be numbers, got 'x'"),
     ({"baseUrl": "acme.truefoundry.cloud"}, "base_url must begin with https://"),
     ({"onError": "ignore"}, "onError must be one of 'raise', 'skip', got 'ignore'"),
-    ({"status": "failed"}, "did you mean 'FAILED'?"),
+    ({"status": "fail"}, "status must be one of 'CREATED'"),
     ({"apiToken": "two words"}, "the API key from the argument api_key holds white space (U+0020) at position 3"),
 ]
 

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from tests.support.sparking import ServedSandbox, needs_java, served, spark_session, spark_warns
-from tfruns.arrow import PLAIN_SCHEMA, plain_batch
+from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
 from tfruns.sandbox import Fault
 
 pytestmark = [needs_java, *spark_warns, pytest.mark.beyond_contract]  # checking 200,000 runs takes long

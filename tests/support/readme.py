@@ -22,9 +22,9 @@ class Block:
         return f"{self.heading}, line {self.first_line}"
 
 
-def blocks(language: str) -> list[Block]:
+def blocks(language: str, page: Path = README) -> list[Block]:
     """All of a language, from the top."""
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     found = []
     for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         before = text[: match.start(2)]

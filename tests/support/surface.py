@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 FILE = Path(__file__).with_name("surface.txt")
 MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.sandbox", "tfruns.spark")
@@ -45,11 +46,11 @@ def public_names() -> Iterator[tuple[str, str, Any]]:
             yield path, name, getattr(module, name)
 
 
-def fixtures() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
+def fixtures() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Name and definition of each fixture of the plugin. (What pytest makes of them differs by its version.)"""
     source = Path(inspect.getsourcefile(importlib.import_module(PLUGIN)) or "").read_text()
     for node in ast.parse(source).body:
-        if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
             yield node.name, node
 
 
@@ -102,6 +103,8 @@ def _head(cls: type) -> str:
 
 def _bases(cls: type) -> Iterator[type]:
     for base in cls.__bases__:
+        if base is msgspec.Struct:  # how payloads are made, and nobody's business
+            continue
         if is_public(base) or not base.__module__.startswith("tfruns"):
             yield from () if base is object else (base,)
         else:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import attrs
 
-from tfruns._decode.structure import decode_page, split_page
+from tfruns._decode.fast import decode_page, decode_runs, split_page
 from tfruns.errors import DecodeError, FieldProblem
 from tfruns.models import BadRun, JobRun, RunPage
 
@@ -24,14 +24,14 @@ def decode_leniently(body: bytes, *, job_id: str, offset: int, hide: Callable[[s
     except DecodeError as error:
         if not error.problems or any(problem.position is None for problem in error.problems):
             raise  # what is wrong isn't within a run
-        payload = json.loads(body)
+    payload = json.loads(body)
     page = decode_page(
         json.dumps({**payload, "data": []}).encode("utf-8", "replace"), job_id=job_id, offset=offset, hide=hide
     )
     runs: list[JobRun | BadRun] = []
     for at, text in enumerate(split_page(body), start=offset):
         try:
-            runs += decode_page(b'{"data":[%b],"pagination":{"total":0}}' % text, job_id=job_id, offset=at).data
+            runs += decode_runs(b"[%b]" % text, job_id=job_id, offset=at)
         except DecodeError as error:
             runs.append(_bad_run(text, error.problems, runs[-1].created_at if runs else 0))
     # What plans a walk needs ids and times of creation alone.

@@ -1,20 +1,36 @@
-"""Which control plane, and with which key: from arguments, the environment, or the credentials file, in that order."""
+"""Which control plane, and with which key.
+
+Host and key are each taken from the argument, else from the environment. These two may complete each other. The
+credentials file, which the TrueFoundry CLI writes, is one thing: its token belongs to its host, and goes to no other.
+
+| host from               | key from                | what is used                                                   |
+|-------------------------|-------------------------|----------------------------------------------------------------|
+| argument or environment | argument or environment | both; the file isn't read                                      |
+| argument or environment | nowhere                 | the file's token if the file is for that host, else            |
+|                         |                         | ConfigurationError, which names the file's host                |
+| nowhere                 | argument or environment | ConfigurationError: the file's host goes with its token alone  |
+| nowhere                 | nowhere                 | host and token of the file, or ConfigurationError              |
+
+An argument goes before the environment. Two URLs name the same host if scheme, name, port and path are the same, but
+for letter case, a default port, and slashes at the end. An empty variable counts as none.
+"""
 
 import asyncio
 import inspect
 import ipaddress
-import json
+import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
+import attrs
 from yarl import URL
 
+from tfruns._http.credentials_file import CredentialsFile
+from tfruns._http.events import CallerError
+from tfruns._http.secret import Redactor, Secret
 from tfruns.errors import ConfigurationError
-from tfruns.version import __version__
 
 ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function, sync or async, that returns one."""
@@ -22,47 +38,76 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
-_HIDDEN = "[API key]"
-_LEAST_HIDDEN = 8
-"""Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
-_OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
-_FIX = "pass {argument}, set {variable}, or log in with the TrueFoundry CLI (tfy login)"
+_FORM = "a URL such as https://acme.truefoundry.cloud"
+_LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
+_NO_HOST = f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}"
+_NO_KEY = f"no API key is given: pass api_key, set TFY_API_KEY, or {_LOG_IN}"
+
+logger = logging.getLogger("tfruns")
 
 
-class _Key(str):
-    """A key that tracebacks, which show the values of variables, don't show."""
+def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[str, KeySource]":
+    """The control plane's URL, without a trailing slash, and its key: see the table above.
 
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return _HIDDEN
-
-
-def credentials_path() -> Path:
-    """Where the TrueFoundry CLI keeps its credentials."""
-    return Path.home() / ".truefoundry" / "credentials.json"
-
-
-def resolve_base_url(base_url: str | None, *, allow_http: bool = False) -> str:
-    """The control plane's URL, without a trailing slash. It may be plain http to this machine, or if that is allowed.
+    Args:
+        base_url: the argument, or None, wrapped: keys have been put in place of hosts, or into their URLs.
+        api_key: the argument, or None.
+        allow_http: whether the URL may be plain http to another machine than this one.
 
     Raises:
-        ConfigurationError: there is none, or it isn't an http(s) URL of a host and at most a path.
+        ConfigurationError: there is no host or no key, or it can't be used.
     """
-    if base_url is not None:
-        return _checked_base_url(base_url, "base_url", allow_http)
-    if variable := os.environ.get("TFY_HOST"):
-        return _checked_base_url(variable, "TFY_HOST", allow_http)
-    if (host := _from_credentials("host")) is not None:
-        return _checked_base_url(host, f"`host` in {credentials_path()}", allow_http)
-    raise ConfigurationError(f"no host is given: {_FIX.format(argument='base_url', variable='TFY_HOST')}")
+    host = _Given.first("base_url", base_url, "TFY_HOST")
+    key = _Given.first("the argument api_key", api_key, "TFY_API_KEY")
+    url = None if host is None else _checked_base_url(host, allow_http)
+    if key is not None:
+        source = _key_source(key)
+        if url is None:
+            raise ConfigurationError(
+                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST (the host in the"
+                " credentials file goes with the token in that file alone)"
+            )
+        return url, source
+    file = CredentialsFile.read()
+    if url is None:
+        if file is None or file.host.value is None:
+            raise ConfigurationError(_NO_HOST)
+        url = _checked_base_url(_Given(f"`host` in {file.path}", file.host), allow_http)
+    if file is None or file.token.value is None:
+        raise ConfigurationError(_NO_KEY)
+    if not _is_for(file, url):
+        raise ConfigurationError(f"{_NO_KEY.replace('given:', f'given for {url}:', 1)} ({_whose(file)})")
+    return url, _key_of_file(url, file)
 
 
-def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
-    # No message here shows the value: keys have been put in place of hosts, or into their URLs.
-    form = "a URL such as https://acme.truefoundry.cloud"
+@attrs.frozen
+class _Given:
+    """A value, and where it comes from in the words of an error: `TFY_HOST`."""
+
+    origin: str
+    secret: Secret
+
+    @classmethod
+    def first(cls, name: str, argument: Secret, variable: str) -> "_Given | None":
+        if argument.value is not None:
+            return cls(name, argument)
+        return cls(variable, Secret(os.environ[variable])) if os.environ.get(variable) else None
+
+
+# --- hosts ---
+
+
+def _checked_base_url(host: _Given, allow_http: bool) -> str:
+    flaw = _flaw_of_url(host.secret.value, allow_http)
+    if flaw is not None:
+        raise ConfigurationError(f"{host.origin} {flaw}")
+    return _normal(host.secret.value)
+
+
+def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
+    """What is wrong with a URL, in words that don't show it. (It never raises: a traceback would.)"""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{origin} must be {form}, not {type(value).__name__}")
+        return f"must be {_FORM}, not {type(value).__name__}"
     try:
         text = value.strip()
         url = URL(text)
@@ -70,21 +115,26 @@ def _checked_base_url(value: Any, origin: str, allow_http: bool) -> str:
         is_valid = _HOST.fullmatch(host) and (url.port is None or 0 < url.port < 65536)
         is_valid = is_valid and text.isprintable()
     except ValueError:
-        raise ConfigurationError(f"{origin} isn't a URL; it must be {form}") from None
+        return f"isn't a URL; it must be {_FORM}"
     if url.user is not None or url.password is not None:
-        raise ConfigurationError(f"{origin} holds a user or a password: leave them out, only the API key is used")
+        return "holds a user or a password: leave them out, only the API key is used"
     if url.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{origin} must begin with https:// (or http://), as {form} does")
+        return f"must begin with https:// (or http://), as {_FORM} does"
     if not is_valid:
-        raise ConfigurationError(f"{origin} has no host, or none that there can be: it must be {form}")
+        return f"has no host, or none that there can be: it must be {_FORM}"
     if url.query_string or url.fragment:
-        raise ConfigurationError(f"{origin} must end with the host or a path, without `?` or `#`")
+        return "must end with the host or a path, without `?` or `#`"
+    if "/api/svc" in url.path:
+        return "has the path of the API in it: leave out the path, `/api/svc/…`"
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
-        raise ConfigurationError(
-            f"{origin} is plain http, and anyone on the way could read the API key: use https, or allow it with"
-            " allow_http=True"
+        return (
+            "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
         )
-    return str(url).rstrip("/")
+    return None
+
+
+def _normal(url: str) -> str:
+    return str(URL(url.strip())).rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
@@ -94,139 +144,121 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def resolve_api_key(api_key: ApiKey | None) -> "KeySource":
-    """Where the key comes from.
-
-    Raises:
-        ConfigurationError: there is none, or it can't be sent.
-    """
-    if api_key is not None:
-        if callable(api_key):
-            return KeySource(api_key, "the function given as api_key")
-        return _key_from("the argument api_key", api_key)
-    if variable := os.environ.get("TFY_API_KEY"):
-        return _key_from("TFY_API_KEY", variable)
-    if (token := _from_credentials("access_token")) is not None:
-        return _key_from(f"`access_token` in {credentials_path()}", token)
-    raise ConfigurationError(f"no API key is given: {_FIX.format(argument='api_key', variable='TFY_API_KEY')}")
+def _place(url: str) -> tuple[object, ...]:
+    """What two URLs of the same control plane have in common."""
+    parsed = URL(url)
+    return parsed.scheme, (parsed.raw_host or "").rstrip("."), parsed.port, parsed.raw_path.rstrip("/")
 
 
-def _key_from(origin: str, value: Any) -> "KeySource":
-    return KeySource(_checked_key(value, origin), origin)
+# --- keys ---
 
 
-def _checked_key(value: Any, origin: str) -> _Key:
-    # No message here shows the value: it is, or is nearly, the key.
+def _checked_key(key: _Given) -> Secret:
+    flaw = _flaw_of_key(key.secret.value)
+    if flaw is not None:
+        raise ConfigurationError(f"the API key from {key.origin} {flaw}")
+    return key.secret
+
+
+def _flaw_of_key(value: Any) -> str | None:
+    """What is wrong with a key, in words that don't show it. (It never raises: a traceback would.)"""
     if not isinstance(value, str):
-        raise ConfigurationError(f"the API key from {origin} must be a string, not {type(value).__name__}")
+        return f"must be a string, not {type(value).__name__}"
     if not value:
-        raise ConfigurationError(f"the API key from {origin} is empty")
+        return "is empty"
+    if re.match(r"bearer\s", value, re.IGNORECASE):
+        return "begins with `Bearer `: leave out `Bearer `"
     if (unsafe := re.search(r"[^\x21-\x7e]", value)) is not None:
         kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
-        raise ConfigurationError(
-            f"the API key from {origin} holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()}"
-            " that can't be sent in a header"
-        )
-    return _Key(value)
+        return f"holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()} that can't be sent in a header"
+    return None
 
 
-def _from_credentials(name: str) -> Any:
-    try:
-        path = credentials_path()
-    except RuntimeError:  # there is no home
+def _key_source(key: _Given) -> "KeySource":
+    if not callable(key.secret.value):
+        return KeySource(key.origin, _checked_key(key))
+    origin = "the function given as api_key"
+
+    async def call() -> Secret:
+        try:
+            given = Secret(key.secret.value())
+            if inspect.isawaitable(given.value):
+                given = Secret(await given.value)
+        except Exception as error:
+            raise CallerError(error, is_of_a_hook=False) from None
+        return _checked_key(_Given(origin, given))
+
+    return KeySource(origin, None, call)
+
+
+def _key_of_file(url: str, file: CredentialsFile) -> "KeySource":
+    origin = f"`access_token` in {file.path}"
+
+    async def read_again() -> Secret | None:
+        try:
+            new = await CredentialsFile.read_again(file.path)
+            if _is_for(new, url):
+                return _checked_key(_Given(origin, new.token))
+            logger.warning("the API key was refused, and the credentials file has no other: %s", _whose(new))
+        except ConfigurationError as error:
+            logger.warning("the API key was refused, and the credentials file can't be read again: %s", error)
         return None
-    try:
-        _check_owner(path)
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ConfigurationError(f"{path} isn't JSON: log in again with the TrueFoundry CLI") from None
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} must hold a JSON object: log in again with the TrueFoundry CLI")
-    return content.get(name)
+
+    return KeySource(origin, _checked_key(_Given(origin, file.token)), read_again)
 
 
-def _check_owner(path: Path) -> None:
-    """Refuse a file that others can write: they could have the key sent to a host of theirs."""
-    if os.name != "posix":
-        return
-    status = path.stat()
-    if status.st_mode & 0o022:
-        raise ConfigurationError(f"others than its owner can write {path}: chmod 600 {path}, if what it holds is yours")
-    if status.st_uid not in (0, os.getuid()):
-        raise ConfigurationError(f"{path} belongs to another user: log in again with the TrueFoundry CLI")
+def _is_for(file: CredentialsFile, url: str) -> bool:
+    """Whether the file's token may be sent to this URL."""
+    return _has_host(file) and _place(_normal(file.host.value)) == _place(url)
+
+
+def _has_host(file: CredentialsFile) -> bool:
+    return _flaw_of_url(file.host.value, allow_http=True) is None
+
+
+def _whose(file: CredentialsFile) -> str:
+    if not _has_host(file):
+        return f"{file.path} names no host, so its token goes nowhere"
+    return f"{file.path} is for {_normal(file.host.value)}, and its token goes there alone"
 
 
 class KeySource:
-    """The key, asked for when it is first needed, and again when the server has refused it."""
+    """The key: what is sent, and what replaces it when the server has refused it."""
 
-    def __init__(self, source: _Key | Callable[[], str | Awaitable[str]], origin: str) -> None:
+    def __init__(
+        self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret | None]] | None = None
+    ) -> None:
         self.origin = origin
         """Where it comes from, in the words of an error: `TFY_API_KEY`."""
-        self._source = source
-        self._key = source if isinstance(source, _Key) else None
-        self._used = [source] if isinstance(source, _Key) else []
+        self.redactor = Redactor()
+        self._key = key
+        self._renew = renew
+        if key is not None:
+            self.redactor.add(key)
         self.bind()
 
     def bind(self) -> None:
         """Belong to the running event loop from now on."""
-        self._asking = asyncio.Lock()
+        self._renewing = asyncio.Lock()
 
-    def hide(self, text: str) -> str:
-        """The text without the key, and without the one before it."""
-        for key in self._used:
-            if len(key) >= _LEAST_HIDDEN:
-                text = text.replace(key, _HIDDEN)
-        return text
-
-    @property
-    def can_renew(self) -> bool:
-        """Whether asking again may bring another key."""
-        return not isinstance(self._source, _Key)
-
-    async def current(self) -> _Key:
+    async def current(self) -> Secret:
         """The key to send."""
         return self._key if self._key is not None else await self.renew(None)
 
-    async def renew(self, refused: str | None) -> _Key:
-        """A key in place of the refused one. Requests refused together ask only once.
+    async def renew(self, refused: Secret | None) -> Secret:
+        """The key in place of a refused one: an equal one if there is no other.
+
+        Requests that were refused together share one renewal.
 
         Raises:
             ConfigurationError: the function returned something that can't be sent.
+            CallerError: the function raised.
         """
-        async with self._asking:
-            if self._key is None or self._key == refused:
-                assert not isinstance(self._source, _Key)  # noqa: S101  # for the type checker
-                answer = self._source()
-                key = await answer if inspect.isawaitable(answer) else answer
-                self._key = _checked_key(key, self.origin)
-                self._used = [*self._used[-1:], self._key]
+        async with self._renewing:
+            # By identity: what is read anew is a new object, and those who waited meanwhile don't read it once more.
+            if self._key is refused and self._renew is not None:
+                key = await self._renew()
+                self._key = Secret(refused and refused.value) if key is None else key
+                self.redactor.add(self._key)
+            assert self._key is not None  # noqa: S101  # for the type checker
             return self._key
-
-
-def checked_headers(headers: Mapping[str, str] | None, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
-    """The headers to send with each request: the caller's, and the known ones that they don't replace.
-
-    Raises:
-        TypeError, ValueError: a header can't be sent, or would carry a key.
-    """
-    if headers is not None and not isinstance(headers, Mapping):
-        raise TypeError(f"headers must map names to values, got {type(headers).__name__}")
-    checked = dict(known)
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise ValueError(f"{name!r} can't be the name of a header")
-        if re.search(r"[^\x20-\x7e\t]", value):
-            raise ValueError(f"the header {name!r} holds a character that can't be sent")
-        if name.lower() == "authorization":
-            raise ValueError("the header Authorization is made of api_key: pass the key there")
-        checked = {other: kept for other, kept in checked.items() if other.lower() != name.lower()}
-        checked[name] = value
-    return checked

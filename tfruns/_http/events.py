@@ -1,4 +1,4 @@
-"""What a client tells of its requests: an event for each step, and its counts."""
+"""What a client reports of its requests: an event for each step, and its counts."""
 
 import inspect
 from collections.abc import Callable
@@ -15,9 +15,9 @@ class RequestEvent:
     """A request is sent.
 
     Example:
-        >>> def tell(event: tfruns.RequestEvent) -> None:
+        >>> def report(event: tfruns.RequestEvent) -> None:
         ...     print(event.job_id, event.offset, event.limit, event.attempt)
-        >>> async with tfruns.Client(on_request=tell) as client:
+        >>> async with tfruns.Client(on_request=report) as client:
         ...     page = await client.list_runs("my-job-id", limit=10)
         my-job-id 0 10 1
 
@@ -27,33 +27,33 @@ class RequestEvent:
     job_id: str
     """The job."""
     offset: int
-    """How many runs are skipped."""
+    """How many runs of the list are skipped."""
     limit: int
-    """The most runs asked for."""
+    """The most runs that the page may hold."""
     attempt: int
-    """1 for the first time that this page is asked for, 2 for its first retry."""
+    """1 for the first attempt to fetch this page, 2 for its first retry."""
 
 
 @described
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
-    """A whole answer has come, good or bad.
+    """A complete response has come, good or bad.
 
     Example:
-        >>> def tell(event: tfruns.ResponseEvent) -> None:
+        >>> def report(event: tfruns.ResponseEvent) -> None:
         ...     print(event.job_id, event.status_code, event.size, "bytes in", event.seconds, "s")
-        >>> async with tfruns.Client(on_response=tell) as client:
+        >>> async with tfruns.Client(on_response=report) as client:
         ...     page = await client.list_runs("my-job-id")
 
     .. versionadded:: 0.1.0
     """
 
     status_code: int
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     size: int
     """Bytes of the body, decompressed."""
     seconds: float
-    """Seconds from sending the request to the last byte of the answer."""
+    """Seconds from sending the request to the last byte of the response."""
     request_id: str | None
     """The server's id of the request, if it gave one."""
 
@@ -64,9 +64,9 @@ class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
 
     Example:
-        >>> def tell(event: tfruns.RetryEvent) -> None:
+        >>> def report(event: tfruns.RetryEvent) -> None:
         ...     print(f"attempt {event.attempt}: {event.error}; the next in {event.wait:.2f} s")
-        >>> client = tfruns.Client(on_retry=tell)
+        >>> client = tfruns.Client(on_retry=report)
 
     .. versionadded:: 0.1.0
     """
@@ -75,6 +75,38 @@ class RetryEvent(RequestEvent):
     """Why it failed."""
     wait: float
     """Seconds until the next attempt; it may have to wait for its turn besides."""
+
+
+@described
+@attrs.frozen(kw_only=True)
+class FailureEvent:
+    """A request has failed for good: it isn't retried, or its last retry has failed.
+
+    There is exactly one for each page request that ends with an error, and none for one that is cancelled, or that ends
+    because the client is closed or belongs to another event loop, or because a hook raises.
+
+    Example:
+        >>> def report(event: tfruns.FailureEvent) -> None:
+        ...     print(f"{event.job_id} at {event.offset}: {event.error!r} after {event.attempts} attempts")
+        >>> client = tfruns.Client(on_failure=report)
+
+    .. versionadded:: 0.2.0
+    """
+
+    job_id: str
+    """The job."""
+    offset: int
+    """How many runs of the list are skipped."""
+    limit: int
+    """The most runs that the page may hold."""
+    attempts: int
+    """How many attempts were made."""
+    seconds: float
+    """Seconds since the first attempt was about to begin, with all waits."""
+    error: Exception
+    """The error that is raised."""
+    request_id: str | None
+    """The server's id of the last request, if it gave one."""
 
 
 @described
@@ -96,7 +128,7 @@ class ClientStats:
     retries: int
     """Attempts that failed and were, or will be, made again."""
     bytes: int
-    """Bytes of the answers' bodies, decompressed."""
+    """Bytes of the complete responses' bodies, decompressed."""
     runs: int
     """Runs handed out, or about to be."""
     under_way: int
@@ -105,7 +137,17 @@ class ClientStats:
     """How many may be under way now: `max_concurrency`, or less after the server was in trouble."""
 
 
-_Event = TypeVar("_Event", bound=RequestEvent)
+@attrs.define
+class Counters:
+    """What a client counts: the transport its requests, walks the runs that they hand out."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    runs: int = 0
+
+
+_Event = TypeVar("_Event", bound="RequestEvent | FailureEvent")
 
 
 def check_plain_function(value: object, name: str) -> None:
@@ -124,7 +166,7 @@ def _plain_function(_: object, field: "attrs.Attribute[Any]", value: object) -> 
 
 @attrs.frozen(kw_only=True)
 class Hooks:
-    """Functions that are told what a client does.
+    """Functions that are called with what a client does.
 
     Raises:
         TypeError: one isn't a plain function.
@@ -133,23 +175,31 @@ class Hooks:
     on_request: Callable[[RequestEvent], object] | None = attrs.field(default=None, validator=_plain_function)
     on_response: Callable[[ResponseEvent], object] | None = attrs.field(default=None, validator=_plain_function)
     on_retry: Callable[[RetryEvent], object] | None = attrs.field(default=None, validator=_plain_function)
+    on_failure: Callable[[FailureEvent], object] | None = attrs.field(default=None, validator=_plain_function)
 
 
-class HookError(Exception):
-    """A hook raised: no OSError, for one, that could be taken for one of the network and be retried."""
+class CallerError(Exception):
+    """A function of the caller's raised this error: a hook, or the one that gives the key.
 
-    def __init__(self, error: Exception) -> None:
+    It is unwrapped where the request began, so that nothing on the way takes it for a network error, and retries.
+    """
+
+    def __init__(self, error: Exception, *, is_of_a_hook: bool) -> None:
         self.error = error
+        self.is_of_a_hook = is_of_a_hook
+        if isinstance(error, StopAsyncIteration):  # it would look like the end of the walk
+            self.error = RuntimeError("a function given to the client raised StopAsyncIteration")
+            self.error.__cause__ = error
 
 
-def tell(hook: Callable[[_Event], object] | None, event: _Event) -> None:
+def call_hook(hook: Callable[[_Event], object] | None, event: _Event) -> None:
     """Call the hook, if there is one.
 
     Raises:
-        HookError: it raised.
+        CallerError: it raised.
     """
     if hook is not None:
         try:
             hook(event)
         except Exception as error:
-            raise HookError(error) from None
+            raise CallerError(error, is_of_a_hook=True) from None

@@ -1,17 +1,44 @@
 """How requests are sent: the client's timeout, retries and headers, or those of a single call."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Self
 
+import aiohttp
 import attrs
 
-from tfruns._http.credentials import checked_headers
 from tfruns._http.retry import RetryPolicy
 from tfruns.query import checked_int
+from tfruns.version import __version__
 
 MAX_RESPONSE_BYTES = 100 * 2**20
 """Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
+
+_OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
+
+
+def checked_headers(headers: Mapping[str, str] | None, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
+    """The headers to send with each request: the caller's, and the known ones that they don't replace.
+
+    Raises:
+        TypeError, ValueError: a header can't be sent, or would carry a key.
+    """
+    if headers is not None and not isinstance(headers, Mapping):
+        raise TypeError(f"headers must map names to values, got {type(headers).__name__}")
+    checked = dict(known)
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must map strings to strings, got {name!r}: {type(value).__name__}")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ValueError(f"{name!r} can't be the name of a header")
+        if re.search(r"[^\x20-\x7e\t]", value):
+            raise ValueError(f"the header {name!r} holds a character that can't be sent")
+        if name.lower() == "authorization":
+            raise ValueError("the header Authorization is made of api_key: pass the key there")
+        checked = {other: kept for other, kept in checked.items() if other.lower() != name.lower()}
+        checked[name] = value
+    return checked
 
 
 def _checked_timeout(_: object, __: object, value: float) -> None:
@@ -49,7 +76,7 @@ class CallOptions:
         headers: Mapping[str, str] | None,
         max_response_bytes: int | None = None,
     ) -> Self:
-        """The same, but for what is given; headers are added to those that are there."""
+        """The same with what is given in its place; headers are added to those that are there."""
         if timeout is None and retry is None and headers is None and max_response_bytes is None:
             return self
         return attrs.evolve(

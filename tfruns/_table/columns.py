@@ -5,9 +5,8 @@ whose fields stand in its place: every format can hold that.
 """
 
 import enum
-import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -31,8 +30,6 @@ class Column:
     name: str
     kind: Kind
     is_nullable: bool
-    values: Callable[[Sequence[JobRun]], list[Any]] = attrs.field(repr=False, eq=False)
-    """The values of some runs: str, int or None, and milliseconds since 1970 UTC (int or float) for a moment."""
 
 
 JOB_ID = "job_id"
@@ -41,39 +38,40 @@ JOB_ID = "job_id"
 _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run to run
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
+_SUBJECT_FIELDS = tuple(field.name for field in attrs.fields(Subject))
+_subject: Any = Subject  # it takes what the fields are not declared to hold
+_NOBODY = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # in place of no subject: a row's fields of it are null
 
 
-def _of_run(name: str, runs: Sequence[JobRun]) -> list[Any]:
-    return list(map(operator.attrgetter(name), runs))
+def _kind(field: "attrs.Attribute[Any]") -> Kind:
+    if field.name in _INSTANTS:
+        return Kind.INSTANT
+    if field.type in (int, int | None):
+        return Kind.COUNT
+    return Kind.TEXT if field.name in _OWN_TEXTS else Kind.WORD
 
 
-def _of_subject(name: str, runs: Sequence[JobRun]) -> list[Any]:
-    of = operator.attrgetter(name)
-    return [None if run.triggered_by_subject is None else of(run.triggered_by_subject) for run in runs]
-
-
-def _columns() -> tuple[Column, ...]:
-    columns = []
+def _columns() -> Iterator[Column]:
     for field in attrs.fields(JobRun):
         if field.name == _SUBJECT:
-            columns += [
-                Column(part.name, Kind.WORD, True, functools.partial(_of_subject, part.name))
-                for part in attrs.fields(Subject)
-            ]
+            yield from (Column(name, Kind.WORD, is_nullable=True) for name in _SUBJECT_FIELDS)
         else:
-            kind = (
-                Kind.INSTANT
-                if field.name in _INSTANTS
-                else Kind.COUNT
-                if field.type in (int, int | None)
-                else Kind.TEXT
-                if field.name in _OWN_TEXTS
-                else Kind.WORD
-            )
-            is_nullable = field.default is None
-            columns.append(Column(field.name, kind, is_nullable, functools.partial(_of_run, field.name)))
-    return tuple(columns)
+            yield Column(field.name, _kind(field), is_nullable=field.default is None)
 
 
-COLUMNS = _columns()
+COLUMNS = (*_columns(),)
 """The columns after `job_id`, in the order of the models' fields."""
+
+
+def values_of(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+    """The values of some runs, column by column, as `COLUMNS` has them.
+
+    They are str, int or None, and milliseconds since 1970 UTC (int or float) for a moment.
+    """
+    for field in attrs.fields(JobRun):
+        values = [*map(operator.attrgetter(field.name), runs)]
+        if field.name == _SUBJECT:
+            subjects = [_NOBODY if subject is None else subject for subject in values]
+            yield from ([*map(operator.attrgetter(name), subjects)] for name in _SUBJECT_FIELDS)
+        else:
+            yield values

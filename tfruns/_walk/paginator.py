@@ -2,18 +2,19 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tfruns._http.options import CallOptions
-from tfruns._http.transport import Session
+from tfruns._http.transport import Transport
 from tfruns._walk.walker import Prefetch, Walk
 from tfruns.described import described
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 if TYPE_CHECKING:
+    import polars
     import pyarrow
 
 
@@ -49,7 +50,7 @@ class RunPaginator:
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
     _options: CallOptions = attrs.field(repr=False, alias="options")
-    _session: Session = attrs.field(repr=False, alias="session")
+    _transport: Transport = attrs.field(repr=False, alias="transport")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
@@ -63,7 +64,7 @@ class RunPaginator:
                 del step  # before the next is made
 
     def _walk(self) -> Walk:
-        return walk_of(self, Prefetch(self._session.max_concurrency))
+        return walk_of(self, Prefetch(self._transport.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
@@ -156,7 +157,7 @@ class RunPaginator:
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
 
-        pandas has it by `table.to_pandas()`, Polars by `polars.from_arrow(table)`, and DuckDB by its name in a query.
+        DuckDB takes the table by its name in a query; for pandas and Polars there are `to_pandas` and `to_polars`.
 
         Returns:
             The table, its rows in the server's order.
@@ -168,9 +169,8 @@ class RunPaginator:
 
         Example:
             >>> table = await client.iter_runs("my-job-id").to_arrow()
-            >>> print(table.to_pandas().groupby("status", observed=True).duration.mean())  # doctest: +ELLIPSIS
-            status
-            ...
+            >>> print(table.num_rows, table.schema.field("created_at").type)
+            250 timestamp[us, tz=UTC]
 
         .. versionadded:: 0.1.0
         """
@@ -178,6 +178,48 @@ class RunPaginator:
 
         async with aclosing(self.arrow_batches()) as batches:
             return table([batch async for batch in batches])
+
+    async def to_pandas(self) -> Any:
+        """Every run, as a pandas data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows in the server's order.
+
+        Raises:
+            ImportError: pyarrow or pandas isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_pandas()
+            >>> print(len(frame))
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        return (await self.to_arrow()).to_pandas()
+
+    async def to_polars(self) -> "polars.DataFrame":
+        """Every run, as a Polars data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows in the server's order.
+
+        Raises:
+            ImportError: pyarrow or Polars isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_polars()
+            >>> print(frame.height)
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        import polars
+
+        return polars.DataFrame(await self.to_arrow())
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run.
@@ -226,9 +268,8 @@ class RunPaginator:
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        body = await self._session.fetch(request, self._options)
-        page = self._session.decode(body, job_id=self.job_id, offset=offset)
-        self._session.count_runs(len(page.data))
+        page = self._transport.read(await self._transport.fetch(request, self._options))
+        self._transport.counters.runs += len(page.data)
         return page
 
 
@@ -241,7 +282,7 @@ def expected(total: int, walked: RunPaginator) -> int:
 def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
     """A new walk over the runs, which shares the prefetch with others."""
     return Walk(
-        walked._session,
+        walked._transport,
         walked._options,
         prefetch,
         job_id=walked.job_id,

@@ -8,9 +8,9 @@ from typing import Self
 
 import attrs
 
-from tfruns._decode.structure import split_page
+from tfruns._decode.fast import split_page
 from tfruns._http.options import CallOptions
-from tfruns._http.transport import Session
+from tfruns._http.transport import Fetched, Transport
 from tfruns._walk.planner import PlannedPage, Planner
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
 from tfruns.models import BadRun, JobRun, RawPage, RunPage
@@ -55,7 +55,7 @@ class Walk:
 
     def __init__(
         self,
-        session: Session,
+        transport: Transport,
         options: CallOptions,
         prefetch: "Prefetch",
         *,
@@ -66,7 +66,7 @@ class Walk:
         max_runs: int | None,
         keep_bad: bool,
     ) -> None:
-        self._session = session
+        self._transport = transport
         self._options = options
         self._prefetch = prefetch
         self._job_id = job_id
@@ -82,7 +82,7 @@ class Walk:
         )
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()
-        self._fetching: deque[asyncio.Task[bytes]] = deque()
+        self._fetching: deque[asyncio.Task[Fetched]] = deque()
 
     @property
     def ahead(self) -> int:
@@ -112,7 +112,7 @@ class Walk:
                 await self._cancel()
             self._fetch_ahead()
             if found is not None and found.runs:
-                self._session.count_runs(len(found.runs))
+                self._transport.counters.runs += len(found.runs)
                 return found
             del found  # so that runs die young, and the next page takes their place in memory
         raise StopAsyncIteration
@@ -123,8 +123,8 @@ class Walk:
             await asyncio.sleep(0)
         page = None
         try:
-            body = await fetching
-            page = self._session.decode(body, job_id=self._job_id, offset=planned.offset, keep_bad=self._keep_bad)
+            fetched = await fetching
+            page = self._transport.read(fetched, keep_bad=self._keep_bad)
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # it isn't about the offset
                 raise
@@ -133,7 +133,7 @@ class Walk:
         self._fetching.popleft()
         self._has_begun = True
         if page is not None:
-            return Found(self._planner.consume(planned, page), body, page)
+            return Found(self._planner.consume(planned, page), fetched.body, page)
         try:
             self._planner.refuse(planned, refusal.message)
         except IncompleteWalkError as incomplete:
@@ -143,7 +143,7 @@ class Walk:
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
             request = PageRequest(self._job_id, self._filter, page.limit, page.offset)
-            fetching = self._session.fetch(request, self._options)
+            fetching = self._transport.fetch(request, self._options)
             self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
             self._planned.append(page)
         self._prefetch.mark(self)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tfruns._decode.structure import decode_page
+from tfruns._decode.fast import decode_page
 from tfruns._watch.diff import View
 from tfruns.errors import DecodeError
 from tfruns.models import JobRun

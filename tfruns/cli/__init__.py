@@ -3,6 +3,8 @@
 import importlib.util
 import sys
 
+from tfruns._extras import install
+
 
 def main() -> int:
     """Run the command line on `sys.argv`, and return its exit status.
@@ -12,7 +14,7 @@ def main() -> int:
     .. versionadded:: 0.1.0
     """
     if any(importlib.util.find_spec(name) is None for name in ("click", "rich")):
-        print('tfruns: the command line needs click and rich: pip install "tfruns[cli]"', file=sys.stderr)
+        print(f"tfruns: the command line needs click and rich: {install('cli')}", file=sys.stderr)
         return 1
     try:
         from tfruns.cli.program import run

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tfruns.cli.help import Command
-from tfruns.cli.output import has_colours, is_terminal
-from tfruns.cli.text import RunTable, harmless, human_duration
+from tfruns.cli.output import has_colours, is_terminal, width
+from tfruns.cli.table import LISTED, STATUS, Table, run_cells
+from tfruns.cli.text import harmless, human_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tfruns.models import JobRun, JobRunStatus
 
 _SAMPLES = 5
+_RUNS, _SHARE, _MEDIAN, _LONGEST = "RUNS", "SHARE", "MEDIAN", "LONGEST"
 _EPILOG = """
 Examples:
   tfruns demo
@@ -51,7 +53,7 @@ def demo(runs: int, seed: int) -> None:
     Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
     what the client alone is capable of.
     """
-    click.echo(
+    _say(
         f"Starts a sandbox of the TrueFoundry API on this machine, lists the {runs:,} runs of one made-up job over HTTP"
         " through tfruns.Client, and sums them up."
     )
@@ -67,18 +69,27 @@ async def _demo(runs: int, seed: int) -> None:
     console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
     summary = _Summary()
     async with (
-        Sandbox(jobs=1, runs=runs, seed=seed) as sandbox,
+        Sandbox(jobs=1, runs=runs, seed=seed, clock_start="now") as sandbox,
         tfruns.Client(sandbox.url, sandbox.api_key) as client,
     ):
+        await client.count_runs(sandbox.job_ids[0])  # which makes the runs: that is no time of the walk
+        sandbox.requests.clear()
         begun = time.perf_counter()
         await _walk(client.iter_runs(sandbox.job_ids[0]), summary, console)
         seconds = time.perf_counter() - begun
         requests = len(sandbox.requests)
-    _print_statuses(summary, console)
-    click.echo(f"\nThe first {len(summary.samples)} runs, as `tfruns list` prints them:")
-    click.echo(RunTable(colour=has_colours()).rows(summary.samples))
+    _print_statuses(summary)
+    click.echo(f"\nThe first {len(summary.samples)} runs, as `tfruns list` prints them:\n")
+    table = Table(LISTED, width=width(), colour=has_colours())
+    click.echo(table.text([run_cells(run, now=time.time()) for run in summary.samples]))
     took = f"{summary.count:,} runs in {seconds:.2f} s by {requests:,} requests"
-    click.echo(f"{took}: {summary.count / seconds:,.0f} runs a second, with the server in the same process")
+    _say(f"{took}: {summary.count / seconds:,.0f} runs a second, with the server in the same process")
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence; on a terminal, broken between words."""
+    columns = width()
+    click.echo(sentence if columns is None else click.wrap_text(sentence, columns))
 
 
 class _Summary:
@@ -122,28 +133,27 @@ def _progress(console: "Console") -> Iterator[Callable[[int, int], None]]:
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task("runs", total=None)
         yield lambda count, total: bar.update(task, completed=count, total=total)
 
 
-def _print_statuses(summary: _Summary, console: "Console") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    table.add_column("status")
-    for heading in ("runs", "share", "median duration", "longest"):
-        table.add_column(heading, justify="right")
+def _print_statuses(summary: _Summary) -> None:
+    numbers = (_RUNS, _SHARE, _MEDIAN, _LONGEST)
+    columns = (STATUS, *numbers)
+    table = Table(columns, width=width(), colour=has_colours(), to_the_right=numbers, priority=columns)
+    rows = []
     for status, all_durations in sorted(summary.durations.items(), key=lambda item: -len(item[1])):
         durations = [duration for duration in all_durations if duration is not None]
-        table.add_row(
-            Text(harmless(status.value)),
-            f"{len(all_durations):,}",
-            f"{len(all_durations) / summary.count:.1%}",
-            human_duration(statistics.median(durations) if durations else None),
-            human_duration(max(durations, default=None)),
+        rows.append(
+            {
+                STATUS: harmless(status.value),
+                _RUNS: f"{len(all_durations):,}",
+                _SHARE: f"{len(all_durations) / summary.count:.1%}",
+                _MEDIAN: human_duration(statistics.median(durations) if durations else None),
+                _LONGEST: human_duration(max(durations, default=None)),
+            }
         )
-    click.echo("\nRuns by status:")
-    console.print(table)
+    click.echo("\nRuns by status:\n")
+    click.echo(table.text(rows), nl=False)

@@ -21,6 +21,27 @@ def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
     return functools.partial(click.option, cls=_Option, group=group)
 
 
+_KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})
+_OTHER_NAMES = {
+    "--limit": "--max-runs",
+    "-n": "--max-runs",
+    "--max": "--max-runs",
+    "-o": "--json",
+    "--output": "--json",
+    "--format": "--json",
+    "--jobs": "--jobs-from",
+    "--url": "--host",
+    "--base-url": "--host",
+    "--sort": "--sort-by",
+    "--version": "--version-number",
+    "--prefix": "--search-prefix",
+}
+
+
+def _options(command: click.Command, ctx: click.Context) -> set[str]:
+    return {name for parameter in command.get_params(ctx) for name in parameter.opts}
+
+
 class Command(click.Command):
     """A command whose help has the options in groups, and the epilog, with the examples, line by line."""
 
@@ -29,9 +50,25 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
+            if isinstance(error, click.NoSuchOption):
+                error = self._explained(error, ctx)
             if error.ctx is None or error.ctx is ctx.parent:
                 error.ctx = ctx
-            raise
+            raise error from None
+
+    def _explained(self, error: click.NoSuchOption, ctx: click.Context) -> click.UsageError:
+        """The error with the option that is meant, where other programs have another name for it."""
+        name = error.option_name
+        if name in _KEY_OPTIONS and "--host" in _options(self, ctx):
+            return click.UsageError(
+                f"No such option: {name}. The key comes from TFY_API_KEY, or the credentials file: other users of this"
+                " machine could read an option in the list of processes",
+                ctx,
+            )
+        meant = _OTHER_NAMES.get(name)
+        if meant is None or meant not in _options(self, ctx):
+            return error
+        return click.UsageError(f"No such option: {name}. Did you mean {meant}?", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each group under its heading."""

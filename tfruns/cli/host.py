@@ -1,4 +1,4 @@
-"""Which control plane a command asks, and whether over plain http."""
+"""Which control plane a command uses, and whether over plain http."""
 
 import functools
 import re
@@ -21,10 +21,10 @@ ENVIRONMENT = """
 Environment:
   TFY_HOST     URL of the control plane, if --host doesn't name it
   TFY_API_KEY  the API key
-  Without them, both come from ~/.truefoundry/credentials.json, which the
+  If unset, they are read from ~/.truefoundry/credentials.json, which the
   TrueFoundry CLI writes.
 """
-"""What stands under the help of a command that asks a control plane."""
+"""What stands under the help of a command that uses a control plane."""
 
 
 def _keep(context: click.Context, _: click.Parameter, value: bool) -> None:

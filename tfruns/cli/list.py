@@ -10,9 +10,10 @@ import click
 from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options
-from tfruns.cli.output import encoded, has_colours, is_terminal, write
+from tfruns.cli.output import encoded, has_colours, width, write
 from tfruns.cli.since import pages_since, since_option
-from tfruns.cli.text import RunTable
+from tfruns.cli.table import AGE, LISTED, Table, run_cells
+from tfruns.cli.text import counted
 
 _many = options_of("How many")
 _output = options_of("Output")
@@ -62,8 +63,9 @@ Examples:
 def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.
 
-    Runs are printed page by page as they arrive. Created is in UTC, on a terminal with the age beside it; a duration is
-    short for people, and in seconds in the JSON, where times are in milliseconds since 1970.
+    Runs are printed page by page as they arrive. On a terminal, columns that there is no room for are left out, and
+    what is cut ends with an ellipsis; elsewhere every column is whole. In the JSON, durations are in seconds, and times
+    in milliseconds since 1970.
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
@@ -74,7 +76,9 @@ def list_(job_id: str, host: str | None, as_json: bool, since: float | None, **a
 
 
 async def _list(job_id: str, host: str | None, as_json: bool, since: float | None, arguments: dict[str, Any]) -> None:
-    table = None if as_json else RunTable(colour=has_colours(), now=time.time() if is_terminal() else None)
+    columns = LISTED if width() is None else (*LISTED[:2], AGE, *LISTED[2:])
+    table = None if as_json else Table(columns, width=width(), colour=has_colours())
+    now = time.time()
     found = False
     async with open_walk(host, job_id, **arguments) as walk, aclosing(pages_since(walk, since)) as pages:
         async for runs in pages:
@@ -82,6 +86,11 @@ async def _list(job_id: str, host: str | None, as_json: bool, since: float | Non
             if table is None:
                 await write(b"".join(as_json_line(run.to_dict()) for run in runs))
             else:
-                await write(encoded(table.rows(runs)))
-    if not found and table is not None:
+                await write(encoded(table.text([run_cells(run, now=now) for run in runs])))
+    if table is None:
+        return
+    if not found:
         click.echo("tfruns: no runs", err=True)  # on stderr: who counts lines must count none
+    elif table.left_out:
+        names = ", ".join(table.left_out)
+        click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out, for want of room: {names}", err=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import select
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +16,11 @@ def is_terminal() -> bool:
     FORCE_COLOR, which makes rich think so, is not heeded: it is often set where the output is then read by programs.
     """
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def width() -> int | None:
+    """How many cells a line of standard output has: None if it is no terminal."""
+    return shutil.get_terminal_size().columns if is_terminal() else None
 
 
 def has_colours() -> bool:
@@ -74,3 +81,17 @@ async def write(data: bytes) -> None:
 
     threading.Thread(target=work, name="tfruns-stdout", daemon=True).start()
     await done
+
+
+async def until_nobody_reads() -> None:
+    """Wait until the reader of standard output is gone, as `head` is after ten lines; for ever if it is no pipe.
+
+    A command that prints something now and then would else run on until its next line.
+    """
+    if sys.stdout is None or not hasattr(select, "poll"):  # the latter on Windows
+        await asyncio.Event().wait()
+        return
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
+    while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
+        await asyncio.sleep(0.5)

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -32,7 +33,7 @@ Environment:
   TFY_HOST     URL of the control plane, if --host doesn't name it
   TFY_API_KEY  the API key
   NO_COLOR     if set, no colours
-  Without host or key, it is that of ~/.truefoundry/credentials.json, which the
+  If unset, they are read from ~/.truefoundry/credentials.json, which the
   TrueFoundry CLI writes. There is no option for the key: other users of this
   machine could read it in the list of processes.
 
@@ -44,8 +45,21 @@ Completion, for ~/.bashrc (zsh and fish go likewise):
 """
 
 
+class _NobodyReadsError(Exception):
+    """The reader of standard output is gone. (For a BrokenPipeError, click would end with status 1.)"""
+
+
+class _Program(Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _NobodyReadsError from None
+
+
 @click.group(
-    cls=Group,
+    cls=_Program,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,14 +96,16 @@ def run() -> int:
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), 1)
+    except (_NobodyReadsError, BrokenPipeError):  # as in `tfruns list JOB | head`: all that was wanted is there
+        _give_up_output()
+        return 0
     except click.Abort:
         return _fail("interrupted", 130)
     except Exception as error:
         from tfruns.errors import TfRunsError
 
         # An OSError is about a file that it names, or else the output, such as a full disk; what fails on the network
-        # is a TfRunsError. (That nobody reads the output any more, as in `tfruns list JOB | head`, click deals with:
-        # status 1, without a word.)
+        # is a TfRunsError.
         if not isinstance(error, (TfRunsError, OSError)):
             raise
         _give_up_output()

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import shlex
 import signal
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import wrong_usage
+from tfruns.cli.since import parsed_time
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -17,11 +19,12 @@ _behaves = options_of("How it behaves")
 
 _EPILOG = """
 Examples:
-  tfruns sandbox --port 8080 --jobs 3 --runs 1000
   tfruns sandbox --jobs my-job-id,my-other-job-id
+  tfruns sandbox --port 8080 --jobs 3 --runs 1000 --clock-rate 60
   tfruns sandbox --runs-from runs.jsonl --rate-limit 50/10
-  tfruns sandbox --living --clock-rate 60 --fault status=503,rate=0.05
+  tfruns sandbox --still --clock-start 2026-01-01 --fault status=503,rate=0.05
 """
+_BYTES_A_RUN, _SECONDS_A_RUN = 1_100, 20e-6
 
 
 def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
@@ -35,6 +38,12 @@ def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> li
         return checked_faults(texts)
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _start(_: click.Context, __: click.Parameter, text: str) -> Any:
+    if text == "now":
+        return text
+    return datetime.fromtimestamp(parsed_time(text) / 1000, UTC)
 
 
 def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
@@ -81,20 +90,26 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     help="What the runs are made from: same seed, same runs.",
 )
 @_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
-@_behaves("--key-lifetime", type=float, metavar="S", help="Seconds after which a key expires; see POST /key.")
 @_holds(
     "--runs-from",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     help="Take jobs and runs from JSON lines, as `tfruns export` writes them.",
 )
-@_holds(
-    "--database",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Keep the runs in this SQLite file, and take them from it if it has some.",
+@_behaves(
+    "--living/--still",
+    default=True,
+    show_default=True,
+    help="Whether new runs come, about two a minute in each job, and runs go their way to their end.",
 )
-@_behaves("--living", is_flag=True, help="Let new runs come, and runs go their way to their end.")
+@_behaves(
+    "--clock-start",
+    callback=_start,
+    metavar="TIME",
+    default="now",
+    show_default=True,
+    help="When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
+)
 @_behaves(
     "--clock-rate",
     type=float,
@@ -107,7 +122,7 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     "--admin-port",
     type=click.IntRange(0, 65_535),
     metavar="N",
-    help="The port of an admin address, to change runs, clock and faults over HTTP; 0 for any that is free.",
+    help="The port of an admin address, on 127.0.0.1, to change runs, clock and faults; 0 for any that is free.",
 )
 @_behaves(
     "--fault",
@@ -129,14 +144,14 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
 def sandbox(**options: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
-    It prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, with --admin-port also `export
-    TFRUNS_SANDBOX_ADMIN=...`, and then the id of each job on a line of its own. They are out as soon as it answers
-    requests.
+    When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, with
+    --admin-port also `export TFRUNS_SANDBOX_ADMIN=...`, and then the id of each job on a line of its own.
+
+    The runs of a job are made at the first request for it. One of them is named train-7f3a.
 
     A FAULT is made of what goes wrong: status=503, html, latency=0.2 or latency=0.2/1.5 (median and 99th percentile in
     seconds), breaks=cut, breaks=reset, breaks=stall, length=10 (a wrong Content-Length), limit=50, total=-5; of wait=2
     and wait-as=seconds, date, ms or reset for a status; and of the requests that it hits: rate=0.1, job-id=JOB, nth=3.
-    A request can ask for one with the header x-sandbox-fault.
     """
     from tfruns.sandbox import Sandbox
 
@@ -147,6 +162,8 @@ def sandbox(**options: Any) -> None:
 
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:
+            if options["runs_from"] is not None:
+                click.echo(f"tfruns: reading {options['runs_from']}", err=True)
             try:
                 await stack.enter_async_context(control_plane)
             except (OSError, ValueError) as error:
@@ -157,11 +174,22 @@ def sandbox(**options: Any) -> None:
             if control_plane.admin_url:
                 lines.append(f"export TFRUNS_SANDBOX_ADMIN={shlex.quote(control_plane.admin_url)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
-            click.echo("tfruns: serving until Ctrl-C", err=True)
+            click.echo(f"tfruns: ready{_size(options)}; Ctrl-C stops it", err=True)
             await stopped.wait()
 
     with contextlib.suppress(KeyboardInterrupt):  # where the loop can't take signals, on Windows
         asyncio.run(serve())
+
+
+def _size(options: dict[str, Any]) -> str:
+    """What the first request for a job costs, where that may surprise."""
+    if options["runs_from"] is not None:
+        return ""
+    runs = options["runs"]
+    seconds, megabytes = runs * _SECONDS_A_RUN, runs * _BYTES_A_RUN / 1e6
+    if megabytes < 1:
+        return ""
+    return f"; the first request for a job makes its {runs:,} runs: some {seconds:.1f} s and {megabytes:,.0f} MB"
 
 
 def _complaint(error: Exception) -> str:

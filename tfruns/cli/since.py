@@ -21,9 +21,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
 
 
-def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
+def parsed_time(value: str) -> float:
+    """The time that a text says, in ms since 1970.
+
+    Raises:
+        click.BadParameter: it says none.
+    """
     if found := _AGO.fullmatch(value.strip().lower()):
         return (time.time() - float(found[1]) * _SECONDS[found[2]]) * 1000
     try:
@@ -32,6 +35,10 @@ def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> f
         raise click.BadParameter(
             f"{value!r} is no time: give one such as 30m, 2h, 7d, 2026-11-23 or 2026-11-23T08:30Z"
         ) from None
+
+
+def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else parsed_time(value)
 
 
 since_option = _which(

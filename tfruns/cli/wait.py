@@ -1,6 +1,7 @@
 """`tfruns wait`: until a run has ended."""
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -8,8 +9,9 @@ import click
 from tfruns.cli.filters import as_json_line
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
-from tfruns.cli.output import encoded, has_colours, write
-from tfruns.cli.text import RunTable, on_one_line
+from tfruns.cli.output import encoded, has_colours, width, write
+from tfruns.cli.table import LISTED, Table, run_cells
+from tfruns.cli.text import on_one_line
 
 if TYPE_CHECKING:
     from tfruns.models import JobRun
@@ -50,7 +52,7 @@ Exit status:
     metavar="MIN MAX",
     default=(1.0, 15.0),
     show_default=True,
-    help="Seconds between two looks: the least while runs move, the most while nothing happens.",
+    help="Seconds between two polls: the least while runs change, the most while nothing happens.",
 )
 @_output(
     "--json",
@@ -94,5 +96,6 @@ async def _wait(
             statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
             click.echo(f"tfruns: {on_one_line(str(error))}", err=True)
             return statuses[type(error)]
-    await write(as_json_line(ended.to_dict()) if as_json else encoded(RunTable(colour=has_colours()).rows([ended])))
+    table = Table(LISTED, width=width(), colour=has_colours())
+    await write(as_json_line(ended.to_dict()) if as_json else encoded(table.text([run_cells(ended, now=time.time())])))
     return _STATUS_OF_END[ended.status]

@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,18 @@ import click
 from tfruns.cli.filters import as_json_line, filter_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
-from tfruns.cli.output import encoded, has_colours, is_terminal, write
-from tfruns.cli.text import colour_of, harmless, human_duration
+from tfruns.cli.output import encoded, has_colours, is_terminal, until_nobody_reads, write
+from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
+from tfruns.cli.text import harmless, human_duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tfruns._watch.watcher import RunChange
     from tfruns.models import JobRun
 
 _when = options_of("When")
 _output = options_of("Output")
 
-_ENDED_SHOWN = 10
+_ENDED_KEPT = 1_000
 _EPILOG = f"""
 Examples:
   tfruns watch my-job-id my-other-job-id
@@ -44,19 +43,19 @@ Examples:
     metavar="MIN MAX",
     default=(2.0, 30.0),
     show_default=True,
-    help="Seconds between two looks at a job: the least while its runs move, the most while nothing happens.",
+    help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
 )
 @_when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
-    help="What is told first: nothing that is there already, the open runs, or all runs. Else the open ones in a table,"
-    " and nothing in lines.",
+    help="What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a"
+    " terminal, otherwise `now`.",
 )
 @_when(
     "--resume-from",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Keep the place in this file, and go on from the place that it holds if it is there. What was printed in the"
+    help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
 @_output(
@@ -76,9 +75,10 @@ def watch(
 ) -> None:
     """Print what happens to the runs of each JOB, given by its id, until Ctrl-C.
 
-    On a terminal that is a table of the runs that are open, and of those that ended last; elsewhere, a line for each
-    change: what happened, job, status before and now, name and id. A line of JSON has kind (appeared, changed,
-    finished, deleted), jobId, and run and before, as the API has runs; before is null for a new one.
+    On a terminal that is a table of the runs that ended last, failures first where there is no room for all, and of
+    those that are open; elsewhere, a line for each change: what happened, job, status before and now, name and id. A
+    line of JSON has kind (appeared, changed, finished, deleted), jobId, and run and before, as the API has runs; before
+    is null for a new one.
     """
     if start is None:
         start = "open" if _is_live(as_json) else "now"
@@ -90,7 +90,8 @@ def watch(
 
 
 def _is_live(as_json: bool) -> bool:
-    return is_terminal() and not as_json
+    """Whether a table is kept up to date, which a terminal must be able to draw."""
+    return is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 async def _watch(
@@ -107,8 +108,26 @@ async def _watch(
             if _is_live(as_json):
                 await _show(changes, several=len(job_ids) > 1)
             else:
-                async for change in changes:
-                    await write(_json_line(change) if as_json else encoded(_line(change) + "\n"))
+                await _print(changes, as_json=as_json)
+
+
+async def _print(changes: "AsyncGenerator[RunChange]", *, as_json: bool) -> None:
+    """A line for each change, until nobody reads them any more."""
+
+    async def lines() -> None:
+        async for change in changes:
+            await write(_json_line(change) if as_json else encoded(_line(change) + "\n"))
+
+    printing = asyncio.ensure_future(lines())
+    reader = asyncio.ensure_future(until_nobody_reads())
+    try:
+        await asyncio.wait((printing, reader), return_when=asyncio.FIRST_COMPLETED)
+        if printing.done():
+            await printing
+    finally:
+        printing.cancel()
+        reader.cancel()
+        await asyncio.gather(printing, reader, return_exceptions=True)
 
 
 async def _keeping(changes: "AsyncGenerator[RunChange]", path: str) -> "AsyncGenerator[RunChange]":
@@ -156,21 +175,28 @@ async def _show(changes: "AsyncGenerator[RunChange]", *, several: bool) -> None:
     """A table that is kept up to date: with each change, and each second for the time that passes."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     board = Board(several=several)
     console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
-    with Live(console=console, get_renderable=board.table, refresh_per_second=2, transient=False):
+
+    def draw() -> Text:
+        lines = board.lines(console.width, console.height, colour=has_colours())
+        return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")
+
+    with Live(console=console, get_renderable=draw, refresh_per_second=2, transient=False):
         async for change in changes:
             board.take(change)
 
 
 class Board:
-    """The runs that are open, and those that ended last."""
+    """The runs that are open, and those that ended while they were watched."""
 
     def __init__(self, *, several: bool) -> None:
-        self._several = several
+        self._columns = (*((JOB,) if several else ()), STATUS, DURATION, NAME, ID, ERROR)
         self._open: dict[tuple[str, str], JobRun] = {}
         self._ended: dict[tuple[str, str], JobRun] = {}
+        self._ended_count = self._failed_count = 0
 
     def take(self, change: "RunChange") -> None:
         """Take note of a change."""
@@ -181,30 +207,42 @@ class Board:
         ended.pop(key, None)
         if change.kind == "finished":
             ended[key] = change.run
-            while len(ended) > _ENDED_SHOWN:
+            self._ended_count += 1
+            self._failed_count += change.run.status == "FAILED"
+            if len(ended) > _ENDED_KEPT:
                 del ended[next(iter(ended))]
         elif change.kind != "deleted":
             runs[key] = change.run
         self._open, self._ended = runs, ended  # at once: another thread draws
 
-    def table(self) -> "Table":
-        """What there is to see now."""
-        from rich.table import Table
-        from rich.text import Text
+    def lines(self, width: int, height: int, *, colour: bool) -> list[str]:
+        """What there is to see now, in so many lines at most. All but the last, which says what is not shown, fit."""
+        opened, ended = dict(self._open), dict(self._ended)
+        room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
+        ended_shown = _most_important(ended, max(room - len(opened), room // 2))
+        newest_first = sorted(opened.items(), key=lambda item: -item[1].created_at)
+        open_shown = dict(newest_first[: room - len(ended_shown)])
+        table = Table(self._columns, width=width, colour=colour)
+        lines = table.lines([_cells(key[0], run) for key, run in (ended_shown | open_shown).items()])
+        counts = f"{len(opened):,} open{_hidden(len(opened) - len(open_shown))}"
+        counts += f", {self._ended_count:,} ended{_hidden(self._ended_count - len(ended_shown))}"
+        counts += f", {self._failed_count:,} failed; Ctrl-C to end"
+        return [*lines, counts]
 
-        table = Table(caption=f"{len(self._open)} open; Ctrl-C to end", caption_justify="left")
-        for heading in (*(("JOB",) if self._several else ()), "STATUS", "TIME", "NAME", "ID"):
-            table.add_column(heading, overflow="fold", justify="right" if heading == "TIME" else "left")
-        for job_id, run in self._rows():
-            status = Text(harmless(run.status.value), style=colour_of(run.status.value) or "")
-            texts = [Text(harmless(text)) for text in (human_duration(_elapsed(run)), run.name, run.id)]
-            table.add_row(*((Text(harmless(job_id)),) if self._several else ()), status, *texts)
-        return table
 
-    def _rows(self) -> Iterator[tuple[str, "JobRun"]]:
-        newest_first = sorted(self._open.items(), key=lambda item: -item[1].created_at)
-        for (job_id, _), run in (*newest_first, *reversed(self._ended.items())):
-            yield job_id, run
+def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[tuple[str, str], JobRun]":
+    """As many of the ended runs as there is room for, the last first: failures, and then others."""
+    newest_first = list(reversed(ended))
+    chosen = set(sorted(newest_first, key=lambda key: ended[key].status != "FAILED")[:room])
+    return {key: ended[key] for key in newest_first if key in chosen}
+
+
+def _hidden(number: int) -> str:
+    return f" ({number:,} not shown)" if number > 0 else ""
+
+
+def _cells(job_id: str, run: "JobRun") -> dict[str, str]:
+    return run_cells(run, now=time.time(), job_id=job_id) | {DURATION: human_duration(_elapsed(run))}
 
 
 def _elapsed(run: "JobRun") -> float | None:

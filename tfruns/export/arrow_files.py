@@ -28,9 +28,9 @@ def arrow_piece(page: Page) -> bytes:
 
 
 def arrow_module() -> Any:
-    """`tfruns.arrow`."""
+    """`tfruns._table.arrow`."""
     needed("pyarrow", "arrow")
-    from tfruns import arrow
+    from tfruns._table import arrow
 
     return arrow
 

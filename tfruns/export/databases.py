@@ -13,7 +13,7 @@ from tfruns.export.arrow_files import ArrowFile, arrow_module
 from tfruns.export.compress import pack, unpack
 from tfruns.export.errors import ExportError
 from tfruns.export.page import Page
-from tfruns.export.rows import values
+from tfruns.export.rows import columns
 from tfruns.export.writer import Writer, needed
 
 _DUCKDB_MEMORY = ("64MB", "512MB", "4GB")
@@ -44,8 +44,8 @@ def _told(kind: type[Exception]) -> Iterator[None]:
 
 def sqlite_piece(page: Page) -> bytes:
     """A piece of `sqlite`: rows."""
-    columns = (values(page.runs, column) for column in COLUMNS)
-    return pack(msgspec.msgpack.encode([*zip(itertools.repeat(page.job_id), *columns, strict=False)]))
+    rows = zip(itertools.repeat(page.job_id), *columns(page.runs), strict=False)
+    return pack(msgspec.msgpack.encode([*rows]))
 
 
 class _Sqlite:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,7 +140,7 @@ class FileLock:
                     self._path.unlink()
 
 
-if _IS_POSIX:
+if sys.platform != "win32":
     import fcntl
 
     def _lock(descriptor: int) -> None:
@@ -150,6 +151,6 @@ else:
 
     def _lock(descriptor: int) -> None:
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError as error:
             raise BlockingIOError(*error.args) from None

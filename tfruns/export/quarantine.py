@@ -8,7 +8,7 @@ import json
 
 import attrs
 
-from tfruns._table.columns import COLUMNS, Kind
+from tfruns._table.columns import COLUMNS, Kind, values_of
 from tfruns.export.page import Page
 from tfruns.export.rows import LIMITS
 from tfruns.models import BadRun, JobRun
@@ -48,10 +48,9 @@ class Rejected:
 def unfit(run: JobRun, text: bytes) -> Rejected | None:
     """Why tables can't hold a run; None if they can."""
     problems: list[tuple[str, str]] = []
-    for column in _NUMBERS:
-        (value,) = column.values([run])
-        least, most = LIMITS[column.kind]
-        if value is not None and not least <= value <= most:
+    for column, (value,) in zip(COLUMNS, values_of([run]), strict=True):
+        least, most = LIMITS.get(column.kind, (None, None))
+        if value is not None and least is not None and not least <= value <= most:
             what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
             problems.append((column.name, f"expected {what}, got {value!r}"))
     if not problems:
@@ -64,6 +63,3 @@ def split(page: Page) -> tuple[Page, list[Rejected]]:
     judged = [unfit(run, text) for run, text in zip(page.runs, page.texts(), strict=True)]
     kept = [at for at, rejected in enumerate(judged) if rejected is None]
     return page.only(kept), [rejected for rejected in judged if rejected is not None]
-
-
-_NUMBERS = [column for column in COLUMNS if column.kind in LIMITS]

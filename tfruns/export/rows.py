@@ -1,11 +1,11 @@
 """Runs as rows of plain values: for CSV and SQLite."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tfruns._table.columns import COLUMNS, Column, Kind
+from tfruns._table.columns import COLUMNS, Column, Kind, values_of
 from tfruns.models import JobRun
 
 INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
@@ -47,13 +47,16 @@ def _time(seconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def values(runs: Sequence[JobRun], column: Column) -> list[Any]:
-    """A column's values: str, int or None.
+def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+    """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text.
 
     Raises:
         OverflowError: a number is beyond `LIMITS`.
     """
-    found = column.values(runs)
+    return map(_plain, COLUMNS, values_of(runs))
+
+
+def _plain(column: Column, found: list[Any]) -> list[Any]:
     if column.kind is Kind.INSTANT:
         return [None if value is None else moment(value) for value in found]
     if column.kind is Kind.WORD:

@@ -13,7 +13,7 @@ from typing import Any
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.compress import pack, unpack, zstd
 from tfruns.export.page import Page
-from tfruns.export.rows import values
+from tfruns.export.rows import columns
 from tfruns.export.writer import Appended, Writer
 
 # --- JSON lines ---
@@ -146,17 +146,16 @@ _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 def csv_piece(page: Page) -> bytes:
     """A piece of `comma_separated`."""
-    columns: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
-    for column in COLUMNS:
-        found = values(page.runs, column)
+    cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
+    for column, values in zip(COLUMNS, columns(page.runs), strict=True):
         if column.kind is Kind.TEXT:
-            columns.append([*map(cell, found)])
+            cells.append([*map(cell, values)])
         elif column.kind is Kind.WORD:
-            cells = {value: cell(value) for value in set(found)}
-            columns.append([cells[value] for value in found])
+            known = {value: cell(value) for value in set(values)}
+            cells.append([known[value] for value in values])
         else:  # numbers and moments, which need no quotes
-            columns.append(["" if value is None else str(value) for value in found])
-    text = "\r\n".join(map(",".join, zip(*columns, strict=True))) + "\r\n"
+            cells.append(["" if value is None else str(value) for value in values])
+    text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
     return pack(text.encode())
 
 

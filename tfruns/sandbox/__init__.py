@@ -1,4 +1,4 @@
-"""A control plane in a box: the endpoint of the contract over real HTTP, on made-up but realistic runs.
+"""A control plane for tests: the endpoint of the contract over real HTTP, on made-up but realistic runs.
 
 Example:
     >>> from tfruns.sandbox import Sandbox
@@ -7,9 +7,9 @@ Example:
     ...         await client.count_runs(sandbox.job_ids[0])
 """
 
-from tfruns.sandbox.box import Sandbox
 from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.faults import Fault, RateLimit
+from tfruns.sandbox.sandbox import Sandbox
 from tfruns.sandbox.server import SeenRequest
 
 __all__ = ["Clock", "Fault", "RateLimit", "Sandbox", "SeenRequest"]

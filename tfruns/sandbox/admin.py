@@ -1,9 +1,10 @@
 """The admin address of a sandbox: what its methods do, as plain JSON over HTTP, for tests in other languages.
 
-It is an address of its own, so that the served one stays what the contract says. It takes no key, so it has to be on
-loopback; and it refuses (403) what has the header `Origin`: web pages are not to reach it through somebody's browser.
+It is an address of its own, so that the served one stays what the contract says. It takes no key, so it listens on
+127.0.0.1 alone, whatever the sandbox's own host is; and it refuses (403) what has the header `Origin` or another `Host`
+than loopback: web pages are not to reach it through somebody's browser.
 
-| request | body | answer |
+| request | body | response |
 |---|---|---|
 | `POST /jobs/{job}/runs` | fields of the run, by the contract's names | 201, the new run |
 | `PATCH /jobs/{job}/runs/{run}` | the fields to change | 200, the run |
@@ -30,6 +31,8 @@ from tfruns.sandbox.faults import Fault, checked_faults
 from tfruns.sandbox.history import History
 from tfruns.sandbox.server import http_error
 from tfruns.sandbox.wire import to_fields
+
+LOOPBACK = "127.0.0.1"
 
 
 class Admin:
@@ -113,7 +116,7 @@ class Admin:
 async def _refusals(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    if "Origin" in request.headers:
+    if "Origin" in request.headers or request.url.host not in (LOOPBACK, "localhost"):
         return http_error(403, "FORBIDDEN", "web pages have no access to the admin address")
     try:
         return await handler(request)

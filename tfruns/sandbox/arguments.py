@@ -1,27 +1,15 @@
 """What a sandbox can be made with: checks that say what was given and what is allowed."""
 
+import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from os import PathLike, fspath
 from typing import Any, TypeGuard
 
+from tfruns.query import checked_int
 from tfruns.sandbox.data import made_up_job_ids
 
-
-def checked_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """The value, if it is a whole number (no bool) from `least` to `most`.
-
-    Raises:
-        TypeError: it isn't a whole number.
-        ValueError: it is out of range.
-    """
-    allowed = "a whole number"
-    if least is not None:
-        allowed += f", {least} or more" if most is None else f" from {least} to {most}"
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    return value
+_LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
 
 
 def checked_text(name: str, value: Any) -> str:
@@ -68,6 +56,29 @@ def checked_path(name: str, value: Any) -> str:
     return path
 
 
+def checked_start(value: Any) -> float | None:
+    """When a clock starts, in ms since 1970; None for where the runs end.
+
+    Raises:
+        TypeError: it isn't a time.
+        ValueError: it is a datetime without a time zone, or beyond the calendar.
+    """
+    allowed = 'clock_start must be an aware datetime, milliseconds since 1970, "now" or None'
+    if value is None:
+        return None
+    if value == "now":
+        return time.time() * 1000
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{allowed}, got {value!r}, which has no time zone")
+        return value.timestamp() * 1000
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{allowed}, got {value!r}")
+    if not 0 <= value <= _LATEST:
+        raise ValueError(f"{allowed}, from 0 to {_LATEST:.0f}, got {value!r}")
+    return float(value)
+
+
 def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
     """The ids of the jobs: those given, or made-up ones if their number was given.
 
@@ -76,7 +87,7 @@ def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
         ValueError: there are no jobs; or an id is empty, given twice, or not valid Unicode.
     """
     if isinstance(jobs, int):
-        return made_up_job_ids(seed, checked_whole("jobs", jobs, 1))
+        return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1))
     allowed = "jobs must be a number of jobs or a sequence of job ids"
     if not _is_sequence(jobs) or not all(isinstance(job_id, str) for job_id in jobs):
         raise TypeError(f"{allowed}, got {jobs!r}")
@@ -98,12 +109,12 @@ def checked_run_counts(runs: Any, job_count: int) -> tuple[int, ...]:
         ValueError: a number is negative, or there aren't as many numbers as jobs.
     """
     if isinstance(runs, int):
-        return (checked_whole("runs", runs, 0),) * job_count
+        return (checked_int(runs, "runs", least=0),) * job_count
     if not _is_sequence(runs) or not all(isinstance(count, int) for count in runs):
         raise TypeError(f"runs must be a number of runs or a sequence of them, one for each job, got {runs!r}")
     if len(runs) != job_count:
         raise ValueError(f"runs must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}")
-    return tuple(checked_whole("each of runs", count, 0) for count in runs)
+    return tuple(checked_int(count, "each of runs", least=0) for count in runs)
 
 
 def _is_sequence(values: object) -> TypeGuard[Sequence[Any]]:

@@ -1,12 +1,13 @@
-"""The time of a sandbox, which stands still until it is told to move."""
+"""The time of a sandbox: it stands still until it is moved, or runs at a rate."""
 
 import math
+import threading
 import time
 from typing import Any
 
 
 class Clock:
-    """A clock under the control of whoever holds it.
+    """A clock under the control of whoever holds it. Threads may share it.
 
     Args:
         now: the time to start at, in ms since 1970 UTC.
@@ -25,11 +26,13 @@ class Clock:
         self._then = float(now)
         self._rate = checked_seconds("rate", rate)
         self._since = time.monotonic()
+        self._lock = threading.Lock()
 
     @property
     def now(self) -> int:
         """What it shows, in whole ms since 1970 UTC."""
-        return int(self._shown())
+        with self._lock:
+            return int(self._shown())
 
     @property
     def rate(self) -> float:
@@ -39,8 +42,9 @@ class Clock:
     @rate.setter
     def rate(self, rate: float) -> None:
         rate = checked_seconds("rate", rate)
-        self._then, self._since = self._shown(), time.monotonic()
-        self._rate = rate
+        with self._lock:
+            self._then, self._since = self._shown(), time.monotonic()
+            self._rate = rate
 
     def advance(self, seconds: float) -> None:
         """Move it on. It never goes back.
@@ -54,7 +58,9 @@ class Clock:
         Example:
             >>> sandbox.clock.advance(3600)
         """
-        self._then += checked_seconds("seconds", seconds) * 1000
+        milliseconds = checked_seconds("seconds", seconds) * 1000
+        with self._lock:
+            self._then += milliseconds
 
     def __repr__(self) -> str:
         return f"<Clock at {self.now} ms, rate {self.rate:g}>"

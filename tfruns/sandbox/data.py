@@ -7,7 +7,7 @@ from tfruns.models import JobRunStatus, SubjectType
 from tfruns.sandbox.wire import Wire
 
 NEWEST = 1_767_225_600_000
-"""When the newest run of every history was created, in ms since 1970: 2026-01-01T00:00:00Z."""
+"""When the newest run of a history was created, unless told otherwise, in ms since 1970: 2026-01-01T00:00:00Z."""
 
 _HISTORY = 180 * 24 * 3600 * 1000
 _LATEST_VERSION = 12
@@ -30,6 +30,10 @@ _RECENT = (
     JobRunStatus.UNKNOWN,
     JobRunStatus.TERMINATED,
 )
+_MOST_RECENT = 5 * len(_RECENT)  # of a long history: a job has some 30 open runs, not hundreds
+KNOWN_NAME = "train-7f3a"
+"""The name of one of the newest runs of each job, which is RUNNING at the start: documentation can refer to it."""
+_KNOWN_BY_NAME = _RECENT.index(JobRunStatus.RUNNING)
 # What older runs are: status and share, in percent.
 _SETTLED = {
     JobRunStatus.FINISHED: 78.0,
@@ -101,16 +105,22 @@ class RunMaker:
         if since is not None:
             rng.seed(f"runs/{seed}/{job_id}/{since}")
 
-    def history(self, count: int) -> Iterator[Wire]:
-        """As many runs, the newest first, over the half year that ends at `NEWEST`."""
-        rng, created_at, version = self._rng, NEWEST, _LATEST_VERSION
-        recent = max(len(_RECENT), count // 50)
+    def history(self, count: int, now: int = NEWEST) -> Iterator[Wire]:
+        """As many runs, the newest first, over the half year that ends now."""
+        rng, created_at, version = self._rng, now, _LATEST_VERSION
+        recent = max(len(_RECENT), min(count // 50, _MOST_RECENT))
         settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)
         for age in range(count):
             if age and rng.random() > 0.03:  # the others are created in the same millisecond as the one before
                 created_at -= 1 + int(rng.expovariate(count / _HISTORY))
                 version = _LATEST_VERSION - age * _LATEST_VERSION // count
-            yield self.run(created_at, _RECENT[age % len(_RECENT)] if age < recent else settled[age], version)
+            status = _RECENT[age % len(_RECENT)] if age < recent else settled[age]
+            run = self.run(created_at, status, version)
+            if run["endTime"] is not None and run["endTime"] > now:
+                run |= {"endTime": now, "duration": (now - created_at) // 1000}
+            if age == _KNOWN_BY_NAME:
+                run["name"] = KNOWN_NAME
+            yield run
 
     def new_run(self, created_at: int, status: JobRunStatus) -> Wire:
         """A run of the latest version, created at this time in ms since 1970."""

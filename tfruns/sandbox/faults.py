@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import attrs
 
 from tfruns.described import described
-from tfruns.sandbox.arguments import checked_whole
+from tfruns.query import checked_int
 from tfruns.sandbox.clock import checked_seconds
 
 WaitAs = Literal["seconds", "date", "ms", "reset"]
@@ -31,7 +31,7 @@ def _nth(value: Any) -> Any:
 class Fault:
     """Something that goes wrong: what, and with which requests. All that is said of what happens together.
 
-    As text, for flags and the header `x-sandbox-fault`, the same names with hyphens: `status=429,wait=2,wait-as=date`,
+    As text, for flags and the admin address, the same names with hyphens: `status=429,wait=2,wait-as=date`,
     `latency=0.2/1.5,rate=0.1`, `breaks=cut,job-id=my-job,nth=3`, `status=502,html`. `Fault.parse` reads it.
 
     Raises:
@@ -76,7 +76,7 @@ class Fault:
 
     def __attrs_post_init__(self) -> None:
         if self.status is not None:
-            checked_whole("status", self.status, 400, 599)
+            checked_int(self.status, "status", least=400, most=599)
         if self.wait is not None:
             checked_seconds("wait", self.wait)
             if self.status is None:
@@ -92,15 +92,15 @@ class Fault:
         else:
             checked_seconds("latency", self.latency)
         if self.limit is not None:
-            checked_whole("limit", self.limit, 1, 1000)
+            checked_int(self.limit, "limit", least=1, most=1000)
         for name in ("length", "total"):
-            checked_whole(name, getattr(self, name), -(10**15), 10**15)
+            checked_int(getattr(self, name), name, least=-(10**15), most=10**15)
         if not 0 < checked_seconds("rate", self.rate) <= 1:
             raise ValueError(f"rate must be above 0 and at most 1, got {self.rate!r}")
         if not isinstance(self.nth, tuple):
             raise TypeError(f"nth must be a whole number or a tuple of them, got {self.nth!r}")
         for nth in self.nth:
-            checked_whole("nth", nth, 1)
+            checked_int(nth, "nth", least=1)
         if not isinstance(self.html, bool) or not isinstance(self.job_id, str | None):
             raise TypeError(f"html must be a bool and job_id a string, got {self.html!r} and {self.job_id!r}")
         done = (self.status, self.html, self.latency, self.breaks, self.length, self.limit, self.total)
@@ -192,7 +192,7 @@ class RateLimit:
     def __attrs_post_init__(self) -> None:
         if checked_seconds("per_second", self.per_second) == 0:
             raise ValueError("per_second must be above 0, got 0")
-        checked_whole("burst", self.burst, 1)
+        checked_int(self.burst, "burst", least=1)
         if self.wait_as is not None:
             _one_of("wait_as", self.wait_as, WaitAs)
 

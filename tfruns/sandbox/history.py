@@ -1,121 +1,147 @@
 """The runs of a sandbox while it is there: what they start from, and what becomes of them by its clock."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+import itertools
+import threading
+from collections.abc import Iterator, KeysView, Mapping
+from typing import Any
 
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.data import NEWEST, RunMaker, ended
-from tfruns.sandbox.database import Database
 from tfruns.sandbox.files import read_runs
-from tfruns.sandbox.life import Life
+from tfruns.sandbox.simulation import Simulation
 from tfruns.sandbox.store import Selection, Store
 from tfruns.sandbox.wire import Wire, decode, encode, from_fields, parse
 
+_STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
+
 
 class History:
-    """The runs of every job, each change of which is dated by the clock."""
+    """The runs of every job, each change of which is dated by the clock. Threads may share it.
+
+    The runs of a job are made when they are first needed, and simulated when they are next needed: a job that nobody
+    reads costs nothing.
+
+    Args:
+        seed: what the runs are made from.
+        run_counts: the jobs, and how many runs each has.
+        runs_from: a file of runs to take in place of made-up ones.
+        living: whether to simulate runs.
+        clock_rate: how many seconds of the clock pass in a second.
+        clock_start: when the clock starts, in ms since 1970, but not before the last thing in a file happened.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: the file isn't what it should be.
+    """
 
     def __init__(
         self,
-        store: Store,
-        database: Database | None,
-        makers: Mapping[str, RunMaker],
-        *,
-        seed: int,
-        living: bool,
-        clock_rate: float,
-    ) -> None:
-        self.store = store
-        self.clock = Clock(max(NEWEST, store.last_moment()), clock_rate)
-        self._database = database
-        self._makers = {
-            job_id: makers.get(job_id) or RunMaker(seed, job_id, since=self.clock.now) for job_id in store.job_ids
-        }
-        self._life = Life(seed, store, self._makers, self.clock.now) if living else None
-
-    @classmethod
-    def begin(
-        cls,
         *,
         seed: int,
         run_counts: Mapping[str, int],
         runs_from: str | None,
-        database: str | None,
         living: bool,
         clock_rate: float,
-    ) -> Self:
-        """Make the runs, or read them: from the database if it has any, else from the file, if one is given.
-
-        Raises:
-            OSError: a file can't be read.
-            ValueError: a file isn't what it should be.
-        """
-        kept = None if database is None else Database(database)
-        try:
-            makers: dict[str, RunMaker] = {}
-            store = _stocked(kept, runs_from, seed, run_counts, makers)
-            return cls(store, kept, makers, seed=seed, living=living, clock_rate=clock_rate)
-        except BaseException:
-            if kept is not None:
-                kept.close()
-            raise
-
-    def close(self) -> None:
-        """Close the database, if there is one."""
-        if self._database is not None:
-            self._database.close()
+        clock_start: float | None,
+    ) -> None:
+        given = {} if runs_from is None else read_runs(runs_from)
+        start = int(NEWEST if clock_start is None else clock_start)
+        last = (max(run["createdAt"], run.get("endTime") or 0) for runs in given.values() for run in runs)
+        self.clock = Clock(max(start, *last) if given else start, clock_rate)
+        self._start = self.clock.now
+        self._seed = seed
+        self._living = living
+        self._lock = threading.RLock()
+        self._store = Store(given or run_counts)
+        self._makers = {job_id: RunMaker(seed, job_id, since=self._start) for job_id in given}
+        self._unmade: dict[str, Iterator[Wire]] = {job_id: iter(runs) for job_id, runs in given.items()}
+        self._run_counts = {} if given else dict(run_counts)
+        self._simulations: dict[str, Simulation] = {}
 
     @property
-    def job_ids(self) -> tuple[str, ...]:
+    def job_ids(self) -> KeysView[str]:
         """The ids of the jobs."""
-        return tuple(self.store.job_ids)
+        return self._store.job_ids
 
-    def now(self) -> int:
-        """The time by the clock, in ms since 1970, with all done that was due by it."""
-        now = self.clock.now
-        if self._life is not None:
-            self._life.run_until(now)
-        return now
+    def step(self, job_id: str) -> bool:
+        """Do a part of what must be done before the job can be read. True if more must be done.
+
+        Raises:
+            KeyError: there is no such job.
+        """
+        with self._lock:
+            if job_id not in self._store.job_ids:
+                raise KeyError(f"this sandbox has no job {job_id!r}")
+            if job_id not in self._makers:
+                maker = self._makers[job_id] = RunMaker(self._seed, job_id)
+                self._unmade[job_id] = maker.history(self._run_counts[job_id], self._start)
+            if (unmade := self._unmade.get(job_id)) is not None:
+                made = list(itertools.islice(unmade, _STEP))
+                self._store.fill(job_id, made)
+                if len(made) == _STEP:
+                    return True
+                del self._unmade[job_id]
+                if self._living:
+                    maker = self._makers[job_id]
+                    self._simulations[job_id] = Simulation(self._seed, job_id, self._store, maker, self._start)
+            simulation = self._simulations.get(job_id)
+            return simulation is not None and simulation.run_until(self.clock.now, most=_STEP)
+
+    def page(self, job_id: str, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
+        """How many runs are selected in all, and the JSON texts of those on the page.
+
+        Raises:
+            KeyError: there is no such job.
+        """
+        with self._lock:
+            return self._store_of(job_id).page(job_id, selection, offset, limit)
 
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job, the newest first."""
-        _, texts = self._store_of(job_id).page(job_id, Selection())
+        with self._lock:
+            _, texts = self._store_of(job_id).page(job_id, Selection())
         return [parse(text) for text in texts]
 
     def create(self, job_id: str, fields: dict[str, Any]) -> JobRun:
         """Add a run; see `Sandbox.create_run`."""
-        store = self._store_of(job_id)
-        changes = from_fields(fields)
-        status = JobRunStatus(changes.get("status", "CREATED"))
-        latest = store.latest(job_id)
-        if latest == self.clock.now:
-            self.clock.advance(0.001)
-        created_at = self.clock.now if latest is None else max(self.clock.now, int(latest) + 1)
-        wire = self._makers[job_id].new_run(created_at, status) | changes
-        if store.get(job_id, wire["id"]) is not None:
-            raise ValueError(f"job {job_id!r} has a run with the id {wire['id']!r} already")
-        return self._put(job_id, wire)
+        with self._lock:
+            store = self._store_of(job_id)
+            changes = from_fields(fields)
+            status = JobRunStatus(changes.get("status", "CREATED"))
+            latest = store.latest(job_id)
+            if latest == self.clock.now:
+                self.clock.advance(0.001)
+            created_at = self.clock.now if latest is None else max(self.clock.now, int(latest) + 1)
+            wire = self._makers[job_id].new_run(created_at, status) | changes
+            if store.get(job_id, wire["id"]) is not None:
+                raise ValueError(f"job {job_id!r} has a run with the id {wire['id']!r} already")
+            return self._put(job_id, wire)
 
     def update(self, job_id: str, run_id: str, fields: dict[str, Any]) -> JobRun:
         """Change a run; see `Sandbox.update_run`."""
-        run = self._run(job_id, run_id)
-        return self._put(job_id, run | _changes(run_id, fields))
+        with self._lock:
+            run = self._run(job_id, run_id)
+            return self._put(job_id, run | _changes(run_id, fields))
 
     def finish(self, job_id: str, run_id: str, status: JobRunStatus | str, fields: dict[str, Any]) -> JobRun:
         """End a run; see `Sandbox.finish_run`."""
-        run = self._run(job_id, run_id)
-        if JobRunStatus(run["status"]).is_terminal:
-            raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
-        if not isinstance(status, str) or not JobRunStatus(status).is_terminal:
-            raise ValueError(f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}")
-        end = ended(run, JobRunStatus(status), self.clock.now)
-        return self._put(job_id, run | end | _changes(run_id, fields))
+        with self._lock:
+            run = self._run(job_id, run_id)
+            if JobRunStatus(run["status"]).is_terminal:
+                raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
+            if not isinstance(status, str) or not JobRunStatus(status).is_terminal:
+                raise ValueError(
+                    f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}"
+                )
+            end = ended(run, JobRunStatus(status), self.clock.now)
+            return self._put(job_id, run | end | _changes(run_id, fields))
 
     def delete(self, job_id: str, run_id: str) -> None:
         """Forget a run."""
-        if not self._store_of(job_id).delete(job_id, run_id):
-            raise _no_run(job_id, run_id)
+        with self._lock:
+            if not self._store_of(job_id).delete(job_id, run_id):
+                raise _no_run(job_id, run_id)
 
     def _run(self, job_id: str, run_id: str) -> Wire:
         text = self._store_of(job_id).get(job_id, run_id)
@@ -125,44 +151,15 @@ class History:
 
     def _put(self, job_id: str, wire: Wire) -> JobRun:
         run = parse(encode(wire))  # refuses what isn't a run, before it is stored
-        self._store_of(job_id).put(job_id, wire)
-        if self._life is not None:
-            self._life.expect(job_id, run.id, run.status, self.clock.now)
+        self._store.put(job_id, wire)
+        if (simulation := self._simulations.get(job_id)) is not None:
+            simulation.expect(run.id, run.status, self.clock.now)
         return run
 
     def _store_of(self, job_id: str) -> Store:
-        if job_id not in self.store.job_ids:
-            raise KeyError(f"this sandbox has no job {job_id!r}")
-        self.now()
-        return self.store
-
-
-def _stocked(
-    kept: Database | None,
-    runs_from: str | None,
-    seed: int,
-    run_counts: Mapping[str, int],
-    makers: dict[str, RunMaker],
-) -> Store:
-    """A store with the runs to start from; the makers of those that were made go on from them."""
-    if kept is not None and (job_ids := kept.job_ids()):
-        store = Store(job_ids, kept)
-        for job_id in job_ids:
-            store.fill(job_id, map(decode, kept.runs(job_id)))
-        return store
-    if runs_from is not None:
-        given = read_runs(runs_from)
-        store = Store(given, kept)
-        for job_id, runs in given.items():
-            store.fill(job_id, runs)
-    else:
-        store = Store(run_counts, kept)
-        for job_id, count in run_counts.items():
-            makers[job_id] = RunMaker(seed, job_id)
-            store.fill(job_id, makers[job_id].history(count))
-    if kept is not None:
-        kept.fill(store.job_ids, store.texts())
-    return store
+        while self.step(job_id):
+            pass
+        return self._store
 
 
 def _changes(run_id: str, fields: dict[str, Any]) -> Wire:

@@ -14,18 +14,14 @@
   newest first, and then by id, ascending.
 - `offset` may lie beyond the end: the page is then empty. `pagination` repeats the offset and the limit that were used.
 - The job id is one path segment, percent-decoded after the path is taken apart.
-- The request header `x-sandbox-fault` (see `tfruns.sandbox.faults`) asks for a fault; one that can't be read is refused
-  (400), before the key is looked at.
 - HEAD and OPTIONS are not answered (405), as the contract has GET alone.
 - What isn't HTTP, a request line above 1 MiB included, gets aiohttp's own 400, and isn't recorded.
 """
 
 import asyncio
 import collections
-import math
 import re
 import uuid
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -35,10 +31,10 @@ from aiohttp import web
 
 from tfruns.described import described
 from tfruns.models import HttpError
-from tfruns.sandbox.deliver import ask_to_wait, deliver, html_page
+from tfruns.sandbox.history import History
+from tfruns.sandbox.injector import NO_EFFECTS, Effects, FaultInjector
 from tfruns.sandbox.parameters import Parameters
-from tfruns.sandbox.store import Store
-from tfruns.sandbox.trouble import NO_TROUBLE, Trouble, Troublemaker
+from tfruns.sandbox.respond import add_wait_header, html_page, respond
 
 _LONGEST_LINE = 2**20
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
@@ -75,34 +71,29 @@ class Access:
     api_key: str
     forbidden: frozenset[str] = frozenset()
     """Jobs that the key's owner has no access to."""
-    expires_at: float = math.inf
-    """When the key expires, in ms since 1970 by the sandbox's clock."""
 
 
 class Server:
-    """Serves a store on one address, from the event loop that started it.
+    """Serves a history on one address, from the event loop that started it.
 
     Args:
-        store: the runs.
+        history: the runs.
         access: who may see them.
-        trouble: what goes wrong.
-        requests: where requests are written down.
-        now: brings the store up to the time of the sandbox's clock, and gives that time in ms.
+        injector: decides which faults a request has.
+        requests: where requests are recorded.
     """
 
     def __init__(
         self,
-        store: Store,
+        history: History,
         access: Access,
-        trouble: Troublemaker,
+        injector: FaultInjector,
         requests: collections.deque[SeenRequest],
-        now: Callable[[], int],
     ) -> None:
-        self._store = store
+        self._history = history
         self._access = access
-        self._trouble = trouble
+        self._injector = injector
         self._requests = requests
-        self._now = now
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -126,7 +117,7 @@ class Server:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        url, trouble = request.rel_url, NO_TROUBLE
+        url, effects = request.rel_url, NO_EFFECTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
             answer = http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
@@ -135,25 +126,18 @@ class Server:
             answer.headers["Allow"] = "GET"
         else:
             job_id = unquote(path[1])
-            try:
-                trouble = self._trouble.next(job_id, request.headers.get("x-sandbox-fault"))
-            except (TypeError, ValueError) as error:
-                answer = http_error(400, "BAD_REQUEST", f"x-sandbox-fault: {error}")
-            else:
-                if trouble.delay:
-                    await asyncio.sleep(trouble.delay)
-                answer = _refuse(trouble) or self._answer(request, job_id, trouble)
+            effects = self._injector.next(job_id)
+            if effects.delay:
+                await asyncio.sleep(effects.delay)
+            answer = _refuse(effects) or await self._answer(request, job_id, effects)
         answer.headers["x-request-id"] = str(uuid.uuid4())
         self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, answer.status))
-        return await deliver(request, answer, trouble)
+        return await respond(request, answer, effects)
 
-    def _answer(self, request: web.BaseRequest, job_id: str, trouble: Trouble) -> web.Response:
-        now = self._now()
+    async def _answer(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        is_known = scheme.lower() == "bearer" and key.strip() == self._access.api_key
-        if not is_known or now >= self._access.expires_at:
-            wrong = "has expired" if is_known else "is missing or wrong"
-            refusal = http_error(401, "UNAUTHORIZED", f"The bearer token {wrong}")
+        if scheme.lower() != "bearer" or key.strip() != self._access.api_key:
+            refusal = http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
 
@@ -166,23 +150,25 @@ class Server:
 
         if job_id in self._access.forbidden:
             return http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
-        if job_id not in self._store.job_ids:
+        if job_id not in self._history.job_ids:
             return http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
-        limit = limit if trouble.limit is None else min(limit, trouble.limit)
-        total, runs = self._store.page(job_id, selection, offset, limit)
-        total = max(0, total + trouble.total)
+        while self._history.step(job_id):  # noqa: ASYNC110  # there is nothing to wait for
+            await asyncio.sleep(0)  # other requests get their turn
+        limit = limit if effects.limit is None else min(limit, effects.limit)
+        total, runs = self._history.page(job_id, selection, offset, limit)
+        total = max(0, total + effects.total)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
-def _refuse(trouble: Trouble) -> web.Response | None:
-    fault = trouble.refusal
+def _refuse(effects: Effects) -> web.Response | None:
+    fault = effects.refusal
     if fault is None:
         return None
     status = fault.status or 200
     answer = html_page(status) if fault.html else http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
-    ask_to_wait(answer, fault)
+    add_wait_header(answer, fault)
     return answer
 
 

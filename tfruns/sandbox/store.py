@@ -15,7 +15,6 @@ import attrs
 import msgspec
 
 from tfruns.models import JobRunsSortBy, SortDirection
-from tfruns.sandbox.database import Database
 from tfruns.sandbox.wire import Wire, encode
 
 _LISTS_KEPT = 8
@@ -54,7 +53,6 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     version: float | None
     triggered_by: str | None
     status: str
-    end_time: float | None
     text: bytes
 
 
@@ -82,16 +80,13 @@ class _List:
 
 
 class Store:
-    """Runs by job and id. Not for more than one thread.
+    """Runs by job and id. Not for more than one thread at a time.
 
     Args:
         job_ids: the jobs, with runs or without.
-        database: where changes are written to as well. What is in it is not read, and what it is filled with isn't
-            written.
     """
 
-    def __init__(self, job_ids: Iterable[str], database: Database | None = None) -> None:
-        self._database = database
+    def __init__(self, job_ids: Iterable[str]) -> None:
         self._rows: dict[str, dict[str, _Row]] = {job_id: {} for job_id in job_ids}
         self._lists: dict[str, dict[Selection, _List]] = {job_id: {} for job_id in self._rows}
 
@@ -122,10 +117,9 @@ class Store:
         rows = self._list(job_id, _NEWEST_FIRST).rows
         return rows[0].created_at if rows else None
 
-    def last_moment(self) -> float:
-        """When anything last happened to a run: was created, or ended. In ms since 1970; 0 if there are no runs."""
-        rows = (row for rows in self._rows.values() for row in rows.values())
-        return max((max(row.created_at, row.end_time or 0) for row in rows), default=0)
+    def count(self, job_id: str) -> int:
+        """How many runs the job has."""
+        return len(self._rows[job_id])
 
     def statuses(self, job_id: str) -> Iterator[tuple[str, str]]:
         """The id and the status of each run of the job, the newest first."""
@@ -136,26 +130,22 @@ class Store:
         self._rows[job_id].update((run["id"], _row(run)) for run in runs)
         self._lists[job_id].clear()
 
-    def texts(self) -> Iterator[tuple[str, str, bytes]]:
-        """Every run: job, id and text."""
-        return ((job_id, row.id, row.text) for job_id, rows in self._rows.items() for row in rows.values())
-
     def put(self, job_id: str, run: Wire) -> None:
         """Store a run; if the job has one with its id, it takes its place."""
         row = _row(run)
         self._change(job_id, self._rows[job_id].get(row.id), row)
         self._rows[job_id][row.id] = row
-        if self._database is not None:
-            self._database.put(job_id, row.id, row.text)
 
     def delete(self, job_id: str, run_id: str) -> bool:
         """Forget the run. False if there was none."""
         row = self._rows[job_id].pop(run_id, None)
         if row is not None:
             self._change(job_id, row, None)
-            if self._database is not None:
-                self._database.delete(job_id, run_id)
         return row is not None
+
+    def delete_oldest(self, job_id: str) -> None:
+        """Forget the run that was created first."""
+        self.delete(job_id, self._list(job_id, _NEWEST_FIRST).rows[-1].id)
 
     def _change(self, job_id: str, old: _Row | None, new: _Row | None) -> None:
         for each in self._lists[job_id].values():
@@ -183,7 +173,6 @@ def _row(run: Wire) -> _Row:
         as_number(run["deploymentVersion"]),
         run.get("triggeredBy"),
         run["status"],
-        run.get("endTime"),
         encode(run),
     )
 

@@ -3,6 +3,7 @@
 The sandbox has its own few lines for this, so that tests of the SDK's decoding don't rest on what they test.
 """
 
+import re
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ Wire = dict[str, Any]
 """A run or a subject as the API's JSON has it: camelCase names, plain strings for enums."""
 
 _RUN_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(JobRun)}
-_SUBJECT_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(Subject)}
+_NAMES = {wire: name for name, wire in _RUN_FIELDS.items()}
 
 
 def encode(run: Wire) -> bytes:
@@ -36,17 +37,12 @@ def parse(text: bytes) -> JobRun:
     """The run that a JSON text describes.
 
     Raises:
-        ValueError: a field is of the wrong type; the message names it.
+        ValueError: a field is of the wrong type; the message has its name in `JobRun`.
     """
-    wire = decode(text)
-    subject = wire.get("triggeredBySubject")
-    fields = {name: wire[key] for name, key in _RUN_FIELDS.items() if key in wire}
-    if isinstance(subject, dict):
-        fields["triggered_by_subject"] = {name: subject[key] for name, key in _SUBJECT_FIELDS.items() if key in subject}
     try:
-        return msgspec.convert(fields, JobRun)
+        return msgspec.json.decode(text, type=JobRun)
     except msgspec.ValidationError as error:  # which is no ValueError in every version
-        raise ValueError(str(error)) from None
+        raise ValueError(re.sub(r"(?<=\$\.)\w+", lambda path: _NAMES.get(path[0], path[0]), str(error))) from None
 
 
 def to_fields(wire: Wire) -> dict[str, Any]:

@@ -8,11 +8,13 @@ Example:
 `python -m tfruns.spark` is an example job: it writes a partitioned Parquet table.
 """
 
+from tfruns._extras import install
+
 try:
     import pyarrow  # noqa: F401
     import pyspark  # noqa: F401
 except ImportError as error:
-    raise ImportError("the Spark data source needs PySpark 4: pip install 'tfruns[spark]'") from error
+    raise ImportError(f"the Spark data source needs PySpark 4: {install('spark')}") from error
 
 from tfruns.spark.source import TfRunsDataSource
 

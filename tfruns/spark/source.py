@@ -11,9 +11,9 @@ import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
 
+from tfruns._table.arrow import plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns._walk.jobs import JobsPaginator, OnError
-from tfruns.arrow import plain_batch
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
 from tfruns.models import JobRun

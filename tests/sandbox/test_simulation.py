@@ -1,14 +1,18 @@
-"""The sandbox's clock, and the runs that live by it."""
+"""The sandbox's clock, and the runs that are simulated by it."""
 
 import asyncio
 import itertools
+import time
+from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 import tfruns
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox import Clock, Sandbox
+from tfruns.sandbox.data import NEWEST
 
 ORDER = {"CREATED": 0, "SCHEDULED": 1, "RUNNING": 2, "FINISHED": 3, "FAILED": 3}
 
@@ -51,6 +55,28 @@ def test_a_clock_refuses_what_is_not_a_number_of_seconds(value: Any, error: type
         clock.rate = value
     with pytest.raises(error, match="clock_rate must be a number"):
         Sandbox(clock_rate=value)
+
+
+async def test_the_clock_starts_where_the_runs_end_and_when_it_is_told_to() -> None:
+    """The newest run was created when the clock starts, and nothing in the history lies in its future."""
+    new_year = datetime(2027, 1, 1, tzinfo=UTC)
+    for given, expected in ((None, NEWEST), (new_year, 1_798_761_600_000), (12 * 10**11, 12 * 10**11)):
+        async with Sandbox(1, 1000, clock_start=given) as s:
+            runs = s.runs(s.job_ids[0])
+            assert s.clock.now == runs[0].created_at == expected
+            assert max(run.end_time or 0 for run in runs) <= expected
+    before = time.time()
+    async with Sandbox(1, 5, clock_start="now") as s:
+        assert before - 1 <= s.clock.now / 1000 <= time.time()
+
+
+async def test_only_the_times_depend_on_when_the_clock_starts() -> None:
+    async with Sandbox(1, 300) as then, Sandbox(1, 300, clock_start="now") as now:
+        [job_id] = then.job_ids
+        shift = now.clock.now - then.clock.now
+        for old, new in zip(then.runs(job_id), now.runs(job_id), strict=True):
+            end = old.end_time and old.end_time + shift
+            assert attrs.evolve(old, created_at=old.created_at + shift, end_time=end) == new
 
 
 async def test_runs_are_created_and_finished_at_the_time_of_the_clock() -> None:
@@ -125,6 +151,48 @@ async def test_the_same_seed_and_the_same_time_make_the_same_lives_however_often
             states(often)
         once.clock.advance(600)
         assert states(once) == states(often)
+
+
+async def test_a_job_that_is_read_late_has_lived_all_the_same() -> None:
+    """The runs of a job are made when it is first read; what it holds doesn't depend on when that is."""
+    async with Sandbox(2, 30, 5, living=True) as early, Sandbox(2, 30, 5, living=True) as late:
+        states(early)
+        for s in (early, late):
+            s.clock.advance(3600)
+        assert states(late) == states(early)
+
+
+async def test_a_living_job_drops_its_oldest_run_when_it_has_grown_by_ten_thousand() -> None:
+    async with Sandbox(1, 20, living=True) as s:
+        [job_id] = s.job_ids
+        before = s.runs(job_id)
+        s.clock.advance(3600)
+        assert {run.id for run in before} < {run.id for run in s.runs(job_id)}
+        s.clock.advance(12_000 * 30)
+        after = s.runs(job_id)
+    assert len(after) == 10_020
+    assert not {run.id for run in before} & {run.id for run in after}
+
+
+async def test_a_job_that_needs_much_work_holds_up_no_request_for_another() -> None:
+    """While 200,000 runs are made, or a week is simulated, for one request, others are answered."""
+    async with Sandbox(["much", "little"], (200_000, 5), living=True) as s:
+        async with tfruns.Client(s.url, s.api_key) as client:
+            assert await client.count_runs("little") == 5
+            for advanced in (0, 100_000):
+                s.clock.advance(advanced)
+                much = asyncio.create_task(client.count_runs("much"))
+                for _ in range(5):
+                    await client.count_runs("little")
+                assert not much.done()
+                much.cancel()  # what was made is kept for the next request
+                await asyncio.gather(much, return_exceptions=True)
+
+
+async def test_a_job_costs_nothing_before_it_is_read() -> None:
+    async with Sandbox(10_000, 1_000_000, living=True) as s:
+        s.clock.advance(1e9)
+        assert len(s.job_ids) == 10_000
 
 
 async def test_what_the_user_does_to_a_living_run_stands() -> None:

@@ -4,33 +4,41 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.admin import Admin
+from tfruns.query import checked_int
+from tfruns.sandbox.admin import LOOPBACK, Admin
 from tfruns.sandbox.arguments import (
     checked_job_ids,
     checked_path,
     checked_run_counts,
+    checked_start,
     checked_strings,
     checked_text,
-    checked_whole,
 )
 from tfruns.sandbox.clock import Clock, checked_seconds
 from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
 from tfruns.sandbox.history import History
+from tfruns.sandbox.injector import FaultInjector
 from tfruns.sandbox.server import Access, SeenRequest, Server
-from tfruns.sandbox.trouble import Troublemaker
+from tfruns.sandbox.thread import LoopThread
 
 
 class Sandbox:
-    """A server of job runs for tests and for trying things out, which lives in the running event loop.
+    """A server of job runs for tests and for trying things out.
 
-    It is there within `async with`; or from `await start()` to `await aclose()`. Its runs are held in memory, and are
-    the same for the same arguments. Changes made by its methods are seen by the next request. Choices that the contract
-    leaves to the server are listed in `tfruns.sandbox.server`; what the admin address takes, in `tfruns.sandbox.admin`.
+    Within `async with`, or from `await start()` to `await aclose()`, it serves from the running event loop; within
+    `with`, from a thread of its own: for synchronous code, and code that blocks its event loop or has several. Its
+    methods can be called from any thread and any event loop (`asyncio.run(sandbox.create_run("my-job-id"))` in
+    synchronous code), and the next request sees their changes.
+
+    Its runs are held in memory, some 1.2 kB each, and are the same for the same arguments. Those of a job are made when
+    they are first needed, which takes some 15 µs a run. Choices that the contract leaves to the server are listed in
+    `tfruns.sandbox.server`; what the admin address takes, in `tfruns.sandbox.admin`.
 
     Args:
         jobs: how many jobs, 1 or more, or their ids.
@@ -40,17 +48,18 @@ class Sandbox:
         port: the port to listen on, up to 65535; 0 for a free one.
         api_key: the bearer token to accept; without one, a new one of the sandbox's own.
         living: let new runs come, and every run go its way from CREATED over SCHEDULED and RUNNING to its end, as its
-            clock moves. What happens when depends on the seed and the clock alone.
+            clock moves. What happens when depends on the seed and the clock alone. A job that has 10,000 more runs than
+            at the start loses its oldest run when a new one comes.
+        clock_start: when its clock starts, which is also when the newest run of each job was created: an aware
+            datetime, milliseconds since 1970, or "now"; None for the start of 2026, so that tests see the same times.
         clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only when it is told to.
         runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
-            writes it: each line a run, with its job in `jobId`. `jobs` and `runs` are not looked at then.
-        database: a SQLite file to keep the runs in. What it holds is taken in place of all of the above; a new one is
-            filled with them. Each change is written to it at once.
-        admin_port: the port of the admin address, on the same host; 0 for a free one, None for no such address.
+            writes it: each line a run, with its job in `jobId`. `jobs` and `runs` have no effect then, and the clock
+            starts when the last thing in the file happened, if that is later.
+        admin_port: the port of the admin address, on 127.0.0.1; 0 for a free one, None for no such address.
         faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
         rate_limit: how many requests a second it takes.
         forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
-        key_lifetime: seconds of its clock after which a key expires (401), until there is a new one (`new_key`).
 
     Raises:
         ValueError, TypeError: an argument isn't one of these.
@@ -61,6 +70,12 @@ class Sandbox:
         ...     async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
         ...         print(len(await client.iter_runs("my-job-id").collect()), "runs, in spite of the faults")
         50 runs, in spite of the faults
+
+        In synchronous code:
+
+        >>> with Sandbox(jobs=["my-job-id"], runs=50) as sandbox:
+        ...     print(sandbox.url.startswith("http://127.0.0.1:"), len(sandbox.runs("my-job-id")))
+        True 50
 
     .. versionadded:: 0.1.0
     """
@@ -75,30 +90,30 @@ class Sandbox:
         port: int = 0,
         api_key: str | None = None,
         living: bool = False,
+        clock_start: datetime | float | Literal["now"] | None = None,
         clock_rate: float = 0.0,
         runs_from: str | PathLike[str] | None = None,
-        database: str | PathLike[str] | None = None,
         admin_port: int | None = None,
         faults: Iterable[Fault | str] = (),
         rate_limit: RateLimit | None = None,
         forbidden: Iterable[str] = (),
-        key_lifetime: float | None = None,
     ) -> None:
-        self._seed = checked_whole("seed", seed)
+        self._seed = checked_int(seed, "seed")
         self._job_ids = checked_job_ids(jobs, self._seed)
         self._run_counts = checked_run_counts(runs, len(self._job_ids))
         self._host = checked_text("host", host)
-        self._port = checked_whole("port", port, 0, 65535)
+        self._port = checked_int(port, "port", least=0, most=65535)
         key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
         self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
-        self._key_lifetime = None if key_lifetime is None else checked_seconds("key_lifetime", key_lifetime)
         if not isinstance(living, bool):
             raise TypeError(f"living must be a bool, got {living!r}")
         self._living = living
+        self._clock_start = checked_start(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
         self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
-        self._database_path = None if database is None else checked_path("database", database)
-        self._admin_port = None if admin_port is None else checked_whole("admin_port", admin_port, 0, 65535)
+        if admin_port is not None:
+            checked_int(admin_port, "admin_port", least=0, most=65535)
+        self._admin_port = admin_port
         self._faults = checked_faults(faults)
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
             raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
@@ -107,6 +122,7 @@ class Sandbox:
         self._history: History | None = None
         self._server: Server | None = None
         self._admin: Admin | None = None
+        self._thread: LoopThread | None = None
         self._url = self._admin_url = ""
 
     @property
@@ -127,7 +143,7 @@ class Sandbox:
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids of its jobs. Those that come from a file are known once it is started."""
-        return self._job_ids if self._history is None else self._history.job_ids
+        return self._job_ids if self._history is None else tuple(self._history.job_ids)
 
     @property
     def faults(self) -> list[Fault]:
@@ -141,7 +157,7 @@ class Sandbox:
 
     @property
     def clock(self) -> Clock:
-        """Its clock. It starts when the last thing in its runs happened, and stands still unless told otherwise.
+        """Its clock. It stands still unless `clock_rate` says otherwise.
 
         Runs are created and finished at the time it shows. What the clock has passed is done, and seen, by the next
         request or call.
@@ -152,7 +168,7 @@ class Sandbox:
         return self._running().clock
 
     async def start(self) -> None:
-        """Make the runs, or read them, and listen.
+        """Read the runs, if they come from a file, and listen.
 
         Raises:
             OSError: an address can't be listened on, or a file can't be read.
@@ -161,44 +177,43 @@ class Sandbox:
 
         Example:
             >>> from tfruns.sandbox import Sandbox
-            >>> box = Sandbox(jobs=["my-job-id"])
-            >>> await box.start()
+            >>> sandbox = Sandbox(jobs=["my-job-id"])
+            >>> await sandbox.start()
             >>> try:
-            ...     print(box.url)
+            ...     print(sandbox.url)
             ... finally:
-            ...     await box.aclose()
+            ...     await sandbox.aclose()
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
         try:
-            history = self._history = History.begin(
+            history = self._history = History(
                 seed=self._seed,
                 run_counts=dict(zip(self._job_ids, self._run_counts, strict=True)),
                 runs_from=self._runs_from,
-                database=self._database_path,
                 living=self._living,
+                clock_start=self._clock_start,
                 clock_rate=self._clock_rate,
             )
-            self._renew(history.clock)
-            trouble = Troublemaker(self._faults, self._rate_limit, self._seed)
-            self._server = Server(history.store, self._access, trouble, self._requests, history.now)
-            self._url = await self._listening(self._server, self._port)
+            injector = FaultInjector(self._faults, self._rate_limit, self._seed)
+            self._server = Server(history, self._access, injector, self._requests)
+            self._url = await self._listening(self._server, self._host, self._port)
             if self._admin_port is not None:
                 self._admin = Admin(history, self._faults, self.new_key)
-                self._admin_url = await self._listening(self._admin, self._admin_port)
+                self._admin_url = await self._listening(self._admin, LOOPBACK, self._admin_port)
         except BaseException:
             await self.aclose()
             raise
 
-    async def _listening(self, server: Server | Admin, port: int) -> str:
+    async def _listening(self, server: Server | Admin, host: str, port: int) -> str:
         try:
-            port = await server.start(self._host, port)
+            port = await server.start(host, port)
         except OSError as error:
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
-            raise OSError(number, f"can't listen on {self._host} port {port}: {why}") from None
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{port}"
+            raise OSError(number, f"can't listen on {host} port {port}: {why}") from None
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{port}"
 
     async def aclose(self) -> None:
         """Stop listening, close every connection and forget the runs. Does nothing if it isn't running.
@@ -206,16 +221,14 @@ class Sandbox:
         Example:
             >>> await sandbox.aclose()
         """
-        server, admin, history = self._server, self._admin, self._history
+        server, admin = self._server, self._admin
         self._server = self._admin = self._history = None
         try:
             if admin is not None:
                 await admin.aclose()
+        finally:
             if server is not None:
                 await server.aclose()
-        finally:
-            if history is not None:
-                history.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -225,6 +238,26 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __enter__(self) -> Self:
+        thread = LoopThread()
+        try:
+            thread.run(self.start())
+        except BaseException:
+            thread.close()
+            raise
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if (thread := self._thread) is not None:
+            self._thread = None
+            try:
+                thread.run(self.aclose())
+            finally:
+                thread.close()
 
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job as they stand, the newest first.
@@ -336,24 +369,16 @@ class Sandbox:
         self._running().delete(job_id, run_id)
 
     def new_key(self) -> str:
-        """Make a new key, in place of the last, which is refused (401) from now on. A lifetime begins anew.
+        """Make a new key, in place of the last, which is refused (401) from now on.
 
         A client sees it by `api_key=lambda: sandbox.api_key`.
-
-        Raises:
-            RuntimeError: the sandbox isn't running.
         """
-        self._renew(self.clock)
         self._access.api_key = _made_up_key()
         return self._access.api_key
 
-    def _renew(self, clock: Clock) -> None:
-        if self._key_lifetime is not None:
-            self._access.expires_at = clock.now + self._key_lifetime * 1000
-
     def _running(self) -> History:
         if self._history is None:
-            raise RuntimeError("this sandbox isn't running: use it within `async with`")
+            raise RuntimeError("this sandbox isn't running: use it within `async with`, or `with`")
         return self._history
 
 

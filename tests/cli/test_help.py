@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import tfruns
-from tests.cli.test_cli import ROOT, Ended, invoke, on_terminal
+from tests.support.cli import ROOT, Ended, invoke, on_terminal
 from tfruns.cli.program import program
 from tfruns.sandbox import Sandbox
 
@@ -146,6 +146,25 @@ async def test_wrong_usage_names_what_is_wrong_and_where_to_read_more(line: str,
     assert re.fullmatch(f"tfruns: {says}", ended.complaint)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("list job --limit 5", r"No such option: --limit\. Did you mean --max-runs\?"),
+        ("list job -n 5", r"No such option: -n\. Did you mean --max-runs\?"),
+        ("list job --output json", r"No such option: --output\. Did you mean --json\?"),
+        ("count job --limit 5", r"No such option:? '?--limit'?"),
+        ("export job -o runs.csv --jobs jobs.txt", r"No such option: --jobs\. Did you mean --jobs-from\?"),
+        ("watch job --api-key k", r"No such option: --api-key\. The key comes from TFY_API_KEY, .*"),
+        ("list job --token k", r"No such option: --token\. The key comes from TFY_API_KEY, .*"),
+        ("list job --stats failed", r"No such option:? '?--stats'?.* .*--status.*"),
+    ],
+)
+async def test_an_option_of_other_programs_is_answered_with_the_one_that_is_meant(line: str, says: str) -> None:
+    ended = await invoke(*line.split())
+    assert ended.status == 2
+    assert re.fullmatch(rf"tfruns: {says} \(see tfruns {line.split()[0]} --help\)", ended.complaint)
+
+
 # --- completion -------------------------------------------------------------------------------------------------------
 
 
@@ -234,8 +253,8 @@ async def test_a_pager_that_ends_early_ends_a_help_and_a_demo_without_a_word() -
 
 async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
     async with Sandbox(jobs=1, runs=5) as sandbox:
-        env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "TERM": "dumb", "COLUMNS": "40"}
-        shown = await on_terminal("list", sandbox.job_ids[0], **env)
+        env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "TERM": "dumb"}
+        shown = (await on_terminal("list", sandbox.job_ids[0], size=(40, 24), **env)).raw.decode()
     assert "\x1b" not in shown
     assert shown.count("\n") == 6
 

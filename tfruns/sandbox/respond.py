@@ -1,4 +1,4 @@
-"""How an answer goes wrong on its way: what aiohttp would never send."""
+"""Responses that are broken on purpose: what aiohttp would never send."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ from email.utils import formatdate
 from aiohttp import web
 
 from tfruns.sandbox.faults import Fault
-from tfruns.sandbox.trouble import Trouble
+from tfruns.sandbox.injector import Effects
 
 _PAGE = b"""<!DOCTYPE html>
 <html><head><title>%(reason)s</title></head>
@@ -25,7 +25,7 @@ def html_page(status: int) -> web.Response:
     return web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
 
 
-def ask_to_wait(response: web.Response, fault: Fault) -> None:
+def add_wait_header(response: web.Response, fault: Fault) -> None:
     """Add the header by which the fault asks the client to wait."""
     if fault.wait is None:
         return
@@ -40,15 +40,15 @@ def ask_to_wait(response: web.Response, fault: Fault) -> None:
             response.headers["X-RateLimit-Reset"] = str(math.ceil(fault.wait))
 
 
-async def deliver(request: web.BaseRequest, response: web.Response, trouble: Trouble) -> web.Response:
-    """Send the answer as the trouble has it. aiohttp is quiet where it then finds the connection closed.
+async def respond(request: web.BaseRequest, response: web.Response, effects: Effects) -> web.Response:
+    """Send the response with these effects. aiohttp is quiet where it then finds the connection closed.
 
     A stalled one waits until the client goes away, which cancels it.
     """
     transport = request.transport
-    if transport is None or (trouble.breaks is None and not trouble.length):
+    if transport is None or (effects.breaks is None and not effects.length):
         return response
-    if trouble.breaks == "reset":
+    if effects.breaks == "reset":
         # With no time to linger, the connection is closed by a reset.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -56,9 +56,9 @@ async def deliver(request: web.BaseRequest, response: web.Response, trouble: Tro
         return response
     body = response.body
     assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no answer here is anything else
-    sent = body if trouble.breaks is None else body[: len(body) // 2]
-    transport.write(_head(response, max(0, len(body) + trouble.length)) + sent)
-    if trouble.breaks == "stall":
+    sent = body if effects.breaks is None else body[: len(body) // 2]
+    transport.write(_head(response, max(0, len(body) + effects.length)) + sent)
+    if effects.breaks == "stall":
         await asyncio.Event().wait()
     transport.close()
     return response

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import NASTY, Ended, end_of, invoke, started
+from tests.support.cli import NASTY, Ended, end_of, invoke, started
 from tfruns.sandbox import Sandbox
 
 KEY = "tfy-secret-key-1234567890"

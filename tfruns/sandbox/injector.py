@@ -1,4 +1,4 @@
-"""What goes wrong with which request: the faults, drawn and counted."""
+"""Which faults a request has: drawn by their rates and counted by their numbers."""
 
 import collections
 import math
@@ -14,8 +14,8 @@ _P99 = 2.3263478740408408  # standard deviations from the median to the 99th per
 
 
 @attrs.frozen
-class Trouble:
-    """What goes wrong with one request, all its faults together."""
+class Effects:
+    """What the faults of one request do, all together."""
 
     delay: float = 0.0
     refusal: Fault | None = None
@@ -26,34 +26,29 @@ class Trouble:
     total: int = 0
 
 
-NO_TROUBLE = Trouble()
+NO_EFFECTS = Effects()
 
 
-class Troublemaker:
-    """Decides what goes wrong with each request."""
+class FaultInjector:
+    """Decides which faults each request has."""
 
     def __init__(self, faults: list[Fault], rate_limit: RateLimit | None, seed: int) -> None:
         self.faults = faults
         self._limit = rate_limit
-        self._rng = random.Random(f"faults/{seed}")  # noqa: S311  # made-up trouble
+        self._rng = random.Random(f"faults/{seed}")  # noqa: S311  # made-up faults
         self._counts = collections.Counter[str]()
         self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
         self._since = time.monotonic()
 
-    def next(self, job_id: str, header: str | None) -> Trouble:
-        """What goes wrong with the next request of this job, given its header `x-sandbox-fault`.
-
-        Raises:
-            ValueError: the header can't be understood.
-        """
+    def next(self, job_id: str) -> Effects:
+        """The effects on the next request for this job."""
         self._counts[job_id] += 1
-        asked_for = [] if header is None else [Fault.parse(header)]
         if self._limit is not None and (wait := self._wait(self._limit)):
-            asked = None if self._limit.wait_as is None else wait
-            return Trouble(refusal=Fault(status=429, wait=asked, wait_as=self._limit.wait_as or "seconds"))
-        if not self.faults and not asked_for:
-            return NO_TROUBLE
-        return self._together([fault for fault in (*asked_for, *self.faults) if self._hits(fault, job_id)])
+            said = None if self._limit.wait_as is None else wait
+            return Effects(refusal=Fault(status=429, wait=said, wait_as=self._limit.wait_as or "seconds"))
+        if not self.faults:
+            return NO_EFFECTS
+        return self._together([fault for fault in self.faults if self._hits(fault, job_id)])
 
     def _hits(self, fault: Fault, job_id: str) -> bool:
         return (
@@ -62,9 +57,9 @@ class Troublemaker:
             and (fault.rate == 1 or self._rng.random() < fault.rate)
         )
 
-    def _together(self, faults: Iterable[Fault]) -> Trouble:
+    def _together(self, faults: Iterable[Fault]) -> Effects:
         faults = list(faults)
-        return Trouble(
+        return Effects(
             delay=sum(self._seconds(fault.latency) for fault in faults),
             refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
             breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),

@@ -5,17 +5,21 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
+import cattrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import plain_converter
 from tests.support.hostile import page, run
-from tfruns import DecodeError, FieldProblem, JobRunStatus, Pagination, RunPage
-from tfruns._decode.structure import _explain_page, decode_http_error, decode_page
+from tfruns import DecodeError, FieldProblem, JobRun, JobRunStatus, Pagination, RunPage
+from tfruns._decode.explain import converter, decode_error
+from tfruns._decode.failure import decode_http_error
+from tfruns._decode.fast import decode_page, decode_runs
 from tfruns.models import HttpError
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
@@ -81,6 +85,14 @@ payload = st.fixed_dictionaries(
 PLAIN = plain_converter()
 
 
+def explain_page(body: bytes, *, job_id: str, offset: int) -> RunPage:
+    """The page by the explaining path alone."""
+    try:
+        return converter.structure(json.loads(body), RunPage)
+    except (cattrs.BaseValidationError, ValueError, RecursionError):
+        raise decode_error(body, RunPage, job_id=job_id, offset=offset, hide=str) from None
+
+
 def decode(value: Any) -> RunPage:
     return decode_page(value if isinstance(value, bytes) else json.dumps(value).encode(), job_id="the job", offset=100)
 
@@ -96,7 +108,7 @@ def outcome(value: Any, path: Callable[..., RunPage] = decode_page) -> RunPage |
 def refusal(value: Any) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         decode(value)
-    assert str(caught.value).startswith("job 'the job', offset 100: the answer ")
+    assert str(caught.value).startswith("job 'the job', offset 100: the response ")
     assert len(str(caught.value)) < 2500
     twin = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert (str(twin), vars(twin)) == (str(caught.value), vars(caught.value))
@@ -110,7 +122,7 @@ def test_both_paths_and_plain_cattrs_give_what_the_server_sent(sent: dict[str, A
     body = json.dumps(sent).encode()
     fast = decode_page(body, job_id="j", offset=0)
     assert fast == PLAIN.structure(sent, RunPage)
-    assert fast == _explain_page(body, "j", 0)
+    assert fast == explain_page(body, job_id="j", offset=0)
     assert fast.pagination.total == sent["pagination"]["total"]
     assert len(fast.data) == len(sent["data"])
     for got, wire in zip(fast.data, sent["data"], strict=True):
@@ -160,7 +172,7 @@ def is_accepted(name: str, value: Any) -> bool:
 @example("createdAt", "NaN")
 def test_both_paths_accept_and_refuse_the_same_field_and_what_plain_python_would(name: str, raw: str) -> None:
     body = json.dumps(page([run(0, **{name: "@@@"})])).replace('"@@@"', raw).encode()
-    got, explained = outcome(body), outcome(body, _explain_page)
+    got, explained = outcome(body), outcome(body, explain_page)
     if is_accepted(name, json.loads(raw)):
         assert isinstance(got, RunPage)
         assert got == explained
@@ -177,7 +189,7 @@ def test_a_whole_number_too_big_for_a_float_is_the_same_on_both_paths(name: str,
     body = json.dumps(page([run(0, **{name: value})])).encode()
     fast = decode_page(body, job_id="j", offset=0)
     assert fast.to_dict()["data"][0][name] == value
-    assert _explain_page(body, "j", 0) == fast
+    assert explain_page(body, job_id="j", offset=0) == fast
 
 
 def test_a_page_that_was_decoded_is_as_immutable_and_picklable_as_one_that_was_made() -> None:
@@ -188,6 +200,66 @@ def test_a_page_that_was_decoded_is_as_immutable_and_picklable_as_one_that_was_m
         made = type(part)(**{field.name: getattr(part, field.name) for field in attrs.fields(type(part))})
         assert (made, hash(made), repr(made)) == (part, hash(part), repr(part))
     assert pickle.loads(pickle.dumps(got)) == got  # noqa: S301
+
+
+@UNTIMED
+@given(st.lists(job_run, max_size=3))
+def test_runs_alone_are_those_of_a_page_that_holds_them(sent: list[dict[str, Any]]) -> None:
+    runs = decode_runs(json.dumps(sent).encode(), job_id="j")
+    assert runs == decode(page(sent)).data
+    assert runs == converter.structure(sent, tuple[JobRun, ...])
+
+
+def test_what_is_wrong_with_runs_alone_is_named() -> None:
+    body = json.dumps([run(0), run(1, deploymentVersion=7), run(2, createdAt=None)]).encode()
+    with pytest.raises(DecodeError, match="run 'run-2' at 12: createdAt: expected a number, got null") as caught:
+        decode_runs(body, job_id="the job", offset=10)
+    assert caught.value.problems == (FieldProblem("createdAt", "expected a number, got null", 12, "run-2"),)
+    for other, says in ((b"{}", "the runs: expected a list, got an object"), (b"[", "isn't JSON"), (b"[3]", "at 0")):
+        with pytest.raises(DecodeError, match=re.escape(says)):
+            decode_runs(other, job_id="the job")
+
+
+def test_the_converter_structures_bytes_and_plain_objects_alike() -> None:
+    """It is one converter: what went through JSON twice is what went through it once."""
+    sent = page([run(0, duration="12"), run(1)])
+    assert converter.structure(json.dumps(sent).encode(), RunPage) == converter.structure(sent, RunPage)
+    assert converter.structure(json.dumps(sent["data"]).encode(), tuple[JobRun, ...]) == decode(sent).data
+
+
+# How JSON can say the same in other words: each of them is put in place of `"id": "run-0"`.
+@pytest.mark.parametrize(
+    "said",
+    [
+        '"id": "first", "id": "run-0"',
+        '"id": null, "id": "run-0"',
+        '"\\u0069d": "run-0"',
+        '"id"\n\t :\r "run-0"',
+        '"id": "\\u0072un\\u002d0"',
+        '"ID": 5, "Id": [], "id": "run-0"',
+        '"id": "run-0", "triggeredBySubject": {"subjectId": 5}, "triggeredBySubject": null',
+    ],
+)
+def test_both_paths_understand_the_same_in_other_words(said: str) -> None:
+    body = json.dumps(page([run(0)])).replace('"id": "run-0"', said).encode()
+    plain = decode(page([run(0)]))
+    assert explain_page(body, job_id="j", offset=0) == plain
+    assert decode(body) == plain
+
+
+@pytest.mark.parametrize("depth", [10, 100, 500])
+def test_deep_nesting_in_unknown_fields_breaks_nothing(depth: int) -> None:
+    body = json.dumps(page([run(0)])).replace('"id":', '"novelty": ' + "[" * depth + "]" * depth + ', "id":').encode()
+    assert decode(body) == decode(page([run(0)]))
+
+
+def test_threads_decode_at_the_same_time() -> None:
+    """On the fast path and on the explaining one, the first time included."""
+    sent = [page([run(n, **fields) for n in range(50)]) for fields in ({}, {"deploymentVersion": 7}, {"status": "NEW"})]
+    bodies = [json.dumps(each).encode() for each in sent] * 20
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(decode, bodies))
+    assert found == [*map(decode, bodies)]
 
 
 @pytest.mark.parametrize("fields", [{}, {"deploymentVersion": 1}], ids=["fast", "explaining"])
@@ -217,7 +289,7 @@ def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.Dat
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    got, explained = outcome(bytes(body)), outcome(bytes(body), _explain_page)
+    got, explained = outcome(bytes(body)), outcome(bytes(body), explain_page)
     assert isinstance(got, (RunPage, DecodeError))
     if isinstance(explained, RunPage):
         assert got == explained
@@ -230,7 +302,7 @@ def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.Dat
 def test_any_bytes_at_all_are_a_page_or_one_decode_error(body: bytes) -> None:
     got = outcome(body)
     if isinstance(got, DecodeError):
-        assert str(got).startswith("job 'the job', offset 100: the answer ")
+        assert str(got).startswith("job 'the job', offset 100: the response ")
         assert (got.job_id, got.offset) == ("the job", 100)
     else:
         assert got.data == ()

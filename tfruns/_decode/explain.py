@@ -1,0 +1,218 @@
+"""From plain JSON objects to models, and where that fails, to one error that names every bad field.
+
+This is for the bytes that msgspec refuses. Accepted are, beside what it accepts: a `deploymentVersion` that is an
+integer, a `duration` that is a string of digits, whole numbers written as `12.0`, a `totalCount` beside `data` in place
+of `pagination.total`, a byte-order mark, and lone surrogates in strings (each replaced by U+FFFD: a string that holds
+one can't be written anywhere as UTF-8). Everything else is refused by detailed validation.
+"""
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import cattrs
+from cattrs.errors import IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, override
+
+from tfruns._decode.texts import excerpt, with_strings, writable
+from tfruns.errors import DecodeError, FieldProblem
+from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
+from tfruns.version import __version__
+
+_Hook = Callable[[Any, Any], Any]
+_Path = tuple[str | int, ...]
+
+
+# --- what is accepted, field by field ---
+
+
+def _refusal(expected: str, value: object) -> ValueError:
+    if value is None or isinstance(value, bool):
+        found = json.dumps(value)
+    elif isinstance(value, (dict, list)):
+        found = "an object" if isinstance(value, dict) else "a list"
+    else:
+        found = reprlib.repr(value)
+    return ValueError(f"expected {expected}, got {found}")
+
+
+def _string(value: Any, _: Any = None) -> str:
+    if not isinstance(value, str):
+        raise _refusal("a string", value)
+    return writable(value)
+
+
+def _integer(value: Any, _: Any = None) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _refusal("a whole number", value)
+    return value
+
+
+def _total(value: Any, _: Any = None) -> int:
+    total = _integer(value)
+    if not 0 <= total <= MOST_RUNS:
+        raise _refusal("a count", value)
+    return total
+
+
+def _number(value: Any, _: Any = None) -> int | float:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise _refusal("a number", value)
+    return value
+
+
+def _number_or_null(value: Any, _: Any = None) -> int | float | None:
+    return None if value is None else _number(value)
+
+
+def _open_enum(value: Any, enum: Any) -> Any:
+    return enum(_string(value))
+
+
+def _version(value: Any, _: Any = None) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(value)
+
+
+def _seconds(value: Any, _: Any = None) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.0+)?", value):
+        return int(value.partition(".")[0])
+    return None if value is None else _integer(value)
+
+
+def _with_total(payload: Any) -> Any:
+    """The payload with the total where the contract's schema has it, if it stands only where the prose has it."""
+    if not isinstance(payload, dict) or "totalCount" not in payload:
+        return payload
+    pagination = {} if payload.get("pagination") is None else payload["pagination"]
+    if not isinstance(pagination, dict) or pagination.get("total") is not None:
+        return payload
+    return {**payload, "pagination": {**pagination, "total": payload["totalCount"]}}
+
+
+# --- the converter ---
+
+converter = cattrs.Converter(detailed_validation=True)
+_BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "total": _total}
+
+
+def _structure_list(structure: _Hook) -> _Hook:
+    """cattrs takes anything that iterates for a list."""
+
+    def hook(value: Any, type_: Any) -> Any:
+        if not isinstance(value, list):
+            raise _refusal("a list", value)
+        return structure(value, type_)
+
+    return hook
+
+
+def _structure_model(model: Any) -> _Hook:
+    overrides: dict[str, Any] = {
+        field.name: override(rename=wire_name(field.name), struct_hook=_BY_FIELD.get(field.name))
+        for field in attrs.fields(model)
+    }
+    structure = make_dict_structure_fn(model, converter, **overrides)
+
+    def hook(value: Any, type_: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _refusal("an object", value)
+        return structure(_with_total(value) if model is RunPage else value, type_)
+
+    return hook
+
+
+for _type, _hook in (
+    (str, _string),
+    (int, _integer),
+    (int | float, _number),
+    (int | float | None, _number_or_null),
+    (JobRunStatus, _open_enum),
+    (SubjectType, _open_enum),
+):
+    converter.register_structure_hook(_type, _hook)
+for _model in (Subject, JobRun, Pagination):  # each after those it holds
+    converter.register_structure_hook(_model, _structure_model(_model))
+# By function, for `fast` puts its own hooks before these.
+_structure_runs = _structure_list(converter.get_structure_hook(tuple[JobRun, ...]))
+converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _structure_runs)
+converter.register_structure_hook_func(lambda type_: type_ is RunPage, _structure_model(RunPage))
+
+
+# --- the error ---
+
+
+def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
+    """Why the body is no page of runs, or no list of runs: each field that is wrong.
+
+    Args:
+        body: what could not be structured.
+        model: as what.
+        job_id: of the request.
+        offset: of the request.
+        hide: takes secrets out of a text that goes into the error.
+    """
+    try:
+        payload = json.loads(body)
+    except RecursionError:
+        return _not_json(body, "it is nested too deeply", job_id, offset, hide)
+    except ValueError as error:
+        return _not_json(body, hide(str(error)), job_id, offset, hide)
+    problems = _problems(with_strings(payload, hide), model, offset)
+    shown = "; ".join(map(str, problems[:5]))
+    more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
+    return DecodeError(
+        f"the response can't be understood: {shown}{more} (a newer server may need a newer tfruns than {__version__})",
+        job_id=job_id,
+        offset=offset,
+        problems=problems,
+    )
+
+
+def _not_json(body: bytes, reason: str, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
+    start = excerpt(body, hide)
+    begins = f"it begins {start!r}" if start else "it is empty"
+    return DecodeError(
+        f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?",
+        job_id=job_id,
+        offset=offset,
+    )
+
+
+def _problems(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:
+    try:
+        converter.structure(payload, model)
+    except cattrs.BaseValidationError as error:
+        runs = payload.get("data") if model is RunPage else payload
+        return tuple(_located(path, reason, runs, offset) for path, reason in _leaves(error))
+    except ValueError as error:
+        return (FieldProblem("the page" if model is RunPage else "the runs", str(error)),)
+    return ()
+
+
+def _leaves(error: BaseException, path: _Path = ()) -> Iterator[tuple[_Path, str]]:
+    """Every failure within a cattrs validation error: the path to it, in the names of the wire, and the reason."""
+    if isinstance(error, (cattrs.ClassValidationError, cattrs.IterableValidationError)):
+        for inner, note in error.group_exceptions()[0]:
+            step: Any = note.index if isinstance(note, IterableValidationNote) else wire_name(note.name)
+            yield from _leaves(inner, (*path, step))
+    else:
+        yield path, "is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _located(path: _Path, reason: str, runs: Any, offset: int) -> FieldProblem:
+    match path:
+        case ("data", int(index), *rest) | (int(index), *rest):
+            run = runs[index]
+            run_id = run.get("id") if isinstance(run, dict) else None
+            field = ".".join(map(str, rest))
+            return FieldProblem(field, reason, offset + index, run_id if isinstance(run_id, str) else None)
+        case _:
+            return FieldProblem(".".join(map(str, path)), reason)

@@ -1,0 +1,32 @@
+"""From the body of a failed request to `HttpError`."""
+
+import json
+from collections.abc import Callable
+
+from tfruns._decode.texts import excerpt, with_strings, writable
+from tfruns.models import HttpError
+
+
+def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], str] = str) -> HttpError:
+    """What the body of a failed request says. Never raises: a proxy may send anything, and the status counts.
+
+    Args:
+        body: the body.
+        status_code: of the response.
+        hide: takes secrets out of a text that goes into an error.
+    """
+    try:
+        payload = with_strings(json.loads(body), lambda text: hide(writable(text)))
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        return HttpError(status_code, excerpt(body, hide))
+    message, code, details = payload.get("message"), payload.get("code"), payload.get("details")
+    if isinstance(message, list):
+        message = "; ".join(map(str, message))
+    return HttpError(
+        status_code,
+        message if isinstance(message, str) and message else excerpt(body, hide),
+        code if isinstance(code, (int, str)) else None,
+        [item for item in details if isinstance(item, dict)] if isinstance(details, list) else None,
+    )

@@ -1,0 +1,88 @@
+"""From bytes to models: msgspec decodes and validates them in C, straight into the classes that users get.
+
+Where it refuses the bytes, `explain` reads them again: it accepts what older servers are known to send, and otherwise
+names every run and every field that is wrong. Both are one cattrs converter. What msgspec accepts, both structure
+alike.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import cattrs
+import msgspec
+
+from tfruns._decode.explain import converter, decode_error
+from tfruns._decode.texts import with_strings, writable
+from tfruns.models import JobRun, RunPage
+
+T = TypeVar("T")
+
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode_page(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], str] = str) -> RunPage:
+    """The page of runs in the body of a response.
+
+    Args:
+        body: the JSON.
+        job_id: for errors.
+        offset: of the page, for errors.
+        hide: takes secrets out of a text that goes into an error.
+
+    Raises:
+        DecodeError: the body isn't what the contract says; the error names every run and field that is wrong.
+    """
+    return _decode(body, RunPage, job_id, offset, hide)
+
+
+def decode_runs(body: bytes, *, job_id: str, offset: int = 0) -> tuple[JobRun, ...]:
+    """The runs in a JSON list of runs alone.
+
+    Args:
+        body: the JSON, which was read from a server before.
+        job_id: for errors.
+        offset: of the first run, for errors.
+
+    Raises:
+        DecodeError: as of `decode_page`.
+    """
+    return _decode(body, tuple[JobRun, ...], job_id, offset, str)
+
+
+def split_page(body: bytes) -> tuple[bytes, ...]:
+    """The JSON text of each run in a body that `decode_page` understood."""
+    try:
+        return tuple(map(bytes, _splitter.decode(body).data))
+    except _REFUSED:  # a byte-order mark, or lone surrogates: UTF-8 can't hold those
+        return tuple(map(msgspec.json.encode, with_strings(json.loads(body)["data"], writable)))
+
+
+def _decode(body: bytes, model: type[T], job_id: str, offset: int, hide: Callable[[str], str]) -> T:
+    try:
+        return converter.structure(body, model)
+    except (cattrs.BaseValidationError, ValueError, RecursionError):
+        pass
+    # Out here, so that the error's context holds no frame with the body, in which the key may stand.
+    raise decode_error(body, model, job_id=job_id, offset=offset, hide=hide)
+
+
+def _register(model: Any) -> None:
+    """Have the converter structure bytes, too, as the model."""
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(model)
+    explain = converter.get_structure_hook(model)
+
+    def hook(value: Any, type_: Any) -> Any:
+        if not isinstance(value, bytes):
+            return explain(value, type_)
+        try:
+            return decoder.decode(value)
+        except _REFUSED:
+            return explain(json.loads(value), type_)
+
+    converter.register_structure_hook_func(lambda type_: type_ == model, hook)
+
+
+_register(RunPage)
+_register(tuple[JobRun, ...])
+_splitter: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("_Texts", [("data", list[msgspec.Raw])]))

@@ -1,0 +1,41 @@
+"""One request and its response over aiohttp: the only function that sends and receives."""
+
+from collections.abc import Mapping
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from tfruns._http.responses import Response
+from tfruns._http.secret import Secret
+from tfruns.errors import ResponseTooLargeError
+
+_READ_BUFFER = 2**20
+"""Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
+
+
+async def exchange(
+    http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int
+) -> Response:
+    """Send the request, and read the whole response, whatever its status is.
+
+    Raises:
+        ResponseTooLargeError: the body is longer than `max_bytes`.
+        aiohttp.ClientError, OSError, and others: what aiohttp raises, as it is.
+    """
+    sending = http.get(
+        url,
+        headers={**headers, "Authorization": key.bearer()},
+        timeout=aiohttp.ClientTimeout(),  # the caller's own covers the key and its renewal too
+        allow_redirects=False,  # the key is for this host alone
+        raise_for_status=False,
+        read_bufsize=_READ_BUFFER,
+    )
+    async with sending as response:
+        blocks, size = [], 0
+        while block := await response.content.readany():
+            blocks.append(block)
+            size += len(block)
+            if size > max_bytes:
+                raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
+        return Response(response.status, response.reason or "", CIMultiDict(response.headers), b"".join(blocks))

@@ -1,0 +1,93 @@
+"""The API key, wrapped from the moment it is given; and the server's text, which may repeat it, made safe to show."""
+
+from collections import deque
+from typing import Any, NoReturn
+
+MASK = "[API key]"
+_LEAST_HIDDEN = 8
+"""Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
+
+
+class Secret:
+    """A value that is kept out of every repr, format and pickle. It may be of any type until it is checked.
+
+    Error trackers and rich tracebacks show the variables of each frame that an exception went through. So no variable
+    of ours holds a key as it is: it is wrapped where it enters, and only `value` and `bearer` take it out again.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> Any:
+        """The value itself: use it within an expression, and bind no variable to it."""
+        return self._value
+
+    def bearer(self) -> str:
+        """The value of the header `Authorization`."""
+        return _Hidden(f"Bearer {self._value}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and bool(self._value == other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key can't be pickled or copied: make a client in each process")
+
+
+class _Hidden(str):
+    """The text of a header, which aiohttp keeps among its own variables, and puts into its errors."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __getitem__(self, _: Any) -> str:
+        return _Hidden(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (MASK,)  # an error of aiohttp that crosses to another process goes without the key
+
+
+class Redactor:
+    """Makes the server's text safe to show: without the keys that were sent, and without what forges or steers."""
+
+    def __init__(self) -> None:
+        self._keys: deque[Secret] = deque(maxlen=8)  # a request that was sent with an old one may still be in flight
+
+    def add(self, key: Secret) -> None:
+        """Hide this key from now on."""
+        if len(key.value) >= _LEAST_HIDDEN and key not in self._keys:
+            self._keys.append(key)
+
+    def clean(self, text: str) -> str:
+        """The text as one printable line without the keys.
+
+        Line breaks forge records of a log, escape sequences drive a terminal, and marks of writing direction make a
+        text read as another. White space becomes a space, and anything else that isn't printable is spelled out.
+        """
+        for key in self._keys:
+            text = text.replace(key.value, MASK)
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
+
+    def holds_part(self, text: str) -> bool:
+        """Whether the text holds a part of a key, as what others have cut short may: at least 15 characters of it."""
+        return any(
+            key.value[at : at + _LEAST_HIDDEN] in text
+            for key in self._keys
+            for at in range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN)
+        )
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,75 @@
+"""What makes a class of `models` a payload: an attrs class for everyone, which msgspec fills straight from bytes.
+
+To type checkers, `payload` is `attrs.frozen`, for that is what the class is to its users.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from tfruns.described import described
+
+__all__ = ["Payload", "payload", "wire_name"]
+
+
+def wire_name(field_name: str) -> str:
+    """The name a field has in the API's JSON: `created_at` is `createdAt`."""
+    head, *rest = field_name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+if TYPE_CHECKING:
+    from attrs import frozen as payload
+else:
+    # What Python made for the class that is replaced, and for it alone.
+    _NOT_COPIED = frozenset(
+        {"__dict__", "__weakref__", "__annotations__", "__annotate_func__", "__annotations_cache__"}
+    )
+
+    def payload(cls: Any = None, *, kw_only: bool = False) -> Any:
+        """Make the class a msgspec Struct and an attrs class at once: frozen, with its fields explained in `help`.
+
+        It comes back as another class, like an attrs class with slots: but its methods can't use `super()`.
+        """
+        if cls is None:
+            return functools.partial(payload, kw_only=kw_only)
+        body = dict(vars(cls))
+        fields = attrs.fields(attrs.frozen(slots=False, kw_only=kw_only)(cls))
+        names = {field.name for field in fields}
+        struct = msgspec.defstruct(
+            cls.__name__,
+            [
+                (each.name, each.type) if each.default is attrs.NOTHING else (each.name, each.type, each.default)
+                for each in fields
+            ],
+            bases=(*cls.__bases__, msgspec.Struct),
+            module=cls.__module__,
+            namespace={name: value for name, value in body.items() if name not in names | _NOT_COPIED},
+            rename=wire_name,
+            frozen=True,
+            kw_only=kw_only,
+            # A payload can't be part of a reference cycle: it never changes, so it holds only what was there before it,
+            # and that is text, numbers, enums, plain JSON and other payloads. So the garbage collector need not visit
+            # it, and however many there are, they cost it nothing.
+            gc=False,
+        )
+        these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
+        attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only, these=these)(struct)
+        del struct.__attrs_init__  # Struct has its own `__init__`
+        return described(struct)
+
+
+class Payload:
+    """What all payloads can do."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
+        wire: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: [*value] if isinstance(value, tuple) else value for name, value in wire.items()}
+
+    def __rich_repr__(self) -> None:
+        """Say nothing, so that rich shows the value as an attrs class: Struct would have it show every field."""

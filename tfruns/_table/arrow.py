@@ -1,0 +1,84 @@
+"""Runs as Arrow record batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfruns._extras import install
+from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind, values_of
+from tfruns.models import JobRun
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError(f"Arrow tables need pyarrow: {install('arrow')}") from error
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_TYPES = {
+    Kind.TEXT: pa.string(),
+    Kind.WORD: _WORD,
+    Kind.COUNT: pa.int64(),
+    Kind.INSTANT: pa.timestamp("us", tz="UTC"),
+}
+_MILLISECONDS = pa.timestamp("ms", tz="UTC")
+
+SCHEMA = pa.schema(
+    [
+        pa.field(JOB_ID, _WORD, nullable=False),
+        *(pa.field(column.name, _TYPES[column.kind], nullable=column.is_nullable) for column in COLUMNS),
+    ]
+)
+"""The columns of the table: moments as UTC timestamps in microseconds, strings that repeat dictionary-encoded."""
+
+PLAIN_SCHEMA = pa.schema(
+    [pa.field(field.name, pa.string() if field.type == _WORD else field.type, field.nullable) for field in SCHEMA]
+)
+"""The same, with every string written out."""
+
+
+def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs of a job as a record batch with `SCHEMA`.
+
+    Raises:
+        ValueError: a number is beyond what 64 bits hold.
+    """
+    job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
+    return _batch(job_ids, runs, SCHEMA)
+
+
+def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Batches with `SCHEMA` as one table, with one dictionary for each column that has them.
+
+    Raises:
+        ValueError: a batch has another schema.
+    """
+    return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
+
+
+def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs, each with the id of its job, as a record batch with `PLAIN_SCHEMA`.
+
+    Raises:
+        ValueError: a number is beyond what 64 bits hold.
+    """
+    return _batch(pa.array(job_ids, pa.string()), runs, PLAIN_SCHEMA)
+
+
+def _batch(job_ids: Any, runs: Sequence[JobRun], schema: pa.Schema) -> pa.RecordBatch:
+    types = schema.types[1:]
+    columns = [_array(*each) for each in zip(COLUMNS, types, values_of(runs), strict=True)]
+    return pa.RecordBatch.from_arrays([job_ids, *columns], schema=schema)
+
+
+def _array(column: Column, type_: Any, values: list[Any]) -> Any:
+    try:
+        return _moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_)
+    except (OverflowError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
+
+
+def _moments(values: list[Any]) -> Any:
+    """Milliseconds as timestamps."""
+    type_ = _TYPES[Kind.INSTANT]
+    if float in set(map(type, values)):
+        return pa.array([None if value is None else round(value * 1000) for value in values], type_)
+    return pa.array(values, pa.int64()).cast(_MILLISECONDS).cast(type_)

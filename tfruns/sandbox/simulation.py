@@ -1,0 +1,112 @@
+"""Runs that live: new ones come, and each goes its way from CREATED to its end, by the sandbox's clock.
+
+What happens, and when, depends on the seed and the clock alone, not on how often the job is read: what was due is done,
+in its order and dated when it was due, before the next request for the job.
+"""
+
+import heapq
+import random
+
+from tfruns.models import JobRunStatus as Status
+from tfruns.sandbox.data import RunMaker, ended
+from tfruns.sandbox.store import Store
+from tfruns.sandbox.wire import decode
+
+_SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
+_MOST_NEW_RUNS = 10_000  # as many as come in three and a half days; then the oldest run goes when a new one comes
+_NEXT = {
+    Status.CREATED: Status.SCHEDULED,
+    Status.SCHEDULED: Status.RUNNING,
+    Status.TERMINATION_REQUESTED: Status.TERMINATING,
+    Status.TERMINATING: Status.TERMINATED,
+}
+_STAYS = {  # in seconds, the least and the most
+    Status.CREATED: (1, 5),
+    Status.SCHEDULED: (2, 20),
+    Status.TERMINATION_REQUESTED: (1, 3),
+    Status.TERMINATING: (2, 30),
+}
+
+
+class Simulation:
+    """What is due in a job.
+
+    Args:
+        seed: what happens depends on it.
+        job_id: the job.
+        store: where its runs are.
+        maker: what makes new ones.
+        now: since when its runs are as they are, in ms since 1970.
+    """
+
+    def __init__(self, seed: int, job_id: str, store: Store, maker: RunMaker, now: float) -> None:
+        self._seed = seed
+        self._job_id = job_id
+        self._store = store
+        self._maker = maker
+        self._most_runs = store.count(job_id) + _MOST_NEW_RUNS
+        # What is due, soonest first: when, which of those made at once, and the run (None: a new one) that leaves this
+        # status. By then it may be gone, or its status changed by someone else: then nothing is done.
+        self._due: list[tuple[float, int, str | None, str]] = []
+        self._count = 0
+        self._arrivals = self._rng()
+        self._expect_run(now)
+        for run_id, status in store.statuses(job_id):
+            self.expect(run_id, status, now)
+
+    def expect(self, run_id: str, status: str, now: float) -> None:
+        """Let this run, which has had this status since now, go on from there."""
+        rng = self._rng(run_id, status)
+        if status == Status.RUNNING:
+            seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less
+        elif status in _STAYS:
+            seconds = rng.uniform(*_STAYS[Status(status)])
+        else:
+            return  # it has ended, or its status isn't known
+        self._push(now + 1 + int(seconds * 1000), run_id, status)
+
+    def run_until(self, now: float, *, most: int) -> bool:
+        """Do what was due by now, but no more than so much of it. True if more of it is left."""
+        for _ in range(most):
+            if not self._is_due(now):
+                return False
+            when, _, run_id, status = heapq.heappop(self._due)
+            if run_id is None:
+                self._create(when)
+            else:
+                self._move(run_id, status, when)
+        return self._is_due(now)
+
+    def _is_due(self, now: float) -> bool:
+        return self._due[0][0] <= now  # a new run is always among what is due
+
+    def _create(self, when: float) -> None:
+        run = self._maker.new_run(int(when), Status.CREATED)
+        self._store.put(self._job_id, run)
+        if self._store.count(self._job_id) > self._most_runs:
+            self._store.delete_oldest(self._job_id)
+        self.expect(run["id"], Status.CREATED, when)
+        self._expect_run(when)
+
+    def _move(self, run_id: str, status: str, when: float) -> None:
+        text = self._store.get(self._job_id, run_id)
+        if text is None or (run := decode(text))["status"] != status:
+            return
+        if status == Status.RUNNING:
+            following = Status.FAILED if self._rng(run_id, "fate").random() < 0.15 else Status.FINISHED
+        else:
+            following = _NEXT[Status(status)]
+        changes = ended(run, following, when) if following.is_terminal else {"status": following.value}
+        self._store.put(self._job_id, run | changes)
+        self.expect(run_id, following, when)
+
+    def _expect_run(self, now: float) -> None:
+        seconds = self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS)
+        self._push(now + 1 + int(seconds * 1000), None, "")
+
+    def _push(self, when: float, run_id: str | None, status: str) -> None:
+        self._count += 1
+        heapq.heappush(self._due, (when, self._count, run_id, status))
+
+    def _rng(self, *what: object) -> random.Random:
+        return random.Random(f"simulation/{(self._seed, self._job_id, *what)!r}")  # noqa: S311  # made-up data
