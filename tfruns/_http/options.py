@@ -64,9 +64,9 @@ class CallOptions:
     timeout: float = attrs.field(validator=_checked_timeout)
     """Seconds for one attempt."""
     retry: RetryPolicy = attrs.field(validator=_checked_retry)
-    headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
     max_response_bytes: int = MAX_RESPONSE_BYTES
     """Bytes of a response's body, decompressed, at most."""
+    headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
     def but(
         self,
