@@ -1,6 +1,6 @@
-"""Requests an hour that a watch makes, and how late it tells, against listing everything as often as it looks.
+"""Requests an hour that a watch makes, and how late it reports, against listing everything as often as it polls.
 
-"everything" lists each job whole in place of each look. Run it from a checkout with `.venv/bin/python -m
+"everything" lists each job whole in place of each poll. Run it from a checkout with `.venv/bin/python -m
 benchmarks.watching`. Server and client are real; time isn't: it goes on by itself where the watch would wait, and the
 sandbox's clock with it. So an hour takes seconds, and is the same each time but for the jitter. Requests take no time.
 """
@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 from tfruns import Client
-from tfruns._watch.watcher import Timer, Watch
+from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
 
 RUNS = 10_000
@@ -50,7 +51,7 @@ class Story(Timer):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: asyncio.Event, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return
@@ -88,9 +89,9 @@ async def measure(
         weighed = 0
         fetch = client._session.fetch
 
-        async def weighing(request: Any) -> bytes:
+        async def weighing(*request: Any) -> bytes:
             nonlocal weighed
-            body = await fetch(request)
+            body = await fetch(*request)
             weighed += len(body)
             return body
 
@@ -105,11 +106,12 @@ async def measure(
         events = len(story.due)
         watch = Watch.of(
             client,
-            asyncio.Event(),
+            Closing(),
             sandbox.job_ids,
             interval=interval,
             start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
             resume_token=None,
+            on_error="raise",
             status=None,
             search_prefix=None,
             triggered_by=None,
@@ -122,21 +124,21 @@ async def measure(
                     delays.append(story.time - story.happened[change.run.id])  # noqa: PERF401  # it ends by an error
         except TimeIsUp:
             pass
-        # A look is one request of the newest page; others are for open runs further down.
-        looks = sum("searchPrefix" not in one.query and "status" not in one.query for one in sandbox.requests)
+        # A poll is one request of the newest page; others are for open runs further down.
+        polls = sum("limit=50&" in one.query + "&" and "status" not in one.query for one in sandbox.requests)
         hourly = 60 / minutes
         late = f"{statistics.mean(delays):4.1f} {max(delays):5.1f}" if delays else "   -     -"
-        asked = len(sandbox.requests) * hourly
-        all_listed, all_weighed = (looks / jobs * one * hourly for one in (everything, everything_weighed))
+        requests = len(sandbox.requests) * hourly
+        all_listed, all_weighed = (polls / jobs * one * hourly for one in (everything, everything_weighed))
         print(
-            f"{name:<44}{events * hourly:>8,.0f}{looks * hourly:>9,.0f}{asked:>10,.0f}{all_listed:>12,.0f}"
+            f"{name:<44}{events * hourly:>8,.0f}{polls * hourly:>9,.0f}{requests:>10,.0f}{all_listed:>12,.0f}"
             f"{weighed * hourly / 1e6:>8,.0f}{all_weighed / 1e6:>12,.0f}  {late}",
             flush=True,
         )
 
 
 async def main() -> None:
-    columns = f"{'events':>8}{'looks':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}"
+    columns = f"{'events':>8}{'polls':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}"
     print(f"{'':<44}{columns}  late (s): mean, worst")
     await measure(f"quiet job of {RUNS:,} runs", 1, moving=0, runs_an_hour=0)
     await measure(f"job of {RUNS:,} runs, 12 new an hour", 1, moving=1, runs_an_hour=12)

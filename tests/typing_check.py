@@ -59,8 +59,9 @@ async def many_jobs(client: tfruns.Client, ids: AsyncGenerator[str]) -> None:
 
 
 async def follow(client: tfruns.Client) -> None:
-    changes = client.watch_runs(["a", "b"], interval=(1, 10), start="open")
-    assert_type(changes, AsyncGenerator[tfruns.RunChange])
+    changes = client.watch_runs(["a", "b"], interval=(1, 10), start="open", on_error="skip")
+    assert_type(changes, tfruns.RunWatch)
+    assert_type(changes.skipped, dict[str, tfruns.TfRunsError])
     async for change in changes:
         assert_type(change.kind, tfruns.ChangeKind)
         assert_type(change.run, tfruns.JobRun)

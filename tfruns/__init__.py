@@ -11,7 +11,7 @@ The examples here run as they stand in the asyncio REPL (`python -m asyncio`), w
 What to look up, with `help(tfruns.Client)` and so on:
 
 - ask: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
-- follow: `Client.watch_runs` (`RunChange`, `ChangeKind`), `Client.wait_for_run`
+- follow: `Client.watch_runs` (`RunWatch`, `RunChange`, `ChangeKind`), `Client.wait_for_run`
 - answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunPaginator`, `JobsPaginator`,
   `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tfruns._walk.paginator import RunPaginator as RunPaginator
     from tfruns._watch.diff import ChangeKind as ChangeKind
     from tfruns._watch.watcher import RunChange as RunChange
+    from tfruns._watch.watcher import RunWatch as RunWatch
     from tfruns.client import Client as Client
     from tfruns.errors import APIConnectionError as APIConnectionError
     from tfruns.errors import APIError as APIError
@@ -122,7 +123,7 @@ _HOMES = {
     ),
     "_walk.paginator": ("RunPaginator",),
     "_http.retry": ("RetryPolicy",),
-    "_watch.watcher": ("RunChange",),
+    "_watch.watcher": ("RunChange", "RunWatch"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]  # pyright: ignore[reportUnsupportedDunderAll]

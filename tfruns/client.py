@@ -1,8 +1,7 @@
 """The face of tfruns: a client for the run history of the jobs of one control plane."""
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import NoReturn, Self
@@ -23,8 +22,11 @@ from tfruns._http.options import CallOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
+from tfruns._walk.jobs import OnError
+from tfruns._watch.diff import Start
+from tfruns._watch.pace import Closing, Interval
 from tfruns._watch.wait import Waits
-from tfruns._watch.watcher import Interval, RunChange, Start, Watch
+from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.query import checked_int, checked_job_id, names_arguments
@@ -45,10 +47,10 @@ class Client(RunLister):
             can follow a key that changes. For a key that is mounted as a file:
             `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. What it raises ends the request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
-        retry: how often and how patiently a failed request is tried again.
+        retry: how often and for how long a failed request is retried, and how long an outage is worth waiting for.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
-            server takes.
+            server takes: the client learns that from what is refused.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
             (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
@@ -131,8 +133,8 @@ class Client(RunLister):
             http=session,
             trace_configs=trace_configs,
         )
-        self._closed = asyncio.Event()
-        self._waits = Waits(self, self._closed)
+        self._closing = Closing()
+        self._waits = Waits(self, self._closing)
 
     @property
     def base_url(self) -> str:
@@ -180,7 +182,7 @@ class Client(RunLister):
 
         .. versionadded:: 0.1.0
         """
-        self._closed.set()
+        self._closing.set()
         try:
             await self._waits.aclose()
         finally:
@@ -201,52 +203,62 @@ class Client(RunLister):
         interval: Interval = (2.0, 30.0),
         start: Start | datetime = "now",
         resume_token: str | None = None,
+        on_error: OnError = "raise",
         search_prefix: str | None = None,
         triggered_by: Iterable[str] | str | None = None,
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
-    ) -> AsyncGenerator[RunChange]:
+    ) -> RunWatch:
         """What happens to the runs of a job, or of several, from now on and for ever, as a `RunChange` each.
 
         A run appears, changes (but for `duration`, which grows by itself), finishes, and may be deleted. States between
-        two looks at the job are merged: `before` is what was told last, `run` what is there now; a run that came and
-        ended since is told once, as finished without a `before`; one that came and went is not told. No change is told
-        twice. Changes found by one look come oldest run first.
+        two polls of the job are merged: `before` is what was reported last, `run` what is there now; a run that came
+        and ended since is reported once, as finished without a `before`; one that came and went is not reported. No
+        change is reported twice. Changes found by one poll come oldest run first.
 
-        Each look reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
+        Each poll reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
         open runs further down, however old. It sees every deletion of an open run; that of a run which has ended, only
         if it was among those newest, and created after the last of them. It doesn't see what changes in a run after its
-        end, or a run that shows up late, behind more than 20 newer ones that were told. Nothing is looked up while the
-        consumer is busy with the changes of a job: a slow one gets them merged. Memory depends on how many runs are
-        open, and change at once.
+        end, or a run that shows up late, behind more than 20 newer ones that were reported. A run in a status that this
+        version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
+        gets them merged. Memory depends on how many runs are open, and change at once.
 
-        A look that fails is retried as the client's `retry` says. If it fails to the last by what may pass (no
-        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) that is a
-        warning of the logger `tfruns`, and the watch goes on at its slowest. Other errors end it.
+        No outage ends it. A poll that fails is retried as the client's `retry` says. If it still fails by what may pass
+        (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read), the
+        watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again when the outage
+        is over.
 
         Args:
             job_ids: the id of a job, or several ids.
-            interval: seconds between two looks at a job: always the same, or the least and the most. The least is
-                kept while runs move; with each look that finds nothing the pause grows, up to the most.
-            start: what is told first, for jobs that the token doesn't know: nothing that is there already ("now"), the
-                runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
-                reads them all, and holds them in memory while it tells them).
-            resume_token: go on after the change that had this token, with nothing missed or told again. The filters
-                must be the same, but for `status`.
+            interval: seconds between two polls of a job: always the same, or the least and the most. The least is
+                kept while runs change; with each poll that finds nothing the pause grows, up to the most.
+            start: what is reported first, for jobs that the token doesn't know: nothing that is there already ("now"),
+                the runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
+                reads them all, and holds them in memory while it reports them). Reports begin once each job was polled;
+                if a job doesn't respond for 10 seconds, or fails, without it. Then all that was created or ended in it
+                since the newest event of the other jobs is reported too, when it responds.
+            resume_token: go on after the change that had this token: nothing is missed or reported again, whatever
+                the watch had got to with its other jobs. The filters must be the same, but for `status`.
+            on_error: what to do where a job can't be polled by an error of its own, such as 403, 404 or a malformed
+                run: "raise" its error, which ends the watch; or "skip" the job, which then stands in `skipped`; or a
+                function, sync or async, that is called with the job's id and the error, before the job is skipped. A
+                skipped job is polled again after pauses that grow to 10 minutes; when it responds, it leaves `skipped`,
+                and what happened meanwhile is reported. What isn't about one job (a refused key, a closed client) is
+                raised in any case.
             search_prefix: only runs whose name or id begins with this.
             triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
             status: only changes to these statuses. The runs are watched all the same.
             version_numbers: only runs of these versions of the deployment, such as 3.
 
         Yields:
-            Each change, oldest run first among those found by one look.
+            Each change, oldest run first among those found by one poll.
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
                 one of the jobs.
             APIConnectionError: while iterating: the server's certificate doesn't hold.
-            DecodeError: while iterating: an answer isn't what the contract says.
+            DecodeError: while iterating: a response isn't what the contract says.
             ClientClosedError: while iterating: the client was closed.
             EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
 
@@ -260,18 +272,20 @@ class Client(RunLister):
 
         .. versionadded:: 0.1.0
         """
-        return Watch.of(
+        watch = Watch.of(
             self,
-            self._closed,
+            self._closing,
             job_ids,
             interval=interval,
             start=start,
             resume_token=resume_token,
+            on_error=on_error,
             status=status,
             search_prefix=search_prefix,
             triggered_by=triggered_by,
             version_numbers=version_numbers,
-        ).changes()
+        )
+        return RunWatch(watch)
 
     @names_arguments
     async def wait_for_run(
@@ -285,16 +299,16 @@ class Client(RunLister):
     ) -> JobRun:
         """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
 
-        All waits for runs of one job share their requests: one for each look while one run is waited for; else one for
-        each 1,000 open runs of the job, and one for each that has ended. A look that fails by what may pass is a
-        warning of the logger `tfruns`, and the wait goes on.
+        All waits for runs of one job share their requests: one for each poll while one run is waited for; else one for
+        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: a
+        poll that fails by what may pass (see `watch_runs`) is a warning of the logger `tfruns`, and the wait goes on.
 
         Args:
             job_id: id of the job.
             run: id or name of the run; of several runs with that name, the newest.
             timeout: seconds to wait at most; None for ever.
             raise_for_failure: whether an end as FAILED or TERMINATED is an error.
-            interval: seconds between two looks: always the same, or the least and the most, as in `watch_runs`. Of
+            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. Of
                 several waits for runs of one job, the shortest counts.
 
         Returns:
@@ -306,7 +320,7 @@ class Client(RunLister):
             RunDeletedError: the run was deleted meanwhile.
             RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
             WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
-            NotFoundError, and other APIError: the server refused, or couldn't be asked at the start.
+            NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.
             ClientClosedError: the client was closed.
 
         Example:

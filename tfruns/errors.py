@@ -95,7 +95,7 @@ class APIError(TfRunsError):
         job_id: the job of the request.
         offset: how many runs of the list it was to skip.
         attempts: how many attempts were made.
-        is_over_budget: whether it would have been retried, but for too many retries by all of the client's requests.
+        gave_up_because: why it was not retried, if the retry policy's deadline or patience was the reason; else empty.
 
     Example:
         >>> try:
@@ -115,15 +115,13 @@ class APIError(TfRunsError):
         self.job_id = job_id
         self.offset = offset
         self.attempts = 1
-        self.is_over_budget = False
+        self.gave_up_because = ""
 
     def __str__(self) -> str:
         text = f"job {self.job_id!r}, offset {self.offset}: {super().__str__()}"
         if self.attempts > 1:
             text += f" (after {self.attempts} attempts{self._advice and '; '}{self._advice})"
-        if self.is_over_budget:
-            text += " (not retried: most of the client's requests fail, and its retry budget is used up)"
-        return text
+        return text + (f" (not retried: {self.gave_up_because})" if self.gave_up_because else "")
 
 
 class APIConnectionError(APIError):

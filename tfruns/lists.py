@@ -59,8 +59,7 @@ class RunLister:
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's. The retry budget is still shared by the whole
-                client.
+            retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
             max_response_bytes: how large a response may be, decompressed; None for 100 MiB. A larger one is a
                 `ResponseTooLargeError`.
@@ -233,8 +232,7 @@ class RunLister:
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's. The retry budget is still shared by the whole
-                client.
+            retry: when this request is retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:
@@ -297,8 +295,7 @@ class RunLister:
             sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
             order: which way to sort; the same holds.
             timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's. The retry budget is still shared by the whole
-                client.
+            retry: when this request is retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:

@@ -137,7 +137,7 @@ async def test_what_a_hook_raises_ends_the_walk_and_leaves_the_client_well() -> 
             async with Client(url, KEY, retry=QUICK, max_concurrency=1, **{name: fails}) as client:  # type: ignore[arg-type]
                 with pytest.raises(LookupError, match="a bug in the hook"):
                     await client.iter_runs("job").collect()
-                assert client.stats().under_way == 0
+                assert client.stats().in_flight == 0
                 if replies == [] and name in ("on_retry", "on_failure"):
                     assert await client.count_runs("job") == 1
 
@@ -179,14 +179,16 @@ async def test_stats_count_what_was_sent_received_and_handed_out() -> None:
     sizes: list[int] = []
     async with serve(reply) as (url, requests):
         client = Client(url, KEY, retry=QUICK, on_response=lambda event: sizes.append(event.size))
-        assert client.stats() == tfruns.ClientStats(requests=0, retries=0, bytes=0, runs=0, under_way=0, concurrency=16)
+        assert client.stats() == tfruns.ClientStats(
+            requests=0, retries=0, bytes=0, runs=0, in_flight=0, waiting=0, concurrency=16, rate=None
+        )
         async with client:
             assert len(await client.iter_runs("job", page_size=10).collect()) == 25
             await client.list_runs("job", limit=3)
         stats = client.stats()
     assert (stats.requests, stats.retries, stats.runs) == (len(requests), 1, 25 + 3)
     assert stats.bytes == sum(sizes) > 0
-    assert stats.under_way == 0
+    assert stats.in_flight == 0
     assert 1 <= stats.concurrency <= 16
 
 
@@ -195,11 +197,11 @@ async def test_what_is_under_way_is_counted_while_it_is() -> None:
         tasks = [asyncio.create_task(client.count_runs(f"job-{n}")) for n in range(20)]
         while client.stats().requests < 16:
             await asyncio.sleep(0.01)
-        assert client.stats().under_way == client.stats().concurrency == 16
+        assert client.stats().in_flight == client.stats().concurrency == 16
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert client.stats().under_way == 0
+        assert client.stats().in_flight == 0
 
 
 async def test_each_answer_is_a_debug_record_with_what_a_hook_is_told(caplog: pytest.LogCaptureFixture) -> None:

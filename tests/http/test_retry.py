@@ -1,6 +1,5 @@
 """When to try again, and how long to wait before: decisions only, nothing sleeps."""
 
-import asyncio
 import math
 import time
 from email.utils import formatdate
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from tfruns import RetryPolicy
-from tfruns._http.retry import Budget, is_retried, retrying, server_wait
+from tfruns._http.retry import Call, is_retried, retrying, server_wait
 from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
 from tfruns.models import HttpError
 
@@ -28,18 +27,22 @@ def refused(status: int = 429, **headers: str) -> APIStatusError:
     return status_error_class(status)(body=body, reason="", headers=named, job_id="j", offset=0)
 
 
-def at_work(policy: RetryPolicy, *, spent: float = 0, budget: Budget | None = None) -> tenacity.AsyncRetrying:
+async def _no_sleep(_: float) -> None:
+    return None
+
+
+def at_work(policy: RetryPolicy, *, is_away: bool = False) -> tenacity.AsyncRetrying:
     return retrying(
-        policy,
-        sleep=asyncio.sleep,
+        Call(policy),
+        sleep=_no_sleep,
         before_sleep=lambda _: None,
-        spent=lambda: spent,
-        budget=budget or Budget(policy.budget),
+        reason_to_give_up=lambda _error, _wait: None,
+        is_away=lambda: is_away,
     )
 
 
-def planned_wait(policy: RetryPolicy, error: Exception, attempt: int) -> float:
-    work = at_work(policy)
+def planned_wait(policy: RetryPolicy, error: Exception, attempt: int, *, is_away: bool = False) -> float:
+    work = at_work(policy, is_away=is_away)
     state = tenacity.RetryCallState(work, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))
@@ -150,51 +153,91 @@ def test_the_backoff_doubles_up_to_its_cap_and_is_spread_at_random(attempt: int)
     assert len({planned_wait(policy, refused(500), attempt) for _ in range(5)}) > 1
 
 
-def test_a_wait_the_server_asks_for_comes_before_the_backoff_and_is_capped() -> None:
-    policy = RetryPolicy(initial_backoff=0.5, max_server_wait=10)
+def test_a_wait_the_server_asks_for_comes_before_the_backoff_and_is_a_minute_at_most() -> None:
+    policy = RetryPolicy(initial_backoff=0.5)
     assert 3 <= planned_wait(policy, refused(retry_after="3"), 1) <= 3.5
-    for asked in ("11", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
-        assert 10 <= planned_wait(policy, refused(retry_after=asked), 1) <= 10.5
-    assert 10 <= planned_wait(policy, refused(retry_after_ms="10001"), 1) <= 10.5
-    assert 10 <= planned_wait(policy, refused(x_ratelimit_reset="4000000000"), 1) <= 10.5
-    assert planned_wait(RetryPolicy(initial_backoff=0, max_server_wait=0), refused(retry_after="3"), 1) == 0
+    for asked in ("61", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
+        assert 60 <= planned_wait(policy, refused(retry_after=asked), 1) <= 60.5
+    assert 60 <= planned_wait(policy, refused(retry_after_ms="60001"), 1) <= 60.5
+    assert 60 <= planned_wait(policy, refused(x_ratelimit_reset="4000000000"), 1) <= 60.5
+
+
+def test_while_the_server_is_away_probes_take_the_place_of_the_backoff() -> None:
+    policy = RetryPolicy(initial_backoff=8)
+    assert planned_wait(policy, refused(503), 5, is_away=True) == 0
+    assert planned_wait(policy, refused(503, retry_after="3"), 5, is_away=True) == 3
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 999])
 def test_a_failure_without_an_answer_waits_for_the_backoff_alone(attempt: int) -> None:
-    policy = RetryPolicy(initial_backoff=0.25, max_backoff=1, max_server_wait=10)
+    policy = RetryPolicy(initial_backoff=0.25, max_backoff=1)
     for error in (APIConnectionError("x", job_id="j", offset=0), APITimeoutError("x", job_id="j", offset=0)):
         assert 0 <= planned_wait(policy, error, attempt) <= min(1, 0.25 * 2 ** (attempt - 1))
     assert planned_wait(RetryPolicy(initial_backoff=0), APITimeoutError("x", job_id="j", offset=0), attempt) == 0
 
 
+def gives_up(
+    policy: RetryPolicy,
+    *,
+    failures: int = 1,
+    error: Exception | None = None,
+    spent: float = 0.0,
+    wait: float = 1.0,
+    outage: float = 0.0,
+    others_are_well: bool = False,
+) -> str | None:
+    """Why a request is given up after so many failures; None if it is not."""
+    call = Call(policy)
+    for number in range(failures):
+        call.attempts += 1
+        call.failed(error or refused(500), now=number, last_good=number - 0.5 if others_are_well else -1.0)
+        call.spent = spent
+    return call.reason_to_give_up(wait, outage=outage, patience=policy.patience)
+
+
 @pytest.mark.parametrize(
-    ("attempts", "elapsed", "sleep", "stops"),
+    ("failures", "spent", "wait", "stops"),
     [(1, 0, 1, False), (2, 0, 1, False), (3, 0, 1, True), (1, 8.9, 1, False), (1, 9, 1, True), (1, 0, 60, True)],
 )
 def test_a_retry_that_would_come_too_often_or_too_late_is_not_made(
-    attempts: int, elapsed: float, sleep: float, stops: bool
+    failures: int, spent: float, wait: float, stops: bool
 ) -> None:
-    retrying = at_work(RetryPolicy(max_attempts=3, deadline=10), spent=elapsed)
-    state = tenacity.RetryCallState(retrying, None, (), {})
-    state.attempt_number = attempts
-    state.upcoming_sleep = sleep
-    assert retrying.stop(state) is stops
+    policy = RetryPolicy(max_attempts=3, deadline=10)
+    assert (gives_up(policy, failures=failures, spent=spent, wait=wait) is not None) is stops
 
 
-def test_a_budget_that_is_spent_stops_all_retries_until_good_answers_come_and_the_error_says_so() -> None:
-    budget = Budget(2)
-    retrying = at_work(RetryPolicy(), budget=budget)
-    error = refused(500)
-    state = tenacity.RetryCallState(retrying, None, (), {})
-    state.set_exception((type(error), error, None))
-    assert [retrying.stop(state) for _ in range(4)] == [False, False, True, True]
-    assert "retry budget is used up" in str(error)
-    budget.earn()
-    assert [retrying.stop(state) for _ in range(2)] == [False, True]
-    for _ in range(5):
-        budget.earn()
-    assert [retrying.stop(state) for _ in range(3)] == [False, False, True]
+def test_an_outage_is_given_up_when_the_patience_is_over_however_often_a_request_was_sent() -> None:
+    """The unluckiest request doesn't end an outage: what counts is when anything of the client last went well."""
+    policy = RetryPolicy(patience=300)
+    for error in (refused(503), refused(500), APITimeoutError("x"), APIConnectionError("x")):
+        assert gives_up(policy, failures=500, error=error, outage=298) is None
+        assert gives_up(policy, error=error, outage=299) == "the retry policy's patience of 300 s is over"
+
+
+def test_a_request_that_fails_alone_is_given_up_after_its_own_patience() -> None:
+    policy = RetryPolicy(patience=300)
+    assert gives_up(policy, error=refused(429), failures=50, spent=298, others_are_well=True) is None
+    assert gives_up(policy, error=refused(429), failures=50, spent=299, others_are_well=True) is not None
+
+
+def test_a_request_that_the_server_fails_on_is_given_up_after_ten_attempts() -> None:
+    """A 500 for one page, where others are well, won't pass; but refusals say nothing about the page."""
+    policy = RetryPolicy()
+    assert gives_up(policy, failures=9, others_are_well=True) is None
+    assert gives_up(policy, failures=10, others_are_well=True) == ""
+    assert gives_up(policy, failures=10) is None
+    for status in (429, 502, 503, 504):
+        assert gives_up(policy, failures=50, error=refused(status), others_are_well=True) is None
+    assert gives_up(RetryPolicy(max_attempts=20), failures=19, others_are_well=True) is None
+
+
+def test_the_first_request_of_a_client_that_gets_only_500s_is_given_up_after_ten_attempts() -> None:
+    call = Call(RetryPolicy())
+    for number in range(10):
+        assert call.reason_to_give_up(1, outage=0, patience=300) is None
+        call.attempts += 1
+        call.failed(refused(500), now=number, last_good=None)
+    assert call.reason_to_give_up(1, outage=0, patience=300) == ""
 
 
 def test_what_may_pass_is_retried_and_nothing_else() -> None:
@@ -212,12 +255,13 @@ def test_what_may_pass_is_retried_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"max_attempts": value} for value in [0, -1, 1.5, "3", True, None]),
-        *({name: -0.1} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
-        *({name: float("nan")} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
-        *({name: float("inf")} for name in ["initial_backoff", "max_backoff", "max_server_wait", "deadline"]),
-        *({name: value} for name in ["initial_backoff", "deadline"] for value in ["1", True, None]),
-        *({name: value} for name in ["max_backoff", "max_server_wait"] for value in ["1", True, None, 86_401]),
+        *({"max_attempts": value} for value in [0, -1, 1.5, "3", True]),
+        *({name: -0.1} for name in ["initial_backoff", "max_backoff", "patience", "deadline"]),
+        *({name: float("nan")} for name in ["initial_backoff", "max_backoff", "patience", "deadline"]),
+        *({name: float("inf")} for name in ["initial_backoff", "max_backoff", "patience", "deadline"]),
+        *({name: value} for name in ["initial_backoff", "patience"] for value in ["1", True, None]),
+        *({name: value} for name in ["max_backoff", "patience"] for value in ["1", True, None, 86_401]),
+        *({"deadline": value} for value in ["1", True, 86_401]),
         {"max_attempts": 1001},
         {"max_attempts": float("nan")},
         {"initial_backoff": 10**400},
@@ -233,8 +277,8 @@ def test_a_policy_takes_only_what_makes_sense(wrong: dict[str, Any]) -> None:
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [True, "3", None, -1, float("nan"), 10**6])
-@pytest.mark.parametrize("name", ["max_attempts", "deadline"])
+@pytest.mark.parametrize("value", [True, "3", -1, float("nan"), 10**6])
+@pytest.mark.parametrize("name", ["max_attempts", "deadline", "patience"])
 def test_a_wrong_value_of_a_policy_is_told_in_one_plain_line(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         RetryPolicy(**{name: value})
@@ -243,15 +287,11 @@ def test_a_wrong_value_of_a_policy_is_told_in_one_plain_line(name: str, value: A
 
 
 def test_a_policy_takes_the_borders_of_its_ranges_and_is_immutable() -> None:
-    least = RetryPolicy(max_attempts=1, initial_backoff=0, max_backoff=0, max_server_wait=0, deadline=0.001)
-    RetryPolicy(max_attempts=1000, initial_backoff=86_400, max_backoff=86_400, max_server_wait=86_400, deadline=86_400)
-    assert planned_wait(least, refused(retry_after="5"), 1) == 0
+    least = RetryPolicy(max_attempts=1, initial_backoff=0, max_backoff=0, deadline=0.001, patience=0)
+    RetryPolicy(max_attempts=1000, initial_backoff=86_400, max_backoff=86_400, deadline=86_400, patience=86_400)
+    assert RetryPolicy(max_attempts=None, deadline=None) == RetryPolicy()
+    assert planned_wait(least, refused(retry_after="5"), 1) == 5
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         least.max_attempts = 2  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
         RetryPolicy(3)  # type: ignore[misc]
-
-
-def test_the_defaults_break_one_walk_of_120_pages_in_thousands_when_a_quarter_of_the_answers_fail() -> None:
-    chance = 120 * 0.25 ** RetryPolicy().max_attempts
-    assert 1 / 8_800 < chance < 1 / 8_000

@@ -183,12 +183,6 @@ async def test_a_wait_the_server_asks_for_is_kept(headers: dict[str, str]) -> No
     assert times[1] - times[0] >= 0.3
 
 
-async def test_a_wait_the_server_asks_for_is_capped() -> None:
-    async with serve(lambda r: ONE_RUN if r.number else answer(503, {}, retry_after="86400")) as (url, requests):
-        await ask(url, RetryPolicy(initial_backoff=0, max_server_wait=0.05))
-    assert len(requests) == 2
-
-
 async def test_each_retry_is_logged_with_why_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     reply = answer(503, {"message": "deploying"}, x_request_id="req-1")

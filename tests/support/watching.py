@@ -1,4 +1,4 @@
-"""Time that passes only when a watch has nothing to do: an hour of it in a moment, and each look when a test says."""
+"""Time that passes only when a watch has nothing to do: an hour of it in a moment, and each poll when a test says."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -8,12 +8,13 @@ from typing import Any
 import attrs
 
 from tfruns import Client, RunChange
-from tfruns._watch.watcher import Timer, Watch
+from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.watcher import Watch
 
 
 @attrs.define
 class SteppedTimer(Timer):
-    """Calls `pause` with the seconds that a watch would wait while no look is under way."""
+    """Calls `pause` with the seconds that a watch would wait while no poll is in flight."""
 
     pause: Callable[[float], Awaitable[None]]
     time: float = 0.0
@@ -21,7 +22,7 @@ class SteppedTimer(Timer):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: asyncio.Event, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks)
         else:
@@ -33,28 +34,33 @@ class Over(Exception):
     """Raised by a pause to end a watch."""
 
 
-def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
-    """A watch whose looks happen one after the other, with `pause` called between them."""
+def watch_of(client: Client, job_ids: Any, timer: Timer, **arguments: Any) -> Watch:
+    """A watch whose time is that of the timer."""
     given = {"interval": 1.0, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
-    given |= {"triggered_by": None, "version_numbers": None, **arguments}
-    return attrs.evolve(Watch.of(client, asyncio.Event(), job_ids, **given), timer=SteppedTimer(pause))
+    given |= {"on_error": "raise", "triggered_by": None, "version_numbers": None, **arguments}
+    return attrs.evolve(Watch.of(client, Closing(), job_ids, **given), timer=timer)
+
+
+def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
+    """A watch whose polls happen one after the other, with `pause` called between them."""
+    return watch_of(client, job_ids, SteppedTimer(pause), **arguments)
 
 
 async def rounds(client: Client, job_ids: Any, *acts: Callable[[], Awaitable[Any]], **arguments: Any) -> list[Any]:
-    """What a watch tells in its first look, and after each of the acts: a list for each."""
-    told: list[list[RunChange]] = [[]]
+    """What a watch reports after its first poll, and after each of the acts: a list for each."""
+    reported: list[list[RunChange]] = [[]]
     left = list(acts)
 
     async def pause(_: float) -> None:
         if not left:
             raise Over
-        told.append([])
+        reported.append([])
         await left.pop(0)()
 
     try:
         async with aclosing(stepped(client, job_ids, pause, **arguments).changes()) as changes:
             async for change in changes:
-                told[-1].append(change)
+                reported[-1].append(change)
     except Over:
-        return told
+        return reported
     raise AssertionError("a watch doesn't end")

@@ -37,16 +37,17 @@ def pollers() -> list[str]:
     return [name for name in tasks_of_ours() if name.startswith("tfruns wait")]
 
 
-async def begun(s: Sandbox, waits: list["asyncio.Task[JobRun]"], looks: int = 1) -> None:
-    """Until each wait has found its run, and so many looks were made."""
+async def begun(s: Sandbox, waits: list["asyncio.Task[JobRun]"], polls: int = 1) -> None:
+    """Until each wait has found its run, and so many polls were made."""
     async with asyncio.timeout(30):
-        while len(s.requests) < len(waits) + looks:
+        while len(s.requests) < len(waits) + polls:
             await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "TERMINATED"])
 @pytest.mark.parametrize("by", ["id", "name"])
-async def test_the_run_comes_back_when_it_has_ended(s: Sandbox, client: Client, status: str, by: str) -> None:
+async def test_a_run_that_ends(s: Sandbox, client: Client, status: str, by: str) -> None:
+    """It comes back as it ended, by id and by name."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id)
     wait = asyncio.create_task(client.wait_for_run(job_id, getattr(run, by), **SOON))
@@ -57,14 +58,16 @@ async def test_the_run_comes_back_when_it_has_ended(s: Sandbox, client: Client, 
     assert tasks_of_ours() == []
 
 
-async def test_a_run_that_has_ended_comes_back_by_one_request(s: Sandbox, client: Client) -> None:
+async def test_a_run_that_has_ended(s: Sandbox, client: Client) -> None:
+    """It comes back by one request."""
     [job_id] = s.job_ids
     run = next(one for one in reversed(s.runs(job_id)) if one.status.is_terminal)
     assert await client.wait_for_run(job_id, run.id, **LONG) == run
     assert len(s.requests) == 1
 
 
-async def test_of_several_runs_with_that_name_the_newest_is_meant(s: Sandbox, client: Client) -> None:
+async def test_several_runs_with_that_name(s: Sandbox, client: Client) -> None:
+    """The newest is meant."""
     [job_id] = s.job_ids
     for number in range(3):
         await s.create_run(job_id, id=f"id-{number}", name="nightly", status="FINISHED")
@@ -72,7 +75,8 @@ async def test_of_several_runs_with_that_name_the_newest_is_meant(s: Sandbox, cl
     assert (await client.wait_for_run(job_id, "nightly")).id == "id-2"
 
 
-async def test_a_failure_raises_only_where_that_is_wanted(s: Sandbox, client: Client) -> None:
+async def test_raise_for_failure(s: Sandbox, client: Client) -> None:
+    """A failure is an error only with it."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id, status="FAILED", error="out of memory")
     assert await client.wait_for_run(job_id, run.id) == run
@@ -83,7 +87,8 @@ async def test_a_failure_raises_only_where_that_is_wanted(s: Sandbox, client: Cl
     assert await client.wait_for_run(job_id, done.id, raise_for_failure=True) == done
 
 
-async def test_a_run_that_is_not_there_is_told(s: Sandbox, client: Client) -> None:
+async def test_a_run_that_is_not_there(s: Sandbox, client: Client) -> None:
+    """RunNotFoundError."""
     [job_id] = s.job_ids
     run = s.runs(job_id)[0]
     with pytest.raises(tfruns.RunNotFoundError, match="no run with the id or the name") as caught:
@@ -93,7 +98,8 @@ async def test_a_run_that_is_not_there_is_told(s: Sandbox, client: Client) -> No
         await client.wait_for_run("no-such-job", "run")
 
 
-async def test_a_run_that_is_deleted_is_told(s: Sandbox, client: Client) -> None:
+async def test_a_run_that_is_deleted(s: Sandbox, client: Client) -> None:
+    """RunDeletedError, with the run as it was seen last."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id, status="RUNNING")
     wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
@@ -105,7 +111,8 @@ async def test_a_run_that_is_deleted_is_told(s: Sandbox, client: Client) -> None
     assert tasks_of_ours() == []
 
 
-async def test_a_timeout_is_a_timeout_error_that_says_where_the_run_stands(s: Sandbox, client: Client) -> None:
+async def test_a_timeout(s: Sandbox, client: Client) -> None:
+    """A TimeoutError that says where the run stands, if that is known."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id, status="RUNNING")
     with pytest.raises(TimeoutError, match="hasn't ended within 0.2 s, it is RUNNING") as caught:
@@ -118,7 +125,8 @@ async def test_a_timeout_is_a_timeout_error_that_says_where_the_run_stands(s: Sa
         await client.wait_for_run(job_id, run.id, timeout=0.1)
 
 
-async def test_many_waits_on_a_job_share_one_poller(s: Sandbox, client: Client) -> None:
+async def test_many_waits_share_their_requests(s: Sandbox, client: Client) -> None:
+    """All those for runs of one job."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(40)]
     waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.3)) for run in runs for _ in range(2)]
@@ -141,7 +149,8 @@ async def test_many_waits_on_a_job_share_one_poller(s: Sandbox, client: Client) 
     assert tasks_of_ours() == []
 
 
-async def test_a_wait_that_joins_hurries_a_poller_that_sleeps(s: Sandbox, client: Client) -> None:
+async def test_a_wait_that_joins(s: Sandbox, client: Client) -> None:
+    """The shortest interval counts, at once."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(2)]
     slow = asyncio.create_task(client.wait_for_run(job_id, runs[0].id, **LONG))
@@ -153,7 +162,8 @@ async def test_a_wait_that_joins_hurries_a_poller_that_sleeps(s: Sandbox, client
     assert {(await asyncio.wait_for(wait, 30)).status for wait in (slow, quick)} == {"FINISHED"}
 
 
-async def test_a_cancelled_wait_leaves_no_task_and_the_others_alone(s: Sandbox, client: Client) -> None:
+async def test_a_cancelled_wait(s: Sandbox, client: Client) -> None:
+    """It leaves no task, and the other waits go on."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id)
     waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON)) for _ in range(2)]
@@ -173,7 +183,8 @@ async def test_a_cancelled_wait_leaves_no_task_and_the_others_alone(s: Sandbox, 
     assert tasks_of_ours() == []
 
 
-async def test_closing_the_client_ends_every_wait(s: Sandbox) -> None:
+async def test_closing_the_client(s: Sandbox) -> None:
+    """It ends every wait with a ClientClosedError."""
     client = Client(s.url, s.api_key)
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(3)]
@@ -187,23 +198,53 @@ async def test_closing_the_client_ends_every_wait(s: Sandbox) -> None:
     assert tasks_of_ours() == []
 
 
-async def test_a_look_that_fails_is_a_warning_and_the_wait_goes_on(
-    s: Sandbox, client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_outage(s: Sandbox, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends no wait, whether it begins before the first request or later: one warning, and one when it is over."""
     [job_id] = s.job_ids
-    run = await s.create_run(job_id)
-    wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
-    await begun(s, [wait])
-    s.faults.append(Fault(status=503))
     with caplog.at_level(logging.WARNING, "tfruns"):
-        await begun(s, [wait], len(s.requests) + 3)
-    assert "the watch goes on" in caplog.text
-    s.faults.clear()
-    await s.finish_run(job_id, run.id)
-    assert (await asyncio.wait_for(wait, 30)).status == "FINISHED"
+        for comes_first in (True, False):
+            run = await s.create_run(job_id)
+            s.requests.clear()
+            caplog.clear()
+            if comes_first:
+                s.faults.append(Fault(status=503))
+            wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
+            await begun(s, [wait], 4)
+            s.faults[:] = [Fault(breaks="reset")]
+            await begun(s, [wait], len(s.requests) + 4)
+            s.faults.clear()
+            run = await s.finish_run(job_id, run.id)
+            assert await asyncio.wait_for(wait, 30) == run
+            assert ["the wait goes on" in record.message for record in caplog.records] == [True, False]
 
 
-async def test_what_will_not_pass_ends_every_wait_on_the_job(s: Sandbox, client: Client) -> None:
+async def test_an_outage_that_outlasts_the_timeout(s: Sandbox, client: Client) -> None:
+    """The timeout counts, not the outage."""
+    [job_id] = s.job_ids
+    s.faults.append(Fault(status=503))
+    with pytest.raises(tfruns.WaitTimeoutError, match=r"hasn't ended within 0.1 s$"):
+        await client.wait_for_run(job_id, "run", timeout=0.1, **SOON)
+    assert tasks_of_ours() == []
+
+
+async def test_cancelled_at_any_moment(s: Sandbox, client: Client) -> None:
+    """A cancelled wait is over at once, and leaves no task, even as its requests fail at that moment."""
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(3)]
+    for steps in range(0, 240, 3):
+        s.faults[:] = [Fault(status=500)] if steps % 2 else []
+        waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.001)) for run in runs]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        for wait in waits:
+            wait.cancel()
+        ends = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 30)
+        assert {type(end) for end in ends} == {asyncio.CancelledError}
+        assert tasks_of_ours() == []
+
+
+async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
+    """It ends every wait on the job; a later wait begins anew."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(2)]
     waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON)) for run in runs]
@@ -229,15 +270,17 @@ async def test_what_will_not_pass_ends_every_wait_on_the_job(s: Sandbox, client:
         ({"job_id": ""}, ValueError, "job_id is empty"),
     ],
 )
-async def test_bad_arguments_fail_before_any_request(
+async def test_bad_arguments(
     s: Sandbox, client: Client, arguments: dict[str, Any], error: type[Exception], says: str
 ) -> None:
+    """They fail before any request."""
     with pytest.raises(error, match=says):
         await client.wait_for_run(**{"job_id": s.job_ids[0], "run": "run", **arguments})
     assert not s.requests
 
 
-def test_its_errors_cross_process_borders() -> None:
+def test_errors_are_pickled() -> None:
+    """They cross process borders."""
     error = tfruns.RunDeletedError("run 'x' was deleted", job_id="job", run=None)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(copy), copy.job_id, copy.run) == ("job 'job': run 'x' was deleted", "job", None)

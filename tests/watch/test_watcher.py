@@ -1,7 +1,6 @@
-"""What a watch tells, which requests it makes for it, and how it ends."""
+"""What a watch reports, which requests it makes for it, and how it ends."""
 
 import asyncio
-import logging
 import math
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -13,10 +12,10 @@ import tfruns
 from tests.support.hostile import answer, page, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch.diff import KEPT, Step, View, compare
+from tfruns._watch.diff import KEPT, Change, Poll, Snapshot, compare
+from tfruns._watch.pace import Pace
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.token import decode, encode
-from tfruns._watch.watcher import Pace
 from tfruns.sandbox import Fault, Sandbox
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -30,11 +29,12 @@ async def finish_all(s: Sandbox) -> None:
                 await s.finish_run(job_id, one.id)
 
 
-def told(changes: list[RunChange]) -> list[tuple[str, str, str | None, str]]:
+def summary(changes: list[RunChange]) -> list[tuple[str, str, str | None, str]]:
     return [(one.kind, one.run.id, one.before and one.before.status, one.run.status) for one in changes]
 
 
-async def test_a_run_is_told_as_it_appears_changes_and_finishes() -> None:
+async def test_the_life_of_a_run() -> None:
+    """A run is reported as it appears, changes, finishes and is deleted."""
     async with Sandbox(1, 30) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
 
@@ -51,7 +51,7 @@ async def test_a_run_is_told_as_it_appears_changes_and_finishes() -> None:
             lambda: s.delete_run(job_id, "one"),
         )
         assert at_first == []
-        assert [told(changes) for changes in later] == [
+        assert [summary(changes) for changes in later] == [
             [("appeared", "one", None, "CREATED")],
             [("changed", "one", "CREATED", "RUNNING")],
             [],
@@ -61,7 +61,8 @@ async def test_a_run_is_told_as_it_appears_changes_and_finishes() -> None:
         assert {change.job_id for changes in later for change in changes} == {job_id}
 
 
-async def test_states_between_two_looks_are_merged() -> None:
+async def test_states_between_two_polls_are_merged() -> None:
+    """A run that came and ended is one change; one that came and went is none."""
     async with Sandbox(1, 30) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
 
@@ -72,10 +73,11 @@ async def test_states_between_two_looks_are_merged() -> None:
             await s.create_run(job_id, id="gone")
             await s.delete_run(job_id, "gone")
 
-        assert told((await rounds(client, job_id, live_and_end))[1]) == [("finished", "ended", None, "FINISHED")]
+        assert summary((await rounds(client, job_id, live_and_end))[1]) == [("finished", "ended", None, "FINISHED")]
 
 
-async def test_a_duration_that_grows_is_no_change_but_is_kept_up_with() -> None:
+async def test_a_growing_duration_is_no_change() -> None:
+    """But `before` has the duration that was seen last."""
     async with Sandbox(1, 30) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
         await s.create_run(job_id, id="one", status="RUNNING", duration=1)
@@ -90,7 +92,8 @@ async def test_a_duration_that_grows_is_no_change_but_is_kept_up_with() -> None:
 
 
 @pytest.mark.parametrize("start", ["now", "open", "existing", "time"])
-async def test_it_starts_from_now_from_a_time_with_the_open_runs_or_with_all(start: str) -> None:
+async def test_start(start: str) -> None:
+    """Reported first: nothing, the open runs, those since a time, or all; each once, oldest first."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
         runs = s.runs(job_id)
@@ -113,7 +116,8 @@ async def test_it_starts_from_now_from_a_time_with_the_open_runs_or_with_all(sta
 
 
 @pytest.mark.parametrize("start", ["open", "existing"])
-async def test_a_token_in_the_midst_of_what_was_there_goes_on_with_the_rest(start: str) -> None:
+async def test_a_token_amid_the_first_reports(start: str) -> None:
+    """It goes on with the rest of what was there already."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
         [everything] = await rounds(client, job_id, start=start)
@@ -126,16 +130,18 @@ async def test_a_token_in_the_midst_of_what_was_there_goes_on_with_the_rest(star
         assert nothing == []
 
 
-async def test_a_quiet_job_costs_one_small_request_a_look() -> None:
+async def test_a_quiet_job_costs_one_small_request_a_poll() -> None:
+    """The first poll takes more: it has to find the open runs."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         await rounds(client, s.job_ids[0], *[lambda: asyncio.sleep(0)] * 10)
-        assert len(s.requests) == 2 + 10  # the first look asks for the open runs too
-        assert all(f"limit={PAGE_SIZE}&" in one.query + "&" for one in list(s.requests)[2:])
+        assert len(s.requests) == 3 + 10  # the first poll counts, and reads what is open
+        assert all(f"limit={PAGE_SIZE}&" in one.query + "&" for one in list(s.requests)[3:])
 
 
 @pytest.mark.parametrize(("deep", "requests"), [(1, 2), (2, 2), (40, 2)])
-async def test_old_runs_that_are_open_cost_one_request_more(deep: int, requests: int) -> None:
+async def test_old_open_runs_cost_one_request_more(deep: int, requests: int) -> None:
+    """One a poll, however many they are, and one for each that has ended."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
@@ -155,13 +161,14 @@ async def test_old_runs_that_are_open_cost_one_request_more(deep: int, requests:
             start="open",
         )
         assert len(results[0]) == deep
-        assert told(results[-1]) == [("finished", last, "RUNNING", "FINISHED")]
+        assert summary(results[-1]) == [("finished", last, "RUNNING", "FINISHED")]
         assert len(s.requests) == 11 * requests + (
             deep > 1
         )  # one more to see how the one that isn't open any more ended
 
 
-async def test_an_old_run_that_is_deleted_while_it_is_open_is_told() -> None:
+async def test_deletion_of_an_old_open_run() -> None:
+    """It is reported, however far down the run was."""
     async with Sandbox(1, 500) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
         old = [one for one in s.runs(job_id)[200:] if not one.status.is_terminal]
@@ -169,7 +176,8 @@ async def test_an_old_run_that_is_deleted_while_it_is_open_is_told() -> None:
         assert [(one.kind, one.run, one.before) for one in changes] == [("deleted", old[-1], old[-1])]
 
 
-async def test_when_very_many_old_runs_end_at_once_the_list_is_read_rather_than_each_of_them() -> None:
+async def test_very_many_old_runs_end_at_once() -> None:
+    """The list is read then, rather than each of them looked up."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
@@ -187,7 +195,8 @@ async def test_when_very_many_old_runs_end_at_once_the_list_is_read_rather_than_
         assert len(s.requests) <= 2 + math.ceil(2_500 / 999) + 2
 
 
-async def test_a_burst_behind_which_as_many_were_deleted_is_told_whole() -> None:
+async def test_a_burst_and_as_many_deletions() -> None:
+    """Every new run is reported, though the number of runs hasn't grown."""
     async with Sandbox(1, 2_000) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
@@ -202,7 +211,8 @@ async def test_a_burst_behind_which_as_many_were_deleted_is_told_whole() -> None
         assert [(one.kind, one.run.id) for one in changes] == [("appeared", f"new-{number}") for number in range(800)]
 
 
-async def test_runs_that_come_into_sight_as_others_are_deleted_are_watched_for_deletion() -> None:
+async def test_deletions_one_page_after_the_other() -> None:
+    """Ended runs that move up as others are deleted are watched for deletion too."""
     async with Sandbox(1, 300) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
@@ -221,7 +231,8 @@ async def test_runs_that_come_into_sight_as_others_are_deleted_are_watched_for_d
         ]
 
 
-async def test_the_filters_choose_runs_and_the_status_chooses_changes() -> None:
+async def test_filters() -> None:
+    """Most choose runs; the status chooses changes."""
     async with Sandbox(1, 100) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
 
@@ -236,10 +247,11 @@ async def test_the_filters_choose_runs_and_the_status_chooses_changes() -> None:
 
         _, none, failed = await rounds(client, job_id, create, end, search_prefix="a-", status="FAILED")
         assert none == []
-        assert told(failed) == [("finished", "id-a-1", "CREATED", "FAILED")]
+        assert summary(failed) == [("finished", "id-a-1", "CREATED", "FAILED")]
 
 
-async def test_many_jobs_are_told_apart_and_their_token_stands_for_all() -> None:
+async def test_a_token_stands_for_all_jobs() -> None:
+    """Whichever job's change it comes from."""
     async with Sandbox(5, 60) as s, Client(s.url, s.api_key) as client:
 
         async def create() -> None:
@@ -254,7 +266,8 @@ async def test_many_jobs_are_told_apart_and_their_token_stands_for_all() -> None
         assert nothing == []
 
 
-async def test_a_token_knows_what_happened_while_nobody_watched() -> None:
+async def test_resumed_after_a_long_time() -> None:
+    """What happened while nobody watched is reported: ends, deletions, and many new runs."""
     async with Sandbox(1, 2_000) as s:
         [job_id] = s.job_ids
         async with Client(s.url, s.api_key) as client:
@@ -273,51 +286,16 @@ async def test_a_token_knows_what_happened_while_nobody_watched() -> None:
         ]
 
 
-async def test_a_job_that_the_token_does_not_know_begins_as_start_says() -> None:
+async def test_a_job_that_is_new_to_the_token() -> None:
+    """It begins as `start` says."""
     async with Sandbox(["a", "b"], 60) as s, Client(s.url, s.api_key) as client:
         _, [change] = await rounds(client, "a", lambda: s.create_run("a"))
         [changes] = await rounds(client, ["a", "b"], start="open", resume_token=change.resume_token)
         assert {one.run.id for one in changes} == {one.id for one in s.runs("b") if not one.status.is_terminal}
 
 
-async def test_a_look_that_fails_is_a_warning_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with Sandbox(1, 60) as s, Client(s.url, s.api_key, retry=ONCE) as client:
-        [job_id] = s.job_ids
-        faults: list[Fault] = [Fault(status=503), Fault(status=429), Fault(breaks="reset"), Fault(status=408)]
-
-        def fail(fault: Fault) -> Any:
-            async def work() -> None:
-                s.faults[:] = [fault]
-                await s.create_run(job_id)
-
-            return work
-
-        async def mend() -> None:
-            s.faults.clear()
-
-        with caplog.at_level(logging.WARNING, "tfruns"):
-            _, *failed, mended = await rounds(client, job_id, *map(fail, faults), mend)
-        assert failed == [[]] * len(faults)
-        assert len(mended) == len(faults)
-        goes_on = [record for record in caplog.records if "the watch goes on" in record.message]
-        assert len(goes_on) == len(faults)
-        assert all(job_id in record.message for record in goes_on)
-
-
-@pytest.mark.parametrize(
-    ("status", "error"), [(401, tfruns.AuthenticationError), (403, tfruns.PermissionDeniedError), (404, None)]
-)
-async def test_what_will_not_pass_ends_the_watch(status: int, error: type[Exception] | None) -> None:
-    async with Sandbox(1, 60) as s, Client(s.url, s.api_key) as client:
-
-        async def refuse() -> None:
-            s.faults.append(Fault(status=status))
-
-        with pytest.raises(error or tfruns.NotFoundError):
-            await rounds(client, s.job_ids, refuse)
-
-
-async def test_no_look_is_made_while_the_consumer_is_busy() -> None:
+async def test_a_busy_consumer() -> None:
+    """A job isn't polled while its changes wait to be taken."""
     async with Sandbox(1, 60) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
         async with aclosing(client.watch_runs(job_id, interval=0.001, start="open")) as changes:
@@ -333,7 +311,8 @@ async def test_no_look_is_made_while_the_consumer_is_busy() -> None:
                     break
 
 
-async def test_it_looks_more_often_while_runs_move_and_within_the_limits() -> None:
+async def test_the_pace() -> None:
+    """Short pauses while runs change, longer ones up to the most while nothing happens."""
     waits: list[float] = []
     async with Sandbox(1, 60) as s, Client(s.url, s.api_key) as client:
 
@@ -356,12 +335,14 @@ async def test_it_looks_more_often_while_runs_move_and_within_the_limits() -> No
     assert len(set(waits)) > 20  # no two jobs stay in step
 
 
-def test_a_fixed_interval_is_kept_and_a_failure_waits_the_longest() -> None:
-    assert {Pace((5, 5)).next(moved=moved) for moved in (True, False)} == {5}
-    assert Pace((1, 60)).slowest() == 60
+def test_a_fixed_interval() -> None:
+    """It is kept; after a failure the pause is the longest."""
+    assert {Pace((5, 5)).next(changed=changed) for changed in (True, False)} == {5}
+    assert Pace((1, 60)).after_failure() == 60
 
 
-async def test_ending_it_leaves_no_task_even_while_looks_are_under_way() -> None:
+async def test_cancelled_with_polls_in_flight() -> None:
+    """No task is left."""
     async with Sandbox(3, 60) as s, Client(s.url, s.api_key) as client:
         s.faults.append(Fault(latency=30.0))
         watch = client.watch_runs(s.job_ids)
@@ -375,7 +356,8 @@ async def test_ending_it_leaves_no_task_even_while_looks_are_under_way() -> None
         assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("tfruns")] == []
 
 
-async def test_closing_the_client_ends_it_at_once() -> None:
+async def test_closing_the_client() -> None:
+    """It ends the watch at once."""
     async with Sandbox(1, 60) as s:
         client = Client(s.url, s.api_key)
         watch = client.watch_runs(s.job_ids, interval=3_600)
@@ -387,7 +369,8 @@ async def test_closing_the_client_ends_it_at_once() -> None:
             await asyncio.wait_for(pending, 30)
 
 
-async def test_memory_is_bounded_by_what_is_open_and_not_by_what_was_there() -> None:
+async def test_what_a_snapshot_keeps() -> None:
+    """The open runs and the newest ended ones, not all that there were."""
     async with Sandbox(1, 60) as s, Client(s.url, s.api_key) as client:
         [job_id] = s.job_ids
 
@@ -397,9 +380,9 @@ async def test_memory_is_bounded_by_what_is_open_and_not_by_what_was_there() -> 
 
         results = await rounds(client, job_id, *[burst] * 4)
         token = results[-1][-1].resume_token
-        views = decode(token, [job_id], {})
+        snapshot = decode(token, [job_id], {}).snapshots[job_id]
         still_open = sum(not one.status.is_terminal for one in s.runs(job_id))
-        assert (len(views[job_id].open), len(views[job_id].ended)) == (still_open, KEPT)
+        assert (len(snapshot.open), len(snapshot.ended)) == (still_open, KEPT)
         assert len(results[-1][150].resume_token) < 2 * len(token)
 
 
@@ -416,6 +399,7 @@ async def test_memory_is_bounded_by_what_is_open_and_not_by_what_was_there() -> 
         ({"start": "later"}, ValueError, "start must be one of 'now', 'open', 'existing', or a datetime"),
         ({"start": datetime(2026, 1, 1)}, ValueError, "a datetime with a zone"),  # noqa: DTZ001
         ({"start": 5}, TypeError, "start must be one of"),
+        ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip' or a function"),
         ({"status": "DONE"}, ValueError, "status must be one of"),
         ({"resume_token": 5}, TypeError, "resume_token must be a string"),
         ({"resume_token": ""}, ValueError, "resume_token must begin with 'tfruns1.'"),
@@ -424,7 +408,8 @@ async def test_memory_is_bounded_by_what_is_open_and_not_by_what_was_there() -> 
         ({"resume_token": "tfruns1.äöü"}, ValueError, "resume_token is damaged"),
     ],
 )
-async def test_bad_arguments_fail_at_the_call(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+async def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    """They fail at the call, and the message says what is allowed."""
     async with Client("http://localhost", "key") as client:
         with pytest.raises(error, match=says):
             client.watch_runs(**{"job_ids": "job", **arguments})
@@ -436,7 +421,8 @@ async def made_token() -> str:
         return str(change.resume_token)
 
 
-async def test_a_token_is_plain_compact_and_survives_the_way_back() -> None:
+async def test_a_token_is_plain_and_compact() -> None:
+    """It decodes to what it was made from."""
     token = await made_token()
     assert token.isascii()
     assert token.isprintable()
@@ -446,7 +432,8 @@ async def test_a_token_is_plain_compact_and_survives_the_way_back() -> None:
     assert encode(decode(token, ["job"], filters), filters) == token
 
 
-async def test_a_token_that_was_cut_off_changed_or_is_another_watchs_is_refused() -> None:
+async def test_a_damaged_or_foreign_token() -> None:
+    """It is refused, and the message says which of both it is."""
     token = await made_token()
     for bad in (token[:-1], token[:-7], token[: len(token) // 2], token[:9], token + "AAAA", token[:99] + token[100:]):
         with pytest.raises(ValueError, match="resume_token is damaged"):
@@ -457,7 +444,8 @@ async def test_a_token_that_was_cut_off_changed_or_is_another_watchs_is_refused(
         decode(token, ["another"], {"search_prefix": "train"})
 
 
-async def test_a_server_whose_order_is_not_that_of_creation_makes_no_false_deletions() -> None:
+async def test_an_order_that_is_not_that_of_creation() -> None:
+    """It makes for no false deletions."""
     shown = [run(n, createdAt=1_700_000_000_000 + n % 7) for n in range(200)]
 
     def handler(request: Any) -> bytes:
@@ -486,26 +474,30 @@ def sample(number: int, status: str = "FINISHED") -> JobRun:
     )
 
 
-def test_a_view_in_the_midst_of_a_burst_never_forgets_where_the_untold_begins() -> None:
+def test_a_snapshot_amid_a_burst() -> None:
+    """Its floor stays below what is still to be reported."""
     ended = {f"run-{n}": sample(n) for n in range(100, 100 + 2 * KEPT)}
-    steps = [Step(ChangeKind.FINISHED, sample(99), None), Step(ChangeKind.FINISHED, sample(110), None)]
-    view = View({}, ended, 50, 200).after(steps[:1], steps[1:])
+    steps = [Change(ChangeKind.FINISHED, sample(99), None), Change(ChangeKind.FINISHED, sample(110), None)]
+    view = Snapshot({}, ended, 50, 200).after(steps[:1], steps[1:])
     assert view.floor < 110
 
 
-def test_what_a_look_could_not_find_out_is_left_as_it_is() -> None:
-    view = View({"run-5": sample(5, "RUNNING")}, {"run-90": sample(90)}, 80, 100)
-    look = tfruns._watch.diff.Look([sample(90)], False, {}, 100)
+def test_what_a_poll_could_not_find_out() -> None:
+    """It is left as it was."""
+    view = Snapshot({"run-5": sample(5, "RUNNING")}, {"run-90": sample(90)}, 80, 100)
+    look = Poll([sample(90)], False, {}, 100)
     assert compare(view, look) == ((), view)
 
 
-async def test_a_time_to_start_from_may_be_before_the_first_run() -> None:
+async def test_start_before_the_first_run() -> None:
+    """Then every run is reported."""
     async with Sandbox(1, 70) as s, Client(s.url, s.api_key) as client:
         [everything] = await rounds(client, s.job_ids, start=datetime(1990, 1, 1, tzinfo=UTC))
         assert len(everything) == 70
 
 
-async def test_an_open_run_that_only_its_name_finds_is_not_taken_for_deleted() -> None:
+async def test_a_run_that_only_its_name_finds() -> None:
+    """It isn't taken for deleted."""
     shown = [run(n, status="RUNNING" if n == 90 else "FINISHED") for n in range(100)]
 
     def handler(request: Any) -> bytes:

@@ -131,10 +131,14 @@ class ClientStats:
     """Bytes of the complete responses' bodies, decompressed."""
     runs: int
     """Runs handed out, or about to be."""
-    under_way: int
-    """Requests under way now."""
+    in_flight: int
+    """Requests in flight now."""
+    waiting: int
+    """Requests that wait for their turn now: by `max_concurrency` or `max_rate`, or held back by the server."""
     concurrency: int
-    """How many may be under way now: `max_concurrency`, or less after the server was in trouble."""
+    """How many may be in flight now: `max_concurrency`, or less after many failures."""
+    rate: float | None
+    """How many may be sent in a second now: `max_rate`, or less after refusals; None for any."""
 
 
 @attrs.define

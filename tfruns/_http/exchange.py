@@ -13,6 +13,9 @@ from tfruns.errors import ResponseTooLargeError
 _READ_BUFFER = 2**20
 """Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect, at most."""
+
 
 async def exchange(
     http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int
@@ -26,7 +29,8 @@ async def exchange(
     sending = http.get(
         url,
         headers={**headers, "Authorization": key.bearer()},
-        timeout=aiohttp.ClientTimeout(),  # the caller's own covers the key and its renewal too
+        # The caller's own timeout covers the key and its renewal too. A host that can't be reached is known sooner.
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),
         allow_redirects=False,  # the key is for this host alone
         raise_for_status=False,
         read_bufsize=_READ_BUFFER,

@@ -1,155 +1,273 @@
-"""How fast a client may send: how many requests at once, how many a second, and whose turn it is.
+"""Whose turn it is to send: a queue for all requests of a client, at the pace that fits the server.
 
-A server that is asked too much says so: 429, or 503, often with a wait. Then every request of the client is held back
-until the wait is over, not just the one that was told, and half as many may be under way. A 429 is about the rate, too:
-it falls to what the server was seen to allow. While answers are good, both climb back: the concurrency by one for each
-round of good answers; the rate quickly up to near what was refused, and from there slowly.
+Where requests of several jobs wait, each job gets its turn, however many it has. A request that the server holds back
+for longer than its retry policy allows leaves the queue with an error.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from tfruns.errors import ClientClosedError
+import attrs
 
-_NEAR = 0.8  # of the rate that was refused
-_QUICKLY = math.log(2)  # doubles in a second
-_SLOWLY = 0.01  # by so much in a second
-_LATE = 0.05  # seconds: timers fire late, and what they lose is made up for, but no more than this
+from tfruns._http.pace import Pace
+from tfruns._http.retry import RetryPolicy
+from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientClosedError
+
+_FIRST_CONTACT = 5.0
+"""Seconds: so long is worth waiting for a server that has never responded, for its host may be wrong."""
+_WORTH_A_WORD = 1.0
+"""Seconds without a good response after which it is logged: a limit alone may take so long to let requests through."""
+_STEADY = 10.0
+"""Seconds at full speed, after which a server that refused requests counts as recovered."""
+
+logger = logging.getLogger("tfruns")
 
 
-class Pace:
-    """How many requests may be under way, and when the next may be sent. It has no clock: it is told all times.
+class NotSentError(Exception):
+    """The server held a request back for longer than its retry policy allows.
+
+    Attributes:
+        reason: how long, and what the policy allows.
+        error: the error for a request that was never sent.
+    """
+
+    def __init__(self, reason: str, kind: type[APIConnectionError], last: APIError | None) -> None:
+        self.reason = reason
+        self.error = kind(f"not sent: {reason}" + (f"; the last failure: {last.args[0]}" if last else ""))
+
+
+@attrs.define(eq=False)
+class Turn:
+    """One request that waits or is in flight. One of the methods says what it brought; else it was cancelled."""
+
+    limiter: "Limiter"
+    policy: RetryPolicy
+    spent: float
+    """Seconds of the deadline that are over."""
+    attempts: int
+    """Attempts before this one, and probes that failed in its place."""
+    came: asyncio.Future[None]
+    blocked: float
+    """The pace's count of seconds that the server held requests back, when this one began to wait."""
+    sent_at: float = math.nan
+    is_over: bool = False
+
+    def good(self) -> None:
+        """It brought a response that shows that the server is well."""
+        self._end()
+        self.limiter.pace.good(self.sent_at, time.monotonic())
+
+    def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
+        """It was refused for the server's load, and the server asks for that wait."""
+        self._end()
+        self.limiter.pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
+        self.limiter.failed(self, error)
+
+    def failed(self, error: APIError) -> None:
+        """It brought no complete response, or an error of the server."""
+        self._end()
+        self.limiter.pace.failed(self.sent_at, time.monotonic())
+        self.limiter.failed(self, error)
+
+    def _end(self) -> None:
+        self.is_over = True
+
+    def held_for(self, now: float) -> float:
+        """Seconds that the server has held it back while it waited."""
+        return self.limiter.pace.blocked(now) - self.blocked
+
+
+class Limiter:
+    """Lets requests through at a pace. All of them belong to one event loop.
 
     Args:
-        max_concurrency: the most requests under way at once.
-        max_rate: the most requests a second; infinite for any.
+        pace: how fast, which outlives the event loop.
+        base_url: the server's, for messages.
     """
 
-    def __init__(self, max_concurrency: int, max_rate: float) -> None:
-        self._max_concurrency = max_concurrency
-        self._max_rate = max_rate
-        self._concurrency = float(max_concurrency)
-        self._rate = max_rate
-        self._refused_rate = math.inf
-        self._next_at = self._held_until = -math.inf
-        self._slowed_at = -math.inf  # when the concurrency was last halved
-        self._since: float | None = None  # the last refusal, or the first request
-        self._climbed_at = 0.0
-        self._good = 0  # answers since the last refusal
-
-    @property
-    def concurrency(self) -> int:
-        """How many requests may be under way now."""
-        return int(self._concurrency)
-
-    @property
-    def earliest(self) -> float:
-        """When the next request may be sent."""
-        return max(self._next_at, self._held_until)
-
-    def sent(self, now: float) -> None:
-        """A request is sent."""
-        if self._since is None:
-            self._since = self._climbed_at = now
-        # A hold earns nothing that could be sent at once after it.
-        self._next_at = max(self._next_at, now - _LATE, min(now, self._held_until)) + 1 / self._rate
-
-    def good(self, now: float) -> None:
-        """A request was answered as asked."""
-        self._good += 1
-        self._concurrency = min(self._max_concurrency, self._concurrency + 1 / self._concurrency)
-        if self._rate < self._max_rate:
-            seconds = min(60.0, max(0.0, now - max(self._climbed_at, self._held_until)))
-            quickly = min(self._rate * math.exp(_QUICKLY * seconds), _NEAR * self._refused_rate)
-            slowly = self._rate * math.exp(_SLOWLY * seconds)
-            self._rate = min(self._max_rate, max(quickly, slowly))
-        self._climbed_at = now
-
-    def trouble(self, sent_at: float, now: float, wait: float = 0.0) -> None:
-        """A request sent at that time shows the server in trouble, and it asks for that wait."""
-        self._held_until = max(self._held_until, now + wait)
-        if sent_at >= self._slowed_at:  # else it was on its way already when others showed the same
-            self._concurrency = max(1.0, self._concurrency / 2)
-            self._slowed_at = now
-
-    def refused(self, sent_at: float, now: float, wait: float = 0.0) -> None:
-        """A request sent at that time was one too many, and the server asks for that wait."""
-        if self._since is not None and sent_at >= max(self._since, self._slowed_at):
-            seconds = max(1e-3, now - self._since)
-            at_most = (self._good + 1) / seconds  # by that count, the one that was too many included
-            self._refused_rate = at_most if self._rate == math.inf else max(self._rate, at_most)
-            self._rate = min(self._rate, max(1, self._good) / seconds)
-            self._since = self._climbed_at = now
-            self._good = 0
-        self.trouble(sent_at, now, wait)
-
-
-class Throttle:
-    """Lets requests through at a pace. Where several jobs wait, each gets its turn, however many requests it has.
-
-    All of its requests belong to one event loop.
-    """
-
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, base_url: str) -> None:
         self.pace = pace
-        self.under_way = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by job; the first is next
+        self.waiting = 0
+        self.has_responded = False
+        """Whether there was any response yet."""
+        self._base_url = base_url
+        self._queues: dict[str, deque[Turn]] = {}  # by job; the first is next
         self._timer: asyncio.TimerHandle | None = None
+        self._last_error: APIError | None = None
+        self._away_since: float | None = None  # as it was logged
+        self._is_slow = False  # as it was logged
+        self._limited_at = -math.inf
 
     @asynccontextmanager
-    async def turn(self, job_id: str) -> AsyncGenerator[None]:
-        """Wait for the turn of a request, and hold its place until it is over."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(job_id, deque()).append(turn)
+    async def turn(self, job_id: str, policy: RetryPolicy, *, spent: float, attempts: int) -> AsyncGenerator[Turn]:
+        """Wait for the turn of a request, and hold its place until it is over.
+
+        Raises:
+            NotSentError: the server holds it back for longer than the policy allows.
+            ClientClosedError: the client was closed.
+        """
+        now = time.monotonic()
+        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = Turn(self, policy, spent, attempts, came, self.pace.blocked(now))
+        self._queues.setdefault(job_id, deque()).append(turn)
+        self.waiting += 1
+        self._expire(turn, now)
         self._let_through()
         try:
-            await turn
+            await came
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:  # it had just come
-                self._over()
+            if not came.done() or came.cancelled():
+                self.waiting -= 1  # the queue still has it
+            elif came.exception() is None:  # it had just come
+                self._over(turn)
             raise
         try:
-            yield
+            yield turn
         finally:
-            self._over()
+            self._over(turn)
+
+    def patience(self, policy: RetryPolicy) -> float:
+        """How many seconds without a good response are worth waiting now."""
+        is_first_contact = not self.has_responded and isinstance(self._last_error, APIConnectionError)
+        if is_first_contact and not isinstance(self._last_error, APITimeoutError):
+            return min(policy.patience, _FIRST_CONTACT)
+        return policy.patience
+
+    def failed(self, turn: Turn, error: APIError) -> None:
+        """A request has failed in a way that says something about the server."""
+        self._last_error = error
+        if self.pace.is_away:  # it was sent for all that wait
+            for waiting in self._each_waiting():
+                waiting.attempts += 1
 
     def close(self) -> None:
         """Let nothing more through: who waits gets ClientClosedError."""
         if self._timer is not None:
             self._timer.cancel()
-        for turns in self._waiting.values():
-            for turn in turns:
-                if not turn.done():
-                    turn.set_exception(ClientClosedError())
-        self._waiting.clear()
+        for turn in self._each_waiting():
+            turn.came.set_exception(ClientClosedError())
+        self._queues.clear()
+        self.waiting = 0
 
-    def _over(self) -> None:
-        self.under_way -= 1
+    # --- the queue ---
+
+    def _each_waiting(self) -> list[Turn]:
+        return [turn for queue in self._queues.values() for turn in queue if not turn.came.done()]
+
+    def _over(self, turn: Turn) -> None:
+        now = time.monotonic()
+        if not turn.is_over:
+            self.pace.cancelled(now)
+        self._report(now)
+        for waiting in self._each_waiting() if self._is_blocked(now) else ():
+            self._expire(waiting, now)
         self._let_through()
 
     def _let_through(self) -> None:
-        while self._waiting and self.under_way < self.pace.concurrency:
-            now = time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = time.monotonic()
+        while self._queues and self.pace.in_flight < self.pace.concurrency:
             if self.pace.earliest > now:
-                if self._timer is not None:
-                    self._timer.cancel()
-                delay = self.pace.earliest - now
-                self._timer = asyncio.get_running_loop().call_later(delay, self._let_through)
-                return
+                break
             turn = self._next()
-            if not turn.done():  # cancelled
-                self.under_way += 1
+            if not turn.came.done():  # neither cancelled nor expired
+                self.waiting -= 1
                 self.pace.sent(now)
-                turn.set_result(None)
+                turn.sent_at = now
+                turn.came.set_result(None)
+        if self.waiting:
+            wakes_at = self.pace.earliest if self.pace.in_flight < self.pace.concurrency else math.inf
+            if self._is_blocked(now):
+                wakes_at = min(wakes_at, now + self._seconds_to_next_expiry(now))
+            if wakes_at < math.inf:
+                delay = max(0.0, wakes_at - now)
+                self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
-    def _next(self) -> "asyncio.Future[None]":
-        job_id = next(iter(self._waiting))
-        turns = self._waiting.pop(job_id)
-        turn = turns.popleft()
-        if turns:
-            self._waiting[job_id] = turns  # behind the others
+    def _wake(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        for waiting in self._each_waiting() if self._is_blocked(now) else ():
+            self._expire(waiting, now)
+        self._let_through()
+
+    def _next(self) -> Turn:
+        job_id = next(iter(self._queues))
+        queue = self._queues.pop(job_id)
+        turn = queue.popleft()
+        if queue:
+            self._queues[job_id] = queue  # behind the others
         return turn
+
+    # --- what the server may hold back, and for how long ---
+
+    def _is_blocked(self, now: float) -> bool:
+        return self.pace.is_away or self.pace.held_for(now) > 0
+
+    def _seconds_left(self, turn: Turn, now: float) -> float:
+        """Seconds that the turn may still be held back."""
+        left = math.inf if turn.policy.deadline is None else turn.policy.deadline - turn.spent - turn.held_for(now)
+        if outage := self.pace.outage(now):
+            left = min(left, self.patience(turn.policy) - outage)
+        return left
+
+    def _seconds_to_next_expiry(self, now: float) -> float:
+        return min((self._seconds_left(turn, now) for turn in self._each_waiting()), default=math.inf)
+
+    def _expire(self, turn: Turn, now: float) -> None:
+        """End the wait if the server holds the request back for longer than its policy allows."""
+        if not self._is_blocked(now):
+            return
+        held_for, outage = self.pace.held_for(now), self.pace.outage(now)
+        policy = turn.policy
+        deadline_left = math.inf if policy.deadline is None else policy.deadline - turn.spent - turn.held_for(now)
+        patience = self.patience(policy)
+        kind: type[APIConnectionError] = APIConnectionError
+        if deadline_left <= 0 or held_for >= deadline_left:
+            kind = APITimeoutError
+            what = f"asks all requests to wait for {held_for:.3g} s" if held_for else "is away"
+            left = f"{max(0.0, deadline_left):.3g} s are left of the retry policy's deadline of {policy.deadline} s"
+            reason = f"{self._base_url} {what}, and {left}"
+        elif outage >= patience:
+            reason = f"{self._base_url} has never responded"
+            if patience == policy.patience:
+                allowed = f"the retry policy's patience is {patience:.3g} s"
+                reason = f"no good response from {self._base_url} for {outage:.3g} s, and {allowed}"
+        elif self.pace.is_away and policy.max_attempts is not None and turn.attempts >= policy.max_attempts:
+            reason = f"no good response from {self._base_url}, and the retry policy allows no more attempts"
+        else:
+            return
+        self.waiting -= 1
+        turn.came.set_exception(NotSentError(reason, kind, self._last_error))
+
+    # --- what is logged ---
+
+    def _report(self, now: float) -> None:
+        """Log once that the server is away, or takes fewer requests; and once that it is back."""
+        if self.pace.is_away:
+            if self._away_since is None and self.pace.outage(now) >= _WORTH_A_WORD:
+                self._away_since = now - self.pace.outage(now)
+                logger.warning("no good response from %s: only probes are sent until there is one", self._base_url)
+        elif self._away_since is not None:
+            logger.warning("%s responds again, after %.1f s", self._base_url, now - self._away_since)
+            self._away_since = None
+        elif self.pace.is_limited and not self.pace.outage(now):  # one that begins is none of the two
+            self._limited_at = now
+            if not self._is_slow:
+                self._is_slow = True
+                rate = "" if math.isinf(self.pace.rate) else f" and {self.pace.rate:.3g} a second"
+                logger.warning(
+                    "%s refuses or fails requests: slowing down to %d at once%s",
+                    self._base_url,
+                    self.pace.concurrency,
+                    rate,
+                )
+        elif self._is_slow and now - self._limited_at >= _STEADY:
+            self._is_slow = False
+            logger.warning("%s takes requests again: back to full speed", self._base_url)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 import attrs
@@ -14,17 +15,27 @@ from tfruns.described import described
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
 from tfruns.query import checked_int
 
+REFUSED = frozenset({429, 503})
+"""Statuses by which a server refuses a request for its load."""
+_OUT_OF_REACH = frozenset({429, 502, 503, 504})
+"""Statuses that say nothing about the request itself."""
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
-_WAIT_STATUSES = frozenset({429, 503})
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _A_DAY = 86_400.0  # in seconds; what is longer is a slip of units
+_LONGEST_WAIT = 60.0
+"""Seconds: a server that asks for a longer wait is tried again after these, for it may have recovered, or be wrong."""
+_OWN_FAILURES = 10
+"""Attempts at a request that the server fails on while it responds well to others."""
 
 
-def _whole(_: object, field: "attrs.Attribute[int]", value: int) -> None:
-    checked_int(value, field.name, least=0 if field.name == "budget" else 1, most=1_000)
+def _attempts(_: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
+    if value is not None:
+        checked_int(value, field.name, least=1, most=1_000)
 
 
-def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
+def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is None and field.default is None:
+        return
     least = 0.001 if field.name == "deadline" else 0.0
     allowed = f"{field.name} must be seconds, a number from {least:g} to {_A_DAY:g}"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -36,98 +47,139 @@ def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
 @described
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often and how patiently a request is retried.
+    """How often and for how long a request is retried.
 
-    Retried are connection errors, timeouts, answers that were cut off, and the statuses 408, 425, 429 and 5xx; any
+    Retried are connection errors, timeouts, responses that were cut off, and the statuses 408, 425, 429 and 5xx; any
     other failure is raised at once. The wait before the nth retry is drawn at random between 0 and
     `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server asks for (`retry-after-ms`,
-    `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503), up to `max_server_wait`, comes before it.
+    `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503) comes before it, up to a minute, and holds back all requests
+    of the client. While the server brings nothing but failures, single requests probe it, about one a second, and all
+    others wait.
 
-    With the defaults, a server that fails a quarter of its answers at random breaks one walk of 120 pages in 8,000.
+    The defaults are made for batch jobs: an outage of minutes ends nothing. A service that must respond soon sets
+    `deadline`. As AWS's SDKs do in their standard mode: `RetryPolicy(max_attempts=3, max_backoff=20)`; as Stripe's:
+    `RetryPolicy(max_attempts=3, initial_backoff=0.5, max_backoff=5)`. Both give up on an outage within seconds.
 
     Raises:
-        TypeError, ValueError: a value that isn't a number, or is out of range.
+        TypeError, ValueError: a value isn't a number, or is out of range.
 
     Example:
-        >>> patient = tfruns.RetryPolicy(max_attempts=30, deadline=3600)
+        >>> patient = tfruns.RetryPolicy(patience=3600)
         >>> async with tfruns.Client(retry=patient) as client:
         ...     runs = await client.iter_runs("my-job-id", retry=tfruns.RetryPolicy(max_attempts=1)).collect()
 
     .. versionadded:: 0.1.0
     """
 
-    max_attempts: int = attrs.field(default=10, validator=_whole)
-    """How often a request is sent at most, the first time included: 1 means no retries."""
+    max_attempts: int | None = attrs.field(default=None, validator=_attempts)
+    """How often a request is sent at most, the first time included: 1 means no retries. None for as often as `patience`
+    and `deadline` allow; but ten times at a request that the server fails on (500, for one) while it responds well to
+    others."""
     initial_backoff: float = attrs.field(default=0.1, validator=_seconds)
     """Seconds: the longest wait before the first retry."""
     max_backoff: float = attrs.field(default=8.0, validator=_seconds)
-    """Seconds: the longest wait before any retry, but for what the server asks for."""
-    max_server_wait: float = attrs.field(default=60.0, validator=_seconds)
-    """Seconds: the longest wait that the server can ask for."""
-    deadline: float = attrs.field(default=300.0, validator=_seconds)
-    """Seconds: the time for one page in all, every attempt and every wait between them included (but not the time that
-    a request waits for its turn among the client's others)."""
-    budget: int = attrs.field(default=500, validator=_whole)
-    """How many more retries than good answers a client may make, over all its requests: where most answers fail,
-    retries only multiply the load. A good answer earns one retry back."""
+    """Seconds: the longest wait before any retry, besides what the server asks for."""
+    deadline: float | None = attrs.field(default=None, validator=_seconds)
+    """Seconds for one page in all: every attempt, every wait between them, and the time in which the server holds it
+    back; but not the time in which it waits for its turn by `max_concurrency` and `max_rate`. None for no limit."""
+    patience: float = attrs.field(default=300.0, validator=_seconds)
+    """Seconds: how long an outage is worth waiting for. A request fails once the client has had no good response from
+    the server for so long, or once this request alone has failed for so long. (A server that has never responded since
+    the client was made is given five seconds: its host may be wrong.)"""
+
+
+@attrs.define
+class Call:
+    """What one request has been through so far."""
+
+    policy: RetryPolicy
+    attempts: int = 0
+    spent: float = 0.0
+    """Seconds of the deadline that are over."""
+    own_failures: int = 0
+    """Failures that say something about the request, not about the server as a whole."""
+    failing_since: float | None = None
+    """How much of the deadline was over when it first failed."""
+    failed_at: float | None = None
+
+    def failed(self, error: BaseException, now: float, last_good: float | None) -> None:
+        """An attempt has failed, and that is when any request of the client last brought a good response."""
+        if self.failing_since is None:
+            self.failing_since = self.spent
+        is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
+        others_are_well = last_good is None or self.failed_at is None or last_good >= self.failed_at
+        if not is_about_server and others_are_well:
+            self.own_failures += 1
+        self.failed_at = now
+
+    def reason_to_give_up(self, wait: float, *, outage: float, patience: float) -> str | None:
+        """Why there is no further attempt after that wait; None if there is, and empty if no words are needed.
+
+        Args:
+            wait: seconds before the next attempt.
+            outage: seconds since the client had its last good response, if it has had failures since.
+            patience: seconds that are worth waiting for the server.
+        """
+        policy = self.policy
+        if policy.max_attempts is not None:
+            if self.attempts >= policy.max_attempts:
+                return ""
+        elif self.own_failures >= _OWN_FAILURES:
+            return ""
+        if policy.deadline is not None and self.spent + wait >= policy.deadline:
+            if self.spent >= policy.deadline:  # the error says so itself
+                return ""
+            return f"the next attempt would come after the retry policy's deadline of {policy.deadline:.3g} s"
+        failing = 0.0 if self.failing_since is None else self.spent - self.failing_since
+        if max(outage, failing) + wait >= patience:
+            if patience < policy.patience:
+                return f"there was no response yet in {outage:.3g} s"
+            return f"the retry policy's patience of {policy.patience:.3g} s is over"
+        return None
 
 
 def retrying(
-    policy: RetryPolicy,
+    call: Call,
     *,
     sleep: Callable[[float], Awaitable[None]],
     before_sleep: Callable[[tenacity.RetryCallState], None],
-    spent: Callable[[], float],
-    budget: "Budget",
+    reason_to_give_up: Callable[[BaseException, float], str | None],
+    is_away: Callable[[], bool],
 ) -> tenacity.AsyncRetrying:
     """A policy at work on one request.
 
     Args:
-        policy: how often, and how patiently.
+        call: the request.
         sleep: waits so many seconds.
-        before_sleep: is told of each retry.
-        spent: tells how many seconds of the deadline are over.
-        budget: what all requests may retry together.
+        before_sleep: is called before each retry.
+        reason_to_give_up: why there is no further attempt after this error and that wait; None if there is.
+        is_away: whether the server brings nothing but failures: then probes are sent at their own times.
     """
+    policy = call.policy
     backoff = tenacity.wait_random_exponential(multiplier=policy.initial_backoff, max=policy.max_backoff)
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome and state.outcome.exception()
         asked = server_wait(error) if isinstance(error, APIStatusError) else 0.0
-        return min(asked, policy.max_server_wait) + backoff(state)
+        return asked + (0.0 if is_away() else backoff(state))
 
-    after_attempts = tenacity.stop_after_attempt(policy.max_attempts)
+    def stop(state: tenacity.RetryCallState) -> bool:
+        assert state.outcome is not None  # noqa: S101  # for the type checker
+        error = state.outcome.exception()
+        assert error is not None  # noqa: S101  # the same
+        reason = reason_to_give_up(error, state.upcoming_sleep)
+        if reason and isinstance(error, APIError):
+            error.gave_up_because = reason
+        return reason is not None
+
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_retried),
         wait=wait,
-        stop=lambda state: (
-            after_attempts(state) or spent() + state.upcoming_sleep >= policy.deadline or not budget.spend(state)
-        ),
+        stop=stop,
         sleep=sleep,
         before_sleep=before_sleep,
         reraise=True,
     )
-
-
-class Budget:
-    """The retries that all requests of a client may make together."""
-
-    def __init__(self, most: int) -> None:
-        self._most = self._left = most
-
-    def spend(self, state: tenacity.RetryCallState) -> bool:
-        """Take one retry, if there is one; else the error says so."""
-        if self._left > 0:
-            self._left -= 1
-            return True
-        error = state.outcome and state.outcome.exception()
-        if isinstance(error, APIError):
-            error.is_over_budget = True
-        return False
-
-    def earn(self) -> None:
-        """A good answer came."""
-        self._left = min(self._most, self._left + 1)
 
 
 def is_retried(error: BaseException) -> bool:
@@ -139,7 +191,11 @@ def is_retried(error: BaseException) -> bool:
 
 
 def server_wait(error: APIStatusError) -> float:
-    """Seconds that the server asks to wait before the next attempt; 0 if it asks for nothing that can be understood."""
+    """Seconds to wait before the next attempt as the server asks, a minute at most; 0 if it asks for nothing."""
+    return min(_asked_wait(error), _LONGEST_WAIT)
+
+
+def _asked_wait(error: APIStatusError) -> float:
     headers = error.headers
     if (milliseconds := _decimal(headers, "retry-after-ms")) is not None:
         return milliseconds / 1000
@@ -150,7 +206,7 @@ def server_wait(error: APIStatusError) -> float:
     except (ValueError, OverflowError):
         pass
     reset = _decimal(headers, "x-ratelimit-reset")
-    if reset is None or error.status_code not in _WAIT_STATUSES:
+    if reset is None or error.status_code not in REFUSED:
         return 0.0
     # Servers send either the seconds left or the time of the reset; no limit is reset in thirty years.
     return reset if reset < 1e9 else max(0.0, (reset / 1000 if reset > 1e11 else reset) - _server_time(headers))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -27,10 +28,11 @@ from tfruns._http.events import (
     call_hook,
 )
 from tfruns._http.exchange import exchange
-from tfruns._http.limits import Pace, Throttle
+from tfruns._http.limits import Limiter, NotSentError, Turn
 from tfruns._http.options import CallOptions
+from tfruns._http.pace import Pace
 from tfruns._http.responses import Response, connection_error, read_page, status_error, timeout_error
-from tfruns._http.retry import Budget, retrying, server_wait
+from tfruns._http.retry import REFUSED, Call, is_retried, retrying, server_wait
 from tfruns._http.secret import Secret
 from tfruns._http.tracebacks import ErrorContext
 from tfruns.errors import (
@@ -41,12 +43,9 @@ from tfruns.errors import (
     ConfigurationError,
     DecodeError,
     EventLoopError,
-    ResponseTooLargeError,
 )
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
-
-_TROUBLE = frozenset({502, 503, 504})
 
 logger = logging.getLogger("tfruns")
 
@@ -58,9 +57,8 @@ class _Call:
     request: PageRequest
     options: CallOptions
     began: float
-    attempts: int = 0
-    spent: float = 0.0
-    """Seconds on attempts and the waits between them, without the waits for its turn."""
+    retries: Call
+    last_error: APIError | None = None
     request_id: str | None = None
     """The server's id of the last attempt."""
 
@@ -105,9 +103,8 @@ class Transport:
         self._hooks = hooks
         self._connections = Connections(http, most=max_concurrency, trace_configs=trace_configs)
         self._pace = Pace(max_concurrency, max_rate)
-        self._throttle: Throttle | None = None
+        self._limiter: Limiter | None = None
         self._sending: set[asyncio.Timeout] = set()
-        self._budget = Budget(options.retry.budget)
 
     # --- the way of a request, from the outside in ---
 
@@ -121,13 +118,13 @@ class Transport:
             ClientClosedError, EventLoopError: the client was closed, or belongs elsewhere.
             ConfigurationError: the key that the caller's function gave can't be sent.
         """
-        call = _Call(request, options, time.monotonic())
+        call = _Call(request, options, time.monotonic(), Call(options.retry))
         attempts = retrying(
-            options.retry,
+            call.retries,
             sleep=self._sleep,
             before_sleep=lambda state: self._before_retry(call, state),
-            spent=lambda: call.spent,
-            budget=self._budget,
+            reason_to_give_up=lambda error, wait: self._reason_to_give_up(call, error, wait),
+            is_away=lambda: self._pace.is_away,
         )
         try:
             return Fetched(await attempts(self._attempt, call), call)
@@ -135,6 +132,8 @@ class Transport:
             raise
         except CallerError as failed:
             error, is_of_a_hook = failed.error, failed.is_of_a_hook
+        except NotSentError as failed:
+            error, is_of_a_hook = self._not_sent(call, failed), False
         except Exception as failed:
             error, is_of_a_hook = failed, False
         if not is_of_a_hook:
@@ -143,42 +142,59 @@ class Transport:
 
     async def _attempt(self, call: _Call) -> Response:
         with ErrorContext(call.request):
-            throttle = self._enter_loop()
+            limiter = self._enter_loop()
             http = await self._connections.http()
-            async with throttle.turn(call.request.job_id):
+            retries = call.retries
+            turn = limiter.turn(call.request.job_id, call.options.retry, spent=retries.spent, attempts=retries.attempts)
+            async with turn as sending:
                 began = time.monotonic()
-                call.attempts += 1
+                retries.spent += sending.held_for(began)
+                retries.attempts += 1
                 call.request_id = None
                 try:
                     response = await self._send_in_time(http, call)
+                    limiter.has_responded = True
                     if response.status == 200:
-                        self._budget.earn()
-                        self._pace.good(time.monotonic())
+                        sending.good()
                         return response
                     raise status_error(
                         response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin
                     )
                 except APIError as error:
-                    self._slow_down(call, error, began)
+                    retries.spent += time.monotonic() - began
+                    call.last_error = error
+                    self._judge(sending, error)
                     raise
-                finally:
-                    call.spent += time.monotonic() - began
 
-    def _slow_down(self, call: _Call, error: APIError, began: float) -> None:
+    def _judge(self, sending: Turn, error: APIError) -> None:
         """Let the client's other requests know what this failure says about the server."""
-        if isinstance(error, ResponseTooLargeError):
-            return
-        if not isinstance(error, APIStatusError):
-            self._pace.trouble(began, time.monotonic())
-            return
-        wait = min(server_wait(error), call.options.retry.max_server_wait)
-        if error.status_code == 429:
-            self._pace.refused(began, time.monotonic(), wait)
-        elif error.status_code in _TROUBLE:
-            self._pace.trouble(began, time.monotonic(), wait)
+        if not is_retried(error):
+            if not isinstance(error, APIConnectionError):  # a certificate that isn't trusted, for one
+                sending.good()  # the server could tell what is wrong with the request
+        elif isinstance(error, APIStatusError) and error.status_code in REFUSED:
+            sending.refused(error, server_wait(error), is_about_rate=error.status_code == 429)
+        else:
+            sending.failed(error)
+
+    def _reason_to_give_up(self, call: _Call, error: BaseException, wait: float) -> str | None:
+        now = time.monotonic()
+        call.retries.failed(error, now, self._pace.last_good)
+        patience = call.options.retry.patience if self._limiter is None else self._limiter.patience(call.options.retry)
+        return call.retries.reason_to_give_up(wait, outage=self._pace.outage(now), patience=patience)
+
+    def _not_sent(self, call: _Call, failed: NotSentError) -> APIError:
+        """The error for a request that the server held back for too long: its own last one, if it has failed before."""
+        error = call.last_error
+        if error is None:
+            error = failed.error
+            error.job_id, error.offset = call.request.job_id, call.request.offset
+        else:
+            error.gave_up_because = failed.reason
+        return error
 
     async def _send_in_time(self, http: aiohttp.ClientSession, call: _Call) -> Response:
-        left = call.options.retry.deadline - call.spent
+        deadline = call.options.retry.deadline
+        left = math.inf if deadline is None else deadline - call.retries.spent
         seconds = max(0.001, min(call.options.timeout, left))
         limit = asyncio.timeout(seconds)
         handled = sys.exception()
@@ -221,7 +237,7 @@ class Transport:
         return response
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: Secret) -> Response:
-        call_hook(self._hooks.on_request, RequestEvent(**call.where(), attempt=call.attempts))
+        call_hook(self._hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
         self.counters.requests += 1
         began = time.monotonic()
         url = URL(self.base_url + call.request.target(), encoded=True)
@@ -231,7 +247,7 @@ class Transport:
         call.request_id = None if request_id is None else self._key.redactor.clean(request_id)
         event = ResponseEvent(
             **call.where(),
-            attempt=call.attempts,
+            attempt=call.retries.attempts,
             status_code=response.status,
             size=len(response.body),
             seconds=time.monotonic() - began,
@@ -272,9 +288,9 @@ class Transport:
     def _before_retry(self, call: _Call, state: tenacity.RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()
         assert isinstance(error, Exception)  # noqa: S101  # for the type checker
-        call.spent += state.upcoming_sleep
+        call.retries.spent += state.upcoming_sleep
         self.counters.retries += 1
-        event = RetryEvent(**call.where(), attempt=call.attempts, error=error, wait=state.upcoming_sleep)
+        event = RetryEvent(**call.where(), attempt=call.retries.attempts, error=error, wait=state.upcoming_sleep)
         logger.warning(
             "%s; attempt %d failed, the next is in %.2f s",
             error,
@@ -292,10 +308,10 @@ class Transport:
     def _failed(self, call: _Call, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: that of the hook, if it raises one itself."""
         if isinstance(error, APIError):
-            error.attempts = call.attempts
+            error.attempts = call.retries.attempts
         event = FailureEvent(
             **call.where(),
-            attempts=call.attempts,
+            attempts=call.retries.attempts,
             seconds=time.monotonic() - call.began,
             error=error,
             request_id=call.request_id,
@@ -313,8 +329,10 @@ class Transport:
             retries=self.counters.retries,
             bytes=self.counters.bytes,
             runs=self.counters.runs,
-            under_way=0 if self._throttle is None else self._throttle.under_way,
+            in_flight=self._pace.in_flight,
+            waiting=0 if self._limiter is None else self._limiter.waiting,
             concurrency=self._pace.concurrency,
+            rate=None if math.isinf(self._pace.rate) else self._pace.rate,
         )
 
     # --- opening and closing ---
@@ -328,12 +346,13 @@ class Transport:
         """Raise ClientClosedError if it was closed, or the caller's aiohttp session was."""
         self._connections.check_open()
 
-    def _enter_loop(self) -> Throttle:
-        if self._connections.enter_loop() or self._throttle is None:
-            self._throttle = Throttle(self._pace)
+    def _enter_loop(self) -> Limiter:
+        if self._connections.enter_loop() or self._limiter is None:
+            self._pace.in_flight = 0
+            self._limiter = Limiter(self._pace, self.base_url)
             self._closing = asyncio.Event()
             self._key.bind()
-        return self._throttle
+        return self._limiter
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -342,8 +361,8 @@ class Transport:
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
         self._connections.check_closable()
-        if self._connections.is_in_use and self._throttle is not None:
-            self._throttle.close()
+        if self._connections.is_in_use and self._limiter is not None:
+            self._limiter.close()
             self._closing.set()
             for limit in self._sending:  # a connection that is closed doesn't wake who reads a body from it
                 if not limit.expired():

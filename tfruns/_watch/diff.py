@@ -1,28 +1,36 @@
-"""What changed in a job between one look at it and the next. No I/O.
+"""What changed in a job between one poll and the next. No I/O.
 
-A `View` is what a watcher knows of a job: the runs that are still open, those of the newest that have ended, and the
-floor, below which every run is known and has ended unless it is among the open ones. A `Look` is what the server showed
-since. `compare` makes of both the steps that lead from the one to the other, and the view after them.
+A `Snapshot` is what a watch knows of a job: the runs that it follows, which are those that haven't ended; those of the
+newest that have ended; and the floor, below which every run is known and has ended unless it is followed. A `Poll` is
+what the server showed since. `compare` makes of both the changes that lead from the one to the other, and the snapshot
+after them.
 
-Why no change is lost: a look holds the newest runs without a gap, down to where the view knows all
-(`is_known_down_to`), and every open run that stands further down. What the view doesn't hold and stands above its floor
-is new. Steps are taken oldest run first, so that a view in the midst of them has a floor as well: below all that wasn't
-told yet.
+Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
+(`is_known_down_to`), and every followed run that stands further down. What the snapshot doesn't hold and stands above
+its floor is new. Changes are reported oldest run first, so that a snapshot in the midst of them has a floor as well:
+below all that wasn't reported yet.
+
+A job that couldn't be polled yet has a `Beginning` in place of a snapshot: it says which of the runs that the first
+poll finds are reported.
 """
 
 import enum
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import attrs
 
 from tfruns.models import JobRun
 
+Start = Literal["now", "open", "existing"]
+"""What a watch reports first: nothing that is there already, the runs that are open, or every run."""
+
 KEPT = 50
-"""How many of the newest runs that have ended a view keeps; more only where they were created at once."""
+"""How many of the newest runs that have ended a snapshot keeps; more only where they were created at once."""
 
 _OVERLAP = 20
-"""How many known runs a look has to reach below the new ones: a run may show up late, behind newer ones."""
+"""How many known runs a poll has to reach below the new ones: a run may show up late, behind newer ones."""
 
 
 class ChangeKind(enum.StrEnum):
@@ -48,8 +56,8 @@ class ChangeKind(enum.StrEnum):
 
 
 @attrs.frozen
-class Step:
-    """A change of one run. States between two looks are merged into one step."""
+class Change:
+    """A change of one run. States between two polls are merged into one change."""
 
     kind: ChangeKind
     run: JobRun
@@ -57,7 +65,7 @@ class Step:
 
 
 @attrs.frozen
-class Look:
+class Poll:
     """What the server showed of a job."""
 
     newest: Sequence[JobRun]
@@ -65,7 +73,7 @@ class Look:
     is_all: bool
     """Whether those are all the runs there are."""
     others: Mapping[str, JobRun | None]
-    """Runs that were looked for by themselves, later than the newest; None for one that isn't there."""
+    """Runs that stand further down, or were looked up by themselves; None for one that isn't there."""
     total: int
     """How many runs there are, by the server's count."""
 
@@ -78,17 +86,61 @@ class Look:
         # Where the server's order isn't that of creation, nothing follows from what isn't among the newest.
         return created[-1] if created and created == sorted(created, reverse=True) else math.inf
 
+    @property
+    def latest(self) -> float:
+        """The newest time that it shows, in ms since 1970: no later than the server's clock at that moment."""
+        runs = (run for run in (*self.newest, *self.others.values()) if run is not None)
+        return max((max(run.created_at, _ended_at(run)) for run in runs), default=-math.inf)
+
 
 @attrs.frozen
-class View:
+class Beginning:
+    """How the watch of a job begins, for as long as its first poll hasn't succeeded."""
+
+    start: Start | float
+    """What is reported of the runs that are there already: as in `Client.watch_runs`, a time in ms since 1970."""
+    watermark: float | None = None
+    """Runs that were created or have ended since this time, in ms since 1970, are reported whatever `start` says. None
+    as long as nothing was reported of any job: then the first poll shows what was there already."""
+
+    @property
+    def since(self) -> float:
+        """Runs created at this time or later, in ms since 1970, are reported."""
+        start = {"now": math.inf, "open": math.inf, "existing": -math.inf}.get(str(self.start))
+        since = float(self.start) if start is None else start
+        return since if self.watermark is None else min(since, self.watermark)
+
+    def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
+        """Whether none of the runs behind these, the newest there are, is reported for the time of its creation."""
+        # The last one may have others behind it that were created at the same time.
+        return bool(runs) and runs[-1].created_at < min(self.since, runs[0].created_at)
+
+    def reports(self, run: JobRun) -> bool:
+        """Whether a run that the first poll finds is reported."""
+        if run.created_at >= self.since or (self.start == "open" and not run.status.is_terminal):
+            return True
+        return run.status.is_terminal and self.watermark is not None and _ended_at(run) >= self.watermark
+
+
+def _ended_at(run: JobRun) -> float:
+    """When the run ended, in ms since 1970; -inf if it hasn't, or the server doesn't say."""
+    if not run.status.is_terminal:
+        return -math.inf
+    if run.end_time is not None:
+        return run.end_time
+    return -math.inf if run.duration is None else run.created_at + run.duration * 1000
+
+
+@attrs.frozen
+class Snapshot:
     """What is known of a job."""
 
     open: Mapping[str, JobRun | None]
-    """The runs that haven't ended, by id; None for one that wasn't told yet."""
+    """The runs that are followed, for they haven't ended, by id; None for one that is still to be reported."""
     ended: Mapping[str, JobRun]
     """The newest runs that have ended, by id: all that were created after the floor."""
     floor: float
-    """In ms since 1970: what was created until then is known, and has ended unless it is open."""
+    """In ms since 1970: what was created until then is known, and has ended unless it is followed."""
     total: int
     """How many runs there were."""
 
@@ -104,97 +156,96 @@ class View:
         # A run that is new may stand behind known ones that were created at the same time as the newest of them.
         return met >= _OVERLAP and last < max(created, default=self.floor)
 
-    def after(self, steps: Sequence[Step], untold: Sequence[Step] = ()) -> "View":
-        """The view once these steps were told, with those still to come."""
-        below = min((step.run.created_at for step in untold if step.before is None), default=math.inf)
-        return _trimmed(_told(self, steps), below)
+    def after(self, reported: Sequence[Change], unreported: Sequence[Change] = ()) -> "Snapshot":
+        """The snapshot once these changes were reported, with those still to come."""
+        below = min((change.run.created_at for change in unreported if change.before is None), default=math.inf)
+        return _trimmed(_changed(self, reported), below)
 
 
-def _told(view: View, steps: Sequence[Step]) -> View:
-    open_, ended = dict(view.open), dict(view.ended)
-    for step in steps:
-        open_.pop(step.run.id, None)
-        ended.pop(step.run.id, None)
-        if step.kind == ChangeKind.DELETED:
+def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
+    open_, ended = dict(snapshot.open), dict(snapshot.ended)
+    for change in changes:
+        open_.pop(change.run.id, None)
+        ended.pop(change.run.id, None)
+        if change.kind == ChangeKind.DELETED:
             continue
-        if step.run.status.is_terminal:
-            ended[step.run.id] = step.run
+        if change.run.status.is_terminal:
+            ended[change.run.id] = change.run
         else:
-            open_[step.run.id] = step.run
-    return attrs.evolve(view, open=open_, ended=ended)
+            open_[change.run.id] = change.run
+    return attrs.evolve(snapshot, open=open_, ended=ended)
 
 
-def _trimmed(view: View, below: float = math.inf) -> View:
-    """The view with the ended runs it need not keep dropped, all created before `below`, and the floor above them."""
-    if len(view.ended) <= KEPT:
-        return view
-    created = sorted((run.created_at for run in view.ended.values()), reverse=True)
+def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
+    """The snapshot without the ended runs it need not keep, all created before `below`; the floor is above them."""
+    if len(snapshot.ended) <= KEPT:
+        return snapshot
+    created = sorted((run.created_at for run in snapshot.ended.values()), reverse=True)
     cut = min(created[KEPT - 1], below)
-    kept = {run_id: run for run_id, run in view.ended.items() if run.created_at >= cut}
-    floor = max((time for time in created if time < cut), default=view.floor)
-    return attrs.evolve(view, ended=kept, floor=max(floor, view.floor))
+    kept = {run_id: run for run_id, run in snapshot.ended.items() if run.created_at >= cut}
+    floor = max((time for time in created if time < cut), default=snapshot.floor)
+    return attrs.evolve(snapshot, ended=kept, floor=max(floor, snapshot.floor))
 
 
-def begin(look: Look, *, since: float = math.inf, tells_open: bool = False) -> View:
-    """A view from which `compare` with the same look tells what a watch begins with.
+def first_snapshot(poll: Poll, beginning: Beginning) -> Snapshot:
+    """A snapshot from which `compare` with the same poll makes the changes that the watch of a job begins with."""
+    runs = {run.id: run for run in (*poll.others.values(), *poll.newest) if run is not None}.values()
+    floor = poll.floor
+    if math.isinf(floor) and not poll.is_all:  # it is in no order that could be relied on
+        floor = max((run.created_at for run in poll.newest if run.created_at < beginning.since), default=-math.inf)
+    above = {run.id for run in poll.newest if run.created_at > floor}
+    open_: dict[str, JobRun | None] = {}
+    ended: dict[str, JobRun] = {}
+    for run in runs:
+        reports = beginning.reports(run)
+        # An ended run above the floor that the snapshot doesn't hold counts as new. Any other is followed until it is
+        # reported.
+        if not run.status.is_terminal or (reports and run.id not in above):
+            open_[run.id] = None if reports else run
+        elif not reports and run.id in above:
+            ended[run.id] = run
+    return Snapshot(open_, ended, floor, poll.total)
 
-    Args:
-        look: the newest runs, at least those created since then, and all open runs besides.
-        since: runs created at this time or later, in ms since 1970, are told.
-        tells_open: whether all open runs are told.
-    """
-    runs = {run.id: run for run in (*look.others.values(), *look.newest) if run is not None}.values()
-    open_ = {
-        run.id: None if tells_open or run.created_at >= since else run for run in runs if not run.status.is_terminal
-    }
-    ended = {
-        run.id: run for run in runs if run.status.is_terminal and look.floor < run.created_at and run.created_at < since
-    }
-    floor = look.floor
-    if math.isinf(floor) and not look.is_all:  # it is in no order that could be relied on
-        floor = max((run.created_at for run in look.newest if run.created_at < since), default=-math.inf)
-    return View(open_, ended, floor, look.total)
 
-
-def compare(view: View, look: Look) -> tuple[tuple[Step, ...], View]:
-    """What happened since the view, oldest run first, and the view after it."""
-    seen = {run.id: run for run in look.newest}
-    steps: list[Step] = []
-    refreshed = dict(view.open)
-    for run_id, before in view.open.items():
-        run = seen.get(run_id) or look.others.get(run_id)
+def compare(snapshot: Snapshot, poll: Poll) -> tuple[tuple[Change, ...], Snapshot]:
+    """What happened since the snapshot, oldest run first, and the snapshot after it."""
+    seen = {run.id: run for run in poll.newest}
+    changes: list[Change] = []
+    refreshed = dict(snapshot.open)
+    for run_id, before in snapshot.open.items():
+        run = seen.get(run_id) or poll.others.get(run_id)
         if run is not None:
             if before is None or _differ(before, run):
-                steps.append(_step(run, before))
+                changes.append(_change(run, before))
             else:
                 refreshed[run_id] = run
-        elif run_id in look.others:
+        elif run_id in poll.others:
             if before is not None:
-                steps.append(Step(ChangeKind.DELETED, before, before))
+                changes.append(Change(ChangeKind.DELETED, before, before))
             else:
                 del refreshed[run_id]
-    for run_id, before in view.ended.items():
+    for run_id, before in snapshot.ended.items():
         run = seen.get(run_id)
-        if run is None and before.created_at > look.floor:
-            steps.append(Step(ChangeKind.DELETED, before, before))
+        if run is None and before.created_at > poll.floor:
+            changes.append(Change(ChangeKind.DELETED, before, before))
         elif run is not None and not run.status.is_terminal:
-            steps.append(_step(run, before))
-    steps += [
-        _step(run, None)
+            changes.append(_change(run, before))
+    changes += [
+        _change(run, None)
         for run in seen.values()
-        if run.created_at > view.floor and run.id not in view.open and run.id not in view.ended
+        if run.created_at > snapshot.floor and run.id not in snapshot.open and run.id not in snapshot.ended
     ]
-    steps.sort(key=lambda step: step.run.created_at)
-    told = _told(attrs.evolve(view, open=refreshed, total=look.total), steps)
-    floor = min(view.floor, look.floor)
-    down_there = {run.id: run for run in look.newest if run.status.is_terminal and run.created_at > floor}
-    return tuple(steps), _trimmed(attrs.evolve(told, ended={**down_there, **told.ended}, floor=floor))
+    changes.sort(key=lambda change: change.run.created_at)
+    changed = _changed(attrs.evolve(snapshot, open=refreshed, total=poll.total), changes)
+    floor = min(snapshot.floor, poll.floor)
+    further_down = {run.id: run for run in poll.newest if run.status.is_terminal and run.created_at > floor}
+    return tuple(changes), _trimmed(attrs.evolve(changed, ended={**further_down, **changed.ended}, floor=floor))
 
 
-def _step(run: JobRun, before: JobRun | None) -> Step:
+def _change(run: JobRun, before: JobRun | None) -> Change:
     if run.status.is_terminal:
-        return Step(ChangeKind.FINISHED, run, before)
-    return Step(ChangeKind.APPEARED if before is None else ChangeKind.CHANGED, run, before)
+        return Change(ChangeKind.FINISHED, run, before)
+    return Change(ChangeKind.APPEARED if before is None else ChangeKind.CHANGED, run, before)
 
 
 def _differ(before: JobRun, run: JobRun) -> bool:

@@ -1,7 +1,6 @@
-"""How a watch looks at a job: which requests show all that may have changed, and no more of them than it takes."""
+"""How a job is polled: which requests show all that may have changed, and no more of them than it takes."""
 
 import asyncio
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -9,46 +8,59 @@ from typing import Any
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.diff import Look, View
+from tfruns._watch.diff import Beginning, Poll, Snapshot
 from tfruns.lists import RunLister
-from tfruns.models import JobRun, JobRunStatus
+from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
 PAGE_SIZE = 50
-"""How many of the newest runs a look begins with. Only if that isn't enough it asks for more."""
+"""How many of the newest runs a poll begins with. Only if those aren't enough it requests more."""
 
+_KNOWN = tuple(JobRunStatus)
 _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 
 
 @attrs.frozen
 class Job:
-    """A job to look at, and which of its runs."""
+    """A job to poll, and which of its runs."""
 
     client: RunLister
     job_id: str
     filters: Mapping[str, Any]
 
-    async def first_look(self, since: float = math.inf) -> Look:
-        """The newest runs, at least all created since then (in ms since 1970), and all open ones."""
+    async def first_poll(self, beginning: Beginning) -> Poll:
+        """The newest runs and all open ones; and all runs besides that are to be reported first.
 
-        def is_enough(runs: Sequence[JobRun]) -> bool:
-            # The last one may have others behind it that were created at the same time.
-            return bool(runs) and runs[-1].created_at < min(since, runs[0].created_at)
+        A status filter can't name the statuses that this version doesn't know, and a run in one of them is open. So
+        the open runs are requested by their statuses only if no run further down is in an unknown one, by the server's
+        count; else, and where one page holds all runs, the whole list is read. It is read as well if runs that ended
+        since a time are wanted, for which the API has neither a filter nor an order.
+        """
+        page = await self._page()
+        if _is_all(page):
+            return Poll(page.data, True, {}, page.pagination.total)
+        is_small = page.pagination.total <= MAX_PAGE_SIZE
+        if is_small or beginning.watermark is not None or beginning.start == "existing":
+            return await self._everything(beginning)
 
-        newest, is_all, total = await self._newest(is_enough, 0 if since == -math.inf else None)
+        newest, is_all, total = await self._newest(page, beginning.is_known_down_to, None)
+        if is_all:
+            return Poll(newest, True, {}, total)
+        if await self._may_hide_open_runs(newest, total):
+            return await self._everything(beginning)
         seen = {run.id for run in newest}
-        others = {} if is_all else {run.id: run async for run in self._all_open() if run.id not in seen}
-        return Look(newest, is_all, others, total)
+        return Poll(newest, False, {run.id: run async for run in self._all_open() if run.id not in seen}, total)
 
-    async def look(self, view: View) -> Look:
-        """All that may have changed since the view: one request while nothing is open but the newest runs.
+    async def poll(self, snapshot: Snapshot) -> Poll:
+        """All that may have changed since the snapshot: one request while nothing is open but the newest runs.
 
         Open runs further down cost a request if it is one; if there are more, a request for each 1,000 of them, and one
-        for each that isn't open any more.
+        for each that isn't open any more, or is in a status that this version doesn't know.
         """
-        newest, is_all, total = await self._newest(view.is_known_down_to, view.total)
-        wanted = {run_id: view.open[run_id] for run_id in view.open.keys() - {run.id for run in newest}}
-        return Look(newest, is_all, await self.find(wanted, total), total)
+        page = await self._page()
+        newest, is_all, total = await self._newest(page, snapshot.is_known_down_to, snapshot.total)
+        wanted = {run_id: snapshot.open[run_id] for run_id in snapshot.open.keys() - {run.id for run in newest}}
+        return Poll(newest, is_all, await self.find(wanted, total), total)
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
         """These runs as they stand: None for one that isn't there.
@@ -58,18 +70,24 @@ class Job:
             total: how many runs there are, about; inf if that isn't known.
         """
         found: dict[str, JobRun | None] = {}
-        if len(wanted) > 1:
-            await self._read(self._all_open(), wanted, found)
+        # The filter can't name a status that this version doesn't know: a server may refuse one that has gone.
+        named = {run_id for run_id, run in wanted.items() if run is None or run.status.is_known}
+        if len(named) > 1:
+            await self._read(self._all_open(), named, found)
         left = wanted.keys() - found.keys()
         if len(left) > 2 + total / MAX_PAGE_SIZE:  # reading the whole list takes fewer requests
             await self._read(self.client.iter_runs(self.job_id, **self.filters), left, found)
             left = wanted.keys() - found.keys()
+        # (No TaskGroup: before Python 3.13, a cancellation that comes as one of its tasks fails is lost.)
+        searches = {run_id: asyncio.create_task(self._find(run_id, wanted[run_id])) for run_id in left}
         try:
-            async with asyncio.TaskGroup() as tasks:
-                under_way = {run_id: tasks.create_task(self._find(run_id, wanted[run_id])) for run_id in left}
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        return found | {run_id: task.result() for run_id, task in under_way.items()}
+            await asyncio.gather(*searches.values())
+        except BaseException:
+            for task in searches.values():
+                task.cancel()
+            await asyncio.gather(*searches.values(), return_exceptions=True)
+            raise
+        return found | {run_id: task.result() for run_id, task in searches.items()}
 
     async def _read(self, walk: RunPaginator, wanted: Collection[str], found: dict[str, JobRun | None]) -> None:
         left = set(wanted)
@@ -97,15 +115,49 @@ class Job:
     def _all_open(self) -> RunPaginator:
         return self.client.iter_runs(self.job_id, status=_OPEN, **self.filters)
 
+    async def _page(self) -> RunPage:
+        return await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
+
+    async def _may_hide_open_runs(self, newest: Sequence[JobRun], total: int) -> bool:
+        """Whether runs in unknown statuses may stand further down than these.
+
+        The runs in known statuses are counted by the page that shows the newest of them: if one was created meanwhile,
+        it shows. Other changes meanwhile can only make the count too small, which makes for a needless walk.
+        """
+        page = await self.client.list_runs(self.job_id, limit=1, status=_KNOWN, **self.filters)
+        seen = {run.id for run in newest}
+        if any(run.id not in seen for run in page.data):
+            return True
+        unknown = sum(not run.status.is_known for run in newest)
+        return total - page.pagination.total > unknown
+
+    async def _everything(self, beginning: Beginning) -> Poll:
+        """A walk over all runs. It keeps the newest, those that are to be reported, and the open ones."""
+        newest: list[JobRun] = []
+        others: dict[str, JobRun | None] = {}
+        count = 0
+        async with aclosing(aiter(self.client.iter_runs(self.job_id, **self.filters))) as runs:
+            async for run in runs:
+                count += 1
+                if len(newest) < PAGE_SIZE or not beginning.is_known_down_to(newest):
+                    newest.append(run)
+                elif not run.status.is_terminal or beginning.reports(run):
+                    others[run.id] = run
+        return Poll(newest, len(newest) == count, others, count)
+
     async def _newest(
-        self, is_enough: Callable[[Sequence[JobRun]], bool], total_before: int | None
+        self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], total_before: int | None
     ) -> tuple[Sequence[JobRun], bool, int]:
-        """The newest runs, as many as are enough; whether those are all; and how many there are."""
-        page = await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
+        """The newest runs, as many as are enough; whether those are all; and how many there are.
+
+        Args:
+            page: the first page of them.
+            is_enough: whether so many are enough.
+            total_before: how many there were; None if that isn't known.
+        """
         total = page.pagination.total
-        is_all = total <= len(page.data) < min(PAGE_SIZE, page.pagination.limit or PAGE_SIZE)
-        if is_all or is_enough(page.data):
-            return page.data, is_all, total
+        if _is_all(page) or is_enough(page.data):
+            return page.data, _is_all(page), total
         # A walk, for runs may come and go between two pages. It is told how far, for it fetches ahead.
         most = MAX_PAGE_SIZE if total_before is None else max(0, total - total_before) + 2 * PAGE_SIZE
         while True:
@@ -120,3 +172,8 @@ class Job:
             if len(runs) < most:
                 return runs, True, total
             most *= 4
+
+
+def _is_all(page: RunPage) -> bool:
+    """Whether a first page of `PAGE_SIZE` runs holds all there are."""
+    return page.pagination.total <= len(page.data) < min(PAGE_SIZE, page.pagination.limit or PAGE_SIZE)

@@ -1,7 +1,10 @@
 """The resume token: what a watch knows, as a plain string. No I/O.
 
 It is the name of its version, a dot, and compressed JSON in the alphabet of URLs. The JSON is a page of runs, as the
-API has it, with what is known of each job beside it: so runs are read, and checked, as those of an answer are.
+API has it, with what is known of each job beside it: so runs are read, and checked, as those of a response are.
+
+It holds every job of the watch: a snapshot of each that was polled, and of each other how its watch begins. So a watch
+that goes on from it reports of every job what happened since, whatever the others had got to.
 """
 
 import base64
@@ -10,10 +13,12 @@ import json
 import math
 import zlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
+
+import attrs
 
 from tfruns._decode.fast import decode_page
-from tfruns._watch.diff import View
+from tfruns._watch.diff import Beginning, Snapshot, Start
 from tfruns.errors import DecodeError
 from tfruns.models import JobRun
 
@@ -21,24 +26,38 @@ _VERSION = "tfruns1"
 _LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
 
 
-def encode(views: Mapping[str, View], filters: Mapping[str, Any]) -> str:
-    """The token of a watch with these filters that knows this of these jobs."""
+@attrs.frozen
+class Known:
+    """What a watch knows of its jobs, by their ids: each is in one of both."""
+
+    snapshots: Mapping[str, Snapshot] = attrs.field(factory=dict)
+    beginnings: Mapping[str, Beginning] = attrs.field(factory=dict)
+
+
+def encode(known: Known, filters: Mapping[str, Any]) -> str:
+    """The token of a watch with these filters that knows this."""
     runs: list[JobRun] = []
     jobs: dict[str, Any] = {}
-    for job_id, view in views.items():
-        told = [run for run in view.open.values() if run is not None]
-        untold = [run_id for run_id, run in view.open.items() if run is None]
-        floor = None if view.floor == -math.inf else view.floor
-        jobs[job_id] = [floor, view.total, len(told), len(view.ended), untold]
-        runs += (*told, *view.ended.values())
+    for job_id, snapshot in known.snapshots.items():
+        reported = [run for run in snapshot.open.values() if run is not None]
+        unreported = [run_id for run_id, run in snapshot.open.items() if run is None]
+        floor = None if snapshot.floor == -math.inf else snapshot.floor
+        jobs[job_id] = [floor, snapshot.total, len(reported), len(snapshot.ended), unreported]
+        runs += (*reported, *snapshot.ended.values())
     data = [{name: value for name, value in run.to_dict().items() if value is not None} for run in runs]
-    body = {"jobs": jobs, "filters": filters, "data": data, "pagination": {"total": len(data)}}
+    body = {
+        "jobs": jobs,
+        "beginnings": {job_id: [one.start, one.watermark] for job_id, one in known.beginnings.items()},
+        "filters": filters,
+        "data": data,
+        "pagination": {"total": len(data)},
+    }
     packed = zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 9)
     return f"{_VERSION}.{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
-def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> dict[str, View]:
-    """What the token knows of these jobs, by their ids.
+def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> Known:
+    """What the token knows of these jobs.
 
     Raises:
         TypeError: it isn't a string.
@@ -54,16 +73,20 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         body = _unpacked(text)
         content = json.loads(body)
         runs = decode_page(body, job_id="", offset=0).data
-        views = _views(content["jobs"], runs)
+        snapshots = _snapshots(content["jobs"], runs)
+        beginnings = {job_id: _beginning(*parts) for job_id, parts in content["beginnings"].items()}
         meant = content["filters"]
-    except (ValueError, LookupError, TypeError, DecodeError, zlib.error, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, DecodeError, zlib.error, RecursionError):
         raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
     if meant != json.loads(json.dumps(filters)):
         raise ValueError(f"resume_token is of a watch with other filters: {meant!r}, got {dict(filters)!r}")
-    known = {job_id: views[job_id] for job_id in job_ids if job_id in views}
-    if job_ids and views and not known:
-        raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, list(views)[:3]))}")
-    return known
+    jobs = [*snapshots, *beginnings]
+    if job_ids and jobs and not set(job_ids) & set(jobs):
+        raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}")
+    return Known(
+        {job_id: snapshots[job_id] for job_id in job_ids if job_id in snapshots},
+        {job_id: beginnings[job_id] for job_id in job_ids if job_id in beginnings},
+    )
 
 
 def _unpacked(text: str) -> bytes:
@@ -78,13 +101,13 @@ def _unpacked(text: str) -> bytes:
     return body
 
 
-def _views(jobs: dict[str, Any], runs: tuple[JobRun, ...]) -> dict[str, View]:
-    views, at = {}, 0
-    for job_id, (floor, total, told, ended, untold) in jobs.items():
-        open_: dict[str, JobRun | None] = {run.id: run for run in runs[at : at + told]}
-        at += told
-        views[job_id] = View(
-            open_ | dict.fromkeys(untold),
+def _snapshots(jobs: dict[str, Any], runs: tuple[JobRun, ...]) -> dict[str, Snapshot]:
+    snapshots, at = {}, 0
+    for job_id, (floor, total, reported, ended, unreported) in jobs.items():
+        open_: dict[str, JobRun | None] = {run.id: run for run in runs[at : at + reported]}
+        at += reported
+        snapshots[job_id] = Snapshot(
+            open_ | dict.fromkeys(unreported),
             {run.id: run for run in runs[at : at + ended]},
             -math.inf if floor is None else floor,
             total,
@@ -92,4 +115,10 @@ def _views(jobs: dict[str, Any], runs: tuple[JobRun, ...]) -> dict[str, View]:
         at += ended
     if at != len(runs):
         raise ValueError
-    return views
+    return snapshots
+
+
+def _beginning(start: Any, watermark: Any) -> Beginning:
+    if not (isinstance(start, (int, float)) or start in get_args(Start)):
+        raise ValueError
+    return Beginning(start, watermark if watermark is None else float(watermark))

@@ -1,11 +1,14 @@
-"""Waits for the end of runs. All those for runs of one job share one poller, which is there while anyone waits."""
+"""Waits for the end of runs. All those for runs of one job share one poller, which is there while anyone waits.
+
+An outage ends no wait: what fails by what may pass is polled again, until the wait's own timeout.
+"""
 
 import asyncio
 import math
 from contextlib import aclosing
 
+from tfruns._watch.pace import Closing, Interval, Outages, Pace, checked_interval, passes
 from tfruns._watch.poll import Job
-from tfruns._watch.watcher import Interval, Pace, checked_interval, log_failure, passes
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,
@@ -17,13 +20,15 @@ from tfruns.errors import (
 from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
 
+_GOES_ON = "the wait goes on"
+
 
 class Waits:
     """All waits of a client."""
 
-    def __init__(self, client: RunLister, closed: asyncio.Event) -> None:
+    def __init__(self, client: RunLister, closing: Closing) -> None:
         self._client = client
-        self._closed = closed
+        self._closing = closing
         self._pollers: dict[str, _Poller] = {}
 
     async def wait(
@@ -47,7 +52,7 @@ class Waits:
         time = asyncio.timeout(timeout)
         try:
             async with time:
-                last = await self._named(job_id, run)
+                last = await self._named(job_id, run, seconds)
                 if not last.status.is_terminal:
                     waiter = self._join(last, job_id, seconds)
                     last = await waiter
@@ -72,15 +77,33 @@ class Waits:
             await poller.stop()
             poller.fail_all(ClientClosedError)
 
-    async def _named(self, job_id: str, text: str) -> JobRun:
+    async def _named(self, job_id: str, text: str, interval: tuple[float, float]) -> JobRun:
+        outages, pace, loop = Outages(_GOES_ON), Pace(interval), asyncio.get_running_loop()
+        while not self._closing.is_set():
+            try:
+                found = await self._search(job_id, text)
+            except TfRunsError as error:
+                if not passes(error):
+                    raise
+                seconds = pace.after_failure()
+                outages.failed(error, job_id, seconds, now=loop.time())
+                await self._closing.wait((), seconds)
+            else:
+                outages.passed(job_id, now=loop.time())
+                if found is None:
+                    raise RunNotFoundError(f"there is no run with the id or the name {text!r}", job_id=job_id, run=None)
+                return found
+        raise ClientClosedError
+
+    async def _search(self, job_id: str, text: str) -> JobRun | None:
         async with aclosing(aiter(Job(self._client, job_id, {}).search(text))) as runs:
             async for run in runs:
                 if text in (run.id, run.name):
                     return run
-        raise RunNotFoundError(f"there is no run with the id or the name {text!r}", job_id=job_id, run=None)
+        return None
 
     def _join(self, run: JobRun, job_id: str, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
-        if self._closed.is_set():
+        if self._closing.is_set():
             raise ClientClosedError
         poller = self._pollers.get(job_id)
         if poller is None or poller.is_over:
@@ -95,18 +118,20 @@ class Waits:
 
 
 class _Poller:
-    """Looks at runs of one job until the last of them has ended."""
+    """Polls runs of one job until the last of them has ended."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._runs: dict[str, JobRun] = {}  # as they were seen last
         self._waiters: dict[asyncio.Future[JobRun], tuple[str, tuple[float, float]]] = {}
         self._joined = asyncio.Event()
+        self._outages = Outages(_GOES_ON)
         self._task = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
 
     @property
     def is_over(self) -> bool:
-        return self._task.done()
+        # An event loop that is closed in the middle of a task never ends it.
+        return self._task.done() or self._task.get_loop().is_closed()
 
     def join(self, run: JobRun, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
         waiter: asyncio.Future[JobRun] = asyncio.get_running_loop().create_future()
@@ -123,13 +148,17 @@ class _Poller:
         return not self._waiters
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if not self.is_over:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def fail_all(self, error: Exception | type[Exception]) -> None:
         for waiter in self._waiters:
-            if not waiter.done():
+            if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_exception(error)
+
+    def _now(self) -> float:
+        return self._task.get_loop().time()
 
     async def _poll(self) -> None:
         seconds = 0.0
@@ -140,7 +169,7 @@ class _Poller:
                 self._joined.clear()
                 intervals = [interval for _, interval in self._waiters.values()]
                 pace = Pace((min(least for least, _ in intervals), min(most for _, most in intervals)))
-                seconds = pace.next(moved=True)
+                seconds = pace.next(changed=True)
             try:
                 async with asyncio.timeout(seconds):
                     await self._joined.wait()
@@ -153,14 +182,15 @@ class _Poller:
                 if not isinstance(error, TfRunsError) or not passes(error):
                     self.fail_all(error)
                     return
-                seconds = pace.slowest()
-                log_failure(error, self._job.job_id, seconds)
+                seconds = pace.after_failure()
+                self._outages.failed(error, self._job.job_id, seconds, now=self._now())
             else:
-                seconds = pace.next(moved=self._take(found))
+                self._outages.passed(self._job.job_id, now=self._now())
+                seconds = pace.next(changed=self._take(found))
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
-        """Tell those whose run has ended or is gone. Whether any run moved."""
-        moved = False
+        """End the waits whose run has ended or is gone. Whether any run changed."""
+        changed = False
         for waiter, (run_id, _) in self._waiters.items():
             if run_id not in found or waiter.done():
                 continue
@@ -170,9 +200,9 @@ class _Poller:
                 waiter.set_exception(RunDeletedError(text, job_id=self._job.job_id, run=last))
             elif run.status.is_terminal:
                 waiter.set_result(run)
-            moved |= run is None or run.status != last.status
+            changed |= run is None or run.status != last.status
         self._runs |= {run_id: run for run_id, run in found.items() if run is not None and run_id in self._runs}
-        return moved
+        return changed
 
 
 def _check_timeout(timeout: float | None) -> None:

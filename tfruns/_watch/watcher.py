@@ -1,42 +1,67 @@
-"""The watch: looks at jobs again and again, and tells what changed."""
+"""The watch: polls jobs again and again, and reports what changed.
+
+**What a resume token needs.** A token stands for all jobs of the watch, and whoever goes on from it must be told of
+every job what happened since, once. For a job that was polled that is simple: the token holds its snapshot, as it was
+before the changes that aren't reported yet. The first polls are the difficulty. With `start="now"` or "open", what was
+there already is what a job's first poll finds; so a token from before that poll would let whatever happens until the
+first poll after a restart pass as "there already". There are two ways out, and both are needed:
+
+- *Reports wait for first polls.* Until each job has had its first poll, or has failed it, nothing is reported, and so
+  no token is given out. It costs no request and relies on no clock. In most watches the first polls take a moment, and
+  with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
+  500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
+- *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
+  showed. It is a time of the server's, no later than the moment at which the watch began, so no clock here counts, and
+  nothing is lost. Whatever was created or ended since is reported when the first poll succeeds, in this process or in
+  one that goes on from a token: the token holds `start` and the watermark of the job. (If the other jobs have no
+  runs, the watermark is an hour ago by this machine's clock.) The price: where all other jobs
+  had been quiet for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
+  whole list, for the API can't be asked for the runs that ended since a time.
+
+The `Date` of a response would be a closer watermark. It isn't used: proxies and clusters have clocks of their own, and
+one that is ahead would lose changes, where the one that is used can only report more.
+"""
 
 import asyncio
 import functools
 import heapq
+import inspect
 import logging
 import math
-import random
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Self, get_args
 
 import attrs
 
-from tfruns._http.retry import is_retried
-from tfruns._watch.diff import ChangeKind, Step, View, begin, compare
+from tfruns._walk.jobs import OnError
+from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, Start, compare, first_snapshot
+from tfruns._watch.pace import Closing, Interval, Outages, Pace, Timer, checked_interval, passes
 from tfruns._watch.poll import Job
-from tfruns._watch.token import decode, encode
+from tfruns._watch.token import Known, decode, encode
 from tfruns.described import described
-from tfruns.errors import ClientClosedError, IncompleteWalkError, TfRunsError
+from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.lists import RunLister
 from tfruns.models import JobRun
 from tfruns.query import RunFilter, checked_job_id
 
 logger = logging.getLogger("tfruns")
 
-Start = Literal["now", "open", "existing"]
-"""What a watch tells first: nothing that is there already, the runs that are open, or every run."""
+_PATIENCE = 10.0
+"""Seconds that reports wait for first polls while none of them ends."""
 
-Interval = float | tuple[float, float]
-"""Seconds between two looks at a job: always the same, or the least and the most."""
+_CLOCK_AHEAD = 3600.0
+"""Seconds by which this machine's clock may be ahead of the server's."""
 
-_GROWTH = 1.5
+_NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
 
 @described
 @attrs.frozen(kw_only=True)
 class RunChange:
-    """What happened to a run between two looks at its job.
+    """What happened to a run between two polls of its job.
 
     Example:
         >>> async for change in client.watch_runs("job-a", start="existing"):
@@ -55,7 +80,7 @@ class RunChange:
     run: JobRun
     """The run as it stands now; a deleted one as it was seen last."""
     before: JobRun | None
-    """The run as it was told last; None if it is new."""
+    """The run as it was reported last; None if it is new."""
     _make_token: Callable[[], str] = attrs.field(eq=False, repr=False, alias="make_token")
 
     @property
@@ -65,62 +90,55 @@ class RunChange:
         A plain ASCII string. It grows with the jobs watched: it holds the open runs and up to 50 ended ones of each,
         compressed. It is made anew each time it is read; keep one now and then rather than each.
 
-        Where several jobs are watched, it stands for all of them.
+        Where several jobs are watched, it stands for all of them, those that couldn't be polled yet included.
         """
         return self._make_token()
 
 
-def passes(error: TfRunsError) -> bool:
-    """Whether a look that failed so may succeed later, though its retries didn't."""
-    return is_retried(error) or isinstance(error, IncompleteWalkError)
+class RunWatch:
+    """What happens to the runs of jobs, as `Client.watch_runs` gives it: an async iterator of `RunChange`.
 
+    Nothing is requested until it is iterated. It has no end of its own: `break`, an error, a cancellation or `aclose`
+    ends it, and what is in flight with it. After `break`, Python closes it a moment later; `contextlib.aclosing` closes
+    it at once.
 
-def checked_interval(interval: Interval) -> tuple[float, float]:
-    """The least and the most seconds between two looks."""
-    least, most = interval if isinstance(interval, tuple) and len(interval) == 2 else (interval, interval)
-    for seconds in (least, most):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"interval must be seconds, or the least and the most of them, got {interval!r}")
-        if not 0 < seconds <= 86_400:
-            raise ValueError(f"interval must be above 0 and at most 86,400 seconds, got {interval!r}")
-    if least > most:
-        raise ValueError(f"interval must be the least seconds and then the most, got {interval!r}")
-    return least, most
+    Attributes:
+        skipped: the jobs that can't be polled for now, by id, each with its last error. A job that can be polled again
+            leaves it.
 
+    Example:
+        >>> changes = client.watch_runs(["job-a", "no-such-job"], start="open", on_error="skip")
+        >>> async for change in changes:
+        ...     print(change.kind, change.run.name, "skipped:", ", ".join(changes.skipped))  # doctest: +ELLIPSIS
+        ...     break
+        appeared ... skipped: no-such-job
 
-class Pace:
-    """How long to wait until the next look: short while runs move, ever longer while nothing happens."""
+    .. versionadded:: 0.2.0
+    """
 
-    def __init__(self, interval: tuple[float, float]) -> None:
-        self._least, self._most = interval
-        self._now = self._least
+    def __init__(self, watch: "Watch") -> None:
+        self.skipped: dict[str, TfRunsError] = watch.skipped
+        # The generator knows the watch, but not this object: so `break` lets go of both at once.
+        self._changes = watch.changes()
 
-    def next(self, *, moved: bool) -> float:
-        """Seconds to wait after a look that found this; up to a fifth less by chance, so that jobs spread."""
-        self._now = self._least if moved else min(self._most, self._now * _GROWTH)
-        return self._least + (self._now - self._least) * random.uniform(0.8, 1)  # noqa: S311
+    def __aiter__(self) -> AsyncIterator[RunChange]:
+        return self
 
-    def slowest(self) -> float:
-        """Seconds to wait after a look that failed."""
-        self._now = self._most
-        return self._most
+    async def __anext__(self) -> RunChange:
+        return await anext(self._changes)
 
+    async def aclose(self) -> None:
+        """End the watch, and what is in flight with it. Ending it twice does nothing.
 
-class Timer:
-    """Time as a watch sees it; a test may put its own in place."""
+        Raises:
+            RuntimeError: a task waits for the next change: cancel that task, which ends the watch as well.
 
-    def now(self) -> float:
-        """Seconds since whenever."""
-        return asyncio.get_running_loop().time()
-
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: asyncio.Event, seconds: float) -> None:
-        """Until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        closing = asyncio.ensure_future(closed.wait())
-        try:
-            timeout = None if seconds == math.inf else seconds
-            await asyncio.wait([*tasks, closing], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            closing.cancel()
+        Example:
+            >>> changes = client.watch_runs("job-a")
+            >>> change = await anext(changes)
+            >>> await changes.aclose()
+        """
+        await self._changes.aclose()
 
 
 @attrs.frozen(kw_only=True)
@@ -128,129 +146,240 @@ class Watch:
     """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
 
     client: RunLister
-    closed: asyncio.Event
+    closing: Closing
     job_ids: tuple[str, ...]
     filters: Mapping[str, Any]
     statuses: frozenset[str] | None
     interval: tuple[float, float]
-    since: float
-    tells_open: bool
-    views: Mapping[str, View]
+    start: Start | float
+    known: Known
+    on_error: OnError
+    skipped: dict[str, TfRunsError] = attrs.field(factory=dict)
     timer: Timer = attrs.field(factory=Timer)
 
     @classmethod
     def of(
         cls,
         client: RunLister,
-        closed: asyncio.Event,
+        closing: Closing,
         job_ids: Iterable[str] | str,
         *,
         interval: Interval,
         start: Start | datetime,
         resume_token: str | None,
+        on_error: OnError,
         status: Any,
         **filters: Any,
-    ) -> "Watch":
-        """The watch that these arguments ask for."""
+    ) -> Self:
+        """The watch that these arguments describe."""
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
         jobs = tuple(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
             raise ValueError("job_ids is empty: there is nothing to watch")
+        if on_error not in ("raise", "skip") and not callable(on_error):
+            raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
         checked = RunFilter(status=status, **filters)
         kept = {name: value for name in filters if (value := getattr(checked, name)) is not None}
         return cls(
             client=client,
-            closed=closed,
+            closing=closing,
             job_ids=jobs,
             filters=kept,
             statuses=None if checked.status is None else frozenset(checked.status),
             interval=checked_interval(interval),
-            since=_checked_since(start),
-            tells_open=start == "open",
-            views={} if resume_token is None else decode(resume_token, jobs, kept),
+            start=_checked_start(start),
+            known=Known() if resume_token is None else decode(resume_token, jobs, kept),
+            on_error=on_error,
         )
 
     async def changes(self) -> AsyncGenerator[RunChange]:
-        """Look at each job when its time has come, for ever, and yield what changed.
+        """Poll each job when its time has come, for ever, and yield what changed.
 
-        A job is looked at only after all its changes were taken: a slow consumer makes for fewer looks, and so for
-        merged changes. Looks at several jobs may be under way while the consumer is busy, one of each.
+        A job is polled again only after all its changes were taken: a slow consumer makes for fewer polls, and so for
+        merged changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
         """
-        views = dict(self.views)
-        paces = {job_id: Pace(self.interval) for job_id in self.job_ids}
-        due = [(self.timer.now(), at, job_id) for at, job_id in enumerate(self.job_ids)]
-        looks: dict[asyncio.Task[tuple[View, Sequence[Step], View]], str] = {}
+        polls = _Polls(self)
         try:
             while True:
-                now = self.timer.now()
-                while due and due[0][0] <= now:
-                    _, _, job_id = heapq.heappop(due)
-                    look = self._look(job_id, views.get(job_id))
-                    looks[asyncio.create_task(look, name=f"tfruns watch {job_id}")] = job_id
-                await self.timer.wait(looks, self.closed, due[0][0] - now if due else math.inf)
-                if self.closed.is_set():
-                    raise ClientClosedError
-                for task in [task for task in looks if task.done()]:
-                    job_id = looks[task]
-                    try:
-                        before, steps, after = task.result()
-                    except TfRunsError as error:
-                        if not passes(error):
-                            raise
-                        seconds = paces[job_id].slowest()
-                        log_failure(error, job_id, seconds)
-                    else:
-                        others = views.copy() if steps else {}
-                        for at, step in enumerate(steps, 1):
-                            if self.statuses is None or step.run.status in self.statuses:
-                                token = functools.partial(
-                                    _token, others, self.filters, job_id, before, steps, at, after
-                                )
-                                yield RunChange(
-                                    kind=step.kind, job_id=job_id, run=step.run, before=step.before, make_token=token
-                                )
-                        views[job_id] = after
-                        seconds = paces[job_id].next(moved=bool(steps))
-                    del looks[task]
-                    heapq.heappush(due, (self.timer.now() + seconds, len(due), job_id))
+                await polls.go_on()
+                while (found := polls.take()) is not None:
+                    known = polls.known()
+                    for at, change in enumerate(found.changes, 1):
+                        if self.statuses is None or change.run.status in self.statuses:
+                            yield RunChange(
+                                kind=change.kind,
+                                job_id=found.job_id,
+                                run=change.run,
+                                before=change.before,
+                                make_token=functools.partial(_token, known, self.filters, found, at),
+                            )
+                    polls.reported(found)
         finally:
-            for task in looks:
-                task.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
+            await polls.stop()
 
-    async def _look(self, job_id: str, view: View | None) -> tuple[View, Sequence[Step], View]:
-        """What was known, what happened since, and what is known now."""
-        job = Job(self.client, job_id, self.filters)
-        if view is None:
-            look = await job.first_look(self.since)
-            view = begin(look, since=self.since, tells_open=self.tells_open)
+
+@attrs.frozen
+class _Found:
+    """What a poll has found."""
+
+    job_id: str
+    before: Snapshot
+    changes: Sequence[Change]
+    after: Snapshot
+
+
+def _token(known: Known, filters: Mapping[str, Any], found: _Found, at: int) -> str:
+    """The token after so many of the changes."""
+    changes = found.changes
+    snapshot = found.after if at == len(changes) else found.before.after(changes[:at], changes[at:])
+    return encode(attrs.evolve(known, snapshots={**known.snapshots, found.job_id: snapshot}), filters)
+
+
+class _Polls:
+    """The polls of a watch, and what is known by them."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._timer = watch.timer
+        self._snapshots = dict(watch.known.snapshots)
+        self._beginnings = {
+            job_id: watch.known.beginnings.get(job_id, Beginning(watch.start))
+            for job_id in watch.job_ids
+            if job_id not in self._snapshots
+        }
+        self._paces = {job_id: Pace(watch.interval) for job_id in watch.job_ids}
+        self._outages = Outages("the watch goes on")
+        self._due = [(self._timer.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
+        self._tasks: dict[asyncio.Task[tuple[Snapshot, Poll]], tuple[str, Beginning | None]] = {}
+        self._ready: deque[_Found] = deque()
+        # What reports wait for, until they have begun:
+        self._have_begun = False
+        self._awaited = {job_id for job_id, beginning in self._beginnings.items() if _needs_watermark(beginning)}
+        self._last_ended = self._timer.now()
+        self._polled: set[str] = set()
+        self._latest = -math.inf
+
+    def known(self) -> Known:
+        """What is known now, but for the changes that are ready."""
+        return Known(self._snapshots.copy(), self._beginnings.copy())
+
+    async def go_on(self) -> None:
+        """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""
+        now = self._timer.now()
+        while self._due and self._due[0][0] <= now:
+            _, _, job_id = heapq.heappop(self._due)
+            beginning = self._beginnings.get(job_id)
+            poll = self._poll(job_id, self._snapshots.get(job_id), beginning)
+            self._tasks[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, beginning
+        until = self._due[0][0] if self._due else math.inf
+        if self._ready:
+            until = min(until, self._last_ended + _PATIENCE)
+        await self._timer.wait(self._tasks, self._watch.closing, until - now)
+        if self._watch.closing.is_set():
+            raise ClientClosedError
+        for task in [task for task in self._tasks if task.done()]:
+            job_id, beginning = self._tasks.pop(task)
+            try:
+                result = task.result()
+            except TfRunsError as error:
+                self._first_poll_ended(job_id)
+                self._poll_in(await self._failed(job_id, error), job_id)
+            else:
+                self._take_in(job_id, beginning, *result)
+
+    def take(self) -> _Found | None:
+        """Changes to report, if there are any and reports may begin."""
+        if not self._have_begun:
+            is_patient = self._timer.now() - self._last_ended < _PATIENCE
+            if not self._polled or (self._awaited and is_patient):
+                return None
+            self._begin_reports()
+        return self._ready.popleft() if self._ready else None
+
+    def reported(self, found: _Found) -> None:
+        """These changes were reported, all of them."""
+        self._snapshots[found.job_id] = found.after
+        self._poll_in(self._paces[found.job_id].next(changed=True), found.job_id)
+
+    async def stop(self) -> None:
+        """Cancel the polls in flight, and wait for their end."""
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _poll(self, job_id: str, snapshot: Snapshot | None, beginning: Beginning | None) -> tuple[Snapshot, Poll]:
+        """What was known, and what the server shows now."""
+        job = Job(self._watch.client, job_id, self._watch.filters)
+        if snapshot is not None:
+            return snapshot, await job.poll(snapshot)
+        assert beginning is not None  # noqa: S101  # for the type checker
+        poll = await job.first_poll(beginning)
+        return first_snapshot(poll, beginning), poll
+
+    def _take_in(self, job_id: str, beginning: Beginning | None, before: Snapshot, poll: Poll) -> None:
+        self._outages.passed(job_id, now=self._timer.now())
+        self._watch.skipped.pop(job_id, None)
+        self._first_poll_ended(job_id)
+        if beginning is not self._beginnings.get(job_id):  # reports have begun meanwhile, without this job
+            self._poll_in(0.0, job_id)
+            return
+        if not self._have_begun and job_id not in self._polled:
+            self._latest = max(self._latest, poll.latest)
+            self._polled.add(job_id)
+        changes, after = compare(before, poll)
+        self._beginnings.pop(job_id, None)
+        if changes:
+            self._snapshots[job_id] = before
+            self._ready.append(_Found(job_id, before, changes, after))
         else:
-            look = await job.look(view)
-        return view, *compare(view, look)
+            self._snapshots[job_id] = after
+            self._poll_in(self._paces[job_id].next(changed=False), job_id)
+
+    async def _failed(self, job_id: str, error: TfRunsError) -> float:
+        """Raise the error if it ends the watch. Else seconds to wait until the next poll."""
+        on_error, skipped = self._watch.on_error, self._watch.skipped
+        if passes(error):
+            seconds = self._paces[job_id].after_failure()
+            self._outages.failed(error, job_id, seconds, now=self._timer.now())
+            return seconds
+        if isinstance(error, _NOT_OF_ONE_JOB) or on_error == "raise":
+            raise error
+        self._outages.forget(job_id)
+        seconds = self._paces[job_id].after_skip()
+        is_new = job_id not in skipped
+        skipped[job_id] = error
+        if is_new:
+            text = "%s; the job is skipped, and polled again in %.2f s"
+            logger.warning(text, error, seconds, extra={"job_id": job_id, "wait": seconds})
+            if callable(on_error) and inspect.isawaitable(returned := on_error(job_id, error)):
+                await returned
+        return seconds
+
+    def _poll_in(self, seconds: float, job_id: str) -> None:
+        heapq.heappush(self._due, (self._timer.now() + seconds, len(self._due), job_id))
+
+    def _first_poll_ended(self, job_id: str) -> None:
+        if job_id in self._awaited:
+            self._awaited.discard(job_id)
+            self._last_ended = self._timer.now()
+
+    def _begin_reports(self) -> None:
+        self._have_begun = True
+        self._awaited.clear()
+        # If no other job has a run, there is no time of the server's to go by; and the clock here may be ahead.
+        watermark = self._latest if self._latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
+        for job_id, beginning in self._beginnings.items():
+            if _needs_watermark(beginning):
+                self._beginnings[job_id] = attrs.evolve(beginning, watermark=watermark)
 
 
-def _token(
-    others: Mapping[str, View],
-    filters: Mapping[str, Any],
-    job_id: str,
-    before: View,
-    steps: Sequence[Step],
-    at: int,
-    after: View,
-) -> str:
-    view = after if at == len(steps) else before.after(steps[:at], steps[at:])
-    return encode({**others, job_id: view}, filters)
+def _needs_watermark(beginning: Beginning) -> bool:
+    return beginning.watermark is None and beginning.start != "existing"
 
 
-def log_failure(error: TfRunsError, job_id: str, seconds: float) -> None:
-    """Say that a look failed, and when the next one is."""
-    logger.warning(
-        "%s; the watch goes on, its next look is in %.2f s", error, seconds, extra={"job_id": job_id, "wait": seconds}
-    )
-
-
-def _checked_since(start: Start | datetime) -> float:
-    """From which time of creation on runs are told, in ms since 1970."""
+def _checked_start(start: Start | datetime) -> Start | float:
+    """What is reported first; a time in ms since 1970."""
     allowed = f"start must be one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a zone"
     if isinstance(start, datetime):
         if start.tzinfo is None:
@@ -260,4 +389,4 @@ def _checked_since(start: Start | datetime) -> float:
         raise TypeError(f"{allowed}, got {start!r}")
     if start not in get_args(Start):
         raise ValueError(f"{allowed}, got {start!r}")
-    return -math.inf if start == "existing" else math.inf
+    return start

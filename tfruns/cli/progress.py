@@ -110,7 +110,7 @@ class _Bars(logging.Handler):
         stats = self._client.stats()
         held_back = f", held back to {stats.concurrency}" if stats.concurrency < self._client.max_concurrency else ""
         return on_one_line(
-            f"{counted(stats.under_way, 'request')} in flight{held_back}, {counted(stats.retries, 'retry', 'retries')}"
+            f"{counted(stats.in_flight, 'request')} in flight{held_back}, {counted(stats.retries, 'retry', 'retries')}"
             f"{self._warning}"
         )
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_
 from tfruns.cli.text import harmless, human_duration
 
 if TYPE_CHECKING:
-    from tfruns._watch.watcher import RunChange
+    from tfruns._watch.watcher import RunChange, RunWatch
     from tfruns.models import JobRun
 
 _when = options_of("When")
@@ -99,11 +99,10 @@ async def _watch(
 ) -> None:
     async with connect(host) as client:
         try:
-            changes = client.watch_runs(job_ids, **arguments)
+            watch = client.watch_runs(job_ids, **arguments)
         except (TypeError, ValueError) as error:
             raise wrong_usage(error) from None
-        if kept_in is not None:
-            changes = _keeping(changes, kept_in)
+        changes = watch if kept_in is None else _keeping(watch, kept_in)
         async with aclosing(changes):
             if _is_live(as_json):
                 await _show(changes, several=len(job_ids) > 1)
@@ -111,7 +110,7 @@ async def _watch(
                 await _print(changes, as_json=as_json)
 
 
-async def _print(changes: "AsyncGenerator[RunChange]", *, as_json: bool) -> None:
+async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
     """A line for each change, until nobody reads them any more."""
 
     async def lines() -> None:
@@ -130,7 +129,7 @@ async def _print(changes: "AsyncGenerator[RunChange]", *, as_json: bool) -> None
         await asyncio.gather(printing, reader, return_exceptions=True)
 
 
-async def _keeping(changes: "AsyncGenerator[RunChange]", path: str) -> "AsyncGenerator[RunChange]":
+async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]":
     """The same changes, with the place after those that were printed kept in a file."""
 
     def keep(change: "RunChange") -> None:
@@ -171,7 +170,7 @@ def _line(change: "RunChange") -> str:
     return "  ".join(map(harmless, words))
 
 
-async def _show(changes: "AsyncGenerator[RunChange]", *, several: bool) -> None:
+async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
     """A table that is kept up to date: with each change, and each second for the time that passes."""
     from rich.console import Console
     from rich.live import Live

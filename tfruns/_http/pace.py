@@ -1,0 +1,232 @@
+"""How fast a client may send: at what rate, how many requests at once, and what while the server is away.
+
+Nothing here has a clock or does I/O: every method is given the time, so that in a test hours pass in no time.
+"""
+
+import math
+
+from tfruns._http.rate import RateLimiter
+
+_AWAY = 10
+"""Failures in a row, without a good response between, after which the server counts as away."""
+_FIRST_PROBE, _LAST_PROBE, _SLOWER = 0.01, 1.0, 1.25
+"""Seconds from a failure to the next probe, at first and at most, and how they grow."""
+_LOST = 5.0
+"""Seconds without a response to a probe, after which the next is sent nevertheless."""
+_LAPSED = 60.0
+"""Seconds without an attempt, after which an outage is no longer known to last."""
+
+
+class ConcurrencyLimiter:
+    """How many requests may be in flight: half as many when a quarter fails, and one more for each round that doesn't.
+
+    (Additive increase, multiplicative decrease: AIMD.)
+
+    Args:
+        most: the most requests in flight.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = self._slow_start_until = float(most)
+        self._halved_at = -math.inf
+        self._good = self._failed = 0
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return int(self._limit)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it is less than the most because of failures, and not just after an outage."""
+        return self.limit < self._most and self._slow_start_until < self._most
+
+    def good(self) -> None:
+        """A request brought a good response."""
+        self._good += 1
+        step = 1.0 if self._limit < self._slow_start_until else 1 / self._limit
+        self._limit = min(float(self._most), self._limit + step)
+        self._forget()
+
+    def failed(self, sent_at: float, now: float) -> None:
+        """A request sent at that time brought an error that may come from too many at once."""
+        if sent_at < self._halved_at:  # it was in flight already when others showed the same
+            return
+        self._failed += 1
+        if self._failed >= 3 and 4 * self._failed >= self._good + self._failed:
+            self._limit = self._slow_start_until = max(1.0, self._limit / 2)
+            self._halved_at = now
+            self._good = self._failed = 0
+        self._forget()
+
+    def slow_start(self, in_flight: int) -> None:
+        """Go on with one request more than are in flight, and one more for each good response."""
+        self._limit = min(float(self._most), in_flight + 1.0)
+        self._slow_start_until = float(self._most)
+        self._good = self._failed = 0
+
+    def _forget(self) -> None:
+        if self._good + self._failed >= 4 * self._limit + 8:
+            self._good //= 2
+            self._failed //= 2
+
+
+class Pace:
+    """How many requests may be in flight, and when the next may be sent.
+
+    A wait that the server asks for holds back all requests. After ten failures in a row only probes are sent, until one
+    brings a good response; then the client is back to speed in a few rounds (slow start).
+
+    Args:
+        max_concurrency: the most requests in flight.
+        max_rate: the most requests a second; infinite for any.
+    """
+
+    def __init__(self, max_concurrency: int, max_rate: float) -> None:
+        self.in_flight = 0
+        self.last_good: float | None = None
+        """When the last good response came."""
+        self._max_concurrency = max_concurrency
+        self._rate = RateLimiter(max_rate)
+        self._concurrency = ConcurrencyLimiter(max_concurrency)
+        self._free_at = -math.inf  # since when nothing is in flight
+        self._held_since = self._held_until = -math.inf
+        self._failures = 0  # in a row
+        self._failing_since = self._failed_at = -math.inf
+        self._away_since: float | None = None
+        self._probe_at = -math.inf
+        self._probe_pause = _FIRST_PROBE
+        self._blocked = 0.0  # seconds up to _blocked_since
+        self._blocked_since: float | None = None
+
+    # --- what may be done ---
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be in flight now."""
+        return self._max_concurrency if self.is_away else self._concurrency.limit
+
+    @property
+    def rate(self) -> float:
+        """How many requests may be sent in a second now; infinite for any."""
+        return self._rate.rate
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether fewer requests may be sent than the client's own limits allow."""
+        return self.is_away or self._rate.is_limited or self._concurrency.is_limited
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server has brought nothing but failures for a while."""
+        return self._away_since is not None
+
+    @property
+    def earliest(self) -> float:
+        """When the next request may be sent."""
+        earliest = max(self._rate.earliest, self._held_until)
+        return max(earliest, self._probe_at) if self.is_away else earliest
+
+    # --- how long it has been so ---
+
+    def held_for(self, now: float) -> float:
+        """Seconds that are left of a wait that the server asked for."""
+        return max(0.0, self._held_until - now)
+
+    def blocked(self, now: float) -> float:
+        """Seconds so far in which the server held requests back: it asked for a wait, or was away."""
+        if self._blocked_since is None:
+            return self._blocked
+        until = now if self.is_away else min(now, self._held_until)
+        return self._blocked + max(0.0, until - self._blocked_since)
+
+    def outage(self, now: float) -> float:
+        """Seconds since the first failure without a good response after it; 0 if there was one."""
+        if not self._failures or now - self._failed_at > _LAPSED:
+            return 0.0
+        return now - self._failing_since
+
+    # --- what happens ---
+
+    def sent(self, now: float) -> None:
+        """A request is sent."""
+        held = idle = 0.0
+        if now >= self._held_until > self._held_since > -math.inf:
+            held = self._held_until - self._held_since
+            self._held_since = -math.inf
+            self._free_at = max(self._free_at, self._held_until)
+        if not self.in_flight and self._free_at > -math.inf:
+            could_be_sent_at = max(self._free_at, self._rate.earliest, self._probe_at if self.is_away else -math.inf)
+            idle = now - could_be_sent_at
+        self._rate.sent(now, held=held, idle=idle if idle > 0.1 else 0.0, not_before=self._held_until)
+        self.in_flight += 1
+        self._probe_at = now + _LOST
+
+    def good(self, sent_at: float, now: float) -> None:
+        """A request sent at that time brought a good response."""
+        self._over(now)
+        if self.is_away:
+            self._count_blocked(now)
+            self._away_since = None
+            self._count_blocked(now)
+            self._rate.resumed(now)
+            self._concurrency.slow_start(self.in_flight)
+        else:
+            self._concurrency.good()
+        self._failures = 0
+        self.last_good = now
+        self._rate.good(sent_at, now)
+
+    def refused(self, sent_at: float, now: float, wait: float = 0.0, *, is_about_rate: bool = True) -> None:
+        """A request sent at that time was refused, and the server asks for that wait."""
+        self._over(now)
+        if wait > 0:
+            if self._held_since == -math.inf:
+                self._held_since = now
+            self._count_blocked(now)
+            self._held_until = max(self._held_until, now + wait)
+            self._count_blocked(now)
+        self._failed(sent_at, now, is_about_rate=is_about_rate)
+        self._rate.refused(sent_at, now, wait)
+
+    def failed(self, sent_at: float, now: float) -> None:
+        """A request sent at that time brought no response, or an error of the server."""
+        self._over(now)
+        self._concurrency.failed(sent_at, now)
+        self._failed(sent_at, now, is_about_rate=False)
+
+    def cancelled(self, now: float) -> None:
+        """A request was given up."""
+        self._over(now)
+        if self.is_away:
+            self._probe_at = min(self._probe_at, now + self._probe_pause)
+
+    def _over(self, now: float) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._free_at = now
+
+    def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
+        if not self._failures or now - self._failed_at > _LAPSED:
+            self._failing_since = now
+            self._rate.remember()
+        self._failures += 1
+        self._failed_at = now
+        if self._away_since is None:
+            if self._failures < _AWAY:
+                return
+            self._count_blocked(now)
+            self._away_since = now
+            self._count_blocked(now)
+            self._rate.stopped(now, is_about_rate=is_about_rate)
+            self._probe_pause = _FIRST_PROBE
+        elif sent_at < self._away_since:  # it says nothing new
+            return
+        else:
+            self._probe_pause = min(_LAST_PROBE, _SLOWER * self._probe_pause)
+        self._probe_at = now + self._probe_pause
+
+    def _count_blocked(self, now: float) -> None:
+        self._blocked = self.blocked(now)
+        self._blocked_since = now if self.is_away or self._held_until > now else None

@@ -1,0 +1,136 @@
+"""When a job is polled next, what is worth another try, and what the log says of it."""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Collection
+from typing import Any
+
+from tfruns._http.retry import is_retried
+from tfruns.errors import IncompleteWalkError, TfRunsError
+
+logger = logging.getLogger("tfruns")
+
+Interval = float | tuple[float, float]
+"""Seconds between two polls of a job: always the same, or the least and the most."""
+
+_GROWTH = 1.5
+_LONGEST_PAUSE = 600.0
+"""Seconds until the next poll of a job that is skipped, at most; more if the interval is longer."""
+
+
+def checked_interval(interval: Interval) -> tuple[float, float]:
+    """The least and the most seconds between two polls."""
+    least, most = interval if isinstance(interval, tuple) and len(interval) == 2 else (interval, interval)
+    for seconds in (least, most):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"interval must be seconds, or the least and the most of them, got {interval!r}")
+        if not 0 < seconds <= 86_400:
+            raise ValueError(f"interval must be above 0 and at most 86,400 seconds, got {interval!r}")
+    if least > most:
+        raise ValueError(f"interval must be the least seconds and then the most, got {interval!r}")
+    return least, most
+
+
+def passes(error: TfRunsError) -> bool:
+    """Whether a poll that failed so may succeed later, though its retries didn't."""
+    return is_retried(error) or isinstance(error, IncompleteWalkError)
+
+
+class Pace:
+    """How long to wait until the next poll: short while runs change, ever longer while nothing happens."""
+
+    def __init__(self, interval: tuple[float, float]) -> None:
+        self._least, self._most = interval
+        self._now = self._least
+        self._pause = self._most
+
+    def next(self, *, changed: bool) -> float:
+        """Seconds to wait after a poll that found this; up to a tenth less by chance, so that jobs spread."""
+        self._pause = self._most
+        self._now = self._least if changed else min(self._most, self._now * _GROWTH)
+        return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
+
+    def after_failure(self) -> float:
+        """Seconds to wait after a poll that failed by what may pass."""
+        self._now = self._most
+        return self._most
+
+    def after_skip(self) -> float:
+        """Seconds to wait after a poll that failed by what may well stay: twice as long each time."""
+        pause, self._now = self._pause, self._most
+        self._pause = min(2 * pause, max(self._most, _LONGEST_PAUSE))
+        return pause
+
+
+class Outages:
+    """Which jobs can't be polled for now. The log says once that an outage has begun, and once that it is over.
+
+    Where many jobs fail together, only the first of them and the end of it all are warnings: the others are at INFO,
+    and each further failure is at DEBUG.
+    """
+
+    def __init__(self, goes_on: str) -> None:
+        self._goes_on = goes_on
+        self._since: dict[str, float] = {}
+
+    def failed(self, error: TfRunsError, job_id: str, seconds: float, *, now: float) -> None:
+        """A poll failed by what may pass; the next is in so many seconds."""
+        level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
+        self._since.setdefault(job_id, now)
+        text = "%s; %s, and polls again in %.2f s"
+        logger.log(level, text, error, self._goes_on, seconds, extra={"job_id": job_id, "wait": seconds})
+
+    def passed(self, job_id: str, *, now: float) -> None:
+        """A poll succeeded."""
+        if (since := self._since.pop(job_id, None)) is None:
+            return
+        level = logging.INFO if self._since else logging.WARNING
+        logger.log(level, "job %r can be polled again, after %.0f s", job_id, now - since, extra={"job_id": job_id})
+
+    def forget(self, job_id: str) -> None:
+        """The job fails in another way now, which is reported otherwise."""
+        self._since.pop(job_id, None)
+
+
+class Closing:
+    """Whether a client was closed. Tasks of any event loop can wait for it, one loop after the other."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def is_set(self) -> bool:
+        """Whether it was closed."""
+        return self._is_set
+
+    def set(self) -> None:
+        """It was closed."""
+        self._is_set = True
+        for waiter in self._waiters:
+            if not waiter.done() and not waiter.get_loop().is_closed():
+                waiter.set_result(None)
+
+    async def wait(self, tasks: "Collection[asyncio.Task[Any]]", seconds: float | None) -> None:
+        """Until one of the tasks is done, the client is closed, or so many seconds have passed (None: for ever)."""
+        closed = asyncio.get_running_loop().create_future()
+        if self._is_set:
+            closed.set_result(None)
+        self._waiters.add(closed)
+        try:
+            await asyncio.wait([*tasks, closed], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._waiters.discard(closed)
+
+
+class Timer:
+    """Time as a watch sees it; a test may put its own in place."""
+
+    def now(self) -> float:
+        """Seconds since whenever."""
+        return asyncio.get_running_loop().time()
+
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+        """Until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
+        await closing.wait(tasks, None if seconds == math.inf else max(0.0, seconds))
