@@ -28,10 +28,16 @@ _MADE_UP = 5_000  # made once and repeated under ids of their own: making a mill
 _RESPONSES_KEPT = 512  # walks over 100 pages, with and without overlap, in each encoding
 
 
-def run_texts(count: int) -> list[bytes]:
-    """So many runs as JSON texts, newest first."""
+def run_texts(count: int, error_size: int = 0) -> list[bytes]:
+    """So many runs as JSON texts, newest first; where a size is given, each with an error of so many characters."""
     made = sorted(RunMaker(0, "job").history(min(count, _MADE_UP)), key=lambda run: -run["createdAt"])
-    return [encode({**made[n % len(made)], "id": f"run-{n:021d}", "createdAt": NEWEST - n * 10}) for n in range(count)]
+    error = "".join(random.Random(0).choices("0123456789abcdef \n", k=2 * error_size))
+    texts = []
+    for n in range(count):
+        at = n * 37 % max(1, error_size)
+        own = {"error": error[at : at + error_size]} if error_size else {}
+        texts.append(encode({**made[n % len(made)], "id": f"run-{n:021d}", "createdAt": NEWEST - n * 10, **own}))
+    return texts
 
 
 def page_body(texts: list[bytes], offset: int, limit: int) -> bytes:
@@ -111,7 +117,7 @@ def _whole(body: bytes, encoding: str = "") -> bytes:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    texts = run_texts(options.runs)
+    texts = run_texts(options.runs, options.error_size)
     server = await asyncio.get_running_loop().create_server(lambda: _Server(texts, options), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     print(f"http://{host}:{port}", flush=True)
@@ -126,7 +132,7 @@ def serving(runs: int, **how: Any) -> Iterator[str]:
         runs: how many.
         how: `latency` of a response, and at most so much more, at random, by `jitter`, in milliseconds; `insert` and
             `delete`, how many runs come and go after each page, or after `every` so many; `compress`, whether to, with
-            zstd or gzip.
+            zstd or gzip; `error_size`, of how many characters each run has an error.
     """
     options = [f"--runs={runs}", *(f"--{name}={value:d}" for name, value in how.items())]
     command = [sys.executable, "-m", "benchmarks.server", *options]
@@ -140,7 +146,7 @@ def serving(runs: int, **how: Any) -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("runs", "insert", "delete", "latency", "jitter", "compress"):
+    for name in ("runs", "insert", "delete", "latency", "jitter", "compress", "error_size"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--every", type=int, default=1)
     state = argparse.Namespace(responses={}, requests=0, born=0, rng=random.Random(0))

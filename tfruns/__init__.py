@@ -12,7 +12,8 @@ What to look up, with `help(tfruns.Client)` and so on:
 
 - ask: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
 - follow: `Client.watch_runs` (`RunWatch`, `RunChange`, `ChangeKind`), `Client.wait_for_run`
-- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`; `RunPaginator`, `JobsPaginator`, `JobsProgress`
+- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunPaginator`, `JobsPaginator`,
+  `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
 - errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree
 - retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `FailureEvent`,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from tfruns.errors import NotFoundError as NotFoundError
     from tfruns.errors import PermissionDeniedError as PermissionDeniedError
     from tfruns.errors import RateLimitError as RateLimitError
+    from tfruns.errors import ResponseTooLargeError as ResponseTooLargeError
     from tfruns.errors import RunDeletedError as RunDeletedError
     from tfruns.errors import RunFailedError as RunFailedError
     from tfruns.errors import RunNotFoundError as RunNotFoundError
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from tfruns.errors import UnprocessableEntityError as UnprocessableEntityError
     from tfruns.errors import WaitError as WaitError
     from tfruns.errors import WaitTimeoutError as WaitTimeoutError
+    from tfruns.models import BadRun as BadRun
     from tfruns.models import JobRun as JobRun
     from tfruns.models import JobRunsSortBy as JobRunsSortBy
     from tfruns.models import JobRunStatus as JobRunStatus
@@ -97,6 +100,7 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
         "RateLimitError",
+        "ResponseTooLargeError",
         "RunDeletedError",
         "RunFailedError",
         "RunNotFoundError",
@@ -108,6 +112,7 @@ _HOMES = {
     "_http.events": ("ClientStats", "FailureEvent", "RequestEvent", "ResponseEvent", "RetryEvent"),
     "_walk.jobs": ("JobsPaginator", "JobsProgress"),
     "models": (
+        "BadRun",
         "JobRun",
         "JobRunStatus",
         "JobRunsSortBy",

@@ -321,6 +321,19 @@ class DecodeError(APIError):
         self.problems = problems
 
 
+class ResponseTooLargeError(DecodeError):
+    """A response is larger than is allowed: request smaller pages, or allow more by `max_response_bytes`.
+
+    Example:
+        >>> try:
+        ...     page = await client.iter_runs("my-job-id", max_response_bytes=1_000).fetch(offset=0, limit=100)
+        ... except tfruns.ResponseTooLargeError:
+        ...     page = await client.iter_runs("my-job-id").fetch(offset=0, limit=10)
+
+    .. versionadded:: 0.2.0
+    """
+
+
 class IncompleteWalkError(TfRunsError):
     """The list couldn't be walked to its end with the promise that each run is yielded exactly once.
 

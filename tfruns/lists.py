@@ -34,6 +34,7 @@ class RunLister:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
+        max_response_bytes: int | None = None,
     ) -> RunPaginator:
         """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
 
@@ -71,6 +72,8 @@ class RunLister:
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
+            max_response_bytes: how large a response may be, decompressed; None for 100 MiB. A larger one is a
+                `ResponseTooLargeError`.
 
         Yields:
             Each `JobRun`, in the server's order.
@@ -95,7 +98,9 @@ class RunLister:
         """
         return RunPaginator(
             transport=self._transport,
-            options=self._transport.options.but(timeout=timeout, retry=retry, headers=headers),
+            options=self._transport.options.but(
+                timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
+            ),
             job_id=checked_job_id(job_id),
             filter=RunFilter(
                 search_prefix=search_prefix,
@@ -131,6 +136,7 @@ class RunLister:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
+        max_response_bytes: int | None = None,
         ordered: bool = False,
         on_error: OnError = "raise",
     ) -> JobsPaginator:
@@ -158,6 +164,7 @@ class RunLister:
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
+            max_response_bytes: how large a response may be, decompressed; None for 100 MiB.
             ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
                 up to `max_concurrency` jobs.
             on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
@@ -203,6 +210,7 @@ class RunLister:
             timeout=timeout,
             retry=retry,
             headers=headers,
+            max_response_bytes=max_response_bytes,
         )
         return JobsPaginator(
             job_ids,

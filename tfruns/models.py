@@ -5,7 +5,7 @@ whether it has a default. Decoding, validation, serialisation and tests all read
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
@@ -284,6 +284,29 @@ class RunPage(Payload):
 
 
 @described
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class BadRun:
+    """A run that can't be understood, in a page whose other runs can (see `raw_pages`).
+
+    Example:
+        >>> async for page in client.iter_runs("my-job-id").raw_pages(keep_bad=True):
+        ...     for bad in page.bad:
+        ...         print(bad.id, *bad.problems, bad.text)
+
+    .. versionadded:: 0.2.0
+    """
+
+    id: str
+    """Its id; where it has none, a text in brackets that stands for it."""
+    created_at: int | float
+    """When it was created, in milliseconds since 1970 UTC; where it doesn't say, the time of the run before it."""
+    text: bytes = attrs.field(repr=False)
+    """The JSON text, as the server sent it."""
+    problems: tuple[Any, ...]
+    """What is wrong with it: each a `FieldProblem`."""
+
+
+@described
 @attrs.frozen(weakref_slot=False)
 class RawPage:
     """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.
@@ -298,10 +321,19 @@ class RawPage:
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
     """The runs, in the server's order."""
-    texts: tuple[bytes, ...] = attrs.field(repr=False)
-    """The JSON text of each of them, in UTF-8. (It may hold white space between its parts, line breaks too.)"""
     pagination: Pagination
     """Where the page stands in the whole list."""
+    bad: tuple[BadRun, ...] = ()
+    """The runs that can't be understood, with `keep_bad`. They aren't in `data`."""
+    _split: Callable[[], tuple[bytes, ...]] = attrs.field(default=tuple, repr=False, eq=False, alias="split")
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """The JSON text of each run in `data`, in UTF-8.
+
+        It may hold white space between its parts, line breaks too. Each use splits the page anew.
+        """
+        return self._split()
 
 
 @payload

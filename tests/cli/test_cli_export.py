@@ -49,13 +49,39 @@ async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox:
         "runs": 1530,
         "jobs": 3,
         "skipped": {},
-        "bytes": path.stat().st_size,
+        "rejected": 0,
+        "quarantine": None,
+        "size": path.stat().st_size,
         "resumed_jobs": 0,
         "requests": 4,
         "retries": 0,
     }
     quiet = await invoke("export", *sandbox.job_ids, "-o", str(path), "--quiet", "--summary-json", "-")
     assert (quiet.status, quiet.err, json.loads(quiet.out)["runs"]) == (0, "", 1530)
+
+
+async def test_where_every_job_fails_the_old_file_stays_and_the_summary_says_so(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """An empty file, and yesterday's success, would pass for today's."""
+    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    path.write_text("old")
+    told.write_text('{"runs": 5}')
+    ended = await invoke("export", "nowhere", "locked", "-o", str(path), "--summary-json", str(told))
+    assert ended.status == 1
+    assert f"each of the 2 jobs failed, and {path} is as it was: job 'nowhere', offset 0: 404" in ended.err
+    assert path.read_text() == "old"
+    summary = json.loads(told.read_text())
+    assert summary["path"] == str(path)
+    assert "each of the 2 jobs failed" in summary["error"]
+
+
+async def test_runs_that_cant_be_written_are_counted_and_told_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
+    """With the file in which they are."""
+    await sandbox.create_run(sandbox.job_ids[0], duration=2**63)
+    path = tmp_path / "runs.csv"
+    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), "--quiet")
+    assert ended == Ended(0, "", f"1 run couldn't be written: see {path}.rejected.jsonl\n")
 
 
 async def test_jobs_that_fail_are_named_with_reasons_and_the_status_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -109,7 +135,7 @@ async def test_a_disk_that_is_full_while_it_reads_is_told_in_one_line_and_leaves
     code += "from tfruns.cli import main; sys.exit(main())"
     ended = await invoke("export", *sandbox.job_ids, "-o", str(path), command=(sys.executable, "-c", code))
     assert ended.status == 1
-    assert "can't be used (is the disk full?)" in ended.complaint
+    assert "can't be written: " in ended.complaint
     assert path.read_text() == "old"
     assert (await invoke("export", *sandbox.job_ids, "-o", str(path))).status == 0
     assert lines_of(path) == 1530

@@ -6,6 +6,7 @@ import datetime
 import gzip
 import json
 import random
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -16,13 +17,13 @@ import duckdb
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
-import zstandard
 
 import tfruns
 from tfruns import Client
-from tfruns.export import ExportError, ExportProgress, export_runs
-from tfruns.export.journal import Journal
-from tfruns.export.texts import cell
+from tfruns.export import ExportError, ExportProgress, export_runs, files
+from tfruns.export.compress import zstd
+from tfruns.export.parts import Parts
+from tfruns.export.texts import cell, uncell
 from tfruns.sandbox import Fault, Sandbox
 
 AWKWARD: list[dict[str, Any]] = [
@@ -74,7 +75,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
             return text_moment(text or None)
         if name in ("duration", "exit_code", "total_retries"):
             return int(text) if text else None
-        return text.removeprefix("'") if text else None
+        return uncell(text) if text else None
 
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
@@ -131,7 +132,7 @@ async def test_each_table_read_back_with_its_own_reader_is_what_the_server_has(f
     [
         ("runs.jsonl", lambda path: path.open("rb")),
         ("runs.ndjson.gz", gzip.open),
-        ("runs.jsonl.zst", zstandard.open),
+        ("runs.jsonl.zst", zstd.open),
     ],
 )
 async def test_json_lines_are_the_runs_as_the_server_sent_them(
@@ -151,10 +152,33 @@ async def test_json_lines_are_the_runs_as_the_server_sent_them(
 
 
 def test_text_that_a_spreadsheet_would_take_for_a_formula_is_marked_and_comes_back() -> None:
-    cells = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\uff1d1+1", "\uff20x", "'x", "''x", "x=1", "", "1"]
-    marked = [cell(text) for text in cells]
-    assert not [text for text in marked if text.startswith(("=", "+", "-", "@", "\uff1d", "\uff20", "\t", "\r"))]
-    assert [text.removeprefix("'") for text in marked] == cells
+    """In any cell, whatever separator is the custom; a null isn't an empty string; and the text comes back."""
+    texts = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@x",
+        "\t=x",
+        "\r\n=x",
+        "\uff1d1+1",
+        "\uff20x",
+        "'x",
+        "''x",
+        "x=1",
+        "",
+        "1",
+        "'",
+        "'='=",
+    ]
+    texts += ["a;=1+1", 'a";=1+1;"', "a;'=1", "a;;-1", "a\n@x", 'say "x", or', "a|-x", ";';'="]
+    cells = [cell(text) for text in texts]
+    assert cell(None) == ""
+    assert cell("") == '""'
+    for separator in ",;\t":
+        starts = [part for text in cells for part in re.split(rf"[{separator}\r\n]", text.strip('"'))]
+        assert not [start for start in starts if start.startswith(tuple("=+-@\uff1d\uff20"))] or separator == ","
+    read = [row[0] for row in csv.reader([text + "\r\n" for text in cells if "\n" not in text])]
+    assert [uncell(text) for text in read] == [text for text in texts if "\n" not in text]
 
 
 async def test_an_export_of_a_sandbox_fills_another_sandbox(tmp_path: Path) -> None:
@@ -205,8 +229,8 @@ async def test_where_the_server_fails_the_old_file_stays_and_the_same_call_goes_
         sandbox.faults.clear()
         sandbox.requests.clear()
         summary = await export_runs(client, sandbox.job_ids, path)
-    assert summary.resumed + len({request.path for request in sandbox.requests}) == 4
-    assert summary.resumed > 0
+    assert summary.resumed_jobs + len({request.path for request in sandbox.requests}) == 4
+    assert summary.resumed_jobs > 0
     assert summary.runs == 200 == len(path.read_text().splitlines())
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
 
@@ -281,50 +305,63 @@ async def test_a_database_is_not_replaced_while_a_part_of_the_old_one_would_spoi
     assert len(READERS[form](path)) == 5
 
 
-def test_one_that_opens_a_journal_while_another_removes_it_doesnt_go_on_with_what_is_gone(
+def test_one_that_opens_the_parts_while_another_removes_them_doesnt_go_on_with_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, connect = tmp_path / "runs.csv.tfruns-partial", sqlite3.connect
-    first = Journal(folder, {})
+    """A lock on a file that was removed excludes nobody: who gets one makes the file anew."""
+    folder = tmp_path / "runs.csv.tfruns-partial"
+    first = Parts(folder, {})
+    lock = files._lock
 
-    def late(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        database = connect(*arguments, **options)
+    def late(descriptor: int) -> None:
+        monkeypatch.undo()
         first.delete()
-        return database
+        folder.mkdir(mode=0o700)
+        lock(descriptor)
 
-    monkeypatch.setattr(sqlite3, "connect", late)
-    with pytest.raises(ExportError, match="can't be used"):
-        Journal(folder, {})
-    monkeypatch.undo()
-    third = Journal(folder, {})
+    monkeypatch.setattr(files, "_lock", late)
+    second = Parts(folder, {})
     with pytest.raises(ExportError, match="another export is at work"):
-        Journal(folder, {})
-    third.delete()
+        Parts(folder, {})
+    second.delete()
     assert not folder.exists()
 
 
-async def test_a_journal_that_was_cut_off_is_refused_and_never_written_out(tmp_path: Path) -> None:
-    path, chance = tmp_path / "runs.jsonl", random.Random(7)
-    journal = tmp_path / "runs.jsonl.tfruns-partial" / "journal.sqlite"
-    outcomes = set()
-    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+@pytest.mark.parametrize("name", ["manifest", "pieces"])
+async def test_parts_that_were_cut_off_are_read_again_and_never_written_out(name: str, tmp_path: Path) -> None:
+    """Whatever is left of the parts after a crash, the export ends with what the server has."""
+    path, chance = tmp_path / "runs.jsonl", random.Random(name)
+    folder = tmp_path / "runs.jsonl.tfruns-partial"
+    resumed = set()
+    async with Sandbox(jobs=6, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         whole = (await export_runs(client, sandbox.job_ids, tmp_path / "whole.jsonl")).path.read_bytes()
         with pytest.raises(StoppedError):
+            await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(4))
+        good = {part: (folder / part).read_bytes() for part in ("manifest", "pieces")}
+        size = len(good[name])
+        for cut in [0, 50, size - 1, *(chance.randrange(size) for _ in range(12))]:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for part, content in good.items():
+                (folder / part).write_bytes(content[:cut] if part == name else content)
+                (folder / part).chmod(0o600)
+            summary = await export_runs(client, sandbox.job_ids, path)
+            resumed.add(summary.resumed_jobs)
+            assert path.read_bytes() == whole
+    assert {0, 3} <= resumed <= {0, 1, 2, 3, 4}
+
+
+async def test_parts_that_were_changed_are_refused(tmp_path: Path) -> None:
+    """Damage within a piece is found, and nothing of it is written."""
+    path, folder = tmp_path / "runs.jsonl", tmp_path / "runs.jsonl.tfruns-partial"
+    async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(StoppedError):
             await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(2))
-        good = journal.read_bytes()
-        for cut in [0, 50, 65_536, len(good) - 1, *(chance.randrange(len(good)) for _ in range(10))]:
-            journal.parent.mkdir(exist_ok=True)
-            journal.write_bytes(good[:cut])
-            try:
-                await export_runs(client, sandbox.job_ids, path)
-            except ExportError as error:
-                outcomes.add("refused")
-                assert "the journal in" in str(error)  # noqa: PT017
-                journal.unlink()
-            else:
-                outcomes.add("written")
-                assert path.read_bytes() == whole
-    assert outcomes == {"refused", "written"}
+        content = bytearray((folder / "pieces").read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / "pieces").write_bytes(content)
+        with pytest.raises(ExportError, match="what was kept in .* is damaged: delete it to start afresh"):
+            await export_runs(client, sandbox.job_ids, path)
+        assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -357,7 +394,6 @@ async def test_bad_arguments_are_refused_before_any_request_and_leave_nothing(
         ("runs.parquet", "pyarrow", "arrow"),
         ("runs.arrow", "pyarrow", "arrow"),
         ("runs.duckdb", "duckdb", "duckdb"),
-        ("runs.jsonl.zst", "zstandard", "zstd"),
     ],
 )
 async def test_a_format_whose_extra_is_missing_is_refused_before_anything_is_read(

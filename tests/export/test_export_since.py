@@ -51,10 +51,10 @@ async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_t
         async with Client(sandbox.url, sandbox.api_key) as client:
             for number in range(10):
                 ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is asked for only later
-                done.append(await export_runs(client, ids, path, since=state))
+                done.append(await export_runs(client, ids, path, state=state))
                 await change(sandbox, chance)
                 sandbox.clock.advance(chance.choice([60, 600, 4000]))
-            done.append(await export_runs(client, sandbox.job_ids, path, since=state))
+            done.append(await export_runs(client, sandbox.job_ids, path, state=state))
             full = (await export_runs(client, sandbox.job_ids, tmp_path / f"full.{form}")).path
     paths = list(dict.fromkeys(summary.path for summary in done))
     assert len(paths) == (1 if form in ("sqlite", "duckdb") else 11)
@@ -63,7 +63,7 @@ async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_t
 
 
 async def export(client: Client, job_ids: list[str], path: Path) -> ExportSummary:
-    return await export_runs(client, job_ids, path, since=path.with_name("state.json"))
+    return await export_runs(client, job_ids, path, state=path.with_name("state.json"))
 
 
 async def test_what_is_known_for_good_is_not_read_again(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ async def test_a_database_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: P
         path.unlink()
         with pytest.raises(ExportError, match=r"isn't there, but by .* it was written before"):
             await export(client, sandbox.job_ids, path)
-        with pytest.raises(ValueError, match="since goes with no sort_by, order or status"):
-            await export_runs(client, ["job"], path, since="state", status="FAILED")
+        with pytest.raises(ValueError, match="state goes with no sort_by, order or status"):
+            await export_runs(client, ["job"], path, state="state", status="FAILED")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
@@ -211,10 +211,10 @@ async def test_a_state_can_be_neither_the_destination_nor_in_no_folder_and_that_
     (tmp_path / "link.json").symlink_to(path)
     async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
         for since in (path, str(path), tmp_path / "link.json"):
-            with pytest.raises(ValueError, match="since must name another file than the destination"):
-                await export_runs(client, ["job"], path, since=since)
+            with pytest.raises(ValueError, match="state must name another file than the destination"):
+                await export_runs(client, ["job"], path, state=since)
         with pytest.raises(ExportError, match="there is no folder .*no/such for the state"):
-            await export_runs(client, ["job"], path, since=tmp_path / "no" / "such" / "state.json")
+            await export_runs(client, ["job"], path, state=tmp_path / "no" / "such" / "state.json")
     assert [entry.name for entry in tmp_path.iterdir()] == ["link.json"]
 
 

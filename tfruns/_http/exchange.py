@@ -8,10 +8,7 @@ from yarl import URL
 
 from tfruns._http.responses import Response
 from tfruns._http.secret import Secret
-from tfruns.errors import DecodeError
-
-MAX_BODY = 100 * 2**20
-"""Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
+from tfruns.errors import ResponseTooLargeError
 
 _READ_BUFFER = 2**20
 """Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
@@ -20,11 +17,13 @@ CONNECT_TIMEOUT = 10.0
 """Seconds to connect, at most."""
 
 
-async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret) -> Response:
+async def exchange(
+    http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int
+) -> Response:
     """Send the request, and read the whole response, whatever its status is.
 
     Raises:
-        DecodeError: the body is longer than `MAX_BODY`.
+        ResponseTooLargeError: the body is longer than `max_bytes`.
         aiohttp.ClientError, OSError, and others: what aiohttp raises, as it is.
     """
     sending = http.get(
@@ -41,6 +40,6 @@ async def exchange(http: aiohttp.ClientSession, url: URL, headers: Mapping[str, 
         while block := await response.content.readany():
             blocks.append(block)
             size += len(block)
-            if size > MAX_BODY:
-                raise DecodeError(f"the response is longer than {MAX_BODY:,} bytes: use a smaller page size")
+            if size > max_bytes:
+                raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
         return Response(response.status, response.reason or "", CIMultiDict(response.headers), b"".join(blocks))

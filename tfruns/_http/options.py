@@ -10,7 +10,11 @@ import attrs
 
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
+from tfruns.query import checked_int
 from tfruns.version import __version__
+
+MAX_RESPONSE_BYTES = 100 * 2**20
+"""Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
 
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
 
@@ -76,15 +80,27 @@ class CallOptions:
     timeout: float = attrs.field(validator=_checked_timeout)
     """Seconds for one attempt."""
     retry: RetryPolicy = attrs.field(validator=_checked_retry)
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+    """Bytes of a response's body, decompressed, at most."""
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
-    def but(self, *, timeout: float | None, retry: RetryPolicy | None, headers: Mapping[str, str] | None) -> Self:
+    def but(
+        self,
+        *,
+        timeout: float | None,
+        retry: RetryPolicy | None,
+        headers: Mapping[str, str] | None,
+        max_response_bytes: int | None = None,
+    ) -> Self:
         """The same with what is given in its place; headers are added to those that are there."""
-        if timeout is None and retry is None and headers is None:
+        if timeout is None and retry is None and headers is None and max_response_bytes is None:
             return self
         return attrs.evolve(
             self,
             timeout=self.timeout if timeout is None else timeout,
             retry=self.retry if retry is None else retry,
             headers=Secret(checked_headers(Secret(headers), self.headers)),
+            max_response_bytes=self.max_response_bytes
+            if max_response_bytes is None
+            else checked_int(max_response_bytes, "max_response_bytes", least=1, most=MAX_RESPONSE_BYTES),
         )

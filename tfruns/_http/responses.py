@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from tfruns._decode.failure import decode_http_error
 from tfruns._decode.fast import decode_page
+from tfruns._decode.lenient import decode_leniently
 from tfruns._http.secret import Redactor
 from tfruns._http.tracebacks import ErrorContext, chain
 from tfruns.errors import (
@@ -38,15 +39,16 @@ class Response:
     body: bytes = attrs.field(repr=False)
 
 
-def read_page(request: PageRequest, response: Response, redactor: Redactor) -> RunPage:
+def read_page(request: PageRequest, response: Response, redactor: Redactor, *, keep_bad: bool = False) -> RunPage:
     """The page of runs in a response with the status 200.
 
     Raises:
         DecodeError: the body isn't what the contract says.
     """
     with ErrorContext(request):
+        decode = decode_leniently if keep_bad else decode_page
         try:
-            return decode_page(response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean)
+            return decode(response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean)
         except DecodeError as error:
             error.__cause__ = error.__context__ = None  # a parser's own errors hold the whole text
             raise

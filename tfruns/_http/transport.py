@@ -114,7 +114,7 @@ class Transport:
         Raises:
             APIConnectionError, APITimeoutError: there was no complete response, the last retry included.
             APIStatusError: a response with another status; its subclass says which.
-            DecodeError: the response is too large.
+            ResponseTooLargeError: the response is larger than the options allow.
             ClientClosedError, EventLoopError: the client was closed, or belongs elsewhere.
             ConfigurationError: the key that the caller's function gave can't be sent.
         """
@@ -241,7 +241,7 @@ class Transport:
         self.counters.requests += 1
         began = time.monotonic()
         url = URL(self.base_url + call.request.target(), encoded=True)
-        response = await exchange(http, url, call.options.headers, key)
+        response = await exchange(http, url, call.options.headers, key, max_bytes=call.options.max_response_bytes)
         self.counters.bytes += len(response.body)
         request_id = response.headers.get("x-request-id")
         call.request_id = None if request_id is None else self._key.redactor.clean(request_id)
@@ -266,14 +266,19 @@ class Transport:
         call_hooks(self._hooks.on_response, event)
         return response
 
-    def read(self, fetched: Fetched) -> RunPage:
+    def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
         """The page of runs in a response.
+
+        Args:
+            fetched: the response.
+            keep_bad: whether a `BadRun` stands in the place of a run that can't be understood. Without this, it is an
+                error.
 
         Raises:
             DecodeError: it isn't what the contract says.
         """
         try:
-            return read_page(fetched.call.request, fetched.response, self._key.redactor)
+            return read_page(fetched.call.request, fetched.response, self._key.redactor, keep_bad=keep_bad)
         except DecodeError as error:
             failure = error
         raise self._failed(fetched.call, failure)

@@ -113,8 +113,11 @@ class JobsPaginator:
                         yield job_id, run
                 del found  # before the next is made
 
-    async def raw_pages(self) -> AsyncGenerator[tuple[str, RawPage | None]]:
+    async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
+
+        Args:
+            keep_bad: as in `RunPaginator.raw_pages`.
 
         Yields:
             `(job_id, page)` for each page, and `(job_id, None)` once a job has no more. A job that is skipped after
@@ -132,7 +135,8 @@ class JobsPaginator:
             job-b is done
         """
         self.skipped.clear()
-        self._walks = _JobWalks(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
+        template = attrs.evolve(self._template, keep_bad=keep_bad)
+        self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
         async with self._walks as walks:
             async for job_id, found in walks:
                 if isinstance(found, BaseException):

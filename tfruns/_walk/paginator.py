@@ -51,6 +51,7 @@ class RunPaginator:
     """How many runs are yielded at most; None for all."""
     _options: CallOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
+    _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
@@ -94,8 +95,12 @@ class RunPaginator:
                     yield RunPage(tuple(found.runs[start : start + self.page_size]), found.page.pagination)
                 del found
 
-    async def raw_pages(self) -> AsyncGenerator[RawPage]:
+    async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
         """Yield the same pages, as `RawPage`: each run with the text that the server sent, for those who store that.
+
+        Args:
+            keep_bad: whether a run that can't be understood stands in `RawPage.bad`, and the walk goes on. Without
+                this, it is a `DecodeError`.
 
         Yields:
             Each page, in the server's order.
@@ -108,7 +113,7 @@ class RunPaginator:
             ...     for run, text in zip(page.data, page.texts):
             ...         print(run.name, len(text), "bytes of JSON")
         """
-        async with self._walk() as walk:
+        async with attrs.evolve(self, keep_bad=keep_bad)._walk() as walk:
             async for found in walk:
                 for page in found.raw_pages(self.page_size):
                     yield page
@@ -299,4 +304,5 @@ def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
         page_size=walked.page_size,
         offset=walked.offset,
         max_runs=walked.max_runs,
+        keep_bad=walked._keep_bad,
     )

@@ -1,6 +1,7 @@
 """One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -12,7 +13,7 @@ from tfruns._http.options import CallOptions
 from tfruns._http.transport import Fetched, Transport
 from tfruns._walk.planner import PlannedPage, Planner
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
-from tfruns.models import JobRun, RawPage, RunPage
+from tfruns.models import BadRun, JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
@@ -26,10 +27,23 @@ class Found:
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
         """The same runs with their texts, at most `size` in a page."""
-        texts = dict(zip(map(id, self.page.data), split_page(self.body), strict=True))
         for start in range(0, len(self.runs), size):
-            runs = tuple(self.runs[start : start + size])
-            yield RawPage(runs, tuple(texts[id(run)] for run in runs), self.page.pagination)
+            found = self.runs[start : start + size]
+            runs = tuple(run for run in found if not isinstance(run, BadRun))
+            bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
+            split = functools.partial(_texts_of, runs, self.page.data, self.body)
+            yield RawPage(runs, self.page.pagination, bad, split)
+
+
+def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -> tuple[bytes, ...]:
+    """The texts of some of the runs that a response brought."""
+    texts = split_page(body)
+    skipped = len(all_runs) - len(runs)
+    # Nearly always they are all but the first few. As many as there are from one of them to the end are just those.
+    if runs and all_runs[skipped] is runs[0]:
+        return texts[skipped:]
+    by_run = dict(zip(map(id, all_runs), texts, strict=True))
+    return tuple(by_run[id(run)] for run in runs)
 
 
 class Walk:
@@ -50,12 +64,14 @@ class Walk:
         page_size: int,
         offset: int,
         max_runs: int | None,
+        keep_bad: bool,
     ) -> None:
         self._transport = transport
         self._options = options
         self._prefetch = prefetch
         self._job_id = job_id
         self._filter = filter
+        self._keep_bad = keep_bad
         self._planner = Planner(
             job_id=job_id,
             start=offset,
@@ -106,24 +122,25 @@ class Walk:
         planned, fetching = self._planned[0], self._fetching[0]
         if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
-        page = None
         try:
             fetched = await fetching
-            page = self._transport.read(fetched)
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
-            refusal = error
+            self._take_off()
+            try:
+                self._planner.refuse(planned, error.message)
+            except IncompleteWalkError as incomplete:
+                raise incomplete from error
+            return None
+        page = self._transport.read(fetched, keep_bad=self._keep_bad)
+        self._take_off()
+        return Found(self._planner.consume(planned, page), fetched.body, page)
+
+    def _take_off(self) -> None:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
-        if page is not None:
-            return Found(self._planner.consume(planned, page), fetched.body, page)
-        try:
-            self._planner.refuse(planned, refusal.message)
-        except IncompleteWalkError as incomplete:
-            raise incomplete from refusal
-        return None
 
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:

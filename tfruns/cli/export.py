@@ -106,8 +106,11 @@ def export(
     With --since-last, SQLite and DuckDB get the new rows in place of the old ones; else each later time writes a file
     of its own: runs.0001.jsonl after runs.jsonl.
 
-    The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), bytes, seconds, resumed_jobs (read before
-    an interruption), requests and retries.
+    A run that can't be written (it can't be understood, or a table can't hold a number in it) is set aside in
+    DEST.rejected.jsonl, with the reason.
+
+    The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), rejected (runs), quarantine (their file),
+    size, seconds, resumed_jobs (read before an interruption), requests and retries; after a failure, path and error.
     """
     ids = [*job_ids, *_read_ids(jobs_from)]
     if destination == "-":
@@ -123,7 +126,7 @@ def export(
             "--since-last reads the newest runs first: it goes with no --sort-by, --order or --status"
         )
     if since_last:
-        given["since"] = destination + ".tfruns-state"
+        given["state"] = destination + ".tfruns-state"
     try:
         status = asyncio.run(_export(ids, destination, form, host, quiet, summary_json, given))
     except KeyboardInterrupt:
@@ -195,10 +198,11 @@ async def _export(
             try:
                 summary = await export_runs(client, ids, destination, format=form, on_progress=tell, **given)
             except (tfruns.TfRunsError, OSError) as error:
-                if not has_begun:
-                    raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
                 what = f"{destination} can't be written: {error}" if is_nameless else str(error)
+                _write_summary(summary_json, {"path": destination, "error": what})
+                if not has_begun:
+                    raise
                 rest = "; the same command goes on from what was read" if has_work else ""
                 raise click.ClickException(what + rest) from None
             except (TypeError, ValueError) as error:
@@ -206,12 +210,16 @@ async def _export(
                     raise
                 raise wrong_usage(error) from None
         told = _as_dict(summary, client)
-    lines = [*(() if quiet else _told(summary, told)), *_skipped(summary)]
+    lines = [*(() if quiet else _told(summary, told)), *_skipped(summary), *_rejected(summary)]
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)
-    if summary_json is not None:
-        summary_json.write(json.dumps(told) + "\n")
-        summary_json.close() if summary_json.name != "<stdout>" else summary_json.flush()
+    _write_summary(summary_json, told)
     return _SKIPPED if summary.skipped else 0
+
+
+def _write_summary(file: IO[str] | None, content: dict[str, Any]) -> None:
+    if file is not None:
+        file.write(json.dumps(content) + "\n")
+        file.close() if file.name != "<stdout>" else file.flush()
 
 
 def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
@@ -221,9 +229,11 @@ def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
         "runs": summary.runs,
         "jobs": summary.jobs,
         "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
-        "bytes": summary.size,
+        "rejected": summary.rejected,
+        "quarantine": None if summary.quarantine is None else str(summary.quarantine),
+        "size": summary.size,
         "seconds": round(summary.seconds, 3),
-        "resumed_jobs": summary.resumed,
+        "resumed_jobs": summary.resumed_jobs,
         "requests": stats.requests,
         "retries": stats.retries,
     }
@@ -235,14 +245,19 @@ def _told(summary: "ExportSummary", told: dict[str, Any]) -> Iterator[str]:
         f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(told['requests'], 'request')},"
         f" {told['retries']:,} of them retried"
     )
-    if summary.resumed:
-        yield f"{counted(summary.resumed, 'job')} had been read before the interruption"
+    if summary.resumed_jobs:
+        yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
 
 
 def _skipped(summary: "ExportSummary") -> Iterator[str]:
     if summary.skipped:
         yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
+
+
+def _rejected(summary: "ExportSummary") -> Iterator[str]:
+    if summary.rejected:
+        yield f"{counted(summary.rejected, 'run')} couldn't be written: see {summary.quarantine}"
 
 
 def _human_size(size: float) -> str:

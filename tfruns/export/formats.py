@@ -1,12 +1,20 @@
-"""The formats of an export, and how each is written: one file, from lines that come job by job."""
+"""The formats of an export: how a page becomes a piece, and how pieces become one file.
+
+A new format is an entry of `FORMATS`, with two functions:
+
+- `encode(page)` turns a page into the format's own form, some bytes. It runs in the export's thread
+  while other pages are fetched, and should leave little to do for the end.
+- `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
-from tfruns.export import tables, texts
-from tfruns.export.writers import Writer, needed
+from tfruns.export import arrow_files, databases, texts
+from tfruns.export.page import Page
+from tfruns.export.writer import Writer, needed
 
 
 @attrs.frozen
@@ -15,7 +23,13 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    open: Callable[[Path], Writer]
+    encode: Callable[[Page], bytes]
+    """From a page to a piece.
+
+    Raises ValueError or OverflowError if it can't hold a value (see `rows.LIMITS`).
+    """
+    open: Callable[[Path, Path], Writer]
+    """From the file's path, and that of a folder for other files meanwhile, to what writes it."""
     is_database: bool = False
     """Whether a run that is written again takes the place of the one before."""
     extra: str = ""
@@ -29,14 +43,24 @@ class Format:
 
 
 FORMATS = (
-    Format("jsonl", (".jsonl", ".ndjson"), texts.json_lines),
-    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzipped),
-    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd, extra="zstd", modules=("zstandard",)),
-    Format("csv", (".csv",), texts.comma_separated),
-    Format("parquet", (".parquet",), tables.parquet, extra="arrow", modules=("pyarrow",)),
-    Format("arrow", (".arrow", ".feather"), tables.arrow, extra="arrow", modules=("pyarrow",)),
-    Format("sqlite", (".sqlite", ".sqlite3", ".db"), tables.sqlite, is_database=True),
-    Format("duckdb", (".duckdb",), tables.duckdb, is_database=True, extra="duckdb", modules=("duckdb", "pyarrow")),
+    Format("jsonl", (".jsonl", ".ndjson"), texts.plain_piece, texts.json_lines),
+    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped),
+    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard),
+    Format("csv", (".csv",), texts.csv_piece, texts.comma_separated),
+    Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
+    Format(
+        "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)
+    ),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite, is_database=True),
+    Format(
+        "duckdb",
+        (".duckdb",),
+        arrow_files.arrow_piece,
+        databases.duckdb,
+        is_database=True,
+        extra="duckdb",
+        modules=("duckdb", "pyarrow"),
+    ),
 )
 
 

@@ -36,6 +36,8 @@ class ExportProgress:
     """Runs that the jobs begun so far have, by the server's count."""
     is_writing: bool
     """Whether all is read, and the file is written."""
+    rejected: int = 0
+    """Runs that can't be written, and go to the quarantine."""
 
 
 @described
@@ -64,8 +66,12 @@ class ExportSummary:
     """Bytes of the file."""
     seconds: float
     """Seconds that it took, those before an interruption not included."""
-    resumed: int
+    resumed_jobs: int
     """Jobs that an interrupted export had read already."""
+    rejected: int = 0
+    """Runs that couldn't be written."""
+    quarantine: Path | None = None
+    """The file with those runs; None if there are none."""
 
 
 class Progress:
@@ -76,23 +82,28 @@ class Progress:
         self._tell = tell
         self._before = 0
 
-    def resumed(self, jobs: int, runs: int) -> None:
+    def resumed(self, jobs: int, runs: int, rejected: int) -> None:
         """So much was there already."""
         self._before = runs
-        self._change(jobs_done=jobs, runs=runs, runs_expected=runs)
+        self._change(jobs_done=jobs, runs=runs, runs_expected=runs, rejected=rejected)
 
-    def read(self, runs: int, expected: int) -> None:
+    def read(self, runs: int, expected: int, rejected: int) -> None:
         """Some more runs were read, of so many that are expected from now on."""
         now = self._now.runs + runs
-        self._change(runs=now, runs_expected=max(now, self._before + expected))
+        expected = max(now, self._before + expected)
+        self._change(runs=now, runs_expected=expected, rejected=self._now.rejected + rejected)
 
     def done(self) -> None:
         """A job was read whole."""
         self._change(jobs_done=self._now.jobs_done + 1)
 
-    def skipped(self, runs: int) -> None:
-        """A job failed after so many runs."""
-        self._change(jobs_skipped=self._now.jobs_skipped + 1, runs=self._now.runs - runs)
+    def dropped(self, runs: int, rejected: int, *, is_skipped: bool) -> None:
+        """A job failed after so many runs, or is read again."""
+        self._change(
+            jobs_skipped=self._now.jobs_skipped + is_skipped,
+            runs=self._now.runs - runs,
+            rejected=self._now.rejected - rejected,
+        )
 
     def writing(self) -> None:
         """All is read."""

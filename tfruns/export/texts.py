@@ -1,81 +1,193 @@
-"""Formats of text: JSON lines, compressed or not, and CSV."""
+"""Formats of text: JSON lines, compressed or not, and CSV. Their pieces follow each other as they are."""
 
-import csv
 import gzip
+import itertools
+import json
+import os
+import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tfruns._table.columns import COLUMNS, JOB_ID
-from tfruns.export.lines import runs_of
-from tfruns.export.writers import File, Writer, needed, rows
+from tfruns._table.columns import COLUMNS, JOB_ID, Kind
+from tfruns.export.compress import pack, unpack, zstd
+from tfruns.export.page import Page
+from tfruns.export.rows import columns
+from tfruns.export.writer import Appended, Writer
 
-_MEANS_MORE = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")  # noqa: RUF001
+# --- JSON lines ---
+
+_ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they stand escaped
+_SMALL = 65_536
+"""Bytes: pieces with less are compressed together, for a frame of a few runs is large."""
 
 
-class _JsonLines(File):
-    def __init__(self, path: Path, wrap: Callable[[IO[bytes]], Any] | None = None) -> None:
-        self._file = path.open("wb")
-        self._out = self._file if wrap is None else wrap(self._file)
+def lines(page: Page) -> bytes:
+    """Runs as lines: their JSON as the server sent it, and the job's id before all else."""
+    head = b'{"jobId":%b,' % json.dumps(page.job_id, ensure_ascii=False).encode()
+    texts = page.texts()
+    joined = b"".join(texts)
+    if b"\n" in joined or b"\r" in joined:
+        texts = [text.translate(_ENDS) for text in texts]
+    if b'"jobId"' in joined:
+        return b"".join(_line(head, text) for text in texts)
+    return head + (b"\n" + head).join([text[1:] for text in texts]) + b"\n"
 
-    def write(self, job_id: str, lines: bytes) -> None:
-        self._out.write(lines)
+
+def _line(head: bytes, text: bytes) -> bytes:
+    if "jobId" in json.loads(text):  # the server has come to say it itself
+        return text + b"\n"
+    return head + text[1:] + b"\n"
+
+
+def plain_piece(page: Page) -> bytes:
+    """A piece of `json_lines`."""
+    return pack(lines(page))
+
+
+def zstd_piece(page: Page) -> bytes:
+    """A piece of `zstandard`: a frame."""
+    return _frame(lines(page))
+
+
+def gzip_piece(page: Page) -> bytes:
+    """A piece of `gzipped`: a member."""
+    return _member(lines(page))
+
+
+_FRAME: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+
+
+def _frame(text: bytes) -> bytes:
+    return zstd.compress(text, options=_FRAME)
+
+
+def _member(text: bytes) -> bytes:
+    return gzip.compress(text, 6, mtime=0)  # no time within: the same runs make the same file
+
+
+class _Unpacked(Appended):
+    """Appends what was packed."""
+
+    def write(self, piece: bytes) -> None:
+        self.append(unpack(piece))
+
+
+class _Compressed(Appended):
+    """Appends frames as they are, but makes one of many small ones."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        length: Callable[[bytes], int],
+        expand: Callable[[bytes], bytes],
+        compress: Callable[[bytes], bytes],
+    ) -> None:
+        super().__init__(path)
+        self._length = length
+        self._expand = expand
+        self._compress = compress
+        self._small: list[bytes] = []
+        self._small_bytes = 0
+
+    def write(self, piece: bytes) -> None:
+        if (length := self._length(piece)) < _SMALL:
+            self._small.append(self._expand(piece))
+            self._small_bytes += length
+            if self._small_bytes >= 8 * _SMALL:
+                self._flush()
+        else:
+            self._flush()
+            self.append(piece)
 
     def close(self) -> None:
-        if self._out is not self._file:
-            self._out.close()
-        self._file.close()
+        self._flush()
+        if os.fstat(self.descriptor).st_size == 0:  # without a run, too, it is a file of its kind
+            self.append(self._compress(b""))
+        super().close()
 
-    def abandon(self) -> None:
-        try:
-            self.close()  # what compresses, too: else it would write once more when it is collected
-        finally:
-            self._file.close()
+    def _flush(self) -> None:
+        if self._small:
+            self.append(self._compress(b"".join(self._small)))
+            self._small, self._small_bytes = [], 0
 
 
-def json_lines(path: Path) -> Writer:
+def json_lines(path: Path, scratch: Path) -> Writer:
     """A run a line, as the server sent it, with its job."""
-    return _JsonLines(path)
+    return _Unpacked(path)
 
 
-def gzipped(path: Path) -> Writer:
+def gzipped(path: Path, scratch: Path) -> Writer:
     """The same, compressed by gzip."""
-    # No name and no time within: the same runs make the same file.
-    return _JsonLines(path, lambda file: gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0))
+
+    def length(member: bytes) -> int:
+        (found,) = struct.unpack("<I", member[-4:])
+        return int(found)
+
+    return _Compressed(path, length=length, expand=gzip.decompress, compress=_member)
 
 
-def zstd(path: Path) -> Writer:
+def zstandard(path: Path, scratch: Path) -> Writer:
     """The same, compressed by Zstandard."""
-    zstandard = needed("zstandard", "zstd")
-    return _JsonLines(path, lambda file: zstandard.ZstdCompressor().stream_writer(file, closefd=False))
+
+    def length(frame: bytes) -> int:
+        return zstd.get_frame_info(frame).decompressed_size or 0
+
+    return _Compressed(path, length=length, expand=unpack, compress=_frame)
 
 
-class _Csv(File):
+# --- CSV ---
+
+_BEGINS_FORMULA = r"=+\-@＝＋－＠"  # noqa: RUF001
+_MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
+
+
+def csv_piece(page: Page) -> bytes:
+    """A piece of `comma_separated`."""
+    cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
+    for column, values in zip(COLUMNS, columns(page.runs), strict=True):
+        if column.kind is Kind.TEXT:
+            cells.append([*map(cell, values)])
+        elif column.kind is Kind.WORD:
+            known = {value: cell(value) for value in set(values)}
+            cells.append([known[value] for value in values])
+        else:  # numbers and moments, which need no quotes
+            cells.append(["" if value is None else str(value) for value in values])
+    text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
+    return pack(text.encode())
+
+
+def cell(value: str | None) -> str:
+    """A text in a cell of CSV.
+
+    Text is quoted, and null is nothing, without quotes: so the empty string, `""`, is another thing. An apostrophe
+    stands before whatever a spreadsheet would take for a formula, at the start of a cell, or behind a character that
+    starts a cell where another separator is the custom; and before an apostrophe in such a place, so that taking away
+    one apostrophe in each such place gives the text back.
+    """
+    if value is None:
+        return ""
+    if _MARKED.search(value):
+        value = _MARKED.sub(r"\1'", value)
+    return '"' + value.replace('"', '""') + '"'
+
+
+def uncell(value: str) -> str:
+    """The text of a cell that a CSV reader has read."""
+    return _UNMARKED.sub(r"\1", value)
+
+
+_UNMARKED = re.compile(rf"(^|[;\t\r\n])'(?=[{_BEGINS_FORMULA}'])")
+
+
+class _Csv(_Unpacked):
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow([JOB_ID, *(column.name for column in COLUMNS)])
-
-    def write(self, job_id: str, lines: bytes) -> None:
-        job = cell(job_id)
-        for row in rows(runs_of(lines, job_id)):
-            self._rows.writerow([job, *map(cell, row)])
-
-    def close(self) -> None:
-        self._file.close()
-
-    abandon = close
+        super().__init__(path)
+        self.append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
 
 
-def comma_separated(path: Path) -> Writer:
+def comma_separated(path: Path, scratch: Path) -> Writer:
     """CSV, with a line of names first; moments as text in UTC."""
     return _Csv(path)
-
-
-def cell(value: Any) -> Any:
-    """The value in a cell of CSV.
-
-    Text that a spreadsheet would take for a formula has an apostrophe before it, as has text that begins with one: who
-    takes away one apostrophe at the beginning has the text back.
-    """
-    return "'" + value if isinstance(value, str) and value.startswith(_MEANS_MORE) else value

@@ -134,13 +134,13 @@ def own_database(chosen: Format, path: Path) -> dict[str, str]:
     return {"database": path.name} if chosen.is_database else {}
 
 
-def state_path(since: str | os.PathLike[str], destination: Path) -> Path:
+def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
     """The file of the state.
 
     Raises:
         ValueError: it is the destination.
     """
-    path = Path(os.path.realpath(since))
+    path = Path(os.path.realpath(state))
     if path == destination:
-        raise ValueError(f"since must name another file than the destination, got {os.fspath(since)!r}")
+        raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
     return path

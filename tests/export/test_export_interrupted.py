@@ -1,0 +1,104 @@
+"""An export that is cancelled, or runs out of space, leaves nothing but what the next call goes on from."""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.export.test_export import READERS
+from tfruns import Client
+from tfruns.export import export_runs
+from tfruns.sandbox import Sandbox
+
+TRIES = 25
+
+
+@pytest.mark.parametrize("cancellations", [1, 2, 3])
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_cancellation_at_any_moment_leaves_no_lock_no_thread_and_no_empty_folder(
+    form: str, cancellations: int, tmp_path: Path
+) -> None:
+    """However often it is repeated: the next call works at once, with garbage not collected."""
+    chance = random.Random(form + str(cancellations))
+    path, state = tmp_path / f"runs.{form}", tmp_path / "state.json"
+    async with Sandbox(jobs=5, runs=[0, 3, 300, 1500, 50]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for number in range(TRIES):
+            options = {"state": state} if number % 2 else {}
+            tasks = asyncio.all_tasks()
+            export = asyncio.create_task(export_runs(client, sandbox.job_ids, path, **options))
+            for _ in range(chance.randrange(60)):
+                await asyncio.sleep(0)
+            for _ in range(cancellations):
+                export.cancel()
+                for _ in range(chance.randrange(3)):
+                    await asyncio.sleep(0)
+            await asyncio.wait([export])
+            assert export.cancelled() or export.result().runs == 1853
+            left = {task for task in asyncio.all_tasks() - tasks - {export} if "web_protocol" not in repr(task)}
+            assert not left  # but for the server's
+            assert not [thread for thread in threading.enumerate() if thread.name.startswith("tfruns-export")]
+            for folder in tmp_path.glob("*.tfruns-partial"):
+                assert sorted(found.name for found in folder.iterdir()) == ["manifest", "pieces"]
+            assert not [*tmp_path.glob("*.lock")]
+            summary = await export_runs(client, sandbox.job_ids, path, **options)
+            assert summary.runs == 1853 or options  # an increment, where the one before was over
+            assert {found.name for found in tmp_path.iterdir()} <= {summary.path.name, path.name, state.name}
+            for found in tmp_path.iterdir():
+                found.unlink()
+
+
+CHILD = """
+import asyncio, json, resource, sys
+from tfruns import Client
+from tfruns.export import ExportError, export_runs
+
+url, key, path, ids, most = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
+
+async def main():
+    async with Client(url, key, max_concurrency=1) as client:
+        try:
+            await export_runs(client, json.loads(ids), path, on_progress=lambda now: print(now.is_writing))
+        except (ExportError, OSError) as error:
+            print(type(error).__name__, error)
+            sys.exit(3)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
+async def test_where_there_is_no_space_the_old_file_stays_and_the_same_call_goes_on(form: str, tmp_path: Path) -> None:
+    """While reading, and while finishing."""
+    path, wanted = tmp_path / f"runs.{form}", tmp_path / f"wanted.{form}"
+    path.write_bytes(b"old")
+    async with Sandbox(jobs=6, runs=1000) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export_runs(client, sandbox.job_ids, wanted)
+        ended = {}
+        for most in (30_000, 60_000, 150_000, 300_000, 450_000, 700_000, 10_000_000):
+            arguments = [sandbox.url, sandbox.api_key, str(path), json.dumps(sandbox.job_ids), str(most)]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CHILD, *arguments, stdout=subprocess.PIPE
+            )
+            output, _ = await process.communicate()
+            assert process.returncode in (0, 3), output
+            ended[most] = (process.returncode, b"True" in output)
+            if process.returncode == 0:
+                break
+            assert path.read_bytes() == b"old"
+    assert ended[30_000] == (3, False)  # while reading
+    assert (0, True) in ended.values()
+    if form != "parquet":  # which is smaller than its parts
+        assert (3, True) in ended.values()
+    if form in READERS:
+        assert READERS[form](path) == READERS[form](wanted)
+    else:
+        assert path.read_bytes() == wanted.read_bytes()
+    assert sorted(found.name for found in tmp_path.iterdir()) == [path.name, wanted.name]

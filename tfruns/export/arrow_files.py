@@ -1,0 +1,98 @@
+"""Parquet and Arrow files. A piece is a record batch, as DuckDB's tables have it too."""
+
+from pathlib import Path
+from typing import Any
+
+from tfruns._table.columns import Kind
+from tfruns.export.compress import pack, unpack
+from tfruns.export.page import Page
+from tfruns.export.rows import INSTANTS, LIMITS
+from tfruns.export.writer import File, Writer, needed
+
+_ROWS_A_GROUP = 64_000
+_BYTES_A_GROUP = 8 * 2**20
+"""Rows that are written together: enough to be read fast, and few enough to be held."""
+
+
+def arrow_piece(page: Page) -> bytes:
+    """A piece of `parquet`, `arrow` and DuckDB."""
+    batch = arrow_module().plain_batch(
+        [page.job_id] * len(page.runs), page.runs
+    )  # which refuses numbers beyond 64 bits
+    least, most = LIMITS[Kind.INSTANT]
+    for name in INSTANTS:
+        found = needed("pyarrow.compute", "arrow").min_max(batch.column(name).view("int64"))
+        if found["min"].is_valid and not least * 1000 <= found["min"].as_py() <= found["max"].as_py() <= most * 1000:
+            raise ValueError(f"{name} is beyond the years 1 to 9999")
+    return pack(batch.serialize())
+
+
+def arrow_module() -> Any:
+    """`tfruns._table.arrow`."""
+    needed("pyarrow", "arrow")
+    from tfruns._table import arrow
+
+    return arrow
+
+
+class ArrowFile(File):
+    """Gathers the record batches of pieces, and writes many rows at a time.
+
+    Args:
+        writer: pyarrow's writer.
+        schema: what it writes.
+
+    Attributes:
+        rows: how many were added.
+        bytes: what they take in memory.
+    """
+
+    def __init__(self, writer: Any, schema: Any) -> None:
+        self.rows = self.bytes = 0
+        self._arrow = arrow_module()
+        self._writer = writer
+        self._schema = schema
+        self._batches: list[Any] = []
+        self._rows = self._bytes = 0
+
+    def write(self, piece: bytes) -> None:
+        pa = self._arrow.pa
+        try:
+            batch = pa.ipc.read_record_batch(pa.py_buffer(unpack(piece)), self._arrow.PLAIN_SCHEMA)
+        except pa.ArrowException as error:
+            raise ValueError(f"a damaged piece: {error}") from None
+        if self._rows and self._bytes + batch.nbytes > _BYTES_A_GROUP:
+            self._flush()
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= _ROWS_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._batches:
+            self.rows += self._rows
+            self.bytes += self._bytes
+            table = self._arrow.pa.Table.from_batches(self._batches)
+            self._batches, self._rows, self._bytes = [], 0, 0
+            self._writer.write_table(table if table.schema == self._schema else table.cast(self._schema))
+
+
+def parquet(path: Path, scratch: Path) -> Writer:
+    """A Parquet file, compressed with zstd."""
+    schema = arrow_module().SCHEMA
+    return ArrowFile(needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="zstd"), schema)
+
+
+def arrow(path: Path, scratch: Path) -> Writer:
+    """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
+    ipc = needed("pyarrow", "arrow").ipc
+    schema = arrow_module().PLAIN_SCHEMA
+    return ArrowFile(ipc.new_file(str(path), schema, options=ipc.IpcWriteOptions(compression="zstd")), schema)

@@ -1,0 +1,145 @@
+"""One export from its start to its end: prepare, read, finish; and clean up, whatever happens."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tfruns.client import Client
+from tfruns.errors import TfRunsError
+from tfruns.export.errors import ExportError
+from tfruns.export.files import FileLock
+from tfruns.export.finish import merge, replace, write_quarantine
+from tfruns.export.parts import Parts
+from tfruns.export.prepare import Request, Target, choose_target
+from tfruns.export.progress import ExportSummary, Progress
+from tfruns.export.read import Reader
+from tfruns.export.thread import WorkThread
+from tfruns.export.watermark import Known
+
+
+@attrs.define
+class _Opened:
+    """What is open on the disk. Only the thread opens and closes it, so that nothing is lost by a cancellation."""
+
+    request: Request
+    state_lock: FileLock | None = None
+    parts: Parts | None = None
+
+    def open(self) -> tuple[Target, Parts]:
+        """See where the runs go, and open the parts."""
+        self.request.form.check()
+        if (state := self.request.state_path) is not None:
+            if not state.parent.is_dir():
+                raise ExportError(f"there is no folder {state.parent} for the state")
+            try:
+                self.state_lock = FileLock(state.with_name(state.name + ".lock"))
+            except BlockingIOError:
+                raise ExportError(f"another export is at work with the state {state}") from None
+        target = choose_target(self.request)
+        self.parts = Parts(self.request.work, target.arguments)
+        return target, self.parts
+
+    def leave(self) -> None:
+        """Close all: what was read whole is kept."""
+        try:
+            if self.parts is not None:
+                self.parts.leave()
+        finally:
+            self._unlock()
+
+    def delete(self) -> None:
+        """Remove all: the export is over."""
+        assert self.parts is not None  # noqa: S101  # for the type checker
+        self.parts.delete()
+        self.parts = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self.state_lock is not None:
+            self.state_lock.release()
+
+
+async def run_export(client: Client, request: Request, tell: Callable[[Any], object] | None) -> ExportSummary:
+    """Do what was requested. For the errors see `export_runs`."""
+    began = time.monotonic()
+    opened = _Opened(request)
+    async with WorkThread() as thread:
+        try:
+            target, parts = await thread.run(opened.open)
+            summary = await _read_and_finish(client, request, target, parts, thread, tell)
+            await thread.run(opened.delete)
+        except BaseException:
+            await thread.run(opened.leave)
+            raise
+    return attrs.evolve(summary, seconds=time.monotonic() - began)
+
+
+async def _read_and_finish(
+    client: Client,
+    request: Request,
+    target: Target,
+    parts: Parts,
+    thread: WorkThread,
+    tell: Callable[[Any], object] | None,
+) -> ExportSummary:
+    jobs, state = request.jobs, target.state
+    progress = Progress(len(jobs), tell)
+    before = len(parts.done)
+    progress.resumed(
+        before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
+    )
+    reader = Reader(client, parts, request.form, request.filters, thread, progress, request.quarantines)
+    left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
+    known = {} if state is None else state.jobs
+    await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
+    await reader.read_new([job for job in left if job[1] in known], known)
+    if jobs and not parts.done:
+        raise _every_job_failed(reader.skipped, target.path)
+    progress.writing()
+    quarantine = target.path.with_name(target.path.name + ".rejected.jsonl")
+
+    def finish() -> int:
+        fresh = _fresh_folder(request, target)
+        write_quarantine(parts, jobs, quarantine, fresh)
+        if target.is_merged:
+            gone = {job_id: parts.done[number].note["gone"] for number, job_id in jobs if number in parts.done}
+            merge(parts, jobs, request.form, target.path, fresh, gone=gone, check=thread.check)
+        else:
+            replace(parts, jobs, request.form, target.path, fresh, check=thread.check)
+        if state is not None:
+            state.exports += 1
+            state.jobs |= {job_id: Known(**parts.done[number].note) for number, job_id in jobs if number in parts.done}
+            state.save()
+        return target.path.stat().st_size
+
+    size = await thread.run(finish)
+    rejected = sum(job.rejected_runs for job in parts.done.values())
+    return ExportSummary(
+        path=target.path,
+        jobs=len(parts.done),
+        runs=sum(job.runs for job in parts.done.values()),
+        skipped=reader.skipped,
+        size=size,
+        seconds=0,
+        resumed_jobs=before,
+        rejected=rejected,
+        quarantine=quarantine if rejected else None,
+    )
+
+
+def _fresh_folder(request: Request, target: Target) -> Path:
+    """A folder on the destination's file system."""
+    if request.work.parent == target.path.parent:
+        return request.work / "new"
+    return target.path.with_name(target.path.name + ".tfruns-new")
+
+
+def _every_job_failed(skipped: dict[str, TfRunsError], path: Path) -> ExportError:
+    first = next(iter(skipped.values()))
+    what = "the job" if len(skipped) == 1 else f"each of the {len(skipped):,} jobs"
+    error = ExportError(f"{what} failed, and {path} is as it was: {first}")
+    error.__cause__ = first
+    return error

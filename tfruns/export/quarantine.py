@@ -1,0 +1,65 @@
+"""Runs that can't be written: set aside, and listed in a file beside the destination, so that the others can.
+
+A line of `runs.parquet.rejected.jsonl` is an object with `jobId`, `runId`, `field` (the first that is wrong), `why`
+(of all that are) and `text` (the run's JSON as the server sent it).
+"""
+
+import json
+
+import attrs
+
+from tfruns._table.columns import COLUMNS, Kind, values_of
+from tfruns.export.page import Page
+from tfruns.export.rows import LIMITS
+from tfruns.models import BadRun, JobRun
+
+
+@attrs.frozen
+class Rejected:
+    """A run that was set aside."""
+
+    run_id: str
+    field: str
+    why: str
+    text: bytes
+
+    @classmethod
+    def of_bad_run(cls, bad: BadRun) -> "Rejected":
+        """A run that couldn't be understood."""
+        return cls(
+            bad.id,
+            bad.problems[0].field if bad.problems else "",
+            "; ".join(f"{problem.field}: {problem.reason}" for problem in bad.problems),
+            bad.text,
+        )
+
+    def line(self, job_id: str) -> bytes:
+        """As it stands in the quarantine."""
+        content = {
+            "jobId": job_id,
+            "runId": self.run_id,
+            "field": self.field,
+            "why": self.why,
+            "text": self.text.decode("utf-8", "replace"),
+        }
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def unfit(run: JobRun, text: bytes) -> Rejected | None:
+    """Why tables can't hold a run; None if they can."""
+    problems: list[tuple[str, str]] = []
+    for column, (value,) in zip(COLUMNS, values_of([run]), strict=True):
+        least, most = LIMITS.get(column.kind, (None, None))
+        if value is not None and least is not None and not least <= value <= most:
+            what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
+            problems.append((column.name, f"expected {what}, got {value!r}"))
+    if not problems:
+        return None
+    return Rejected(run.id, problems[0][0], "; ".join(f"{field}: {why}" for field, why in problems), text)
+
+
+def split(page: Page) -> tuple[Page, list[Rejected]]:
+    """The runs that tables can hold, and the others."""
+    judged = [unfit(run, text) for run, text in zip(page.runs, page.texts(), strict=True)]
+    kept = [at for at, rejected in enumerate(judged) if rejected is None]
+    return page.only(kept), [rejected for rejected in judged if rejected is not None]

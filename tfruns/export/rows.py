@@ -1,0 +1,69 @@
+"""Runs as rows of plain values: for CSV and SQLite."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tfruns._table.columns import COLUMNS, Column, Kind, values_of
+from tfruns.models import JobRun
+
+INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
+LIMITS: dict[Kind, tuple[float, float]] = {
+    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999),  # the years 1 to 9999
+    Kind.COUNT: (-(2**63), 2**63 - 1),
+}
+"""The least and the most that tables hold, moments in milliseconds since 1970 UTC: what every format and its readers
+can hold."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS_A_DAY = 86_400_000
+
+
+def moment(milliseconds: float) -> str:
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`.
+
+    Raises:
+        OverflowError: it is beyond the years 1 to 9999.
+    """
+    if isinstance(milliseconds, float):
+        if not milliseconds.is_integer():
+            when = _EPOCH + timedelta(milliseconds=milliseconds)
+            precision = "microseconds" if when.microsecond % 1000 else "milliseconds"
+            return when.isoformat(timespec=precision).replace("+00:00", "Z")
+        milliseconds = int(milliseconds)
+    days, left = divmod(milliseconds, _MS_A_DAY)
+    seconds, left = divmod(left, 1000)
+    return f"{_day(days)}T{_time(seconds)}.{left:03}Z"
+
+
+@functools.lru_cache(4096)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).date().isoformat()
+
+
+@functools.lru_cache(2 * 86_400)
+def _time(seconds: int) -> str:
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+    """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text.
+
+    Raises:
+        OverflowError: a number is beyond `LIMITS`.
+    """
+    return map(_plain, COLUMNS, values_of(runs))
+
+
+def _plain(column: Column, found: list[Any]) -> list[Any]:
+    if column.kind is Kind.INSTANT:
+        return [None if value is None else moment(value) for value in found]
+    if column.kind is Kind.WORD:
+        return [None if value is None else str(value) for value in found]
+    if column.kind is Kind.COUNT:
+        least, most = LIMITS[Kind.COUNT]
+        numbers = [value for value in found if value is not None]
+        if numbers and not (least <= min(numbers) and max(numbers) <= most):
+            raise OverflowError(f"{column.name} has a number beyond 64 bits")
+    return found

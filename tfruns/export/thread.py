@@ -1,0 +1,53 @@
+"""One thread in which an export reads and writes files, so that the event loop is never held.
+
+The thread owns everything on the disk. `run` waits until the function has ended, however often the wait for it is
+cancelled: what a function has opened or made is therefore known to whoever has to close or remove it.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, Self, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class StoppedError(Exception):
+    """The work in the thread was told to stop."""
+
+
+class WorkThread:
+    """Runs one function after the other, within `async with`."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "tfruns-export")
+        self._stopped = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._executor.shutdown()  # it is idle: `run` has waited for all
+
+    async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call the function in the thread. A cancellation stops it at its next `check`, and is raised once it ended."""
+        work = self._executor.submit(function, *args, **kwargs)
+        ended = asyncio.wrap_future(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._stopped.set()
+        if cancelled is not None:
+            ended.exception()  # it was stopped: what it says of that is of no interest
+            raise cancelled
+        return ended.result()
+
+    def check(self) -> None:
+        """Raise StoppedError if the work is to stop: for functions in the thread, between two of their steps."""
+        if self._stopped.is_set():
+            raise StoppedError

@@ -1,0 +1,62 @@
+"""What the writers of all formats have in common."""
+
+import importlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from tfruns.export.errors import ExportError
+from tfruns.export.files import open_own_file, write_all
+
+
+class Writer(Protocol):
+    """Puts pieces together, in the order in which they come.
+
+    It is used in one thread. Where a piece isn't what its format makes, `write` raises ValueError.
+    """
+
+    def write(self, piece: bytes) -> None:
+        """Add a piece, as the format's `encode` has made it."""
+
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        """Take some runs of a job out: for databases."""
+
+    def close(self) -> None:
+        """Write what is left, and close the file. (It isn't on the disk for sure.)"""
+
+    def abandon(self) -> None:
+        """Close the file after something went wrong. It may raise once more."""
+
+
+class File:
+    """What files have in common: nothing can be taken out of one."""
+
+    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
+        raise NotImplementedError
+
+
+class Appended(File):
+    """A file to which bytes are appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = open_own_file(path, os.O_WRONLY | os.O_EXCL)
+
+    def append(self, data: bytes) -> None:
+        write_all(self.descriptor, data)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def abandon(self) -> None:
+        Appended.close(self)
+
+
+def needed(module: str, extra: str) -> Any:
+    """The module of an extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExportError(f"this format needs more: pip install 'tfruns[{extra}]' ({error})") from None
