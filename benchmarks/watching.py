@@ -86,21 +86,10 @@ async def measure(
             for run in sandbox.runs(job_id):
                 if not run.status.is_terminal:
                     await sandbox.finish_run(job_id, run.id)
-        weighed = 0
-        fetch = client._session.fetch
-
-        async def weighing(*request: Any) -> bytes:
-            nonlocal weighed
-            body = await fetch(*request)
-            weighed += len(body)
-            return body
-
-        client._session.fetch = weighing  # type: ignore[method-assign]
         for job_id in sandbox.job_ids:
             await client.iter_runs(job_id).collect()
-        everything, everything_weighed = len(sandbox.requests), weighed
+        everything, everything_weighed = len(sandbox.requests), client.stats().bytes
         sandbox.requests.clear()
-        weighed = 0
         story = Story(sandbox, minutes * 60)
         story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
         events = len(story.due)
@@ -126,6 +115,7 @@ async def measure(
             pass
         # A poll is one request of the newest page; others are for open runs further down.
         polls = sum("limit=50&" in one.query + "&" and "status" not in one.query for one in sandbox.requests)
+        weighed = client.stats().bytes - everything_weighed
         hourly = 60 / minutes
         late = f"{statistics.mean(delays):4.1f} {max(delays):5.1f}" if delays else "   -     -"
         requests = len(sandbox.requests) * hourly

@@ -130,7 +130,7 @@ class WorldTimer(Timer):
         elif not any(task.done() for task in tasks):
             self.pause()
             if not self.quick(tasks):
-                self.clock += min(max(seconds, 0.0), 1000.0)
+                self.clock += min(max(seconds, 0.0), 86_400.0)
 
     def quick(self, tasks: Collection["asyncio.Task[Any]"]) -> list["asyncio.Task[Any]"]:
         """Polls of jobs that aren't slow."""
