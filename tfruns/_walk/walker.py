@@ -106,24 +106,25 @@ class Walk:
         planned, fetching = self._planned[0], self._fetching[0]
         if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
-        page = None
         try:
             fetched = await fetching
             page = self._transport.read(fetched)
-        except (BadRequestError, UnprocessableEntityError) as error:
+        except (BadRequestError, UnprocessableEntityError) as refusal:
             if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
-            refusal = error
+            self._remove_first()
+            try:
+                self._planner.refuse(planned, refusal.message)
+            except IncompleteWalkError as incomplete:
+                raise incomplete from refusal
+            return None
+        self._remove_first()
+        return Found(self._planner.consume(planned, page), fetched.body, page)
+
+    def _remove_first(self) -> None:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
-        if page is not None:
-            return Found(self._planner.consume(planned, page), fetched.body, page)
-        try:
-            self._planner.refuse(planned, refusal.message)
-        except IncompleteWalkError as incomplete:
-            raise incomplete from refusal
-        return None
 
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
