@@ -127,17 +127,17 @@ class Walk:
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
-            self._take_off()
+            self._remove_first()
             try:
                 self._planner.refuse(planned, error.message)
             except IncompleteWalkError as incomplete:
                 raise incomplete from error
             return None
         page = self._transport.read(fetched, keep_bad=self._keep_bad)
-        self._take_off()
+        self._remove_first()
         return Found(self._planner.consume(planned, page), fetched.body, page)
 
-    def _take_off(self) -> None:
+    def _remove_first(self) -> None:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
