@@ -14,6 +14,7 @@ from tfruns.cli.filters import filter_options, order_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.progress import shown
+from tfruns.cli.since import window_options
 from tfruns.cli.text import counted, harmless, human_duration
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ Exit status:
 )
 @filter_options
 @order_options
+@window_options
 @_which(
     "--since-last",
     is_flag=True,
@@ -121,9 +123,9 @@ def export(
     if not ids:
         raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
     given = {name: value for name, value in filters.items() if value not in (None, ())}
-    if since_last and given.keys() & {"sort_by", "order", "status"}:
+    if since_last and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
         raise click.UsageError(
-            "--since-last reads the newest runs first: it goes with no --sort-by, --order or --status"
+            "--since-last reads the newest runs first: it goes with no --sort-by, --order, --status, --since or --until"
         )
     if since_last:
         given["state"] = destination + ".tfruns-state"

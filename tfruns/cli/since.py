@@ -4,7 +4,7 @@ import functools
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import click
@@ -35,22 +35,30 @@ def parsed_time(value: str) -> float:
         ) from None
 
 
-def _milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    return None if value is None else parsed_time(value)
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | datetime | None:
+    if value is None:
+        return None
+    milliseconds = parsed_time(value)
+    try:
+        if found := _AGO.fullmatch(value.strip().lower()):
+            return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(f"{value!r} is too long ago") from None
 
 
 _OPTIONS = (
     _which(
         "--since",
         "created_after",
-        callback=_milliseconds,
+        callback=_moment,
         metavar="TIME",
         help="Runs created since then: 30m, 2h, 7d or 1w ago, or 2026-11-23T08:30 in local time, or with Z in UTC.",
     ),
     _which(
         "--until",
         "created_before",
-        callback=_milliseconds,
+        callback=_moment,
         metavar="TIME",
         help="Only runs created before that time, given in the same way.",
     ),

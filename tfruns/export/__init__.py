@@ -20,6 +20,7 @@ from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
 from tfruns.export.progress import ExportProgress, ExportSummary
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
+from tfruns.query import Moment
 
 __all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
 
@@ -40,6 +41,8 @@ async def export_runs(
     triggered_by: Iterable[str] | str | None = None,
     status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
     version_numbers: Iterable[float | str] | float | str | None = None,
+    created_after: Moment | None = None,
+    created_before: Moment | None = None,
 ) -> ExportSummary:
     """Write the runs of many jobs into one file: job after job in the order of the ids, the runs in the server's order.
 
@@ -76,7 +79,7 @@ async def export_runs(
             SQLite and DuckDB, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`), whose runs take the
             place of those in earlier files. Runs that show up in the list up to an hour late are not missed. A run that
             is deleted is not noticed, unless it was open the last time and is in a database. It goes with no `sort_by`,
-            `order` or `status`.
+            `order`, `status`, `created_after` or `created_before`.
         work_dir: the folder in which the working folder is made; None for the destination's.
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
@@ -86,6 +89,9 @@ async def export_runs(
         triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
         status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
         version_numbers: only runs of these versions of the deployment, such as 3.
+        created_after: only runs created then or later; see `Client.iter_runs`. A timedelta counts from this call; for
+            jobs that an interrupted call has read whole, from that call.
+        created_before: only runs created before that time.
 
     Returns:
         What was done. A job that fails by itself (404, 403, a response that can't be understood) is skipped, and stands
@@ -125,6 +131,8 @@ async def export_runs(
             "triggered_by": triggered_by,
             "status": status,
             "version_numbers": version_numbers,
+            "created_after": created_after,
+            "created_before": created_before,
         },
     )
     return await run_export(client, request, on_progress)

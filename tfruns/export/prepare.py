@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfruns.export.watermark import State, delta_path, later_files, own_database
 from tfruns.query import checked_job_id
 
 ON_BAD_RUN = ("quarantine", "raise")
+_NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
 
 @attrs.frozen
@@ -67,17 +69,24 @@ async def prepare(
     filters = {name: _kept(value) for name, value in filters.items()}
     path = checked_destination(destination)
     form = find_format(format, path)
-    if state is not None and any(filters[name] is not None for name in ("sort_by", "order", "status")):
-        raise ValueError("state goes with no sort_by, order or status: it reads the newest runs of any status first")
+    if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
+        raise ValueError(
+            f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
+        )
+    resolved = client.iter_runs("each", **filters).filter  # it says what is wrong
+    window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
+    # So many hours ago is another time when the call is made again, and yet the same argument.
+    ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
     about = {
         "control plane": client.base_url,
         "format": form.name,
-        **attrs.asdict(client.iter_runs("each", **filters).filter),  # it says what is wrong
+        **attrs.asdict(resolved),
+        **ago,
     }
     return Request(
         path=path,
         form=form,
-        filters=filters,
+        filters={**filters, **window},
         about=about,
         jobs=tuple(enumerate(await _read_ids(job_ids))),
         work=_work_folder(path, work_dir),
