@@ -90,6 +90,16 @@ async def test_first_and_count_take_one_request_for_one_run() -> None:
     assert [(request.limit, request.offset) for request in requests] == [(1, 0)] * 3
 
 
+async def test_first_does_not_believe_an_empty_page_of_a_list_that_has_runs() -> None:
+    def empty_at_first(request: Request) -> bytes:
+        return answer(200, page([], 5)) if request.number == 0 else pages_of(5)(request)
+
+    async with serve(empty_at_first) as (url, _), Client(url, KEY) as client:
+        first = await client.iter_runs("job").first()
+    assert first is not None
+    assert first.id == "run-0"
+
+
 async def test_each_iteration_is_a_walk_of_its_own() -> None:
     async with serve(pages_of(5)) as (url, _), Client(url, KEY) as client:
         runs = client.iter_runs("job")

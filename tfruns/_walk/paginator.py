@@ -238,11 +238,11 @@ class RunPaginator:
         Example:
             >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
         """
-        if self.filter.has_window:
-            async with aclosing(self._runs()) as runs:
-                return await anext(runs, None)
-        page = await self.fetch(self.offset, 1)
-        return page.data[0] if page.data and self.max_runs != 0 else None
+        walked = self
+        if not self.filter.has_window:
+            walked = attrs.evolve(self, max_runs=1 if self.max_runs is None else min(1, self.max_runs))
+        async with aclosing(walked._runs()) as runs:
+            return await anext(runs, None)
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's count now: one request.
