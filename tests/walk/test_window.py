@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import Request, pages_of, serve
+from tests.support.hostile import Request, answer, page, pages_of, run, serve
 from tfruns import Client
 from tfruns.query import RunFilter
 from tfruns.sandbox import Sandbox
@@ -46,6 +46,32 @@ async def test_a_walk_of_the_newest_ends_at_the_first_older_run() -> None:
         runs = await client.iter_runs(job_id, created_after=newest[499].created_at, page_size=50).collect()
         assert [run.id for run in runs] == [run.id for run in newest[:500]]
         assert client.stats().requests - begun <= 20  # 11 at least; times between runs vary
+
+
+@pytest.mark.parametrize("oldest", [0, 50], ids=["sorted", "but one"])
+async def test_a_list_that_is_not_newest_first_is_read_to_its_end(oldest: int) -> None:
+    """The server has another order than the one that is documented: no run of the window may be missing."""
+    runs = [run(number) for number in reversed(range(100))]
+    runs.insert(0, runs.pop(oldest))
+
+    async with (
+        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
+        Client(url, "key") as client,
+    ):
+        after = run(9)["createdAt"]
+        found = await client.iter_runs("job", created_after=after, page_size=10).collect()
+    assert [one.id for one in found] == [one["id"] for one in runs if one["createdAt"] >= after]
+
+
+async def test_one_old_run_among_the_newest_hides_no_others() -> None:
+    runs = [run(500), *(run(number) for number in range(50))]
+    async with (
+        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
+        Client(url, "key") as client,
+    ):
+        after = run(19)["createdAt"]
+        found = await client.iter_runs("job", created_after=after, page_size=5).collect()
+    assert [one.id for one in found] == [f"run-{number}" for number in range(20)]
 
 
 async def test_a_window_that_is_over_costs_one_request() -> None:

@@ -24,6 +24,11 @@ class Order:
         """Whether the list is sorted by creation, and it is known which way."""
         return self._is_usable and self._sign != 0
 
+    @property
+    def is_oldest_first(self) -> bool:
+        """Whether the list is known to be sorted by creation, the oldest first."""
+        return self.is_known and self._sign > 0
+
     def learn(self, runs: Sequence[JobRun]) -> None:
         """Learn the direction from the ends of a response. A contradiction ends all use of the order."""
         if self._is_usable and runs:

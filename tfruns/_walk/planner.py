@@ -95,7 +95,7 @@ class Planner:
         max_runs: how many runs to yield at most; None for all.
         by_creation: whether the list is sorted by creation, one way or the other.
         window: says which times of creation are wanted, if not all are. Where the newest runs come first, the walk ends
-            at the first run that is too old.
+            at the first run that is too old, unless the responses show another order.
         keeps_ids: whether the ids of all runs are kept, and the list is walked again for what is missing: where runs
             can change their place, or where many runs have equal keys.
     """
@@ -222,7 +222,7 @@ class Planner:
             self._observe(request, match, total)
         if fresh or (match and match.new):
             self._guard.fruitless = 0
-        if self._yielded == self._max_runs or (match and self._is_past(match.new)):
+        if self._yielded == self._max_runs or (match and self._is_past(match.new, runs)):
             self.done = True
         elif match is not None and self._is_end(request, page, found_more=bool(match.new)):
             self._finish()
@@ -254,10 +254,13 @@ class Planner:
         window = self._window
         return window.created_after if window is not None and window.is_newest_first else None
 
-    def _is_past(self, runs: Sequence[JobRun]) -> bool:
-        if runs and self._first_created_at is None:
-            self._first_created_at = runs[0].created_at
-        return self._ends_at is not None and any(run.created_at < self._ends_at for run in runs)
+    def _is_past(self, new: Sequence[JobRun], runs: Sequence[JobRun]) -> bool:
+        """Whether a response shows that all that follows is too old: it does only where the newest runs come first."""
+        if new and self._first_created_at is None:
+            self._first_created_at = new[0].created_at
+        if self._ends_at is None or not any(run.created_at < self._ends_at for run in new):
+            return False
+        return self._order.holds_for(runs) and not self._order.is_oldest_first
 
     def _observe(self, request: PlannedPage, match: Match, total: int) -> None:
         self._pace.observe(match.shift, request.shift, self._guard.responses)
