@@ -240,6 +240,24 @@ def test_the_first_request_of_a_client_that_gets_only_500s_is_given_up_after_ten
     assert call.reason_to_give_up(1, outage=0, patience=300) == ""
 
 
+def test_a_request_that_failed_often_while_others_were_well_is_given_up_when_they_are_over() -> None:
+    """It is the only one left, so that nothing shows any more that the server is well."""
+    call = Call(RetryPolicy())
+    for number in range(10):
+        assert call.reason_to_give_up(1, outage=0, patience=300) is None
+        call.attempts += 1
+        call.failed(refused(500), now=number, last_good=min(number, 4) - 0.5)
+    assert call.reason_to_give_up(1, outage=0, patience=300) == ""
+
+
+def test_a_request_that_failed_a_few_times_before_an_outage_waits_for_its_end() -> None:
+    call = Call(RetryPolicy())
+    for number in range(100):
+        call.attempts += 1
+        call.failed(refused(500), now=number, last_good=min(number, 3) - 0.5)
+    assert call.reason_to_give_up(1, outage=0, patience=300) is None
+
+
 def test_what_may_pass_is_retried_and_nothing_else() -> None:
     retried = {status for status in range(100, 1000) if is_retried(refused(status))}
     assert retried == {408, 425, 429, *range(500, 600)}

@@ -27,6 +27,9 @@ _LONGEST_WAIT = 60.0
 _OWN_FAILURES = 10
 """Attempts at a request that the server fails on while it responds well to others."""
 
+_SURELY_OWN = 5
+"""Of these, after which the next ones count too if there are no others any more: it isn't an outage that began then."""
+
 
 def _attempts(_: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
     if value is not None:
@@ -108,7 +111,7 @@ class Call:
             self.failing_since = self.spent
         is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
         others_are_well = last_good is None or self.failed_at is None or last_good >= self.failed_at
-        if not is_about_server and others_are_well:
+        if not is_about_server and (others_are_well or self.own_failures >= _SURELY_OWN):
             self.own_failures += 1
         self.failed_at = now
 
