@@ -185,19 +185,18 @@ async def test_an_attempt_without_a_response_has_the_error_s_class_as_its_type(
 
 
 async def test_a_response_that_is_too_large_ends_its_span_and_one_that_is_no_json_has_ended(
-    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+    telemetry: Telemetry,
 ) -> None:
     """A page that can't be decoded is no failure of HTTP: its span says 200."""
-    monkeypatch.setattr("tfruns._http.exchange.MAX_BODY", 1000)
     replies = [answer(200, b"x" * 2000), answer(200, b"no JSON"), pages_of(1)]
     async with serve(lambda r: replies[r.number] if r.number < 2 else replies[2](r)) as (url, _):  # type: ignore[operator, return-value]
         async with tfruns.Client(url, KEY) as client:
             telemetry.instrument(client)
             for _ in range(2):
                 with pytest.raises(tfruns.DecodeError):
-                    await client.count_runs("job")
+                    await client.iter_runs("job", max_response_bytes=1000).collect()
             assert await client.count_runs("job") == 1
-    too_large = f"{tfruns.DecodeError.__module__}.DecodeError"
+    too_large = f"{tfruns.ResponseTooLargeError.__module__}.ResponseTooLargeError"
     assert telemetry.attributes("error.type") == [too_large, None, None]
     assert telemetry.attributes("http.response.status_code") == [None, 200, 200]
     assert telemetry.attributes("http.request.resend_count") == [None] * 3
