@@ -74,6 +74,27 @@ async def test_a_list_without_errors_has_no_column_of_them(sandbox: Sandbox) -> 
     assert "ID" in shown.splitlines()[0].split()
 
 
+@pytest.mark.parametrize(("status", "left_out"), [("finished", ""), ("failed", "ERROR")], ids=str)
+async def test_errors_are_left_out_only_where_there_are_some(sandbox: Sandbox, status: str, left_out: str) -> None:
+    columns = 200 if not left_out else 24
+    command = ("list", "a-job", "--status", status, "--max-runs", "2")
+    async with running_on_terminal(*command, size=(columns, 24)) as (process, terminal):
+        while await terminal.read():
+            pass
+        ended = await end_of(process)
+    assert ("ERROR" in ended.err) == bool(left_out)
+
+
+async def test_errors_of_a_later_page_are_shown_under_headings_of_their_own(sandbox: Sandbox) -> None:
+    await sandbox.create_run("b-job", status="FAILED", error="out of disk", name="older")
+    await sandbox.create_run("b-job", status="FINISHED", error=None, name="newer")
+    terminal = await on_terminal("list", "b-job", "--page-size", "1", size=(80, 24))
+    first, newer, second, older = terminal.text.splitlines()
+    assert (first.split()[-1], second.split()[-1]) == ("ID", "ERROR")
+    assert "newer" in newer
+    assert older.endswith("out of disk")
+
+
 async def test_what_is_no_terminal_gets_every_column_whole(sandbox: Sandbox) -> None:
     ended = await invoke("list", "a-job", "--max-runs", "2", COLUMNS="50")
     heading, newest, older = ended.out.splitlines()

@@ -84,15 +84,21 @@ class Table:
         self._priority = priority
         self._widths: dict[str, int] = {}
         self._begun = False
+        self._has_errors = False
         self._ellipsis = "…" if _can_encode("…") else "..."
 
     @property
     def left_out(self) -> list[str]:
         """The columns for which there is no room."""
-        return [name for name in self._columns if self._begun and name not in self._widths]
+        wanted = [name for name in self._columns if name != ERROR or self._has_errors]
+        return [name for name in wanted if self._begun and name not in self._widths]
 
     def lines(self, rows: Sequence[Mapping[str, str]]) -> list[str]:
-        """The lines for these rows, after the line of headings if they are the first."""
+        """The lines for these rows, after a line of headings if they are the first, or the first with an error."""
+        has_errors = self._has_errors or (ERROR in self._columns and any(row[ERROR] for row in rows))
+        if self._width is not None and has_errors != self._has_errors:
+            self._begun = False  # the headings that were printed have no column for errors
+        self._has_errors = has_errors
         shown = [*rows] if self._begun else [{name: name for name in self._columns}, *rows]
         natural = {name: max((self._cell_len(row[name]) for row in shown), default=0) for name in self._columns}
         if self._width is None:
@@ -103,7 +109,7 @@ class Table:
             self._widths = {name: max(self._widths.get(name, 0), fitting[name]) for name in self._columns}
         elif not self._begun:
             # A column of errors is there only if there is one.
-            wanted = [name for name in self._columns if name != ERROR or any(row[ERROR] for row in rows)]
+            wanted = [name for name in self._columns if name != ERROR or self._has_errors]
             self._widths = self._fitted({name: natural[name] for name in wanted}, self._width)
         else:
             self._widths = self._fitted({name: natural[name] for name in self._widths}, self._width)
