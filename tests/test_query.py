@@ -207,6 +207,9 @@ def test_the_name_of_a_field_is_answered_with_the_key_to_sort_by(given: str, mea
     [
         ("iter_runs", "limit", "Client.iter_runs() has no argument 'limit': did you mean 'max_runs'?"),
         ("iter_runs", "pagesize", "Client.iter_runs() has no argument 'pagesize': did you mean 'page_size'?"),
+        ("iter_runs", "since", "Client.iter_runs() has no argument 'since': did you mean 'created_after'?"),
+        ("count_runs", "until", "Client.count_runs() has no argument 'until': did you mean 'created_before'?"),
+        ("watch_runs", "since", "Client.watch_runs() has no argument 'since': did you mean 'start'?"),
         ("iter_runs_for", "limit", "Client.iter_runs_for() has no argument 'limit': did you mean 'max_runs'?"),
         ("iter_runs", "sort", "Client.iter_runs() has no argument 'sort': did you mean 'sort_by'?"),
         ("list_runs", "max_runs", "Client.list_runs() has no argument 'max_runs': did you mean 'limit'?"),

@@ -25,8 +25,16 @@ MAX_PAGE_SIZE = 1000
 Moment = datetime | timedelta | float
 """A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
 
+_LATEST = 1e17
+"""In ms since 1970: no datetime, and no run, is as late."""
+
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_OTHER_NAMES = {"limit": "max_runs", "max_runs": "limit"}  # the one is for walks, the other for a page
+_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are the command line's words
+    "limit": ("max_runs",),
+    "max_runs": ("limit",),
+    "since": ("created_after", "start"),
+    "until": ("created_before",),
+}
 
 
 def names_arguments(method: _Method) -> _Method:
@@ -37,7 +45,7 @@ def names_arguments(method: _Method) -> _Method:
         for name in given:
             if name not in allowed:
                 close = difflib.get_close_matches(name, allowed, n=1)
-                meant = next((other for other in (_OTHER_NAMES.get(name), *close) if other in allowed), None)
+                meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
                 hint = "" if meant is None else f": did you mean {meant!r}?"
                 raise TypeError(f"Client.{method.__name__}() has no argument {name!r}{hint}")
 
@@ -174,7 +182,7 @@ def _moment(value: Moment | None, name: str) -> float | None:
         return (time.time() - value.total_seconds()) * 1000
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{allowed}, got {value!r}")
-    if not math.isfinite(value):
+    if not abs(value) < _LATEST:  # a comparison takes an int that no float can hold, which isfinite doesn't
         raise ValueError(f"{allowed}, got {value!r}")
     if 0 < value < 1e11:  # in 1973 as milliseconds, now as seconds
         raise ValueError(f"{allowed}, got {value!r}: are these seconds?")

@@ -100,6 +100,7 @@ async def test_the_window_is_not_sent_to_the_server() -> None:
         (datetime(2026, 1, 1), ValueError, "no time zone"),  # noqa: DTZ001
         (timedelta(hours=-1), ValueError, "in the future"),
         (1_700_000_000, ValueError, "are these seconds?"),
+        pytest.param(10**400, ValueError, "milliseconds since 1970, got 1000", id="beyond a float"),
         (float("nan"), ValueError, "got nan"),
         (True, TypeError, "got True"),
         ("2h", TypeError, "got '2h'"),

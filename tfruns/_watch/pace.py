@@ -25,7 +25,8 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
     least, most = interval if isinstance(interval, tuple) and len(interval) == 2 else (interval, interval)
     for seconds in (least, most):
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"interval must be seconds, or the least and the most of them, got {interval!r}")
+            allowed = "seconds, or a tuple of the least and the most, such as (2, 30)"
+            raise TypeError(f"interval must be {allowed}, got {interval!r}")
         if not 0 < seconds <= 86_400:
             raise ValueError(f"interval must be above 0 and at most 86,400 seconds, got {interval!r}")
     if least > most:
