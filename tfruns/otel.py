@@ -75,7 +75,6 @@ def instrument(
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")
     if client in _instrumented:
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
-    _instrumented.add(client)
     url = URL(client.base_url)
     assert url.host is not None  # noqa: S101  # the client has checked it
     assert url.port is not None  # noqa: S101
@@ -83,6 +82,7 @@ def instrument(
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
+    _instrumented.add(client)  # after all that can fail on what was passed
     client.add_hooks(
         on_request=attempts.on_request,
         on_response=attempts.on_response,

@@ -455,6 +455,19 @@ async def test_a_client_is_instrumented_once(sandbox: Sandbox, telemetry: Teleme
         instrument("client")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", ["tracer_provider", "meter_provider"])
+async def test_a_provider_that_is_none_leaves_the_client_as_it_was(
+    sandbox: Sandbox, telemetry: Telemetry, wrong: str
+) -> None:
+    """So the call can be made again with the right one."""
+    async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(AttributeError):
+            instrument(client, **{wrong: "console"})  # type: ignore[arg-type]
+        telemetry.instrument(client)
+        await client.count_runs("job")
+    assert len(telemetry.spans) == 1
+
+
 async def test_without_providers_it_reports_to_those_of_the_process() -> None:
     """Also where they are set after the client was instrumented, and for clients on both sides of that."""
     code = """
