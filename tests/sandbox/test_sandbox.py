@@ -427,6 +427,15 @@ async def test_a_new_run_has_the_given_fields_and_others_that_agree_with_its_sta
     assert (created.status, created.end_time, created.duration) == (JobRunStatus.CREATED, None, None)
 
 
+async def test_a_status_may_be_written_in_any_case_as_in_the_filters(http: Http, job: str) -> None:
+    failed = await http.sandbox.create_run(job, status="failed")
+    assert failed.status is JobRunStatus.FAILED
+    assert failed.end_time is not None
+    run = await http.sandbox.create_run(job)
+    assert (await http.sandbox.update_run(job, run.id, status="Running")).status is JobRunStatus.RUNNING
+    assert (await http.sandbox.finish_run(job, run.id, "terminated")).status is JobRunStatus.TERMINATED
+
+
 @pytest.mark.beyond_contract
 async def test_a_status_that_is_newer_than_the_contract_can_be_stored(http: Http, job: str) -> None:
     run = await http.sandbox.create_run(job, status=JobRunStatus("PAUSED"))

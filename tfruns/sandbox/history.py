@@ -11,7 +11,7 @@ from tfruns.sandbox.data import NEWEST, RunMaker, ended
 from tfruns.sandbox.files import read_runs
 from tfruns.sandbox.simulation import Simulation
 from tfruns.sandbox.store import Selection, Store
-from tfruns.sandbox.wire import Wire, decode, encode, from_fields, parse
+from tfruns.sandbox.wire import Wire, decode, encode, from_fields, in_capitals, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
 
@@ -130,6 +130,7 @@ class History:
             run = self._run(job_id, run_id)
             if JobRunStatus(run["status"]).is_terminal:
                 raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
+            status = in_capitals(status)
             if not isinstance(status, str) or not JobRunStatus(status).is_terminal:
                 raise ValueError(
                     f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}"

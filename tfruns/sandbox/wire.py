@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from tfruns.models import JobRun, Subject, wire_name
+from tfruns.models import JobRun, JobRunStatus, Subject, wire_name
 
 Wire = dict[str, Any]
 """A run or a subject as the API's JSON has it: camelCase names, plain strings for enums."""
@@ -68,6 +68,14 @@ def from_fields(fields: dict[str, Any]) -> Wire:
     if unknown:
         given = ", ".join(map(repr, sorted(unknown)))
         raise TypeError(f"a run has no field {given}; its fields are {', '.join(_RUN_FIELDS)}")
-    return {
+    wire = {
         _RUN_FIELDS[name]: value.to_dict() if isinstance(value, Subject) else value for name, value in fields.items()
     }
+    return wire | {"status": in_capitals(wire["status"])} if "status" in wire else wire
+
+
+def in_capitals(status: Any) -> Any:
+    """The known status that a text names in any case, as in the client's filters; anything else as it is."""
+    if type(status) is str and status.upper() in JobRunStatus.__members__:
+        return status.upper()
+    return status
