@@ -247,7 +247,8 @@ async def test_a_session_that_is_closed_or_of_another_loop_says_what_to_do() -> 
         (
             "export j -o runs.csv --since-last --order asc --host {url}",
             2,
-            "--since-last reads the newest runs first: it goes with no --sort-by, --order or --status",
+            "--since-last reads the newest runs first: it goes with no --sort-by, --order, --status, --since or "
+            "--until",
         ),
     ],
 )
