@@ -4,7 +4,8 @@ import asyncio
 import heapq
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from typing import Literal, Self
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
@@ -12,8 +13,11 @@ from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
-from tfruns.models import JobRun, RawPage
+from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import checked_job_id
+
+if TYPE_CHECKING:
+    import pyarrow
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
 
@@ -101,10 +105,14 @@ class JobsPaginator:
             runs_expected=sum(walks.expected.values()) + walks.expected_of_ended if walks else 0,
         )
 
-    async def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
+    def _begin(self, *, keep_bad: bool = False) -> "_JobWalks":
         self.skipped.clear()
-        self._walks = _JobWalks(self._job_ids, self._template, self._side_by_side, ordered=self._ordered)
-        async with self._walks as walks:
+        template = attrs.evolve(self._template, keep_bad=keep_bad)
+        self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
+        return self._walks
+
+    async def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
+        async with self._begin() as walks:
             async for job_id, found in walks:
                 if isinstance(found, BaseException):
                     await self._handle_failure(walks, job_id, found)
@@ -112,6 +120,89 @@ class JobsPaginator:
                     for run in found.runs:
                         yield job_id, run
                 del found  # before the next is made
+
+    async def pages(self) -> AsyncGenerator[tuple[str, RunPage]]:
+        """Yield each page of `RunPaginator.pages` with its job's id.
+
+        Yields:
+            `(job_id, page)`: those of one job in the server's order, those of several as they arrive.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs_for`.
+
+        Example:
+            >>> async for job_id, page in client.iter_runs_for(["job-a", "job-b"], ordered=True).pages():
+            ...     print(job_id, len(page.data), "of", page.pagination.total)
+            job-a 250 of 250
+            job-b 250 of 250
+
+        .. versionadded:: 0.2.0
+        """
+        size = self._template.page_size
+        async with self._begin() as walks:
+            async for job_id, found in walks:
+                if isinstance(found, BaseException):
+                    await self._handle_failure(walks, job_id, found)
+                elif found is not None:
+                    for start in range(0, len(found.runs), size):
+                        yield job_id, RunPage(tuple(found.runs[start : start + size]), found.page.pagination)
+                del found  # before the next is made
+
+    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
+        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
+
+        What takes Arrow takes these: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
+
+        Yields:
+            A batch for each page: those of one job in the server's order, those of several as they arrive.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs_for`.
+
+        Example:
+            >>> async for batch in client.iter_runs_for(["job-a", "job-b"]).arrow_batches():
+            ...     print(batch.num_rows, "rows")
+            250 rows
+            250 rows
+
+        .. versionadded:: 0.2.0
+        """
+        from tfruns.arrow import record_batch
+
+        size = self._template.page_size
+        async with self._begin() as walks:
+            async for job_id, found in walks:
+                if isinstance(found, BaseException):
+                    await self._handle_failure(walks, job_id, found)
+                elif found is not None:
+                    for start in range(0, len(found.runs), size):
+                        yield record_batch(job_id, found.runs[start : start + size])
+                del found  # before the next is made
+
+    async def to_arrow(self) -> "pyarrow.Table":
+        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
+
+        Returns:
+            The table: the runs of one job in the server's order, the jobs as their pages arrived.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs_for`.
+
+        Example:
+            >>> table = await client.iter_runs_for(["job-a", "job-b"]).to_arrow()
+            >>> print(table.num_rows, "runs of", len(table["job_id"].unique()), "jobs")
+            500 runs of 2 jobs
+
+        .. versionadded:: 0.2.0
+        """
+        from tfruns.arrow import table
+
+        async with aclosing(self.arrow_batches()) as batches:
+            return table([batch async for batch in batches])
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
@@ -134,10 +225,7 @@ class JobsPaginator:
             job-b 250 runs
             job-b is done
         """
-        self.skipped.clear()
-        template = attrs.evolve(self._template, keep_bad=keep_bad)
-        self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
-        async with self._walks as walks:
+        async with self._begin(keep_bad=keep_bad) as walks:
             async for job_id, found in walks:
                 if isinstance(found, BaseException):
                     await self._handle_failure(walks, job_id, found)

@@ -1,0 +1,36 @@
+"""The runs of many jobs as pages and as Arrow."""
+
+from tests.support.hostile import Request, answer, pages_of, serve
+from tfruns import Client, RunPage
+
+
+async def test_pages_batches_and_the_table_hold_the_same_runs() -> None:
+    """Each run once, with its job's id; a job that fails is skipped in each form."""
+    healthy = pages_of(230)
+
+    def reply(request: Request) -> bytes:
+        return answer(404, {"statusCode": 404, "message": "no"}) if "/gone/" in request.target else healthy(request)
+
+    async with serve(reply) as (url, _), Client(url, "key") as client:
+        runs = client.iter_runs_for(["a", "gone", "b"], page_size=100, on_error="skip", ordered=True)
+        pages = [(job_id, page) async for job_id, page in runs.pages()]
+        assert list(runs.skipped) == ["gone"]
+        assert runs.progress.jobs_done == 2
+        batches = [batch async for batch in runs.arrow_batches()]
+        table = await runs.to_arrow()
+        assert list(runs.skipped) == ["gone"]
+    assert all(isinstance(page, RunPage) and 0 < len(page.data) <= 100 for _, page in pages)
+    expected = [(job_id, f"run-{n}") for job_id in ("a", "b") for n in range(230)]
+    assert [(job_id, run.id) for job_id, page in pages for run in page] == expected
+    columns = table.select(["job_id", "id"]).to_pydict()
+    assert list(zip(columns["job_id"], columns["id"], strict=True)) == expected
+    assert sum(batch.num_rows for batch in batches) == table.num_rows == 460
+
+
+async def test_a_walk_left_early_leaves_nothing_behind() -> None:
+    async with serve(pages_of(5000)) as (url, _), Client(url, "key") as client:
+        pages = client.iter_runs_for(["a", "b"], page_size=10).pages()
+        async for _ in pages:
+            break
+        await pages.aclose()
+        assert client.stats().in_flight == 0
