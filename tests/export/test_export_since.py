@@ -187,7 +187,7 @@ async def test_a_database_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: P
         path.unlink()
         with pytest.raises(ExportError, match=r"isn't there, but by .* it was written before"):
             await export(client, sandbox.job_ids, path)
-        with pytest.raises(ValueError, match="state goes with no sort_by, order or status"):
+        with pytest.raises(ValueError, match="state goes with no sort_by, order, status"):
             await export_runs(client, ["job"], path, state="state", status="FAILED")
 
 
