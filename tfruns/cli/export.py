@@ -211,10 +211,10 @@ async def _export(
                 if has_begun:
                     raise
                 raise wrong_usage(error) from None
-        told = _as_dict(summary, client)
-    lines = [*(() if quiet else _told(summary, told)), *_skipped(summary), *_rejected(summary)]
+        report = _as_dict(summary, client)
+    lines = [*(() if quiet else _summary_lines(summary, report)), *_skipped(summary), *_rejected(summary)]
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)
-    _write_summary(summary_json, told)
+    _write_summary(summary_json, report)
     return _SKIPPED if summary.skipped else 0
 
 
@@ -241,11 +241,11 @@ def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
     }
 
 
-def _told(summary: "ExportSummary", told: dict[str, Any]) -> Iterator[str]:
+def _summary_lines(summary: "ExportSummary", report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{summary.path}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')},"
-        f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(told['requests'], 'request')},"
-        f" {told['retries']:,} of them retried"
+        f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(report['requests'], 'request')},"
+        f" {report['retries']:,} of them retried"
     )
     if summary.resumed_jobs:
         yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"

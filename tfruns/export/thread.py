@@ -15,7 +15,7 @@ _R = TypeVar("_R")
 
 
 class StoppedError(Exception):
-    """The work in the thread was told to stop."""
+    """The work in the thread has to stop."""
 
 
 class WorkThread:
