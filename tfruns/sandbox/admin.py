@@ -29,7 +29,7 @@ from aiohttp import web
 from tfruns.models import JobRunStatus
 from tfruns.sandbox.faults import Fault, checked_faults
 from tfruns.sandbox.history import History
-from tfruns.sandbox.server import http_error
+from tfruns.sandbox.server import clean_up, http_error
 from tfruns.sandbox.wire import to_fields
 
 LOOPBACK = "127.0.0.1"
@@ -73,7 +73,7 @@ class Admin:
     async def aclose(self) -> None:
         """Stop listening, and close every connection."""
         if self._runner is not None:
-            await self._runner.cleanup()
+            await clean_up(self._runner)
 
     async def _create(self, request: web.Request) -> web.Response:
         run = self._history.create(request.match_info["job"], to_fields(await _object(request)))

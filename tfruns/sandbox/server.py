@@ -37,6 +37,7 @@ from tfruns.sandbox.parameters import Parameters
 from tfruns.sandbox.respond import add_wait_header, html_page, respond
 
 _LONGEST_LINE = 2**20
+_STEPS_OF_AN_ACCEPT = 3
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
@@ -114,7 +115,7 @@ class Server:
     async def aclose(self) -> None:
         """Stop listening, and close every connection."""
         if self._runner is not None:
-            await self._runner.cleanup()
+            await clean_up(self._runner)
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         url, effects = request.rel_url, NO_EFFECTS
@@ -175,3 +176,12 @@ def _refuse(effects: Effects) -> web.Response | None:
 def http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
     body = msgspec.json.encode(HttpError(status, message, code, details).to_dict())
     return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+
+
+async def clean_up(runner: web.BaseRunner) -> None:
+    """End a server, and leave no connection open."""
+    # asyncio accepts a connection, makes its transport in a task, and calls the protocol after that: if the server is
+    # closed in between, nothing closes the connection.
+    for _ in range(_STEPS_OF_AN_ACCEPT):
+        await asyncio.sleep(0)
+    await runner.cleanup()
