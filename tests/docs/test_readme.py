@@ -1,4 +1,4 @@
-"""Every block of code in the README is run, as it stands, against the sandbox."""
+"""Every block of code in the README, and in the pages about its parts, is run as it stands against the sandbox."""
 
 import asyncio
 import os
@@ -16,13 +16,14 @@ import pytest
 
 import tfruns
 from tests.support.hostile import answer, serve
-from tests.support.readme import README, Block, blocks
+from tests.support.readme import DOCS, README, ROOMS, Block, blocks
 from tests.support.snippets import run_snippet
 from tfruns.cli.program import program
 from tfruns.sandbox import Fault, Sandbox
 
-PYTHON = blocks("python")
-SHELL = blocks("sh")
+PAGES = [README, DOCS / "moving-over.md", *sorted(ROOMS.glob("*/README.md"))]
+PYTHON = [block for page in PAGES for block in blocks("python", page)]
+SHELL = [block for page in PAGES for block in blocks("sh", page)]
 JOBS = ["my-job-id", "my-other-job-id"]
 FOR_PYTEST = [block for block in PYTHON if "def test_" in block.source]
 FOR_SPARK = [block for block in PYTHON if "spark.read" in block.source]
@@ -52,7 +53,7 @@ def control_plane(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_every_block_of_python_is_run_by_a_test() -> None:
-    assert len(PYTHON) == README.read_text(encoding="utf-8").count("```python\n")
+    assert len(PYTHON) == sum(page.read_text(encoding="utf-8").count("```python\n") for page in PAGES)
     assert (len(FOR_PYTEST), len(FOR_SPARK)) == (1, 1)  # the latter in test_spark.py
     assert len(SNIPPETS) > 10
 
@@ -66,7 +67,7 @@ async def test_a_snippet_runs_as_it_stands_and_shows_something(
     given = names["client"]
     try:
         await asyncio.wait_for(
-            run_snippet(block.source, filename=str(README), first_line=block.first_line, namespace=names), 60
+            run_snippet(block.source, filename=str(block.page), first_line=block.first_line, namespace=names), 60
         )
     finally:
         for client in [given, *(value for value in names.values() if isinstance(value, tfruns.Client))]:
@@ -137,18 +138,22 @@ async def test_a_command_does_what_it_says_and_shows_something(line: str, contro
     assert out or "export" in line or ">" in line
 
 
-def test_what_the_readme_links_to_within_itself_and_beside_it_is_there() -> None:
-    text = README.read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    }
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert links
+def headings(page: Path) -> set[str]:
+    """What a link to a part of the page may name."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *DOCS.glob("*.md")], ids=lambda page: str(page.relative_to(README.parent)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert links or page is not README
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in headings
-        elif not link.startswith("https://"):
-            assert (README.parent / link).is_file()
+        if not link.startswith("https://"):
+            path, _, part = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.is_file(), link
+            assert not part or part in headings(target), link
 
 
 async def failing(url: str, job_id: str = "my-job-id", **settings: Any) -> str:
@@ -166,7 +171,7 @@ def refused(**settings: Any) -> str:
     return str(raised.value)
 
 
-async def test_the_likeliest_errors_are_in_the_words_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_likeliest_errors_are_in_the_words_of_their_page(monkeypatch: pytest.MonkeyPatch) -> None:
     ten = [refused(), refused(base_url="https://acme.example"), refused(base_url="acme.example", api_key="key")]
     ten_times, twice = (tfruns.RetryPolicy(max_attempts=times, initial_backoff=0.0) for times in (10, 2))
     async with Sandbox(JOBS, 1, forbidden=["secret"]) as box:
@@ -181,7 +186,7 @@ async def test_the_likeliest_errors_are_in_the_words_of_the_readme(monkeypatch: 
         ten.append(await failing(box.url, retry=ten_times))
     async with serve(lambda _: answer(200, b"<!doctype html><title>Log in</title>")) as (url, _):
         ten.append(await failing(url))
-    table = README.read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]
+    table = (DOCS / "errors.md").read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert len(rows) == len(ten) == 10
     for row, said in zip(rows, ten, strict=True):

@@ -15,11 +15,10 @@ import pytest
 import uvicorn
 
 import tfruns
-from tests.support.readme import README, Block, blocks
+from tests.support.readme import DOCS, README, Block, blocks
 from tests.support.snippets import run_snippet
 from tfruns.sandbox import Fault, Sandbox
 
-DOCS = README.parent / ".github" / "docs"
 OBSERVED = {block.heading: block for block in blocks("python", DOCS / "observability.md")}
 [FASTAPI] = blocks("python", DOCS / "fastapi.md")
 

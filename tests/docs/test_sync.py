@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from tests.support.readme import README, Block, blocks
+from tests.support.readme import DOCS, README, Block, blocks
 from tfruns.sandbox import Sandbox
 
-PAGE = README.parent / ".github" / "docs" / "sync.md"
+PAGE = DOCS / "sync.md"
 RECIPES = blocks("python", PAGE)
 
 

@@ -11,7 +11,7 @@ from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 
 from tests.support.documented import examples, run_example
-from tests.support.readme import blocks
+from tests.support.readme import ROOMS, blocks
 from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session, spark_warns
 from tfruns import arrow
 from tfruns.sandbox import Fault
@@ -250,7 +250,7 @@ async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:
 def test_the_snippet_of_the_readme_reads_what_it_says(
     spark: SparkSession, sandbox: ServedSandbox, tmp_path: Path
 ) -> None:
-    [block] = [block for block in blocks("python") if "spark.read" in block.source]
+    [block] = [block for block in blocks("python", ROOMS / "spark" / "README.md") if "spark.read" in block.source]
     path = tmp_path / "jobs.txt"
     path.write_text("".join(f"{job_id}\n" for job_id in sandbox.sandbox.job_ids))
     # This Spark was started elsewhere and without TFY_HOST.

@@ -1,4 +1,4 @@
-"""The README's code, as the README has it."""
+"""The code of the README and of the pages that it links to, as they have it."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import attrs
 
 README = Path(__file__).parents[2] / "README.md"
+DOCS = README.parent / ".github" / "docs"
+ROOMS = README.parent / "tfruns"
 
 
 @attrs.frozen
@@ -15,11 +17,12 @@ class Block:
     language: str
     heading: str
     source: str
+    page: Path
     first_line: int
-    """The line of the README that its first line is."""
+    """The line of the page that its first line is."""
 
     def __str__(self) -> str:
-        return f"{self.heading}, line {self.first_line}"
+        return f"{self.page.relative_to(README.parent)}: {self.heading}, line {self.first_line}"
 
 
 def blocks(language: str, page: Path = README) -> list[Block]:
@@ -29,5 +32,5 @@ def blocks(language: str, page: Path = README) -> list[Block]:
     for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         before = text[: match.start(2)]
         heading = re.findall(r"^#+ (.*)$", before, re.MULTILINE)[-1]
-        found.append(Block(match[1], heading, match[2], before.count("\n") + 1))
+        found.append(Block(match[1], heading, match[2], page, before.count("\n") + 1))
     return [block for block in found if block.language == language]
