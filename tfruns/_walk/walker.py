@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Self
 
 import attrs
@@ -106,24 +107,39 @@ class Walk:
         return self
 
     async def __anext__(self) -> Found:
-        self._fetch_ahead()
-        while self._planned:
-            found = await self._consume_next()
-            if self._planner.done:
-                await self._cancel()
-            self._fetch_ahead()
+        while await self.arrive():
+            found = await self.take()
             if found is not None and found.runs:
-                self._transport.counters.runs += len(found.runs)
                 return found
             del found  # frees the page before the next one is made
         raise StopAsyncIteration
 
-    async def _consume_next(self) -> Found | None:
-        planned, fetching = self._planned[0], self._fetching[0]
+    async def arrive(self) -> bool:
+        """Wait until the next response is there, still as bytes. False once the walk is over."""
+        self._fetch_ahead()
+        if not self._fetching:
+            return False
+        fetching = self._fetching[0]
         if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
+        with suppress(BadRequestError, UnprocessableEntityError):  # `take` handles them
+            await fetching
+        return True
+
+    async def take(self) -> Found | None:
+        """What is new in the response that has arrived. None if the server refused the request's offset or limit."""
+        found = self._consume()
+        if self._planner.done:
+            await self._cancel()
+        self._fetch_ahead()
+        if found is not None:
+            self._transport.counters.runs += len(found.runs)
+        return found
+
+    def _consume(self) -> Found | None:
+        planned, fetching = self._planned[0], self._fetching[0]
         try:
-            fetched = await fetching
+            fetched = fetching.result()
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
