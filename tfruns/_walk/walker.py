@@ -101,7 +101,6 @@ class Walk:
 
     async def __aexit__(self, *_: object) -> None:
         await self._cancel()
-        self._prefetch.mark(self)
 
     def __aiter__(self) -> Self:
         return self
@@ -157,6 +156,7 @@ class Walk:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
+        self._prefetch.mark(self)
 
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
@@ -164,13 +164,14 @@ class Walk:
             fetching = self._transport.fetch(request, self._options)
             self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
             self._planned.append(page)
-        self._prefetch.mark(self)
+            self._prefetch.mark(self)
 
     async def _cancel(self) -> None:
         """Stop the requests in flight, and wait until they have stopped."""
         tasks = [*self._fetching]
         self._fetching.clear()
         self._planned.clear()
+        self._prefetch.mark(self)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -183,17 +184,18 @@ class Prefetch:
         self.front: Walk | None = None
         """The walk whose pages are consumed now. It has a limit of its own, as high as that of all others together."""
         self._most = most
-        self._walks: set[Walk] = set()  # those that have pages ahead
+        self._ahead: dict[Walk, int] = {}  # of those that have pages ahead
+        self._ahead_in_all = 0
 
     def mark(self, walk: Walk) -> None:
-        """Take note of whether the walk has pages ahead."""
+        """Take note of how many pages the walk has ahead."""
+        self._ahead_in_all += walk.ahead - self._ahead.pop(walk, 0)
         if walk.ahead:
-            self._walks.add(walk)
-        else:
-            self._walks.discard(walk)
+            self._ahead[walk] = walk.ahead
 
     def allows(self, walk: Walk) -> bool:
         """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
-        return sum(other.ahead for other in self._walks if other is not self.front) < self._most
+        of_front = 0 if self.front is None else self._ahead.get(self.front, 0)
+        return self._ahead_in_all - of_front < self._most
