@@ -180,8 +180,7 @@ class Anchor:
         if self._met is not None:
             self._met.update(distinct)
         while (
-            len(self._pages) > 4
-            and sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept
+            len(self._pages) > 4 and sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept
         ):
             forgotten = self._pages.popleft().last_created_at
             if self._forgotten is None or self._order.is_before(self._forgotten, forgotten):
