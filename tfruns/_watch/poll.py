@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
 from tfruns._watch.diff import Beginning, Poll, Snapshot
-from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -20,11 +19,23 @@ _KNOWN = tuple(JobRunStatus)
 _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 
 
+class Lister(Protocol):
+    """What polls need of a client."""
+
+    def iter_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPaginator:
+        """See `Client.iter_runs`."""
+        ...
+
+    async def list_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPage:
+        """See `Client.list_runs`."""
+        ...
+
+
 @attrs.frozen
 class Job:
     """A job to poll, and which of its runs."""
 
-    client: RunLister
+    client: Lister
     job_id: str
     filters: Mapping[str, Any]
 

@@ -8,7 +8,7 @@ import math
 from contextlib import aclosing
 
 from tfruns._watch.pace import Closing, Interval, Outages, Pace, checked_interval, passes
-from tfruns._watch.poll import Job
+from tfruns._watch.poll import Job, Lister
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,
@@ -17,7 +17,6 @@ from tfruns.errors import (
     TfRunsError,
     WaitTimeoutError,
 )
-from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
 
 _GOES_ON = "the wait goes on"
@@ -26,7 +25,7 @@ _GOES_ON = "the wait goes on"
 class Waits:
     """All waits of a client."""
 
-    def __init__(self, client: RunLister, closing: Closing) -> None:
+    def __init__(self, client: Lister, closing: Closing) -> None:
         self._client = client
         self._closing = closing
         self._pollers: dict[str, _Poller] = {}

@@ -39,11 +39,10 @@ import attrs
 from tfruns._walk.jobs import OnError
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, Start, compare, first_snapshot
 from tfruns._watch.pace import Closing, Interval, Outages, Pace, Timer, checked_interval, passes
-from tfruns._watch.poll import Job
+from tfruns._watch.poll import Job, Lister
 from tfruns._watch.token import Known, decode, encode
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
-from tfruns.lists import RunLister
 from tfruns.models import JobRun
 from tfruns.query import RunFilter, checked_job_id
 
@@ -145,7 +144,7 @@ class RunWatch:
 class Watch:
     """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
 
-    client: RunLister
+    client: Lister
     closing: Closing
     job_ids: tuple[str, ...]
     filters: Mapping[str, Any]
@@ -160,7 +159,7 @@ class Watch:
     @classmethod
     def of(
         cls,
-        client: RunLister,
+        client: Lister,
         closing: Closing,
         job_ids: Iterable[str] | str,
         *,

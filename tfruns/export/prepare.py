@@ -16,7 +16,7 @@ from tfruns.export.finish import check_alone, checked_destination
 from tfruns.export.formats import Format, find_format
 from tfruns.export.parts import NUMBER
 from tfruns.export.watermark import State, delta_path, later_files, own_database, state_path
-from tfruns.query import checked_job_id
+from tfruns.query import RunFilter, checked_job_id
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -73,7 +73,7 @@ async def prepare(
         raise ValueError(
             f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
         )
-    resolved = client.iter_runs("each", **filters).filter  # it says what is wrong
+    resolved = RunFilter(**filters)
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
     # So many hours ago is another time when the call is made again, and yet the same argument.
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
