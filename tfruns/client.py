@@ -8,7 +8,15 @@ from typing import Any, NoReturn, Self
 
 import aiohttp
 
-from tfruns._http.credentials import ApiKey, resolve
+from tfruns._checks import (
+    check_job_ids,
+    check_on_error,
+    checked_int,
+    checked_job_id,
+    checked_number,
+    suggests_arguments,
+)
+from tfruns._http.credentials import resolve
 from tfruns._http.events import (
     ClientStats,
     Counters,
@@ -22,14 +30,16 @@ from tfruns._http.options import CallOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
-from tfruns._walk.jobs import JobsPaginator, OnError
+from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.diff import Start
-from tfruns._watch.pace import Closing, Interval
+from tfruns._watch.pace import Closing
 from tfruns._watch.wait import Waits
 from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter, checked_int, checked_job_id, names_arguments
+from tfruns.query import MAX_PAGE_SIZE
+from tfruns.types import ApiKey, Interval, Moment, OnError, RunFilter, Start
+
+_RATES = "requests a second, from 0.001 to 1,000,000, or None"
 
 
 class Client:
@@ -121,6 +131,7 @@ class Client:
                 raise TypeError(f"trace_configs must be aiohttp.TraceConfig values, got {config!r}")
         if session is not None and trace_configs:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
+        rate = math.inf if max_rate is None else checked_number(max_rate, "max_rate", _RATES, least=0.001, most=1e6)
         url, key_source = resolve(host, key, allow_http=allow_http)
         self._hooks = Hooks()
         self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
@@ -129,7 +140,7 @@ class Client:
             key=key_source,
             options=CallOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
-            max_rate=_checked_rate(max_rate),
+            max_rate=rate,
             hooks=self._hooks,
             counters=Counters(),
             http=session,
@@ -138,7 +149,7 @@ class Client:
         self._closing = Closing()
         self._waits = Waits(self, self._closing)
 
-    @names_arguments
+    @suggests_arguments
     def iter_runs(
         self,
         job_id: str,
@@ -238,7 +249,7 @@ class Client:
             max_response_bytes=max_response_bytes,
         )
 
-    @names_arguments
+    @suggests_arguments
     async def list_runs(
         self,
         job_id: str,
@@ -307,7 +318,7 @@ class Client:
         limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
         return await runs.fetch(checked_int(offset, "offset", least=0), limit)
 
-    @names_arguments
+    @suggests_arguments
     async def count_runs(
         self,
         job_id: str,
@@ -374,7 +385,7 @@ class Client:
             headers=headers,
         ).count()
 
-    @names_arguments
+    @suggests_arguments
     def iter_runs_for(
         self,
         job_ids: Iterable[str] | AsyncIterable[str],
@@ -447,10 +458,8 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
-        if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
-            raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
-        if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
+        check_job_ids(job_ids)
+        check_on_error(on_error)
         template = self._walk(
             "",  # each job's id takes this place
             search_prefix=search_prefix,
@@ -477,7 +486,7 @@ class Client:
             on_error=on_error,
         )
 
-    @names_arguments
+    @suggests_arguments
     def watch_runs(
         self,
         job_ids: Iterable[str] | str,
@@ -569,7 +578,7 @@ class Client:
         )
         return RunWatch(watch)
 
-    @names_arguments
+    @suggests_arguments
     async def wait_for_run(
         self,
         job_id: str,
@@ -731,16 +740,6 @@ class Client:
         .. versionadded:: 0.2.0
         """
         self._hooks.add(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
-
-
-def _checked_rate(max_rate: float | None) -> float:
-    if max_rate is None:
-        return math.inf
-    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
-        raise TypeError(f"max_rate must be requests a second, or None, got {max_rate!r}")
-    if not 0.001 <= max_rate <= 1e6:
-        raise ValueError(f"max_rate must be requests a second, from 0.001 to 1,000,000, or None, got {max_rate!r}")
-    return max_rate
 
 
 def transport_of(client: Client) -> Transport:

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tfruns._text import shortened
 from tfruns.described import described
 from tfruns.models import HttpError, JobRun
 
@@ -184,11 +185,6 @@ class APIStatusError(APIError):
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
-
-
-def shortened(text: str, most: int = 500) -> str:
-    """The text, or its beginning if it is longer."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class BadRequestError(APIStatusError):

@@ -14,6 +14,7 @@ import msgspec
 
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
+from tfruns._text import iso_moment
 from tfruns.described import described
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,7 +143,7 @@ def _repr_instant(milliseconds: float | None) -> str:
         when = _instant(milliseconds, "")
     except ValueError:
         return repr(milliseconds)
-    return f"{milliseconds!r} <{when.isoformat(timespec='seconds').replace('+00:00', 'Z')}>"
+    return f"{milliseconds!r} <{iso_moment(when, 'seconds')}>"
 
 
 @payload(kw_only=True)

@@ -333,7 +333,7 @@ def test_a_bad_fault_says_what_is_wrong(text: str, says: str) -> None:
         ({"living": 1}, TypeError, "living must be a bool"),
         ({"admin_port": 70000}, ValueError, "admin_port must be a whole number from 0 to 65535"),
         ({"runs_from": 5}, TypeError, "runs_from must be the path of a file, got 5"),
-        ({"clock_start": "2h"}, TypeError, "an aware datetime, milliseconds since 1970, \"now\" or None, got '2h'"),
+        ({"clock_start": "2h"}, TypeError, "an aware datetime, .*milliseconds since 1970.*, got '2h'"),
         ({"clock_start": datetime(2026, 1, 1)}, ValueError, "which has no time zone"),  # noqa: DTZ001
         ({"clock_start": -1}, ValueError, "from 0 to 250000000000000, got -1"),
         ({"clock_start": True}, TypeError, "got True"),

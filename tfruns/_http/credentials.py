@@ -32,9 +32,6 @@ from tfruns._http.events import CallerError
 from tfruns._http.secret import Redactor, Secret
 from tfruns.errors import ConfigurationError
 
-ApiKey = str | Callable[[], str | Awaitable[str]]
-"""A key, or a function, sync or async, that returns one."""
-
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")

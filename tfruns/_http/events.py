@@ -1,11 +1,11 @@
 """What a client reports of its requests: an event for each step, and its counts."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
 
+from tfruns._checks import check_plain_function
 from tfruns.described import described
 
 
@@ -152,16 +152,6 @@ class Counters:
 
 
 _Event = TypeVar("_Event", bound="RequestEvent | FailureEvent")
-
-
-def check_plain_function(value: object, name: str) -> None:
-    """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
-    if value is None:
-        return
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}")
-    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
-        raise TypeError(f"{name} must be a plain function, not an async one: nothing waits for it")
 
 
 @attrs.define

@@ -3,23 +3,22 @@
 import asyncio
 import heapq
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from tfruns._checks import checked_job_id
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.described import described
 from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
-from tfruns.query import checked_job_id
+from tfruns.types import OnError
 
 if TYPE_CHECKING:
     import pyarrow
-
-OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
 
 _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""

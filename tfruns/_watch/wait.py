@@ -7,7 +7,8 @@ import asyncio
 import math
 from contextlib import aclosing
 
-from tfruns._watch.pace import Closing, Interval, Outages, Pace, checked_interval, passes
+from tfruns._checks import argument_error, checked_string, checked_timeout
+from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, passes
 from tfruns._watch.poll import Job, Lister
 from tfruns.errors import (
     ClientClosedError,
@@ -18,6 +19,7 @@ from tfruns.errors import (
     WaitTimeoutError,
 )
 from tfruns.models import JobRun, JobRunStatus
+from tfruns.types import Interval
 
 _GOES_ON = "the wait goes on"
 
@@ -40,11 +42,11 @@ class Waits:
         interval: Interval,
     ) -> JobRun:
         """See `Client.wait_for_run`."""
-        if not isinstance(run, str):
-            raise TypeError(f"run must be the id or the name of a run, as a string, got {run!r}")
+        checked_string(run, "run", "the id or the name of a run, as a string")
         if not run.strip():
-            raise ValueError(f"run is empty: {run!r}")
-        _check_timeout(timeout)
+            raise argument_error(ValueError, "run", f" is empty: {run!r}")
+        if timeout is not None:
+            checked_timeout(timeout)
         seconds = checked_interval(interval)
         last: JobRun | None = None
         waiter: asyncio.Future[JobRun] | None = None
@@ -202,12 +204,3 @@ class _Poller:
             changed |= run is None or run.status != last.status
         self._runs |= {run_id: run for run_id, run in found.items() if run is not None and run_id in self._runs}
         return changed
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")

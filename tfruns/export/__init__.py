@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Literal
 
-from tfruns._http.events import check_plain_function
+from tfruns._checks import check_plain_function
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export

@@ -10,13 +10,14 @@ from typing import Any
 
 import attrs
 
+from tfruns._checks import check_job_ids, checked_job_id
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import check_alone, checked_destination
 from tfruns.export.formats import Format, find_format
 from tfruns.export.parts import NUMBER
 from tfruns.export.watermark import State, delta_path, later_files, own_database, state_path
-from tfruns.query import RunFilter, checked_job_id
+from tfruns.query import RunFilter
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -112,8 +113,7 @@ def _kept(values: Any) -> Any:
 
 async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
     """The ids, each once."""
-    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
-        raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
+    check_job_ids(job_ids)
     ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
     return list(dict.fromkeys(map(checked_job_id, ids)))
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from os import PathLike, fspath
 from typing import Any, TypeGuard
 
-from tfruns.query import checked_int
+from tfruns._checks import argument_error, checked_int, checked_number
 from tfruns.sandbox.data import made_up_job_ids
 
 _LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
@@ -63,20 +63,17 @@ def checked_start(value: Any) -> float | None:
         TypeError: it isn't a time.
         ValueError: it is a datetime without a time zone, or beyond the calendar.
     """
-    allowed = 'clock_start must be an aware datetime, milliseconds since 1970, "now" or None'
+    allowed = 'an aware datetime, "now", None, or milliseconds since 1970'
     if value is None:
         return None
     if value == "now":
         return time.time() * 1000
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError(f"{allowed}, got {value!r}, which has no time zone")
+            text = f" must be {allowed}, got {value!r}, which has no time zone"
+            raise argument_error(ValueError, "clock_start", text)
         return value.timestamp() * 1000
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{allowed}, got {value!r}")
-    if not 0 <= value <= _LATEST:
-        raise ValueError(f"{allowed}, from 0 to {_LATEST:.0f}, got {value!r}")
-    return float(value)
+    return float(checked_number(value, "clock_start", f"{allowed}, from 0 to {_LATEST:.0f}", least=0, most=_LATEST))
 
 
 def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:

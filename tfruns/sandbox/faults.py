@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import attrs
 
+from tfruns._checks import checked_int
 from tfruns.described import described
-from tfruns.query import checked_int
 from tfruns.sandbox.clock import checked_seconds
 
 WaitAs = Literal["seconds", "date", "ms", "reset"]

@@ -9,8 +9,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tfruns._checks import checked_int
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.query import checked_int
 from tfruns.sandbox.admin import LOOPBACK, Admin
 from tfruns.sandbox.arguments import (
     checked_job_ids,

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import attrs
 
+from tfruns._checks import checked_int, checked_job_id
 from tfruns.client import Client
-from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")

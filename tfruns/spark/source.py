@@ -13,15 +13,15 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType, Tim
 
 from tfruns._table.arrow import plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns._walk.jobs import JobsPaginator, OnError
+from tfruns._walk.jobs import JobsPaginator
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
 from tfruns.models import JobRun
-from tfruns.query import RunFilter
 from tfruns.spark.options import Options, parse
 from tfruns.spark.pump import pumped
 from tfruns.spark.push import push
 from tfruns.spark.share import REFUSED, RunsPartition, Stretch, of_stretches, share_out
+from tfruns.types import OnError, RunFilter
 
 logger = logging.getLogger("tfruns")
 
