@@ -247,6 +247,9 @@ class InternalServerError(APIStatusError):
     _advice = "try again later"
 
 
+NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
+"""What other jobs would fail by as well."""
+
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,

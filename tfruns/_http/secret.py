@@ -27,7 +27,7 @@ class Secret:
 
     def bearer(self) -> str:
         """The value of the header `Authorization`."""
-        return _Hidden(f"Bearer {self._value}")
+        return _Header(f"Bearer {self._value}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and bool(self._value == other._value)
@@ -42,16 +42,22 @@ class Secret:
         raise TypeError("an API key can't be pickled or copied: make a client in each process")
 
 
-class _Hidden(str):
-    """The text of a header, which aiohttp keeps among its own variables, and puts into its errors."""
+class SecretText(str):
+    """A key as a string, which pickles as one; where the values of variables are shown, it isn't."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return MASK
 
+
+class _Header(SecretText):
+    """The text of a header, which aiohttp keeps among its own variables, and puts into its errors."""
+
+    __slots__ = ()
+
     def __getitem__(self, _: Any) -> str:
-        return _Hidden(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
+        return _Header(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, (MASK,)  # an error of aiohttp that crosses to another process goes without the key

@@ -113,15 +113,17 @@ class Job:
     async def _find(self, run_id: str, last: JobRun | None) -> JobRun | None:
         # That it is gone is believed only if its name doesn't find it either.
         for prefix in (run_id,) if last is None else (run_id, last.name):
-            async with aclosing(aiter(self.search(prefix))) as runs:
-                async for run in runs:
-                    if run.id == run_id:
-                        return run
+            if (found := await self.first(prefix, lambda run: run.id == run_id)) is not None:
+                return found
         return None
 
-    def search(self, prefix: str) -> RunPaginator:
-        """The runs whose id or name begins with this."""
-        return self.client.iter_runs(self.job_id, search_prefix=prefix, page_size=10)
+    async def first(self, prefix: str, is_wanted: Callable[[JobRun], bool]) -> JobRun | None:
+        """The first wanted run of those whose id or name begins with the prefix; None if there is none."""
+        async with aclosing(aiter(self.client.iter_runs(self.job_id, search_prefix=prefix, page_size=10))) as runs:
+            async for run in runs:
+                if is_wanted(run):
+                    return run
+        return None
 
     def _all_open(self) -> RunPaginator:
         return self.client.iter_runs(self.job_id, status=_OPEN, **self.filters)

@@ -5,7 +5,6 @@ An outage ends no wait: what fails by what may pass is polled again, until the w
 
 import asyncio
 import math
-from contextlib import aclosing
 
 from tfruns._checks import argument_error, checked_string, checked_timeout
 from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, passes
@@ -82,7 +81,7 @@ class Waits:
         outages, pace, loop = Outages(_GOES_ON), Pace(interval), asyncio.get_running_loop()
         while not self._closing.is_set():
             try:
-                found = await self._search(job_id, text)
+                found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
                 if not passes(error):
                     raise
@@ -95,13 +94,6 @@ class Waits:
                     raise RunNotFoundError(f"there is no run with the id or the name {text!r}", job_id=job_id, run=None)
                 return found
         raise ClientClosedError
-
-    async def _search(self, job_id: str, text: str) -> JobRun | None:
-        async with aclosing(aiter(Job(self._client, job_id, {}).search(text))) as runs:
-            async for run in runs:
-                if text in (run.id, run.name):
-                    return run
-        return None
 
     def _join(self, run: JobRun, job_id: str, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
         if self._closing.is_set():

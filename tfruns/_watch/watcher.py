@@ -42,7 +42,7 @@ from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, 
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.token import Known, decode, encode
 from tfruns.described import described
-from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
+from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.types import Interval, OnError, RunFilter, Start
 
@@ -53,8 +53,6 @@ _PATIENCE = 10.0
 
 _CLOCK_AHEAD = 3600.0
 """Seconds by which this machine's clock may be ahead of the server's."""
-
-_NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
 
 @described
@@ -341,7 +339,7 @@ class _Polls:
             seconds = self._paces[job_id].after_failure()
             self._outages.failed(error, job_id, seconds, now=self._timer.now())
             return seconds
-        if isinstance(error, _NOT_OF_ONE_JOB) or on_error == "raise":
+        if isinstance(error, NOT_ABOUT_ONE_JOB) or on_error == "raise":
             raise error
         self._outages.forget(job_id)
         seconds = self._paces[job_id].after_skip()
