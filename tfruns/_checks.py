@@ -36,24 +36,20 @@ def named_otherwise(error: Exception, names: dict[str, str]) -> str:
     return "".join(part if at % 2 else names.get(part, part) for at, part in enumerate(parts))
 
 
-def checked_int(value: int, name: str, *, least: int | None = None, most: int | None = None) -> int:
+def checked_int(value: Any, name: str, *, least: int | None = None, most: int | None = None) -> int:
     """The value, if it is an int (no bool) from `least` to `most`."""
     allowed = "a whole number"
     if least is not None:
         allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or (least is not None and value < least) or (most is not None and value > most):
-        raise argument_error(ValueError if is_int else TypeError, name, f" must be {allowed}, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+    if (least is not None and value < least) or (most is not None and value > most):
+        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}")
     return value
 
 
-def is_number(value: object) -> bool:
-    """Whether it is an int or a float; a bool isn't."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def checked_number(
-    value: float, name: str, allowed: str, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+    value: Any, name: str, allowed: str, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> float:
     """The value, if it is a finite number from `least` to `most`, and above `above`.
 
@@ -65,7 +61,7 @@ def checked_number(
         most: the most that it may be.
         above: what it must be greater than.
     """
-    if not is_number(value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
     # (`math.isfinite` can't take an int that is too large for a float.)
     if not (least <= value <= most and above < value and abs(value) < math.inf):
@@ -73,12 +69,12 @@ def checked_number(
     return value
 
 
-def checked_timeout(value: float) -> float:
+def checked_timeout(value: Any) -> float:
     """The seconds, if they are a number above 0."""
     return checked_number(value, "timeout", "a number of seconds above 0", above=0)
 
 
-def checked_string(value: str, name: str, what: str = "a string") -> str:
+def checked_string(value: Any, name: str, what: str = "a string") -> str:
     """The value, if it is a string that can be sent."""
     if not isinstance(value, str):
         raise argument_error(TypeError, name, f" must be {what}, got {value!r}")

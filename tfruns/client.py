@@ -172,9 +172,9 @@ class Client:
     ) -> RunPaginator:
         """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
 
-        Nothing is requested until the answer is iterated; `async for run in client.iter_runs(...)` then yields each
-        `JobRun`. See `RunPaginator` for pages, lists and counts. Filters of several kinds must all match; of several
-        values of one filter, any. A single value may stand where several can.
+        Nothing is requested until it is iterated: `async for run in client.iter_runs(...)` then yields each `JobRun`.
+        See `RunPaginator` for pages, lists, tables and counts. Filters of several kinds must all match; of several
+        values of one filter, any. Where a filter takes several values, a single one will do.
 
         Every run that exists from the first request to the last is yielded exactly once, in order, while others are
         created and deleted; those are yielded once or not at all. Where this can't be kept, the walk ends with
@@ -206,7 +206,7 @@ class Client:
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
-            max_response_bytes: how large a response may be, decompressed; None for 100 MiB. A larger one is a
+            max_response_bytes: how large a response may be, in bytes, decompressed; None for 100 MiB. A larger one is a
                 `ResponseTooLargeError`.
 
         Yields:
@@ -215,8 +215,8 @@ class Client:
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
-            APIConnectionError, APITimeoutError: while iterating: no whole answer, after the last retry.
-            DecodeError: while iterating: an answer isn't what the contract says.
+            APIConnectionError, APITimeoutError: while iterating: there was no complete response, after the last retry.
+            DecodeError: while iterating: a response isn't what the contract says.
             IncompleteWalkError: while iterating: the full list can't be read with the exactly-once guarantee, because
                 it changes faster than it can be read, or the server contradicts itself; the message says how.
             ClientClosedError: while iterating: the client was closed.
@@ -268,21 +268,13 @@ class Client:
     ) -> RunPage:
         """Exactly one page, by one request, as the server gives it.
 
-        For more than a page use `iter_runs`: pages asked for one by one lose and repeat runs where the list changes.
+        For more than a page use `iter_runs`: pages that are requested one by one lose and repeat runs where the list
+        changes. The filters, the order, and how the request is sent are arguments of `iter_runs`, explained there.
 
         Args:
             job_id: id of the job.
-            limit: how many runs to ask for, 1 to 1,000.
+            limit: how many runs to request, 1 to 1,000.
             offset: how many runs to skip.
-            search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort by: a `JobRunsSortBy` or its string, such as "startTime" or "duration".
-            order: which way to sort: "asc" or "desc".
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
-            version_numbers: only runs of these versions of the deployment, such as 3.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's.
-            headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:
             The runs in the server's order, at most `limit`, and how many there are in all.
@@ -290,8 +282,8 @@ class Client:
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was requested.
             NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
-            APIConnectionError, APITimeoutError: no whole answer, after the last retry.
-            DecodeError: the answer isn't what the contract says.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
+            DecodeError: the response isn't what the contract says.
             ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
 
         Example:
@@ -337,20 +329,12 @@ class Client:
     ) -> int:
         """How many runs match, by the server's count now: one request for one run.
 
+        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read, and
+        counted. The filters, and how the request is sent, are arguments of `iter_runs`, explained there. (`sort_by` and
+        `order` don't change the count; they are allowed so that the same arguments fit.)
+
         Args:
             job_id: id of the job.
-            search_prefix: only runs whose name or id begins with this.
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
-            version_numbers: only runs of these versions of the deployment, such as 3.
-            created_after: only runs created then or later; see `iter_runs`. The server doesn't
-                count by time: the runs are read, and counted.
-            created_before: only runs created before that time.
-            sort_by: what to sort by; it doesn't change the count, and is taken so that the same arguments fit.
-            order: which way to sort; the same holds.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when this request is retried; None for the client's.
-            headers: headers to send besides the client's, or in place of those with the same name.
 
         Returns:
             The server's count.
@@ -358,8 +342,8 @@ class Client:
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was requested.
             NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
-            APIConnectionError, APITimeoutError: no whole answer, after the last retry.
-            DecodeError: the answer isn't what the contract says.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
+            DecodeError: the response isn't what the contract says.
             ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
 
         Example:
@@ -410,35 +394,21 @@ class Client:
     ) -> JobsPaginator:
         """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
 
-        Each job is walked as `iter_runs` walks it, with the same filters for all; `offset` and `max_runs` are for each
-        job. Up to `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps
-        none waiting, and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in
-        their order. Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
+        Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there. Up to
+        `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps none waiting,
+        and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in their order.
+        Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
-            search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
-            order: which way to sort: "asc" or "desc".
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
-            version_numbers: only runs of these versions of the deployment, such as 3.
-            created_after: only runs created then or later; see `iter_runs`.
-            created_before: only runs created before that time.
-            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by a run, so that 1 requests 2. Where
-                the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's.
-            headers: headers to send besides the client's, or in place of those with the same name.
-            max_response_bytes: how large a response may be, decompressed; None for 100 MiB.
             ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
                 up to `max_concurrency` jobs.
             on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
-                rest of the job, which then stands in `skipped`; or a function, sync or async, that is told the job's id
-                and the error, before the job is skipped. What isn't about one job (a refused key, a closed client) is
-                raised in any case.
+                rest of the job, which then stands in `skipped`; or a function, sync or async, that is called with the
+                job's id and the error, before the job is skipped. What isn't about one job (a refused key, a closed
+                client) is raised in any case.
 
         Yields:
             Each run as `(job_id, run)`: those of one job in the server's order, those of several as they arrive.
@@ -536,10 +506,8 @@ class Client:
                 skipped job is polled again after pauses that grow to 10 minutes; when it responds, it leaves `skipped`,
                 and what happened meanwhile is reported. What isn't about one job (a refused key, a closed client) is
                 raised in any case.
-            search_prefix: only runs whose name or id begins with this.
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only changes to these statuses. The runs are watched all the same.
-            version_numbers: only runs of these versions of the deployment, such as 3.
+            status: only changes to these statuses. The runs are watched all the same. (The other filters are explained
+                at `iter_runs`.)
 
         Yields:
             Each change, oldest run first among those found by one poll.

@@ -33,8 +33,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tfruns._public import shows_field_docs
 from tfruns._text import shortened
-from tfruns.described import described
 from tfruns.models import HttpError, JobRun
 
 
@@ -268,7 +268,7 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status_code, APIStatusError)
 
 
-@described
+@shows_field_docs
 @attrs.frozen
 class FieldProblem:
     """One field of a response that isn't what the contract says.

@@ -14,8 +14,8 @@ import msgspec
 
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
+from tfruns._public import shows_field_docs
 from tfruns._text import iso_moment
-from tfruns.described import described
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -286,7 +286,7 @@ class RunPage(Payload):
         return iter(self.data)
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class BadRun:
     """A run that can't be understood, in a page whose other runs can (see `raw_pages`).
@@ -309,7 +309,7 @@ class BadRun:
     """What is wrong with it: each a `FieldProblem`."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(weakref_slot=False)
 class RawPage:
     """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.

@@ -1,7 +1,4 @@
-"""What is asked for: the filters as one validated value, and the request target they make.
-
-Everything here fails before any request, with a ValueError or a TypeError that says what was given and what is allowed.
-"""
+"""Which runs are requested: the filters as one checked value, and the target of a request for a page of them."""
 
 import enum
 import time
@@ -13,6 +10,7 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from tfruns._checks import argument_error, checked_number, checked_string
+from tfruns._public import shows_field_docs
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
@@ -123,21 +121,40 @@ def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None
         raise argument_error(ValueError, "created_after", text, "created_before", ": no run matches")
 
 
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RunFilter:
-    """Which runs of a job, and in which order.
+    """Which runs of a job, and in which order: the filters of `Client.iter_runs`, checked.
 
     The API knows all of it but `created_after` and `created_before`: a walk applies these to what it reads.
+
+    Raises:
+        TypeError, ValueError: a value can't be used; the message says what is allowed.
+
+    Example:
+        >>> failed = client.iter_runs("my-job-id", status="failed").filter
+        >>> print(failed.status, failed.sort_by)
+        ('FAILED',) None
+
+    .. versionadded:: 0.2.0
     """
 
     search_prefix: str | None = attrs.field(default=None, converter=_search_prefix)
+    """What the name or the id of a run begins with."""
     sort_by: str | None = attrs.field(default=None, converter=_sort_by)
+    """What the runs are sorted by; None for the server's order, newest first."""
     order: str | None = attrs.field(default=None, converter=_order)
+    """"asc" or "desc"; None for the server's choice."""
     triggered_by: tuple[str, ...] | None = attrs.field(default=None, converter=_triggered_by)
+    """Slugs of subjects, one of which started the run."""
     status: tuple[str, ...] | None = attrs.field(default=None, converter=_status)
+    """Statuses, one of which the run has."""
     version_numbers: tuple[str, ...] | None = attrs.field(default=None, converter=_version_numbers)
+    """Versions of the deployment, one of which the run is of."""
     created_after: float | None = attrs.field(default=None, converter=_created_after)
+    """In ms since 1970: the run was created then or later."""
     created_before: float | None = attrs.field(default=None, converter=_created_before, validator=_is_window)
+    """In ms since 1970: the run was created earlier."""
 
     @property
     def has_window(self) -> bool:
@@ -146,11 +163,24 @@ class RunFilter:
 
     @property
     def is_newest_first(self) -> bool:
-        """Whether every run that follows an old one is older still. (`startTime` isn't the time of creation.)"""
+        """Whether every run that follows an old one is older still."""
+        # `startTime` isn't the time of creation.
         return self.sort_by is None and self.order != SortDirection.ASC
 
     def is_within(self, created_at: float) -> bool:
-        """Whether a run that was created then is within the time that is wanted."""
+        """Whether a run that was created at this time is within the wanted time.
+
+        Args:
+            created_at: the time, in ms since 1970.
+
+        Returns:
+            Whether it is.
+
+        Example:
+            >>> recent = client.iter_runs("my-job-id", created_after=1_700_000_000_000).filter
+            >>> print(recent.is_within(1_600_000_000_000))
+            False
+        """
         return (self.created_after is None or created_at >= self.created_after) and (
             self.created_before is None or created_at < self.created_before
         )
@@ -173,7 +203,7 @@ class RunFilter:
 
 @attrs.frozen
 class PageRequest:
-    """One page to ask for."""
+    """A request for one page."""
 
     job_id: str
     filter: RunFilter

@@ -11,6 +11,7 @@ Example:
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from tfruns._public import publish
 from tfruns.errors import TfRunsError
 from tfruns.query import Moment, RunFilter
 
@@ -27,3 +28,5 @@ OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[obje
 
 Start = Literal["now", "open", "existing"]
 """What a watch reports first: see `tfruns.Client.watch_runs`."""
+
+publish(__name__, [RunFilter])

@@ -12,7 +12,7 @@ import attrs
 import tenacity
 
 from tfruns._checks import checked_int, checked_number
-from tfruns.described import described
+from tfruns._public import shows_field_docs
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
 
 REFUSED = frozenset({429, 503})
@@ -41,10 +41,10 @@ def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> N
         return
     least = 0.001 if field.name == "deadline" else 0.0
     allowed = f"seconds, a number from {least:g} to {_A_DAY:g}"
-    checked_number(value, field.name, allowed, least=least, most=_A_DAY)  # type: ignore[arg-type]
+    checked_number(value, field.name, allowed, least=least, most=_A_DAY)
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """How often and for how long a request is retried.

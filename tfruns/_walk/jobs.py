@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from tfruns._checks import checked_job_id
+from tfruns._public import shows_field_docs
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
-from tfruns.described import described
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
@@ -26,7 +26,7 @@ _MOST_NEW_IN_A_ROW = 31
 """How many jobs may start in a row while one that has started waits."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class JobsProgress:
     """How far the runs of many jobs were read: the value of `JobsPaginator.progress`.

@@ -37,11 +37,11 @@ from typing import Any, Self, get_args
 import attrs
 
 from tfruns._checks import argument_error, check_on_error, checked_job_id
+from tfruns._public import shows_field_docs
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
 from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, passes
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.token import Known, decode, encode
-from tfruns.described import described
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.types import Interval, OnError, RunFilter, Start
@@ -55,7 +55,7 @@ _CLOCK_AHEAD = 3600.0
 """Seconds by which this machine's clock may be ahead of the server's."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RunChange:
     """What happened to a run between two polls of its job.

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Literal
 
 from tfruns._checks import check_plain_function
+from tfruns._public import publish
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export
@@ -23,6 +24,8 @@ from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import Moment
 
 __all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
+
+publish(__name__, [ExportError, ExportProgress, ExportSummary])
 
 
 async def export_runs(

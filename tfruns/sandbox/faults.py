@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import attrs
 
 from tfruns._checks import checked_int
-from tfruns.described import described
+from tfruns._public import shows_field_docs
 from tfruns.sandbox.clock import checked_seconds
 
 WaitAs = Literal["seconds", "date", "ms", "reset"]
@@ -26,7 +26,7 @@ def _nth(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class Fault:
     """Something that goes wrong: what, and with which requests. All that is said of what happens together.
@@ -163,7 +163,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RateLimit:
     """How many requests a second a sandbox takes; others get a 429, and are told when there is room again.
