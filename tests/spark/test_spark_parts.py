@@ -22,6 +22,8 @@ from tfruns.spark.push import push
 from tfruns.spark.share import RunsPartition, Stretch, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
