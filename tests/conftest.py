@@ -17,7 +17,9 @@ from tfruns.sandbox.respond import respond
 _NEEDS = {
     "docs/test_side_by_side.py": "truefoundry_sdk",
     "docs/test_vendor.py": "truefoundry_sdk",
+    "docs/test_documented.py": "pyspark",
     "spark": "pyspark",
+    "test_surface.py": "pyspark",
 }
 collect_ignore = [path for path, package in _NEEDS.items() if importlib.util.find_spec(package) is None]
 
