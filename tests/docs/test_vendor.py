@@ -6,11 +6,16 @@ from typing import Any
 
 import httpx
 import pytest
+
+pytest.importorskip("truefoundry_sdk")
+
 from truefoundry_sdk import AsyncTrueFoundry, ForbiddenError, NotFoundError, UnprocessableEntityError
 from truefoundry_sdk.core.api_error import ApiError
 
 import tfruns
 from tfruns.sandbox import Fault, Sandbox
+
+pytestmark = pytest.mark.vendor
 
 FILTERS: list[dict[str, Any]] = [
     {},

@@ -73,6 +73,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
 async def test_where_there_is_no_space_the_old_file_stays_and_the_same_call_goes_on(form: str, tmp_path: Path) -> None:

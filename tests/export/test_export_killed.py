@@ -67,6 +67,7 @@ def content(path: Path) -> object:
     return READERS[form](path) if form in READERS else path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "parquet", "sqlite", "duckdb"])
 async def test_an_export_killed_at_many_moments_ends_as_an_undisturbed_one(form: str, tmp_path: Path) -> None:
     chance = random.Random(form)

@@ -40,6 +40,7 @@ def figures() -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors in /proc")
 async def test_thousands_of_walks_with_cancellations_timeouts_and_faults_leave_nothing_behind(
     caplog: pytest.LogCaptureFixture,
