@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import surface
 
+pytest.importorskip("pyspark")
 pytestmark = pytest.mark.spark  # the source for Spark is a part of what is public
 
 

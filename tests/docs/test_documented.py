@@ -13,6 +13,7 @@ from tests.support import documented, surface
 from tests.support.contract import FILE as CONTRACT
 from tests.support.documented import Documented
 
+pytest.importorskip("pyspark")
 pytestmark = pytest.mark.spark  # the source for Spark is a part of what is public
 
 EVERYTHING = [*documented.documented()]

@@ -6,6 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+
+pytest.importorskip("truefoundry_sdk")
+
 from truefoundry_sdk import AsyncTrueFoundry
 
 import tfruns

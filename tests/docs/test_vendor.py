@@ -6,6 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+
+pytest.importorskip("truefoundry_sdk")
+
 from truefoundry_sdk import AsyncTrueFoundry, ForbiddenError, NotFoundError, UnprocessableEntityError
 from truefoundry_sdk.core.api_error import ApiError
 

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("pyspark")
 from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 
 from tests.support.documented import examples, run_example
 from tests.support.readme import ROOMS, blocks
-from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session, spark_warns
+from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session
 from tfruns import arrow
 from tfruns.sandbox import Fault
 from tfruns.spark.__main__ import main, write
 
-pytestmark = [pytest.mark.spark, needs_java, *spark_warns]
+pytestmark = needs_java
 
 JOBS = ["none", "one", "few", "page", "many"]
 

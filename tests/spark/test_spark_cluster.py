@@ -12,19 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+
+pytest.importorskip("pyspark")
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from tests.support.sparking import ServedSandbox, needs_java, served, spark_session, spark_warns
+from tests.support.sparking import ServedSandbox, needs_java, served, spark_session
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
 from tfruns.sandbox import Fault
 
-pytestmark = [
-    pytest.mark.spark,
-    needs_java,
-    *spark_warns,
-    pytest.mark.beyond_contract,
-]  # checking 200,000 runs takes long
+pytestmark = [*needs_java, pytest.mark.beyond_contract]  # checking 200,000 runs takes long
 
 JOBS = 50
 RUNS = [500 + 7000 * (number % 2) for number in range(JOBS)]  # uneven, 200,000 in all
