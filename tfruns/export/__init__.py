@@ -74,13 +74,15 @@ async def export_runs(
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: the file.
         format: one of those above; None to tell by the destination's suffix.
-        state: a small file that keeps what is known for good, for exports again and again: the first writes all runs;
-            a later one reads only what is new or hadn't ended, and writes that, as rows in place of the old ones in
-            SQLite and DuckDB, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`), whose runs take the
-            place of those in earlier files. Runs that show up in the list up to an hour late are not missed. A run that
-            is deleted is not noticed, unless it was open the last time and is in a database. It goes with no `sort_by`,
-            `order`, `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made; None for the destination's.
+        state: a small file that keeps what earlier exports have written, for exports again and again: the first writes
+            all runs, a later one only those that are new or have changed, and reads little more. In SQLite and DuckDB
+            they take the place of the old rows. Of other formats, each export writes a file of its own, whose names
+            sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for `runs.jsonl`): of the rows of a
+            run, that in the last file is right. The destination may be another each day. Runs that show up in the list
+            up to an hour late are not missed. A run that is deleted is not noticed, unless it was open the last time
+            and is in a database. It goes with no `sort_by`, `order`, `status`, `created_after` or `created_before`.
+        work_dir: the folder in which the working folder is made; None for the destination's (or, of increments in files,
+            that of the state).
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
         search_prefix: only runs whose name or id begins with this.

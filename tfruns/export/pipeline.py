@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
@@ -99,11 +100,10 @@ async def _read_and_finish(
     if jobs and not parts.done:
         raise _every_job_failed(reader.skipped, target.path)
     progress.writing()
-    quarantine = target.path.with_name(target.path.name + ".rejected.jsonl")
 
     def finish() -> int:
         fresh = _fresh_folder(request, target)
-        write_quarantine(parts, jobs, quarantine, fresh)
+        write_quarantine(parts, jobs, target.quarantine, fresh)
         if target.is_merged:
             gone = {job_id: parts.done[number].note["gone"] for number, job_id in jobs if number in parts.done}
             merge(parts, jobs, request.form, target.path, fresh, gone=gone, check=thread.check)
@@ -111,7 +111,8 @@ async def _read_and_finish(
             replace(parts, jobs, request.form, target.path, fresh, check=thread.check)
         if state is not None:
             state.exports += 1
-            state.jobs |= {job_id: Known(**parts.done[number].note) for number, job_id in jobs if number in parts.done}
+            notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
+            state.jobs |= {job_id: msgspec.convert(note["known"], Known) for job_id, note in notes.items()}
             state.save()
         return target.path.stat().st_size
 
@@ -126,7 +127,7 @@ async def _read_and_finish(
         seconds=0,
         resumed_jobs=before,
         rejected=rejected,
-        quarantine=quarantine if rejected else None,
+        quarantine=target.quarantine if rejected else None,
     )
 
 

@@ -15,7 +15,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.finish import check_alone, checked_destination
 from tfruns.export.formats import Format, find_format
 from tfruns.export.parts import NUMBER
-from tfruns.export.watermark import State, delta_path, later_files, own_database, state_path
+from tfruns.export.watermark import MOST_EXPORTS, State, later_files, numbered, own_database, state_path
 from tfruns.query import checked_job_id
 
 ON_BAD_RUN = ("quarantine", "raise")
@@ -73,6 +73,7 @@ async def prepare(
         raise ValueError(
             f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
         )
+    state_file = None if state is None else state_path(state, path)
     resolved = client.iter_runs("each", **filters).filter  # it says what is wrong
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
     # So many hours ago is another time when the call is made again, and yet the same argument.
@@ -89,9 +90,10 @@ async def prepare(
         filters={**filters, **window},
         about=about,
         jobs=tuple(enumerate(await _read_ids(job_ids))),
-        work=_work_folder(path, work_dir),
+        # With a state, files may get another name each time: what was interrupted goes on under the new one.
+        work=_work_folder(path if form.is_database or state_file is None else state_file, work_dir),
         quarantines=on_bad_run == "quarantine",
-        state_path=None if state is None else state_path(state, path),
+        state_path=state_file,
     )
 
 
@@ -123,6 +125,7 @@ class Target:
     """Where the runs go this time."""
 
     path: Path
+    quarantine: Path
     state: State | None
     is_merged: bool
     """Whether they go into a database that is there."""
@@ -137,11 +140,21 @@ def choose_target(request: Request) -> Target:
     """
     path, form = request.path, request.form
     arguments = request.arguments
+    first = numbered(path, form, 0)
     if request.state_path is None:
         check_alone(path, form)
-        return Target(path, None, False, arguments)
+        if not form.is_database and first.exists():
+            raise ExportError(
+                f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than those"
+                " to come. Give the state, or another destination"
+            )
+        return Target(path, _quarantine(path), None, False, arguments)
     state = State.load(request.state_path, {**request.about, **own_database(form, path)})
     arguments[NUMBER] = state.exports
+    file = numbered(path, form, state.exports)
+    target_path = path if form.is_database else file
+    if target_path == request.state_path:
+        raise ExportError(f"{target_path} can't be both the state and what is written: give the state another name")
     if state.exports == 0:
         if later := later_files(path, form):
             raise ExportError(
@@ -149,9 +162,17 @@ def choose_target(request: Request) -> Target:
                 " files away, or what they hold would be taken for newer"
             )
         check_alone(path, form)
-        return Target(path, state, False, arguments)
-    if form.is_database and not path.exists():
+    elif form.is_database and not path.exists():
         raise ExportError(
             f"{path} isn't there, but by {request.state_path} it was written before: delete that to write it anew"
         )
-    return Target(delta_path(path, form, state.exports), state, form.is_database, arguments)
+    elif not form.is_database and state.exports >= MOST_EXPORTS:
+        raise ExportError(
+            f"there were {MOST_EXPORTS:,} exports with {request.state_path}, and no more files can be named in their"
+            " order: delete it, and move the files away, to write all runs anew"
+        )
+    return Target(target_path, _quarantine(file), state, form.is_database and state.exports > 0, arguments)
+
+
+def _quarantine(path: Path) -> Path:
+    return path.with_name(path.name + ".rejected.jsonl")
