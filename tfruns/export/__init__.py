@@ -35,6 +35,7 @@ async def export_runs(
     work_dir: str | os.PathLike[str] | None = None,
     on_bad_run: Literal["quarantine", "raise"] = "quarantine",
     on_progress: Callable[[ExportProgress], object] | None = None,
+    page_size: int = 1000,
     search_prefix: str | None = None,
     sort_by: JobRunsSortBy | str | None = None,
     order: SortDirection | str | None = None,
@@ -81,10 +82,11 @@ async def export_runs(
             run, that in the last file is right. The destination may be another each day. Runs that show up in the list
             up to an hour late are not missed. A run that is deleted is not noticed, unless it was open the last time
             and is in a database. It goes with no `sort_by`, `order`, `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made; None for the destination's (or, of increments in files,
-            that of the state).
+        work_dir: the folder in which the working folder is made; None for the destination's (or the
+            state's, if there is one and each export has a file of its own).
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
+        page_size: how many runs to request at once, at most: 1 to 1,000.
         search_prefix: only runs whose name or id begins with this.
         sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
         order: which way to sort: "asc" or "desc".
@@ -126,6 +128,7 @@ async def export_runs(
         state=state,
         work_dir=work_dir,
         on_bad_run=on_bad_run,
+        page_size=page_size,
         filters={
             "search_prefix": search_prefix,
             "sort_by": sort_by,

@@ -92,7 +92,9 @@ async def _read_and_finish(
     progress.resumed(
         before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
     )
-    reader = Reader(client, parts, request.form, request.filters, thread, progress, request.quarantines)
+    reader = Reader(
+        client, parts, request.form, request.filters, thread, progress, request.quarantines, request.page_size
+    )
     left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
     known = {} if state is None else state.jobs
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)

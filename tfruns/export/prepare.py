@@ -16,7 +16,7 @@ from tfruns.export.finish import check_alone, checked_destination
 from tfruns.export.formats import Format, find_format
 from tfruns.export.parts import NUMBER
 from tfruns.export.watermark import MOST_EXPORTS, State, later_files, numbered, own_database, state_path
-from tfruns.query import checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, checked_int, checked_job_id
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -37,6 +37,7 @@ class Request:
     work: Path
     """The working folder."""
     quarantines: bool
+    page_size: int
     state_path: Path | None
 
     @property
@@ -56,6 +57,7 @@ async def prepare(
     state: str | os.PathLike[str] | None,
     work_dir: str | os.PathLike[str] | None,
     on_bad_run: str,
+    page_size: int,
     filters: Mapping[str, Any],
 ) -> Request:
     """Check the arguments of `export_runs`.
@@ -93,6 +95,7 @@ async def prepare(
         # With a state, files may get another name each time: what was interrupted goes on under the new one.
         work=_work_folder(path if form.is_database or state_file is None else state_file, work_dir),
         quarantines=on_bad_run == "quarantine",
+        page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
         state_path=state_file,
     )
 

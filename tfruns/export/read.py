@@ -46,7 +46,7 @@ _SIDE_BY_SIDE = 8
 
 MAX_PAGE_BYTES = 3 * 2**20
 """Bytes of a response: five times what 1,000 ordinary runs take."""
-_PAGE_SIZES = (MAX_PAGE_SIZE, 300, 80, 20, 4)
+_SMALLER_PAGES = (300, 80, 20, 4)
 """Runs a page: a job whose responses are too large is read again with the next size."""
 _QUIET_PAGE = 100
 """Runs of the first page of an increment, for jobs that had fewer new runs the last time."""
@@ -79,9 +79,13 @@ class Reader:
     progress: Progress
     quarantines: bool
     """Whether a bad run is set aside; else it is an error."""
+    page_size: int = MAX_PAGE_SIZE
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
-    _page_sizes: Sequence[int] = _PAGE_SIZES
+
+    @property
+    def _page_sizes(self) -> Sequence[int]:
+        return (self.page_size, *(size for size in _SMALLER_PAGES if size < self.page_size))
 
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
         """Read every run of these jobs, each given by number and id; note what is known then, if it is the first time
