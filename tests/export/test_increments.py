@@ -307,7 +307,7 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
     async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key, retry=never) as client:
         done = [await export(client, sandbox.job_ids, path)]
         run = await sandbox.create_run(sandbox.job_ids[0])
-        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
+        sandbox.faults.append(Fault(status=503, job_id=sandbox.job_ids[2]))
         with pytest.raises(tfruns.InternalServerError):
             await export(client, sandbox.job_ids, path)
         sandbox.faults.clear()

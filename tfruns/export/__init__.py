@@ -98,8 +98,8 @@ async def export_runs(
         created_before: only runs created before that time.
 
     Returns:
-        What was done. A job that fails by itself (404, 403, a response that can't be understood) is skipped, and stands
-        in `skipped`: the others are whole.
+        What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server
+        responds well to another) is skipped, and stands in `skipped`: the others are whole.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -107,7 +107,8 @@ async def export_runs(
             there can't be a file; an extra is missing; a run can't be written, with `on_bad_run="raise"`; or every job
             failed. The file that was there is as it was.
         OSError: the file can't be written.
-        APIConnectionError, RateLimitError, InternalServerError: the server fails, after the last retry.
+        APIConnectionError, APIStatusError: the server fails, after the last retry: see `RetryPolicy.patience`. The same
+            call goes on from there.
         AuthenticationError, ClientClosedError, EventLoopError: see `Client.iter_runs`.
 
     Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.

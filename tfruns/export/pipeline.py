@@ -92,11 +92,19 @@ async def _read_and_finish(
     progress.resumed(
         before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
     )
-    reader = Reader(
-        client, parts, request.form, request.filters, thread, progress, request.quarantines, request.page_size
-    )
     left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
     known = {} if state is None else state.jobs
+    reader = Reader(
+        client,
+        parts,
+        request.form,
+        request.filters,
+        thread,
+        progress,
+        request.quarantines,
+        request.page_size,
+        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in parts.done, job[1] not in known))],
+    )
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
     await reader.read_new([job for job in left if job[1] in known], known)
     if jobs and not parts.done:

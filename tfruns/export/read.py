@@ -13,11 +13,17 @@ from typing import Any
 import attrs
 import msgspec
 
+from tfruns._http.retry import RetryPolicy
 from tfruns.client import Client
 from tfruns.errors import (
     APIConnectionError,
+    APIError,
+    APIStatusError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    EventLoopError,
     InternalServerError,
-    RateLimitError,
     ResponseTooLargeError,
     TfRunsError,
 )
@@ -33,8 +39,11 @@ from tfruns.export.watermark import Known, Reading
 from tfruns.models import JobRunStatus, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
-_OF_THE_SERVER = (APIConnectionError, InternalServerError, RateLimitError)
-"""What ends an export: the next job would fare no better."""
+_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+"""Statuses that say nothing about the job."""
+_ENDS = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
+"""Errors that no other job would be spared."""
+_ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
 _OPEN = tuple(status.value for status in JobRunStatus if not status.is_terminal)
 _FEW = 3
 """Open runs of a job that are requested one by one; more are listed by their statuses first."""
@@ -80,6 +89,9 @@ class Reader:
     quarantines: bool
     """Whether a bad run is set aside; else it is an error."""
     page_size: int = MAX_PAGE_SIZE
+    others: Sequence[str] = ()
+    """All jobs of the export, those first that are likely to be well."""
+    _finished: str | None = None
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
 
@@ -174,6 +186,7 @@ class Reader:
         reading = job.reading
         note = None if reading is None else {"known": msgspec.to_builtins(reading.known), "gone": reading.gone}
         await self.thread.run(self.parts.finish, job.number, note)
+        self._finished = job.job_id
         self.progress.done()
 
     async def _begin_again(self, job: _Job) -> None:
@@ -275,9 +288,32 @@ class Reader:
             self.parts.add(job.number, piece, len(found.runs))
         return len(found.runs), len(rejected)
 
+    # --- jobs that fail ---
+
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if isinstance(error, (*_OF_THE_SERVER, ExportError)):
+        if isinstance(error, _ENDS) or (_is_of_server(error) and not await self._is_of_job(job.job_id, error)):
             raise error
         self.skipped[job.job_id] = error
         await self.thread.run(self.parts.drop, job.number)
         self.progress.dropped(job.runs, job.rejected, is_skipped=True)
+
+    async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
+        """Whether the server fails on this job alone: it does if it says so by a 500, and responds well to another."""
+        if not isinstance(error, InternalServerError) or error.status_code in _PASSING:
+            return False
+        others = (self._finished, *self.others)
+        witness = next((each for each in others if each and each != job_id and each not in self.skipped), None)
+        if witness is None:
+            return False
+        try:
+            await self.client.count_runs(witness, retry=_ONE_TRY)
+        except APIError as other:
+            return not _is_of_server(other)
+        return True
+
+
+def _is_of_server(error: TfRunsError) -> bool:
+    """Whether it may pass, and ends the export meanwhile: the next job would fare no better."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _PASSING or error.status_code >= 500
+    return isinstance(error, APIConnectionError)
