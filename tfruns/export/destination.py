@@ -1,0 +1,84 @@
+"""Where an export goes: what each kind of destination has to do."""
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, Self
+
+from tfruns.export.errors import ExportError
+from tfruns.export.finish import Content
+from tfruns.export.formats import Format
+
+
+class Destination(Protocol):
+    """A file, an object, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
+
+    @property
+    def form(self) -> Format:
+        """What is written."""
+
+    @property
+    def path(self) -> Path | str:
+        """What the summary and messages call it, without passwords."""
+
+    @property
+    def quarantine(self) -> Path | str:
+        """What the summary calls the place of the runs that can't be written."""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What a state has to say of it, if a state belongs to this destination alone."""
+
+    def work_folder(self, work_dir: Path | None) -> Path:
+        """The working folder."""
+
+    def check(self) -> None:
+        """Raise ExportError if it can't be written: before anything is read."""
+
+    def begin(self, state: Path | None) -> None:
+        """Raise ExportError if no first or full export can be written, because of what is there."""
+
+    def increment(self, number: int, state: Path) -> Self:
+        """Where a later export goes. Raises ExportError if what the state says was written isn't there."""
+
+    def finish(self, content: Content, work: Path) -> int:
+        """Write everything, whole or not at all. Returns the size in bytes.
+
+        Args:
+            content: what to write; an increment, if it says which runs are gone.
+            work: the working folder.
+        """
+
+
+def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
+    """A working folder in a folder for many of them: destinations of one name may share that."""
+    digest = hashlib.sha256(identity).hexdigest()[:8]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
+    return folder / f"{plain}.{digest}.tfruns-partial"
+
+
+def cache_folder() -> Path:
+    """The folder for work on what isn't of this machine: the user's for caches, or else one in that for other files.
+
+    Raises:
+        ExportError: neither can be made.
+    """
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    user = getattr(os, "getuid", lambda: "")()
+    for folder in (Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise ExportError("there is no folder to work in: name one with work_dir")
