@@ -10,8 +10,8 @@ After a kill, the same call goes on from there.
 """
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Literal
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from tfruns._http.events import check_plain_function
 from tfruns.client import Client
@@ -19,6 +19,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
 from tfruns.export.progress import ExportProgress, ExportSummary
+from tfruns.export.secrets import Hidden
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import Moment
 
@@ -33,6 +34,8 @@ async def export_runs(
     format: str | None = None,  # noqa: A002
     state: str | os.PathLike[str] | None = None,
     work_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    table: str = "runs",
     on_bad_run: Literal["quarantine", "raise"] = "quarantine",
     on_progress: Callable[[ExportProgress], object] | None = None,
     search_prefix: str | None = None,
@@ -115,11 +118,15 @@ async def export_runs(
 
     .. versionadded:: 0.1.0
     """
+    given, options = Hidden(destination), Hidden(storage_options)
+    del destination, storage_options  # the traceback of an error shows the variables of this frame
     check_plain_function(on_progress, "on_progress")
     request = await prepare(
         client,
         job_ids,
-        destination,
+        given,
+        options=options,
+        table=table,
         format=format,
         state=state,
         work_dir=work_dir,

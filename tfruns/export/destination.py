@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
-from tfruns.export.errors import ExportError
+from tfruns.export.files import make_own_folder
 from tfruns.export.finish import Content
 from tfruns.export.formats import Format
 
@@ -61,24 +61,35 @@ def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
     return folder / f"{plain}.{digest}.tfruns-partial"
 
 
-def cache_folder() -> Path:
-    """The folder for work on what isn't of this machine: the user's for caches, or else one in that for other files.
-
-    Raises:
-        ExportError: neither can be made.
-    """
+def _caches() -> list[Path]:
+    """Folders of the user's for caches, and for other files for a while."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
     elif sys.platform == "darwin":
         base = os.path.expanduser("~/Library/Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    user = getattr(os, "getuid", lambda: "")()
-    for folder in (Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")):
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK | os.X_OK):
+    user = getattr(os, "getuid", lambda: "me")()
+    return [Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")]
+
+
+def cache_folder() -> Path:
+    """The folder for the work on what isn't on this machine. It is made by `make_cache_folder`."""
+    caches = _caches()
+    for folder in caches:
+        there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             return folder
-    raise ExportError("there is no folder to work in: name one with work_dir")
+    return caches[-1]
+
+
+def make_cache_folder(work: Path) -> None:
+    """See that a working folder can be made, if it is in a folder for caches.
+
+    Raises:
+        ExportError: the folder is another user's.
+        OSError: it can't be made.
+    """
+    if work.parent in _caches():
+        work.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_folder(work.parent)

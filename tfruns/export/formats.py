@@ -64,16 +64,16 @@ FORMATS = (
 )
 
 
-def find_format(name: str | None, destination: Path) -> Format:
-    """The format of that name, or else of the destination's suffix.
+def find_format(name: str | None, destination: str) -> Format:
+    """The format of that name, or else of the suffix of a destination's name.
 
     Raises:
         ValueError: there is none.
     """
     names = ", ".join(known.name for known in FORMATS)
     for known in FORMATS:
-        if name == known.name or (name is None and destination.name.lower().endswith(known.suffixes)):
+        if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):
             return known
     if name is None:
-        raise ValueError(f"the format can't be told from the name {destination.name!r}: give one of {names}")
+        raise ValueError(f"the format can't be told from the name {destination!r}: give one of {names}")
     raise ValueError(f"format must be one of {names}, got {name!r}")

@@ -110,31 +110,20 @@ class State:
         os.replace(fresh, self.path)
 
 
-def delta_path(path: Path, chosen: Format, number: int) -> Path:
+def delta_name(name: str, form: Format, number: int) -> str:
     """Where the runs of a later export go: `runs.0001.jsonl` after `runs.jsonl`."""
-    if chosen.is_database:
-        return path
-    suffix = next((suffix for suffix in chosen.suffixes if path.name.lower().endswith(suffix)), "")
-    stem = path.name[: len(path.name) - len(suffix)]
-    return path.with_name(f"{stem}.{number:04}{path.name[len(stem) :]}")
+    suffix = next((suffix for suffix in form.suffixes if name.lower().endswith(suffix)), "")
+    stem = name[: len(name) - len(suffix)]
+    return f"{stem}.{number:04}{name[len(stem) :]}"
 
 
-def later_files(path: Path, chosen: Format) -> list[Path]:
-    """The files that exports after the first have written."""
-    if chosen.is_database:
-        return []
-    first = delta_path(path, chosen, 0).name
-    before, after = first.rsplit(".0000", 1)
-    pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4,}}{re.escape(after)}")
-    return sorted(found for found in path.parent.iterdir() if pattern.fullmatch(found.name))
+def is_delta(found: str, name: str, form: Format) -> bool:
+    """Whether an export after the first has written the file of that name."""
+    before, _, after = delta_name(name, form, 0).rpartition(".0000")
+    return re.fullmatch(rf"{re.escape(before)}\.[0-9]{{4,}}{re.escape(after)}", found) is not None
 
 
-def own_database(chosen: Format, path: Path) -> dict[str, str]:
-    """A database has what the state says it has: another doesn't. (Files may get another name each time.)"""
-    return {"database": path.name} if chosen.is_database else {}
-
-
-def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
+def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     """The file of the state.
 
     Raises:
