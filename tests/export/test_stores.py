@@ -295,9 +295,7 @@ async def test_no_key_is_shown_where_the_export_fails_for_another_reason_or_is_c
     _assert_hidden(failed.value, caplog)
     sandbox.faults.remove(fault)
     with pytest.raises(StoppedError) as stopped:
-        await export_runs(
-            client, sandbox.job_ids, url, storage_options=bucket.options, on_progress=stop_after(1)
-        )
+        await export_runs(client, sandbox.job_ids, url, storage_options=bucket.options, on_progress=stop_after(1))
     _assert_hidden(stopped.value, caplog)
     with pytest.raises(ValueError, match="on_bad_run") as wrong:
         await export_runs(client, sandbox.job_ids, url, storage_options=bucket.options, on_bad_run="no")  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ A new format is an entry of `FORMATS`, with two functions:
 - `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -35,6 +36,9 @@ class Format:
     extra: str = ""
     modules: tuple[str, ...] = ()
     """What the extra has to bring."""
+    unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
+    """From a job's id and the values of a run by column to the fields that it can't hold, each with the reason: besides
+    those beyond `rows.LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed."""

@@ -16,6 +16,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format, find_format
 from tfruns.export.local import LocalFile, checked_destination
 from tfruns.export.parts import NUMBER
+from tfruns.export.postgres import PostgresTable, check_url, table_parts
 from tfruns.export.secrets import Hidden, scheme_of, shown
 from tfruns.export.stores import Store, StoredObject, check_scheme
 from tfruns.export.watermark import State, state_path
@@ -117,6 +118,15 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
     scheme = scheme_of(given)
     if scheme in ("file", "local"):
         given, scheme = Hidden(str(given.value).partition("://")[2]), None
+    if scheme in ("postgresql", "postgres"):
+        if format is not None:
+            raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
+        if options.value is not None:
+            raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
+        check_url(given)
+        return PostgresTable(given, table_parts(table))
+    if table != "runs":
+        raise ValueError(f"table goes with postgresql:// alone, got {table!r}")
     if scheme is None:
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")

@@ -199,7 +199,7 @@ class Reader:
         try:
             piece = self.form.encode(page) if page.runs else b""
         except (ValueError, OverflowError):
-            page, unfit = quarantine.split(page)
+            page, unfit = quarantine.split(page, self.form.unfit)
             if not unfit:
                 raise
             rejected += unfit
