@@ -25,7 +25,7 @@ _jobs = options_of("Which jobs")
 _output = options_of("Output")
 _which = options_of("Which runs")
 
-FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb")
+FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
 
 
@@ -34,6 +34,8 @@ Examples:
   tfruns export my-job-id my-other-job-id -o runs.csv
   tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
   tfruns export --jobs-from jobs.txt -o runs.duckdb --since-last --quiet
+  tfruns export --jobs-from jobs.txt -o s3://bucket/runs.parquet
+  tfruns export --jobs-from jobs.txt -o postgresql://db.example/reports --table job_runs
 
 Exit status:
   0  every job is in the file
@@ -57,7 +59,7 @@ Exit status:
     type=click.Path(),
     metavar="DEST",
     required=True,
-    help="The file to write.",
+    help="Where to write: a file; a URL such as s3://bucket/runs.parquet; or postgresql://host/database.",
 )
 @_output(
     "--format",
@@ -65,6 +67,11 @@ Exit status:
     type=click.Choice(FORMATS),
     metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST.",
+)
+@_output(
+    "--table",
+    metavar="NAME",
+    help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
 )
 @filter_options
 @order_options

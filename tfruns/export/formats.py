@@ -51,6 +51,7 @@ FORMATS = (
     Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped),
     Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard),
     Format("csv", (".csv",), texts.csv_piece, texts.comma_separated),
+    Format("csv.gz", (".csv.gz",), texts.csv_gzip_piece, texts.comma_separated_gzipped),
     Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
     Format(
         "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)

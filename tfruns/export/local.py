@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -157,13 +158,25 @@ def _adopt(fresh: Path, destination: Path) -> None:
     fresh.chmod(old.st_mode & 0o777)
 
 
+_STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
+_SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+
+
 def checked_destination(destination: str | os.PathLike[str]) -> Path:
     """Where to write: behind a symbolic link, the file it points to.
 
     Raises:
         ExportError: no file can be there.
     """
-    path = Path(os.path.realpath(destination))
+    given = os.fspath(destination)
+    if isinstance(given, str) and _STREAM.fullmatch(given):
+        raise ExportError(
+            f"{given} is an open stream, and can't be replaced by a file that is whole: `tfruns export -o -` writes"
+            " JSON lines or CSV to standard output"
+        )
+    if not isinstance(destination, str) and isinstance(given, str) and _SHORTENED_URL.match(given):
+        raise ValueError("a URL must be given as a string: in a path, it isn't one any more")
+    path = Path(os.path.realpath(given))
     if path.is_symlink():
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if path.is_dir():

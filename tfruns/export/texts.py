@@ -146,6 +146,16 @@ _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 def csv_piece(page: Page) -> bytes:
     """A piece of `comma_separated`."""
+    return pack(csv_rows(page))
+
+
+def csv_gzip_piece(page: Page) -> bytes:
+    """A piece of `comma_separated_gzipped`: a member."""
+    return _member(csv_rows(page))
+
+
+def csv_rows(page: Page) -> bytes:
+    """Runs as lines of CSV."""
     cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
     for column, values in zip(COLUMNS, columns(page.runs), strict=True):
         if column.kind is Kind.TEXT:
@@ -156,7 +166,7 @@ def csv_piece(page: Page) -> bytes:
         else:  # numbers and moments, which need no quotes
             cells.append(["" if value is None else str(value) for value in values])
     text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
-    return pack(text.encode())
+    return text.encode()
 
 
 def cell(value: str | None) -> str:
@@ -182,12 +192,18 @@ def uncell(value: str) -> str:
 _UNMARKED = re.compile(rf"(^|[;\t\r\n])'(?=[{_BEGINS_FORMULA}'])")
 
 
-class _Csv(_Unpacked):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
+_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
 
 
 def comma_separated(path: Path, scratch: Path) -> Writer:
     """CSV, with a line of names first; moments as text in UTC."""
-    return _Csv(path)
+    writer = _Unpacked(path)
+    writer.append(_NAMES)
+    return writer
+
+
+def comma_separated_gzipped(path: Path, scratch: Path) -> Writer:
+    """The same, compressed by gzip."""
+    writer = gzipped(path, scratch)
+    writer.write(_member(_NAMES))
+    return writer
