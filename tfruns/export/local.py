@@ -64,13 +64,13 @@ class LocalFile:
         return self
 
     def finish(self, content: Content, work: Path) -> int:
-        write_quarantine(content, self.quarantine, _fresh_folder(work, self.path))
-        with new_folder(_fresh_folder(work, self.path)) as fresh_folder:
+        write_quarantine(content, self.quarantine, fresh_folder(work, self.path))
+        with new_folder(fresh_folder(work, self.path)) as folder:
             if self.form.is_database and content.gone is not None:
-                content.fill(self.form.open(self.path, fresh_folder))
+                content.fill(self.form.open(self.path, folder))
             else:
-                fresh = fresh_folder / self.path.name
-                content.fill(self.form.open(fresh, fresh_folder))
+                fresh = folder / self.path.name
+                content.fill(self.form.open(fresh, folder))
                 put_in_place(fresh, self.path, self._check_alone)
         return self.path.stat().st_size
 
@@ -89,7 +89,7 @@ class LocalFile:
                 )
 
 
-def _fresh_folder(work: Path, path: Path) -> Path:
+def fresh_folder(work: Path, path: Path) -> Path:
     """A folder on the destination's file system, for what isn't whole."""
     return work / "new" if work.parent == path.parent else path.with_name(path.name + ".tfruns-new")
 
@@ -125,14 +125,14 @@ def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: No
     sync(path.parent)
 
 
-def write_quarantine(content: Content, path: Path, fresh_folder: Path) -> None:
+def write_quarantine(content: Content, path: Path, folder: Path) -> None:
     """Write the runs that were rejected to a file; or see that there is none, if no run was."""
     if not content.has_rejected:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         return
-    with new_folder(fresh_folder):
-        fresh = fresh_folder / path.name
+    with new_folder(folder):
+        fresh = folder / path.name
         content.write_rejected(fresh)
         put_in_place(fresh, path)
 
@@ -180,9 +180,23 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     if path.is_symlink():
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if path.is_dir():
-        raise ExportError(f"{path} is a folder: name a file in it")
+        raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
     if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
         raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent} for {path.name}: make it first")
+    return path
+
+
+def checked_folder(destination: str) -> Path:
+    """Where a folder of files is, or will be.
+
+    Raises:
+        ExportError: it can't be.
+    """
+    path = Path(os.path.realpath(destination))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
+    if not path.name or not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first")
     return path

@@ -11,10 +11,11 @@ from typing import Any
 import attrs
 
 from tfruns.client import Client
+from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
 from tfruns.export.destination import Destination
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format, find_format
-from tfruns.export.local import LocalFile, checked_destination
+from tfruns.export.local import LocalFile, checked_destination, checked_folder
 from tfruns.export.parts import NUMBER
 from tfruns.export.postgres import PostgresTable, check_url, table_parts
 from tfruns.export.secrets import Hidden, scheme_of, shown
@@ -130,13 +131,19 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
     if scheme is None:
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
+        if isinstance(given.value, str) and given.value.endswith(("/", os.sep)):
+            path = checked_folder(given.value)
+            return Dataset(LocalFolder(path), find_layout(format), path.name)
         path = checked_destination(given.value)
         return LocalFile(path, find_format(format, path.name))
     check_scheme(scheme)
-    name = shown(given).partition("://")[2].rpartition("/")[2]
+    parent, _, name = shown(given).partition("://")[2].rpartition("/")
+    store = Store(given, Hidden(dict(options.value or {})))
     if not name:
-        raise ValueError(f"{shown(given)} names no object: give one such as {scheme}://bucket/runs.parquet")
-    return StoredObject(Store(given, Hidden(dict(options.value or {}))), find_format(format, name))
+        if "/" not in parent:
+            raise ValueError(f"{shown(given)} names no object: give one such as {scheme}://bucket/runs.parquet")
+        return Dataset(StoredFolder(store), find_layout(format), parent.rpartition("/")[2])
+    return StoredObject(store, find_format(format, name))
 
 
 def _checked_work_dir(work_dir: str | os.PathLike[str]) -> Path:

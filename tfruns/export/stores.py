@@ -79,6 +79,10 @@ class Store:
         """What stands beside it under that name."""
         return attrs.evolve(self, url=Hidden(f"{self.url.value.rpartition('/')[0]}/{name}"))
 
+    def beside(self, ending: str) -> "Store":
+        """What stands beside a folder under its name with that ending."""
+        return attrs.evolve(self, url=Hidden(self.url.value.rstrip("/") + ending))
+
     def check(self) -> None:
         """See that the store is there, as far as can be seen without writing.
 
@@ -109,6 +113,33 @@ class Store:
             return self._call(list_names, but=(FileNotFoundError,))
         except FileNotFoundError:
             return []
+
+    def sizes(self) -> dict[str, int]:
+        """The files in a folder and below, by their paths in it, each with its size."""
+
+        def find(system: Any, path: str) -> dict[str, int]:
+            path = path.rstrip("/") + "/"
+            system.invalidate_cache()
+            found = system.find(path, detail=True)
+            return {name.removeprefix(path): int(info["size"]) for name, info in found.items()}
+
+        try:
+            return self._call(find, but=(FileNotFoundError,))
+        except FileNotFoundError:
+            return {}
+
+    def get(self, target: Path) -> None:
+        """Download it."""
+        self._call(lambda system, path: system.get_file(path, str(target)))
+
+    def put_rejected(self, content: Content, scratch: Path) -> None:
+        """Write the quarantine, or see that there is none."""
+        if not content.has_rejected:
+            self.remove()
+            return
+        rejected = scratch / "rejected"
+        content.write_rejected(rejected)
+        self.put(rejected, content.check)
 
     def put(self, source: Path, check: Callable[[], None]) -> None:
         """Upload a file. It appears when it is complete.
@@ -220,12 +251,7 @@ class StoredObject:
 
     def finish(self, content: Content, work: Path) -> int:
         with new_folder(work / "new") as folder:
-            if content.has_rejected:
-                rejected = folder / "rejected"
-                content.write_rejected(rejected)
-                self._quarantine.put(rejected, content.check)
-            else:
-                self._quarantine.remove()
+            self._quarantine.put_rejected(content, folder)
             made = folder / self._name
             content.fill(self.form.open(made, folder))
             self.store.put(made, content.check)

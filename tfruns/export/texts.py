@@ -48,22 +48,24 @@ def plain_piece(page: Page) -> bytes:
 
 def zstd_piece(page: Page) -> bytes:
     """A piece of `zstandard`: a frame."""
-    return _frame(lines(page))
+    return frame(lines(page))
 
 
 def gzip_piece(page: Page) -> bytes:
     """A piece of `gzipped`: a member."""
-    return _member(lines(page))
+    return member(lines(page))
 
 
 _FRAME: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
 
 
-def _frame(text: bytes) -> bytes:
+def frame(text: bytes) -> bytes:
+    """Text as a frame of Zstandard."""
     return zstd.compress(text, options=_FRAME)
 
 
-def _member(text: bytes) -> bytes:
+def member(text: bytes) -> bytes:
+    """Text as a member of a gzip file."""
     return gzip.compress(text, 6, mtime=0)  # no time within: the same runs make the same file
 
 
@@ -122,20 +124,20 @@ def json_lines(path: Path, scratch: Path) -> Writer:
 def gzipped(path: Path, scratch: Path) -> Writer:
     """The same, compressed by gzip."""
 
-    def length(member: bytes) -> int:
-        (found,) = struct.unpack("<I", member[-4:])
+    def length(piece: bytes) -> int:
+        (found,) = struct.unpack("<I", piece[-4:])
         return int(found)
 
-    return _Compressed(path, length=length, expand=gzip.decompress, compress=_member)
+    return _Compressed(path, length=length, expand=gzip.decompress, compress=member)
 
 
 def zstandard(path: Path, scratch: Path) -> Writer:
     """The same, compressed by Zstandard."""
 
-    def length(frame: bytes) -> int:
-        return zstd.get_frame_info(frame).decompressed_size or 0
+    def length(piece: bytes) -> int:
+        return zstd.get_frame_info(piece).decompressed_size or 0
 
-    return _Compressed(path, length=length, expand=unpack, compress=_frame)
+    return _Compressed(path, length=length, expand=unpack, compress=frame)
 
 
 # --- CSV ---
@@ -151,7 +153,7 @@ def csv_piece(page: Page) -> bytes:
 
 def csv_gzip_piece(page: Page) -> bytes:
     """A piece of `comma_separated_gzipped`: a member."""
-    return _member(csv_rows(page))
+    return member(csv_rows(page))
 
 
 def csv_rows(page: Page) -> bytes:
@@ -205,5 +207,5 @@ def comma_separated(path: Path, scratch: Path) -> Writer:
 def comma_separated_gzipped(path: Path, scratch: Path) -> Writer:
     """The same, compressed by gzip."""
     writer = gzipped(path, scratch)
-    writer.write(_member(_NAMES))
+    writer.write(member(_NAMES))
     return writer
