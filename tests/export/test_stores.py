@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,12 @@ import tfruns
 from tests.export.test_export import StoppedError, fill, flat, of_arrow, stop_after
 from tests.http.test_key_stays_home import LOOKS
 from tests.support.hostile import answer, page, run, serve
-from tests.support.objects import KEY, SECRET, ObjectStore, object_store
+from tests.support.objects import KEY, SECRET, ObjectStore
 from tfruns import Client
 from tfruns.export import ExportError, export_runs, stores
 from tfruns.sandbox import Fault, Sandbox
 
 NEVER = tfruns.RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(scope="module")
-def bucket_of_all() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
-
-
-@pytest.fixture
-def bucket(bucket_of_all: ObjectStore) -> Iterator[ObjectStore]:
-    yield bucket_of_all
-    bucket_of_all.empty()
 
 
 @pytest.fixture
@@ -163,11 +151,12 @@ async def test_an_upload_that_is_cancelled_leaves_the_old_object_and_no_parts(
 ) -> None:
     """But while the last part is sent, and the upload is completed with it: that comes too late."""
     sandbox, client = large
-    came = threading.Event()
+    came, goes_on = threading.Event(), threading.Event()
 
     def notice(_method: str, query: dict[str, list[str]]) -> bool:
         if query.get("partNumber") == [part]:
             came.set()
+            goes_on.wait()
         return False
 
     bucket.on_request = notice
@@ -178,6 +167,7 @@ async def test_an_upload_that_is_cancelled_leaves_the_old_object_and_no_parts(
     for _ in range(cancellations):
         export.cancel()
         await asyncio.sleep(0)
+    goes_on.set()
     await asyncio.wait([export])
     assert export.cancelled()
     lines = 1 if part != "3" else 20_000
@@ -227,7 +217,7 @@ async def test_a_file_url_is_a_path(sandbox: Sandbox, client: Client, tmp_path: 
         ("https://me:hunter22@host/runs.csv", "can't be written to a URL with https://"),
         ("postgresql+psycopg2://me:hunter22@host/db", r"can't be written to a URL with postgresql\+psycopg2://"),
         ("sftp://me:hunter22@host/runs.doc", r"can't be told from the name 'runs\.doc'"),
-        ("sftp://me:hunt/er22@host/dir/", "names no object: give one such as sftp://bucket/runs.parquet"),
+        ("sftp://me:hunt/er22@host/", "sftp://host/ names no object: give one such as sftp://bucket/runs.parquet"),
         ("s3://me:hunter22@bucket/", "s3://bucket/ names no object"),
     ],
 )
