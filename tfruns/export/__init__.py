@@ -98,9 +98,9 @@ async def export_runs(
         state: a small file that keeps what is known for good, for exports again and again: the first writes all runs;
             a later one reads only what is new or hadn't ended, and writes that, as rows in place of the old ones in
             SQLite, DuckDB, PostgreSQL and a folder, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`),
-            whose runs take the place of those in earlier files. Runs that show up in the list up to an hour late are not missed. A run that
-            is deleted is not noticed, unless it was open the last time and is in a database. It goes with no `sort_by`,
-            `order`, `status`, `created_after` or `created_before`.
+            whose runs take the place of those in earlier files. Runs that show up in the list up to an hour late are
+            not missed. A run that is deleted is not noticed, unless it was open the last time and is in a database or
+            a folder. It goes with no `sort_by`, `order`, `status`, `created_after` or `created_before`.
         work_dir: the folder in which the working folder is made; None for the destination's, or that for caches.
         storage_options: what fsspec is to know of an object store besides its URL, such as `{"profile": "reports"}`.
         table: the table of PostgreSQL, or its schema and name: "reports.runs".
