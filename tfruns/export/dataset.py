@@ -33,7 +33,7 @@ from tfruns.export.stores import Store
 Key = tuple[str, str]
 """Ids of a job and of a run."""
 
-_HELD = 32 * 2**20
+_HELD = 8 * 2**20
 """Bytes of runs that are held while they are sorted by day."""
 _DAY = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})")
 _COMPLETE = "_SUCCESS"
