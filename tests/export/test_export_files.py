@@ -125,7 +125,7 @@ async def test_two_exports_with_one_state_are_refused(tmp_path: Path) -> None:
             await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
         lock.release()
         await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["runs.csv", "state.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["runs.0000.csv", "state.json"]
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/2"])

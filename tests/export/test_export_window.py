@@ -45,6 +45,7 @@ async def test_so_long_ago_is_the_same_argument_at_each_call(tmp_path: Path) -> 
                     state=None,
                     work_dir=None,
                     on_bad_run="raise",
+                    page_size=1000,
                     filters={"sort_by": None, "order": None, "status": None, **window},
                 )
             ).arguments

@@ -229,6 +229,51 @@ def test_the_example_job_writes_a_partitioned_table_and_can_be_run_again(spark: 
             it.do(it.sandbox.update_run("a", newest.id, name="renamed"))
 
 
+def statuses(frame: Any) -> dict[tuple[str, str], str]:
+    return {(row["job_id"], row["id"]): row["status"] for row in frame.toArrow().to_pylist()}
+
+
+def test_the_example_job_deletes_no_run_that_it_did_not_read(spark: SparkSession, tmp_path: Path) -> None:
+    """Neither those of a job that is skipped, nor those that a filter leaves out, nor those that are gone: a run that it
+    read takes the place of what the table had of it, and that is all."""
+    table = str(tmp_path / "runs")
+    with served(jobs=["a", "b", "c"], runs=[60, 60, 60]) as it:
+        url = it.sandbox.url
+        write(spark, {"baseUrl": url, "jobs": "a,b,c"}, table)
+        before = statuses(spark.read.parquet(table))
+        assert len(before) == 180
+        it.sandbox.faults.append(Fault(status=404, job_id="b"))
+        write(spark, {"baseUrl": url, "jobs": "a,b", "onError": "skip"}, table)
+        assert statuses(spark.read.parquet(table)) == before
+        it.sandbox.faults.clear()
+        gone, failing = it.sandbox.runs("a")[3], it.sandbox.runs("b")[5]
+        it.do(it.sandbox.delete_run("a", gone.id))
+        it.do(it.sandbox.update_run("b", failing.id, status="FAILED"))
+        write(spark, {"baseUrl": url, "jobs": "a,b,c", "status": "FAILED"}, table)
+        found = spark.read.parquet(table)
+        assert found.schema.names == [*arrow.SCHEMA.names, "created_on"]
+        assert statuses(found) == {**before, ("b", failing.id): "FAILED"}
+        assert found.count() == 180
+
+
+def test_the_example_job_leaves_other_days_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
+    """Their files aren't written again."""
+    table = tmp_path / "runs"
+    day = 86_400_000
+    with served(jobs=["a"], runs=0) as it:
+        for number in range(3):
+            it.do(it.sandbox.create_run("a", status="FINISHED", created_at=1_700_000_000_000 + number * day))
+        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
+        files = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
+        (oldest,) = [run for run in it.sandbox.runs("a") if run.created_at == 1_700_000_000_000]
+        it.do(it.sandbox.delete_run("a", oldest.id))
+        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
+        again = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
+    assert len(files) == len(again) == 3
+    assert len(files.items() & again.items()) == 1
+    assert spark.read.parquet(str(table)).count() == 3
+
+
 def test_the_example_job_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--to", "somewhere", "--option", "jobs"])

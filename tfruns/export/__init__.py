@@ -38,6 +38,7 @@ async def export_runs(
     table: str = "runs",
     on_bad_run: Literal["quarantine", "raise"] = "quarantine",
     on_progress: Callable[[ExportProgress], object] | None = None,
+    page_size: int = 1000,
     search_prefix: str | None = None,
     sort_by: JobRunsSortBy | str | None = None,
     order: SortDirection | str | None = None,
@@ -95,17 +96,21 @@ async def export_runs(
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: a path or a URL; see above.
         format: one of those above; None to tell by the destination's suffix.
-        state: a small file that keeps what is known for good, for exports again and again: the first writes all runs;
-            a later one reads only what is new or hadn't ended, and writes that, as rows in place of the old ones in
-            SQLite, DuckDB, PostgreSQL and a folder, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`),
-            whose runs take the place of those in earlier files. Runs that show up in the list up to an hour late are
-            not missed. A run that is deleted is not noticed, unless it was open the last time and is in a database or
-            a folder. It goes with no `sort_by`, `order`, `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made; None for the destination's, or that for caches.
+        state: a small file that keeps what earlier exports have written, for exports again and again: the first writes
+            all runs, a later one only those that are new or have changed, and reads little more. In SQLite, DuckDB,
+            PostgreSQL and a folder they take the place of the old rows. Of other formats, each export writes a file of
+            its own, whose names sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for
+            `runs.jsonl`): of the rows of a run, that in the last file is right. The destination may be another each
+            day. Runs that show up in the list up to an hour late are not missed. A run that is deleted is not noticed,
+            unless it was open the last time and is in a database or a folder. It goes with no `sort_by`, `order`,
+            `status`, `created_after` or `created_before`.
+        work_dir: the folder in which the working folder is made; None for the destination's (or the
+            state's, if there is one and each export has a file of its own), or for a URL that for caches.
         storage_options: what fsspec is to know of an object store besides its URL, such as `{"profile": "reports"}`.
         table: the table of PostgreSQL, or its schema and name: "reports.runs".
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
+        page_size: how many runs to request at once, at most: 1 to 1,000.
         search_prefix: only runs whose name or id begins with this.
         sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
         order: which way to sort: "asc" or "desc".
@@ -117,8 +122,8 @@ async def export_runs(
         created_before: only runs created before that time.
 
     Returns:
-        What was done. A job that fails by itself (404, 403, a response that can't be understood) is skipped, and stands
-        in `skipped`: the others are whole.
+        What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server
+        responds well to another) is skipped, and stands in `skipped`: the others are whole.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -126,7 +131,8 @@ async def export_runs(
             there can't be a file; the store or the database fails, or its table doesn't fit; an extra is missing; a run
             can't be written, with `on_bad_run="raise"`; or every job failed. The file that was there is as it was.
         OSError: the file can't be written.
-        APIConnectionError, RateLimitError, InternalServerError: the server fails, after the last retry.
+        APIConnectionError, APIStatusError: the server fails, after the last retry: see `RetryPolicy.patience`. The same
+            call goes on from there.
         AuthenticationError, ClientClosedError, EventLoopError: see `Client.iter_runs`.
 
     Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
@@ -151,6 +157,7 @@ async def export_runs(
         state=state,
         work_dir=work_dir,
         on_bad_run=on_bad_run,
+        page_size=page_size,
         filters={
             "search_prefix": search_prefix,
             "sort_by": sort_by,

@@ -220,7 +220,10 @@ class Folder(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file."""
 
-    def finish_quarantine(self, content: Content, scratch: Path) -> None:
+    def beside(self, name: str) -> Path | str:
+        """What stands beside the folder."""
+
+    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
         """Write the quarantine beside the folder, or remove it."""
 
 
@@ -254,8 +257,11 @@ class LocalFolder:
         with contextlib.suppress(OSError):  # something else is in it
             (self.path / name).parent.rmdir()
 
-    def finish_quarantine(self, content: Content, scratch: Path) -> None:
-        write_quarantine(content, self.path.with_name(self.path.name + ".rejected.jsonl"), scratch / "rejected")
+    def beside(self, name: str) -> Path:
+        return self.path.with_name(name)
+
+    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
+        write_quarantine(content, self.beside(name), scratch / "rejected")
 
 
 @attrs.frozen
@@ -288,8 +294,11 @@ class StoredFolder:
     def remove(self, name: str) -> None:
         self.store.sibling(name).remove()
 
-    def finish_quarantine(self, content: Content, scratch: Path) -> None:
-        self.store.beside(".rejected.jsonl").put_rejected(content, scratch)
+    def beside(self, name: str) -> str:
+        return self.store.beside(name).shown
+
+    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
+        self.store.beside(name).put_rejected(content, scratch)
 
 
 # --- the destination ---
@@ -304,6 +313,8 @@ class Dataset:
     layout: Layout
     base: str
     """The folder's name."""
+    number: int | None = None
+    """Which of several exports with a state this is."""
 
     @property
     def form(self) -> Format:
@@ -314,10 +325,17 @@ class Dataset:
         return self.folder.path
 
     @property
+    def _rejected(self) -> str:
+        number = "" if self.number is None else f".{self.number:04}"
+        return f"{self.base}{number}.rejected.jsonl"
+
+    @property
     def quarantine(self) -> Path | str:
-        if isinstance(self.path, Path):
-            return self.path.with_name(self.base + ".rejected.jsonl")
-        return self.path.rstrip("/") + ".rejected.jsonl"
+        return self.folder.beside(self._rejected)
+
+    @property
+    def is_file(self) -> bool:
+        return False
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -346,12 +364,12 @@ class Dataset:
     def begin(self, state: Path | None) -> None:
         pass
 
-    def increment(self, number: int, state: Path) -> "Dataset":
-        if not self.folder.sizes():
+    def numbered(self, number: int, state: Path) -> "Dataset":
+        if number > 0 and not self.folder.sizes():
             raise ExportError(
                 f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
             )
-        return self
+        return attrs.evolve(self, number=number)
 
     def _names(self) -> dict[str, int]:
         """The files that engines read, each with its size."""
@@ -361,7 +379,7 @@ class Dataset:
     def finish(self, content: Content, work: Path) -> int:
         before = self._names()
         with new_folder(self.folder.scratch(work)) as scratch:
-            self.folder.finish_quarantine(content, scratch)
+            self.folder.put_rejected(content, self._rejected, scratch)
             made = self._make(content, before, scratch)  # all of it, so that a full disk changes nothing
             after = {} if content.gone is None else dict(before)
             content.check()

@@ -30,6 +30,10 @@ class Destination(Protocol):
         """What the summary calls the place of the runs that can't be written."""
 
     @property
+    def is_file(self) -> bool:
+        """Whether each of several exports with a state has a file of its own."""
+
+    @property
     def about(self) -> Mapping[str, str]:
         """What a state has to say of it, if a state belongs to this destination alone."""
 
@@ -42,8 +46,11 @@ class Destination(Protocol):
     def begin(self, state: Path | None) -> None:
         """Raise ExportError if no first or full export can be written, because of what is there."""
 
-    def increment(self, number: int, state: Path) -> Self:
-        """Where a later export goes. Raises ExportError if what the state says was written isn't there."""
+    def numbered(self, number: int, state: Path) -> Self:
+        """Where one of several exports with a state goes, the first of which has the number 0.
+
+        Raises ExportError if what the state says was written isn't there.
+        """
 
     def finish(self, content: Content, work: Path) -> int:
         """Write everything, whole or not at all. Returns the size in bytes.
@@ -52,6 +59,13 @@ class Destination(Protocol):
             content: what to write; an increment, if it says which runs are gone.
             work: the working folder.
         """
+
+
+def work_folder_of(path: Path, work_dir: Path | None) -> Path:
+    """The working folder of a file on this machine."""
+    if work_dir is None:
+        return path.with_name(path.name + ".tfruns-partial")
+    return named_work_folder(work_dir, path.name, os.fsencode(path))
 
 
 def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:

@@ -48,16 +48,19 @@ class Content:
         """Whether the quarantine has a line."""
         return any(job.rejected for job in self.done)
 
-    def fill(self, writer: Writer) -> None:
+    def fill(self, writer: Writer, *, merges: bool = False) -> None:
         """Write the runs, and close the writer.
+
+        Args:
+            writer: what writes them.
+            merges: whether it writes to where earlier exports have: so that runs that are no more are taken out.
 
         Raises:
             ExportError: a piece is damaged.
         """
         try:
-            for job_id, runs in (self.gone or {}).items():
-                if runs:
-                    writer.remove(job_id, runs)
+            for job_id, runs in (self.gone or {}).items() if merges else ():
+                writer.remove(job_id, runs)
             for piece in self.pieces():
                 try:
                     writer.write(piece)

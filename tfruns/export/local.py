@@ -10,12 +10,12 @@ from pathlib import Path
 
 import attrs
 
-from tfruns.export.destination import named_work_folder
+from tfruns.export.destination import work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.files import make_own_folder, sync
 from tfruns.export.finish import Content
 from tfruns.export.formats import Format
-from tfruns.export.watermark import delta_name, is_delta
+from tfruns.export.watermark import check_names, check_number, numbered
 
 logger = logging.getLogger("tfruns")
 
@@ -26,10 +26,17 @@ class LocalFile:
 
     path: Path
     form: Format
+    number: int | None = None
+    """Of a database: which of several exports this is."""
 
     @property
     def quarantine(self) -> Path:
-        return self.path.with_name(self.path.name + ".rejected.jsonl")
+        name = self.path.name if self.number is None else numbered(self.path.name, self.form, self.number)
+        return self.path.with_name(name + ".rejected.jsonl")
+
+    @property
+    def is_file(self) -> bool:
+        return not self.form.is_database
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -37,37 +44,34 @@ class LocalFile:
         return {"database": self.path.name} if self.form.is_database else {}
 
     def work_folder(self, work_dir: Path | None) -> Path:
-        if work_dir is None:
-            return self.path.with_name(self.path.name + ".tfruns-partial")
-        return named_work_folder(work_dir, self.path.name, os.fsencode(self.path))
+        return work_folder_of(self.path, work_dir)
 
     def check(self) -> None:
         self.form.check()
 
     def begin(self, state: Path | None) -> None:
-        if state is not None and not self.form.is_database:
-            for found in sorted(self.path.parent.iterdir()):
-                if is_delta(found.name, self.path.name, self.form):
-                    raise ExportError(
-                        f"{found} is of earlier exports, but their state, {state}, is gone: move the earlier files"
-                        " away, or what they hold would be taken for newer"
-                    )
+        if self.is_file:
+            check_names((found.name for found in self.path.parent.iterdir()), self.path.name, self.form, state)
         self._check_alone()
 
-    def increment(self, number: int, state: Path) -> "LocalFile":
-        if not self.form.is_database:
-            return attrs.evolve(self, path=self.path.with_name(delta_name(self.path.name, self.form, number)))
-        if not self.path.exists():
+    def numbered(self, number: int, state: Path) -> "LocalFile":
+        if self.is_file:
+            check_number(number, state)
+            path = self.path.with_name(numbered(self.path.name, self.form, number))
+            if path == state:
+                raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
+            return attrs.evolve(self, path=path)
+        if number > 0 and not self.path.exists():
             raise ExportError(
                 f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
             )
-        return self
+        return attrs.evolve(self, number=number)
 
     def finish(self, content: Content, work: Path) -> int:
         write_quarantine(content, self.quarantine, fresh_folder(work, self.path))
         with new_folder(fresh_folder(work, self.path)) as folder:
             if self.form.is_database and content.gone is not None:
-                content.fill(self.form.open(self.path, folder))
+                content.fill(self.form.open(self.path, folder), merges=True)
             else:
                 fresh = folder / self.path.name
                 content.fill(self.form.open(fresh, folder))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
@@ -92,9 +93,19 @@ async def _read_and_finish(
     progress.resumed(
         before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
     )
-    reader = Reader(client, parts, request.form, request.filters, thread, progress, request.quarantines)
     left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
     known = {} if state is None else state.jobs
+    reader = Reader(
+        client,
+        parts,
+        request.form,
+        request.filters,
+        thread,
+        progress,
+        request.quarantines,
+        request.page_size,
+        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in parts.done, job[1] not in known))],
+    )
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
     await reader.read_new([job for job in left if job[1] in known], known)
     if jobs and not parts.done:
@@ -108,7 +119,8 @@ async def _read_and_finish(
         )
         if state is not None:
             state.exports += 1
-            state.jobs |= {job_id: Known(**parts.done[number].note) for number, job_id in jobs if number in parts.done}
+            notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
+            state.jobs |= {job_id: msgspec.convert(note["known"], Known) for job_id, note in notes.items()}
             state.save()
         return size
 
@@ -131,7 +143,7 @@ def _gone(target: Target, parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict
     """The runs that were open the last time and are no more, by job and id, each with its creation."""
     known = {} if target.state is None else target.state.jobs
     return {
-        job_id: {run_id: known[job_id].open[run_id] for run_id in parts.done[number].note["gone"]}
+        job_id: {run_id: known[job_id].open[run_id][0] for run_id in parts.done[number].note["gone"]}
         for number, job_id in jobs
         if number in parts.done
     }

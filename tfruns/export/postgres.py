@@ -163,6 +163,10 @@ class PostgresTable:
         return f"postgresql://{shown(self.url).partition('://')[2]}, table {'.'.join(name)}"
 
     @property
+    def is_file(self) -> bool:
+        return False
+
+    @property
     def about(self) -> Mapping[str, str]:
         return {"database": self.path}
 
@@ -177,9 +181,9 @@ class PostgresTable:
     def begin(self, state: Path | None) -> None:
         pass
 
-    def increment(self, number: int, state: Path) -> "PostgresTable":
+    def numbered(self, number: int, state: Path) -> "PostgresTable":
         with self._connected() as database:
-            if database.find(self.name) is None:
+            if number > 0 and database.find(self.name) is None:
                 raise ExportError(
                     f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
                 )
@@ -372,7 +376,8 @@ class _Database:
         )
 
     def write_rejected(self, name: tuple[str, ...], content: Content) -> None:
-        """Put the runs that were rejected in the place of all rows of a table, which is made if there are any."""
+        """Put the runs that were rejected into a table, which is made if there are any: of an increment besides those
+        of before, which it doesn't see again; else in their place."""
         is_there = self.find(name) is not None
         if not is_there and not content.has_rejected:
             return

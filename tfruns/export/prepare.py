@@ -12,7 +12,7 @@ import attrs
 
 from tfruns.client import Client
 from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
-from tfruns.export.destination import Destination
+from tfruns.export.destination import Destination, work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format, find_format
 from tfruns.export.local import LocalFile, checked_destination, checked_folder
@@ -21,7 +21,7 @@ from tfruns.export.postgres import PostgresTable, check_url, table_parts
 from tfruns.export.secrets import Hidden, scheme_of, shown
 from tfruns.export.stores import Store, StoredObject, check_scheme
 from tfruns.export.watermark import State, state_path
-from tfruns.query import checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, checked_int, checked_job_id
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -40,6 +40,7 @@ class Request:
     work: Path
     """The working folder."""
     quarantines: bool
+    page_size: int
     state_path: Path | None
 
     @property
@@ -66,6 +67,7 @@ async def prepare(
     state: str | os.PathLike[str] | None,
     work_dir: str | os.PathLike[str] | None,
     on_bad_run: str,
+    page_size: int,
     filters: Mapping[str, Any],
 ) -> Request:
     """Check the arguments of `export_runs`.
@@ -86,6 +88,8 @@ async def prepare(
         raise ValueError(
             f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
         )
+    state_file = None if state is None else state_path(state, destination.path)
+    folder = None if work_dir is None else _checked_work_dir(work_dir)
     resolved = client.iter_runs("each", **filters).filter  # it says what is wrong
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
     # So many hours ago is another time when the call is made again, and yet the same argument.
@@ -101,9 +105,13 @@ async def prepare(
         filters={**filters, **window},
         about=about,
         jobs=tuple(enumerate(await _read_ids(job_ids))),
-        work=destination.work_folder(None if work_dir is None else _checked_work_dir(work_dir)),
+        # With a state, files may get another name each time: what was interrupted goes on under the new one.
+        work=destination.work_folder(folder)
+        if state_file is None or not destination.is_file
+        else work_folder_of(state_file, folder),
         quarantines=on_bad_run == "quarantine",
-        state_path=None if state is None else state_path(state, destination.path),
+        page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+        state_path=state_file,
     )
 
 
@@ -195,6 +203,4 @@ def choose_target(request: Request) -> Target:
     arguments[NUMBER] = state.exports
     if state.exports == 0:
         destination.begin(path)
-    else:
-        destination = destination.increment(state.exports, path)
-    return Target(destination, state, arguments)
+    return Target(destination.numbered(state.exports, path), state, arguments)

@@ -62,6 +62,12 @@ def shown(given: Hidden) -> str:
     return f"{head}://{rest.rpartition('@')[2]}"
 
 
+def without_secrets(destination: str) -> str:
+    """A destination as it may be shown."""
+    given = Hidden(destination)
+    return destination if scheme_of(given) is None else shown(given)
+
+
 def secrets_of(url: Hidden, options: Hidden) -> Hidden:
     """The texts that no message may hold, the longest first."""
     return Hidden(sorted({*_of_url(url.value), *_of_options(options.value)}, key=len, reverse=True))

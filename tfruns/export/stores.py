@@ -19,7 +19,7 @@ from tfruns.export.finish import Content
 from tfruns.export.formats import Format
 from tfruns.export.local import new_folder
 from tfruns.export.secrets import Hidden, guarded, scheme_of, secrets_of, shown
-from tfruns.export.watermark import delta_name, is_delta
+from tfruns.export.watermark import check_names, check_number, numbered
 
 _T = TypeVar("_T")
 
@@ -79,9 +79,9 @@ class Store:
         """What stands beside it under that name."""
         return attrs.evolve(self, url=Hidden(f"{self.url.value.rpartition('/')[0]}/{name}"))
 
-    def beside(self, ending: str) -> "Store":
-        """What stands beside a folder under its name with that ending."""
-        return attrs.evolve(self, url=Hidden(self.url.value.rstrip("/") + ending))
+    def beside(self, name: str) -> "Store":
+        """What stands beside a folder, whose URL ends with a slash, under that name."""
+        return attrs.evolve(self, url=Hidden(self.url.value.rstrip("/"))).sibling(name)
 
     def check(self) -> None:
         """See that the store is there, as far as can be seen without writing.
@@ -110,8 +110,8 @@ class Store:
             return [str(found).rstrip("/").rpartition("/")[2] for found in system.ls(parent, detail=False)]
 
         try:
-            return self._call(list_names, but=(FileNotFoundError,))
-        except FileNotFoundError:
+            return self._call(list_names, but=(FileNotFoundError, PermissionError))
+        except (FileNotFoundError, PermissionError):  # who may only write can't see what is there
             return []
 
     def sizes(self) -> dict[str, int]:
@@ -226,6 +226,10 @@ class StoredObject:
         return self.store.sibling(self._name + ".rejected.jsonl")
 
     @property
+    def is_file(self) -> bool:
+        return True
+
+    @property
     def about(self) -> Mapping[str, str]:
         return {}
 
@@ -237,17 +241,11 @@ class StoredObject:
         self.store.check()
 
     def begin(self, state: Path | None) -> None:
-        if state is None:
-            return
-        for found in sorted(self.store.names()):
-            if is_delta(found, self._name, self.form):
-                raise ExportError(
-                    f"{self.store.sibling(found).shown} is of earlier exports, but their state, {state}, is gone: move"
-                    " the earlier objects away, or what they hold would be taken for newer"
-                )
+        check_names(self.store.names(), self._name, self.form, state)
 
-    def increment(self, number: int, state: Path) -> "StoredObject":
-        return attrs.evolve(self, store=self.store.sibling(delta_name(self._name, self.form, number)))
+    def numbered(self, number: int, state: Path) -> "StoredObject":
+        check_number(number, state)
+        return attrs.evolve(self, store=self.store.sibling(numbered(self._name, self.form, number)))
 
     def finish(self, content: Content, work: Path) -> int:
         with new_folder(work / "new") as folder:
