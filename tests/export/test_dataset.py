@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 
 from tests.export.test_export import READERS, fill, flat, of_arrow
-from tests.export.test_export_since import change
+from tests.export.test_increments import change
 from tests.support.hostile import answer, page, run, serve
 from tests.support.objects import ObjectStore
 from tfruns import Client

@@ -19,7 +19,7 @@ from adbc_driver_postgresql import dbapi
 
 import tfruns
 from tests.export.test_export import READERS, StoppedError, fill, flat, of_arrow, stop_after
-from tests.export.test_export_since import change
+from tests.export.test_increments import change
 from tests.http.test_key_stays_home import LOOKS
 from tests.support.hostile import answer, page, run, serve
 from tests.support.postgres import ENCODED, PASSWORD, Cluster

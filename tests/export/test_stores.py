@@ -97,10 +97,10 @@ async def test_increments_are_objects_of_their_own_and_are_not_left_to_pass_for_
     new = await sandbox.create_run(sandbox.job_ids[0])
     assert (await export()).path == "s3://bucket/runs.0001.jsonl"
     assert new.id in bucket.read("runs.0001.jsonl").decode()
-    assert bucket.names() == ["runs.0001.jsonl", "runs.jsonl"]
+    assert bucket.names() == ["runs.0000.jsonl", "runs.0001.jsonl"]
     assert SECRET not in (tmp_path / "state.json").read_text()
     (tmp_path / "state.json").unlink()
-    with pytest.raises(ExportError, match=r"s3://bucket/runs\.0001\.jsonl is of earlier exports, but their state"):
+    with pytest.raises(ExportError, match=r"runs\.0001\.jsonl is of earlier exports, but their state"):
         await export()
 
 
