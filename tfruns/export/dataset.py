@@ -9,6 +9,7 @@ import gzip
 import os
 import re
 import struct
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -63,15 +64,19 @@ class Layout(Protocol):
     file_form: Format
     """How pieces become a file."""
 
+    @abstractmethod
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         """The runs of a piece: some of a day, the day before them, and behind them how many bytes they hold."""
 
+    @abstractmethod
     def join(self, some: list[Any]) -> bytes:
         """Runs of one day as a piece of the file's format."""
 
+    @abstractmethod
     def keys(self, piece: bytes) -> Iterable[Key]:
         """The keys of the runs in such a piece."""
 
+    @abstractmethod
     def others(self, path: Path, keys: Collection[Key]) -> Iterator[bytes]:
         """The runs of a file that have none of these keys, as such pieces."""
 
@@ -199,18 +204,22 @@ class Folder(Protocol):
     """A folder of files, whose names are paths in it, with slashes."""
 
     @property
+    @abstractmethod
     def path(self) -> Path | str:
         """The folder, as it may be shown."""
 
     def check(self) -> None:
         """Raise ExportError if there can be no such folder."""
 
+    @abstractmethod
     def scratch(self, work: Path) -> Path:
         """Where files are made that are to be put there, for a working folder."""
 
+    @abstractmethod
     def sizes(self) -> dict[str, int]:
         """The files, each with its size."""
 
+    @abstractmethod
     def fetch(self, name: str, scratch: Path) -> Path:
         """A file, to be read."""
 
@@ -220,6 +229,7 @@ class Folder(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file."""
 
+    @abstractmethod
     def beside(self, name: str) -> Path | str:
         """What stands beside the folder."""
 

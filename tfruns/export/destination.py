@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self
@@ -18,25 +19,31 @@ class Destination(Protocol):
     """A file, an object, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
 
     @property
+    @abstractmethod
     def form(self) -> Format:
         """What is written."""
 
     @property
+    @abstractmethod
     def path(self) -> Path | str:
         """What the summary and messages call it, without passwords."""
 
     @property
+    @abstractmethod
     def quarantine(self) -> Path | str:
         """What the summary calls the place of the runs that can't be written."""
 
     @property
+    @abstractmethod
     def is_file(self) -> bool:
         """Whether each of several exports with a state has a file of its own."""
 
     @property
+    @abstractmethod
     def about(self) -> Mapping[str, str]:
         """What a state has to say of it, if a state belongs to this destination alone."""
 
+    @abstractmethod
     def work_folder(self, work_dir: Path | None) -> Path:
         """The working folder."""
 
@@ -46,12 +53,14 @@ class Destination(Protocol):
     def begin(self, state: Path | None) -> None:
         """Raise ExportError if no first or full export can be written, because of what is there."""
 
+    @abstractmethod
     def numbered(self, number: int, state: Path) -> Self:
         """Where one of several exports with a state goes, the first of which has the number 0.
 
         Raises ExportError if what the state says was written isn't there.
         """
 
+    @abstractmethod
     def finish(self, content: Content, work: Path) -> int:
         """Write everything, whole or not at all. Returns the size in bytes.
 
