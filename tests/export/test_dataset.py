@@ -203,6 +203,10 @@ async def test_a_folder_in_an_object_store_is_the_same_and_survives_uploads_that
         ({"destination": "file/", "format": "jsonl"}, "file is no folder"),
         ({"destination": "/", "format": "jsonl"}, "there is no folder / for /"),
         ({"destination": "s3://bucket/", "format": "jsonl"}, "s3://bucket/ names no object"),
+        (
+            {"destination": "runs/", "format": "jsonl", "state": "runs/state.json"},
+            "a file outside of .*runs, whose files",
+        ),
         ({"destination": ".", "format": "jsonl"}, "is a folder: name a file in it, or end it with a slash"),
     ],
 )

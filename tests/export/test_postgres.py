@@ -256,6 +256,8 @@ async def test_a_statement_that_waits_is_cancelled_and_leaves_nothing(
         ({"destination": f"postgresql://127.0.0.1:x/postgres?password={ENCODED}"}, "the URL of the database can't be"),
         ({"destination": f"postgresql://127.0.0.1:1/postgres?password={ENCODED}"}, "can't be written: .*Connection"),
         ({"destination": f"postgresql://127.0.0.1/?no={ENCODED}"}, "can't be written: .*invalid URI query parameter"),
+        ({"destination": "postgresql://me:50%pass%2Fw%40rd%3Aof%3Fthe%23tests@127.0.0.1:1/db"}, "can't be written: "),
+        ({"destination": f"postgresql:///db?host=/no/such&password={ENCODED}"}, r"db\?host=/no/such, table .*written"),
         ({"destination": f"runs.csv?{PASSWORD}", "table": "mine"}, "table goes with postgresql:// alone"),
     ],
 )

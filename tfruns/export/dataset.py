@@ -114,7 +114,9 @@ class _Tables:
         arrow = arrow_module()
         with parquet.ParquetFile(path) as file:
             if not file.schema_arrow.equals(arrow.SCHEMA):
-                raise ExportError(f"{path.name} isn't what an export has written: its columns are others")
+                raise ExportError(
+                    f"{path.name} isn't what an export of this version has written: export all to another folder"
+                )
             for batch in file.iter_batches(10_000):
                 table = arrow.pa.Table.from_batches([batch]).cast(arrow.PLAIN_SCHEMA).combine_chunks()
                 for plain in table.to_batches():

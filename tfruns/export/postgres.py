@@ -45,6 +45,8 @@ _MANDATORY = {JOB_ID, *(column.name for column in COLUMNS if not column.is_nulla
 _KEY = (JOB_ID, "id")
 _REJECTED = (JOB_ID, "run_id", "field", "why", "text")
 
+_WHERE = ("host", "hostaddr", "port", "dbname", "service")
+"""Parameters of a URL that say which database it is. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600
 """Bytes of the two ids, which an index on both holds."""
 _MOST_TOLD = 4
@@ -160,7 +162,9 @@ class PostgresTable:
         return (*self.name[:-1], self.name[-1] + "_rejected")
 
     def _shown(self, name: tuple[str, ...]) -> str:
-        return f"postgresql://{shown(self.url).partition('://')[2]}, table {'.'.join(name)}"
+        where = shown(self.url).partition("://")[2]
+        parts = [part for part in self.url.value.partition("?")[2].split("&") if part.partition("=")[0] in _WHERE]
+        return f"postgresql://{where}{'?' if parts else ''}{'&'.join(parts)}, table {'.'.join(name)}"
 
     @property
     def is_file(self) -> bool:

@@ -245,4 +245,6 @@ def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     path = Path(os.path.realpath(state))
     if path == destination:
         raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
+    if destination in path.parents:
+        raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
     return path
