@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -353,6 +354,8 @@ class _Database:
         """Put the runs in place of the rows of the same runs, and take out those that are no more."""
         arrow = arrow_module()
         self._stage("tfruns_staging", arrow.PLAIN_SCHEMA, _batches(content))
+        # One export at a time: two that made the table, or wrote the same rows in another order, would end each other.
+        self._rows("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(name[-1].encode())))
         if self.find(name) is None:
             columns = [
                 f"{_quoted((column,))} {type_}{' NOT NULL' if column in _MANDATORY else ''}"
@@ -361,8 +364,6 @@ class _Database:
             key = f"PRIMARY KEY ({_names(_KEY)})"
             self._run(f"CREATE TABLE IF NOT EXISTS {_quoted(name)} ({', '.join([*columns, key])})")
         self.check_table(name)
-        # Two exports that wrote the same rows in another order would wait for each other for ever.
-        self._run(f"LOCK TABLE {_quoted(name)} IN SHARE ROW EXCLUSIVE MODE")
         gone: list[tuple[str, ...]] = [
             (job_id, run_id) for job_id, runs in (content.gone or {}).items() for run_id in runs
         ]
