@@ -244,17 +244,17 @@ async def test_a_statement_that_waits_is_cancelled_and_leaves_nothing(
     assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "65"  # noqa: S608
 
 
-async def test_several_exports_may_write_to_one_table_at_once(
-    postgres: Cluster, table: str, sandbox: Sandbox, client: Client, tmp_path: Path
-) -> None:
+async def test_several_exports_may_write_to_one_table_at_once(postgres: Cluster, table: str, tmp_path: Path) -> None:
     """From several machines, say, which make it, and write the same rows in another order."""
     exports = []
-    for number in range(4):
-        (tmp_path / str(number)).mkdir()
-        ids = sandbox.job_ids[:: (-1) ** number]
-        exports.append(export_runs(client, ids, postgres.url, table=table, work_dir=tmp_path / str(number)))
-    assert [summary.runs for summary in await asyncio.gather(*exports)] == [65] * 4
-    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "65"  # noqa: S608
+    async with Sandbox(jobs=4, runs=1500) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for number in range(4):
+            (tmp_path / str(number)).mkdir()
+            ids = sandbox.job_ids[:: (-1) ** number]
+            exports.append(export_runs(client, ids, postgres.url, table=table, work_dir=tmp_path / str(number)))
+        summaries = await asyncio.gather(*exports)
+    assert [summary.runs for summary in summaries] == [6000] * 4
+    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "6000"  # noqa: S608
 
 
 @pytest.mark.parametrize(
