@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import objects
 from tests.support.cli import Ended, end_of, invoke, started
+from tests.support.objects import object_store
 from tfruns.cli.export import FORMATS
 from tfruns.cli.progress import Lines
 from tfruns.export import ExportProgress
@@ -555,3 +557,40 @@ async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whol
 
 def test_the_formats_of_the_option_are_those_of_the_library() -> None:
     assert tuple(form.name for form in KNOWN) == FORMATS
+
+
+async def test_an_object_store_needs_no_more_than_its_own_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with object_store() as store:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", objects.KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", objects.SECRET)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        told = tmp_path / "summary.json"
+        url = "s3://bucket/some/runs.jsonl"
+        ended = await invoke("export", *sandbox.job_ids, "-o", url, "--summary-json", str(told))
+        assert (ended.status, ended.out) == (0, "")
+        assert ended.err.startswith(f"{url}: 1,530 runs of 3 jobs, ")
+        assert json.loads(told.read_text())["path"] == url
+        assert len(store.read("some/runs.jsonl").splitlines()) == 1530
+        store.empty()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--table", "mine"), "table mine can't be written: .*Connection refused"),
+        (("--table", "a.b.c"), "--table must be the name of a table"),
+        (("--format", "csv"), "--format goes with files"),
+    ],
+)
+async def test_no_password_of_a_url_is_printed(
+    options: tuple[str, ...], says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    told = tmp_path / "summary.json"
+    url = "postgresql://me:hunter22@127.0.0.1:1/db"
+    ended = await invoke("export", *sandbox.job_ids, "-o", url, *options, "--summary-json", str(told))
+    assert ended.status in (1, 2)
+    assert re.search(says, ended.err)
+    assert json.loads(told.read_text())["path"] == "postgresql://127.0.0.1:1/db"
+    assert "hunter22" not in ended.err + ended.out + told.read_text()

@@ -36,6 +36,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("wait_as", ["ms", None])
 async def test_a_rate_limit_is_met_and_few_requests_are_refused(wait_as: str | None) -> None:
+    """How few, on a machine that is busy, only simulated time can say: `test_pace.py`."""
     limit = RateLimit(per_second=80, burst=20, wait_as=wait_as)  # type: ignore[arg-type]
     statuses: list[int] = []
     async with Sandbox(jobs=200, runs=1, rate_limit=limit) as sandbox:
@@ -49,7 +50,7 @@ async def test_a_rate_limit_is_met_and_few_requests_are_refused(wait_as: str | N
     assert found == dict.fromkeys(sandbox.job_ids, 1)
     assert statuses.count(200) == 200
     assert stats.retries == statuses.count(429)
-    assert statuses.count(429) <= 60
+    assert statuses.count(429) <= 150
     assert stats.rate is not None
     assert (200 - 20) / 80 <= seconds < 30  # far from what it takes: benchmarks tell how near to the limit
 

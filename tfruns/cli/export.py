@@ -28,7 +28,7 @@ _output = options_of("Output")
 _which = options_of("Which runs")
 _many = options_of("Requests")
 
-FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb")
+FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
 _NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
 """What stands in no job's id, but in lists of other kinds: CSV, JSON, or ids with comments behind them."""
@@ -39,6 +39,8 @@ Examples:
   tfruns export my-job-id my-other-job-id -o runs.csv
   tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
   tfruns export --jobs-from jobs.txt -o runs.duckdb --state state.json --quiet
+  tfruns export --jobs-from jobs.txt -o s3://bucket/runs.parquet
+  tfruns export --jobs-from jobs.txt -o postgresql://db.example/reports --table job_runs
   tfruns export my-job-id -o - --format csv | gzip > runs.csv.gz
 
 Exit status:
@@ -64,7 +66,8 @@ Exit status:
     type=click.Path(),
     metavar="DEST",
     required=True,
-    help="The file to write; - is standard output, for jsonl and csv.",
+    help="Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder,"
+    " with a slash at its end, for files by day. - is standard output, for jsonl and csv.",
 )
 @_output(
     "--format",
@@ -72,6 +75,11 @@ Exit status:
     type=click.Choice(FORMATS),
     metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
+)
+@_output(
+    "--table",
+    metavar="NAME",
+    help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
 )
 @filter_options
 @order_options
@@ -114,14 +122,15 @@ def export(
     summary_json: str | None,
     **arguments: Any,
 ) -> None:
-    """Write the runs of the JOBs, given by their ids, into one file: each run once, job after job.
+    """Write the runs of the JOBs, given by their ids, to one place: each run once, job after job.
 
     DEST appears, in place of a file of that name, when it is complete. What was read before an interruption or an error
-    is kept in DEST.tfruns-partial (or beside the FILE of --state): the same command goes on from there. Lines of JSON
+    is kept in DEST.tfruns-partial (or beside the FILE of --state, or for a URL in the user's folder for caches): the
+    same command goes on from there. Lines of JSON
     are the runs as the API sends them, each with its "jobId"; the other formats have the fields as columns, and times
     in UTC. In CSV, text that a spreadsheet would take for a formula has an apostrophe before it.
 
-    With --state, SQLite and DuckDB get the new rows in place of the old ones; else each export writes a file of its
+    With --state, databases and folders get the new rows in place of the old ones; else each export writes a file of its
     own: runs.0000.jsonl, runs.0001.jsonl and so on for runs.jsonl. Of the rows of a run, that in the last one is right.
 
     A run that can't be written (it can't be understood, or a table can't hold a number in it) is set aside in
@@ -137,7 +146,7 @@ def export(
     if is_output and summary_json in STANDARD_OUTPUT:
         raise click.UsageError("-o and --summary-json can't both be standard output")
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
-    with Report(summary_json, destination) as report:
+    with Report(summary_json, _shown(destination)) as report:
         ids = [*job_ids, *_read_ids(jobs_from)]
         if not ids:
             raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
@@ -162,6 +171,13 @@ def export(
             rest = "" if is_output else "; the same command goes on from here"
             click.echo(f"tfruns: interrupted{rest}", err=True)
     click.get_current_context().exit(status)
+
+
+def _shown(destination: str) -> str:
+    """The destination without a password."""
+    from tfruns.export.secrets import without_secrets
+
+    return without_secrets(destination)
 
 
 @contextlib.contextmanager
@@ -245,7 +261,7 @@ async def _export(
                 if not has_begun:
                     raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
-                what = f"{path} can't be written: {error}" if is_nameless else str(error)
+                what = f"{_shown(path)} can't be written: {error}" if is_nameless else str(error)
                 if is_output:
                     raise click.ClickException(what.replace(path, "standard output")) from None
                 rest = "; the same command goes on from what was read" if has_work else ""

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,7 +106,7 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
 
 
 def _rejected(summary: "ExportSummary", told: str) -> Iterator[str]:
-    assert summary.quarantine is not None  # noqa: S101  # for the type checker
+    assert isinstance(summary.quarantine, Path)  # noqa: S101  # for the type checker
     yield f"{told}:"
     with summary.quarantine.open("rb") as file:
         for line in itertools.islice(file, _NAMED):

@@ -274,7 +274,7 @@ class Reader:
         try:
             piece = self.form.encode(found) if found.runs else b""
         except (ValueError, OverflowError):
-            found, unfit = quarantine.split(found)
+            found, unfit = quarantine.split(found, self.form.unfit)
             if not unfit:
                 raise
             rejected += unfit

@@ -188,29 +188,55 @@ class State:
         os.replace(fresh, self.path)
 
 
-def numbered(path: Path, form: Format, number: int) -> Path:
+def numbered(name: str, form: Format, number: int) -> str:
     """The file of one of several exports: `runs.0001.jsonl` is the second for `runs.jsonl`."""
-    suffix = next((suffix for suffix in form.suffixes if path.name.lower().endswith(suffix)), "")
-    stem = path.name[: len(path.name) - len(suffix)]
-    return path.with_name(f"{stem}.{number:04}{path.name[len(stem) :]}")
+    suffix = next((suffix for suffix in form.suffixes if name.lower().endswith(suffix)), "")
+    stem = name[: len(name) - len(suffix)]
+    return f"{stem}.{number:04}{name[len(stem) :]}"
 
 
-def later_files(path: Path, form: Format) -> list[Path]:
-    """The files that exports after the first have written."""
-    if form.is_database:
-        return []
-    first = numbered(path, form, 0).name
+def check_names(names: Iterable[str], name: str, form: Format, state: Path | None) -> None:
+    """See that what a full or a first export writes can't be taken for what it isn't.
+
+    Args:
+        names: what is there already.
+        name: of the destination.
+        form: what it holds.
+        state: the file of the state, which knows of no export before; None for an export without one.
+
+    Raises:
+        ExportError: there are files of other exports.
+    """
+    first = numbered(name, form, 0)
     before, after = first.rsplit(".0000", 1)
     pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4}}{re.escape(after)}")
-    return sorted(found for found in path.parent.iterdir() if pattern.fullmatch(found.name) and found.name != first)
+    found = sorted(filter(pattern.fullmatch, names))
+    if state is None and first in found:
+        raise ExportError(
+            f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than those to"
+            " come. Give the state, or another destination"
+        )
+    if state is not None and found[-1:] > [first]:
+        raise ExportError(
+            f"{found[-1]} is of earlier exports, but their state, {state}, is gone: move the earlier files away, or"
+            " what they hold would be taken for newer"
+        )
 
 
-def own_database(chosen: Format, path: Path) -> dict[str, str]:
-    """A database has what the state says it has: another doesn't. (Files may get another name each time.)"""
-    return {"database": path.name} if chosen.is_database else {}
+def check_number(number: int, state: Path) -> None:
+    """See that one more file can be named.
+
+    Raises:
+        ExportError: there were too many.
+    """
+    if number >= MOST_EXPORTS:
+        raise ExportError(
+            f"there were {MOST_EXPORTS:,} exports with {state}, and no more files can be named in their order: delete"
+            " it, and move the files away, to write all runs anew"
+        )
 
 
-def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
+def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     """The file of the state.
 
     Raises:
@@ -219,4 +245,6 @@ def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
     path = Path(os.path.realpath(state))
     if path == destination:
         raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
+    if destination in path.parents:
+        raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
     return path
