@@ -347,6 +347,19 @@ async def test_timeout_rate_and_concurrency_reach_the_client(sandbox: Sandbox, t
         assert "within 0.2 s, the timeout" in ended.complaint
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+async def test_a_summary_into_a_pipe_is_the_last_word_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Nobody need read before the end."""
+    pipe = tmp_path / "summary"
+    os.mkfifo(pipe)
+    command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--summary-json", str(pipe))
+    async with started(*command) as process:
+        text = await asyncio.to_thread(pipe.read_text)
+        assert (await end_of(process)).status == 0
+    assert json.loads(text)["runs"] == 30
+    assert pipe.is_fifo()
+
+
 YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
 
 

@@ -37,7 +37,7 @@ class Report:
         self._is_written = False
 
     def __enter__(self) -> "Report":
-        if self._name not in STANDARD_OUTPUT:
+        if self._is_replaced:
             self.fail("the export has not ended: it is at work, or was killed")
             self._is_written = False
         return self
@@ -46,6 +46,12 @@ class Report:
         if error is not None and not self._is_written:
             with contextlib.suppress(OSError):  # why the export failed matters more
                 self.fail(error.format_message() if isinstance(error, click.ClickException) else str(error))
+
+    @property
+    def _is_replaced(self) -> bool:
+        """Whether it is a file, and no stream, pipe or device, that keeps what was written last."""
+        name = self._name
+        return name is not None and name not in STANDARD_OUTPUT and (os.path.isfile(name) or not os.path.exists(name))
 
     def fail(self, why: str) -> None:
         """It failed."""
@@ -59,14 +65,13 @@ class Report:
             return
         if self._name in STANDARD_OUTPUT:
             click.echo(text, nl=False)
-        elif os.path.exists(self._name) and not os.path.isfile(self._name):  # a pipe, or a device
-            with open(self._name, "w", encoding="utf-8") as file:
-                file.write(text)
-        else:
-            path = os.path.realpath(self._name)
-            with open(path + ".new", "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(path + ".new", path)
+            return
+        path = os.path.realpath(self._name)
+        written = path + ".new" if self._is_replaced else path
+        with open(written, "w", encoding="utf-8") as file:
+            file.write(text)
+        if written != path:
+            os.replace(written, path)
 
 
 def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
