@@ -5,7 +5,7 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,9 +17,15 @@ import pytest
 import tfruns
 from tests.export.test_export import READERS, StoppedError, stop_after
 from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.readme import ROOMS, blocks
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
 from tfruns.sandbox import Fault, Sandbox
+
+READ_BY_DUCKDB = {
+    "parquet": "read_parquet('{}', filename = true)",
+    "csv": "read_csv('{}', filename = true, union_by_name = true)",
+}
 
 
 def rows_of(paths: list[Path]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -71,25 +77,54 @@ async def change(sandbox: Sandbox, chance: random.Random) -> None:
         sandbox.clock.advance(chance.random() * 100)
 
 
+async def texts_of(client: Client, job_ids: Sequence[str]) -> dict[tuple[str, str], bytes]:
+    """What the server says of each run now."""
+    found = {}
+    async for job_id, found_page in client.iter_runs_for(job_ids).raw_pages():
+        for one, text in zip(found_page.data, found_page.texts, strict=True) if found_page else ():
+            found[job_id, one.id] = text
+    return found
+
+
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
 async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_the_end(
     form: str, tmp_path: Path
 ) -> None:
+    """And each but the first writes just what has changed."""
     chance, done = random.Random(form), []
     path, state = tmp_path / f"runs.{form}", tmp_path / "state.json"
+    known: dict[tuple[str, str], bytes] = {}
     async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
         async with Client(sandbox.url, sandbox.api_key) as client:
-            for number in range(10):
+            for number in range(11):
                 ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is asked for only later
                 done.append(await export_runs(client, ids, path, state=state))
-                await change(sandbox, chance)
-                sandbox.clock.advance(chance.choice([60, 600, 4000]))
-            done.append(await export_runs(client, sandbox.job_ids, path, state=state))
+                now = await texts_of(client, ids)
+                assert done[-1].runs == len(now.items() - known.items())
+                known = now
+                if number < 10:
+                    await change(sandbox, chance)
+                    sandbox.clock.advance(chance.choice([60, 600, 4000]))
             full = (await export_runs(client, sandbox.job_ids, tmp_path / f"full.{form}")).path
     paths = list(dict.fromkeys(summary.path for summary in done))
     assert len(paths) == (1 if form in ("sqlite", "duckdb") else 11)
     assert rows_of(paths) == rows_of([full])
-    assert len(rows_of([full])) > 1445
+    assert len(rows_of([full])) == len(known) > 1445
+    if form in READ_BY_DUCKDB:
+        assert_alike_to_duckdb(form, tmp_path / f"runs.*.{form}", full, rows=len(known))
+
+
+def assert_alike_to_duckdb(form: str, increments: Path, full: Path, *, rows: int) -> None:
+    """The query of the docs, over all increments, gives what the full export has."""
+    (query,) = blocks("sql", ROOMS / "export" / "README.md")
+    read = READ_BY_DUCKDB[form]
+    assert READ_BY_DUCKDB["parquet"].format("runs.*.parquet") in query.source
+    latest = query.source.replace(READ_BY_DUCKDB["parquet"].format("runs.*.parquet"), read.format(increments))
+    found = duckdb.sql(latest)
+    wanted = duckdb.sql(query.source.replace(READ_BY_DUCKDB["parquet"].format("runs.*.parquet"), read.format(full)))
+    assert len(found) == rows
+    assert found.columns == wanted.columns
+    assert len(found.except_(wanted)) == len(wanted.except_(found)) == 0
 
 
 async def export(client: Client, job_ids: list[str], path: Path) -> ExportSummary:

@@ -1,6 +1,5 @@
 """Job runs as a Spark data source, with a real Spark in this machine's threads."""
 
-import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,50 +65,7 @@ def test_filter_options_are_those_of_the_client_and_jobs_may_stand_in_a_file(
     assert rows(found) == expected
 
 
-# What a query asks for, and what the control plane is asked for it; None for nothing.
-QUERIES = {
-    "status = 'FAILED'": "status=FAILED",
-    "status IN ('FAILED', 'FINISHED') AND total_retries > 0": "status=FAILED&status=FINISHED",
-    "status = 'FAILED' OR name LIKE 'train-%'": None,
-    "name LIKE 'train-%' AND deployment_version = '3'": "searchPrefix=train-&versionNumbers=3",
-    "triggered_by = 'ci-deployer' AND end_time IS NOT NULL": "triggeredBy=ci-deployer",
-}
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_with_and_without_push_down_a_query_has_the_same_rows(
-    spark: SparkSession, sandbox: ServedSandbox, query: str
-) -> None:
-    plain = rows(sandbox.load(spark).filter(query))
-    sandbox.sandbox.requests.clear()
-    assert rows(sandbox.load(spark, pushFilters=True).filter(query)) == plain
-    asked = {re.sub(r"^limit=\d+&offset=\d+&?", "", request.query) for request in sandbox.sandbox.requests}
-    assert asked == {QUERIES[query] or ""}
-
-
-def test_push_down_asks_only_for_the_jobs_that_the_query_is_about(spark: SparkSession, sandbox: ServedSandbox) -> None:
-    expected = [row for row in sandbox.rows() if row["job_id"] in ("few", "one")]
-    sandbox.sandbox.requests.clear()
-    assert rows(sandbox.load(spark, pushFilters=True).filter("job_id IN ('few', 'one', 'elsewhere')")) == expected
-    assert not rows(sandbox.load(spark, pushFilters=True).filter("job_id = 'elsewhere'"))
-    assert {request.path.split("/")[-2] for request in sandbox.sandbox.requests} == {"few", "one"}
-
-
-def test_push_down_that_spark_has_switched_off_is_an_error_only_where_it_is_asked_for(
-    spark: SparkSession, sandbox: ServedSandbox
-) -> None:
-    spark.conf.set("spark.sql.python.filterPushdown.enabled", "false")
-    try:
-        assert sandbox.load(spark, jobs="few").filter("status != 'none'").count() == 7
-        with pytest.raises(AnalysisException, match=r"spark\.sql\.python\.filterPushdown\.enabled"):
-            sandbox.load(spark, jobs="few", pushFilters=True).filter("status = 'FAILED'").count()
-    finally:
-        spark.conf.set("spark.sql.python.filterPushdown.enabled", "true")
-
-
-def test_without_the_option_several_queries_of_one_load_are_all_right(
-    spark: SparkSession, sandbox: ServedSandbox
-) -> None:
+def test_several_queries_of_one_load_are_all_right(spark: SparkSession, sandbox: ServedSandbox) -> None:
     frame = sandbox.load(spark)
     failed, finished = frame.filter("status = 'FAILED'"), frame.filter("status = 'FINISHED'")
     expected = sandbox.rows(status=["FAILED", "FINISHED"])
@@ -126,7 +82,8 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"numPartitions": "many"}, "numPartitions must be a whole number, 1 or more, got 'many'"),
     ({"pageSize": 1001}, "pageSize must be a whole number from 1 to 1000, got 1001"),
     ({"timeout": "-1"}, "timeout must be a number above 0, got '-1'"),
-    ({"pushFilters": "yes"}, "pushFilters must be one of 'true', 'false', got 'yes'"),
+    ({"allowHttp": "yes"}, "allowHttp must be one of 'true', 'false', got 'yes'"),
+    ({"splitRuns": "5"}, "unknown option 'splitruns'"),
     ({"jobsPath": "jobs.txt", "JOBS": "a"}, "must name the jobs: give one of them, not both"),
     ({"maxRate": "0.0001"}, "max_rate must be requests a second, from 0.001 to 1,000,000"),
     ({"versionNumbers": "3,x"}, "version_numbers must be numbers, got 'x'"),
@@ -234,8 +191,7 @@ def statuses(frame: Any) -> dict[tuple[str, str], str]:
 
 
 def test_the_example_job_deletes_no_run_that_it_did_not_read(spark: SparkSession, tmp_path: Path) -> None:
-    """Neither those of a job that is skipped, nor those that a filter leaves out, nor those that are gone: a run that it
-    read takes the place of what the table had of it, and that is all."""
+    """Neither those of a job that is skipped, nor those that a filter leaves out, nor those that are gone."""
     table = str(tmp_path / "runs")
     with served(jobs=["a", "b", "c"], runs=[60, 60, 60]) as it:
         url = it.sandbox.url

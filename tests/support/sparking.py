@@ -57,7 +57,6 @@ def spark_session(master: str, home: Path, **conf: str) -> Iterator[SparkSession
             # Quick to start, which is most of what such small queries take.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.sql.codegen.wholeStage": "false",
-            "spark.sql.python.filterPushdown.enabled": "true",
             "spark.sql.warehouse.dir": str(home / "warehouse"),
             **conf,
         }.items():
