@@ -1,5 +1,6 @@
 """What every test has: an environment without a control plane of its own."""
 
+import importlib.util
 import json
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,18 @@ from aiohttp import web
 
 from tests.support.contract import problems
 from tfruns.sandbox.respond import respond
+
+# What can't be imported without a package that the README's test command doesn't install.
+_NEEDS = {
+    "docs/test_side_by_side.py": "truefoundry_sdk",
+    "docs/test_vendor.py": "truefoundry_sdk",
+    "docs/test_documented.py": "pyspark",
+    "export/test_postgres.py": "adbc_driver_postgresql",
+    "export/test_stores.py": "moto",
+    "spark": "pyspark",
+    "test_surface.py": "pyspark",
+}
+collect_ignore = [path for path, package in _NEEDS.items() if importlib.util.find_spec(package) is None]
 
 # A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

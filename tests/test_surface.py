@@ -2,7 +2,11 @@
 
 import difflib
 
+import pytest
+
 from tests.support import surface
+
+pytestmark = pytest.mark.spark  # the source for Spark is a part of what is public
 
 
 def test_the_public_surface_is_the_one_that_is_written_down() -> None:

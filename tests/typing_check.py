@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
+import attrs
+
 import tfruns
 from tfruns.export import ExportProgress, ExportSummary, export_runs
 from tfruns.otel import instrument
@@ -115,6 +117,32 @@ def fields(run: tfruns.JobRun, subject: tfruns.Subject, page: tfruns.RunPage) ->
     assert_type(page.pagination.limit, int | None)
 
 
+def made_by_hand() -> None:
+    subject = tfruns.Subject(subject_id="s", subject_type=tfruns.SubjectType.USER)
+    run = tfruns.JobRun(
+        id="1",
+        name="run",
+        application_name="app",
+        deployment_version="3",
+        created_at=1.5,
+        command="python",
+        status=tfruns.JobRunStatus.RUNNING,
+        triggered_by_subject=subject,
+    )
+    assert_type(run, tfruns.JobRun)
+    assert_type(attrs.evolve(run, status=tfruns.JobRunStatus.FAILED), tfruns.JobRun)
+    assert_type(tfruns.RunPage((run,), tfruns.Pagination(1, limit=10)), tfruns.RunPage)
+
+    class Named(tfruns.JobRun):
+        @property
+        def label(self) -> str:
+            return f"{self.name} {self.status}"
+
+    def show(named: Named) -> None:
+        assert_type(named.label, str)
+        assert_type(named.status, tfruns.JobRunStatus)
+
+
 def errors(error: tfruns.TfRunsError) -> None:
     match error:
         case tfruns.RateLimitError():
@@ -151,6 +179,11 @@ async def what_must_be_refused(client: tfruns.Client, run: tfruns.JobRun) -> Non
     client.watch_runs("a", start="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for _ in client.iter_runs("job"):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
         pass
+    tfruns.JobRun("1", "run")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tfruns.JobRun(id="1", name="run")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tfruns.Subject("s", tfruns.SubjectType.USER)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tfruns.Pagination("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tfruns.Pagination(total=3, page=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     run.name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     run.started_at  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
     tfruns.Client(on_retry=lambda a, b: None)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]

@@ -177,6 +177,8 @@ class Subject(Payload):
 class JobRun(Payload):
     """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
 
+    A class with methods of your own is derived by a plain `class`: attrs' decorators refuse to be put on it.
+
     Example:
         >>> run = await client.iter_runs("my-job-id", status="FINISHED").first()
         >>> print(run.name, run.created, run.duration, "s", run.exit_code)

@@ -254,16 +254,19 @@ def test_deep_nesting_in_unknown_fields_breaks_nothing(depth: int) -> None:
 
 
 def test_threads_decode_at_the_same_time() -> None:
-    """On the fast path and on the explaining one, the first time included."""
-    sent = [page([run(n, **fields) for n in range(50)]) for fields in ({}, {"deploymentVersion": 7}, {"status": "NEW"})]
+    """On the fast path, on that of older servers and on the explaining one, the first time included."""
+    kinds: list[dict[str, Any]] = [{}, {"deploymentVersion": 7}, {"status": "NEW"}, {"duration": "007"}]
+    sent = [page([run(n, **fields) for n in range(50)]) for fields in kinds]
     bodies = [json.dumps(each).encode() for each in sent] * 20
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(decode, bodies))
     assert found == [*map(decode, bodies)]
 
 
-@pytest.mark.parametrize("fields", [{}, {"deploymentVersion": 1}], ids=["fast", "explaining"])
-def test_an_unknown_status_keeps_its_value_on_either_path(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "fields", [{}, {"deploymentVersion": 1}, {"duration": "007"}], ids=["fast", "older", "explaining"]
+)
+def test_an_unknown_status_keeps_its_value_on_every_path(fields: dict[str, Any]) -> None:
     kinds = [{"subjectId": "s", "subjectType": kind} for kind in ("agent", "agent-channel-identity")]
     got = decode(page([run(n, status=f"NEW-{n}", triggeredBySubject=kinds[n], **fields) for n in range(2)]))
     assert [one.status for one in got.data] == ["NEW-0", "NEW-1"]
@@ -396,6 +399,20 @@ def test_what_older_servers_send_is_accepted(fields: dict[str, Any], name: str, 
     got = getattr(decode(page([run(0, **fields)])).data[0], name)
     assert got == value
     assert type(got) is type(value)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (" , ", " : "), ("\n,\t", "\r\n:\n")])
+def test_texts_that_speak_of_older_fields_stay_as_they_are(separators: tuple[str, str]) -> None:
+    """A page of an older server is rewritten before it is decoded, but nothing within a text is."""
+    said = '{"deploymentVersion": 7, "duration":"5"}, \\"deploymentVersion":7, deploymentVersion":7}'
+    old = {"deploymentVersion": -12, "duration": "31.00"}
+    sent = page([run(0, **old, name=said, command=json.dumps(said), error="deploymentVersion"), run(1, **old)])
+    body = json.dumps({**sent, said: 7}, separators=separators).encode()
+    got = decode(body)
+    assert got == explain_page(body, job_id="j", offset=0)
+    assert (got.data[0].name, got.data[0].command) == (said, json.dumps(said))
+    assert {(one.deployment_version, one.duration) for one in got.data} == {("-12", 31)}
+    assert json.loads(split_page(body)[0]) == sent["data"][0]
 
 
 def test_missing_retries_and_a_total_beside_the_data_are_accepted() -> None:

@@ -28,6 +28,9 @@ JOBS = ["my-job-id", "my-other-job-id"]
 FOR_PYTEST = [block for block in PYTHON if "def test_" in block.source]
 FOR_SPARK = [block for block in PYTHON if "spark.read" in block.source]
 SNIPPETS = [block for block in PYTHON if block not in (*FOR_PYTEST, *FOR_SPARK)]
+MARKED = [
+    pytest.param(block, marks=pytest.mark.vendor) if "truefoundry_sdk" in block.source else block for block in SNIPPETS
+]
 COMMANDS = [line for block in SHELL for line in block.source.splitlines() if line.startswith("tfruns ")]
 
 
@@ -58,7 +61,7 @@ def test_every_block_of_python_is_run_by_a_test() -> None:
     assert len(SNIPPETS) > 10
 
 
-@pytest.mark.parametrize("block", SNIPPETS, ids=str)
+@pytest.mark.parametrize("block", MARKED, ids=str)
 async def test_a_snippet_runs_as_it_stands_and_shows_something(
     block: Block, control_plane: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,8 @@ import tfruns
 from tests.support.hostile import answer, page, run, serve
 from tfruns.sandbox import Fault, Sandbox
 
+pytestmark = pytest.mark.vendor
+
 
 async def vendors(url: str, key: str, job_id: str, limit: int = 100) -> AsyncIterator[Any]:
     async with httpx.AsyncClient() as http:

@@ -12,6 +12,8 @@ from truefoundry_sdk.core.api_error import ApiError
 import tfruns
 from tfruns.sandbox import Fault, Sandbox
 
+pytestmark = pytest.mark.vendor
+
 FILTERS: list[dict[str, Any]] = [
     {},
     *({"status": [status]} for status in tfruns.JobRunStatus),

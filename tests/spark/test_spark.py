@@ -16,7 +16,7 @@ from tfruns import arrow
 from tfruns.sandbox import Fault
 from tfruns.spark.__main__ import main, write
 
-pytestmark = [needs_java, *spark_warns]
+pytestmark = [pytest.mark.spark, needs_java, *spark_warns]
 
 JOBS = ["none", "one", "few", "page", "many"]
 

@@ -18,7 +18,12 @@ from tests.support.sparking import ServedSandbox, needs_java, served, spark_sess
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
 from tfruns.sandbox import Fault
 
-pytestmark = [needs_java, *spark_warns, pytest.mark.beyond_contract]  # checking 200,000 runs takes long
+pytestmark = [
+    pytest.mark.spark,
+    needs_java,
+    *spark_warns,
+    pytest.mark.beyond_contract,
+]  # checking 200,000 runs takes long
 
 JOBS = 50
 RUNS = [500 + 7000 * (number % 2) for number in range(JOBS)]  # uneven, 200,000 in all

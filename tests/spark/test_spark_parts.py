@@ -21,6 +21,8 @@ from tfruns.spark.pump import pumped
 from tfruns.spark.share import RunsPartition, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,16 @@
 """The runs of many jobs at once: complete, fair, under one limit, and one bad job spoils no other."""
 
 import asyncio
-import contextlib
 import random
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import pytest
 
 import tfruns
+from tests.support.hostile import Request, answer, page, pages_of, serve
 from tfruns import Client
 from tfruns.sandbox import Sandbox
 
@@ -44,6 +45,27 @@ async def test_every_run_of_every_job_comes_once_and_in_the_order_of_its_job(ord
     assert (progress.jobs_started, progress.jobs_done, progress.jobs_skipped) == (7, 7, 0)
     assert progress.runs == progress.runs_expected == sum(COUNTS)
     assert progress.pages >= 7
+
+
+async def test_a_page_is_decoded_only_once_the_page_before_was_consumed() -> None:
+    """However many responses have arrived: decoded pages take several times the memory, and twice the time if they
+    wait."""
+    arrived: list[str] = []
+    async with Sandbox(jobs=8, runs=10) as sandbox, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            Client(sandbox.url, sandbox.api_key, on_response=lambda event: arrived.append(event.job_id))
+        )
+        runs = client.iter_runs_for(sandbox.job_ids)
+        pages = await stack.enter_async_context(aclosing(runs.pages()))
+        await anext(pages)
+        async with asyncio.timeout(10):
+            while len(arrived) < 8 or client.stats().in_flight:
+                await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert client.stats().runs == runs.progress.runs == 10
+        await anext(pages)
+        assert client.stats().runs == runs.progress.runs == 20
 
 
 async def test_no_more_than_a_thousand_job_ids_are_read_ahead() -> None:
@@ -100,6 +122,29 @@ async def test_a_bad_job_is_skipped_and_told_while_the_others_stay_whole() -> No
             with pytest.raises(tfruns.AuthenticationError):
                 _ = [run async for _, run in client.iter_runs_for(ids, on_error="skip")]
         assert tasks_left() == []
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_pages_that_cant_be_read_or_are_refused_hold_up_no_other_job(ordered: bool) -> None:
+    healthy = pages_of(15)
+
+    def reply(request: Request) -> bytes:
+        if request.offset and "/bad-" in request.target:
+            return answer(200, page([{"id": "what is this"}], 15))
+        if request.offset and "/refused-" in request.target:
+            return answer(400, {"statusCode": 400, "message": "no such offset"})
+        return healthy(request)
+
+    good, bad, refused = ([f"{kind}-{n}" for n in range(4)] for kind in ("good", "bad", "refused"))
+    ids = [job_id for three in zip(bad, refused, good, strict=True) for job_id in three]
+    async with serve(reply) as (url, _), Client(url, "key") as client, asyncio.timeout(30):
+        runs = client.iter_runs_for(ids, page_size=10, ordered=ordered, on_error="skip")
+        found = Counter([job_id async for job_id, _ in runs])
+    assert found == {job_id: 15 if job_id in good else 10 for job_id in ids}
+    assert {job_id: type(error) for job_id, error in runs.skipped.items()} == {
+        **dict.fromkeys(bad, tfruns.DecodeError),
+        **dict.fromkeys(refused, tfruns.IncompleteWalkError),
+    }
 
 
 async def test_a_job_of_one_page_doesnt_wait_for_one_of_many() -> None:
@@ -196,7 +241,7 @@ async def test_a_cancellation_within_a_function_of_the_callers_ends_the_walk_and
 async def test_a_source_of_ids_that_ignores_its_cancellation_begins_no_more_walks() -> None:
     async def ids() -> AsyncIterator[str]:
         yield sandbox.job_ids[0]
-        with contextlib.suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
         for job_id in sandbox.job_ids:
             yield job_id

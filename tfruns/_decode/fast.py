@@ -1,12 +1,14 @@
 """From bytes to models: msgspec decodes and validates them in C, straight into the classes that users get.
 
-Where it refuses the bytes, `explain` reads them again: it accepts what older servers are known to send, and otherwise
-names every run and every field that is wrong. Both are one cattrs converter. What msgspec accepts, both structure
-alike.
+Where it refuses the bytes, it reads them again as a newer server would have written them. If it refuses those, too,
+`explain` reads them: it accepts all that older servers are known to send, and otherwise names every run and every field
+that is wrong. Both are one cattrs converter. What msgspec accepts, both structure alike.
 """
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import cattrs
@@ -19,6 +21,10 @@ from tfruns.models import JobRun, RunPage
 T = TypeVar("T")
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Where JSON has a quotation mark, a name and a colon, that is the name of a field: within a text, the mark before the
+# colon would be escaped.
+_VERSION_AS_NUMBER = re.compile(rb'("deploymentVersion"\s*:\s*)(0|-?[1-9][0-9]{0,17})(?=\s*[,}])')
+_DURATION_AS_TEXT = re.compile(rb'("duration"\s*:\s*)"(0|[1-9][0-9]{0,17})(?:\.0+)?"')
 
 
 def decode_page(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], str] = str) -> RunPage:
@@ -67,6 +73,11 @@ def _decode(body: bytes, model: type[T], job_id: str, offset: int, hide: Callabl
     raise decode_error(body, model, job_id=job_id, offset=offset, hide=hide)
 
 
+def _as_newer_servers_say(body: bytes) -> bytes:
+    """The body of an older server with the version as a text and the duration as a number."""
+    return _DURATION_AS_TEXT.sub(rb"\1\2", _VERSION_AS_NUMBER.sub(rb'\1"\2"', body))
+
+
 def _register(model: Any) -> None:
     """Have the converter structure bytes, too, as the model."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(model)
@@ -75,10 +86,11 @@ def _register(model: Any) -> None:
     def hook(value: Any, type_: Any) -> Any:
         if not isinstance(value, bytes):
             return explain(value, type_)
-        try:
+        with suppress(*_REFUSED):
             return decoder.decode(value)
-        except _REFUSED:
-            return explain(json.loads(value), type_)
+        with suppress(*_REFUSED):
+            return decoder.decode(_as_newer_servers_say(value))
+        return explain(json.loads(value), type_)
 
     converter.register_structure_hook_func(lambda type_: type_ == model, hook)
 

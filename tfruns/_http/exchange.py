@@ -16,6 +16,9 @@ _READ_BUFFER = 2**20
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect, at most."""
 
+# The caller's own timeout covers the key and its renewal too. A host that can't be reached is known sooner.
+_TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
+
 
 async def exchange(
     http: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int
@@ -29,8 +32,7 @@ async def exchange(
     sending = http.get(
         url,
         headers={**headers, "Authorization": key.bearer()},
-        # The caller's own timeout covers the key and its renewal too. A host that can't be reached is known sooner.
-        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),
+        timeout=_TIMEOUT,
         allow_redirects=False,  # the key is for this host alone
         raise_for_status=False,
         read_bufsize=_READ_BUFFER,

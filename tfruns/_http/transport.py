@@ -119,15 +119,8 @@ class Transport:
             ConfigurationError: the key that the caller's function gave can't be sent.
         """
         call = _Call(request, options, time.monotonic(), Call(options.retry))
-        attempts = retrying(
-            call.retries,
-            sleep=self._sleep,
-            before_sleep=lambda state: self._before_retry(call, state),
-            reason_to_give_up=lambda error, wait: self._reason_to_give_up(call, error, wait),
-            is_away=lambda: self._pace.is_away,
-        )
         try:
-            return Fetched(await attempts(self._attempt, call), call)
+            return Fetched(await self._attempts(call), call)
         except (ClientClosedError, EventLoopError):
             raise
         except CallerError as failed:
@@ -139,6 +132,30 @@ class Transport:
         if not is_of_a_hook:
             error = self._failed(call, error)
         raise error
+
+    async def _attempts(self, call: _Call) -> Response:
+        try:
+            return await self._attempt(call)
+        except APIError as error:
+            if not is_retried(error):
+                raise
+            failed = [error]
+        # tenacity begins with an attempt that has failed: for one that succeeds, it would take longer than all the rest
+        # of ours.
+        attempts = retrying(
+            call.retries,
+            sleep=self._sleep,
+            before_sleep=lambda state: self._before_retry(call, state),
+            reason_to_give_up=lambda error, wait: self._reason_to_give_up(call, error, wait),
+            is_away=lambda: self._pace.is_away,
+        )
+
+        async def attempt() -> Response:
+            if failed:
+                raise failed.pop()
+            return await self._attempt(call)
+
+        return await attempts(attempt)
 
     async def _attempt(self, call: _Call) -> Response:
         with ErrorContext(call.request):

@@ -19,10 +19,11 @@ Where it isn't, and runs are listed twice, a single known run may be the second 
 the response should begin. So it takes two known runs.
 """
 
+import functools
 import itertools
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import attrs
 
@@ -47,10 +48,18 @@ class Match:
 class _Page:
     """The runs that one response brought."""
 
-    ordinals: Mapping[str, int]
-    """By id."""
+    ids: Set[str]
+    in_order: Sequence[str] = attrs.field(repr=False)
+    """The ids in the order of the runs."""
+    first: int
+    """Ordinal of the first of them."""
     last_created_at: float
     """Creation of the last of them."""
+
+    @functools.cached_property
+    def ordinals(self) -> Mapping[str, int]:
+        """By id. Where nothing moves, this is never used."""
+        return dict(zip(self.in_order, itertools.count(self.first)))
 
 
 class Anchor:
@@ -97,11 +106,11 @@ class Anchor:
         if self._met is None and not self.is_unstable and self._is_last(runs, expected):
             # This is so for most responses: nothing moved. All that is checked of the runs is that none is known.
             shift = offset + expected + 1 - self.front
-            new = ids[expected + 1 :]
-            page = self._numbered(new)
-            if len(page) == len(new) and self._are_unknown(page):
-                self._remember(runs[expected + 1 :], page)
-                return Match(runs[expected + 1 :], shift)
+            new, new_ids = runs[expected + 1 :], ids[expected + 1 :]
+            distinct = set(new_ids)
+            if len(distinct) == len(new_ids) and self._are_unknown(distinct):
+                self._remember(new, new_ids, distinct)
+                return Match(new, shift)
         return self._join(runs, ids, offset, without_anchor=without_anchor)
 
     def _join(self, runs: Sequence[JobRun], ids: Sequence[str], offset: int, *, without_anchor: bool) -> Match | None:
@@ -152,30 +161,26 @@ class Anchor:
         )
 
     def _consume(self, runs: Sequence[JobRun], ids: Sequence[str], end: int) -> Match:
-        page = self._numbered(ids)
-        if len(page) < len(ids):
+        distinct = set(ids)
+        if len(distinct) < len(ids):
             self._lists_twice = True
-            runs = list({run.id: run for run in runs}.values())
-            page = self._numbered(list(page))
-        self._remember(runs, page)
+            by_id = {run.id: run for run in runs}
+            runs, ids = list(by_id.values()), list(by_id)
+        self._remember(runs, ids, distinct)
         return Match(runs, end - self.front)
 
-    def _numbered(self, ids: Sequence[str]) -> dict[str, int]:
-        return dict(zip(ids, itertools.count(self.front)))
-
-    def _remember(self, runs: Sequence[JobRun], page: Mapping[str, int]) -> None:
+    def _remember(self, runs: Sequence[JobRun], ids: Sequence[str], distinct: Set[str]) -> None:
         if not runs:
             return
-        self.last = runs[-1]
-        self.front += len(runs)
         if not self._pages:
             self._first_created_at = runs[0].created_at
-        self._pages.append(_Page(page, runs[-1].created_at))
+        self._pages.append(_Page(distinct, ids, self.front, runs[-1].created_at))
+        self.last = runs[-1]
+        self.front += len(runs)
         if self._met is not None:
-            self._met.update(page)
+            self._met.update(distinct)
         while (
-            len(self._pages) > 4
-            and sum(len(each.ordinals) for each in itertools.islice(self._pages, 1, None)) >= self._kept
+            len(self._pages) > 4 and sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept
         ):
             forgotten = self._pages.popleft().last_created_at
             if self._forgotten is None or self._order.is_before(self._forgotten, forgotten):
@@ -185,16 +190,16 @@ class Anchor:
         last = self.last
         return last is not None and at < len(runs) and runs[at].id == last.id and runs[at].created_at == last.created_at
 
-    def _are_unknown(self, ids: Mapping[str, int]) -> bool:
+    def _are_unknown(self, ids: Set[str]) -> bool:
         """Whether none of the ids is among the latest that are remembered."""
         checked = 0
         for page in reversed(self._pages):
-            if not ids.keys().isdisjoint(page.ordinals):
+            if not ids.isdisjoint(page.ids):
                 return False
-            checked += len(page.ordinals)
+            checked += len(page.ids)
             if checked >= _KEPT:
                 break
         return True
 
     def _ordinal(self, one: str) -> int | None:
-        return next((page.ordinals[one] for page in self._pages if one in page.ordinals), None)
+        return next((page.ordinals[one] for page in self._pages if one in page.ids), None)

@@ -266,8 +266,11 @@ class _NoMoreJobs:
 class _Channel:
     """A queue of the pages of one job, or of all jobs where the order of jobs doesn't matter."""
 
-    pages: asyncio.Queue[tuple[str, Found] | _End | _NoMoreJobs]
     walk: Walk | None = None
+    pages: asyncio.Queue[tuple[str, Found] | _End | _NoMoreJobs] = attrs.Factory(asyncio.Queue)
+    room: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(1))
+    """Room for one page that is decoded and not consumed. Until then a page is bytes: decoded pages that wait would
+    crowd each other out of the processor's cache, and it takes twice the time to read and to free them."""
 
 
 class _Turns:
@@ -324,9 +327,10 @@ class _JobWalks:
         self._prefetch = Prefetch(side_by_side)
         self._turns = _Turns(side_by_side)
         self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
-        self._shared = None if ordered else _Channel(asyncio.Queue(maxsize=1))
+        self._shared = None if ordered else _Channel()
         self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # where ordered
-        self._channel: _Channel | None = None  # the one that is read now, where ordered
+        self._channel = self._shared  # the one that is read now
+        self._is_consuming = False  # a page of that channel
         self._has_all_jobs = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -347,6 +351,9 @@ class _JobWalks:
         return self
 
     async def __anext__(self) -> tuple[str, Found | BaseException | None]:
+        if self._is_consuming and self._channel is not None:
+            self._channel.room.release()
+        self._is_consuming = False
         while not (self._has_all_jobs and self._all == self._ended):
             match await self._next_item():
                 case _NoMoreJobs(error):
@@ -359,12 +366,11 @@ class _JobWalks:
                     self._job_slots.release()
                     return job_id, error
                 case found:
+                    self._is_consuming = True
                     return found
         raise StopAsyncIteration
 
     async def _next_item(self) -> tuple[str, Found] | _End | _NoMoreJobs:
-        if self._shared is not None:
-            return await self._shared.pages.get()
         if self._channel is None:
             channel = await self._channels.get()
             if isinstance(channel, _NoMoreJobs):
@@ -372,7 +378,7 @@ class _JobWalks:
             self._channel = channel
             self._prefetch.front = channel.walk
         item = await self._channel.pages.get()
-        if isinstance(item, _End):
+        if isinstance(item, _End) and self._shared is None:
             self._channel = None
         return item
 
@@ -391,7 +397,7 @@ class _JobWalks:
                 if self._is_over:
                     return
                 walk = walk_of(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
-                channel = self._shared or _Channel(asyncio.Queue(maxsize=1), walk)
+                channel = self._shared or _Channel(walk)
                 self._all += 1
                 self._start(self._walk(job_id, walk, channel, self._all))
                 if channel is not self._shared:
@@ -401,7 +407,7 @@ class _JobWalks:
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
         if self._shared is not None:
-            await self._shared.pages.put(_NoMoreJobs(error))
+            self._shared.pages.put_nowait(_NoMoreJobs(error))
         else:
             self._channels.put_nowait(_NoMoreJobs(error))
 
@@ -424,18 +430,25 @@ class _JobWalks:
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
         self.expected_of_ended += self.expected.pop(number, 0)
-        await channel.pages.put(_End(job_id, error))
+        channel.pages.put_nowait(_End(job_id, error))
 
     async def _fetch_page(self, job_id: str, walk: Walk, channel: _Channel, number: int) -> bool:
         """Fetch one page, and give back the turn. False at the end of the walk."""
         try:
-            found = await anext(walk, None)
-            if found is None:
+            if not await walk.arrive():
                 return False
-            self.expected[number] = expected(found.page.pagination.total, self._template)
-            self.pages += 1
-            self.runs += len(found.runs)
-            await channel.pages.put((job_id, found))
+            await channel.room.acquire()
+            found = None
+            try:
+                found = await walk.take()
+            finally:
+                if found is None or not found.runs:
+                    channel.room.release()
+            if found is not None and found.runs:
+                self.expected[number] = expected(found.page.pagination.total, self._template)
+                self.pages += 1
+                self.runs += len(found.runs)
+                channel.pages.put_nowait((job_id, found))
             return not walk.is_over
         finally:
             self._turns.give_back()

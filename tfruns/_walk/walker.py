@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Self
 
 import attrs
@@ -100,30 +101,44 @@ class Walk:
 
     async def __aexit__(self, *_: object) -> None:
         await self._cancel()
-        self._prefetch.mark(self)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Found:
-        self._fetch_ahead()
-        while self._planned:
-            found = await self._consume_next()
-            if self._planner.done:
-                await self._cancel()
-            self._fetch_ahead()
+        while await self.arrive():
+            found = await self.take()
             if found is not None and found.runs:
-                self._transport.counters.runs += len(found.runs)
                 return found
             del found  # frees the page before the next one is made
         raise StopAsyncIteration
 
-    async def _consume_next(self) -> Found | None:
-        planned, fetching = self._planned[0], self._fetching[0]
+    async def arrive(self) -> bool:
+        """Wait until the next response is there, still as bytes. False once the walk is over."""
+        self._fetch_ahead()
+        if not self._fetching:
+            return False
+        fetching = self._fetching[0]
         if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
+        with suppress(BadRequestError, UnprocessableEntityError):  # `take` handles them
+            await fetching
+        return True
+
+    async def take(self) -> Found | None:
+        """What is new in the response that has arrived. None if the server refused the request's offset or limit."""
+        found = self._consume()
+        if self._planner.done:
+            await self._cancel()
+        self._fetch_ahead()
+        if found is not None:
+            self._transport.counters.runs += len(found.runs)
+        return found
+
+    def _consume(self) -> Found | None:
+        planned, fetching = self._planned[0], self._fetching[0]
         try:
-            fetched = await fetching
+            fetched = fetching.result()
         except (BadRequestError, UnprocessableEntityError) as error:
             if not self._has_begun:  # the first request is refused for another reason than its offset
                 raise
@@ -141,6 +156,7 @@ class Walk:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
+        self._prefetch.mark(self)
 
     def _fetch_ahead(self) -> None:
         while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
@@ -148,13 +164,14 @@ class Walk:
             fetching = self._transport.fetch(request, self._options)
             self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
             self._planned.append(page)
-        self._prefetch.mark(self)
+            self._prefetch.mark(self)
 
     async def _cancel(self) -> None:
         """Stop the requests in flight, and wait until they have stopped."""
         tasks = [*self._fetching]
         self._fetching.clear()
         self._planned.clear()
+        self._prefetch.mark(self)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -167,17 +184,18 @@ class Prefetch:
         self.front: Walk | None = None
         """The walk whose pages are consumed now. It has a limit of its own, as high as that of all others together."""
         self._most = most
-        self._walks: set[Walk] = set()  # those that have pages ahead
+        self._ahead: dict[Walk, int] = {}  # of those that have pages ahead
+        self._ahead_in_all = 0
 
     def mark(self, walk: Walk) -> None:
-        """Take note of whether the walk has pages ahead."""
+        """Take note of how many pages the walk has ahead."""
+        self._ahead_in_all += walk.ahead - self._ahead.pop(walk, 0)
         if walk.ahead:
-            self._walks.add(walk)
-        else:
-            self._walks.discard(walk)
+            self._ahead[walk] = walk.ahead
 
     def allows(self, walk: Walk) -> bool:
         """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
-        return sum(other.ahead for other in self._walks if other is not self.front) < self._most
+        of_front = 0 if self.front is None else self._ahead.get(self.front, 0)
+        return self._ahead_in_all - of_front < self._most
