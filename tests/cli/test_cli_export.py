@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import objects
 from tests.support.cli import Ended, end_of, invoke, started
-from tests.support.objects import object_store
 from tfruns.cli.export import FORMATS
 from tfruns.cli.progress import Lines
 from tfruns.export import ExportProgress
@@ -572,10 +570,13 @@ def test_the_formats_of_the_option_are_those_of_the_library() -> None:
     assert tuple(form.name for form in KNOWN) == FORMATS
 
 
+@pytest.mark.s3
 async def test_an_object_store_needs_no_more_than_its_own_environment(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with object_store() as store:
+    from tests.support import objects
+
+    with objects.object_store() as store:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", objects.KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", objects.SECRET)
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
@@ -589,6 +590,7 @@ async def test_an_object_store_needs_no_more_than_its_own_environment(
         store.empty()
 
 
+@pytest.mark.postgres
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pytest
 
 pytest.importorskip("truefoundry_sdk")
 
+import httpx
 from truefoundry_sdk import AsyncTrueFoundry
 
 import tfruns

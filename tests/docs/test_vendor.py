@@ -4,11 +4,11 @@ import itertools
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 pytest.importorskip("truefoundry_sdk")
 
+import httpx
 from truefoundry_sdk import AsyncTrueFoundry, ForbiddenError, NotFoundError, UnprocessableEntityError
 from truefoundry_sdk.core.api_error import ApiError
 

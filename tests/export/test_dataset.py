@@ -5,22 +5,23 @@ import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pandas
-import polars
 import pyarrow
 import pytest
 
 from tests.export.test_export import READERS, fill, flat, of_arrow
 from tests.export.test_increments import change
 from tests.support.hostile import answer, page, run, serve
-from tests.support.objects import ObjectStore
 from tfruns import Client
 from tfruns.export import ExportError, dataset, export_runs
 from tfruns.export.compress import zstd
 from tfruns.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from tests.support.objects import ObjectStore
 
 
 def by_key(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -49,6 +50,7 @@ def content(folder: Path, form: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 async def test_engines_read_the_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the day as a column; also if the runs are more than are held while they are sorted."""
+    polars = pytest.importorskip("polars")
     monkeypatch.setattr(dataset, "_HELD", 10_000)
     folder = tmp_path / "runs"
     async with Sandbox(jobs=3, runs=[400, 0, 2500]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
@@ -159,8 +161,9 @@ async def test_a_folder_with_other_files_is_refused(name: str, tmp_path: Path) -
     assert other.read_text() == "mine"
 
 
+@pytest.mark.s3
 async def test_a_folder_in_an_object_store_is_the_same_and_survives_uploads_that_fail(
-    bucket: ObjectStore, tmp_path: Path
+    bucket: "ObjectStore", tmp_path: Path
 ) -> None:
     """Each day is one of before or of now; the file that says that all is well is gone until the same call ends it."""
     options = bucket.options

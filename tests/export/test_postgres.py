@@ -12,9 +12,12 @@ from typing import Any
 
 import duckdb
 import pandas
-import polars
 import pyarrow
 import pytest
+
+polars = pytest.importorskip("polars")
+pytest.importorskip("adbc_driver_postgresql")
+
 from adbc_driver_postgresql import dbapi
 
 import tfruns

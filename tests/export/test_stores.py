@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import logging
-import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +13,12 @@ from typing import Any
 import duckdb
 import fsspec
 import pandas
-import polars
 import pyarrow.parquet
 import pytest
+
+polars = pytest.importorskip("polars")
+pytest.importorskip("moto")
+pytest.importorskip("s3fs")
 
 import tfruns
 from tests.export.test_export import StoppedError, fill, flat, of_arrow, stop_after
@@ -27,6 +29,7 @@ from tfruns import Client
 from tfruns.export import ExportError, export_runs, stores
 from tfruns.sandbox import Fault, Sandbox
 
+pytestmark = pytest.mark.s3
 NEVER = tfruns.RetryPolicy(max_attempts=1)
 
 
@@ -176,77 +179,10 @@ async def test_an_upload_that_is_cancelled_leaves_the_old_object_and_no_parts(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tfruns-export")]
 
 
-async def test_elsewhere_than_in_object_stores_a_file_is_moved_to_its_name_when_it_is_whole(
-    sandbox: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory = fsspec.filesystem("memory")
-    seen = []
-    move = type(memory).mv
-
-    def watched(self: Any, *paths: str) -> None:
-        seen.append(memory.find("/a"))
-        move(self, *paths)
-
-    monkeypatch.setattr(type(memory), "mv", watched)
-    try:
-        assert (await export_runs(client, sandbox.job_ids, "memory://a/runs.jsonl")).runs == 65
-        assert (seen, memory.find("/a")) == ([["/a/runs.jsonl.tfruns-new"]], ["/a/runs.jsonl"])
-
-        def fails(*_: Any) -> None:
-            raise OSError("no space")
-
-        monkeypatch.setattr(type(memory), "mv", fails)
-        with pytest.raises(ExportError, match=r"memory://a/runs\.jsonl can't be written: no space"):
-            await export_runs(client, sandbox.job_ids[:1], "memory://a/runs.jsonl")
-        assert memory.find("/a") == ["/a/runs.jsonl"]
-        assert len(memory.cat_file("/a/runs.jsonl").splitlines()) == 65
-    finally:
-        memory.store.clear()
-
-
-async def test_a_file_url_is_a_path(sandbox: Sandbox, client: Client, tmp_path: Path) -> None:
-    summary = await export_runs(client, sandbox.job_ids, f"file://{tmp_path}/runs.csv")
-    assert summary.path == tmp_path / "runs.csv"
-    assert summary.path.is_file()
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("ftps+x://me:hunter22@host/runs.csv", r"can't be written to a URL with ftps\+x://: give a path"),
-        ("https://me:hunter22@host/runs.csv", "can't be written to a URL with https://"),
-        ("postgresql+psycopg2://me:hunter22@host/db", r"can't be written to a URL with postgresql\+psycopg2://"),
-        ("sftp://me:hunter22@host/runs.doc", r"can't be told from the name 'runs\.doc'"),
-        ("sftp://me:hunt/er22@host/", "sftp://host/ names no object: give one such as sftp://bucket/runs.parquet"),
-        ("s3://me:hunter22@bucket/", "s3://bucket/ names no object"),
-    ],
-)
-async def test_a_url_that_leads_nowhere_is_refused_without_its_password(url: str, says: str, tmp_path: Path) -> None:
-    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
-        with pytest.raises(ValueError, match=says) as caught:
-            await export_runs(client, ["job"], url)
-    error = caught.value.with_traceback(_ours(caught.value))
-    assert [look for look, show in LOOKS.items() if "er22" in show(error)] == []
-    assert [*tmp_path.iterdir()] == []
-
-
 def _ours(error: BaseException) -> Any:
     """The traceback without the frame of the test itself."""
     assert error.__traceback__ is not None
     return error.__traceback__.tb_next
-
-
-async def test_what_isnt_installed_is_named(
-    sandbox: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before anything is read."""
-    with pytest.raises(ExportError, match="destinations with gs:// need gcsfs: pip install gcsfs"):
-        await export_runs(client, sandbox.job_ids, "gs://bucket/runs.csv")
-    monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(ExportError, match=r"destinations with s3:// need fsspec: pip install .*fsspec"):
-        await export_runs(client, sandbox.job_ids, "s3://bucket/runs.csv")
-    assert not sandbox.requests
-    assert [*tmp_path.rglob("*partial*")] == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A PostgreSQL of our own: a cluster in a temporary folder, on a free port, gone at the end."""
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -69,6 +68,8 @@ def cluster() -> Iterator[Cluster]:
     password = folder / "password"
     password.write_text(PASSWORD)
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        import pwd  # not on Windows
+
         names = {entry.pw_name for entry in pwd.getpwall()}
         user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
         owner = {"user": user.pw_uid, "group": user.pw_gid}

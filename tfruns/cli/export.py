@@ -39,8 +39,6 @@ Examples:
   tfruns export my-job-id my-other-job-id -o runs.csv
   tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
   tfruns export --jobs-from jobs.txt -o runs.duckdb --state state.json --quiet
-  tfruns export --jobs-from jobs.txt -o s3://bucket/runs.parquet
-  tfruns export --jobs-from jobs.txt -o postgresql://db.example/reports --table job_runs
   tfruns export my-job-id -o - --format csv | gzip > runs.csv.gz
 
 Exit status:
