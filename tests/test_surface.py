@@ -2,7 +2,12 @@
 
 import difflib
 
+import pytest
+
 from tests.support import surface
+
+pytest.importorskip("pyspark")
+pytestmark = pytest.mark.spark  # the source for Spark is a part of what is public
 
 
 def test_the_public_surface_is_the_one_that_is_written_down() -> None:

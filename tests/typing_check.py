@@ -94,7 +94,7 @@ async def export(client: tfruns.Client, path: Path) -> None:
 
     summary = await export_runs(client, ["a"], path, format="csv", on_progress=tell)
     assert_type(summary, ExportSummary)
-    assert_type(summary.path, Path)
+    assert_type(summary.path, Path | str)
     assert_type(summary.skipped, Mapping[str, tfruns.TfRunsError])
 
 

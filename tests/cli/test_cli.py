@@ -239,8 +239,8 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["export", "job", "-o", "runs.csv", "--jobs-from", "no-such-file"], "no-such-file"),
         (["export", " ", "-o", "runs.csv"], "JOB is empty"),
         (
-            ["export", "job", "-o", "runs.csv", "--since-last", "--status", "failed"],
-            "--since-last reads the newest runs first",
+            ["export", "job", "-o", "runs.csv", "--state", "state.json", "--status", "failed"],
+            "--state needs the newest runs of any status first",
         ),
         (["list", "job", "--api-key", "k"], "--api-key"),
         (["demo", "--runs", "0"], "--runs"),

@@ -7,7 +7,7 @@ import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
@@ -250,13 +250,163 @@ async def test_a_name_with_newlines_and_escapes_is_a_name_and_is_shown_harmlessl
     assert ended.err.count("\n") == 1
 
 
-async def test_since_last_writes_what_is_new_into_a_file_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
-    command = ("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"), "--since-last", "--quiet")
+async def test_with_a_state_what_is_new_is_written_into_a_file_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The state is where it is said to be."""
+    command = ("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"), "--state", str(tmp_path / "state"))
     assert (await invoke(*command)).status == 0
     run = await sandbox.create_run(sandbox.job_ids[0])
-    assert (await invoke(*command)).status == 0
+    assert (await invoke(*command, "--quiet")) == Ended(0, "", "")
     assert run.id in (tmp_path / "runs.0001.jsonl").read_text()
-    assert {entry.name for entry in tmp_path.iterdir()} == {"runs.jsonl", "runs.0001.jsonl", "runs.jsonl.tfruns-state"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"runs.0000.jsonl", "runs.0001.jsonl", "state"}
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("form", [None, "jsonl", "csv"])
+async def test_standard_output_gets_what_the_file_would(
+    name: str, form: str | None, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """And nothing else: the summary goes to standard error."""
+    path = tmp_path / f"runs.{form or 'jsonl'}"
+    await invoke("export", *sandbox.job_ids, "-o", str(path))
+    more = () if form is None else ("--format", form)
+    told = tmp_path / "summary.json"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    ended = await invoke(
+        "export", *sandbox.job_ids, "-o", name, *more, "--summary-json", str(told), TMPDIR=str(scratch)
+    )
+    assert (ended.status, ended.out) == (0, path.read_bytes().decode())
+    assert re.fullmatch(r"standard output: 1,530 runs of 3 jobs, [^\n]*\n", ended.err)
+    assert json.loads(told.read_text())["path"] == "-"
+    assert not list(scratch.iterdir())
+
+
+async def test_standard_output_gets_nothing_of_an_export_that_fails(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Where a run can't be written, standard error says so."""
+    ended = await invoke("export", "nowhere", "-o", "-")
+    assert ended.status == 1
+    assert ended.complaint.startswith("tfruns: the job failed, and standard output is as it was: job 'nowhere'")
+    run = await sandbox.create_run(sandbox.job_ids[0], duration=2**63)
+    ended = await invoke("export", sandbox.job_ids[0], "-o", "-", "--format", "csv", "--quiet")
+    assert (ended.status, ended.out.count("\r\n")) == (0, 31)
+    assert re.fullmatch(
+        rf"1 run couldn't be written:\n  job '{sandbox.job_ids[0]}', run '{run.id}': duration: [^\n]*\n", ended.err
+    )
+
+
+async def test_a_reader_of_standard_output_that_goes_away_ends_it_quietly(sandbox: Sandbox) -> None:
+    """As `head` does."""
+    command = f"{sys.executable} -m tfruns export {' '.join(sandbox.job_ids)} -o - --quiet | head -n 3"
+    ended = await invoke(command=("bash", "-c", f"set -o pipefail; {command}"))
+    assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 3)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+async def test_standard_output_that_is_full_is_an_error_and_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
+    """In the summary, too."""
+    told = tmp_path / "summary.json"
+    command = f"{sys.executable} -m tfruns export {sandbox.job_ids[0]} -o - --summary-json {told} > /dev/full"
+    ended = await invoke(command=("sh", "-c", command))
+    assert ended.status == 1
+    assert ended.complaint == "tfruns: standard output: No space left on device"
+    assert "No space left" in json.loads(told.read_text())["error"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "seen"),
+    [
+        (
+            "--page-size",
+            "10",
+            lambda sandbox: max(int(re.findall(r"limit=(\d+)", r.query)[0]) for r in sandbox.requests) == 10,
+        ),
+        ("--max-attempts", "1", lambda sandbox: len(sandbox.requests) == 1),
+        ("--patience", "0.2", lambda sandbox: len(sandbox.requests) < 8),
+    ],
+)
+async def test_options_say_how_requests_are_sent(
+    option: str, value: str, seen: Callable[[Sandbox], bool], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """With the words of the client's arguments."""
+    if option != "--page-size":
+        sandbox.faults.append(Fault(status=503))
+    ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), option, value, "--quiet")
+    assert ended.status == (0 if option == "--page-size" else 1)
+    assert seen(sandbox)
+
+
+async def test_timeout_rate_and_concurrency_reach_the_client(sandbox: Sandbox, tmp_path: Path) -> None:
+    """For lists, too."""
+    sandbox.faults.append(Fault(breaks="stall"))
+    settings = ("--timeout", "0.2", "--max-attempts", "1", "--max-rate", "50", "--max-concurrency", "1")
+    for command in (("export", "-o", str(tmp_path / "runs.csv"), sandbox.job_ids[0]), ("list", sandbox.job_ids[0])):
+        ended = await invoke(*command, *settings)
+        assert ended.status == 1
+        assert "within 0.2 s, the timeout" in ended.complaint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+async def test_a_summary_into_a_pipe_is_the_last_word_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Nobody need read before the end."""
+    pipe = tmp_path / "summary"
+    os.mkfifo(pipe)
+    command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--summary-json", str(pipe))
+    async with started(*command) as process:
+        text = await asyncio.to_thread(pipe.read_text)
+        assert (await end_of(process)).status == 0
+    assert json.loads(text)["runs"] == 30
+    assert pipe.is_fifo()
+
+
+YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-o", "{}/runs.xlsx"), "can't be told from the name"),
+        (("-o", "{}/no/such/runs.csv"), "there is no folder"),
+        (("-o", "{}/runs.csv", "--jobs-from", "{}/jobs.txt"), "line 1: one id"),
+        (("-o", "{}/runs.csv", "--state", "{}/state", "--order", "asc"), "--state needs the newest runs"),
+        (("-o", "{}/runs.csv", "--host", "nonsense"), "--host must begin with"),
+    ],
+)
+async def test_after_any_failure_the_summary_says_so(
+    arguments: tuple[str, ...], says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """In place of yesterday's success."""
+    told = tmp_path / "summary.json"
+    told.write_text(YESTERDAY)
+    (tmp_path / "jobs.txt").write_text("a,b\n")
+    words = [word.format(tmp_path) for word in arguments]
+    ended = await invoke("export", sandbox.job_ids[0], *words, "--summary-json", str(told))
+    assert ended.status in (1, 2)
+    summary = json.loads(told.read_text())
+    assert summary["path"] == words[1]
+    assert says in summary["error"]
+
+
+@pytest.mark.parametrize(
+    ("stop", "says"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "interrupted"),
+        (signal.SIGKILL, "the export has not ended: it is at work, or was killed"),
+    ],
+)
+async def test_the_summary_of_an_export_that_was_stopped_says_so(
+    stop: signal.Signals, says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """However it was stopped."""
+    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    told.write_text(YESTERDAY)
+    sandbox.faults.append(Fault(breaks="stall", nth=(2,)))
+    async with started("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(told)) as process:
+        while len(sandbox.requests) < 2:
+            await asyncio.sleep(0.01)
+        process.send_signal(stop)
+        await end_of(process)
+    assert json.loads(told.read_text()) == {"path": str(path), "error": says}
 
 
 async def on_terminal(*args: str) -> str:
@@ -333,6 +483,15 @@ async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tm
         (b"# nothing\n\n  \n", "no jobs were given"),
         (b"\xef\xbb\xbf# a job\n\n\xff\n", "{}, line 3: isn't text in UTF-8"),
         (b"fine\n..\n", "{}, line 2: JOB can't be '..'"),
+        (b"fine\na,b\n", "{}, line 2: one id, and nothing else, must stand on a line, got 'a,b' with a comma"),
+        (b'["a", "b"]\n', '{}, line 1: one id, and nothing else, must stand on a line, got \'["a", "b"]\' with ['),
+        (b'{"jobs": ["a"]}', "{}, line 1: one id"),
+        (b"# ours\nfine # the first\n", "{}, line 2: one id, and nothing else, must stand on a line, got 'fine # the"),
+        (b"fine#1\n", "with #"),
+        (b"id\tname\n", "with a tab"),
+        (b"- fine\n", "with a space"),
+        (b"'fine'\n", "one id"),
+        (b"a" * 500 + b" b\n", "aaa…' with a space"),
     ],
 )
 async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
@@ -350,7 +509,10 @@ async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        (["-o", "-", "--format", "jsonl"], "-o - can't be: a file appears when it is complete"),
+        (["-o", "-", "--format", "parquet"], "standard output can be jsonl or csv, but no parquet: name a file"),
+        (["-o", "-", "--state", "{}/state"], "--state needs a file with -o"),
+        (["-o", "-", "--summary-json", "-"], "-o and --summary-json can't both be standard output"),
+        (["-o", "{}/a.csv", "--state", "{}/a.csv"], "-o and --state name the same file"),
         (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "-o and --summary-json name the same file"),
         (["-o", "{}/a.csv", "--summary-json", "{}/no/a.json"], "--summary-json: there can't be a file"),
         (["-o", "{}/a.csv", "--summary-json", "{}"], "--summary-json: there can't be a file"),
@@ -406,3 +568,44 @@ async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whol
 
 def test_the_formats_of_the_option_are_those_of_the_library() -> None:
     assert tuple(form.name for form in KNOWN) == FORMATS
+
+
+@pytest.mark.s3
+async def test_an_object_store_needs_no_more_than_its_own_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.support import objects
+
+    with objects.object_store() as store:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", objects.KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", objects.SECRET)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        told = tmp_path / "summary.json"
+        url = "s3://bucket/some/runs.jsonl"
+        ended = await invoke("export", *sandbox.job_ids, "-o", url, "--summary-json", str(told))
+        assert (ended.status, ended.out) == (0, "")
+        assert ended.err.startswith(f"{url}: 1,530 runs of 3 jobs, ")
+        assert json.loads(told.read_text())["path"] == url
+        assert len(store.read("some/runs.jsonl").splitlines()) == 1530
+        store.empty()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--table", "mine"), "table mine can't be written: .*Connection refused"),
+        (("--table", "a.b.c"), "--table must be the name of a table"),
+        (("--format", "csv"), "--format goes with files"),
+    ],
+)
+async def test_no_password_of_a_url_is_printed(
+    options: tuple[str, ...], says: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    told = tmp_path / "summary.json"
+    url = "postgresql://me:hunter22@127.0.0.1:1/db"
+    ended = await invoke("export", *sandbox.job_ids, "-o", url, *options, "--summary-json", str(told))
+    assert ended.status in (1, 2)
+    assert re.search(says, ended.err)
+    assert json.loads(told.read_text())["path"] == "postgresql://127.0.0.1:1/db"
+    assert "hunter22" not in ended.err + ended.out + told.read_text()

@@ -22,7 +22,8 @@ _OPTIONS = {
     "list": "--search-prefix --status --triggered-by --version-number --sort-by --order --page-size --offset --max-runs"
     " --json --since --allow-http",
     "count": "--status --version-number --since --json --triggered-by",
-    "export": "-o --format --jobs-from --since-last --status --quiet --summary-json --order",
+    "export": "-o --format --jobs-from --state --status --quiet --summary-json --order"
+    " --page-size --patience --max-rate",
     "watch": "--interval --start --resume-from --json --status",
     "wait": "--timeout --interval --json",
     "nonsense": "--help",

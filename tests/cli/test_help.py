@@ -98,7 +98,7 @@ async def test_the_examples_work_in_a_shell(command: str, tmp_path: Path) -> Non
             ended = await invoke(command=shell, **env)
             assert (example, ended.status) == (example, 0)
             assert "tfruns:" not in ended.err
-            made = re.findall(r"(?:-o|>) (\S+)", example)
+            made = re.findall(r"(?:-o|>) ([^\s-]\S*)", example)
             assert ended.out or made or command == "export"
             assert all((tmp_path / file).stat().st_size for file in made)
 
@@ -154,6 +154,8 @@ async def test_wrong_usage_names_what_is_wrong_and_where_to_read_more(line: str,
         ("list job --output json", r"No such option: --output\. Did you mean --json\?"),
         ("count job --limit 5", r"No such option:? '?--limit'?"),
         ("export job -o runs.csv --jobs jobs.txt", r"No such option: --jobs\. Did you mean --jobs-from\?"),
+        ("export job -o runs.csv --retries 3", r"No such option: --retries\. Did you mean --max-attempts\?"),
+        ("export job -o runs.csv --since-last", r"No such option: --since-last\. Did you mean --state\?"),
         ("watch job --api-key k", r"No such option: --api-key\. The key comes from TFY_API_KEY, .*"),
         ("list job --token k", r"No such option: --token\. The key comes from TFY_API_KEY, .*"),
         ("list job --stats failed", r"No such option:? '?--stats'?.* .*--status.*"),

@@ -1,4 +1,4 @@
-"""The recipes for data platforms, each run as a program against a control plane; skipped where a package isn't there."""
+"""The recipes for data platforms, each run as a program against a control plane, where its packages are there."""
 
 import asyncio
 import os

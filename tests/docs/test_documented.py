@@ -13,6 +13,9 @@ from tests.support import documented, surface
 from tests.support.contract import FILE as CONTRACT
 from tests.support.documented import Documented
 
+pytest.importorskip("pyspark")
+pytestmark = pytest.mark.spark  # the source for Spark is a part of what is public
+
 EVERYTHING = [*documented.documented()]
 SPARK_CALLS = re.compile(r"tfruns\.spark\.TfRunsDataSource\.\w+")
 CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose", "tfruns.types.RunFilter.is_within"}

@@ -245,10 +245,10 @@ async def test_a_session_that_is_closed_or_of_another_loop_says_what_to_do() -> 
             "there is no folder {folder} for runs.csv: make it first",
         ),
         (
-            "export j -o runs.csv --since-last --order asc --host {url}",
+            "export j -o runs.csv --state state.json --order asc --host {url}",
             2,
-            "--since-last reads the newest runs first: it goes with no --sort-by, --order, --status, --since or "
-            "--until",
+            "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status, --since "
+            "or --until",
         ),
     ],
 )

@@ -58,7 +58,13 @@ def test_every_block_of_python_is_run_by_a_test() -> None:
     assert len(SNIPPETS) > 10
 
 
-@pytest.mark.parametrize("block", SNIPPETS, ids=str)
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, marks=pytest.mark.vendor if "truefoundry_sdk" in block.source else (), id=str(block))
+        for block in SNIPPETS
+    ],
+)
 async def test_a_snippet_runs_as_it_stands_and_shows_something(
     block: Block, control_plane: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,13 +4,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pytest
+
+pytest.importorskip("truefoundry_sdk")
+
+import httpx
 from truefoundry_sdk import AsyncTrueFoundry
 
 import tfruns
 from tests.support.hostile import answer, page, run, serve
 from tfruns.sandbox import Fault, Sandbox
+
+pytestmark = pytest.mark.vendor
 
 
 async def vendors(url: str, key: str, job_id: str, limit: int = 100) -> AsyncIterator[Any]:

@@ -4,13 +4,18 @@ import itertools
 import json
 from typing import Any
 
-import httpx
 import pytest
+
+pytest.importorskip("truefoundry_sdk")
+
+import httpx
 from truefoundry_sdk import AsyncTrueFoundry, ForbiddenError, NotFoundError, UnprocessableEntityError
 from truefoundry_sdk.core.api_error import ApiError
 
 import tfruns
 from tfruns.sandbox import Fault, Sandbox
+
+pytestmark = pytest.mark.vendor
 
 FILTERS: list[dict[str, Any]] = [
     {},

@@ -3,7 +3,6 @@
 import datetime
 
 import duckdb
-import polars
 import pyarrow as pa
 import pytest
 
@@ -37,6 +36,7 @@ async def test_a_job_without_runs_is_an_empty_table_with_every_column() -> None:
 
 
 async def test_pandas_polars_and_duckdb_take_the_table() -> None:
+    polars = pytest.importorskip("polars")
     async with Sandbox(jobs=1, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         walk = client.iter_runs(sandbox.job_ids[0])
         runs, table = await walk.collect(), await walk.to_arrow()

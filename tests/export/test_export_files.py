@@ -13,7 +13,7 @@ from tfruns.export.files import FileLock
 from tfruns.sandbox import Sandbox
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
-FORMATS = ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb"]
+FORMATS = ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb"]
 
 
 def mode(path: Path) -> int:
@@ -125,4 +125,20 @@ async def test_two_exports_with_one_state_are_refused(tmp_path: Path) -> None:
             await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
         lock.release()
         await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["runs.csv", "state.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["runs.0000.csv", "state.json"]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/2"])
+async def test_an_open_stream_is_no_file(name: str) -> None:
+    """Whatever is behind it, a file that is whole can't take its place."""
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(ExportError, match=f"{name} is an open stream, .*tfruns export -o -"):
+            await export_runs(client, ["job"], name, format="csv")
+
+
+async def test_a_url_that_became_a_path_is_refused(tmp_path: Path) -> None:
+    """A path has one slash where the URL has two: it would name a folder."""
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(ValueError, match="a URL must be given as a string"):
+            await export_runs(client, ["job"], Path("s3://bucket/runs.csv"))
+    assert [*tmp_path.iterdir()] == []

@@ -19,6 +19,7 @@ from tfruns.sandbox import Sandbox
 TRIES = 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cancellations", [1, 2, 3])
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_a_cancellation_at_any_moment_leaves_no_lock_no_thread_and_no_empty_folder(
@@ -73,6 +74,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
 async def test_where_there_is_no_space_the_old_file_stays_and_the_same_call_goes_on(form: str, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from tfruns.export import export_runs
 from tfruns.export.compress import zstd
 from tfruns.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 KILLS = 12
 CHILD = """
 import asyncio, json, logging, sys

@@ -9,6 +9,7 @@ import pytest
 from tfruns import Client
 from tfruns.export import export_runs
 from tfruns.export.prepare import prepare
+from tfruns.export.secrets import Hidden
 from tfruns.sandbox import Sandbox
 
 
@@ -37,11 +38,14 @@ async def test_so_long_ago_is_the_same_argument_at_each_call(tmp_path: Path) -> 
                 await prepare(
                     client,
                     ["job"],
-                    tmp_path / "runs.jsonl",
+                    Hidden(tmp_path / "runs.jsonl"),
+                    options=Hidden(None),
+                    table="runs",
                     format=None,
                     state=None,
                     work_dir=None,
                     on_bad_run="raise",
+                    page_size=1000,
                     filters={"sort_by": None, "order": None, "status": None, **window},
                 )
             ).arguments

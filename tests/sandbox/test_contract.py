@@ -24,6 +24,7 @@ def test_the_contract_here_is_the_contract() -> None:
     assert FILE.read_bytes() == (Path(__file__).parents[3] / "shared" / "openapi.yaml").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "job_id"), [(0.8, JOB), (0.2, None)], ids=["a job", "any job"])
 async def test_generated_requests_have_no_finding(tmp_path: Path, share: float, job_id: str | None) -> None:
     contract = yaml.safe_load(FILE.read_text())

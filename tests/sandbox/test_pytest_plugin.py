@@ -110,6 +110,7 @@ NO_ASYNCIO = ("-p", "no:asyncio")
 NEITHER = ("-p", "no:asyncio", "-p", "no:anyio")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "options", "passed"),
     [
@@ -132,6 +133,7 @@ def test_async_tests_need_nothing_but_the_fixtures(
     assert f"{passed} passed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [AUTO, STRICT, NO_ASYNCIO, NEITHER], ids=["auto", "strict", "anyio alone", "neither plugin"]
 )

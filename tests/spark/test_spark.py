@@ -1,23 +1,24 @@
 """Job runs as a Spark data source, with a real Spark in this machine's threads."""
 
-import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("pyspark")
 from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 
 from tests.support.documented import examples, run_example
 from tests.support.readme import ROOMS, blocks
-from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session, spark_warns
+from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session
 from tfruns import arrow
 from tfruns.sandbox import Fault
 from tfruns.spark.__main__ import main, write
 
-pytestmark = [needs_java, *spark_warns]
+pytestmark = needs_java
 
 JOBS = ["none", "one", "few", "page", "many"]
 
@@ -66,50 +67,7 @@ def test_filter_options_are_those_of_the_client_and_jobs_may_stand_in_a_file(
     assert rows(found) == expected
 
 
-# What a query asks for, and what the control plane is asked for it; None for nothing.
-QUERIES = {
-    "status = 'FAILED'": "status=FAILED",
-    "status IN ('FAILED', 'FINISHED') AND total_retries > 0": "status=FAILED&status=FINISHED",
-    "status = 'FAILED' OR name LIKE 'train-%'": None,
-    "name LIKE 'train-%' AND deployment_version = '3'": "searchPrefix=train-&versionNumbers=3",
-    "triggered_by = 'ci-deployer' AND end_time IS NOT NULL": "triggeredBy=ci-deployer",
-}
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_with_and_without_push_down_a_query_has_the_same_rows(
-    spark: SparkSession, sandbox: ServedSandbox, query: str
-) -> None:
-    plain = rows(sandbox.load(spark).filter(query))
-    sandbox.sandbox.requests.clear()
-    assert rows(sandbox.load(spark, pushFilters=True).filter(query)) == plain
-    asked = {re.sub(r"^limit=\d+&offset=\d+&?", "", request.query) for request in sandbox.sandbox.requests}
-    assert asked == {QUERIES[query] or ""}
-
-
-def test_push_down_asks_only_for_the_jobs_that_the_query_is_about(spark: SparkSession, sandbox: ServedSandbox) -> None:
-    expected = [row for row in sandbox.rows() if row["job_id"] in ("few", "one")]
-    sandbox.sandbox.requests.clear()
-    assert rows(sandbox.load(spark, pushFilters=True).filter("job_id IN ('few', 'one', 'elsewhere')")) == expected
-    assert not rows(sandbox.load(spark, pushFilters=True).filter("job_id = 'elsewhere'"))
-    assert {request.path.split("/")[-2] for request in sandbox.sandbox.requests} == {"few", "one"}
-
-
-def test_push_down_that_spark_has_switched_off_is_an_error_only_where_it_is_asked_for(
-    spark: SparkSession, sandbox: ServedSandbox
-) -> None:
-    spark.conf.set("spark.sql.python.filterPushdown.enabled", "false")
-    try:
-        assert sandbox.load(spark, jobs="few").filter("status != 'none'").count() == 7
-        with pytest.raises(AnalysisException, match=r"spark\.sql\.python\.filterPushdown\.enabled"):
-            sandbox.load(spark, jobs="few", pushFilters=True).filter("status = 'FAILED'").count()
-    finally:
-        spark.conf.set("spark.sql.python.filterPushdown.enabled", "true")
-
-
-def test_without_the_option_several_queries_of_one_load_are_all_right(
-    spark: SparkSession, sandbox: ServedSandbox
-) -> None:
+def test_several_queries_of_one_load_are_all_right(spark: SparkSession, sandbox: ServedSandbox) -> None:
     frame = sandbox.load(spark)
     failed, finished = frame.filter("status = 'FAILED'"), frame.filter("status = 'FINISHED'")
     expected = sandbox.rows(status=["FAILED", "FINISHED"])
@@ -126,7 +84,8 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"numPartitions": "many"}, "numPartitions must be a whole number, 1 or more, got 'many'"),
     ({"pageSize": 1001}, "pageSize must be a whole number from 1 to 1000, got 1001"),
     ({"timeout": "-1"}, "timeout must be a number above 0, got '-1'"),
-    ({"pushFilters": "yes"}, "pushFilters must be one of 'true', 'false', got 'yes'"),
+    ({"allowHttp": "yes"}, "allowHttp must be one of 'true', 'false', got 'yes'"),
+    ({"splitRuns": "5"}, "unknown option 'splitruns'"),
     ({"jobsPath": "jobs.txt", "JOBS": "a"}, "must name the jobs: give one of them, not both"),
     ({"maxRate": "0.0001"}, "max_rate must be requests a second, from 0.001 to 1,000,000"),
     ({"versionNumbers": "3,x"}, "version_numbers must be finite numbers, got 'x'"),
@@ -227,6 +186,50 @@ def test_the_example_job_writes_a_partitioned_table_and_can_be_run_again(spark: 
             newest = it.sandbox.runs("a")[0]
             it.do(it.sandbox.create_run("a"))
             it.do(it.sandbox.update_run("a", newest.id, name="renamed"))
+
+
+def statuses(frame: Any) -> dict[tuple[str, str], str]:
+    return {(row["job_id"], row["id"]): row["status"] for row in frame.toArrow().to_pylist()}
+
+
+def test_the_example_job_deletes_no_run_that_it_did_not_read(spark: SparkSession, tmp_path: Path) -> None:
+    """Neither those of a job that is skipped, nor those that a filter leaves out, nor those that are gone."""
+    table = str(tmp_path / "runs")
+    with served(jobs=["a", "b", "c"], runs=[60, 60, 60]) as it:
+        url = it.sandbox.url
+        write(spark, {"baseUrl": url, "jobs": "a,b,c"}, table)
+        before = statuses(spark.read.parquet(table))
+        assert len(before) == 180
+        it.sandbox.faults.append(Fault(status=404, job_id="b"))
+        write(spark, {"baseUrl": url, "jobs": "a,b", "onError": "skip"}, table)
+        assert statuses(spark.read.parquet(table)) == before
+        it.sandbox.faults.clear()
+        gone, failing = it.sandbox.runs("a")[3], it.sandbox.runs("b")[5]
+        it.do(it.sandbox.delete_run("a", gone.id))
+        it.do(it.sandbox.update_run("b", failing.id, status="FAILED"))
+        write(spark, {"baseUrl": url, "jobs": "a,b,c", "status": "FAILED"}, table)
+        found = spark.read.parquet(table)
+        assert found.schema.names == [*arrow.SCHEMA.names, "created_on"]
+        assert statuses(found) == {**before, ("b", failing.id): "FAILED"}
+        assert found.count() == 180
+
+
+def test_the_example_job_leaves_other_days_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
+    """Their files aren't written again."""
+    table = tmp_path / "runs"
+    day = 86_400_000
+    with served(jobs=["a"], runs=0) as it:
+        for number in range(3):
+            it.do(it.sandbox.create_run("a", status="FINISHED", created_at=1_700_000_000_000 + number * day))
+        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
+        files = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
+        (oldest,) = [run for run in it.sandbox.runs("a") if run.created_at == 1_700_000_000_000]
+        it.do(it.sandbox.delete_run("a", oldest.id))
+        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
+        again = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
+    assert len(files) == len(again) == 3
+    assert len(files.items() & again.items()) == 1
+    assert spark.read.parquet(str(table)).count() == 3
 
 
 def test_the_example_job_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,18 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
+pytest.importorskip("pyspark")
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql.datasource import EqualTo, Filter, In, InputPartition, Not, StringStartsWith
+from pyspark.sql.datasource import InputPartition
 
 from tests.support.sparking import KEY, ServedSandbox, in_order, served
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
 from tfruns.spark.pump import pumped
-from tfruns.spark.push import push
-from tfruns.spark.share import RunsPartition, Stretch, balanced
+from tfruns.spark.share import RunsPartition, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
+
+pytestmark = pytest.mark.spark
 
 
 @pytest.fixture(autouse=True)
@@ -38,29 +41,22 @@ def rows_of(reader: Any, partition: Any) -> list[dict[str, Any]]:
     return [row for batch in reader.read(partition) for row in batch.to_pylist()]
 
 
-@given(
-    counts=st.lists(st.integers(0, 200_000), max_size=40),
-    groups=st.integers(1, 12),
-    page_size=st.sampled_from([1, 100, 1000]),
-)
-def test_each_job_is_in_one_group_and_no_group_is_much_larger_than_another(
-    counts: list[int], groups: int, page_size: int
-) -> None:
-    stretches = [Stretch(f"job-{number}", runs) for number, runs in enumerate(counts)]
-    shares = balanced(stretches, groups, page_size)
-    assert len(shares) == min(groups, len(counts))
+@given(requests=st.lists(st.integers(1, 200), max_size=40), groups=st.integers(1, 12))
+def test_each_job_is_in_one_group_and_no_group_is_much_larger_than_another(requests: list[int], groups: int) -> None:
+    by_job = {f"job-{number}": count for number, count in enumerate(requests)}
+    shares = balanced(by_job, groups)
+    assert len(shares) == min(groups, len(by_job))
     assert all(shares)
-    assert sorted((part for share in shares for part in share), key=stretches.index) == stretches
-    loads = [sum(-(-part.runs // page_size) + 1 for part in share) for share in shares]
-    largest = max((-(-runs // page_size) + 1 for runs in counts), default=0)
-    assert max(loads, default=0) - min(loads, default=0) <= largest
+    assert sorted(job_id for share in shares for job_id in share) == sorted(by_job)
+    loads = [sum(by_job[job_id] for job_id in share) for share in shares]
+    assert max(loads, default=0) - min(loads, default=0) <= max(requests, default=0)
 
 
 def test_the_shares_of_the_rate_make_up_the_rate_and_follow_the_requests() -> None:
     with served(jobs=["small", "large"], runs=[10, 3000]) as it:
         small, large = sorted(reader_of(it, maxRate=50).partitions(), key=lambda partition: partition.max_rate)
     assert small.max_rate + large.max_rate == pytest.approx(50)
-    assert [part.job_id for part in large.stretches] == ["large"]
+    assert large.job_ids == ("large",)
     assert small.max_rate == pytest.approx(50 * 2 / 6)
 
 
@@ -102,24 +98,6 @@ def test_a_reader_and_its_partitions_survive_pickling() -> None:
     with served(jobs=["a", "b"], runs=[5, 3]) as it:
         reader, partitions = pickle.loads(pickle.dumps((reader := reader_of(it), reader.partitions())))  # noqa: S301
         assert in_order([row for part in partitions for row in rows_of(reader, part)]) == it.rows()
-
-
-def test_jobs_are_cut_only_on_request_and_new_runs_move_no_part() -> None:
-    with served(jobs=["small", "large"], runs=[30, 95]) as it:
-        assert {part.offset for partition in reader_of(it).partitions() for part in partition.stretches} == {None}
-        reader = reader_of(it, splitRuns=30, numPartitions=3)
-        partitions = reader.partitions()
-        parts = [part for partition in partitions for part in partition.stretches]
-        cut = sorted((part.offset, part.max_runs) for part in parts if part.job_id == "large")
-        assert cut == [(0, 30), (30, 30), (60, 30), (90, None)]
-        expected = it.rows()
-        found = []
-        for partition in partitions:
-            found += rows_of(reader, partition)
-            it.do(it.sandbox.create_run("large"))
-        known = {row["id"] for row in expected}
-        assert in_order([row for row in found if row["id"] in known]) == expected
-        assert len({row["id"] for row in found}) == len(found)
 
 
 def test_load_asks_the_control_plane_nothing() -> None:
@@ -198,39 +176,6 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 
 def test_a_partition_says_what_it_reads() -> None:
-    partition = RunsPartition([Stretch("a", 5)], run_filter=RunFilter(status="FAILED"), base_url="u", max_rate=None)
+    partition = RunsPartition(["a"], run_filter=RunFilter(status="FAILED"), base_url="u", max_rate=None)
     assert "'a'" in repr(partition)
     assert "FAILED" in repr(partition)
-
-
-FAILED = RunFilter(status="FAILED")
-
-PUSHED: list[tuple[list[Filter], RunFilter, RunFilter, set[str] | None]] = [
-    ([EqualTo(("status",), "FAILED")], RunFilter(), FAILED, None),
-    ([In(("status",), ("FAILED", "FINISHED"))], RunFilter(), RunFilter(status=["FAILED", "FINISHED"]), None),
-    ([In(("status",), ("FAILED", None))], RunFilter(), RunFilter(), None),
-    ([EqualTo(("status",), "failed")], RunFilter(), RunFilter(), None),
-    ([In(("status",), ("FAILED", "PAUSED"))], RunFilter(), RunFilter(), None),
-    ([Not(EqualTo(("status",), "FAILED"))], RunFilter(), RunFilter(), None),
-    ([StringStartsWith(("status",), "FAILED")], RunFilter(), RunFilter(), None),
-    ([EqualTo(("status",), "FAILED"), EqualTo(("status",), "FINISHED")], RunFilter(), FAILED, None),
-    ([EqualTo(("status",), "FINISHED")], FAILED, FAILED, None),
-    ([EqualTo(("deployment_version",), "3")], RunFilter(), RunFilter(version_numbers=3), None),
-    ([EqualTo(("deployment_version",), "03")], RunFilter(), RunFilter(), None),
-    ([EqualTo(("deployment_version",), "v3")], RunFilter(), RunFilter(), None),
-    ([EqualTo(("triggered_by",), "ann")], RunFilter(), RunFilter(triggered_by="ann"), None),
-    ([EqualTo(("triggered_by",), "")], RunFilter(), RunFilter(), None),
-    ([StringStartsWith(("name",), "train-")], RunFilter(), RunFilter(search_prefix="train-"), None),
-    ([EqualTo(("id",), "abc")], RunFilter(), RunFilter(search_prefix="abc"), None),
-    ([In(("name",), ("a", "b"))], RunFilter(), RunFilter(), None),
-    ([EqualTo(("duration",), 5), EqualTo(("error",), "x")], RunFilter(), RunFilter(), None),
-    ([In(("job_id",), ("a", "b")), EqualTo(("job_id",), "b")], RunFilter(), RunFilter(), {"b"}),
-    ([StringStartsWith(("job_id",), "a")], RunFilter(), RunFilter(), None),
-]
-
-
-@pytest.mark.parametrize(("filters", "before", "after", "jobs"), PUSHED)
-def test_only_what_the_control_plane_surely_takes_is_pushed_down(
-    filters: list[Filter], before: RunFilter, after: RunFilter, jobs: set[str] | None
-) -> None:
-    assert push(filters, before) == (after, jobs)

@@ -22,11 +22,11 @@ KEY = "key-of-the-environment-0123"
 
 ROOT = Path(__file__).parents[2]
 
-needs_java = pytest.mark.skipif(
-    not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="Spark needs Java 17, and there is none"
-)
-
-spark_warns = [
+needs_java = [
+    pytest.mark.spark,
+    pytest.mark.skipif(
+        not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="Spark needs Java 17, and there is none"
+    ),
     # PySpark 4.3 on pandas 3, and its gateway's sockets, which live as long as the process.
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning"),
@@ -57,7 +57,6 @@ def spark_session(master: str, home: Path, **conf: str) -> Iterator[SparkSession
             # Quick to start, which is most of what such small queries take.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.sql.codegen.wholeStage": "false",
-            "spark.sql.python.filterPushdown.enabled": "true",
             "spark.sql.warehouse.dir": str(home / "warehouse"),
             **conf,
         }.items():

@@ -19,6 +19,8 @@ import tfruns
 from tfruns import Client, RetryPolicy
 from tfruns.sandbox import Fault, Sandbox
 
+pytestmark = pytest.mark.slow
+
 WALKS = int(os.environ.get("TFRUNS_SOAK", "600"))
 FAULTS = [
     Fault(status=503, rate=0.05),

@@ -1,7 +1,7 @@
 """The API key, wrapped from the moment it is given; and the server's text, which may repeat it, made safe to show."""
 
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
@@ -16,6 +16,8 @@ class Secret:
     """
 
     __slots__ = ("_value",)
+    _mask: ClassVar[str] = MASK
+    _refusal: ClassVar[str] = "an API key can't be pickled or copied: make a client in each process"
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -36,10 +38,10 @@ class Secret:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        return MASK
+        return self._mask
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key can't be pickled or copied: make a client in each process")
+        raise TypeError(self._refusal)
 
 
 class SecretText(str):

@@ -2,38 +2,44 @@
 
 import asyncio
 import contextlib
-import json
 import os
+import re
 import signal
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from tfruns.cli.filters import filter_options, order_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
+from tfruns.cli.host import ENVIRONMENT, connect, host_options, request_options, wrong_usage
+from tfruns.cli.output import write
 from tfruns.cli.progress import shown
+from tfruns.cli.report import STANDARD_OUTPUT, Report, as_dict, summary_lines
 from tfruns.cli.since import window_options
-from tfruns.cli.text import counted, harmless, human_duration
+from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
-    from tfruns.client import Client
-    from tfruns.export import ExportProgress, ExportSummary
+    from tfruns.export import ExportProgress
 
 _jobs = options_of("Which jobs")
 _output = options_of("Output")
 _which = options_of("Which runs")
+_many = options_of("Requests")
 
-FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "arrow", "sqlite", "duckdb")
+FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
-
+_NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
+"""What stands in no job's id, but in lists of other kinds: CSV, JSON, or ids with comments behind them."""
+_NAMES = {",": "a comma", ";": "a semicolon", " ": "a space", "\t": "a tab"}
 
 _EPILOG = f"""
 Examples:
   tfruns export my-job-id my-other-job-id -o runs.csv
   tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
-  tfruns export --jobs-from jobs.txt -o runs.duckdb --since-last --quiet
+  tfruns export --jobs-from jobs.txt -o runs.duckdb --state state.json --quiet
+  tfruns export my-job-id -o - --format csv | gzip > runs.csv.gz
 
 Exit status:
   0  every job is in the file
@@ -48,7 +54,8 @@ Exit status:
     "--jobs-from",
     type=click.File("rb"),
     metavar="FILE",
-    help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines and lines with # are left out.",
+    help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #,"
+    " are left out.",
 )
 @_output(
     "-o",
@@ -57,22 +64,29 @@ Exit status:
     type=click.Path(),
     metavar="DEST",
     required=True,
-    help="The file to write.",
+    help="Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder,"
+    " with a slash at its end, for files by day. - is standard output, for jsonl and csv.",
 )
 @_output(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
-    help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST.",
+    help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
+)
+@_output(
+    "--table",
+    metavar="NAME",
+    help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
 )
 @filter_options
 @order_options
 @window_options
 @_which(
-    "--since-last",
-    is_flag=True,
-    help="Write what is new since the last time, or hadn't ended then. What is known is kept in DEST.tfruns-state.",
+    "--state",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
 )
 @_output(
     "-q",
@@ -82,10 +96,19 @@ Exit status:
 )
 @_output(
     "--summary-json",
-    type=click.File("w", atomic=True),
+    type=click.Path(allow_dash=True),
     metavar="FILE",
-    help="Write the summary to FILE, too, as JSON; - is stdout.",
+    help="Write the summary to FILE, too, as JSON; - is standard output.",
 )
+@_many(
+    "--page-size",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="Runs to request at once, at most.",
+)
+@request_options
 @host_options
 def export(
     job_ids: tuple[str, ...],
@@ -93,51 +116,76 @@ def export(
     destination: str,
     form: str | None,
     host: str | None,
-    since_last: bool,
     quiet: bool,
-    summary_json: IO[str] | None,
-    **filters: Any,
+    summary_json: str | None,
+    **arguments: Any,
 ) -> None:
-    """Write the runs of the JOBs, given by their ids, into one file: each run once, job after job.
+    """Write the runs of the JOBs, given by their ids, to one place: each run once, job after job.
 
     DEST appears, in place of a file of that name, when it is complete. What was read before an interruption or an error
-    is kept in DEST.tfruns-partial: the same command goes on from there. Lines of JSON are the runs as the API sends
-    them, each with its "jobId"; the other formats have the fields as columns, and times in UTC. In CSV, text that a
-    spreadsheet would take for a formula has an apostrophe before it.
+    is kept in DEST.tfruns-partial (or beside the FILE of --state, or for a URL in the user's folder for caches): the
+    same command goes on from there. Lines of JSON
+    are the runs as the API sends them, each with its "jobId"; the other formats have the fields as columns, and times
+    in UTC. In CSV, text that a spreadsheet would take for a formula has an apostrophe before it.
 
-    With --since-last, SQLite and DuckDB get the new rows in place of the old ones; else each later time writes a file
-    of its own: runs.0001.jsonl after runs.jsonl.
+    With --state, databases and folders get the new rows in place of the old ones; else each export writes a file of its
+    own: runs.0000.jsonl, runs.0001.jsonl and so on for runs.jsonl. Of the rows of a run, that in the last one is right.
 
     A run that can't be written (it can't be understood, or a table can't hold a number in it) is set aside in
     DEST.rejected.jsonl, with the reason.
 
     The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), rejected (runs), quarantine (their file),
-    size, seconds, resumed_jobs (read before an interruption), requests and retries; after a failure, path and error.
+    size, seconds, resumed_jobs (read before an interruption), requests and retries; after a failure, and until the end,
+    path and error.
     """
-    ids = [*job_ids, *_read_ids(jobs_from)]
-    if destination == "-":
-        raise click.UsageError(
-            "-o - can't be: a file appears when it is complete. See `tfruns list --json` for a stream"
-        )
-    _check_files({"-o": destination, "--jobs-from": _name(jobs_from), "--summary-json": _name(summary_json)})
-    if not ids:
-        raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
-    given = {name: value for name, value in filters.items() if value not in (None, ())}
-    if since_last and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
-        raise click.UsageError(
-            "--since-last reads the newest runs first: it goes with no --sort-by, --order, --status, --since or --until"
-        )
-    if since_last:
-        given["state"] = destination + ".tfruns-state"
-    try:
-        status = asyncio.run(_export(ids, destination, form, host, quiet, summary_json, given))
-    except KeyboardInterrupt:
-        status = _INTERRUPTED
-    except asyncio.CancelledError:
-        status = _TERMINATED
-    if status in (_INTERRUPTED, _TERMINATED):
-        click.echo("tfruns: interrupted; the same command goes on from here", err=True)
+    is_output = destination in STANDARD_OUTPUT
+    names = {"-o": None if is_output else destination, "--jobs-from": _name(jobs_from), "--summary-json": summary_json}
+    _check_files({**names, "--state": arguments["state"]})
+    if is_output and summary_json in STANDARD_OUTPUT:
+        raise click.UsageError("-o and --summary-json can't both be standard output")
+    given = {name: value for name, value in arguments.items() if value not in (None, ())}
+    with Report(summary_json, _shown(destination)) as report:
+        ids = [*job_ids, *_read_ids(jobs_from)]
+        if not ids:
+            raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
+        if is_output and form not in (None, "jsonl", "csv"):
+            raise click.UsageError(f"standard output can be jsonl or csv, but no {form}: name a file with -o")
+        if is_output and "state" in given:
+            raise click.UsageError("--state needs a file with -o: what was lost on its way from here would be no more")
+        if "state" in given and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
+            raise click.UsageError(
+                "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status,"
+                " --since or --until"
+            )
+        with _place(destination, form, is_output=is_output) as path:
+            try:
+                status = asyncio.run(_export(ids, path, form, host, quiet, report, given, is_output=is_output))
+            except KeyboardInterrupt:
+                status = _INTERRUPTED
+            except asyncio.CancelledError:
+                status = _TERMINATED
+        if status in (_INTERRUPTED, _TERMINATED):
+            report.fail("interrupted")
+            rest = "" if is_output else "; the same command goes on from here"
+            click.echo(f"tfruns: interrupted{rest}", err=True)
     click.get_current_context().exit(status)
+
+
+def _shown(destination: str) -> str:
+    """The destination without a password."""
+    from tfruns.export.secrets import without_secrets
+
+    return without_secrets(destination)
+
+
+@contextlib.contextmanager
+def _place(destination: str, form: str | None, *, is_output: bool) -> "Iterator[str]":
+    """Where the file is written: for standard output, in a folder that is gone in the end."""
+    if not is_output:
+        yield destination
+        return
+    with tempfile.TemporaryDirectory(prefix="tfruns-") as folder:
+        yield os.path.join(folder, f"runs.{form or 'jsonl'}")
 
 
 def _name(file: IO[Any] | None) -> str | None:
@@ -150,7 +198,7 @@ def _check_files(named: dict[str, str | None]) -> None:
     """See that no file is read or written for two purposes, and that a summary can be written in the end."""
     options: dict[str, str] = {}
     for option, name in named.items():
-        if name is not None:
+        if name is not None and name not in STANDARD_OUTPUT:
             path = os.path.realpath(name)
             if path in options:
                 raise click.UsageError(f"{options[path]} and {option} name the same file")
@@ -166,6 +214,12 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
         try:
             job_id = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             if job_id and not job_id.startswith("#"):
+                if found := _NO_ID.search(job_id):
+                    shown = job_id if len(job_id) < 80 else job_id[:79] + "…"
+                    raise ValueError(
+                        f"one id, and nothing else, must stand on a line, got {shown!r} with"
+                        f" {_NAMES.get(found[0], found[0])}"
+                    )
                 yield checked_job_id(job_id)
         except ValueError as error:
             problem = "isn't text in UTF-8" if isinstance(error, UnicodeDecodeError) else wrong_usage(error).message
@@ -173,13 +227,15 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
 
 
 async def _export(
-    ids: Iterable[str],
-    destination: str,
+    ids: list[str],
+    path: str,
     form: str | None,
     host: str | None,
     quiet: bool,
-    summary_json: IO[str] | None,
+    report: Report,
     given: dict[str, Any],
+    *,
+    is_output: bool,
 ) -> int:
     import tfruns
     from tfruns.export import export_runs
@@ -198,73 +254,32 @@ async def _export(
                 show(now)
 
             try:
-                summary = await export_runs(client, ids, destination, format=form, on_progress=tell, **given)
+                summary = await export_runs(client, ids, path, format=form, on_progress=tell, **given)
             except (tfruns.TfRunsError, OSError) as error:
-                is_nameless = isinstance(error, OSError) and error.filename is None
-                what = f"{destination} can't be written: {error}" if is_nameless else str(error)
-                _write_summary(summary_json, {"path": destination, "error": what})
                 if not has_begun:
                     raise
+                is_nameless = isinstance(error, OSError) and error.filename is None
+                what = f"{_shown(path)} can't be written: {error}" if is_nameless else str(error)
+                if is_output:
+                    raise click.ClickException(what.replace(path, "standard output")) from None
                 rest = "; the same command goes on from what was read" if has_work else ""
                 raise click.ClickException(what + rest) from None
             except (TypeError, ValueError) as error:
                 if has_begun:
                     raise
                 raise wrong_usage(error) from None
-        report = _as_dict(summary, client)
-    lines = [*(() if quiet else _summary_lines(summary, report)), *_skipped(summary), *_rejected(summary)]
+        done = as_dict(summary, client)
+    if is_output:
+        done |= {"path": "-", "quarantine": None}
+        for block in _blocks(path):
+            await write(block)
+    lines = summary_lines(summary, done, quiet=quiet)
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)
-    _write_summary(summary_json, report)
+    report.write(done)
     return _SKIPPED if summary.skipped else 0
 
 
-def _write_summary(file: IO[str] | None, content: dict[str, Any]) -> None:
-    if file is not None:
-        file.write(json.dumps(content) + "\n")
-        file.close() if file.name != "<stdout>" else file.flush()
-
-
-def _as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
-    stats = client.stats()
-    return {
-        "path": str(summary.path),
-        "runs": summary.runs,
-        "jobs": summary.jobs,
-        "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
-        "rejected": summary.rejected,
-        "quarantine": None if summary.quarantine is None else str(summary.quarantine),
-        "size": summary.size,
-        "seconds": round(summary.seconds, 3),
-        "resumed_jobs": summary.resumed_jobs,
-        "requests": stats.requests,
-        "retries": stats.retries,
-    }
-
-
-def _summary_lines(summary: "ExportSummary", report: dict[str, Any]) -> Iterator[str]:
-    yield (
-        f"{summary.path}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')},"
-        f" {_human_size(summary.size)}, in {human_duration(summary.seconds)}; {counted(report['requests'], 'request')},"
-        f" {report['retries']:,} of them retried"
-    )
-    if summary.resumed_jobs:
-        yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
-
-
-def _skipped(summary: "ExportSummary") -> Iterator[str]:
-    if summary.skipped:
-        yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
-        yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
-
-
-def _rejected(summary: "ExportSummary") -> Iterator[str]:
-    if summary.rejected:
-        yield f"{counted(summary.rejected, 'run')} couldn't be written: see {summary.quarantine}"
-
-
-def _human_size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
+def _blocks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            yield block

@@ -35,6 +35,10 @@ _OTHER_NAMES = {
     "--sort": "--sort-by",
     "--version": "--version-number",
     "--prefix": "--search-prefix",
+    "--retries": "--max-attempts",
+    "--concurrency": "--max-concurrency",
+    "--rate": "--max-rate",
+    "--since-last": "--state",
 }
 
 

@@ -1,8 +1,8 @@
-"""Which control plane a command uses, and whether over plain http."""
+"""Which control plane a command uses, and how requests are sent to it."""
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from tfruns.client import Client
 
 _host = options_of("Control plane")
+_requests = options_of("Requests")
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
-_ALLOW_HTTP = "tfruns.allow_http"
+_SETTINGS = "tfruns.settings"
+_OF_RETRIES = ("patience", "max_attempts")
 
 ENVIRONMENT = """
 Environment:
@@ -26,8 +28,10 @@ Environment:
 """What stands under the help of a command that uses a control plane."""
 
 
-def _keep(context: click.Context, _: click.Parameter, value: bool) -> None:
-    context.meta[_ALLOW_HTTP] = value
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an argument of the client for `connect`."""
+    if value is not None:
+        context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
 
 
 _OPTIONS = (
@@ -51,12 +55,63 @@ def host_options(command: _Command) -> _Command:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
+_REQUEST_OPTIONS = (
+    _requests(
+        "--patience",
+        type=click.FloatRange(0, 86_400),
+        metavar="S",
+        expose_value=False,
+        callback=_keep,
+        help="Seconds without any good response that are worth waiting for. Default: 300.",
+    ),
+    _requests(
+        "--max-attempts",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        expose_value=False,
+        callback=_keep,
+        help="How often a request is sent at most. Else as often as --patience allows.",
+    ),
+    _requests(
+        "--timeout",
+        type=click.FloatRange(0.001, 86_400),
+        metavar="S",
+        expose_value=False,
+        callback=_keep,
+        help="Seconds for one response. Default: 60.",
+    ),
+    _requests(
+        "--max-concurrency",
+        type=click.IntRange(1, 10_000),
+        metavar="N",
+        expose_value=False,
+        callback=_keep,
+        help="Requests in flight at most. Default: 16.",
+    ),
+    _requests(
+        "--max-rate",
+        type=click.FloatRange(0.001, 1_000_000),
+        metavar="N",
+        expose_value=False,
+        callback=_keep,
+        help="Requests a second at most. Else as many as the server takes.",
+    ),
+)
+
+
+def request_options(command: _Command) -> _Command:
+    """Give a command the options that say how requests are sent."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_REQUEST_OPTIONS), command)
+
+
 def connect(host: str | None) -> "Client":
-    """A client for the control plane that the command's options name."""
+    """A client for the control plane that the command's options name, which sends requests as they say."""
     import tfruns
 
+    settings: dict[str, Any] = dict(click.get_current_context().meta.get(_SETTINGS, {}))
+    retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
     try:
-        return tfruns.Client(host, allow_http=click.get_current_context().meta[_ALLOW_HTTP])
+        return tfruns.Client(host, retry=tfruns.RetryPolicy(**retry), **settings)
     except tfruns.ConfigurationError as error:
         usage = wrong_usage(error)
         raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None

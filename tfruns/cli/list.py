@@ -9,7 +9,7 @@ import click
 
 from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, host_options
+from tfruns.cli.host import ENVIRONMENT, host_options, request_options
 from tfruns.cli.output import encoded, has_colours, width, write
 from tfruns.cli.since import window_options
 from tfruns.cli.table import AGE, LISTED, Table, run_cells
@@ -36,7 +36,7 @@ Examples:
     metavar="N",
     default=1000,
     show_default=True,
-    help="Runs that one request asks for.",
+    help="Runs to request at once, at most.",
 )
 @_many(
     "--offset",
@@ -59,6 +59,7 @@ Examples:
     is_flag=True,
     help="Print each run as a line of JSON, as the API has it, in UTF-8.",
 )
+@request_options
 @host_options
 def list_(job_id: str, host: str | None, as_json: bool, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.

@@ -1,17 +1,17 @@
-"""Batch export: every run of many jobs, in a file that is whole or not there, resumable, nothing lost.
+"""Batch export: every run of many jobs, in a file, an object or a table, whole or not there, resumable, nothing lost.
 
 Example:
     >>> from tfruns.export import export_runs
     >>> async with tfruns.Client() as client:
     ...     summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet")
 
-While it works, what it has read is kept in the folder `<destination>.tfruns-partial`, which is gone when it is done.
-After a kill, the same call goes on from there.
+While it works, what it has read is kept in the folder `<destination>.tfruns-partial` (for a URL, in one in the user's
+folder for caches), which is gone when it is done. After a kill, the same call goes on from there.
 """
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Literal
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from tfruns._checks import check_plain_function
 from tfruns._public import publish
@@ -20,6 +20,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
 from tfruns.export.progress import ExportProgress, ExportSummary
+from tfruns.export.secrets import Hidden
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import Moment
 
@@ -36,8 +37,11 @@ async def export_runs(
     format: str | None = None,  # noqa: A002
     state: str | os.PathLike[str] | None = None,
     work_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    table: str = "runs",
     on_bad_run: Literal["quarantine", "raise"] = "quarantine",
     on_progress: Callable[[ExportProgress], object] | None = None,
+    page_size: int = 1000,
     search_prefix: str | None = None,
     sort_by: JobRunsSortBy | str | None = None,
     order: SortDirection | str | None = None,
@@ -47,7 +51,7 @@ async def export_runs(
     created_after: Moment | None = None,
     created_before: Moment | None = None,
 ) -> ExportSummary:
-    """Write the runs of many jobs into one file: job after job in the order of the ids, the runs in the server's order.
+    """Write the runs of many jobs to one place: job after job in the order of the ids, the runs in the server's order.
 
     The file appears, in the place of one of that name, when it is complete: an error, a full disk or a kill leaves the
     old one as it was. What was read by then is kept beside it, and the same call with the same arguments goes on from
@@ -56,14 +60,32 @@ async def export_runs(
 
     Formats:
         jsonl, jsonl.gz, jsonl.zst: a run a line, as the server sent it, with `jobId` before the rest.
-        csv: UTF-8, a line of names first; moments as `2026-11-23T08:30:00.123Z`. Text is quoted; null is nothing
-            without quotes, and the empty string is `""`. Where a spreadsheet would take text for a formula, an
+        csv, csv.gz: UTF-8, a line of names first; moments as `2026-11-23T08:30:00.123Z`. Text is quoted; null is
+            nothing without quotes, and the empty string is `""`. Where a spreadsheet would take text for a formula, an
             apostrophe stands before it: at the start, and behind a semicolon, a tab or a line break.
         parquet, arrow: a Parquet or an Arrow IPC file with `tfruns.arrow.SCHEMA` (extra `arrow`).
         sqlite: a database with the table `runs`; moments as text, as in csv.
         duckdb: the same; moments as TIMESTAMPTZ (extra `duckdb`).
 
         The columns are `job_id`, the fields of `JobRun`, and those of the subject in its place.
+
+    Destinations:
+        A path: a file, as above.
+        `s3://bucket/runs.parquet`, `gs://…`, `abfs://…` and what else fsspec can write to (extra `fsspec`, and `s3fs`
+            or another): the file is made in the working folder and uploaded last; the object appears when it is
+            complete. An upload that fails or is cancelled is aborted; what a killed process has uploaded until then is
+            removed by a lifecycle rule of the bucket (S3's AbortIncompleteMultipartUpload), and by nothing else.
+        `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key
+            (job_id, id), in place of those of the same runs, in one transaction; other rows stay. The table is made if
+            it isn't there. Moments are TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
+            `runs_rejected`.
+        `runs/`, or a URL that ends with a slash, with the format parquet, jsonl, jsonl.gz or jsonl.zst: a folder of
+            files by day of creation in UTC, `runs/created_date=2026-11-24/runs.parquet`, which Spark, DuckDB and Polars
+            read as it is. Each file is replaced whole, one after the other, when all of them are made, and at no moment
+            is a run in two; the file `_SUCCESS` is there while nothing is being replaced. Days without a run any more
+            are removed last.
+
+    No password, and nothing in `storage_options`, is in any error, log, file or name of a file.
 
     A run that can't be understood, or in a format with columns, one with a number beyond 64 bits or a moment beyond
     the years 1 to 9999, goes to a quarantine: the file `<destination>.rejected.jsonl`, which is there only if it holds
@@ -75,17 +97,23 @@ async def export_runs(
     Args:
         client: what makes the requests; it stays open.
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
-        destination: the file.
+        destination: a path or a URL; see above.
         format: one of those above; None to tell by the destination's suffix.
-        state: a small file that keeps what is known for good, for exports again and again: the first writes all runs;
-            a later one reads only what is new or hadn't ended, and writes that, as rows in place of the old ones in
-            SQLite and DuckDB, else into a file of its own (`runs.0001.jsonl` after `runs.jsonl`), whose runs take the
-            place of those in earlier files. Runs that show up in the list up to an hour late are not missed. A run that
-            is deleted is not noticed, unless it was open the last time and is in a database. It goes with no `sort_by`,
-            `order`, `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made; None for the destination's.
+        state: a small file that keeps what earlier exports have written, for exports again and again: the first writes
+            all runs, a later one only those that are new or have changed, and reads little more. In SQLite, DuckDB,
+            PostgreSQL and a folder they take the place of the old rows. Of other formats, each export writes a file of
+            its own, whose names sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for
+            `runs.jsonl`): of the rows of a run, that in the last file is right. The destination may be another each
+            day. Runs that show up in the list up to an hour late are not missed. A run that is deleted is not noticed,
+            unless it was open the last time and is in a database or a folder. It goes with no `sort_by`, `order`,
+            `status`, `created_after` or `created_before`.
+        work_dir: the folder in which the working folder is made; None for the destination's (or the
+            state's, if there is one and each export has a file of its own), or for a URL that for caches.
+        storage_options: what fsspec is to know of an object store besides its URL, such as `{"profile": "reports"}`.
+        table: the table of PostgreSQL, or its schema and name: "reports.runs".
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
+        page_size: how many runs to request at once, at most: 1 to 1,000.
         search_prefix: only runs whose name or id begins with this.
         sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
         order: which way to sort: "asc" or "desc".
@@ -97,16 +125,17 @@ async def export_runs(
         created_before: only runs created before that time.
 
     Returns:
-        What was done. A job that fails by itself (404, 403, a response that can't be understood) is skipped, and stands
-        in `skipped`: the others are whole.
+        What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server
+        responds well to another) is skipped, and stands in `skipped`: the others are whole.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
         ExportError: another export is at work on the destination, or one with other arguments was interrupted there;
-            there can't be a file; an extra is missing; a run can't be written, with `on_bad_run="raise"`; or every job
-            failed. The file that was there is as it was.
+            there can't be a file; the store or the database fails, or its table doesn't fit; an extra is missing; a run
+            can't be written, with `on_bad_run="raise"`; or every job failed. The file that was there is as it was.
         OSError: the file can't be written.
-        APIConnectionError, RateLimitError, InternalServerError: the server fails, after the last retry.
+        APIConnectionError, APIStatusError: the server fails, after the last retry: see `RetryPolicy.patience`. The same
+            call goes on from there.
         AuthenticationError, ClientClosedError, EventLoopError: see `Client.iter_runs`.
 
     Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
@@ -118,15 +147,20 @@ async def export_runs(
 
     .. versionadded:: 0.1.0
     """
+    given, options = Hidden(destination), Hidden(storage_options)
+    del destination, storage_options  # the traceback of an error shows the variables of this frame
     check_plain_function(on_progress, "on_progress")
     request = await prepare(
         client,
         job_ids,
-        destination,
+        given,
+        options=options,
+        table=table,
         format=format,
         state=state,
         work_dir=work_dir,
         on_bad_run=on_bad_run,
+        page_size=page_size,
         filters={
             "search_prefix": search_prefix,
             "sort_by": sort_by,

@@ -16,6 +16,15 @@ _BYTES_A_GROUP = 8 * 2**20
 
 def arrow_piece(page: Page) -> bytes:
     """A piece of `parquet`, `arrow` and DuckDB."""
+    return pack(arrow_batch(page).serialize())
+
+
+def arrow_batch(page: Page) -> Any:
+    """Some runs as a record batch.
+
+    Raises:
+        ValueError: a table can't hold a value.
+    """
     batch = arrow_module().plain_batch(
         [page.job_id] * len(page.runs), page.runs
     )  # which refuses numbers beyond 64 bits
@@ -24,7 +33,20 @@ def arrow_piece(page: Page) -> bytes:
         found = needed("pyarrow.compute", "arrow").min_max(batch.column(name).view("int64"))
         if found["min"].is_valid and not least * 1000 <= found["min"].as_py() <= found["max"].as_py() <= most * 1000:
             raise ValueError(f"{name} is beyond the years 1 to 9999")
-    return pack(batch.serialize())
+    return batch
+
+
+def read_piece(piece: bytes) -> Any:
+    """The record batch of a piece.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    arrow = arrow_module()
+    try:
+        return arrow.pa.ipc.read_record_batch(arrow.pa.py_buffer(unpack(piece)), arrow.PLAIN_SCHEMA)
+    except arrow.pa.ArrowException as error:
+        raise ValueError(f"a damaged piece: {error}") from None
 
 
 def arrow_module() -> Any:
@@ -56,11 +78,7 @@ class ArrowFile(File):
         self._rows = self._bytes = 0
 
     def write(self, piece: bytes) -> None:
-        pa = self._arrow.pa
-        try:
-            batch = pa.ipc.read_record_batch(pa.py_buffer(unpack(piece)), self._arrow.PLAIN_SCHEMA)
-        except pa.ArrowException as error:
-            raise ValueError(f"a damaged piece: {error}") from None
+        batch = read_piece(piece)
         if self._rows and self._bytes + batch.nbytes > _BYTES_A_GROUP:
             self._flush()
         self._batches.append(batch)

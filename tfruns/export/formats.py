@@ -7,11 +7,13 @@ A new format is an entry of `FORMATS`, with two functions:
 - `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
+from tfruns._checks import argument_error
 from tfruns.export import arrow_files, databases, texts
 from tfruns.export.page import Page
 from tfruns.export.writer import Writer, needed
@@ -35,6 +37,9 @@ class Format:
     extra: str = ""
     modules: tuple[str, ...] = ()
     """What the extra has to bring."""
+    unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
+    """From a job's id and the values of a run by column to the fields that it can't hold, each with the reason: besides
+    those beyond `rows.LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed."""
@@ -47,6 +52,7 @@ FORMATS = (
     Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped),
     Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard),
     Format("csv", (".csv",), texts.csv_piece, texts.comma_separated),
+    Format("csv.gz", (".csv.gz",), texts.csv_gzip_piece, texts.comma_separated_gzipped),
     Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
     Format(
         "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)
@@ -64,16 +70,16 @@ FORMATS = (
 )
 
 
-def find_format(name: str | None, destination: Path) -> Format:
-    """The format of that name, or else of the destination's suffix.
+def find_format(name: str | None, destination: str) -> Format:
+    """The format of that name, or else of the suffix of a destination's name.
 
     Raises:
         ValueError: there is none.
     """
     names = ", ".join(known.name for known in FORMATS)
     for known in FORMATS:
-        if name == known.name or (name is None and destination.name.lower().endswith(known.suffixes)):
+        if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):
             return known
     if name is None:
-        raise ValueError(f"the format can't be told from the name {destination.name!r}: give one of {names}")
-    raise ValueError(f"format must be one of {names}, got {name!r}")
+        raise ValueError(f"the format can't be told from the name {destination!r}: give one of {names}")
+    raise argument_error(ValueError, "format", f" must be one of {names}, got {name!r}")

@@ -30,7 +30,7 @@ from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_
 
 _COMMIT_EVERY = 0.5
 """Seconds: each commit waits for the disk."""
-_VERSION = 2
+_VERSION = 3
 
 NUMBER = "number of the export"
 """The argument that tells one increment from the next: parts of another are of one that is over."""

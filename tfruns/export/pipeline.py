@@ -1,17 +1,19 @@
 """One export from its start to its end: prepare, read, finish; and clean up, whatever happens."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
+from tfruns.export.destination import make_cache_folder
 from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock
-from tfruns.export.finish import merge, replace, write_quarantine
+from tfruns.export.finish import Content
 from tfruns.export.parts import Parts
 from tfruns.export.prepare import Request, Target, choose_target
 from tfruns.export.progress import ExportSummary, Progress
@@ -30,7 +32,6 @@ class _Opened:
 
     def open(self) -> tuple[Target, Parts]:
         """See where the runs go, and open the parts."""
-        self.request.form.check()
         if (state := self.request.state_path) is not None:
             if not state.parent.is_dir():
                 raise ExportError(f"there is no folder {state.parent} for the state")
@@ -39,6 +40,7 @@ class _Opened:
             except BlockingIOError:
                 raise ExportError(f"another export is at work with the state {state}") from None
         target = choose_target(self.request)
+        make_cache_folder(self.request.work)
         self.parts = Parts(self.request.work, target.arguments)
         return target, self.parts
 
@@ -91,34 +93,41 @@ async def _read_and_finish(
     progress.resumed(
         before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
     )
-    reader = Reader(client, parts, request.form, request.filters, thread, progress, request.quarantines)
     left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
     known = {} if state is None else state.jobs
+    reader = Reader(
+        client,
+        parts,
+        request.form,
+        request.filters,
+        thread,
+        progress,
+        request.quarantines,
+        request.page_size,
+        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in parts.done, job[1] not in known))],
+    )
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
     await reader.read_new([job for job in left if job[1] in known], known)
     if jobs and not parts.done:
-        raise _every_job_failed(reader.skipped, target.path)
+        raise _every_job_failed(reader.skipped, target.destination.path)
     progress.writing()
-    quarantine = target.path.with_name(target.path.name + ".rejected.jsonl")
 
     def finish() -> int:
-        fresh = _fresh_folder(request, target)
-        write_quarantine(parts, jobs, quarantine, fresh)
-        if target.is_merged:
-            gone = {job_id: parts.done[number].note["gone"] for number, job_id in jobs if number in parts.done}
-            merge(parts, jobs, request.form, target.path, fresh, gone=gone, check=thread.check)
-        else:
-            replace(parts, jobs, request.form, target.path, fresh, check=thread.check)
+        size = target.destination.finish(
+            Content(parts, jobs, thread.check, _gone(target, parts, jobs) if target.is_increment else None),
+            request.work,
+        )
         if state is not None:
             state.exports += 1
-            state.jobs |= {job_id: Known(**parts.done[number].note) for number, job_id in jobs if number in parts.done}
+            notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
+            state.jobs |= {job_id: msgspec.convert(note["known"], Known) for job_id, note in notes.items()}
             state.save()
-        return target.path.stat().st_size
+        return size
 
     size = await thread.run(finish)
     rejected = sum(job.rejected_runs for job in parts.done.values())
     return ExportSummary(
-        path=target.path,
+        path=target.destination.path,
         jobs=len(parts.done),
         runs=sum(job.runs for job in parts.done.values()),
         skipped=reader.skipped,
@@ -126,18 +135,21 @@ async def _read_and_finish(
         seconds=0,
         resumed_jobs=before,
         rejected=rejected,
-        quarantine=quarantine if rejected else None,
+        quarantine=target.destination.quarantine if rejected else None,
     )
 
 
-def _fresh_folder(request: Request, target: Target) -> Path:
-    """A folder on the destination's file system."""
-    if request.work.parent == target.path.parent:
-        return request.work / "new"
-    return target.path.with_name(target.path.name + ".tfruns-new")
+def _gone(target: Target, parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict[str, dict[str, float]]:
+    """The runs that were open the last time and are no more, by job and id, each with its creation."""
+    known = {} if target.state is None else target.state.jobs
+    return {
+        job_id: {run_id: known[job_id].open[run_id][0] for run_id in parts.done[number].note["gone"]}
+        for number, job_id in jobs
+        if number in parts.done
+    }
 
 
-def _every_job_failed(skipped: dict[str, TfRunsError], path: Path) -> ExportError:
+def _every_job_failed(skipped: dict[str, TfRunsError], path: Path | str) -> ExportError:
     first = next(iter(skipped.values()))
     what = "the job" if len(skipped) == 1 else f"each of the {len(skipped):,} jobs"
     error = ExportError(f"{what} failed, and {path} is as it was: {first}")

@@ -10,14 +10,19 @@ from typing import Any
 
 import attrs
 
-from tfruns._checks import check_job_ids, checked_job_id
+from tfruns._checks import argument_error, check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
+from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
+from tfruns.export.destination import Destination, work_folder_of
 from tfruns.export.errors import ExportError
-from tfruns.export.finish import check_alone, checked_destination
 from tfruns.export.formats import Format, find_format
+from tfruns.export.local import LocalFile, checked_destination, checked_folder
 from tfruns.export.parts import NUMBER
-from tfruns.export.watermark import State, delta_path, later_files, own_database, state_path
-from tfruns.query import RunFilter
+from tfruns.export.postgres import PostgresTable, check_url, table_parts
+from tfruns.export.secrets import Hidden, scheme_of, shown
+from tfruns.export.stores import Store, StoredObject, check_scheme
+from tfruns.export.watermark import State, state_path
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -27,9 +32,7 @@ _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_befor
 class Request:
     """What an export was called with."""
 
-    path: Path
-    """The destination."""
-    form: Format
+    destination: Destination
     filters: Mapping[str, Any]
     about: Mapping[str, Any]
     """The control plane, the format and the filters, as they are compared with those of an earlier call."""
@@ -38,7 +41,13 @@ class Request:
     work: Path
     """The working folder."""
     quarantines: bool
+    page_size: int
     state_path: Path | None
+
+    @property
+    def form(self) -> Format:
+        """What is written."""
+        return self.destination.form
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -51,60 +60,109 @@ class Request:
 async def prepare(
     client: Client,
     job_ids: Iterable[str] | AsyncIterable[str],
-    destination: str | os.PathLike[str],
+    given: Hidden,
     *,
+    options: Hidden,
+    table: str,
     format: str | None,  # noqa: A002
     state: str | os.PathLike[str] | None,
     work_dir: str | os.PathLike[str] | None,
     on_bad_run: str,
+    page_size: int,
     filters: Mapping[str, Any],
 ) -> Request:
     """Check the arguments of `export_runs`.
+
+    Args:
+        given: the destination.
+        options: those of the object store.
 
     Raises:
         TypeError, ValueError: one is wrong.
         ExportError: there can be no file at the destination.
     """
     if on_bad_run not in ON_BAD_RUN:
-        raise ValueError(f"on_bad_run must be one of {', '.join(ON_BAD_RUN)}, got {on_bad_run!r}")
+        allowed = ", ".join(ON_BAD_RUN)
+        raise argument_error(ValueError, "on_bad_run", f" must be one of {allowed}, got {on_bad_run!r}")
     filters = {name: _kept(value) for name, value in filters.items()}
-    path = checked_destination(destination)
-    form = find_format(format, path)
+    destination = find_destination(given, options, table, format)
     if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
-        raise ValueError(
-            f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
-        )
+        others = [part for name in _NOT_WITH_STATE for part in (name, ", ")][:-1]
+        text = ": it reads the newest runs of any status first"
+        raise argument_error(ValueError, "state", " goes with no ", *others, text)
+    state_file = None if state is None else state_path(state, destination.path)
+    folder = None if work_dir is None else _checked_work_dir(work_dir)
     resolved = RunFilter(**filters)
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
     # So many hours ago is another time when the call is made again, and yet the same argument.
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
     about = {
         "control plane": client.base_url,
-        "format": form.name,
+        "format": destination.form.name,
         **attrs.asdict(resolved),
         **ago,
     }
     return Request(
-        path=path,
-        form=form,
+        destination=destination,
         filters={**filters, **window},
         about=about,
         jobs=tuple(enumerate(await _read_ids(job_ids))),
-        work=_work_folder(path, work_dir),
+        # With a state, files may get another name each time: what was interrupted goes on under the new one.
+        work=destination.work_folder(folder)
+        if state_file is None or not destination.is_file
+        else work_folder_of(state_file, folder),
         quarantines=on_bad_run == "quarantine",
-        state_path=None if state is None else state_path(state, path),
+        page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+        state_path=state_file,
     )
 
 
-def _work_folder(path: Path, work_dir: str | os.PathLike[str] | None) -> Path:
-    if work_dir is None:
-        return path.with_name(path.name + ".tfruns-partial")
+def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
+    """What a destination is by what was given for it.
+
+    Raises:
+        TypeError, ValueError: it is wrong.
+        ExportError: there can be nothing there.
+    """
+    if given.value == "" or not isinstance(given.value, (str, os.PathLike)):
+        text = f" must be a path or a URL, got {type(given.value).__name__}"
+        raise argument_error(TypeError, "destination", text)
+    scheme = scheme_of(given)
+    if scheme in ("file", "local"):
+        given, scheme = Hidden(str(given.value).partition("://")[2]), None
+    if scheme in ("postgresql", "postgres"):
+        if format is not None:
+            text = f" goes with files, not with a table of PostgreSQL, got {format!r}"
+            raise argument_error(ValueError, "format", text)
+        if options.value is not None:
+            raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
+        check_url(given)
+        return PostgresTable(given, table_parts(table))
+    if table != "runs":
+        raise argument_error(ValueError, "table", f" goes with postgresql:// alone, got {table!r}")
+    if scheme is None:
+        if options.value is not None:
+            raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
+        if isinstance(given.value, str) and given.value.endswith(("/", os.sep)):
+            path = checked_folder(given.value)
+            return Dataset(LocalFolder(path), find_layout(format), path.name)
+        path = checked_destination(given.value)
+        return LocalFile(path, find_format(format, path.name))
+    check_scheme(scheme)
+    parent, _, name = shown(given).partition("://")[2].rpartition("/")
+    store = Store(given, Hidden(dict(options.value or {})))
+    if not name:
+        if "/" not in parent:
+            raise ValueError(f"{shown(given)} names no object: give one such as {scheme}://bucket/runs.parquet")
+        return Dataset(StoredFolder(store), find_layout(format), parent.rpartition("/")[2])
+    return StoredObject(store, find_format(format, name))
+
+
+def _checked_work_dir(work_dir: str | os.PathLike[str]) -> Path:
     folder = Path(os.path.realpath(work_dir))
     if not folder.is_dir():
         raise ExportError(f"there is no folder {folder} to work in: make it first")
-    # Two destinations of one name may share it.
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return folder / f"{path.name}.{digest}.tfruns-partial"
+    return folder
 
 
 def _kept(values: Any) -> Any:
@@ -122,36 +180,30 @@ async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
 class Target:
     """Where the runs go this time."""
 
-    path: Path
+    destination: Destination
     state: State | None
-    is_merged: bool
-    """Whether they go into a database that is there."""
     arguments: Mapping[str, Any]
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether there were exports before."""
+        return self.state is not None and self.state.exports > 0
 
 
 def choose_target(request: Request) -> Target:
     """See where the runs go, by the state of earlier exports. (It reads files: for the thread.)
 
     Raises:
-        ExportError: the state doesn't fit what is there.
+        ExportError: nothing can be written there, or the state doesn't fit what is there.
     """
-    path, form = request.path, request.form
+    destination, path = request.destination, request.state_path
     arguments = request.arguments
-    if request.state_path is None:
-        check_alone(path, form)
-        return Target(path, None, False, arguments)
-    state = State.load(request.state_path, {**request.about, **own_database(form, path)})
+    destination.check()
+    if path is None:
+        destination.begin(None)
+        return Target(destination, None, arguments)
+    state = State.load(path, {**request.about, **destination.about})
     arguments[NUMBER] = state.exports
     if state.exports == 0:
-        if later := later_files(path, form):
-            raise ExportError(
-                f"{later[0]} is of earlier exports, but their state, {request.state_path}, is gone: move the earlier"
-                " files away, or what they hold would be taken for newer"
-            )
-        check_alone(path, form)
-        return Target(path, state, False, arguments)
-    if form.is_database and not path.exists():
-        raise ExportError(
-            f"{path} isn't there, but by {request.state_path} it was written before: delete that to write it anew"
-        )
-    return Target(delta_path(path, form, state.exports), state, form.is_database, arguments)
+        destination.begin(path)
+    return Target(destination.numbered(state.exports, path), state, arguments)

@@ -48,14 +48,14 @@ class ExportSummary:
     Example:
         >>> from tfruns.export import export_runs
         >>> summary = await export_runs(client, ["job-a", "no-such-job"], "runs.jsonl")
-        >>> print(summary.runs, "runs in", summary.path.name, "- skipped:", *summary.skipped)
-        250 runs in runs.jsonl - skipped: no-such-job
+        >>> print(summary.runs, "runs; skipped:", *summary.skipped)
+        250 runs; skipped: no-such-job
 
     .. versionadded:: 0.1.0
     """
 
-    path: Path
-    """The file."""
+    path: Path | str
+    """The file; a URL as text, without a password."""
     jobs: int
     """Jobs whose runs are in it, or would be if they had any."""
     runs: int
@@ -70,8 +70,8 @@ class ExportSummary:
     """Jobs that an interrupted export had read already."""
     rejected: int = 0
     """Runs that couldn't be written."""
-    quarantine: Path | None = None
-    """The file with those runs; None if there are none."""
+    quarantine: Path | str | None = None
+    """The file with those runs, or the URL of one; None if there are none."""
 
 
 class Progress:

@@ -5,6 +5,8 @@ A line of `runs.parquet.rejected.jsonl` is an object with `jobId`, `runId`, `fie
 """
 
 import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 
@@ -45,21 +47,28 @@ class Rejected:
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def unfit(run: JobRun, text: bytes) -> Rejected | None:
+Unfit = Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]]
+"""See `Format.unfit`."""
+
+
+def unfit(job_id: str, run: JobRun, text: bytes, more: Unfit) -> Rejected | None:
     """Why tables can't hold a run; None if they can."""
     problems: list[tuple[str, str]] = []
+    row: dict[str, Any] = {}
     for column, (value,) in zip(COLUMNS, values_of([run]), strict=True):
+        row[column.name] = value
         least, most = LIMITS.get(column.kind, (None, None))
         if value is not None and least is not None and not least <= value <= most:
             what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
             problems.append((column.name, f"expected {what}, got {value!r}"))
+    problems += more(job_id, row)
     if not problems:
         return None
     return Rejected(run.id, problems[0][0], "; ".join(f"{field}: {why}" for field, why in problems), text)
 
 
-def split(page: Page) -> tuple[Page, list[Rejected]]:
-    """The runs that tables can hold, and the others."""
-    judged = [unfit(run, text) for run, text in zip(page.runs, page.texts(), strict=True)]
+def split(page: Page, more: Unfit) -> tuple[Page, list[Rejected]]:
+    """The runs that a format can hold, and the others."""
+    judged = [unfit(page.job_id, run, text, more) for run, text in zip(page.runs, page.texts(), strict=True)]
     kept = [at for at, rejected in enumerate(judged) if rejected is None]
     return page.only(kept), [rejected for rejected in judged if rejected is not None]

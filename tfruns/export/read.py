@@ -6,18 +6,24 @@ is larger than `MAX_PAGE_BYTES` is abandoned, and its job read again in smaller 
 """
 
 import asyncio
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import attrs
+import msgspec
 
+from tfruns._http.retry import RetryPolicy
 from tfruns.client import Client
 from tfruns.errors import (
     APIConnectionError,
+    APIError,
+    APIStatusError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    EventLoopError,
     InternalServerError,
-    RateLimitError,
     ResponseTooLargeError,
     TfRunsError,
 )
@@ -29,31 +35,41 @@ from tfruns.export.parts import Parts
 from tfruns.export.progress import Progress
 from tfruns.export.quarantine import Rejected
 from tfruns.export.thread import WorkThread
-from tfruns.export.watermark import Known
-from tfruns.models import RawPage
+from tfruns.export.watermark import Known, Reading
+from tfruns.models import JobRunStatus, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
-_OF_THE_SERVER = (APIConnectionError, InternalServerError, RateLimitError)
-"""What ends an export: the next job would fare no better."""
-_LOOKED_UP = 20
-"""Open runs of a job that are requested one by one; more are found by reading on, down to the oldest."""
+_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+"""Statuses that say nothing about the job."""
+_ENDS = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
+"""Errors that no other job would be spared."""
+_ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
+_OPEN = tuple(status.value for status in JobRunStatus if not status.is_terminal)
+_FEW = 3
+"""Open runs of a job that are requested one by one; more are listed by their statuses first."""
+_SEARCHED = 20
+"""Runs that are requested one by one where neither the newest runs nor the open ones hold them; more, only if that
+takes fewer requests than to read all runs."""
+_SIDE_BY_SIDE = 8
+"""Jobs of which more than a page is read for an increment."""
 
 MAX_PAGE_BYTES = 3 * 2**20
 """Bytes of a response: five times what 1,000 ordinary runs take."""
-_PAGE_SIZES = (MAX_PAGE_SIZE, 300, 80, 20, 4)
+_SMALLER_PAGES = (300, 80, 20, 4)
 """Runs a page: a job whose responses are too large is read again with the next size."""
+_QUIET_PAGE = 100
+"""Runs of the first page of an increment, for jobs that had fewer new runs the last time."""
 
 
 @attrs.define
 class _Job:
     number: int
     job_id: str
-    known: Known | None
-    until: float = -math.inf
-    """Runs created before, in milliseconds since 1970 UTC, are known for good."""
-    unseen: set[str] = attrs.Factory(set)
-    """The runs that were open the last time, and haven't come yet."""
+    reading: Reading | None = None
+    """What earlier exports know, for an export that is one of several."""
     read: int = 0
+    total: int = 0
+    """How many runs the server says there are."""
     runs: int = 0
     rejected: int = 0
     is_past: bool = False
@@ -72,34 +88,76 @@ class Reader:
     progress: Progress
     quarantines: bool
     """Whether a bad run is set aside; else it is an error."""
+    page_size: int = MAX_PAGE_SIZE
+    others: Sequence[str] = ()
+    """All jobs of the export, those first that are likely to be well."""
+    _finished: str | None = None
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
+
+    @property
+    def _page_sizes(self) -> Sequence[int]:
+        return (self.page_size, *(size for size in _SMALLER_PAGES if size < self.page_size))
 
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
         """Read every run of these jobs, each given by number and id; note what is known then, if it is the first time
         of several."""
-        await self._read([_Job(number, job_id, Known() if is_first else None) for number, job_id in jobs])
+        left = [_Job(number, job_id, Reading(Known()) if is_first else None) for number, job_id in jobs]
+        for page_size in self._page_sizes:
+            too_large: list[_Job] = []
+            if left:
+                await self._read_pages(left, page_size, self._finish, too_large)
+            left = too_large
+        await self.thread.run(self.parts.commit)
 
     async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, Known]) -> None:
-        """Read what is new in these jobs, and what wasn't final."""
-        await self._read([_known_job(number, job_id, known[job_id]) for number, job_id in jobs], MAX_PAGE_SIZE)
+        """Read what is new in these jobs, and what wasn't final.
 
-    async def _read(self, jobs: Sequence[_Job], max_runs: int | None = None) -> None:
-        for page_size in _PAGE_SIZES:
-            too_large: list[_Job] = []
-            if jobs:
-                await self._read_pages({job.job_id: job for job in jobs}, page_size, max_runs, too_large)
-            jobs = too_large
+        First a page of each. That is all for most; the rest of the others is read a few jobs at a time.
+        """
+        reading = [_Job(number, job_id, Reading(known[job_id])) for number, job_id in jobs]
+        left: list[_Job] = []
+        for is_quiet in (True, False):
+            some = [job for job in reading if (known[job.job_id].count < 0.9 * _QUIET_PAGE) == is_quiet]
+            page_size = min(_QUIET_PAGE, self._page_sizes[0]) if is_quiet else self._page_sizes[0]
+
+            async def end(job: _Job, page_size: int = page_size) -> None:
+                job.is_past |= job.read < page_size
+                if job.is_past and not (job.reading and job.reading.unseen):
+                    await self._finish(job)
+                else:
+                    left.append(job)
+
+            if some:
+                await self._read_pages(some, page_size, end, left, max_runs=page_size)
+        waiting = iter(left)
+
+        async def work() -> None:
+            for job in waiting:
+                await self._read_rest(job)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_SIDE_BY_SIDE, len(left))):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         await self.thread.run(self.parts.commit)
 
     async def _read_pages(
-        self, reading: dict[str, _Job], page_size: int, max_runs: int | None, too_large: list[_Job]
+        self,
+        jobs: Sequence[_Job],
+        page_size: int,
+        end: Callable[[_Job], Awaitable[None]],
+        too_large: list[_Job],
+        max_runs: int | None = None,
     ) -> None:
-        is_last = page_size == _PAGE_SIZES[-1]
+        """Read these jobs side by side, and call `end` with each that has no more."""
+        reading = {job.job_id: job for job in jobs}
 
         async def fail(job_id: str, error: TfRunsError) -> None:
             job = reading.pop(job_id)
-            if isinstance(error, ResponseTooLargeError) and not is_last:
+            if isinstance(error, ResponseTooLargeError) and not self._is_last(page_size):
                 await self._begin_again(job)
                 too_large.append(job)
             else:
@@ -110,120 +168,152 @@ class Reader:
             on_error=fail,
             max_runs=max_runs,
             page_size=page_size,
-            max_response_bytes=None if is_last else MAX_PAGE_BYTES,
+            max_response_bytes=None if self._is_last(page_size) else MAX_PAGE_BYTES,
             **self.filters,
         )
         async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for job_id, page in pages:
                 if page is None:
-                    await self._finish(reading.pop(job_id), max_runs, page_size)
+                    await end(reading.pop(job_id))
                 else:
                     await self._keep(reading[job_id], page, walk.progress.runs_expected)
                 del page  # before the next is made
 
-    async def _finish(self, job: _Job, max_runs: int | None, page_size: int) -> None:
-        try:
-            if max_runs is not None and job.read >= max_runs and not job.is_past:
-                await self._read_on(job, page_size)
-            await self._look_up(job)
-        except TfRunsError as error:
-            await self._skip(job, error)
-        else:
-            note = None if job.known is None else attrs.asdict(job.known)
-            await self.thread.run(self.parts.finish, job.number, note)
-            self.progress.done()
+    def _is_last(self, page_size: int) -> bool:
+        return page_size <= self._page_sizes[-1]
+
+    async def _finish(self, job: _Job) -> None:
+        reading = job.reading
+        note = None if reading is None else {"known": msgspec.to_builtins(reading.known), "gone": reading.gone}
+        await self.thread.run(self.parts.finish, job.number, note)
+        self._finished = job.job_id
+        self.progress.done()
 
     async def _begin_again(self, job: _Job) -> None:
         await self.thread.run(self.parts.drop, job.number)
         self.progress.dropped(job.runs, job.rejected, is_skipped=False)
         job.read = job.runs = job.rejected = 0
+        job.is_past = False
+        if job.reading is not None:
+            job.reading.begin()
 
-    async def _read_on(self, job: _Job, page_size: int) -> None:
-        """Read it again from the start, past the first page."""
-        await self._begin_again(job)
-        walk = self.client.iter_runs(job.job_id, page_size=page_size, **self.filters)
-        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
-            async for page in pages:
-                await self._keep(job, page)
-                if job.is_past:
-                    break
+    # --- what the first page of an increment doesn't hold ---
 
-    async def _look_up(self, job: _Job) -> None:
-        """Request the runs that were open and haven't come."""
-        if job.known is None or not job.unseen:
-            return
-        filters = {name: value for name, value in self.filters.items() if name != "search_prefix"}
-
-        async def find(run_id: str) -> Page | None:
-            walk = self.client.iter_runs(job.job_id, search_prefix=run_id, page_size=10, **filters)
-            async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
-                async for page in pages:
-                    for run, text in zip(page.data, page.texts, strict=True):
-                        if run.id == run_id:
-                            return Page(job.job_id, [run], lambda text=text: [text])  # type: ignore[misc]
-            return None
-
-        wanted = sorted(job.unseen)
-        for run_id, found in zip(wanted, await asyncio.gather(*map(find, wanted)), strict=True):
-            if found is not None:
-                await self._store(job, found)
+    async def _read_rest(self, job: _Job) -> None:
+        reading = job.reading
+        assert reading is not None  # noqa: S101  # for the type checker
+        for page_size in self._page_sizes:
+            try:
+                if not job.is_past:
+                    await self._begin_again(job)
+                    await self._walk(job, page_size, created_after=reading.since)
+                await self._find_open(job, reading, page_size)
+                await self._finish(job)
+            except ResponseTooLargeError as error:
+                job.is_past = False
+                if self._is_last(page_size):
+                    await self._skip(job, error)
+            except TfRunsError as error:
+                await self._skip(job, error)
+                return
             else:
-                del job.known.open[run_id]
-                job.known.gone.append(run_id)
+                return
 
-    async def _keep(self, job: _Job, page: RawPage, expected: int = 0) -> None:
-        """Keep what of a page isn't known for good."""
+    async def _walk(self, job: _Job, page_size: int, *, is_search: bool = False, **filters: Any) -> None:
+        walk = self.client.iter_runs(
+            job.job_id,
+            page_size=page_size,
+            max_response_bytes=None if self._is_last(page_size) else MAX_PAGE_BYTES // 2,
+            **{**self.filters, **filters},
+        )
+        async with aclosing(walk.raw_pages(keep_bad=not is_search)) as pages:
+            async for page in pages:
+                await self._keep(job, page, is_search=is_search)
+                del page
+
+    async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
+        """Find the runs that were open the last time, and haven't come yet."""
+        if len(reading.unseen) > _FEW:
+            await self._walk(job, page_size, is_search=True, status=_OPEN)
+        if len(reading.unseen) > max(_SEARCHED, job.total // MAX_PAGE_SIZE):
+            oldest = min(reading.known.open[run_id][0] for run_id in reading.unseen)
+            await self._walk(job, page_size, is_search=True, created_after=oldest)
+        else:
+            await asyncio.gather(*(self._look_up(job, run_id) for run_id in sorted(reading.unseen)))
+        for run_id in sorted(reading.unseen):
+            reading.lose(run_id)
+
+    async def _look_up(self, job: _Job, run_id: str) -> None:
+        await self._walk(job, 10, is_search=True, search_prefix=run_id)
+
+    # --- pages ---
+
+    async def _keep(self, job: _Job, page: RawPage, expected: int = 0, *, is_search: bool = False) -> None:
+        """Keep what of a page isn't written yet."""
         runs = page.data
-        found = Page(job.job_id, runs, lambda: page.texts)
         job.read += len(runs) + len(page.bad)
-        if job.known is not None and runs:
-            job.is_past = runs[-1].created_at < job.until
-            found = found.only(
-                [at for at, run in enumerate(runs) if run.created_at >= job.until or run.id in job.unseen]
-            )
-        await self._store(job, found, [Rejected.of_bad_run(run) for run in page.bad], expected)
-
-    async def _store(self, job: _Job, page: Page, bad: Sequence[Rejected] = (), expected: int = 0) -> None:
-        if job.known is not None:
-            job.known.see(page.runs)
-            job.unseen.difference_update(run.id for run in page.runs)
-        if page.runs or bad:
-            written, rejected = await self.thread.run(self._add, job.number, page, list(bad))
-            job.runs += written
-            job.rejected += rejected
+        if not is_search:
+            job.total = page.pagination.total
+        if job.reading is not None and job.reading.since is not None and runs:
+            # As far as the newest come first, as they should; else all is read.
+            job.is_past |= runs[-1].created_at < job.reading.since <= runs[0].created_at
+        written, rejected = await self.thread.run(self._add, job, page, is_search)
+        job.runs += written
+        job.rejected += rejected
+        if written or rejected:
             self.progress.read(written, expected, rejected)
 
-    def _add(self, number: int, page: Page, rejected: list[Rejected]) -> tuple[int, int]:
+    def _add(self, job: _Job, page: RawPage, is_search: bool) -> tuple[int, int]:
         """Turn runs into a piece. Returns how many were written and rejected. (In the thread.)"""
         self.thread.check()
+        found, bad = Page(job.job_id, page.data, lambda: page.texts), [*page.bad]
+        if job.reading is not None:
+            found = job.reading.news(job.reading.wanted(found) if is_search else found)
+            bad = job.reading.bad_news(bad)
+        rejected = [Rejected.of_bad_run(run) for run in bad]
         try:
-            piece = self.form.encode(page) if page.runs else b""
+            piece = self.form.encode(found) if found.runs else b""
         except (ValueError, OverflowError):
-            page, unfit = quarantine.split(page)
+            found, unfit = quarantine.split(found, self.form.unfit)
             if not unfit:
                 raise
             rejected += unfit
-            piece = self.form.encode(page) if page.runs else b""
+            piece = self.form.encode(found) if found.runs else b""
         if rejected:
             if not self.quarantines:
                 first = rejected[0]
-                raise ExportError(f"job {page.job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-            self.parts.reject(number, b"".join(each.line(page.job_id) for each in rejected), len(rejected))
-        if page.runs:
-            self.parts.add(number, piece, len(page.runs))
-        return len(page.runs), len(rejected)
+                raise ExportError(f"job {job.job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+            self.parts.reject(job.number, b"".join(each.line(job.job_id) for each in rejected), len(rejected))
+        if found.runs:
+            self.parts.add(job.number, piece, len(found.runs))
+        return len(found.runs), len(rejected)
+
+    # --- jobs that fail ---
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if isinstance(error, (*_OF_THE_SERVER, ExportError)):
+        if isinstance(error, _ENDS) or (_is_of_server(error) and not await self._is_of_job(job.job_id, error)):
             raise error
         self.skipped[job.job_id] = error
         await self.thread.run(self.parts.drop, job.number)
         self.progress.dropped(job.runs, job.rejected, is_skipped=True)
 
+    async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
+        """Whether the server fails on this job alone: it does if it says so by a 500, and responds well to another."""
+        if not isinstance(error, InternalServerError) or error.status_code in _PASSING:
+            return False
+        others = (self._finished, *self.others)
+        witness = next((each for each in others if each and each != job_id and each not in self.skipped), None)
+        if witness is None:
+            return False
+        try:
+            await self.client.count_runs(witness, retry=_ONE_TRY)
+        except APIError as other:
+            return not _is_of_server(other)
+        return True
 
-def _known_job(number: int, job_id: str, known: Known) -> _Job:
-    until = known.until
-    old = [created_at for created_at in known.open.values() if created_at < until]
-    if len(old) > _LOOKED_UP:
-        until = min(old)
-    return _Job(number, job_id, Known(known.newest, dict(known.open)), until, set(known.open))
+
+def _is_of_server(error: TfRunsError) -> bool:
+    """Whether it may pass, and ends the export meanwhile: the next job would fare no better."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _PASSING or error.status_code >= 500
+    return isinstance(error, APIConnectionError)

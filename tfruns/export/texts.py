@@ -48,22 +48,24 @@ def plain_piece(page: Page) -> bytes:
 
 def zstd_piece(page: Page) -> bytes:
     """A piece of `zstandard`: a frame."""
-    return _frame(lines(page))
+    return frame(lines(page))
 
 
 def gzip_piece(page: Page) -> bytes:
     """A piece of `gzipped`: a member."""
-    return _member(lines(page))
+    return member(lines(page))
 
 
 _FRAME: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
 
 
-def _frame(text: bytes) -> bytes:
+def frame(text: bytes) -> bytes:
+    """Text as a frame of Zstandard."""
     return zstd.compress(text, options=_FRAME)
 
 
-def _member(text: bytes) -> bytes:
+def member(text: bytes) -> bytes:
+    """Text as a member of a gzip file."""
     return gzip.compress(text, 6, mtime=0)  # no time within: the same runs make the same file
 
 
@@ -122,20 +124,20 @@ def json_lines(path: Path, scratch: Path) -> Writer:
 def gzipped(path: Path, scratch: Path) -> Writer:
     """The same, compressed by gzip."""
 
-    def length(member: bytes) -> int:
-        (found,) = struct.unpack("<I", member[-4:])
+    def length(piece: bytes) -> int:
+        (found,) = struct.unpack("<I", piece[-4:])
         return int(found)
 
-    return _Compressed(path, length=length, expand=gzip.decompress, compress=_member)
+    return _Compressed(path, length=length, expand=gzip.decompress, compress=member)
 
 
 def zstandard(path: Path, scratch: Path) -> Writer:
     """The same, compressed by Zstandard."""
 
-    def length(frame: bytes) -> int:
-        return zstd.get_frame_info(frame).decompressed_size or 0
+    def length(piece: bytes) -> int:
+        return zstd.get_frame_info(piece).decompressed_size or 0
 
-    return _Compressed(path, length=length, expand=unpack, compress=_frame)
+    return _Compressed(path, length=length, expand=unpack, compress=frame)
 
 
 # --- CSV ---
@@ -146,6 +148,16 @@ _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 def csv_piece(page: Page) -> bytes:
     """A piece of `comma_separated`."""
+    return pack(csv_rows(page))
+
+
+def csv_gzip_piece(page: Page) -> bytes:
+    """A piece of `comma_separated_gzipped`: a member."""
+    return member(csv_rows(page))
+
+
+def csv_rows(page: Page) -> bytes:
+    """Runs as lines of CSV."""
     cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
     for column, values in zip(COLUMNS, columns(page.runs), strict=True):
         if column.kind is Kind.TEXT:
@@ -156,7 +168,7 @@ def csv_piece(page: Page) -> bytes:
         else:  # numbers and moments, which need no quotes
             cells.append(["" if value is None else str(value) for value in values])
     text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
-    return pack(text.encode())
+    return text.encode()
 
 
 def cell(value: str | None) -> str:
@@ -182,12 +194,18 @@ def uncell(value: str) -> str:
 _UNMARKED = re.compile(rf"(^|[;\t\r\n])'(?=[{_BEGINS_FORMULA}'])")
 
 
-class _Csv(_Unpacked):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.append((",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode())
+_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
 
 
 def comma_separated(path: Path, scratch: Path) -> Writer:
     """CSV, with a line of names first; moments as text in UTC."""
-    return _Csv(path)
+    writer = _Unpacked(path)
+    writer.append(_NAMES)
+    return writer
+
+
+def comma_separated_gzipped(path: Path, scratch: Path) -> Writer:
+    """The same, compressed by gzip."""
+    writer = gzipped(path, scratch)
+    writer.write(member(_NAMES))
+    return writer

@@ -1,23 +1,134 @@
 """What earlier exports have read for good, so that the next reads only what is new or wasn't final."""
 
+import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import attrs
 import msgspec
 
+from tfruns._checks import argument_error
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format
-from tfruns.models import JobRun
+from tfruns.export.page import Page
+from tfruns.models import BadRun
 
 LATE = 3_600_000
 """Milliseconds: a run may show up in the list that much later than others that were created after it."""
-_VERSION = 1
+MOST_EXPORTS = 10_000
+"""After so many exports with one state, the names of their files would no longer sort in their order."""
+_VERSION = 2
+
+
+class Known(msgspec.Struct):
+    """What is known of a job: which of its runs were written, and as what."""
+
+    newest: float | None = None
+    """When the newest of its runs was created, in milliseconds since 1970 UTC; never later than when that was read: a
+    run from a clock that is ahead must not make those to come look old."""
+    recent: dict[str, float] = msgspec.field(default_factory=dict)
+    """The runs that ended, by id, and when they were created, of those among which others may still show up. All that
+    are older were written."""
+    open: dict[str, tuple[float, str]] = msgspec.field(default_factory=dict)
+    """The runs that hadn't ended, by id: when they were created, and a digest of what was written."""
+    bad: set[str] = msgspec.field(default_factory=set)
+    """Digests of the runs that couldn't be understood, of those that were read the last time."""
+    count: int = 0
+    """How many runs the last increment found that weren't known for good."""
+
+    @property
+    def until(self) -> float:
+        """Runs created before that are known for good, unless they are open."""
+        return float("-inf") if self.newest is None else self.newest - LATE
+
+    def copy(self) -> "Known":
+        """The same, for one more reading."""
+        return Known(self.newest, dict(self.recent), dict(self.open), set(self.bad), self.count)
+
+
+@attrs.define
+class Reading:
+    """What one export learns of a job that earlier ones may know.
+
+    `known` is what the next export is to know.
+    """
+
+    before: Known
+    known: Known = attrs.field(init=False)
+    unseen: set[str] = attrs.field(init=False)
+    """The runs that were open the last time, and haven't come yet."""
+    gone: list[str] = attrs.Factory(list)
+    """Of these, the runs that are no more."""
+
+    def __attrs_post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing was read yet."""
+        self.known = self.before.copy()
+        self.known.bad.clear()
+        self.known.count = 0
+        self.unseen = set(self.before.open)
+        self.gone = []
+
+    @property
+    def since(self) -> float | None:
+        """Runs created before that, in milliseconds since 1970 UTC, are known for good, unless they are open."""
+        return None if self.before.newest is None else self.before.until
+
+    def wanted(self, page: Page) -> Page:
+        """Those of some runs that were open the last time, and haven't come yet."""
+        return page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
+
+    def news(self, page: Page) -> Page:
+        """Take note of some runs, and return those that aren't written yet as they are now."""
+        known, since = self.known, self.before.until
+        now, newest = time.time() * 1000, known.newest
+        texts: Sequence[bytes] | None = None
+        fresh: list[int] = []
+        for at, run in enumerate(page.runs):
+            created_at, is_new = run.created_at, run.created_at >= since
+            if newest is None or newest < min(created_at, now):
+                newest = min(created_at, now)
+            if run.status.is_terminal:
+                if known.open.pop(run.id, None) is not None or (is_new and run.id not in self.before.recent):
+                    fresh.append(at)
+                known.recent[run.id] = created_at
+            else:
+                texts = page.texts() if texts is None else texts
+                found = created_at, _digest(texts[at])
+                if known.open.get(run.id) != found:
+                    fresh.append(at)
+                known.open[run.id] = found
+            known.count += is_new
+        known.newest = newest
+        self.unseen.difference_update(run.id for run in page.runs)
+        until = known.until
+        known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
+        if self.before.newest is None:  # all is new this time
+            known.count = len(known.recent)
+        return page if len(fresh) == len(page.runs) else page.only(fresh)
+
+    def bad_news(self, bad: Iterable[BadRun]) -> list[BadRun]:
+        """The same of runs that can't be understood."""
+        by_digest = {_digest(run.text): run for run in bad}
+        self.known.bad.update(by_digest)
+        return [run for digest, run in by_digest.items() if digest not in self.before.bad]
+
+    def lose(self, run_id: str) -> None:
+        """An open run is no more."""
+        self.known.open.pop(run_id, None)
+        self.unseen.discard(run_id)
+        self.gone.append(run_id)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 class _Versioned(msgspec.Struct):
@@ -29,37 +140,7 @@ class _Content(_Versioned):
 
     about: dict[str, Any]
     exports: Annotated[int, msgspec.Meta(ge=1)]
-    jobs: dict[str, tuple[float | None, dict[str, float]]]
-
-
-@attrs.define
-class Known:
-    """What is known of a job."""
-
-    newest: float | None = None
-    """When the newest of its runs was created, in milliseconds since 1970 UTC; never later than when that was read: a
-    run from a clock that is ahead must not make those to come look old."""
-    open: dict[str, float] = attrs.Factory(dict)
-    """The runs that hadn't ended, by id, and when they were created."""
-    gone: list[str] = attrs.Factory(list)
-    """Of the runs that hadn't ended the last time, those that are no more."""
-
-    @property
-    def until(self) -> float:
-        """Runs created before that are known for good, unless they are open."""
-        return float("-inf") if self.newest is None else self.newest - LATE
-
-    def see(self, runs: Iterable[JobRun]) -> None:
-        """Some of its runs were read."""
-        now = time.time() * 1000
-        for run in runs:
-            created_at = min(run.created_at, now)
-            if self.newest is None or created_at > self.newest:
-                self.newest = created_at
-            if run.status.is_terminal:
-                self.open.pop(run.id, None)
-            else:
-                self.open[run.id] = run.created_at
+    jobs: dict[str, Known]
 
 
 @attrs.define
@@ -95,46 +176,68 @@ class State:
         if content.about != about:
             names = ", ".join(name for name in about if content.about.get(name) != about[name])
             raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
-        jobs = {job_id: Known(newest, open_) for job_id, (newest, open_) in content.jobs.items()}
-        return cls(path, about, content.exports, jobs)
+        return cls(path, about, content.exports, content.jobs)
 
     def save(self) -> None:
         """Put it in the place of the one before."""
-        jobs = {job_id: (known.newest, known.open) for job_id, known in self.jobs.items()}
-        content = {"version": _VERSION, "about": self.about, "exports": self.exports, "jobs": jobs}
+        content = _Content(_VERSION, dict(self.about), self.exports, self.jobs)
         fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("w") as file:
-            json.dump(content, file)
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(content))
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self.path)
 
 
-def delta_path(path: Path, chosen: Format, number: int) -> Path:
-    """Where the runs of a later export go: `runs.0001.jsonl` after `runs.jsonl`."""
-    if chosen.is_database:
-        return path
-    suffix = next((suffix for suffix in chosen.suffixes if path.name.lower().endswith(suffix)), "")
-    stem = path.name[: len(path.name) - len(suffix)]
-    return path.with_name(f"{stem}.{number:04}{path.name[len(stem) :]}")
+def numbered(name: str, form: Format, number: int) -> str:
+    """The file of one of several exports: `runs.0001.jsonl` is the second for `runs.jsonl`."""
+    suffix = next((suffix for suffix in form.suffixes if name.lower().endswith(suffix)), "")
+    stem = name[: len(name) - len(suffix)]
+    return f"{stem}.{number:04}{name[len(stem) :]}"
 
 
-def later_files(path: Path, chosen: Format) -> list[Path]:
-    """The files that exports after the first have written."""
-    if chosen.is_database:
-        return []
-    first = delta_path(path, chosen, 0).name
+def check_names(names: Iterable[str], name: str, form: Format, state: Path | None) -> None:
+    """See that what a full or a first export writes can't be taken for what it isn't.
+
+    Args:
+        names: what is there already.
+        name: of the destination.
+        form: what it holds.
+        state: the file of the state, which knows of no export before; None for an export without one.
+
+    Raises:
+        ExportError: there are files of other exports.
+    """
+    first = numbered(name, form, 0)
     before, after = first.rsplit(".0000", 1)
-    pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4,}}{re.escape(after)}")
-    return sorted(found for found in path.parent.iterdir() if pattern.fullmatch(found.name))
+    pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4}}{re.escape(after)}")
+    found = sorted(filter(pattern.fullmatch, names))
+    if state is None and first in found:
+        raise ExportError(
+            f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than those to"
+            " come. Give the state, or another destination"
+        )
+    if state is not None and found[-1:] > [first]:
+        raise ExportError(
+            f"{found[-1]} is of earlier exports, but their state, {state}, is gone: move the earlier files away, or"
+            " what they hold would be taken for newer"
+        )
 
 
-def own_database(chosen: Format, path: Path) -> dict[str, str]:
-    """A database has what the state says it has: another doesn't. (Files may get another name each time.)"""
-    return {"database": path.name} if chosen.is_database else {}
+def check_number(number: int, state: Path) -> None:
+    """See that one more file can be named.
+
+    Raises:
+        ExportError: there were too many.
+    """
+    if number >= MOST_EXPORTS:
+        raise ExportError(
+            f"there were {MOST_EXPORTS:,} exports with {state}, and no more files can be named in their order: delete"
+            " it, and move the files away, to write all runs anew"
+        )
 
 
-def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
+def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     """The file of the state.
 
     Raises:
@@ -142,5 +245,9 @@ def state_path(state: str | os.PathLike[str], destination: Path) -> Path:
     """
     path = Path(os.path.realpath(state))
     if path == destination:
-        raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
+        text = f" must name another file than the destination, got {os.fspath(state)!r}"
+        raise argument_error(ValueError, "state", text)
+    if destination in path.parents:
+        text = f" must name a file outside of {destination}, whose files are runs, got {path}"
+        raise argument_error(ValueError, "state", text)
     return path

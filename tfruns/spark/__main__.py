@@ -2,10 +2,10 @@
 
     python -m tfruns.spark --to /lake/runs --option jobsPath=jobs.txt --option maxRate=50
 
-It can be run again: the days it finds runs of are replaced, as a whole and at the end, and others are left as they are.
-So runs that the control plane has forgotten stay, but for those of the oldest day that it still has. A table is for one
-list of jobs: another list would replace days of the first. Run it where you run other Spark jobs, or by `spark-submit`
-with a file that calls `main`.
+It can be run again, with any jobs and filters: a run that it reads takes the place of what the table has of it, and
+nothing else goes. So runs that the control plane has forgotten, and those of jobs that were skipped, stay. Only the
+days of runs that it reads are written again, each as a whole and at the end. Run it where you run other Spark jobs, or
+by `spark-submit` with a file that calls `main`.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyspark.sql import SparkSession
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # as everyone has it
 
 from tfruns.spark import TfRunsDataSource
@@ -36,17 +37,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(spark: SparkSession, options: dict[str, str], path: str) -> None:
-    """Write the runs that these options of the data source ask for to the table at that path."""
+    """Write the runs that these options of the data source select to the table at that path."""
     spark.dataSource.register(TfRunsDataSource)
     spark.conf.set("spark.sql.session.timeZone", "UTC")
-    runs = spark.read.format("tfruns").options(**options).load()
+    runs = spark.read.format("tfruns").options(**options).load().withColumn("created_on", F.to_date("created_at"))
     (
-        runs.withColumn("created_on", F.to_date("created_at"))
+        _with_old(spark, runs, path)
         .repartition("created_on")  # one file a day, rather than one for each day and task
         .write.partitionBy("created_on")
         .option("partitionOverwriteMode", "dynamic")
         .mode("overwrite")
         .parquet(path)
+    )
+
+
+def _with_old(spark: SparkSession, runs: DataFrame, path: str) -> DataFrame:
+    """These runs, and what else the table has of their days.
+
+    The runs stand in the query once, for each use would be a reading of its own, in which other runs may be there.
+    """
+    try:
+        old = spark.read.parquet(path)
+    except AnalysisException as error:
+        if error.getCondition() not in ("PATH_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA"):  # the latter if it is empty
+            raise
+        return runs
+    old = old.withColumn("created_on", F.col("created_on").cast("date")).withColumn("_is_read", F.lit(0))
+    same_run, same_day = Window.partitionBy("job_id", "id"), Window.partitionBy("created_on")
+    return (
+        runs.withColumn("_is_read", F.lit(1))
+        .unionByName(old, allowMissingColumns=True)
+        .withColumn("_was_read", F.max("_is_read").over(same_run))
+        .filter("_is_read = _was_read")
+        .withColumn("_of_day", F.max("_is_read").over(same_day))
+        .filter("_of_day = 1")
+        .select(runs.columns)
     )
 
 

@@ -30,9 +30,7 @@ class Options:
     filter: RunFilter
     page_size: int
     num_partitions: int
-    split_runs: int | None
     on_error: Literal["raise", "skip"]
-    push_filters: bool
 
     def job_ids(self) -> list[str]:
         """The jobs, each once, in the order given.
@@ -94,9 +92,7 @@ def parse(given: Mapping[str, str]) -> Options:
         filter=RunFilter(**filters),
         page_size=read.get("page_size", MAX_PAGE_SIZE),
         num_partitions=read.get("num_partitions", DEFAULT_PARTITIONS),
-        split_runs=read.get("split_runs"),
         on_error=read.get("on_error", "raise"),
-        push_filters=read.get("push_filters", False),
     )
 
 
@@ -180,9 +176,7 @@ _READ: dict[str, Callable[[str, str], Any]] = {
     "version_numbers": _several,
     "page_size": _whole(1, MAX_PAGE_SIZE),
     "num_partitions": _whole(1),
-    "split_runs": _whole(1),
     "on_error": _one_of("raise", "skip"),
-    "push_filters": _bool,
 }
 _KNOWN = {_bare(name): name for name in _READ}
 _SPELLED = tuple(map(_camel, _READ))

@@ -1,10 +1,10 @@
-"""How the jobs are shared out: counted on the driver, cut where that is asked for, and put into even groups."""
+"""How the jobs are shared out: counted on the driver, and put into even groups."""
 
 import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +12,6 @@ from pyspark.sql.datasource import InputPartition
 
 from tfruns.client import Client
 from tfruns.errors import APIStatusError, NotFoundError, PermissionDeniedError
-from tfruns.models import JobRunsSortBy, SortDirection
 from tfruns.query import RunFilter
 from tfruns.spark.options import Options
 
@@ -24,59 +23,44 @@ REFUSED = (NotFoundError, PermissionDeniedError)
 _NAMED = 10
 
 
-@attrs.frozen
-class Stretch:
-    """A job, or some of its runs by offset, oldest first."""
-
-    job_id: str
-    runs: int
-    """How many there were when they were counted."""
-    offset: int | None = None
-    """Where it begins; None for the whole job."""
-    max_runs: int | None = None
-    """How many runs it has; None for all to the end."""
-
-
 class RunsPartition(InputPartition):
     """What one task reads. It holds no key."""
 
-    def __init__(
-        self, stretches: Sequence[Stretch], *, run_filter: RunFilter, base_url: str, max_rate: float | None
-    ) -> None:
-        self.stretches = tuple(stretches)
+    def __init__(self, job_ids: Sequence[str], *, run_filter: RunFilter, base_url: str, max_rate: float | None) -> None:
+        self.job_ids = tuple(job_ids)
         self.filter = run_filter
         self.base_url = base_url
         self.max_rate = max_rate
 
 
-async def share_out(options: Options, job_ids: Sequence[str], run_filter: RunFilter) -> list[RunsPartition]:
+async def share_out(options: Options) -> list[RunsPartition]:
     """The partitions of a read.
 
     Raises:
         TfRunsError: a job can't be counted.
     """
     async with options.client() as client:
-        counts = await _counted(client, options, job_ids, run_filter)
-        stretches = [part for job_id, runs in counts.items() for part in _cut(job_id, runs, options.split_runs)]
-        groups = balanced(stretches, options.num_partitions, options.page_size)
+        counts = await _counted(client, options)
+        requests = {job_id: math.ceil(runs / options.page_size) + 1 for job_id, runs in counts.items()}
         max_rate = options.client_arguments.get("max_rate")
-        whole = sum(_requests(part, options.page_size) for group in groups for part in group)
+        whole = sum(requests.values())
         return [
             RunsPartition(
                 group,
-                run_filter=run_filter,
+                run_filter=options.filter,
                 base_url=client.base_url,
-                max_rate=max_rate and max_rate * sum(_requests(part, options.page_size) for part in group) / whole,
+                max_rate=max_rate and max_rate * sum(requests[job_id] for job_id in group) / whole,
             )
-            for group in groups
+            for group in balanced(requests, options.num_partitions)
         ]
 
 
-async def _counted(client: Client, options: Options, job_ids: Sequence[str], run_filter: RunFilter) -> dict[str, int]:
+async def _counted(client: Client, options: Options) -> dict[str, int]:
     """How many runs each job has. A handful of tasks, for there may be very many jobs."""
     counts: dict[str, int] = {}
     refused: dict[str, APIStatusError] = {}
-    arguments: Any = attrs.asdict(run_filter)
+    job_ids = options.job_ids()
+    arguments: Any = attrs.asdict(options.filter)
 
     async def count(waiting: Iterator[str]) -> None:
         for job_id in waiting:
@@ -110,32 +94,13 @@ def _refusal(refused: dict[str, APIStatusError]) -> APIStatusError:
     return first
 
 
-def _cut(job_id: str, runs: int, most: int | None) -> Iterable[Stretch]:
-    if most is None or runs <= most:
-        return [Stretch(job_id, runs)]
-    starts = range(0, runs, most)
-    return [
-        # The last has no end: runs that have come since stand behind the others.
-        Stretch(job_id, min(most, runs - start), start, None if start == starts[-1] else most)
-        for start in starts
-    ]
-
-
-def of_stretches(run_filter: RunFilter) -> RunFilter:
-    """The filter for a job that is cut: oldest first, so that new runs move no other."""
-    return attrs.evolve(run_filter, sort_by=JobRunsSortBy.START_TIME, order=SortDirection.ASC)
-
-
-def _requests(stretch: Stretch, page_size: int) -> int:
-    return math.ceil(stretch.runs / page_size) + 1
-
-
-def balanced(stretches: Sequence[Stretch], groups: int, page_size: int) -> list[list[Stretch]]:
-    """At most so many groups, none empty, as even as may be by requests: the largest first, each to the least group."""
-    shares: list[list[Stretch]] = [[] for _ in range(min(groups, len(stretches)))]
+def balanced(requests: Mapping[str, int], groups: int) -> list[list[str]]:
+    """At most so many groups of jobs, none empty, as even as may be by requests: the largest first, each to the group
+    that has the least."""
+    shares: list[list[str]] = [[] for _ in range(min(groups, len(requests)))]
     least = [(0, number) for number in range(len(shares))]
-    for stretch in sorted(stretches, key=lambda stretch: -stretch.runs):
+    for job_id in sorted(requests, key=lambda job_id: -requests[job_id]):
         load, number = heapq.heappop(least)
-        shares[number].append(stretch)
-        heapq.heappush(least, (load + _requests(stretch, page_size), number))
+        shares[number].append(job_id)
+        heapq.heappush(least, (load + requests[job_id], number))
     return shares

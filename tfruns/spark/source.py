@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -13,15 +13,12 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType, Tim
 
 from tfruns._table.arrow import plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns._walk.jobs import JobsPaginator
-from tfruns.client import Client
 from tfruns.errors import TfRunsError
 from tfruns.models import JobRun
 from tfruns.spark.options import Options, parse
 from tfruns.spark.pump import pumped
-from tfruns.spark.push import push
-from tfruns.spark.share import REFUSED, RunsPartition, Stretch, of_stretches, share_out
-from tfruns.types import OnError, RunFilter
+from tfruns.spark.share import REFUSED, RunsPartition, share_out
+from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
 
@@ -67,14 +64,8 @@ class TfRunsDataSource(DataSource):
       as there are slots for tasks is best.
     - `onError`: `raise` (as it is), or `skip` to leave out jobs that answer 403 or 404, with a warning of the logger
       `tfruns` for each. One that does so in the middle of its walk keeps the rows that it has brought.
-    - `splitRuns`: cut jobs with more runs than that into parts of so many, by offset, oldest runs first, for tasks of
-      their own. This gives up the promise above for those jobs: each run that is deleted meanwhile moves all newer ones
-      by one, so that at each later seam a run may be missing or come twice. New runs move none.
-    - `pushFilters`: `true` to let the control plane look at those of a query's filters that it can (Spark 4.1 or newer,
-      with `spark.sql.python.filterPushdown.enabled`): `=` and `IN` on `status`, `triggered_by`, `deployment_version`
-      and `job_id`; `=` and a prefix on `name` and `id`. Spark looks at them again, so that the rows are the same. But
-      give each query a `load()` of its own then: Spark (seen in 4.3) uses the filters of one query of a `load()` for
-      all others of it, which miss rows thereby. The filter options above have no such catch.
+
+    Filters of a query are Spark's work, after all runs were read; those of the options are the control plane's.
 
     What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where the control plane
     has to be asked, when the first query is planned.
@@ -120,22 +111,16 @@ class TfRunsDataSource(DataSource):
         with _plain_errors():
             if schema != SCHEMA:
                 raise ValueError("the schema of job runs is fixed: leave out `.schema(...)`, and select the columns")
-            options = parse(self.options)
-            return _PushingReader(options) if options.push_filters else _Reader(options)
+            return _Reader(parse(self.options))
 
 
 class _Reader(DataSourceReader):
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._filter = options.filter
-        self._only: frozenset[str] | None = None
 
     def partitions(self) -> Sequence[InputPartition]:
         with _plain_errors():
-            job_ids = self._options.job_ids()
-            if self._only is not None:
-                job_ids = [job_id for job_id in job_ids if job_id in self._only]
-            return asyncio.run(share_out(self._options, job_ids, self._filter))
+            return asyncio.run(share_out(self._options))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes one of its own where there are none
@@ -148,41 +133,22 @@ class _Reader(DataSourceReader):
         changes: dict[str, Any] = {"base_url": partition.base_url}
         if partition.max_rate is not None:
             changes["max_rate"] = partition.max_rate
+        arguments: Any = attrs.asdict(partition.filter)
+        on_error: OnError = "raise" if self._options.on_error == "raise" else _skip_if_refused
         async with self._options.client(**changes) as client:
-            for paginator in self._walks(client, partition):
-                async with contextlib.aclosing(aiter(paginator)) as rows:
-                    async for job_id, run in rows:
-                        job_ids.append(job_id)
-                        runs.append(run)
-                        if len(runs) == _ROWS:
-                            yield plain_batch(job_ids, runs)
-                            job_ids.clear()
-                            runs.clear()
+            walk = client.iter_runs_for(
+                partition.job_ids, page_size=self._options.page_size, on_error=on_error, **arguments
+            )
+            async with contextlib.aclosing(aiter(walk)) as rows:
+                async for job_id, run in rows:
+                    job_ids.append(job_id)
+                    runs.append(run)
+                    if len(runs) == _ROWS:
+                        yield plain_batch(job_ids, runs)
+                        job_ids.clear()
+                        runs.clear()
             if runs:
                 yield plain_batch(job_ids, runs)
-
-    def _walks(self, client: Client, partition: RunsPartition) -> Iterator[JobsPaginator]:
-        def walk(stretches: Sequence[Stretch], run_filter: RunFilter, **part: Any) -> JobsPaginator:
-            arguments: Any = attrs.asdict(run_filter)
-            job_ids = [stretch.job_id for stretch in stretches]
-            on_error: OnError = "raise" if self._options.on_error == "raise" else _skip_if_refused
-            return client.iter_runs_for(
-                job_ids, page_size=self._options.page_size, on_error=on_error, **arguments, **part
-            )
-
-        if whole := [stretch for stretch in partition.stretches if stretch.offset is None]:
-            yield walk(whole, partition.filter)
-        for stretch in partition.stretches:
-            if stretch.offset is not None:
-                by_age = of_stretches(partition.filter)
-                yield walk([stretch], by_age, offset=stretch.offset, max_runs=stretch.max_runs)
-
-
-class _PushingReader(_Reader):
-    def pushFilters(self, filters: list[Any]) -> Iterable[Any]:  # noqa: N802
-        with _plain_errors():
-            self._filter, self._only = push(filters, self._filter)
-            return filters
 
 
 def _skip_if_refused(job_id: str, error: TfRunsError) -> None:

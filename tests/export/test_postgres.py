@@ -1,0 +1,329 @@
+"""Exports to PostgreSQL: rows take the place of those of the same runs, all in one transaction."""
+
+import asyncio
+import json
+import logging
+import random
+import threading
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas
+import pyarrow
+import pytest
+
+polars = pytest.importorskip("polars")
+pytest.importorskip("adbc_driver_postgresql")
+
+from adbc_driver_postgresql import dbapi
+
+import tfruns
+from tests.export.test_export import READERS, StoppedError, fill, flat, of_arrow, stop_after
+from tests.export.test_increments import change
+from tests.http.test_key_stays_home import LOOKS
+from tests.support.hostile import answer, page, run, serve
+from tests.support.postgres import ENCODED, PASSWORD, Cluster
+from tfruns import Client
+from tfruns.export import ExportError, export_runs
+from tfruns.sandbox import Fault, Sandbox
+
+pytestmark = pytest.mark.postgres
+NEVER = tfruns.RetryPolicy(max_attempts=1)
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[str]:
+    """The name of a table of the test's own, which isn't there yet."""
+    name = f"runs {zlib.crc32(request.node.name.encode()):x}"
+    yield name
+    postgres.psql(f'DROP TABLE IF EXISTS "{name}", "{name}_rejected"')
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+    async with Client(sandbox.url, sandbox.api_key, retry=NEVER, max_concurrency=1) as client:
+        yield client
+
+
+def rows(postgres: Cluster, table: str) -> pyarrow.Table:
+    with dbapi.connect(postgres.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f'SELECT * FROM "{table}"')  # noqa: S608
+        return cursor.fetch_arrow_table()
+
+
+def by_key(found: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    keyed = {(row["job_id"], row["id"]): row for row in found}
+    assert len(keyed) == len(found)
+    return keyed
+
+
+async def test_what_others_read_from_the_table_is_what_the_server_has(
+    postgres: Cluster, table: str, sandbox: Sandbox, client: Client, tmp_path: Path
+) -> None:
+    await fill(sandbox)
+    summary = await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert (str(summary.path), summary.runs) == (f"{postgres.address}, table {table}", 69)
+    assert summary.size == int(postgres.psql(f"SELECT pg_total_relation_size('\"{table}\"')"))
+    wanted = by_key([flat(job_id, run) for job_id in sandbox.job_ids async for run in client.iter_runs(job_id)])
+    query = f'SELECT * FROM "{table}"'  # noqa: S608
+    with dbapi.connect(postgres.url) as connection:
+        frame = pandas.read_sql(query, connection, dtype_backend="pyarrow")
+    arrow = rows(postgres, table)
+    tables = {
+        "pandas": pyarrow.Table.from_pandas(frame, preserve_index=False),
+        "polars": polars.read_database_uri(query, postgres.url, engine="adbc").to_arrow(),
+        "duckdb": duckdb.sql("FROM arrow").to_arrow_table(),
+        "psql": _by_psql(postgres, table),
+    }
+    assert len(arrow) == 69
+    for name, found in tables.items():
+        assert by_key(of_arrow(found)) == wanted, name
+    assert [*(tmp_path / ".cache" / "tfruns").iterdir()] == []
+
+
+def _by_psql(postgres: Cluster, table: str) -> pyarrow.Table:
+    """What psql sees, as JSON: moments as texts."""
+    rows = json.loads(postgres.psql(f'SELECT json_agg(runs) FROM "{table}" AS runs'))  # noqa: S608
+    for row in rows:
+        for name in ("created_at", "end_time"):
+            row[name] = None if row[name] is None else pandas.Timestamp(row[name]).to_pydatetime()
+    return pyarrow.Table.from_pylist(rows)
+
+
+async def test_ten_exports_of_a_living_list_make_the_table_that_one_export_makes(
+    postgres: Cluster, table: str, tmp_path: Path
+) -> None:
+    chance = random.Random("postgres")
+    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            open_runs = [
+                (job_id, run.id)
+                for job_id in sandbox.job_ids
+                async for run in client.iter_runs(job_id)
+                if not run.status.is_terminal
+            ]
+            for number in range(11):
+                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is exported only later
+                await export_runs(client, ids, postgres.url, table=table, state=tmp_path / "state.json")
+                if number == 5:
+                    await sandbox.delete_run(*open_runs[-1])
+                if number < 10:
+                    await change(sandbox, chance)
+                    sandbox.clock.advance(chance.choice([60, 600, 4000]))
+            full = (await export_runs(client, sandbox.job_ids, tmp_path / "full.parquet")).path
+    found = by_key(of_arrow(rows(postgres, table)))
+    assert found == by_key(READERS["parquet"](Path(full)))
+    assert len(found) > 1445
+    state = (tmp_path / "state.json").read_text()
+    assert postgres.address in state
+    assert PASSWORD not in state
+    assert ENCODED not in state
+
+
+async def test_rows_of_other_jobs_stay_and_those_that_are_the_same_are_not_written(
+    postgres: Cluster, table: str, sandbox: Sandbox, client: Client
+) -> None:
+    """A table may hold what several exports write, and be exported to every night."""
+    first, _, third = sandbox.job_ids
+    await export_runs(client, [first], postgres.url, table=table)
+    await export_runs(client, [third], postgres.url, table=table)
+    await sandbox.update_run(third, (await client.list_runs(third, limit=1)).data[0].id, status="RUNNING")
+    versions = f'SELECT count(DISTINCT xmin::text) FROM "{table}"'  # noqa: S608
+    assert postgres.psql(versions) == "2"
+    await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert postgres.psql(f'SELECT count(*) FROM "{table}" GROUP BY xmin::text ORDER BY 1') == "1\n24\n40"  # noqa: S608
+
+
+async def test_runs_that_the_table_cant_hold_stand_in_a_table_beside_it(postgres: Cluster, table: str) -> None:
+    """A character that PostgreSQL has no text with ends no export, nor does an id that is too long for an index."""
+    runs: list[Any] = [run(0), {**run(1), "duration": 2**63}, {**run(2), "name": "a\0b"}, {**run(3), "id": "x" * 3000}]
+    async with (
+        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        Client(url, "a-long-enough-key") as client,
+    ):
+        summary = await export_runs(client, ["job"], postgres.url, table=table)
+        assert (summary.runs, summary.rejected) == (1, 3)
+        assert summary.quarantine == f"{postgres.address}, table {table}_rejected"
+        found = postgres.psql(f'SELECT job_id, left(run_id, 5), field, why, length(text) > 50 FROM "{table}_rejected"')  # noqa: S608
+        assert found.splitlines() == [
+            "job|run-1|duration|duration: expected a number of 64 bits, got 9223372036854775808|t",
+            "job|run-2|name|name: expected text without the character U+0000|t",
+            "job|xxxxx|id|id: expected at most 2,600 bytes with the job's id|t",
+        ]
+        del runs[1:]
+        assert (await export_runs(client, ["job"], postgres.url, table=table)).quarantine is None
+    assert postgres.psql(f'SELECT count(*) FROM "{table}_rejected"') == "0"  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("change_", "says"),
+    [
+        ("ALTER TABLE {} DROP COLUMN status", "it has no column status text"),
+        ("ALTER TABLE {} ALTER created_at TYPE timestamp", "its column created_at is timestamp without time zone, not"),
+        ("ALTER TABLE {} ALTER exit_code TYPE integer", "its column exit_code is integer, not bigint"),
+        ("ALTER TABLE {} ALTER name TYPE varchar(99)", r"its column name is character varying\(99\), not text"),
+        ("ALTER TABLE {} ADD mine integer NOT NULL", "its column mine may not be"),
+        ("ALTER TABLE {} DROP CONSTRAINT {key}", r"it has no primary key \(job_id, id\)"),
+        ("DROP TABLE {0}; CREATE VIEW {0} AS SELECT 1", "it is no table"),
+    ],
+)
+async def test_a_table_that_doesnt_fit_is_refused_before_anything_is_read(
+    change_: str, says: str, postgres: Cluster, table: str, sandbox: Sandbox, client: Client
+) -> None:
+    await export_runs(client, sandbox.job_ids[1:2], postgres.url, table=table)
+    postgres.psql(change_.format(f'"{table}"', key=f'"{table}_pkey"'))
+    sandbox.requests.clear()
+    with pytest.raises(ExportError, match=rf"table {table} can't be written: {says}"):
+        await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert not sandbox.requests
+    if "VIEW" in change_:
+        postgres.psql(f'DROP VIEW "{table}"')
+
+
+async def test_a_table_with_more_columns_and_wider_types_is_taken_as_it_is(
+    postgres: Cluster, table: str, sandbox: Sandbox, client: Client
+) -> None:
+    await export_runs(client, sandbox.job_ids[1:2], postgres.url, table=table)
+    postgres.psql(f'ALTER TABLE "{table}" ADD loaded_at timestamptz DEFAULT now(), ALTER name TYPE varchar')
+    await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert postgres.psql(f'SELECT count(*), count(loaded_at) FROM "{table}"') == "65|65"  # noqa: S608
+
+
+async def test_a_table_that_is_gone_is_not_taken_for_an_empty_one(
+    postgres: Cluster, table: str, sandbox: Sandbox, client: Client, tmp_path: Path
+) -> None:
+    arguments: Any = {"table": table, "state": tmp_path / "state.json"}
+    await export_runs(client, sandbox.job_ids, postgres.url, **arguments)
+    postgres.psql(f'DROP TABLE "{table}"')
+    with pytest.raises(ExportError, match="isn't there, but by .*state.json it was written before"):
+        await export_runs(client, sandbox.job_ids, postgres.url, **arguments)
+    with pytest.raises(ExportError, match="with another database: give another file"):
+        await export_runs(client, sandbox.job_ids, postgres.url, table="other", state=tmp_path / "state.json")
+
+
+async def test_what_fails_in_the_middle_changes_nothing_and_the_same_call_goes_on(
+    postgres: Cluster, table: str, sandbox: Sandbox, client: Client
+) -> None:
+    await export_runs(client, sandbox.job_ids[2:], postgres.url, table=table)
+    postgres.psql(f"""ALTER TABLE "{table}" ADD CONSTRAINT few CHECK (job_id <> '{sandbox.job_ids[0]}')""")
+    with pytest.raises(ExportError, match=r"can't be written: .*violates check constraint \"few\""):
+        await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "25"  # noqa: S608
+    postgres.psql(f'ALTER TABLE "{table}" DROP CONSTRAINT few')
+    sandbox.requests.clear()
+    summary = await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    assert (summary.resumed_jobs, len(sandbox.requests)) == (3, 0)
+    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "65"  # noqa: S608
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+async def test_a_statement_that_waits_is_cancelled_and_leaves_nothing(
+    cancellations: int, postgres: Cluster, table: str, sandbox: Sandbox, client: Client
+) -> None:
+    await export_runs(client, sandbox.job_ids[1:2], postgres.url, table=table)
+    with dbapi.connect(postgres.url) as other, other.cursor() as cursor:
+        cursor.execute(f'LOCK TABLE "{table}"')
+        export = asyncio.create_task(export_runs(client, sandbox.job_ids, postgres.url, table=table))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while await asyncio.to_thread(postgres.psql, waiting) == "0":
+            assert not export.done()
+        for _ in range(cancellations):
+            export.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([export])
+        assert export.cancelled()
+    assert postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%tfruns%' AND state <> 'idle'") == "1"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tfruns-export")]
+    assert (await export_runs(client, sandbox.job_ids, postgres.url, table=table)).resumed_jobs == 3
+    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "65"  # noqa: S608
+
+
+async def test_several_exports_may_write_to_one_table_at_once(postgres: Cluster, table: str, tmp_path: Path) -> None:
+    """From several machines, say, which make it, and write the same rows in another order."""
+    exports = []
+    async with Sandbox(jobs=4, runs=1500) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for number in range(4):
+            (tmp_path / str(number)).mkdir()
+            ids = sandbox.job_ids[:: (-1) ** number]
+            exports.append(export_runs(client, ids, postgres.url, table=table, work_dir=tmp_path / str(number)))
+        summaries = await asyncio.gather(*exports)
+    assert [summary.runs for summary in summaries] == [6000] * 4
+    assert postgres.psql(f'SELECT count(*) FROM "{table}"') == "6000"  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"format": "csv"}, "format goes with files"),
+        ({"storage_options": {"key": PASSWORD}}, "storage_options go with object stores"),
+        ({"table": ""}, "table must be the name of a table, .* got ''"),
+        ({"table": "a.b.c"}, "table must be the name of a table"),
+        ({"table": "x" * 64}, "of at most 63 bytes"),
+        ({"destination": f"postgresql://tests:{PASSWORD}@127.0.0.1/postgres"}, "the URL of the database can't be"),
+        ({"destination": f"postgresql://127.0.0.1:x/postgres?password={ENCODED}"}, "the URL of the database can't be"),
+        ({"destination": f"postgresql://127.0.0.1:1/postgres?password={ENCODED}"}, "can't be written: .*Connection"),
+        ({"destination": f"postgresql://127.0.0.1/?no={ENCODED}"}, "can't be written: .*invalid URI query parameter"),
+        ({"destination": "postgresql://me:50%pass%2Fw%40rd%3Aof%3Fthe%23tests@127.0.0.1:1/db"}, "can't be written: "),
+        ({"destination": f"postgresql:///db?host=/no/such&password={ENCODED}"}, r"db\?host=/no/such, table .*written"),
+        ({"destination": f"runs.csv?{PASSWORD}", "table": "mine"}, "table goes with postgresql:// alone"),
+    ],
+)
+async def test_wrong_arguments_are_refused_without_the_password(arguments: dict[str, Any], says: str) -> None:
+    given = {"destination": f"postgresql://tests:{ENCODED}@127.0.0.1:1/postgres", **arguments}
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises((ValueError, ExportError), match=says) as caught:
+            await export_runs(client, ["job"], **given)
+    _assert_hidden(caught.value)
+
+
+async def test_no_password_is_shown_where_an_export_fails(
+    postgres: Cluster,
+    table: str,
+    sandbox: Sandbox,
+    client: Client,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """In no message, variable, log or name of a file, whatever it fails from."""
+    caplog.set_level(logging.DEBUG, "tfruns")
+    errors: list[BaseException] = []
+    wrong_password = postgres.url.replace(ENCODED, f"x{ENCODED}")
+    for url, options in (
+        (wrong_password, {}),
+        (postgres.url, {"on_progress": stop_after(1)}),
+        (postgres.url.replace("/postgres", "/no-such-database"), {}),
+        (postgres.url, {"table": "pg_class"}),
+    ):
+        try:
+            await export_runs(client, sandbox.job_ids, url, **{"table": table, **options})
+        except (ExportError, StoppedError) as error:
+            errors.append(error)
+    names = [str(path) for path in tmp_path.rglob("*")]
+    assert any("tfruns-partial" in name for name in names)
+    assert not [name for name in names if PASSWORD in name or ENCODED in name]
+    manifests = [path.read_text() for path in tmp_path.rglob("manifest")]
+    assert not [text for text in manifests if PASSWORD in text or ENCODED in text]
+    sandbox.faults.append(Fault(status=500))
+    with pytest.raises(tfruns.InternalServerError) as failed:
+        await export_runs(client, sandbox.job_ids, postgres.url, table=table)
+    errors.append(failed.value)
+    assert len(errors) == 5
+    for error in errors:
+        _assert_hidden(error, caplog.text)
+
+
+def _assert_hidden(error: BaseException, logs: str = "") -> None:
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next  # without the test itself
+    shown_by = {look: show(error) for look, show in LOOKS.items()} | {"logs": logs}
+    assert [look for look, text in shown_by.items() if PASSWORD in text or ENCODED in text] == []

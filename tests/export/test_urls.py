@@ -1,0 +1,102 @@
+"""URLs as destinations: which are known, and where a file is moved to its name."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+import tfruns
+from tests.http.test_key_stays_home import LOOKS
+from tfruns import Client
+from tfruns.export import ExportError, export_runs
+from tfruns.sandbox import Sandbox
+
+NEVER = tfruns.RetryPolicy(max_attempts=1)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+    async with Client(sandbox.url, sandbox.api_key, retry=NEVER, max_concurrency=1) as client:
+        yield client
+
+
+async def test_elsewhere_than_in_object_stores_a_file_is_moved_to_its_name_when_it_is_whole(
+    sandbox: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    seen = []
+    move = type(memory).mv
+
+    def watched(self: Any, *paths: str) -> None:
+        seen.append(memory.find("/a"))
+        move(self, *paths)
+
+    monkeypatch.setattr(type(memory), "mv", watched)
+    try:
+        assert (await export_runs(client, sandbox.job_ids, "memory://a/runs.jsonl")).runs == 65
+        assert (seen, memory.find("/a")) == ([["/a/runs.jsonl.tfruns-new"]], ["/a/runs.jsonl"])
+
+        def fails(*_: Any) -> None:
+            raise OSError("no space")
+
+        monkeypatch.setattr(type(memory), "mv", fails)
+        with pytest.raises(ExportError, match=r"memory://a/runs\.jsonl can't be written: no space"):
+            await export_runs(client, sandbox.job_ids[:1], "memory://a/runs.jsonl")
+        assert memory.find("/a") == ["/a/runs.jsonl"]
+        assert len(memory.cat_file("/a/runs.jsonl").splitlines()) == 65
+    finally:
+        memory.store.clear()
+
+
+async def test_a_file_url_is_a_path(sandbox: Sandbox, client: Client, tmp_path: Path) -> None:
+    summary = await export_runs(client, sandbox.job_ids, f"file://{tmp_path}/runs.csv")
+    assert summary.path == tmp_path / "runs.csv"
+    assert summary.path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftps+x://me:hunter22@host/runs.csv", r"can't be written to a URL with ftps\+x://: give a path"),
+        ("https://me:hunter22@host/runs.csv", "can't be written to a URL with https://"),
+        ("postgresql+psycopg2://me:hunter22@host/db", r"can't be written to a URL with postgresql\+psycopg2://"),
+        ("sftp://me:hunter22@host/runs.doc", r"can't be told from the name 'runs\.doc'"),
+        ("sftp://me:hunt/er22@host/", "sftp://host/ names no object: give one such as sftp://bucket/runs.parquet"),
+        ("s3://me:hunter22@bucket/", "s3://bucket/ names no object"),
+    ],
+)
+async def test_a_url_that_leads_nowhere_is_refused_without_its_password(url: str, says: str, tmp_path: Path) -> None:
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(ValueError, match=says) as caught:
+            await export_runs(client, ["job"], url)
+    error = caught.value.with_traceback(_ours(caught.value))
+    assert [look for look, show in LOOKS.items() if "er22" in show(error)] == []
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_what_isnt_installed_is_named(
+    sandbox: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before anything is read."""
+    with pytest.raises(ExportError, match="destinations with gs:// need gcsfs: pip install gcsfs"):
+        await export_runs(client, sandbox.job_ids, "gs://bucket/runs.csv")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ExportError, match=r"destinations with s3:// need fsspec: pip install .*fsspec"):
+        await export_runs(client, sandbox.job_ids, "s3://bucket/runs.csv")
+    assert not sandbox.requests
+    assert [*tmp_path.rglob("*partial*")] == []
+
+
+def _ours(error: BaseException) -> Any:
+    """The traceback without the frame of the test itself."""
+    assert error.__traceback__ is not None
+    return error.__traceback__.tb_next

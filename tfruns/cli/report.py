@@ -1,0 +1,129 @@
+"""What an export did: lines for people, and JSON for programs."""
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfruns.cli.text import counted, human_duration
+
+if TYPE_CHECKING:
+    from tfruns.client import Client
+    from tfruns.export import ExportSummary
+
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Its names."""
+_NAMED = 20
+"""Runs that can't be written which are named, where they are in no file."""
+
+
+class Report:
+    """The file of --summary-json, within a block: until the end it says that there was none, for who is killed says
+    nothing any more; and a success of yesterday must not pass for one of today.
+
+    Args:
+        name: its name; - for standard output, None for no such file.
+        destination: what the export was to write.
+    """
+
+    def __init__(self, name: str | None, destination: str) -> None:
+        self._name = name
+        self._destination = destination
+        self._is_written = False
+
+    def __enter__(self) -> "Report":
+        if self._is_replaced:
+            self.fail("the export has not ended: it is at work, or was killed")
+            self._is_written = False
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and not self._is_written:
+            with contextlib.suppress(OSError):  # why the export failed matters more
+                self.fail(error.format_message() if isinstance(error, click.ClickException) else str(error))
+
+    @property
+    def _is_replaced(self) -> bool:
+        """Whether it is a file, and no stream, pipe or device, that keeps what was written last."""
+        name = self._name
+        return name is not None and name not in STANDARD_OUTPUT and (os.path.isfile(name) or not os.path.exists(name))
+
+    def fail(self, why: str) -> None:
+        """It failed."""
+        self.write({"path": self._destination, "error": why})
+
+    def write(self, content: dict[str, Any]) -> None:
+        """What it did."""
+        self._is_written = True
+        text = json.dumps(content) + "\n"
+        if self._name is None:
+            return
+        if self._name in STANDARD_OUTPUT:
+            click.echo(text, nl=False)
+            return
+        path = os.path.realpath(self._name)
+        written = path + ".new" if self._is_replaced else path
+        with open(written, "w", encoding="utf-8") as file:
+            file.write(text)
+        if written != path:
+            os.replace(written, path)
+
+
+def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
+    stats = client.stats()
+    return {
+        "path": str(summary.path),
+        "runs": summary.runs,
+        "jobs": summary.jobs,
+        "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
+        "rejected": summary.rejected,
+        "quarantine": None if summary.quarantine is None else str(summary.quarantine),
+        "size": summary.size,
+        "seconds": round(summary.seconds, 3),
+        "resumed_jobs": summary.resumed_jobs,
+        "requests": stats.requests,
+        "retries": stats.retries,
+    }
+
+
+def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
+    """The summary for people; only what went wrong, if it is to be quiet."""
+    where = "standard output" if report["path"] == "-" else report["path"]
+    if not quiet:
+        yield (
+            f"{where}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {_human_size(summary.size)},"
+            f" in {human_duration(summary.seconds)}; {counted(report['requests'], 'request')}, {report['retries']:,} of"
+            " them retried"
+        )
+        if summary.resumed_jobs:
+            yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
+    if summary.skipped:
+        yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
+        yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
+    if summary.quarantine is not None:
+        told = f"{counted(summary.rejected, 'run')} couldn't be written"
+        yield from [f"{told}: see {summary.quarantine}"] if report["quarantine"] else _rejected(summary, told)
+
+
+def _rejected(summary: "ExportSummary", told: str) -> Iterator[str]:
+    assert isinstance(summary.quarantine, Path)  # noqa: S101  # for the type checker
+    yield f"{told}:"
+    with summary.quarantine.open("rb") as file:
+        for line in itertools.islice(file, _NAMED):
+            run = json.loads(line)
+            yield f"  job {run['jobId']!r}, run {run['runId']!r}: {run['why']}"
+    if summary.rejected > _NAMED:
+        yield f"  and {summary.rejected - _NAMED:,} more"
+
+
+def _human_size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

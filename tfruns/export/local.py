@@ -1,0 +1,206 @@
+"""A file on this machine: whole under its name, or not there at all."""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from tfruns.export.destination import work_folder_of
+from tfruns.export.errors import ExportError
+from tfruns.export.files import make_own_folder, sync
+from tfruns.export.finish import Content
+from tfruns.export.formats import Format
+from tfruns.export.watermark import check_names, check_number, numbered
+
+logger = logging.getLogger("tfruns")
+
+
+@attrs.frozen
+class LocalFile:
+    """A file: a new one in the place of the one before; or a database that is there, with new rows for old ones."""
+
+    path: Path
+    form: Format
+    number: int | None = None
+    """Of a database: which of several exports this is."""
+
+    @property
+    def quarantine(self) -> Path:
+        name = self.path.name if self.number is None else numbered(self.path.name, self.form, self.number)
+        return self.path.with_name(name + ".rejected.jsonl")
+
+    @property
+    def is_file(self) -> bool:
+        return not self.form.is_database
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        # A database has what the state says it has: another doesn't. (Files may get another name each time.)
+        return {"database": self.path.name} if self.form.is_database else {}
+
+    def work_folder(self, work_dir: Path | None) -> Path:
+        return work_folder_of(self.path, work_dir)
+
+    def check(self) -> None:
+        self.form.check()
+
+    def begin(self, state: Path | None) -> None:
+        if self.is_file:
+            check_names((found.name for found in self.path.parent.iterdir()), self.path.name, self.form, state)
+        self._check_alone()
+
+    def numbered(self, number: int, state: Path) -> "LocalFile":
+        if self.is_file:
+            check_number(number, state)
+            path = self.path.with_name(numbered(self.path.name, self.form, number))
+            if path == state:
+                raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
+            return attrs.evolve(self, path=path)
+        if number > 0 and not self.path.exists():
+            raise ExportError(
+                f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
+            )
+        return attrs.evolve(self, number=number)
+
+    def finish(self, content: Content, work: Path) -> int:
+        write_quarantine(content, self.quarantine, fresh_folder(work, self.path))
+        with new_folder(fresh_folder(work, self.path)) as folder:
+            if self.form.is_database and content.gone is not None:
+                content.fill(self.form.open(self.path, folder), merges=True)
+            else:
+                fresh = folder / self.path.name
+                content.fill(self.form.open(fresh, folder))
+                put_in_place(fresh, self.path, self._check_alone)
+        return self.path.stat().st_size
+
+    def _check_alone(self) -> None:
+        """See that no database can be replaced while a part of it is in another file: that would spoil the new one.
+
+        Raises:
+            ExportError: it has such a file, for it is in use, or a write to it was cut short.
+        """
+        for ending in ("-journal", "-wal", "-shm", ".wal") if self.form.is_database else ():
+            part = self.path.with_name(self.path.name + ending)
+            if part.exists():
+                raise ExportError(
+                    f"{part} holds a part of the database that is or was at {self.path}: close the program that uses"
+                    " it, or, if there is none, open the database once with its own program; or remove both files"
+                )
+
+
+def fresh_folder(work: Path, path: Path) -> Path:
+    """A folder on the destination's file system, for what isn't whole."""
+    return work / "new" if work.parent == path.parent else path.with_name(path.name + ".tfruns-new")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder, which is removed in the end."""
+    _clear(folder)
+    make_own_folder(folder)
+    try:
+        yield folder
+    finally:
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:
+    """Put a file that is whole in the place of the one before, which it takes the mode and the owner of.
+
+    Args:
+        fresh: the file, in a folder of its own on the same file system.
+        path: its place.
+        check: raises if that can't be; called last.
+    """
+    _adopt(fresh, path)
+    sync(fresh)
+    check()
+    os.replace(fresh, path)
+    sync(path.parent)
+
+
+def write_quarantine(content: Content, path: Path, folder: Path) -> None:
+    """Write the runs that were rejected to a file; or see that there is none, if no run was."""
+    if not content.has_rejected:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return
+    with new_folder(folder):
+        fresh = folder / path.name
+        content.write_rejected(fresh)
+        put_in_place(fresh, path)
+
+
+def _adopt(fresh: Path, destination: Path) -> None:
+    """Give a file the mode and the owner of the one whose place it takes, or the mode of any new file."""
+    try:
+        old = destination.stat()
+    except FileNotFoundError:
+        probe = fresh.with_name("mode")
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+        fresh.chmod(probe.stat().st_mode & 0o777)
+        return
+    now = fresh.stat()
+    if hasattr(os, "chown") and (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.chown(fresh, old.st_uid, old.st_gid)
+        except PermissionError:
+            with contextlib.suppress(PermissionError):
+                os.chown(fresh, -1, old.st_gid)
+            if fresh.stat().st_uid != old.st_uid:
+                logger.warning("%s belonged to the user with the id %d; now it is yours", destination, old.st_uid)
+    fresh.chmod(old.st_mode & 0o777)
+
+
+_STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
+_SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+
+
+def checked_destination(destination: str | os.PathLike[str]) -> Path:
+    """Where to write: behind a symbolic link, the file it points to.
+
+    Raises:
+        ExportError: no file can be there.
+    """
+    given = os.fspath(destination)
+    if isinstance(given, str) and _STREAM.fullmatch(given):
+        raise ExportError(
+            f"{given} is an open stream, and can't be replaced by a file that is whole: `tfruns export -o -` writes"
+            " JSON lines or CSV to standard output"
+        )
+    if not isinstance(destination, str) and isinstance(given, str) and _SHORTENED_URL.match(given):
+        raise ValueError("a URL must be given as a string: in a path, it isn't one any more")
+    path = Path(os.path.realpath(given))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
+    if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
+        raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
+    if not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent} for {path.name}: make it first")
+    return path
+
+
+def checked_folder(destination: str) -> Path:
+    """Where a folder of files is, or will be.
+
+    Raises:
+        ExportError: it can't be.
+    """
+    path = Path(os.path.realpath(destination))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
+    if not path.name or not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first")
+    return path
