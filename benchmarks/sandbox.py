@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import quote
 
 import aiohttp
 
@@ -42,28 +41,6 @@ async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
         begun = time.perf_counter()
         await asyncio.gather(*(ask(http) for _ in range(AT_ONCE)))
         return len(offsets) / (time.perf_counter() - begun)
-
-
-async def changes_a_second(url: str, admin: str, job: str, key: str) -> tuple[float, float]:
-    """How fast deep pages come while runs are created and deleted, and how many such changes there are a second."""
-    count, done = 0, asyncio.Event()
-
-    async def change() -> None:
-        nonlocal count
-        async with aiohttp.ClientSession() as http:
-            while not done.is_set():
-                async with http.post(f"{admin}/jobs/{quote(job)}/runs") as answer:
-                    made = await answer.json()
-                async with http.delete(f"{admin}/jobs/{quote(job)}/runs/{made['id']}") as answer:
-                    assert answer.status == 204
-                count += 2
-
-    begun = time.perf_counter()
-    changing = asyncio.ensure_future(change())
-    rate = await pages_a_second(url, key, [RUNS - 2000] * PAGES)
-    done.set()
-    await changing
-    return rate, count / (time.perf_counter() - begun)
 
 
 async def serve_bytes(body: bytes) -> None:
@@ -103,9 +80,9 @@ def process(*arguments: str, stdin: bytes | None = None) -> Iterator[Iterator[st
 def main() -> None:
     """Print the table."""
     begun = time.perf_counter()
-    arguments = ("-m", "tfruns", "sandbox", "--jobs", "1", "--runs", str(RUNS), "--api-key", "key", "--admin-port", "0")
+    arguments = ("-m", "tfruns", "sandbox", "--jobs", "1", "--runs", str(RUNS), "--api-key", "key")
     with process(*arguments) as lines:
-        host, _, admin, job = next(lines), next(lines), next(lines), next(lines)
+        host, _, job = next(lines), next(lines), next(lines)
         url = f"{host.partition('=')[2]}/api/svc/v1/jobs/{job}/runs"
         print(
             f"{RUNS:,} runs made in {time.perf_counter() - begun:.0f} s; {PAGES} pages of 1,000, {AT_ONCE} at a time\n"
@@ -123,8 +100,6 @@ def main() -> None:
                     rates[what].append(asyncio.run(pages_a_second(where, "key", offsets)))
         for what, each in rates.items():
             print(f"{what:<44}{statistics.median(each):>8,.0f} pages/s  ({min(each):,.0f} to {max(each):,.0f})")
-        rate, changes = asyncio.run(changes_a_second(url, admin.partition("=")[2], job, "key"))
-        print(f"{'deep, while runs are created and deleted':<44}{rate:>8,.0f} pages/s  ({changes:,.0f} changes/s)")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The package as it is imported."""
 
+import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -8,20 +10,44 @@ from pathlib import Path
 import pytest
 
 import tfruns
+from tests.support import surface
+from tfruns import _names
+
+PUBLIC = [(module, name, value) for module, name, value in surface.public_names() if inspect.isclass(value)]
 
 
 def test_the_names_for_type_checkers_are_the_names_at_run_time() -> None:
-    source = Path(tfruns.__file__).read_text()
-    declared = set(re.findall(r"import (\w+) as \1\n", source))
-    assert declared == {*tfruns._HOME_OF, "__version__"}
-    for home, name in re.findall(r"    from tfruns\.(\w+) import (\w+) as", source):
-        assert tfruns._HOME_OF[name] == home
+    declared = re.findall(r"import (\w+) as \1\n", Path(_names.__file__).read_text())
+    assert sorted([*declared, "__version__"]) == sorted(tfruns.__all__)
 
 
 def test_every_public_name_is_there_and_has_a_docstring() -> None:
-    for name in tfruns._HOME_OF:
+    assert len(tfruns.__all__) > 40
+    for name in tfruns.__all__:
         assert name in dir(tfruns)
         assert getattr(tfruns, name).__doc__, name
+
+
+@pytest.mark.parametrize(("module", "name", "cls"), PUBLIC, ids=[f"{module}.{name}" for module, name, _ in PUBLIC])
+def test_a_public_class_names_the_module_that_it_is_imported_from(module: str, name: str, cls: type) -> None:
+    """So tracebacks and pickles do, and survive a move of the code. Another process finds it there."""
+    assert f"{cls.__module__}.{cls.__qualname__}" == f"{module}.{name}"
+    assert pickle.loads(pickle.dumps(cls)) is cls  # noqa: S301
+
+
+def test_a_pickle_is_read_by_a_process_that_has_imported_nothing_yet() -> None:
+    error = tfruns.IncompleteWalkError("it failed", job_id="j", offset=1, seen=2, total=3)
+    subject = tfruns.Subject(subject_id="1", subject_type=tfruns.SubjectType("user"), subject_slug="ann")
+    pickled = pickle.dumps((error, subject, tfruns.RetryPolicy()))
+    code = f"import pickle; print(*map(repr, pickle.loads({pickled!r})), sep='|')"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{error!r}|{subject!r}|{tfruns.RetryPolicy()!r}"
+
+
+def test_a_traceback_shows_the_public_name() -> None:
+    code = "import tfruns; tfruns.Client('http://127.0.0.1:1', 'key', headers={}).iter_runs('j'); tfruns.Client()"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "\ntfruns.ConfigurationError: no host is given" in done.stderr
 
 
 def test_a_name_that_is_not_there_says_so() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from tfruns.described import described
+from tfruns._public import shows_field_docs
 
 __all__ = ["Payload", "payload", "wire_name"]
 
@@ -58,7 +58,7 @@ else:
         these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
         attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only, these=these)(struct)
         del struct.__attrs_init__  # Struct has its own `__init__`
-        return described(struct)
+        return shows_field_docs(struct)
 
 
 class Payload:

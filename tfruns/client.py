@@ -1,14 +1,22 @@
 """The face of tfruns: a client for the run history of the jobs of one control plane."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import aiohttp
 
-from tfruns._http.credentials import ApiKey, resolve
+from tfruns._checks import (
+    check_job_ids,
+    check_on_error,
+    checked_int,
+    checked_job_id,
+    checked_number,
+    suggests_arguments,
+)
+from tfruns._http.credentials import resolve
 from tfruns._http.events import (
     ClientStats,
     Counters,
@@ -22,17 +30,19 @@ from tfruns._http.options import CallOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
-from tfruns._walk.jobs import OnError
-from tfruns._watch.diff import Start
-from tfruns._watch.pace import Closing, Interval
+from tfruns._walk.jobs import JobsPaginator
+from tfruns._walk.paginator import RunPaginator
+from tfruns._watch.pace import Closing
 from tfruns._watch.wait import Waits
 from tfruns._watch.watcher import RunWatch, Watch
-from tfruns.lists import RunLister
-from tfruns.models import JobRun, JobRunStatus
-from tfruns.query import checked_int, checked_job_id, names_arguments
+from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
+from tfruns.query import MAX_PAGE_SIZE
+from tfruns.types import ApiKey, Interval, Moment, OnError, RunFilter, Start
+
+_RATES = "requests a second, from 0.001 to 1,000,000, or None"
 
 
-class Client(RunLister):
+class Client:
     """Lists the runs of TrueFoundry jobs.
 
     Use it as an async context manager, or call `aclose` in the end. Any number of tasks of one event loop may share it;
@@ -121,6 +131,7 @@ class Client(RunLister):
                 raise TypeError(f"trace_configs must be aiohttp.TraceConfig values, got {config!r}")
         if session is not None and trace_configs:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
+        rate = math.inf if max_rate is None else checked_number(max_rate, "max_rate", _RATES, least=0.001, most=1e6)
         url, key_source = resolve(host, key, allow_http=allow_http)
         self._hooks = Hooks()
         self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
@@ -129,7 +140,7 @@ class Client(RunLister):
             key=key_source,
             options=CallOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
-            max_rate=_checked_rate(max_rate),
+            max_rate=rate,
             hooks=self._hooks,
             counters=Counters(),
             http=session,
@@ -137,6 +148,478 @@ class Client(RunLister):
         )
         self._closing = Closing()
         self._waits = Waits(self, self._closing)
+
+    @suggests_arguments
+    def iter_runs(
+        self,
+        job_id: str,
+        *,
+        search_prefix: str | None = None,
+        sort_by: JobRunsSortBy | str | None = None,
+        order: SortDirection | str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        offset: int = 0,
+        max_runs: int | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_response_bytes: int | None = None,
+    ) -> RunPaginator:
+        """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
+
+        Nothing is requested until it is iterated: `async for run in client.iter_runs(...)` then yields each `JobRun`.
+        See `RunPaginator` for pages, lists, tables and counts. Filters of several kinds must all match; of several
+        values of one filter, any. Where a filter takes several values, a single one will do.
+
+        Every run that exists from the first request to the last is yielded exactly once, in order, while others are
+        created and deleted; those are yielded once or not at all. Where this can't be kept, the walk ends with
+        `IncompleteWalkError`. After the first page, pages are fetched ahead, up to the client's `max_concurrency`, and
+        kept undecoded: memory depends on that and on `page_size`, not on how many runs there are.
+
+        Sorted by status, duration, version or trigger, runs can change their place, or have equal keys in another order
+        in each response. Then the ids of all runs are kept, about 100 bytes a run, none is repeated, and the list is
+        walked again for what the total shows missing: at least twice where the list changes. What a later walk finds
+        comes last. Runs can be missing without an error in two cases alone: the order of equal keys differs from
+        response to response and runs are created or deleted meanwhile; or a list that changes holds a run twice.
+
+        Args:
+            job_id: id of the job.
+            search_prefix: only runs whose name or id begins with this.
+            sort_by: what to sort by: a `JobRunsSortBy` or its string, such as "startTime" or "duration".
+            order: which way to sort: "asc" or "desc".
+            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
+            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
+            version_numbers: only runs of these versions of the deployment, such as 3.
+            created_after: only runs created then or later: an aware datetime, a timedelta before now, or milliseconds
+                since 1970. The API has no such filter. Where the newest runs come first, as they do without `sort_by`
+                and `order`, the walk ends at the first run that is older; in other orders every run is read.
+            created_before: only runs created before that time, given in the same way. Newer ones are read, too.
+            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by a run, so that 1 requests 2. Where
+                the list changes, larger pages may be requested, up to 1,000.
+            offset: how many runs to skip first.
+            max_runs: how many runs to yield at most; None for all.
+            timeout: seconds that one attempt may take; None for the client's.
+            retry: when these requests are retried; None for the client's.
+            headers: headers to send besides the client's, or in place of those with the same name.
+            max_response_bytes: how large a response may be, in bytes, decompressed; None for 100 MiB. A larger one is a
+                `ResponseTooLargeError`.
+
+        Yields:
+            Each `JobRun`, in the server's order.
+
+        Raises:
+            TypeError, ValueError: at the call: an argument is wrong.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
+            APIConnectionError, APITimeoutError: while iterating: there was no complete response, after the last retry.
+            DecodeError: while iterating: a response isn't what the contract says.
+            IncompleteWalkError: while iterating: the full list can't be read with the exactly-once guarantee, because
+                it changes faster than it can be read, or the server contradicts itself; the message says how.
+            ClientClosedError: while iterating: the client was closed.
+            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
+
+        Example:
+            >>> async for run in client.iter_runs("my-job-id", status=["FAILED", "TERMINATED"], max_runs=100):
+            ...     print(run.name, run.created, run.duration, run.error)
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        return self._walk(
+            checked_job_id(job_id),
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
+            page_size=page_size,
+            offset=offset,
+            max_runs=max_runs,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
+            max_response_bytes=max_response_bytes,
+        )
+
+    @suggests_arguments
+    async def list_runs(
+        self,
+        job_id: str,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        search_prefix: str | None = None,
+        sort_by: JobRunsSortBy | str | None = None,
+        order: SortDirection | str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> RunPage:
+        """Exactly one page, by one request, as the server gives it.
+
+        For more than a page use `iter_runs`: pages that are requested one by one lose and repeat runs where the list
+        changes. The filters, the order, and how the request is sent are arguments of `iter_runs`, explained there.
+
+        Args:
+            job_id: id of the job.
+            limit: how many runs to request, 1 to 1,000.
+            offset: how many runs to skip.
+
+        Returns:
+            The runs in the server's order, at most `limit`, and how many there are in all.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; nothing was requested.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
+            DecodeError: the response isn't what the contract says.
+            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+
+        Example:
+            >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
+            >>> print(len(page.data), "of", page.pagination.total)
+            10 of 250
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        runs = self.iter_runs(
+            job_id,
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
+        )
+        limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
+        return await runs.fetch(checked_int(offset, "offset", least=0), limit)
+
+    @suggests_arguments
+    async def count_runs(
+        self,
+        job_id: str,
+        *,
+        search_prefix: str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
+        sort_by: JobRunsSortBy | str | None = None,
+        order: SortDirection | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """How many runs match, by the server's count now: one request for one run.
+
+        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read, and
+        counted. The filters, and how the request is sent, are arguments of `iter_runs`, explained there. (`sort_by` and
+        `order` don't change the count; they are allowed so that the same arguments fit.)
+
+        Args:
+            job_id: id of the job.
+
+        Returns:
+            The server's count.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; nothing was requested.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
+            DecodeError: the response isn't what the contract says.
+            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+
+        Example:
+            >>> print(await client.count_runs("my-job-id"), "runs")
+            250 runs
+
+        Contract: `pagination.total` of `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        return await self.iter_runs(
+            job_id,
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
+        ).count()
+
+    @suggests_arguments
+    def iter_runs_for(
+        self,
+        job_ids: Iterable[str] | AsyncIterable[str],
+        *,
+        search_prefix: str | None = None,
+        sort_by: JobRunsSortBy | str | None = None,
+        order: SortDirection | str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        offset: int = 0,
+        max_runs: int | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_response_bytes: int | None = None,
+        ordered: bool = False,
+        on_error: OnError = "raise",
+    ) -> JobsPaginator:
+        """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
+
+        Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there. Up to
+        `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps none waiting,
+        and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in their order.
+        Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
+
+        Args:
+            job_ids: ids of the jobs: an iterable, sync or async.
+            offset: how many runs of each job to skip first.
+            max_runs: how many runs of each job to yield at most; None for all.
+            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
+                up to `max_concurrency` jobs.
+            on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
+                rest of the job, which then stands in `skipped`; or a function, sync or async, that is called with the
+                job's id and the error, before the job is skipped. What isn't about one job (a refused key, a closed
+                client) is raised in any case.
+
+        Yields:
+            Each run as `(job_id, run)`: those of one job in the server's order, those of several as they arrive.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong: at the call; a job id: when it is read.
+            TfRunsError: while iterating: see `iter_runs`.
+
+        Example:
+            >>> runs = client.iter_runs_for(["job-a", "job-b"], status="FAILED", on_error="skip")
+            >>> async for job_id, run in runs:
+            ...     print(job_id, run.name, run.error)
+            >>> for job_id, error in runs.skipped.items():
+            ...     print(f"skipped: {error}")
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        check_job_ids(job_ids)
+        check_on_error(on_error)
+        template = self._walk(
+            "",  # each job's id takes this place
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
+            page_size=page_size,
+            offset=offset,
+            max_runs=max_runs,
+            timeout=timeout,
+            retry=retry,
+            headers=headers,
+            max_response_bytes=max_response_bytes,
+        )
+        return JobsPaginator(
+            job_ids,
+            template=template,
+            side_by_side=self._transport.max_concurrency,
+            ordered=ordered,
+            on_error=on_error,
+        )
+
+    @suggests_arguments
+    def watch_runs(
+        self,
+        job_ids: Iterable[str] | str,
+        *,
+        interval: Interval = (2.0, 30.0),
+        start: Start | datetime = "now",
+        resume_token: str | None = None,
+        on_error: OnError = "raise",
+        search_prefix: str | None = None,
+        triggered_by: Iterable[str] | str | None = None,
+        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        version_numbers: Iterable[float | str] | float | str | None = None,
+    ) -> RunWatch:
+        """What happens to the runs of a job, or of several, from now on and for ever, as a `RunChange` each.
+
+        A run appears, changes (but for `duration`, which grows by itself), finishes, and may be deleted. States between
+        two polls of the job are merged: `before` is what was reported last, `run` what is there now; a run that came
+        and ended since is reported once, as finished without a `before`; one that came and went is not reported. No
+        change is reported twice. Changes found by one poll come oldest run first.
+
+        Each poll reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
+        open runs further down, however old. It sees every deletion of an open run; that of a run which has ended, only
+        if it was among those newest, and created after the last of them. It doesn't see what changes in a run after its
+        end, or a run that shows up late, behind more than 20 newer ones that were reported. A run in a status that this
+        version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
+        gets them merged. Memory depends on how many runs are open, and change at once.
+
+        No outage ends it. A poll that fails is retried as the client's `retry` says. If it still fails by what may pass
+        (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read), the
+        watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again when the outage
+        is over.
+
+        Args:
+            job_ids: the id of a job, or several ids.
+            interval: seconds between two polls of a job: always the same, or the least and the most. The least is
+                kept while runs change; with each poll that finds nothing the pause grows, up to the most.
+            start: what is reported first, for jobs that the token doesn't know: nothing that is there already ("now"),
+                the runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
+                reads them all, and holds them in memory while it reports them). Reports begin once each job was polled;
+                if a job doesn't respond for 10 seconds, or fails, without it. Then all that was created or ended in it
+                since the newest event of the other jobs is reported too, when it responds.
+            resume_token: go on after the change that had this token: nothing is missed or reported again, whatever
+                the watch had got to with its other jobs. The filters must be the same, but for `status`.
+            on_error: what to do where a job can't be polled by an error of its own, such as 403, 404 or a malformed
+                run: "raise" its error, which ends the watch; or "skip" the job, which then stands in `skipped`; or a
+                function, sync or async, that is called with the job's id and the error, before the job is skipped. A
+                skipped job is polled again after pauses that grow to 10 minutes; when it responds, it leaves `skipped`,
+                and what happened meanwhile is reported. What isn't about one job (a refused key, a closed client) is
+                raised in any case.
+            status: only changes to these statuses. The runs are watched all the same. (The other filters are explained
+                at `iter_runs`.)
+
+        Yields:
+            Each change, oldest run first among those found by one poll.
+
+        Raises:
+            TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
+            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
+                one of the jobs.
+            APIConnectionError: while iterating: the server's certificate doesn't hold.
+            DecodeError: while iterating: a response isn't what the contract says.
+            ClientClosedError: while iterating: the client was closed.
+            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
+
+        Example:
+            >>> async for change in client.watch_runs(["job-a", "job-b"]):
+            ...     if change.kind == "finished" and change.run.status == "FAILED":
+            ...         print(change.job_id, change.run.name, change.run.error)
+            ...         break
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        watch = Watch.of(
+            self,
+            self._closing,
+            job_ids,
+            interval=interval,
+            start=start,
+            resume_token=resume_token,
+            on_error=on_error,
+            status=status,
+            search_prefix=search_prefix,
+            triggered_by=triggered_by,
+            version_numbers=version_numbers,
+        )
+        return RunWatch(watch)
+
+    @suggests_arguments
+    async def wait_for_run(
+        self,
+        job_id: str,
+        run: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # what went wrong is told by an error of ours
+        raise_for_failure: bool = False,
+        interval: Interval = (1.0, 15.0),
+    ) -> JobRun:
+        """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
+
+        All waits for runs of one job share their requests: one for each poll while one run is waited for; else one for
+        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: a
+        poll that fails by what may pass (see `watch_runs`) is a warning of the logger `tfruns`, and the wait goes on.
+
+        Args:
+            job_id: id of the job.
+            run: id or name of the run; of several runs with that name, the newest.
+            timeout: seconds to wait at most; None for ever.
+            raise_for_failure: whether an end as FAILED or TERMINATED is an error.
+            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. Of
+                several waits for runs of one job, the shortest counts.
+
+        Returns:
+            The run as it ended.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            RunNotFoundError: there is no such run.
+            RunDeletedError: the run was deleted meanwhile.
+            RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
+            WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
+            NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.
+            ClientClosedError: the client was closed.
+
+        Example:
+            >>> run = await client.wait_for_run("my-job-id", "train-7f3a", timeout=3600)
+            >>> print(run.name, "is", run.status)
+            train-7f3a is FINISHED
+
+        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
+
+        .. versionadded:: 0.1.0
+        """
+        return await self._waits.wait(
+            checked_job_id(job_id), run, timeout=timeout, raise_for_failure=raise_for_failure, interval=interval
+        )
+
+    def _walk(
+        self,
+        job_id: str,
+        *,
+        page_size: int,
+        offset: int,
+        max_runs: int | None,
+        timeout: float | None,
+        retry: RetryPolicy | None,
+        headers: Mapping[str, str] | None,
+        max_response_bytes: int | None,
+        **filters: Any,
+    ) -> RunPaginator:
+        """A walk with these arguments of `iter_runs`, which are checked here."""
+        return RunPaginator(
+            transport=self._transport,
+            options=self._transport.options.but(
+                timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
+            ),
+            job_id=job_id,
+            filter=RunFilter(**filters),
+            page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+            offset=checked_int(offset, "offset", least=0),
+            max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
+        )
 
     @property
     def base_url(self) -> str:
@@ -225,157 +708,6 @@ class Client(RunLister):
         .. versionadded:: 0.2.0
         """
         self._hooks.add(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
-
-    @names_arguments
-    def watch_runs(
-        self,
-        job_ids: Iterable[str] | str,
-        *,
-        interval: Interval = (2.0, 30.0),
-        start: Start | datetime = "now",
-        resume_token: str | None = None,
-        on_error: OnError = "raise",
-        search_prefix: str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-    ) -> RunWatch:
-        """What happens to the runs of a job, or of several, from now on and for ever, as a `RunChange` each.
-
-        A run appears, changes (but for `duration`, which grows by itself), finishes, and may be deleted. States between
-        two polls of the job are merged: `before` is what was reported last, `run` what is there now; a run that came
-        and ended since is reported once, as finished without a `before`; one that came and went is not reported. No
-        change is reported twice. Changes found by one poll come oldest run first.
-
-        Each poll reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
-        open runs further down, however old. It sees every deletion of an open run; that of a run which has ended, only
-        if it was among those newest, and created after the last of them. It doesn't see what changes in a run after its
-        end, or a run that shows up late, behind more than 20 newer ones that were reported. A run in a status that this
-        version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
-        gets them merged. Memory depends on how many runs are open, and change at once.
-
-        No outage ends it. A poll that fails is retried as the client's `retry` says. If it still fails by what may pass
-        (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read), the
-        watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again when the outage
-        is over.
-
-        Args:
-            job_ids: the id of a job, or several ids.
-            interval: seconds between two polls of a job: always the same, or the least and the most. The least is
-                kept while runs change; with each poll that finds nothing the pause grows, up to the most.
-            start: what is reported first, for jobs that the token doesn't know: nothing that is there already ("now"),
-                the runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
-                reads them all, and holds them in memory while it reports them). Reports begin once each job was polled;
-                if a job doesn't respond for 10 seconds, or fails, without it. Then all that was created or ended in it
-                since the newest event of the other jobs is reported too, when it responds.
-            resume_token: go on after the change that had this token: nothing is missed or reported again, whatever
-                the watch had got to with its other jobs. The filters must be the same, but for `status`.
-            on_error: what to do where a job can't be polled by an error of its own, such as 403, 404 or a malformed
-                run: "raise" its error, which ends the watch; or "skip" the job, which then stands in `skipped`; or a
-                function, sync or async, that is called with the job's id and the error, before the job is skipped. A
-                skipped job is polled again after pauses that grow to 10 minutes; when it responds, it leaves `skipped`,
-                and what happened meanwhile is reported. What isn't about one job (a refused key, a closed client) is
-                raised in any case.
-            search_prefix: only runs whose name or id begins with this.
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only changes to these statuses. The runs are watched all the same.
-            version_numbers: only runs of these versions of the deployment, such as 3.
-
-        Yields:
-            Each change, oldest run first among those found by one poll.
-
-        Raises:
-            TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
-                one of the jobs.
-            APIConnectionError: while iterating: the server's certificate doesn't hold.
-            DecodeError: while iterating: a response isn't what the contract says.
-            ClientClosedError: while iterating: the client was closed.
-            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
-
-        Example:
-            >>> async for change in client.watch_runs(["job-a", "job-b"]):
-            ...     if change.kind == "finished" and change.run.status == "FAILED":
-            ...         print(change.job_id, change.run.name, change.run.error)
-            ...         break
-
-        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
-        """
-        watch = Watch.of(
-            self,
-            self._closing,
-            job_ids,
-            interval=interval,
-            start=start,
-            resume_token=resume_token,
-            on_error=on_error,
-            status=status,
-            search_prefix=search_prefix,
-            triggered_by=triggered_by,
-            version_numbers=version_numbers,
-        )
-        return RunWatch(watch)
-
-    @names_arguments
-    async def wait_for_run(
-        self,
-        job_id: str,
-        run: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  # what went wrong is told by an error of ours
-        raise_for_failure: bool = False,
-        interval: Interval = (1.0, 15.0),
-    ) -> JobRun:
-        """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
-
-        All waits for runs of one job share their requests: one for each poll while one run is waited for; else one for
-        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: a
-        poll that fails by what may pass (see `watch_runs`) is a warning of the logger `tfruns`, and the wait goes on.
-
-        Args:
-            job_id: id of the job.
-            run: id or name of the run; of several runs with that name, the newest.
-            timeout: seconds to wait at most; None for ever.
-            raise_for_failure: whether an end as FAILED or TERMINATED is an error.
-            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. Of
-                several waits for runs of one job, the shortest counts.
-
-        Returns:
-            The run as it ended.
-
-        Raises:
-            TypeError, ValueError: an argument is wrong.
-            RunNotFoundError: there is no such run.
-            RunDeletedError: the run was deleted meanwhile.
-            RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
-            WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
-            NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.
-            ClientClosedError: the client was closed.
-
-        Example:
-            >>> run = await client.wait_for_run("my-job-id", "train-7f3a", timeout=3600)
-            >>> print(run.name, "is", run.status)
-            train-7f3a is FINISHED
-
-        Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
-        """
-        return await self._waits.wait(
-            checked_job_id(job_id), run, timeout=timeout, raise_for_failure=raise_for_failure, interval=interval
-        )
-
-
-def _checked_rate(max_rate: float | None) -> float:
-    if max_rate is None:
-        return math.inf
-    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
-        raise TypeError(f"max_rate must be requests a second, or None, got {max_rate!r}")
-    if not 0.001 <= max_rate <= 1e6:
-        raise ValueError(f"max_rate must be requests a second, from 0.001 to 1,000,000, or None, got {max_rate!r}")
-    return max_rate
 
 
 def transport_of(client: Client) -> Transport:

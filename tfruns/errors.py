@@ -33,7 +33,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from tfruns.described import described
+from tfruns._public import shows_field_docs
+from tfruns._text import shortened
 from tfruns.models import HttpError, JobRun
 
 
@@ -186,11 +187,6 @@ class APIStatusError(APIError):
         super().__init__(text, job_id=job_id, offset=offset)
 
 
-def shortened(text: str, most: int = 500) -> str:
-    """The text, or its beginning if it is longer."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 class BadRequestError(APIStatusError):
     """400: the server couldn't read the request.
 
@@ -251,6 +247,9 @@ class InternalServerError(APIStatusError):
     _advice = "try again later"
 
 
+NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
+"""What other jobs would fail by as well."""
+
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -269,7 +268,7 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status_code, APIStatusError)
 
 
-@described
+@shows_field_docs
 @attrs.frozen
 class FieldProblem:
     """One field of a response that isn't what the contract says.

@@ -14,7 +14,8 @@ import msgspec
 
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
-from tfruns.described import described
+from tfruns._public import shows_field_docs
+from tfruns._text import iso_moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -142,7 +143,7 @@ def _repr_instant(milliseconds: float | None) -> str:
         when = _instant(milliseconds, "")
     except ValueError:
         return repr(milliseconds)
-    return f"{milliseconds!r} <{when.isoformat(timespec='seconds').replace('+00:00', 'Z')}>"
+    return f"{milliseconds!r} <{iso_moment(when, 'seconds')}>"
 
 
 @payload(kw_only=True)
@@ -285,7 +286,7 @@ class RunPage(Payload):
         return iter(self.data)
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class BadRun:
     """A run that can't be understood, in a page whose other runs can (see `raw_pages`).
@@ -308,7 +309,7 @@ class BadRun:
     """What is wrong with it: each a `FieldProblem`."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(weakref_slot=False)
 class RawPage:
     """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -13,7 +12,6 @@ import pytest
 
 import tfruns
 from tfruns.sandbox import Fault, RateLimit, Sandbox
-from tfruns.sandbox.injector import FaultInjector
 
 ONCE = tfruns.RetryPolicy(max_attempts=1)
 AT_ONCE = tfruns.RetryPolicy(initial_backoff=0)
@@ -61,7 +59,7 @@ async def test_a_status_is_its_typed_error(status: int, error: type[tfruns.APISt
     assert raised.value.request_id
 
 
-@pytest.mark.parametrize("fault", ["status=503", "status=429", "breaks=cut", "breaks=reset", "length=7"])
+@pytest.mark.parametrize("fault", ["status=503", "status=429", "breaks=cut", "breaks=reset"])
 async def test_what_passes_by_is_retried_and_nothing_is_lost(fault: str) -> None:
     async with faulty(f"{fault},nth=2/3", retry=AT_ONCE) as (s, client):
         assert await ids(client, page_size=50) == [run.id for run in s.runs("job")]
@@ -75,40 +73,19 @@ async def test_faults_by_rate_hit_their_share_and_a_walk_survives_them() -> None
         assert 0.05 < failed / len(s.requests) < 0.5
 
 
-@pytest.mark.parametrize("wait_as", ["seconds", "date", "ms", "reset"])
-async def test_a_wait_that_is_asked_for_is_kept(wait_as: Any) -> None:
-    async with faulty(Fault(status=429, wait=1, wait_as=wait_as, nth=1), retry=AT_ONCE) as (s, client):
+async def test_a_wait_is_said_in_whole_seconds_and_kept() -> None:
+    async with faulty(Fault(status=429, wait=0.5, nth=1), retry=AT_ONCE) as (s, client):
         begun = time.monotonic()
         assert await client.count_runs("job") == 300
-        # The client rounds by whole seconds where it has to.
-        assert time.monotonic() - begun > (0.9 if wait_as != "date" else 0)
+        assert time.monotonic() - begun > 0.9
         assert [request.status for request in s.requests] == [429, 200]
 
 
-@pytest.mark.parametrize(
-    ("wait_as", "header", "value"),
-    [("seconds", "Retry-After", "2"), ("ms", "retry-after-ms", "1500"), ("reset", "X-RateLimit-Reset", "2")],
-)
-async def test_each_kind_of_wait_is_said_in_its_header(wait_as: Any, header: str, value: str) -> None:
-    async with faulty(Fault(status=429, wait=1.5, wait_as=wait_as)) as (_, client):
-        with pytest.raises(tfruns.RateLimitError) as raised:
-            await client.count_runs("job")
-    assert raised.value.headers[header] == value
-
-
-async def test_a_wait_as_a_date_is_an_http_date_and_no_wait_has_no_header() -> None:
-    async with faulty(Fault(status=429, wait=100, wait_as="date")) as (_, client):
-        with pytest.raises(tfruns.RateLimitError) as raised:
-            await client.count_runs("job")
-        headers = raised.value.headers
-        seconds = parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])
-        assert 99 <= seconds.total_seconds() <= 101
+async def test_no_wait_has_no_header() -> None:
     async with faulty(Fault(status=429)) as (_, client):
         with pytest.raises(tfruns.RateLimitError) as raised:
             await client.count_runs("job")
-        assert not {"retry-after", "retry-after-ms", "x-ratelimit-reset"} & {
-            name.lower() for name in raised.value.headers
-        }
+        assert not {"retry-after", "retry-after-ms"} & {name.lower() for name in raised.value.headers}
 
 
 async def test_a_page_of_html_is_an_error_with_the_status_or_one_of_decoding() -> None:
@@ -121,20 +98,12 @@ async def test_a_page_of_html_is_an_error_with_the_status_or_one_of_decoding() -
             await client.list_runs("job")
 
 
-@pytest.mark.parametrize("fault", ["breaks=cut", "breaks=reset", "length=1", "length=100000"])
+@pytest.mark.parametrize("fault", ["breaks=cut", "breaks=reset"])
 async def test_a_broken_answer_is_a_connection_error(fault: str) -> None:
     async with faulty(fault) as (s, client):
         with pytest.raises(tfruns.APIConnectionError) as raised:
             await client.list_runs("job")
         assert not isinstance(raised.value, tfruns.APITimeoutError)
-        s.faults.clear()
-        assert await client.count_runs("job") == 300
-
-
-async def test_a_length_that_is_too_small_is_an_error_and_not_a_short_page() -> None:
-    async with faulty("length=-50") as (s, client):
-        with pytest.raises((tfruns.DecodeError, tfruns.APIConnectionError)):
-            await client.list_runs("job")
         s.faults.clear()
         assert await client.count_runs("job") == 300
 
@@ -155,15 +124,6 @@ async def test_latency_is_waited_for_and_too_much_of_it_is_a_timeout() -> None:
         async with tfruns.Client(s.url, s.api_key, retry=ONCE, timeout=0.05) as hasty:
             with pytest.raises(tfruns.APITimeoutError):
                 await hasty.count_runs("job")
-
-
-def test_latency_can_be_drawn_from_a_distribution() -> None:
-    effects = FaultInjector([Fault(latency=(0.2, 1.5))], None, seed=1)
-    drawn = sorted(effects.next("job").delay for _ in range(4000))
-    assert 0.18 < drawn[2000] < 0.22
-    assert 1.2 < drawn[3960] < 1.9
-    again = FaultInjector([Fault(latency=(0.2, 1.5))], None, seed=1)
-    assert again.next("job").delay in drawn
 
 
 async def test_a_clamped_limit_loses_nothing() -> None:
@@ -282,12 +242,12 @@ async def test_closing_the_sandbox_does_not_wait_for_stalled_or_slow_answers() -
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("status=429,wait=2,wait-as=date", Fault(status=429, wait=2, wait_as="date")),
+        ("status=429,wait=2", Fault(status=429, wait=2)),
         ("status=502, html", Fault(status=502, html=True)),
-        ("latency=0.2/1.5,rate=0.1", Fault(latency=(0.2, 1.5), rate=0.1)),
+        ("latency=0.2,rate=0.1", Fault(latency=0.2, rate=0.1)),
         ("latency=0.5", Fault(latency=0.5)),
         ("breaks=cut,job-id=a%2Cb,nth=3/4", Fault(breaks="cut", job_id="a,b", nth=(3, 4))),
-        ("length=-5,limit=10,total=-3", Fault(length=-5, limit=10, total=-3)),
+        ("limit=10,total=-3", Fault(limit=10, total=-3)),
     ],
 )
 def test_a_fault_is_read_from_text(text: str, fault: Fault) -> None:
@@ -304,14 +264,12 @@ def test_a_fault_is_read_from_text(text: str, fault: Fault) -> None:
         ("status=x", "status of a fault can't be 'x'"),
         ("status=200", "status must be a whole number from 400 to 599, got 200"),
         ("breaks=glass", "breaks must be one of cut, reset, stall, got 'glass'"),
-        ("status=429,wait=1,wait-as=days", "wait_as must be one of seconds, date, ms, reset"),
         ("wait=1,latency=1", "wait needs a status"),
         ("rate=0.5", "does nothing"),
         ("status=500,rate=0", "rate must be above 0"),
         ("status=500,rate=1.5", "rate must be above 0"),
         ("status=500,nth=0", "nth must be a whole number, 1 or more, got 0"),
         ("latency=-1", "latency must be"),
-        ("latency=2/1", "a median and a 99th percentile"),
         ("latency=nan", "latency must be"),
         ("limit=0", "limit must be a whole number from 1 to 1000"),
     ],
@@ -331,9 +289,9 @@ def test_a_bad_fault_says_what_is_wrong(text: str, says: str) -> None:
         ({"forbidden": "job"}, TypeError, "a sequence of strings, got 'job'"),
         ({"forbidden": [1]}, TypeError, "got 1 in it"),
         ({"living": 1}, TypeError, "living must be a bool"),
-        ({"admin_port": 70000}, ValueError, "admin_port must be a whole number from 0 to 65535"),
+        ({"port": 70000}, ValueError, "port must be a whole number from 0 to 65535"),
         ({"runs_from": 5}, TypeError, "runs_from must be the path of a file, got 5"),
-        ({"clock_start": "2h"}, TypeError, "an aware datetime, milliseconds since 1970, \"now\" or None, got '2h'"),
+        ({"clock_start": "2h"}, TypeError, "an aware datetime, .*milliseconds since 1970.*, got '2h'"),
         ({"clock_start": datetime(2026, 1, 1)}, ValueError, "which has no time zone"),  # noqa: DTZ001
         ({"clock_start": -1}, ValueError, "from 0 to 250000000000000, got -1"),
         ({"clock_start": True}, TypeError, "got True"),
@@ -345,6 +303,16 @@ def test_a_bad_option_says_what_was_given_and_what_is_allowed(
 ) -> None:
     with pytest.raises(error, match=says):
         Sandbox(**options)
+
+
+@pytest.mark.parametrize("wait_as", ["seconds", "ms"])
+async def test_a_rate_limit_says_how_long_to_wait_in_the_header_that_was_chosen(wait_as: Any) -> None:
+    async with faulty(rate_limit=RateLimit(per_second=0.1, burst=1, wait_as=wait_as)) as (_, client):
+        await client.count_runs("job")
+        with pytest.raises(tfruns.RateLimitError) as raised:
+            await client.count_runs("job")
+    said = {name.lower() for name in raised.value.headers} & {"retry-after", "retry-after-ms"}
+    assert said == {{"seconds": "retry-after", "ms": "retry-after-ms"}[wait_as]}
 
 
 @pytest.mark.parametrize("options", [{"per_second": 0}, {"per_second": 1, "burst": 0}, {"per_second": float("inf")}])

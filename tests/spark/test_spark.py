@@ -88,7 +88,7 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"splitRuns": "5"}, "unknown option 'splitruns'"),
     ({"jobsPath": "jobs.txt", "JOBS": "a"}, "must name the jobs: give one of them, not both"),
     ({"maxRate": "0.0001"}, "max_rate must be requests a second, from 0.001 to 1,000,000"),
-    ({"versionNumbers": "3,x"}, "version_numbers must be numbers, got 'x'"),
+    ({"versionNumbers": "3,x"}, "version_numbers must be finite numbers, got 'x'"),
     ({"baseUrl": "acme.truefoundry.cloud"}, "base_url must begin with https://"),
     ({"onError": "ignore"}, "onError must be one of 'raise', 'skip', got 'ignore'"),
     ({"status": "fail"}, "status must be one of 'CREATED'"),

@@ -18,7 +18,7 @@ import attrs
 import msgspec
 
 FILE = Path(__file__).with_name("surface.txt")
-MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.otel", "tfruns.sandbox", "tfruns.spark")
+MODULES = ("tfruns", "tfruns.arrow", "tfruns.export", "tfruns.otel", "tfruns.sandbox", "tfruns.spark", "tfruns.types")
 PLUGIN = "tfruns.pytest_plugin"
 PROTOCOLS = ("__aenter__", "__aexit__", "__aiter__")
 
@@ -31,8 +31,10 @@ def surface() -> str:
     for module, name, value in public_names():
         if inspect.isclass(value):
             blocks.append("\n    ".join([f"{module}: {_head(value)}", *_members(value)]))
-        elif callable(value):
+        elif inspect.isfunction(value):
             blocks.append(f"{module}: {_function(name, value)}")
+        elif typing.get_origin(value) is not None or isinstance(value, types.UnionType):
+            blocks.append(f"{module}: {name} = {_type(value)}")
         else:
             blocks.append(f"{module}: {name}: {type(value).__name__}")
     return "\n\n".join(blocks) + "\n"

@@ -267,7 +267,7 @@ async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
         ({"run": ""}, ValueError, "run is empty"),
         ({"run": 5}, TypeError, "run must be the id or the name of a run"),
         ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, got 0"),
-        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds, got '1'"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds above 0, got '1'"),
         ({"interval": -1}, ValueError, "interval must be above 0"),
         ({"job_id": ""}, ValueError, "job_id is empty"),
     ],

@@ -394,11 +394,11 @@ async def test_what_a_snapshot_keeps() -> None:
         ({"job_ids": 3}, TypeError, "job_id must be a string, got 3"),
         ({"interval": 0}, ValueError, "interval must be above 0"),
         ({"interval": (5, 2)}, ValueError, "the least seconds and then the most"),
-        ({"interval": "often"}, TypeError, "interval must be seconds"),
+        ({"interval": "often"}, TypeError, "interval must be above 0"),
         ({"interval": [1, 2]}, TypeError, r"or a tuple of the least and the most, such as \(2, 30\), got \[1, 2\]"),
         ({"interval": (1, math.nan)}, ValueError, "interval must be above 0"),
         ({"start": "later"}, ValueError, "start must be one of 'now', 'open', 'existing', or a datetime"),
-        ({"start": datetime(2026, 1, 1)}, ValueError, "a datetime with a zone"),  # noqa: DTZ001
+        ({"start": datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),  # noqa: DTZ001
         ({"start": 5}, TypeError, "start must be one of"),
         ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip' or a function"),
         ({"status": "DONE"}, ValueError, "status must be one of"),

@@ -27,21 +27,18 @@ from typing import Any
 import attrs
 from yarl import URL
 
+from tfruns._checks import argument_error
 from tfruns._http.credentials_file import CredentialsFile
 from tfruns._http.events import CallerError
 from tfruns._http.secret import Redactor, Secret
 from tfruns.errors import ConfigurationError
-
-ApiKey = str | Callable[[], str | Awaitable[str]]
-"""A key, or a function, sync or async, that returns one."""
 
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
 _FORM = "a URL such as https://acme.truefoundry.cloud"
 _LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
-_NO_HOST = f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}"
-_NO_KEY = f"no API key is given: pass api_key, set TFY_API_KEY, or {_LOG_IN}"
+_PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with "
 
 logger = logging.getLogger("tfruns")
 
@@ -63,21 +60,30 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     if key is not None:
         source = _key_source(key)
         if url is None:
-            raise ConfigurationError(
-                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST (the host in the"
-                " credentials file goes with the token in that file alone)"
+            raise argument_error(
+                ConfigurationError,
+                "",
+                f"no host is given for the API key from {key.origin}: pass ",
+                "base_url",
+                " or set TFY_HOST (the host in the credentials file goes with the token in that file alone)",
             )
         return url, source
     file = CredentialsFile.read()
     if url is None:
         if file is None or file.host.value is None:
-            raise ConfigurationError(_NO_HOST)
+            text = f", set TFY_HOST, or {_LOG_IN}"
+            raise argument_error(ConfigurationError, "", "no host is given: pass ", "base_url", text)
         url = _checked_base_url(_Given(f"`host` in {file.path}", file.host), allow_http)
     if file is None or file.token.value is None:
-        raise ConfigurationError(_NO_KEY)
+        raise _no_key()
     if not _is_for(file, url):
-        raise ConfigurationError(f"{_NO_KEY.replace('given:', f'given for {url}:', 1)} ({_whose(file)})")
+        raise _no_key(f" for {url}", f" ({_whose(file)})")
     return url, _key_of_file(url, file)
+
+
+def _no_key(of: str = "", why: str = "") -> ConfigurationError:
+    text = f"set TFY_API_KEY, or {_LOG_IN}{why}"
+    return argument_error(ConfigurationError, "", f"no API key is given{of}: ", "pass api_key, ", text)
 
 
 @attrs.frozen
@@ -100,7 +106,8 @@ class _Given:
 def _checked_base_url(host: _Given, allow_http: bool) -> str:
     flaw = _flaw_of_url(host.secret.value, allow_http)
     if flaw is not None:
-        raise ConfigurationError(f"{host.origin} {flaw}")
+        advice = ("allow_http=True",) if flaw == _PLAIN_HTTP else ()
+        raise argument_error(ConfigurationError, host.origin, f" {flaw}", *advice)
     return _normal(host.secret.value)
 
 
@@ -127,9 +134,7 @@ def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
     if "/api/svc" in url.path:
         return "has the path of the API in it: leave out the path, `/api/svc/…`"
     if url.scheme == "http" and not allow_http and not _is_loopback(host):
-        return (
-            "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
-        )
+        return _PLAIN_HTTP
     return None
 
 

@@ -1,15 +1,15 @@
 """What a client reports of its requests: an event for each step, and its counts."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
 
-from tfruns.described import described
+from tfruns._checks import check_plain_function
+from tfruns._public import shows_field_docs
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RequestEvent:
     """A request is sent.
@@ -34,7 +34,7 @@ class RequestEvent:
     """1 for the first attempt to fetch this page, 2 for its first retry."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
     """A complete response has come, good or bad.
@@ -58,7 +58,7 @@ class ResponseEvent(RequestEvent):
     """The server's id of the request, if it gave one."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
@@ -77,7 +77,7 @@ class RetryEvent(RequestEvent):
     """Seconds until the next attempt; it may have to wait for its turn besides."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class FailureEvent:
     """A request has failed for good: it isn't retried, or its last retry has failed.
@@ -109,7 +109,7 @@ class FailureEvent:
     """The server's id of the last request, if it gave one."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ClientStats:
     """What a client has done so far, over all its walks.
@@ -152,16 +152,6 @@ class Counters:
 
 
 _Event = TypeVar("_Event", bound="RequestEvent | FailureEvent")
-
-
-def check_plain_function(value: object, name: str) -> None:
-    """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
-    if value is None:
-        return
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}")
-    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
-        raise TypeError(f"{name} must be a plain function, not an async one: nothing waits for it")
 
 
 @attrs.define

@@ -1,6 +1,5 @@
 """How requests are sent: the client's timeout, retries and headers, or those of a single call."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Self
@@ -8,9 +7,9 @@ from typing import Any, Self
 import aiohttp
 import attrs
 
+from tfruns._checks import checked_int, checked_timeout
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
-from tfruns.query import checked_int
 from tfruns.version import __version__
 
 MAX_RESPONSE_BYTES = 100 * 2**20
@@ -58,10 +57,7 @@ def _flaw_of_headers(headers: Any) -> Exception | None:
 
 
 def _checked_timeout(_: object, __: object, value: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"timeout must be a number of seconds, got {value!r}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
+    checked_timeout(value)
 
 
 def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:

@@ -16,12 +16,12 @@ from tfruns._decode.fast import decode_page
 from tfruns._decode.lenient import decode_leniently
 from tfruns._http.secret import Redactor
 from tfruns._http.tracebacks import ErrorContext, chain
+from tfruns._text import shortened
 from tfruns.errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
     DecodeError,
-    shortened,
     status_error_class,
 )
 from tfruns.models import RunPage

@@ -11,9 +11,9 @@ import aiohttp
 import attrs
 import tenacity
 
-from tfruns.described import described
+from tfruns._checks import checked_int, checked_number
+from tfruns._public import shows_field_docs
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
-from tfruns.query import checked_int
 
 REFUSED = frozenset({429, 503})
 """Statuses by which a server refuses a request for its load."""
@@ -40,14 +40,11 @@ def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> N
     if value is None and field.default is None:
         return
     least = 0.001 if field.name == "deadline" else 0.0
-    allowed = f"{field.name} must be seconds, a number from {least:g} to {_A_DAY:g}"
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{allowed}, got {value!r}")
-    if not least <= value <= _A_DAY:
-        raise ValueError(f"{allowed}, got {value!r}")
+    allowed = f"seconds, a number from {least:g} to {_A_DAY:g}"
+    checked_number(value, field.name, allowed, least=least, most=_A_DAY)
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """How often and for how long a request is retried.

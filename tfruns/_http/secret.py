@@ -1,7 +1,7 @@
 """The API key, wrapped from the moment it is given; and the server's text, which may repeat it, made safe to show."""
 
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
@@ -16,6 +16,8 @@ class Secret:
     """
 
     __slots__ = ("_value",)
+    _mask: ClassVar[str] = MASK
+    _refusal: ClassVar[str] = "an API key can't be pickled or copied: make a client in each process"
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -27,7 +29,7 @@ class Secret:
 
     def bearer(self) -> str:
         """The value of the header `Authorization`."""
-        return _Hidden(f"Bearer {self._value}")
+        return _Header(f"Bearer {self._value}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and bool(self._value == other._value)
@@ -36,22 +38,28 @@ class Secret:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        return MASK
+        return self._mask
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key can't be pickled or copied: make a client in each process")
+        raise TypeError(self._refusal)
 
 
-class _Hidden(str):
-    """The text of a header, which aiohttp keeps among its own variables, and puts into its errors."""
+class SecretText(str):
+    """A key as a string, which pickles as one; where the values of variables are shown, it isn't."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return MASK
 
+
+class _Header(SecretText):
+    """The text of a header, which aiohttp keeps among its own variables, and puts into its errors."""
+
+    __slots__ = ()
+
     def __getitem__(self, _: Any) -> str:
-        return _Hidden(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
+        return _Header(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, (MASK,)  # an error of aiohttp that crosses to another process goes without the key

@@ -3,33 +3,30 @@
 import asyncio
 import heapq
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from tfruns._checks import checked_job_id
+from tfruns._public import shows_field_docs
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
-from tfruns.described import described
-from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
+from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
-from tfruns.query import checked_job_id
+from tfruns.types import OnError
 
 if TYPE_CHECKING:
     import pyarrow
-
-OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
 
 _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""
 _MOST_NEW_IN_A_ROW = 31
 """How many jobs may start in a row while one that has started waits."""
 
-_NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
-
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class JobsProgress:
     """How far the runs of many jobs were read: the value of `JobsPaginator.progress`.
@@ -237,7 +234,7 @@ class JobsPaginator:
                 del found  # before the next is made
 
     async def _handle_failure(self, walks: "_JobWalks", job_id: str, error: BaseException) -> None:
-        if not isinstance(error, TfRunsError) or isinstance(error, _NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
+        if not isinstance(error, TfRunsError) or isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
             raise error
         self.skipped[job_id] = error
         walks.skipped += 1

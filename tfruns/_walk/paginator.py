@@ -8,8 +8,8 @@ import attrs
 
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Transport
+from tfruns._public import shows_field_docs
 from tfruns._walk.walker import Prefetch, Walk
-from tfruns.described import described
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-@described
+@shows_field_docs
 @attrs.frozen(eq=False)
 class RunPaginator:
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.

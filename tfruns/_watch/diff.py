@@ -17,14 +17,11 @@ poll finds are reported.
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import attrs
 
 from tfruns.models import JobRun
-
-Start = Literal["now", "open", "existing"]
-"""What a watch reports first: nothing that is there already, the runs that are open, or every run."""
+from tfruns.types import Start
 
 KEPT = 50
 """How many of the newest runs that have ended a snapshot keeps; more only where they were created at once."""

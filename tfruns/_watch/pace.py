@@ -7,14 +7,14 @@ import random
 from collections.abc import Collection
 from typing import Any
 
+from tfruns._checks import argument_error, checked_number
 from tfruns._http.retry import is_retried
 from tfruns.errors import IncompleteWalkError, TfRunsError
+from tfruns.types import Interval
 
 logger = logging.getLogger("tfruns")
 
-Interval = float | tuple[float, float]
-"""Seconds between two polls of a job: always the same, or the least and the most."""
-
+_INTERVALS = "above 0 and at most 86,400 seconds, or a tuple of the least and the most, such as (2, 30)"
 _GROWTH = 1.5
 _LONGEST_PAUSE = 600.0
 """Seconds until the next poll of a job that is skipped, at most; more if the interval is longer."""
@@ -24,13 +24,10 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
     """The least and the most seconds between two polls."""
     least, most = interval if isinstance(interval, tuple) and len(interval) == 2 else (interval, interval)
     for seconds in (least, most):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            allowed = "seconds, or a tuple of the least and the most, such as (2, 30)"
-            raise TypeError(f"interval must be {allowed}, got {interval!r}")
-        if not 0 < seconds <= 86_400:
-            raise ValueError(f"interval must be above 0 and at most 86,400 seconds, got {interval!r}")
+        checked_number(seconds, "interval", _INTERVALS, above=0, most=86_400)
     if least > most:
-        raise ValueError(f"interval must be the least seconds and then the most, got {interval!r}")
+        text = f" must be the least seconds and then the most, got {interval!r}"
+        raise argument_error(ValueError, "interval", text)
     return least, most
 
 

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
 from tfruns._watch.diff import Beginning, Poll, Snapshot
-from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -20,11 +19,23 @@ _KNOWN = tuple(JobRunStatus)
 _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 
 
+class Lister(Protocol):
+    """What polls need of a client."""
+
+    def iter_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPaginator:
+        """See `Client.iter_runs`."""
+        ...
+
+    async def list_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPage:
+        """See `Client.list_runs`."""
+        ...
+
+
 @attrs.frozen
 class Job:
     """A job to poll, and which of its runs."""
 
-    client: RunLister
+    client: Lister
     job_id: str
     filters: Mapping[str, Any]
 
@@ -102,15 +113,17 @@ class Job:
     async def _find(self, run_id: str, last: JobRun | None) -> JobRun | None:
         # That it is gone is believed only if its name doesn't find it either.
         for prefix in (run_id,) if last is None else (run_id, last.name):
-            async with aclosing(aiter(self.search(prefix))) as runs:
-                async for run in runs:
-                    if run.id == run_id:
-                        return run
+            if (found := await self.first(prefix, lambda run: run.id == run_id)) is not None:
+                return found
         return None
 
-    def search(self, prefix: str) -> RunPaginator:
-        """The runs whose id or name begins with this."""
-        return self.client.iter_runs(self.job_id, search_prefix=prefix, page_size=10)
+    async def first(self, prefix: str, is_wanted: Callable[[JobRun], bool]) -> JobRun | None:
+        """The first wanted run of those whose id or name begins with the prefix; None if there is none."""
+        async with aclosing(aiter(self.client.iter_runs(self.job_id, search_prefix=prefix, page_size=10))) as runs:
+            async for run in runs:
+                if is_wanted(run):
+                    return run
+        return None
 
     def _all_open(self) -> RunPaginator:
         return self.client.iter_runs(self.job_id, status=_OPEN, **self.filters)

@@ -17,10 +17,13 @@ from typing import Any, get_args
 
 import attrs
 
+from tfruns._checks import argument_error
 from tfruns._decode.fast import decode_page
-from tfruns._watch.diff import Beginning, Snapshot, Start
+from tfruns._text import shortened
+from tfruns._watch.diff import Beginning, Snapshot
 from tfruns.errors import DecodeError
 from tfruns.models import JobRun
+from tfruns.types import Start
 
 _VERSION = "tfruns1"
 _LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
@@ -64,11 +67,11 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         ValueError: it isn't a token of this version, not a whole one, or one of a watch of other jobs or filters.
     """
     if not isinstance(token, str):
-        raise TypeError(f"resume_token must be a string, got {token!r}")
+        raise argument_error(TypeError, "resume_token", f" must be a string, got {token!r}")
     version, dot, text = token.strip().partition(".")
     if version != _VERSION or not dot:
-        shown = token if len(token) <= 40 else f"{token[:40]}…"
-        raise ValueError(f"resume_token must begin with {_VERSION + '.'!r}, as this version makes it, got {shown!r}")
+        text = f" must begin with {_VERSION + '.'!r}, as this version makes it, got {shortened(token, 40)!r}"
+        raise argument_error(ValueError, "resume_token", text)
     try:
         body = _unpacked(text)
         content = json.loads(body)
@@ -77,12 +80,15 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         beginnings = {job_id: _beginning(*parts) for job_id, parts in content["beginnings"].items()}
         meant = content["filters"]
     except (ValueError, LookupError, TypeError, AttributeError, DecodeError, zlib.error, RecursionError):
-        raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
+        text = f" is damaged: its {len(token)} characters were cut off or changed"
+        raise argument_error(ValueError, "resume_token", text) from None
     if meant != json.loads(json.dumps(filters)):
-        raise ValueError(f"resume_token is of a watch with other filters: {meant!r}, got {dict(filters)!r}")
+        text = f" is of a watch with other filters: {meant!r}, got {dict(filters)!r}"
+        raise argument_error(ValueError, "resume_token", text)
     jobs = [*snapshots, *beginnings]
     if job_ids and jobs and not set(job_ids) & set(jobs):
-        raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}")
+        text = f" is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}"
+        raise argument_error(ValueError, "resume_token", text)
     return Known(
         {job_id: snapshots[job_id] for job_id in job_ids if job_id in snapshots},
         {job_id: beginnings[job_id] for job_id in job_ids if job_id in beginnings},

@@ -5,10 +5,10 @@ An outage ends no wait: what fails by what may pass is polled again, until the w
 
 import asyncio
 import math
-from contextlib import aclosing
 
-from tfruns._watch.pace import Closing, Interval, Outages, Pace, checked_interval, passes
-from tfruns._watch.poll import Job
+from tfruns._checks import argument_error, checked_string, checked_timeout
+from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, passes
+from tfruns._watch.poll import Job, Lister
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,
@@ -17,8 +17,8 @@ from tfruns.errors import (
     TfRunsError,
     WaitTimeoutError,
 )
-from tfruns.lists import RunLister
 from tfruns.models import JobRun, JobRunStatus
+from tfruns.types import Interval
 
 _GOES_ON = "the wait goes on"
 
@@ -26,7 +26,7 @@ _GOES_ON = "the wait goes on"
 class Waits:
     """All waits of a client."""
 
-    def __init__(self, client: RunLister, closing: Closing) -> None:
+    def __init__(self, client: Lister, closing: Closing) -> None:
         self._client = client
         self._closing = closing
         self._pollers: dict[str, _Poller] = {}
@@ -41,11 +41,11 @@ class Waits:
         interval: Interval,
     ) -> JobRun:
         """See `Client.wait_for_run`."""
-        if not isinstance(run, str):
-            raise TypeError(f"run must be the id or the name of a run, as a string, got {run!r}")
+        checked_string(run, "run", "the id or the name of a run, as a string")
         if not run.strip():
-            raise ValueError(f"run is empty: {run!r}")
-        _check_timeout(timeout)
+            raise argument_error(ValueError, "run", f" is empty: {run!r}")
+        if timeout is not None:
+            checked_timeout(timeout)
         seconds = checked_interval(interval)
         last: JobRun | None = None
         waiter: asyncio.Future[JobRun] | None = None
@@ -81,7 +81,7 @@ class Waits:
         outages, pace, loop = Outages(_GOES_ON), Pace(interval), asyncio.get_running_loop()
         while not self._closing.is_set():
             try:
-                found = await self._search(job_id, text)
+                found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
                 if not passes(error):
                     raise
@@ -94,13 +94,6 @@ class Waits:
                     raise RunNotFoundError(f"there is no run with the id or the name {text!r}", job_id=job_id, run=None)
                 return found
         raise ClientClosedError
-
-    async def _search(self, job_id: str, text: str) -> JobRun | None:
-        async with aclosing(aiter(Job(self._client, job_id, {}).search(text))) as runs:
-            async for run in runs:
-                if text in (run.id, run.name):
-                    return run
-        return None
 
     def _join(self, run: JobRun, job_id: str, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
         if self._closing.is_set():
@@ -203,12 +196,3 @@ class _Poller:
             changed |= run is None or run.status != last.status
         self._runs |= {run_id: run for run_id, run in found.items() if run is not None and run_id in self._runs}
         return changed
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")

@@ -36,16 +36,15 @@ from typing import Any, Self, get_args
 
 import attrs
 
-from tfruns._walk.jobs import OnError
-from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, Start, compare, first_snapshot
-from tfruns._watch.pace import Closing, Interval, Outages, Pace, Timer, checked_interval, passes
-from tfruns._watch.poll import Job
+from tfruns._checks import argument_error, check_on_error, checked_job_id
+from tfruns._public import shows_field_docs
+from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
+from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, passes
+from tfruns._watch.poll import Job, Lister
 from tfruns._watch.token import Known, decode, encode
-from tfruns.described import described
-from tfruns.errors import AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, TfRunsError
-from tfruns.lists import RunLister
+from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
-from tfruns.query import RunFilter, checked_job_id
+from tfruns.types import Interval, OnError, RunFilter, Start
 
 logger = logging.getLogger("tfruns")
 
@@ -55,10 +54,8 @@ _PATIENCE = 10.0
 _CLOCK_AHEAD = 3600.0
 """Seconds by which this machine's clock may be ahead of the server's."""
 
-_NOT_OF_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
 
-
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RunChange:
     """What happened to a run between two polls of its job.
@@ -145,7 +142,7 @@ class RunWatch:
 class Watch:
     """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
 
-    client: RunLister
+    client: Lister
     closing: Closing
     job_ids: tuple[str, ...]
     filters: Mapping[str, Any]
@@ -160,7 +157,7 @@ class Watch:
     @classmethod
     def of(
         cls,
-        client: RunLister,
+        client: Lister,
         closing: Closing,
         job_ids: Iterable[str] | str,
         *,
@@ -175,9 +172,8 @@ class Watch:
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
         jobs = tuple(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
-            raise ValueError("job_ids is empty: there is nothing to watch")
-        if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
+            raise argument_error(ValueError, "job_ids", " is empty: there is nothing to watch")
+        check_on_error(on_error)
         checked = RunFilter(status=status, **filters)
         kept = {name: value for name in filters if (value := getattr(checked, name)) is not None}
         return cls(
@@ -343,7 +339,7 @@ class _Polls:
             seconds = self._paces[job_id].after_failure()
             self._outages.failed(error, job_id, seconds, now=self._timer.now())
             return seconds
-        if isinstance(error, _NOT_OF_ONE_JOB) or on_error == "raise":
+        if isinstance(error, NOT_ABOUT_ONE_JOB) or on_error == "raise":
             raise error
         self._outages.forget(job_id)
         seconds = self._paces[job_id].after_skip()
@@ -380,13 +376,10 @@ def _needs_watermark(beginning: Beginning) -> bool:
 
 def _checked_start(start: Start | datetime) -> Start | float:
     """What is reported first; a time in ms since 1970."""
-    allowed = f"start must be one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a zone"
-    if isinstance(start, datetime):
-        if start.tzinfo is None:
-            raise ValueError(f"{allowed}, got {start!r}")
+    if isinstance(start, datetime) and start.utcoffset() is not None:
         return start.timestamp() * 1000
-    if not isinstance(start, str):
-        raise TypeError(f"{allowed}, got {start!r}")
-    if start not in get_args(Start):
-        raise ValueError(f"{allowed}, got {start!r}")
-    return start
+    if isinstance(start, str) and start in get_args(Start):
+        return start
+    kind = ValueError if isinstance(start, (str, datetime)) else TypeError
+    allowed = f"one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a time zone"
+    raise argument_error(kind, "start", f" must be {allowed}, got {start!r}")

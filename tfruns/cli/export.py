@@ -208,7 +208,7 @@ def _check_files(named: dict[str, str | None]) -> None:
 
 
 def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
-    from tfruns.query import checked_job_id
+    from tfruns._checks import checked_job_id
 
     for number, line in enumerate(file or (), start=1):
         try:

@@ -1,7 +1,6 @@
 """Which control plane a command uses, and how requests are sent to it."""
 
 import functools
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,15 +113,15 @@ def connect(host: str | None) -> "Client":
     try:
         return tfruns.Client(host, retry=tfruns.RetryPolicy(**retry), **settings)
     except tfruns.ConfigurationError as error:
-        told = wrong_usage(error)
-        raise told if told.message.startswith("--host") else click.ClickException(told.message) from None
+        usage = wrong_usage(error)
+        raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
 
 
 # What no option of a command has as its name.
 _SPELLED = {
     "base_url": "--host",
     "allow_http=True": "--allow-http",
-    "pass api_key,": "",
+    "pass api_key, ": "",
     "job_id": "JOB",
     "format": "--format",
     "resume_token": "the token in the file of --resume-from",
@@ -130,21 +129,11 @@ _SPELLED = {
 
 
 def wrong_usage(error: Exception) -> click.UsageError:
-    """The error for an argument that the library refused, with the command's options in place of Python's arguments.
+    """The error for an argument that the library refused, with the command's options in place of Python's arguments."""
+    from tfruns._checks import named_otherwise
 
-    The library's messages begin with the name of the argument. Others that they name are replaced if no word of plain
-    English is the same.
-    """
-    context = click.get_current_context()
     names = dict(_SPELLED)
-    for parameter in context.command.params:
+    for parameter in click.get_current_context().command.params:
         is_option = isinstance(parameter, click.Option)
         names[str(parameter.name)] = parameter.opts[-1] if is_option else str(parameter.metavar).strip("[].")
-    text = str(error)
-    first = re.match(r"\w+", text)
-    if first is not None:
-        text = names.get(first[0], first[0]) + text[first.end() :]
-    for name in names:
-        if "_" in name:
-            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?!\w)", names[name], text)
-    return click.UsageError(text)
+    return click.UsageError(named_otherwise(error, names))

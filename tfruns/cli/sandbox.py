@@ -118,12 +118,6 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     show_default=True,
     help="How many seconds of its clock pass in a second.",
 )
-@_where(
-    "--admin-port",
-    type=click.IntRange(0, 65_535),
-    metavar="N",
-    help="The port of an admin address, on 127.0.0.1, to change runs, clock and faults; 0 for any that is free.",
-)
 @_behaves(
     "--fault",
     "faults",
@@ -144,14 +138,14 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
 def sandbox(**options: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
-    When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, with
-    --admin-port also `export TFRUNS_SANDBOX_ADMIN=...`, and then the id of each job on a line of its own.
+    When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, and then the
+    id of each job on a line of its own.
 
     The runs of a job are made at the first request for it. One of them is named train-7f3a.
 
-    A FAULT is made of what goes wrong: status=503, html, latency=0.2 or latency=0.2/1.5 (median and 99th percentile in
-    seconds), breaks=cut, breaks=reset, breaks=stall, length=10 (a wrong Content-Length), limit=50, total=-5; of wait=2
-    and wait-as=seconds, date, ms or reset for a status; and of the requests that it hits: rate=0.1, job-id=JOB, nth=3.
+    A FAULT is made of what goes wrong: status=503 (with wait=2, seconds to wait), html, latency=0.2 (seconds),
+    breaks=cut, breaks=reset, breaks=stall, limit=50, total=-5; and of the requests that it hits: rate=0.1, job-id=JOB,
+    nth=3.
     """
     from tfruns.sandbox import Sandbox
 
@@ -171,8 +165,6 @@ def sandbox(**options: Any) -> None:
             stopped = _stop_signal()
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
-            if control_plane.admin_url:
-                lines.append(f"export TFRUNS_SANDBOX_ADMIN={shlex.quote(control_plane.admin_url)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
             click.echo(f"tfruns: ready{_size(options)}; Ctrl-C stops it", err=True)
             await stopped.wait()

@@ -13,7 +13,8 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from tfruns._http.events import check_plain_function
+from tfruns._checks import check_plain_function
+from tfruns._public import publish
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export
@@ -24,6 +25,8 @@ from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import Moment
 
 __all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
+
+publish(__name__, [ExportError, ExportProgress, ExportSummary])
 
 
 async def export_runs(

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from tfruns._checks import argument_error
 from tfruns.export import arrow_files, databases, texts
 from tfruns.export.page import Page
 from tfruns.export.writer import Writer, needed
@@ -81,4 +82,4 @@ def find_format(name: str | None, destination: str) -> Format:
             return known
     if name is None:
         raise ValueError(f"the format can't be told from the name {destination!r}: give one of {names}")
-    raise ValueError(f"format must be one of {names}, got {name!r}")
+    raise argument_error(ValueError, "format", f" must be one of {names}, got {name!r}")

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import attrs
 
+from tfruns._text import shortened
 from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_all
 
@@ -270,5 +271,4 @@ def _line(content: Any) -> bytes:
 
 
 def _short(value: Any, most: int = 60) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return shortened(json.dumps(value, sort_keys=True), most)

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from tfruns._checks import argument_error, check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
 from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
 from tfruns.export.destination import Destination, work_folder_of
@@ -21,7 +22,7 @@ from tfruns.export.postgres import PostgresTable, check_url, table_parts
 from tfruns.export.secrets import Hidden, scheme_of, shown
 from tfruns.export.stores import Store, StoredObject, check_scheme
 from tfruns.export.watermark import State, state_path
-from tfruns.query import MAX_PAGE_SIZE, checked_int, checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
@@ -81,16 +82,17 @@ async def prepare(
         ExportError: there can be no file at the destination.
     """
     if on_bad_run not in ON_BAD_RUN:
-        raise ValueError(f"on_bad_run must be one of {', '.join(ON_BAD_RUN)}, got {on_bad_run!r}")
+        allowed = ", ".join(ON_BAD_RUN)
+        raise argument_error(ValueError, "on_bad_run", f" must be one of {allowed}, got {on_bad_run!r}")
     filters = {name: _kept(value) for name, value in filters.items()}
     destination = find_destination(given, options, table, format)
     if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
-        raise ValueError(
-            f"state goes with no {', '.join(_NOT_WITH_STATE)}: it reads the newest runs of any status first"
-        )
+        others = [part for name in _NOT_WITH_STATE for part in (name, ", ")][:-1]
+        text = ": it reads the newest runs of any status first"
+        raise argument_error(ValueError, "state", " goes with no ", *others, text)
     state_file = None if state is None else state_path(state, destination.path)
     folder = None if work_dir is None else _checked_work_dir(work_dir)
-    resolved = client.iter_runs("each", **filters).filter  # it says what is wrong
+    resolved = RunFilter(**filters)
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
     # So many hours ago is another time when the call is made again, and yet the same argument.
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
@@ -123,19 +125,21 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         ExportError: there can be nothing there.
     """
     if given.value == "" or not isinstance(given.value, (str, os.PathLike)):
-        raise TypeError(f"destination must be a path or a URL, got {type(given.value).__name__}")
+        text = f" must be a path or a URL, got {type(given.value).__name__}"
+        raise argument_error(TypeError, "destination", text)
     scheme = scheme_of(given)
     if scheme in ("file", "local"):
         given, scheme = Hidden(str(given.value).partition("://")[2]), None
     if scheme in ("postgresql", "postgres"):
         if format is not None:
-            raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
+            text = f" goes with files, not with a table of PostgreSQL, got {format!r}"
+            raise argument_error(ValueError, "format", text)
         if options.value is not None:
             raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
         check_url(given)
         return PostgresTable(given, table_parts(table))
     if table != "runs":
-        raise ValueError(f"table goes with postgresql:// alone, got {table!r}")
+        raise argument_error(ValueError, "table", f" goes with postgresql:// alone, got {table!r}")
     if scheme is None:
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
@@ -167,8 +171,7 @@ def _kept(values: Any) -> Any:
 
 async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
     """The ids, each once."""
-    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
-        raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
+    check_job_ids(job_ids)
     ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
     return list(dict.fromkeys(map(checked_job_id, ids)))
 

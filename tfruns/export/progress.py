@@ -6,11 +6,11 @@ from typing import Any
 
 import attrs
 
-from tfruns.described import described
+from tfruns._public import shows_field_docs
 from tfruns.errors import TfRunsError
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ExportProgress:
     """How far an export is.
@@ -40,7 +40,7 @@ class ExportProgress:
     """Runs that can't be written, and go to the quarantine."""
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ExportSummary:
     """What an export did.

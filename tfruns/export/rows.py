@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tfruns._table.columns import COLUMNS, Column, Kind, values_of
+from tfruns._text import iso_moment
 from tfruns.models import JobRun
 
 INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
@@ -30,7 +31,7 @@ def moment(milliseconds: float) -> str:
         if not milliseconds.is_integer():
             when = _EPOCH + timedelta(milliseconds=milliseconds)
             precision = "microseconds" if when.microsecond % 1000 else "milliseconds"
-            return when.isoformat(timespec=precision).replace("+00:00", "Z")
+            return iso_moment(when, precision)
         milliseconds = int(milliseconds)
     days, left = divmod(milliseconds, _MS_A_DAY)
     seconds, left = divmod(left, 1000)

@@ -8,9 +8,10 @@ on: its text is, in an error of our own, without what was secret.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from tfruns._http.secret import Secret
 from tfruns.export.errors import ExportError
 
 _T = TypeVar("_T")
@@ -22,24 +23,12 @@ _NAMED_BY_CONTAINER = frozenset({"abfs", "abfss", "az", "adl"})
 """Azure's: `abfs://container@account.dfs.core.windows.net/key`."""
 
 
-class Hidden:
-    """A value that nothing shows: use `value` within an expression, and bind no variable to it."""
+class Hidden(Secret):
+    """A destination, its options, or what is secret in them."""
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    @property
-    def value(self) -> Any:
-        """The value itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return _MASK
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a destination can't be pickled or copied")
+    __slots__ = ()
+    _mask = _MASK
+    _refusal = "a destination can't be pickled or copied"
 
 
 def scheme_of(given: Hidden) -> str | None:

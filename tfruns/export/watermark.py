@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 import attrs
 import msgspec
 
+from tfruns._checks import argument_error
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
@@ -248,7 +249,9 @@ def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     """
     path = Path(os.path.realpath(state))
     if path == destination:
-        raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
+        text = f" must name another file than the destination, got {os.fspath(state)!r}"
+        raise argument_error(ValueError, "state", text)
     if destination in path.parents:
-        raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
+        text = f" must name a file outside of {destination}, whose files are runs, got {path}"
+        raise argument_error(ValueError, "state", text)
     return path

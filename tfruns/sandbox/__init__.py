@@ -7,9 +7,12 @@ Example:
     ...         await client.count_runs(sandbox.job_ids[0])
 """
 
+from tfruns._public import publish
 from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.faults import Fault, RateLimit
 from tfruns.sandbox.sandbox import Sandbox
 from tfruns.sandbox.server import SeenRequest
 
 __all__ = ["Clock", "Fault", "RateLimit", "Sandbox", "SeenRequest"]
+
+publish(__name__, [Clock, Fault, RateLimit, Sandbox, SeenRequest])

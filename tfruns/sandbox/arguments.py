@@ -6,7 +6,7 @@ from datetime import datetime
 from os import PathLike, fspath
 from typing import Any, TypeGuard
 
-from tfruns.query import checked_int
+from tfruns._checks import argument_error, checked_int, checked_number
 from tfruns.sandbox.data import made_up_job_ids
 
 _LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
@@ -20,9 +20,11 @@ def checked_text(name: str, value: Any) -> str:
         ValueError: it is empty, or holds something other than visible ASCII characters.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {value!r}")
+        raise argument_error(TypeError, name, f" must be a string, got {value!r}")
     if not value or not all("!" <= character <= "~" for character in value):
-        raise ValueError(f"{name} must be one or more visible ASCII characters, without spaces, got {value!r}")
+        raise argument_error(
+            ValueError, name, f" must be one or more visible ASCII characters, without spaces, got {value!r}"
+        )
     return value
 
 
@@ -33,11 +35,11 @@ def checked_strings(name: str, values: Any) -> tuple[str, ...]:
         TypeError: they aren't, or a single string was given.
     """
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a sequence of strings, got {values!r}")
+        raise argument_error(TypeError, name, f" must be a sequence of strings, got {values!r}")
     strings = tuple(values)
     for value in strings:
         if not isinstance(value, str):
-            raise TypeError(f"{name} must be a sequence of strings, got {value!r} in it")
+            raise argument_error(TypeError, name, f" must be a sequence of strings, got {value!r} in it")
     return strings
 
 
@@ -50,9 +52,9 @@ def checked_path(name: str, value: Any) -> str:
     """
     path = fspath(value) if isinstance(value, PathLike) else value
     if not isinstance(path, str):
-        raise TypeError(f"{name} must be the path of a file, got {value!r}")
+        raise argument_error(TypeError, name, f" must be the path of a file, got {value!r}")
     if not path or "\0" in path:
-        raise ValueError(f"{name} must be the path of a file, got {path!r}")
+        raise argument_error(ValueError, name, f" must be the path of a file, got {path!r}")
     return path
 
 
@@ -63,20 +65,17 @@ def checked_start(value: Any) -> float | None:
         TypeError: it isn't a time.
         ValueError: it is a datetime without a time zone, or beyond the calendar.
     """
-    allowed = 'clock_start must be an aware datetime, milliseconds since 1970, "now" or None'
+    allowed = 'an aware datetime, "now", None, or milliseconds since 1970'
     if value is None:
         return None
     if value == "now":
         return time.time() * 1000
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError(f"{allowed}, got {value!r}, which has no time zone")
+            text = f" must be {allowed}, got {value!r}, which has no time zone"
+            raise argument_error(ValueError, "clock_start", text)
         return value.timestamp() * 1000
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{allowed}, got {value!r}")
-    if not 0 <= value <= _LATEST:
-        raise ValueError(f"{allowed}, from 0 to {_LATEST:.0f}, got {value!r}")
-    return float(value)
+    return float(checked_number(value, "clock_start", f"{allowed}, from 0 to {_LATEST:.0f}", least=0, most=_LATEST))
 
 
 def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
@@ -88,16 +87,16 @@ def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
     """
     if isinstance(jobs, int):
         return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1))
-    allowed = "jobs must be a number of jobs or a sequence of job ids"
+    allowed = " must be a number of jobs or a sequence of job ids"
     if not _is_sequence(jobs) or not all(isinstance(job_id, str) for job_id in jobs):
-        raise TypeError(f"{allowed}, got {jobs!r}")
+        raise argument_error(TypeError, "jobs", f"{allowed}, got {jobs!r}")
     if not jobs or "" in jobs or len(set(jobs)) < len(jobs):
-        raise ValueError(f"{allowed}, at least one, none empty, none twice, got {jobs!r}")
+        raise argument_error(ValueError, "jobs", f"{allowed}, at least one, none empty, none twice, got {jobs!r}")
     for job_id in jobs:
         try:
             job_id.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{allowed}, each valid Unicode, got {job_id!r}") from None
+            raise argument_error(ValueError, "jobs", f"{allowed}, each valid Unicode, got {job_id!r}") from None
     return tuple(jobs)
 
 
@@ -111,9 +110,13 @@ def checked_run_counts(runs: Any, job_count: int) -> tuple[int, ...]:
     if isinstance(runs, int):
         return (checked_int(runs, "runs", least=0),) * job_count
     if not _is_sequence(runs) or not all(isinstance(count, int) for count in runs):
-        raise TypeError(f"runs must be a number of runs or a sequence of them, one for each job, got {runs!r}")
+        raise argument_error(
+            TypeError, "runs", f" must be a number of runs or a sequence of them, one for each job, got {runs!r}"
+        )
     if len(runs) != job_count:
-        raise ValueError(f"runs must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}")
+        raise argument_error(
+            ValueError, "runs", f" must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}"
+        )
     return tuple(checked_int(count, "each of runs", least=0) for count in runs)
 
 

@@ -1,9 +1,10 @@
 """The time of a sandbox: it stands still until it is moved, or runs at a rate."""
 
-import math
 import threading
 import time
 from typing import Any
+
+from tfruns._checks import checked_number
 
 
 class Clock:
@@ -76,8 +77,4 @@ def checked_seconds(name: str, value: Any) -> float:
         TypeError: it isn't a number.
         ValueError: it is negative, or not finite.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, 0 or more, got {value!r}")
-    if not (0 <= value <= 1e9 and math.isfinite(value)):
-        raise ValueError(f"{name} must be a number from 0 to 1e9, got {value!r}")
-    return float(value)
+    return float(checked_number(value, name, "a number from 0 to 1e9", least=0, most=1e9))

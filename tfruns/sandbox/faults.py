@@ -1,4 +1,4 @@
-"""What a sandbox does wrong when it is told to: to which requests, how often, and what."""
+"""What a sandbox does wrong on purpose: to which requests, how often, and what."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,14 +7,14 @@ from urllib.parse import unquote
 
 import attrs
 
-from tfruns.described import described
-from tfruns.query import checked_int
+from tfruns._checks import checked_int
+from tfruns._public import shows_field_docs
 from tfruns.sandbox.clock import checked_seconds
 
-WaitAs = Literal["seconds", "date", "ms", "reset"]
-"""How a wait is said: `Retry-After` in seconds or as a date, `retry-after-ms`, or `X-RateLimit-Reset` in seconds."""
+WaitAs = Literal["seconds", "ms"]
+"""How a response says how long to wait: `Retry-After` in whole seconds, or `retry-after-ms`."""
 Break = Literal["cut", "reset", "stall"]
-"""How a connection breaks: closed after half of the body, reset before an answer, or silent after half of the body."""
+"""How a connection breaks: closed after half of the body, reset before a response, or silent after half of the body."""
 
 
 def _one_of(name: str, value: Any, allowed: Any) -> None:
@@ -26,13 +26,13 @@ def _nth(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class Fault:
     """Something that goes wrong: what, and with which requests. All that is said of what happens together.
 
-    As text, for flags and the admin address, the same names with hyphens: `status=429,wait=2,wait-as=date`,
-    `latency=0.2/1.5,rate=0.1`, `breaks=cut,job-id=my-job,nth=3`, `status=502,html`. `Fault.parse` reads it.
+    As text, for flags, the same names with hyphens: `status=429,wait=2`, `latency=0.2,rate=0.1`,
+    `breaks=cut,job-id=my-job,nth=3`, `status=502,html`. `Fault.parse` reads it.
 
     Raises:
         TypeError, ValueError: a value isn't one of these, or nothing would go wrong.
@@ -47,24 +47,18 @@ class Fault:
     """
 
     status: int | None = None
-    """Answer with this status, 400 to 599, and the contract's `HttpError`."""
+    """Respond with this status, 400 to 599, and the contract's `HttpError`."""
     wait: float | None = None
-    """Seconds that the answer asks the client to wait; None: it asks for nothing. Only with a status."""
-    wait_as: WaitAs = "seconds"
-    """How it asks: `Retry-After` in seconds (whole, so rounded up) or as a `date`, `retry-after-ms` (`ms`), or
-    `X-RateLimit-Reset` (`reset`)."""
+    """Seconds that the client is to wait: `Retry-After`, rounded up to whole seconds. Only with a status."""
     html: bool = False
-    """Answer with a page of HTML, as proxies do; without a status, with 200."""
-    latency: float | tuple[float, float] = 0.0
-    """Seconds before the answer: a number, or a median and a 99th percentile, between which it is drawn from the
-    log-normal distribution that has them. (As text: `0.2/1.5`.)"""
+    """Respond with a page of HTML, as proxies do; without a status, with 200."""
+    latency: float = 0.0
+    """Seconds before the response."""
     breaks: Break | None = None
-    """Break the connection: `cut` it after half of the body, `reset` it before an answer, or `stall` after half of the
+    """Break the connection: `cut` it after half of the body, `reset` it before a response, or `stall` after half of the
     body until the client gives up."""
-    length: int = 0
-    """Bytes that `Content-Length` says too much (or too little, if negative)."""
     limit: int | None = None
-    """The most runs a page has, 1 or more, whatever was asked for; `pagination` repeats this limit then."""
+    """The most runs a page has, 1 or more, whatever was requested; `pagination` repeats this limit then."""
     total: int = 0
     """Runs that `pagination.total` says too many (or too few, if negative; it never falls below 0)."""
     rate: float = 1.0
@@ -81,20 +75,12 @@ class Fault:
             checked_seconds("wait", self.wait)
             if self.status is None:
                 raise ValueError("wait needs a status to go with, such as 429")
-        _one_of("wait_as", self.wait_as, WaitAs)
         if self.breaks is not None:
             _one_of("breaks", self.breaks, Break)
-        if isinstance(self.latency, tuple):
-            if len(self.latency) != 2 or not 0 < checked_seconds("latency", self.latency[0]) <= checked_seconds(
-                "latency", self.latency[1]
-            ):
-                raise ValueError(f"latency must be seconds, or a median and a 99th percentile, got {self.latency!r}")
-        else:
-            checked_seconds("latency", self.latency)
+        checked_seconds("latency", self.latency)
         if self.limit is not None:
             checked_int(self.limit, "limit", least=1, most=1000)
-        for name in ("length", "total"):
-            checked_int(getattr(self, name), name, least=-(10**15), most=10**15)
+        checked_int(self.total, "total", least=-(10**15), most=10**15)
         if not 0 < checked_seconds("rate", self.rate) <= 1:
             raise ValueError(f"rate must be above 0 and at most 1, got {self.rate!r}")
         if not isinstance(self.nth, tuple):
@@ -103,9 +89,9 @@ class Fault:
             checked_int(nth, "nth", least=1)
         if not isinstance(self.html, bool) or not isinstance(self.job_id, str | None):
             raise TypeError(f"html must be a bool and job_id a string, got {self.html!r} and {self.job_id!r}")
-        done = (self.status, self.html, self.latency, self.breaks, self.length, self.limit, self.total)
+        done = (self.status, self.html, self.latency, self.breaks, self.limit, self.total)
         if not any(done):
-            raise ValueError("this fault does nothing: give a status, html, latency, breaks, length, limit or total")
+            raise ValueError("this fault does nothing: give a status, html, latency, breaks, limit or total")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -142,19 +128,12 @@ class Fault:
         return cls(**{name.replace("-", "_"): value for name, value in fields.items()})
 
 
-def _pair(text: str) -> float | tuple[float, ...]:
-    numbers = tuple(float(number) for number in text.split("/"))
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
 _READERS: dict[str, Callable[[str], Any]] = {
     "status": int,
     "wait": float,
-    "wait-as": str,
     "html": lambda _: True,
-    "latency": _pair,
+    "latency": float,
     "breaks": str,
-    "length": int,
     "limit": int,
     "total": int,
     "rate": float,
@@ -163,10 +142,10 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@described
+@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RateLimit:
-    """How many requests a second a sandbox takes; others get a 429, and are told when there is room again.
+    """How many requests a second a sandbox takes; others get a 429, which says when there is room again.
 
     Time is real time here, not the sandbox's clock: it is what clients wait by.
 
@@ -187,7 +166,8 @@ class RateLimit:
     burst: int = 1
     """How many may come at once after a pause."""
     wait_as: WaitAs | None = "ms"
-    """How the wait is said (see `Fault.wait_as`); None: it isn't."""
+    """How a response says how long to wait: "seconds" for `Retry-After` in whole seconds, "ms" for `retry-after-ms`;
+    None: it doesn't."""
 
     def __attrs_post_init__(self) -> None:
         if checked_seconds("per_second", self.per_second) == 0:

@@ -1,16 +1,13 @@
 """Which faults a request has: drawn by their rates and counted by their numbers."""
 
 import collections
-import math
 import random
 import time
 from collections.abc import Iterable
 
 import attrs
 
-from tfruns.sandbox.faults import Break, Fault, RateLimit
-
-_P99 = 2.3263478740408408  # standard deviations from the median to the 99th percentile
+from tfruns.sandbox.faults import Break, Fault, RateLimit, WaitAs
 
 
 @attrs.frozen
@@ -20,8 +17,9 @@ class Effects:
     delay: float = 0.0
     refusal: Fault | None = None
     """The first fault with a status or a page of HTML."""
+    wait_as: WaitAs = "seconds"
+    """How it says how long to wait."""
     breaks: Break | None = None
-    length: int = 0
     limit: int | None = None
     total: int = 0
 
@@ -45,7 +43,7 @@ class FaultInjector:
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
             said = None if self._limit.wait_as is None else wait
-            return Effects(refusal=Fault(status=429, wait=said, wait_as=self._limit.wait_as or "seconds"))
+            return Effects(refusal=Fault(status=429, wait=said), wait_as=self._limit.wait_as or "seconds")
         if not self.faults:
             return NO_EFFECTS
         return self._together([fault for fault in self.faults if self._hits(fault, job_id)])
@@ -60,19 +58,12 @@ class FaultInjector:
     def _together(self, faults: Iterable[Fault]) -> Effects:
         faults = list(faults)
         return Effects(
-            delay=sum(self._seconds(fault.latency) for fault in faults),
+            delay=sum(fault.latency for fault in faults),
             refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
             breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),
-            length=sum(fault.length for fault in faults),
             limit=min((fault.limit for fault in faults if fault.limit is not None), default=None),
             total=sum(fault.total for fault in faults),
         )
-
-    def _seconds(self, latency: float | tuple[float, float]) -> float:
-        if not isinstance(latency, tuple):
-            return latency
-        median, p99 = latency
-        return self._rng.lognormvariate(math.log(median), math.log(p99 / median) / _P99)
 
     def _wait(self, limit: RateLimit) -> float:
         """Take one request out of the bucket: 0, or the seconds until there is one in it."""

@@ -4,12 +4,11 @@ import asyncio
 import math
 import socket
 import struct
-import time
 from email.utils import formatdate
 
 from aiohttp import web
 
-from tfruns.sandbox.faults import Fault
+from tfruns.sandbox.faults import WaitAs
 from tfruns.sandbox.injector import Effects
 
 _PAGE = b"""<!DOCTYPE html>
@@ -19,25 +18,18 @@ _PAGE = b"""<!DOCTYPE html>
 
 
 def html_page(status: int) -> web.Response:
-    """A page as a proxy sends it in place of an answer."""
+    """A page as a proxy sends it in place of a response."""
     reason = web.Response(status=status).reason
     page = _PAGE % {b"status": status, b"reason": reason.encode()}
     return web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
 
 
-def add_wait_header(response: web.Response, fault: Fault) -> None:
-    """Add the header by which the fault asks the client to wait."""
-    if fault.wait is None:
-        return
-    match fault.wait_as:
-        case "seconds":
-            response.headers["Retry-After"] = str(math.ceil(fault.wait))
-        case "date":
-            response.headers["Retry-After"] = formatdate(int(time.time()) + math.ceil(fault.wait), usegmt=True)
-        case "ms":
-            response.headers["retry-after-ms"] = str(math.ceil(fault.wait * 1000))
-        case "reset":
-            response.headers["X-RateLimit-Reset"] = str(math.ceil(fault.wait))
+def add_wait_header(response: web.Response, seconds: float, wait_as: WaitAs) -> None:
+    """Add the header that says how long the client is to wait."""
+    if wait_as == "seconds":
+        response.headers["Retry-After"] = str(math.ceil(seconds))
+    else:
+        response.headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
 
 
 async def respond(request: web.BaseRequest, response: web.Response, effects: Effects) -> web.Response:
@@ -46,7 +38,7 @@ async def respond(request: web.BaseRequest, response: web.Response, effects: Eff
     A stalled one waits until the client goes away, which cancels it.
     """
     transport = request.transport
-    if transport is None or (effects.breaks is None and not effects.length):
+    if transport is None or effects.breaks is None:
         return response
     if effects.breaks == "reset":
         # With no time to linger, the connection is closed by a reset.
@@ -55,9 +47,8 @@ async def respond(request: web.BaseRequest, response: web.Response, effects: Eff
         transport.abort()
         return response
     body = response.body
-    assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no answer here is anything else
-    sent = body if effects.breaks is None else body[: len(body) // 2]
-    transport.write(_head(response, max(0, len(body) + effects.length)) + sent)
+    assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no response here is anything else
+    transport.write(_head(response, len(body)) + body[: len(body) // 2])
     if effects.breaks == "stall":
         await asyncio.Event().wait()
     transport.close()

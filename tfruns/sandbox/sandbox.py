@@ -9,9 +9,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tfruns._checks import argument_error, checked_int
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.query import checked_int
-from tfruns.sandbox.admin import LOOPBACK, Admin
 from tfruns.sandbox.arguments import (
     checked_job_ids,
     checked_path,
@@ -38,7 +37,7 @@ class Sandbox:
 
     Its runs are held in memory, some 1.2 kB each, and are the same for the same arguments. Those of a job are made when
     they are first needed, which takes some 15 µs a run. Choices that the contract leaves to the server are listed in
-    `tfruns.sandbox.server`; what the admin address takes, in `tfruns.sandbox.admin`.
+    `tfruns.sandbox.server`.
 
     Args:
         jobs: how many jobs, 1 or more, or their ids.
@@ -56,7 +55,6 @@ class Sandbox:
         runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
             writes it: each line a run, with its job in `jobId`. `jobs` and `runs` have no effect then, and the clock
             starts when the last thing in the file happened, if that is later.
-        admin_port: the port of the admin address, on 127.0.0.1; 0 for a free one, None for no such address.
         faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
         rate_limit: how many requests a second it takes.
         forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
@@ -93,7 +91,6 @@ class Sandbox:
         clock_start: datetime | float | Literal["now"] | None = None,
         clock_rate: float = 0.0,
         runs_from: str | PathLike[str] | None = None,
-        admin_port: int | None = None,
         faults: Iterable[Fault | str] = (),
         rate_limit: RateLimit | None = None,
         forbidden: Iterable[str] = (),
@@ -106,34 +103,25 @@ class Sandbox:
         key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
         self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
         if not isinstance(living, bool):
-            raise TypeError(f"living must be a bool, got {living!r}")
+            raise argument_error(TypeError, "living", f" must be a bool, got {living!r}")
         self._living = living
         self._clock_start = checked_start(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
         self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
-        if admin_port is not None:
-            checked_int(admin_port, "admin_port", least=0, most=65535)
-        self._admin_port = admin_port
         self._faults = checked_faults(faults)
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
-            raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
+            raise argument_error(TypeError, "rate_limit", f" must be a RateLimit, got {rate_limit!r}")
         self._rate_limit = rate_limit
         self._requests = deque[SeenRequest](maxlen=100_000)
         self._history: History | None = None
         self._server: Server | None = None
-        self._admin: Admin | None = None
         self._thread: LoopThread | None = None
-        self._url = self._admin_url = ""
+        self._url = ""
 
     @property
     def url(self) -> str:
         """Where it listens: `http://host:port`, without a slash at the end. Empty until it is started."""
         return self._url
-
-    @property
-    def admin_url(self) -> str:
-        """Where its admin address is, like `url`. Empty if it has none."""
-        return self._admin_url
 
     @property
     def api_key(self) -> str:
@@ -197,21 +185,19 @@ class Sandbox:
             )
             injector = FaultInjector(self._faults, self._rate_limit, self._seed)
             self._server = Server(history, self._access, injector, self._requests)
-            self._url = await self._listening(self._server, self._host, self._port)
-            if self._admin_port is not None:
-                self._admin = Admin(history, self._faults, self.new_key)
-                self._admin_url = await self._listening(self._admin, LOOPBACK, self._admin_port)
+            self._url = await self._listen(self._server)
         except BaseException:
             await self.aclose()
             raise
 
-    async def _listening(self, server: Server | Admin, host: str, port: int) -> str:
+    async def _listen(self, server: Server) -> str:
+        host = self._host
         try:
-            port = await server.start(host, port)
+            port = await server.start(host, self._port)
         except OSError as error:
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
-            raise OSError(number, f"can't listen on {host} port {port}: {why}") from None
+            raise OSError(number, f"can't listen on {host} port {self._port}: {why}") from None
         name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{port}"
 
@@ -221,14 +207,9 @@ class Sandbox:
         Example:
             >>> await sandbox.aclose()
         """
-        server, admin = self._server, self._admin
-        self._server = self._admin = self._history = None
-        try:
-            if admin is not None:
-                await admin.aclose()
-        finally:
-            if server is not None:
-                await server.aclose()
+        server, self._server, self._history = self._server, None, None
+        if server is not None:
+            await server.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()

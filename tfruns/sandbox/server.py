@@ -29,7 +29,7 @@ import attrs
 import msgspec
 from aiohttp import web
 
-from tfruns.described import described
+from tfruns._public import shows_field_docs
 from tfruns.models import HttpError
 from tfruns.sandbox.history import History
 from tfruns.sandbox.injector import NO_EFFECTS, Effects, FaultInjector
@@ -41,7 +41,7 @@ _STEPS_OF_AN_ACCEPT = 3
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
-@described
+@shows_field_docs
 @attrs.frozen
 class SeenRequest:
     """A request that a sandbox has answered.
@@ -114,16 +114,21 @@ class Server:
 
     async def aclose(self) -> None:
         """Stop listening, and close every connection."""
-        if self._runner is not None:
-            await clean_up(self._runner)
+        if self._runner is None:
+            return
+        # asyncio accepts a connection, makes its transport in a task, and calls the protocol after that: if the server
+        # is closed in between, nothing closes the connection.
+        for _ in range(_STEPS_OF_AN_ACCEPT):
+            await asyncio.sleep(0)
+        await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         url, effects = request.rel_url, NO_EFFECTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
-            answer = http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
+            answer = _http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
         elif request.method != "GET":
-            answer = http_error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
+            answer = _http_error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
             answer.headers["Allow"] = "GET"
         else:
             job_id = unquote(path[1])
@@ -138,7 +143,7 @@ class Server:
     async def _answer(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or key.strip() != self._access.api_key:
-            refusal = http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
+            refusal = _http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
 
@@ -147,12 +152,12 @@ class Server:
         offset, limit = parameters.page()
         if parameters.problems:
             message = "; ".join(f"{problem['parameter']} {problem['message']}" for problem in parameters.problems)
-            return http_error(422, "UNPROCESSABLE_ENTITY", message, parameters.problems)
+            return _http_error(422, "UNPROCESSABLE_ENTITY", message, parameters.problems)
 
         if job_id in self._access.forbidden:
-            return http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
+            return _http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
         if job_id not in self._history.job_ids:
-            return http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
+            return _http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
         while self._history.step(job_id):  # noqa: ASYNC110  # there is nothing to wait for
             await asyncio.sleep(0)  # other requests get their turn
         limit = limit if effects.limit is None else min(limit, effects.limit)
@@ -168,20 +173,12 @@ def _refuse(effects: Effects) -> web.Response | None:
     if fault is None:
         return None
     status = fault.status or 200
-    answer = html_page(status) if fault.html else http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
-    add_wait_header(answer, fault)
+    answer = html_page(status) if fault.html else _http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
+    if fault.wait is not None:
+        add_wait_header(answer, fault.wait, effects.wait_as)
     return answer
 
 
-def http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
+def _http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
     body = msgspec.json.encode(HttpError(status, message, code, details).to_dict())
     return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
-
-
-async def clean_up(runner: web.BaseRunner) -> None:
-    """End a server, and leave no connection open."""
-    # asyncio accepts a connection, makes its transport in a task, and calls the protocol after that: if the server is
-    # closed in between, nothing closes the connection.
-    for _ in range(_STEPS_OF_AN_ACCEPT):
-        await asyncio.sleep(0)
-    await runner.cleanup()

@@ -45,19 +45,6 @@ def parse(text: bytes) -> JobRun:
         raise ValueError(re.sub(r"(?<=\$\.)\w+", lambda path: _NAMES.get(path[0], path[0]), str(error))) from None
 
 
-def to_fields(wire: Wire) -> dict[str, Any]:
-    """What the JSON has, by the names of `JobRun`.
-
-    Raises:
-        TypeError: there is no such field.
-    """
-    unknown = wire.keys() - set(_RUN_FIELDS.values())
-    if unknown:
-        given = ", ".join(map(repr, sorted(unknown)))
-        raise TypeError(f"a run has no field {given}; its fields are {', '.join(_RUN_FIELDS.values())}")
-    return {name: wire[key] for name, key in _RUN_FIELDS.items() if key in wire}
-
-
 def from_fields(fields: dict[str, Any]) -> Wire:
     """These fields of a `JobRun`, by their names there, as the JSON has them.
 

@@ -7,23 +7,16 @@ from typing import Any, Literal
 
 import attrs
 
+from tfruns._checks import checked_int, checked_job_id
+from tfruns._http.secret import SecretText
 from tfruns.client import Client
-from tfruns.query import MAX_PAGE_SIZE, RunFilter, checked_int, checked_job_id
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
 DEFAULT_PARTITIONS = 8
 """How many partitions there are, unless an option says otherwise."""
-
-
-class Secret(str):
-    """A key that tracebacks and logs, which show the values of variables, don't show."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "[API key]"
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +26,7 @@ class Options:
     jobs: str | None = attrs.field(repr=False)
     jobs_path: str | None
     client_arguments: Mapping[str, Any]
-    api_token: Secret | None
+    api_token: SecretText | None
     filter: RunFilter
     page_size: int
     num_partitions: int
@@ -130,8 +123,8 @@ def _several(name: str, text: str) -> list[str]:
     return _items(text)
 
 
-def _secret(name: str, text: str) -> Secret:
-    return Secret(text)
+def _secret(name: str, text: str) -> SecretText:
+    return SecretText(text)
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str, str], int]:

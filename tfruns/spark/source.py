@@ -13,12 +13,12 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType, Tim
 
 from tfruns._table.arrow import plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns._walk.jobs import OnError
 from tfruns.errors import TfRunsError
 from tfruns.models import JobRun
 from tfruns.spark.options import Options, parse
 from tfruns.spark.pump import pumped
 from tfruns.spark.share import REFUSED, RunsPartition, share_out
+from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
 

@@ -1,0 +1,143 @@
+"""Checks of arguments. Each fails before any request, and says what was given and what is allowed."""
+
+import difflib
+import functools
+import inspect
+import math
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, TypeVar, cast
+
+_Error = TypeVar("_Error", bound=Exception)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are the command line's words
+    "limit": ("max_runs",),
+    "max_runs": ("limit",),
+    "since": ("created_after", "start"),
+    "until": ("created_before",),
+}
+
+
+def argument_error(kind: type[_Error], *parts: str) -> _Error:
+    """An error about arguments that carries their names: the command line has other names for them.
+
+    Args:
+        kind: the class of the error.
+        parts: its text, as names of arguments with text between them: name, text, name, and so on.
+    """
+    error = kind("".join(parts))
+    vars(error)["argument_parts"] = parts
+    return error
+
+
+def named_otherwise(error: Exception, names: dict[str, str]) -> str:
+    """The text of an error, with these names for the arguments that it carries."""
+    parts: tuple[str, ...] = vars(error).get("argument_parts", ("", str(error)))
+    return "".join(part if at % 2 else names.get(part, part) for at, part in enumerate(parts))
+
+
+def checked_int(value: Any, name: str, *, least: int | None = None, most: int | None = None) -> int:
+    """The value, if it is an int (no bool) from `least` to `most`."""
+    allowed = "a whole number"
+    if least is not None:
+        allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+    if (least is not None and value < least) or (most is not None and value > most):
+        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}")
+    return value
+
+
+def checked_number(
+    value: Any, name: str, allowed: str, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+) -> float:
+    """The value, if it is a finite number from `least` to `most`, and above `above`.
+
+    Args:
+        value: what was given.
+        name: the name of the argument.
+        allowed: what it must be, in the words of the error.
+        least: the least that it may be.
+        most: the most that it may be.
+        above: what it must be greater than.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+    # (`math.isfinite` can't take an int that is too large for a float.)
+    if not (least <= value <= most and above < value and abs(value) < math.inf):
+        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}")
+    return value
+
+
+def checked_timeout(value: Any) -> float:
+    """The seconds, if they are a number above 0."""
+    return checked_number(value, "timeout", "a number of seconds above 0", above=0)
+
+
+def checked_string(value: Any, name: str, what: str = "a string") -> str:
+    """The value, if it is a string that can be sent."""
+    if not isinstance(value, str):
+        raise argument_error(TypeError, name, f" must be {what}, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise argument_error(ValueError, name, f" can't be sent, for it isn't valid Unicode: {value!r}") from None
+    return value
+
+
+def checked_job_id(job_id: str) -> str:
+    """The job id, if it can be one."""
+    checked_string(job_id, "job_id")
+    if not job_id.strip():
+        raise argument_error(ValueError, "job_id", f" is empty: {job_id!r}")
+    if job_id in (".", ".."):
+        # Percent-encoded dots are dots still: a proxy that tidies paths would make another path of them.
+        raise argument_error(ValueError, "job_id", f" can't be {job_id!r}: in a URL that names another path")
+    return job_id
+
+
+def check_job_ids(job_ids: object) -> None:
+    """Raise TypeError unless it can be the ids of several jobs: those are checked when they are read."""
+    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
+        allowed = "an iterable of job ids, sync or async"
+        raise argument_error(TypeError, "job_ids", f" must be {allowed}, got {job_ids!r}")
+
+
+def check_on_error(on_error: object) -> None:
+    """Raise ValueError unless it says what to do where a job fails."""
+    if on_error not in ("raise", "skip") and not callable(on_error):
+        raise argument_error(ValueError, "on_error", f" must be 'raise', 'skip' or a function, got {on_error!r}")
+
+
+def check_plain_function(value: object, name: str) -> None:
+    """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
+    if value is None:
+        return
+    if not callable(value):
+        raise argument_error(TypeError, name, f" must be a function, got {value!r}")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
+        text = " must be a plain function, not an async one: nothing waits for it"
+        raise argument_error(TypeError, name, text)
+
+
+def suggests_arguments(method: _Method) -> _Method:
+    """Let the error for an argument that a method doesn't have name the one that is probably meant."""
+    allowed = [name for name in inspect.signature(method).parameters if name != "self"]
+
+    def check(given: Iterable[str]) -> None:
+        for name in given:
+            if name not in allowed:
+                close = difflib.get_close_matches(name, allowed, n=1)
+                meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
+                hint = "" if meant is None else f": did you mean {meant!r}?"
+                raise TypeError(f"{method.__qualname__}() has no argument {name!r}{hint}")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        check(kwargs)
+        return method(*args, **kwargs)
+
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        check(kwargs)
+        return await method(*args, **kwargs)
+
+    return cast("_Method", functools.wraps(method)(call_async if inspect.iscoroutinefunction(method) else call))

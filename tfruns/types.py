@@ -1,0 +1,32 @@
+"""The types that stand in the signatures of tfruns, for annotations of your own.
+
+Example:
+    >>> from tfruns.types import OnError
+    >>> async def count_all(job_ids: list[str], on_error: OnError = "raise") -> int:
+    ...     return len([run async for job_id, run in client.iter_runs_for(job_ids, on_error=on_error)])
+    >>> print(await count_all(["job-a", "job-b"]))
+    500
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from tfruns._public import publish
+from tfruns.errors import TfRunsError
+from tfruns.query import Moment, RunFilter
+
+__all__ = ["ApiKey", "Interval", "Moment", "OnError", "RunFilter", "Start"]
+
+ApiKey = str | Callable[[], str | Awaitable[str]]
+"""A key, or a function, sync or async, that returns one: see `tfruns.Client`."""
+
+Interval = float | tuple[float, float]
+"""Seconds between two polls of a job, always the same; or the least and the most: see `tfruns.Client.watch_runs`."""
+
+OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
+"""What to do where a job fails: see `tfruns.Client.iter_runs_for`."""
+
+Start = Literal["now", "open", "existing"]
+"""What a watch reports first: see `tfruns.Client.watch_runs`."""
+
+publish(__name__, [RunFilter])
