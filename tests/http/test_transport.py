@@ -590,7 +590,7 @@ async def test_a_client_may_be_closed_in_the_moment_in_which_a_timeout_expires(t
         return Stall()
 
     async with serve(stalls) as (url, _):
-        client = Client(url, KEY, timeout=0.05, retry=NEVER)
+        client = Client(url, KEY, timeout=60, retry=NEVER)
         request = asyncio.ensure_future(client.list_runs("job"))
         await came.wait()
         (limit,) = client._transport._sending

@@ -1,11 +1,14 @@
 """The runs of many jobs as pages and as Arrow."""
 
+import pytest
+
 from tests.support.hostile import Request, answer, pages_of, serve
 from tfruns import Client, RunPage
 
 
 async def test_pages_batches_and_the_table_hold_the_same_runs() -> None:
     """Each run once, with its job's id; a job that fails is skipped in each form."""
+    pytest.importorskip("pyarrow")
     healthy = pages_of(230)
 
     def reply(request: Request) -> bytes:

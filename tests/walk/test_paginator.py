@@ -7,6 +7,7 @@ import math
 import pickle
 import traceback
 from collections.abc import AsyncGenerator, Callable
+from importlib.util import find_spec
 
 import pytest
 
@@ -277,7 +278,10 @@ KINDS_OF_WALK: list[Callable[[Client], AsyncGenerator[object]]] = [
     lambda client: aiter(client.iter_runs("job", page_size=3)),
     lambda client: client.iter_runs("job", page_size=3).pages(),
     lambda client: client.iter_runs("job", page_size=3).raw_pages(),
-    lambda client: client.iter_runs("job", page_size=3).arrow_batches(),
+    pytest.param(
+        lambda client: client.iter_runs("job", page_size=3).arrow_batches(),
+        marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow"),
+    ),
     lambda client: aiter(client.iter_runs_for(["job", "other"], page_size=3)),
     lambda client: client.watch_runs("job", start="existing"),
 ]
