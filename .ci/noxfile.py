@@ -18,7 +18,6 @@ NEED_NO_EXTRA = (
 TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "jsonschema-rs", "pyyaml", "trustme")
 
 nox.options.default_venv_backend = "uv"
-nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["suite", "lowest", "bare"]
 
 
@@ -28,7 +27,7 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 
 @nox.session(python=PYTHONS)
 def suite(session: nox.Session) -> None:
-    """Every test but the recipes'. `-- -m 'not slow'` leaves out those that take minutes."""
+    """Every test but those of the recipes. `-- -m 'not slow'` leaves out what takes minutes."""
     session.chdir(ROOT)
     session.install("--editable", ".[dev]")
     pytest(session, "-m", "not recipes")
@@ -42,7 +41,7 @@ def lowest(session: nox.Session) -> None:
     arguments = ("pyproject.toml", "--extra", "all", "--resolution", "lowest-direct", "--python-version", PYTHONS[0])
     session.run("uv", "pip", "compile", "--quiet", *arguments, "--output-file", str(bounds), external=True)
     session.install("--constraint", str(bounds), "--editable", ".[dev]")
-    pytest(session, "-m", "not slow and not recipes")
+    pytest(session, "-m", "not recipes and not slow")
 
 
 @nox.session(python=(PYTHONS[0], PYTHONS[-1]))
@@ -50,7 +49,7 @@ def bare(session: nox.Session) -> None:
     """The client alone, as `pip install tfruns` brings it."""
     session.chdir(ROOT)
     session.install("--editable", ".", *TOOLS)
-    pytest(session, *NEED_NO_EXTRA, "-m", "not slow")
+    pytest(session, *NEED_NO_EXTRA)
 
 
 @nox.session(python="3.12")

@@ -21,7 +21,7 @@ from tests.support.snippets import run_snippet
 from tfruns.cli.program import program
 from tfruns.sandbox import Fault, Sandbox
 
-PAGES = [README, DOCS / "moving-over.md", *sorted(ROOMS.glob("*/README.md"))]
+PAGES = [README, DOCS / "errors.md", DOCS / "moving-over.md", *sorted(ROOMS.glob("*/README.md"))]
 PYTHON = [block for page in PAGES for block in blocks("python", page)]
 SHELL = [block for page in PAGES for block in blocks("sh", page)]
 JOBS = ["my-job-id", "my-other-job-id"]

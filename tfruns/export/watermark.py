@@ -16,13 +16,14 @@ from tfruns._checks import argument_error
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
-from tfruns.models import BadRun
+from tfruns.models import BadRun, JobRunStatus
 
 LATE = 3_600_000
 """Milliseconds: a run may show up in the list that much later than others that were created after it."""
 MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
 _VERSION = 2
+_ENDED = frozenset(status for status in JobRunStatus if status.is_terminal)
 
 
 class Known(msgspec.Struct):
@@ -87,28 +88,31 @@ class Reading:
 
     def news(self, page: Page) -> Page:
         """Take note of some runs, and return those that aren't written yet as they are now."""
-        known, since = self.known, self.before.until
-        now, newest = time.time() * 1000, known.newest
+        if not page.runs:
+            return page
+        known, recent_before, since = self.known, self.before.recent, self.before.until
+        newest = min(max([run.created_at for run in page.runs]), time.time() * 1000)
+        if known.newest is None or known.newest < newest:
+            known.newest = newest
+        until = known.until
         texts: Sequence[bytes] | None = None
         fresh: list[int] = []
         for at, run in enumerate(page.runs):
-            created_at, is_new = run.created_at, run.created_at >= since
-            if newest is None or newest < min(created_at, now):
-                newest = min(created_at, now)
-            if run.status.is_terminal:
-                if known.open.pop(run.id, None) is not None or (is_new and run.id not in self.before.recent):
+            run_id, created_at = run.id, run.created_at
+            is_new = created_at >= since
+            if run.status in _ENDED:
+                if known.open.pop(run_id, None) is not None or (is_new and run_id not in recent_before):
                     fresh.append(at)
-                known.recent[run.id] = created_at
+                if created_at >= until:
+                    known.recent[run_id] = created_at
             else:
                 texts = page.texts() if texts is None else texts
                 found = created_at, _digest(texts[at])
-                if known.open.get(run.id) != found:
+                if known.open.get(run_id) != found:
                     fresh.append(at)
-                known.open[run.id] = found
+                known.open[run_id] = found
             known.count += is_new
-        known.newest = newest
-        self.unseen.difference_update(run.id for run in page.runs)
-        until = known.until
+        self.unseen.difference_update([run.id for run in page.runs])
         known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
         if self.before.newest is None:  # all is new this time
             known.count = len(known.recent)
