@@ -55,7 +55,7 @@ def test_prometheus_collects_counts_times_and_retries() -> None:
 def test_structlog_has_the_extras_and_what_is_bound() -> None:
     records = [json.loads(line) for line in output(OBSERVED["structlog"]).splitlines()]
     refused = next(record for record in records if record.get("status_code") == 503)
-    retried = next(record for record in records if record["level"] == "warning" and "wait" in record)
+    retried = next(record for record in records if record["level"] == "info" and "wait" in record)
     good = next(record for record in records if record.get("status_code") == 200)
     for record in (refused, retried, good):
         assert (record["job_id"], record["offset"], record["logger"]) == ("my-job-id", 0, "tfruns")
