@@ -23,10 +23,11 @@ Moment = datetime | timedelta | float
 _LATEST = 1e17
 """In ms since 1970: no datetime, and no run, is as late."""
 
-_SORT_KEYS_BY_FIELD = {
+SORT_KEYS_BY_FIELD = {
     **dict.fromkeys(("created_at", "createdAt", "created", "start_time"), JobRunsSortBy.START_TIME.value),
     **{key.name.lower(): key.value for key in JobRunsSortBy},
 }
+"""What `sort_by` is for a field of a run, which may have another name there."""
 
 
 def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
@@ -39,7 +40,7 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
         if (meant := next((member.value for member in cls if member.value.lower() == value.lower()), None)) is not None:
             return meant
         hint = ""
-        if (meant := _SORT_KEYS_BY_FIELD.get(value)) is not None and cls is JobRunsSortBy:
+        if (meant := SORT_KEYS_BY_FIELD.get(value)) is not None and cls is JobRunsSortBy:
             hint = f"; did you mean {meant!r}?"
         elif cls is JobRunStatus:
             hint = f"; for one that is newer than this version, pass {cls.__name__}({value!r})"

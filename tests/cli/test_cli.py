@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
+import click
 import pytest
 
 import tfruns
@@ -20,8 +21,15 @@ from tests.support.cli import KEY, NASTY, Ended, end_of, exported, invoke, on_te
 from tests.support.hostile import Stall, answer, page, serve
 from tests.support.hostile import run as run_of
 from tfruns.cli import filters, output
+from tfruns.cli.count import count
+from tfruns.cli.export import export
+from tfruns.cli.filters import open_walk
+from tfruns.cli.host import connect
+from tfruns.cli.list import list_
 from tfruns.cli.table import LISTED
 from tfruns.cli.text import human_age, human_duration
+from tfruns.cli.wait import wait
+from tfruns.cli.watch import watch
 from tfruns.sandbox import Sandbox
 
 
@@ -244,6 +252,9 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         ),
         (["list", "job", "--api-key", "k"], "--api-key"),
         (["demo", "--runs", "0"], "--runs"),
+        (["list", "job", "--sort-by", "created_at"], "Did you mean startTime?"),
+        (["list", "job", "--sort-by", "createdAt"], "Did you mean startTime?"),
+        (["export", "job", "-o", "runs.csv", "--sort-by", "triggered_by"], "Did you mean triggeredBy?"),
     ],
 )
 async def test_wrong_usage_is_told_in_one_line_with_status_2(arguments: list[str], named: str) -> None:
@@ -276,13 +287,39 @@ async def test_a_refused_key_is_not_shown(sandbox: Sandbox) -> None:
     assert "tfy-wrong-key-987" not in ended.out + ended.err
 
 
-async def test_each_retry_is_a_line_on_stderr_and_none_on_stdout() -> None:
-    good, bad = answer(200, page([run_of(0)])), answer(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"})
-    async with serve(lambda request: good if request.number else bad) as (url, _):
+async def test_a_wrong_port_ends_soon_and_with_few_lines() -> None:
+    ended = await invoke("list", "job", TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
+    assert ended.status == 1
+    notice, error = ended.err.splitlines()
+    assert "attempt" in notice
+    assert "is the host right, and the network in order?" in error
+
+
+@pytest.mark.parametrize(("command", "patience"), [(list_, 30), (count, 30), (export, 300), (watch, 300), (wait, 300)])
+async def test_who_waits_at_a_terminal_waits_for_less_of_an_outage(
+    command: click.Command, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`list` and `count` show their result to somebody; the others are there to outlast an outage."""
+    monkeypatch.setenv("TFY_API_KEY", KEY)
+    words = {export: ["j", "-o", "runs.csv"], wait: ["j", "r"]}.get(command, ["j"])
+    with command.make_context(command.name, words).scope():
+        if command in (list_, count):
+            async with open_walk("http://127.0.0.1:9", "job") as walk:
+                assert walk._options.retry.patience == patience
+        else:
+            async with connect("http://127.0.0.1:9") as client:
+                assert client.iter_runs("job")._options.retry.patience == patience
+
+
+async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none_on_stdout() -> None:
+    good = answer(200, page([run_of(0)]))
+    bad = answer(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"})
+    slow = answer(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"}, retry_after_ms="2000")
+    async with serve(lambda request: (bad, slow, good)[request.number]) as (url, _):
         ended = await invoke("list", "job", "--json", TFY_HOST=url, TFY_API_KEY=KEY)
     assert ended.status == 0
     assert ended.out.count("\n") == 1
-    assert re.fullmatch(r"tfruns: job 'job', offset 0: 503 [^\n]*try \\x1b\[1mlater[^\n]*attempt 1[^\n]*\n", ended.err)
+    assert re.fullmatch(r"tfruns: job 'job', offset 0: 503 [^\n]*try \\x1b\[1mlater[^\n]*attempt 2[^\n]*\n", ended.err)
 
 
 async def test_a_reader_that_goes_away_ends_it_quietly(sandbox: Sandbox) -> None:
@@ -476,12 +513,12 @@ async def test_demo_says_what_it_does_and_sums_up_the_runs_by_status() -> None:
     assert "2,500 of 2,500 runs" in lines
     async with Sandbox(jobs=1, runs=2_500, seed=3) as same:
         runs = same.runs(same.job_ids[0])
-    for status, count in Counter(run.status.value for run in runs).items():
+    for status, number in Counter(run.status.value for run in runs).items():
         longest = human_duration(
             max((run.duration for run in runs if run.status == status and run.duration), default=None)
         )
-        shown = next(line for line in lines if re.match(rf"\W*{status}\W+{count:,}\W", line))
-        assert f"{count / 2_500:.1%}" in shown
+        shown = next(line for line in lines if re.match(rf"\W*{status}\W+{number:,}\W", line))
+        assert f"{number / 2_500:.1%}" in shown
         assert longest in shown
     assert all(run.id in ended.out for run in runs[:3])
     assert re.fullmatch(r"2,500 runs in [\d.]+ s by \d requests: [\d,]+ runs a second.*", lines[-1])

@@ -436,23 +436,22 @@ async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox
     assert "1,530 runs of 3 jobs" in text.rsplit("\x1b[2K", 1)[-1]
 
 
-async def test_on_a_terminal_a_retry_is_told_under_the_bars_while_it_is_waited_for(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
-    sandbox.faults.append(Fault(status=429, wait=1, nth=(1,)))
+async def test_on_a_terminal_a_long_wait_is_shown_under_the_bars(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults.append(Fault(status=429, wait=2, nth=(1,)))
     text = await on_terminal("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
     before_the_first_page = text.split("30 of 30")[0]
     assert re.search(r", 1 retry; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
 
 
-async def test_elsewhere_a_retry_is_a_line_and_there_are_no_bars_but_with_quiet_nothing(
+async def test_elsewhere_a_long_wait_is_a_line_a_quick_retry_is_none_and_with_quiet_there_is_nothing(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
-    sandbox.faults.append(Fault(status=503, nth=(1, 3)))
-    told = (await invoke(*command, FORCE_COLOR="1")).err.splitlines()
-    assert len(told) == 2
-    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 1 failed", told[0])
+    sandbox.faults[:] = [Fault(status=503, nth=1), Fault(status=503, wait=2, nth=2)]
+    notice, summary = (await invoke(*command, FORCE_COLOR="1")).err.splitlines()
+    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 2 failed, the next is in 2.", notice)
+    assert "2 of them retried" in summary
+    sandbox.faults[:] = [Fault(status=503, wait=2, nth=4)]
     assert await invoke(*command, "--quiet") == Ended(0, "", "")
 
 

@@ -23,6 +23,7 @@ import pytest
 import tfruns
 from tests.support.hostile import Raw, Reply, Request, Stall, answer, page, pages_of, run, serve
 from tfruns import Client, RetryPolicy
+from tfruns._http import transport
 
 KEY = "tfy-secret-key-1234567890"
 AT_ONCE = RetryPolicy(initial_backoff=0)
@@ -189,12 +190,32 @@ async def test_each_retry_is_logged_with_why_and_how_long(caplog: pytest.LogCapt
     async with serve(lambda r: ONE_RUN if r.number > 1 else reply) as (url, _):
         await ask(url)
     records = [record for record in caplog.records if record.name == "tfruns"]
-    assert [record.levelname for record in records] == ["WARNING", "WARNING"]
+    assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert "503 Whatever: deploying" in records[0].getMessage()
     assert "attempt 1 failed, the next is in 0.00 s" in records[0].getMessage()
     extras = vars(records[1])
     assert (extras["job_id"], extras["offset"], extras["attempt"], extras["request_id"]) == ("job", 0, 2, "req-1")
     assert KEY not in caplog.text
+
+
+async def test_what_lasts_is_a_warning_once_for_a_request(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quick retries are none: of a server that fails often, they would fill a log."""
+    monkeypatch.setattr(transport, "_WORTH_A_WARNING", 0.05)
+    caplog.set_level(logging.INFO, "tfruns")
+    refusals = [answer(503, {}), *[answer(503, {}, retry_after_ms="60")] * 3]
+    async with serve(lambda r: refusals[r.number] if r.number < 4 else ONE_RUN) as (url, _):
+        await ask(url)
+    retries = [record for record in caplog.records if "attempt" in record.getMessage()]
+    assert [record.levelname for record in retries] == ["INFO", "WARNING", "INFO", "INFO"]
+
+
+async def test_a_timeout_that_is_retried_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tfruns")
+    async with serve(lambda r: ONE_RUN if r.number else Stall()) as (url, _):
+        await ask(url, timeout=0.2)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarter_of_its_answers() -> None:

@@ -102,6 +102,11 @@ class Call:
     """How much of the deadline was over when it first failed."""
     failed_at: float | None = None
 
+    @property
+    def failing(self) -> float:
+        """Seconds since it first failed."""
+        return 0.0 if self.failing_since is None else self.spent - self.failing_since
+
     def failed(self, error: BaseException, now: float, last_good: float | None) -> None:
         """An attempt has failed, and that is when any request of the client last brought a good response."""
         if self.failing_since is None:
@@ -130,8 +135,7 @@ class Call:
             if self.spent >= policy.deadline:  # the error says so itself
                 return ""
             return f"the next attempt would come after the retry policy's deadline of {policy.deadline:.3g} s"
-        failing = 0.0 if self.failing_since is None else self.spent - self.failing_since
-        if max(outage, failing) + wait >= patience:
+        if max(outage, self.failing) + wait >= patience:
             if patience < policy.patience:
                 return f"there was no response yet in {outage:.3g} s"
             return f"the retry policy's patience of {policy.patience:.3g} s is over"

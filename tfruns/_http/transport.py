@@ -39,6 +39,7 @@ from tfruns.errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
+    APITimeoutError,
     ClientClosedError,
     ConfigurationError,
     DecodeError,
@@ -48,6 +49,9 @@ from tfruns.models import RunPage
 from tfruns.query import PageRequest
 
 logger = logging.getLogger("tfruns")
+
+_WORTH_A_WARNING = 2.0
+"""Seconds that a request goes on failing, the next wait included, after which a retry is logged as a warning, once."""
 
 
 @attrs.define
@@ -61,6 +65,8 @@ class _Call:
     last_error: APIError | None = None
     request_id: str | None = None
     """The server's id of the last attempt."""
+    has_warned: bool = False
+    """Whether a warning was logged for it."""
 
     def where(self) -> dict[str, Any]:
         return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
@@ -308,7 +314,13 @@ class Transport:
         call.retries.spent += state.upcoming_sleep
         self.counters.retries += 1
         event = RetryEvent(**call.where(), attempt=call.retries.attempts, error=error, wait=state.upcoming_sleep)
-        logger.warning(
+        lasts = call.retries.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
+        level = logging.INFO
+        if lasts and not call.has_warned and not self._pace.is_away:  # that the server is away is a warning of its own
+            level = logging.WARNING
+            call.has_warned = True
+        logger.log(
+            level,
             "%s; attempt %d failed, the next is in %.2f s",
             error,
             event.attempt,

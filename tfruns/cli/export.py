@@ -108,7 +108,7 @@ Exit status:
     show_default=True,
     help="Runs to request at once, at most.",
 )
-@request_options
+@request_options(patience=300)
 @host_options
 def export(
     job_ids: tuple[str, ...],

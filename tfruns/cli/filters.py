@@ -14,6 +14,9 @@ from tfruns.cli.host import connect, wrong_usage
 if TYPE_CHECKING:
     from tfruns._walk.paginator import RunPaginator
 
+PATIENCE = 30
+"""Seconds that an outage is worth waiting for when somebody waits for the runs at a terminal."""
+
 _which = options_of("Which runs")
 _order = options_of("Order")
 
@@ -65,10 +68,22 @@ def filter_options(command: _Command) -> _Command:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
+class _SortKey(click.Choice[str]):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            from tfruns.query import SORT_KEYS_BY_FIELD
+
+            if (meant := SORT_KEYS_BY_FIELD.get(value)) is None:
+                raise
+            self.fail(f"{error.message.rstrip('.')}. Did you mean {meant}?", param, ctx)
+
+
 _ORDER_OPTIONS = (
     _order(
         "--sort-by",
-        type=click.Choice(SORT_KEYS, case_sensitive=False),
+        type=_SortKey(SORT_KEYS, case_sensitive=False),
         metavar="KEY",
         help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
     ),
@@ -85,7 +100,7 @@ def order_options(command: _Command) -> _Command:
 async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
     """The walk that a command's arguments ask for. Those that weren't given are left to the client."""
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
-    async with connect(host) as client:
+    async with connect(host, patience=PATIENCE) as client:
         try:
             walk = client.iter_runs(job_id, **given)
         except (TypeError, ValueError) as error:

@@ -57,14 +57,6 @@ def host_options(command: _Command) -> _Command:
 
 _REQUEST_OPTIONS = (
     _requests(
-        "--patience",
-        type=click.FloatRange(0, 86_400),
-        metavar="S",
-        expose_value=False,
-        callback=_keep,
-        help="Seconds without any good response that are worth waiting for. Default: 300.",
-    ),
-    _requests(
         "--max-attempts",
         type=click.IntRange(1, 1000),
         metavar="N",
@@ -99,16 +91,36 @@ _REQUEST_OPTIONS = (
 )
 
 
-def request_options(command: _Command) -> _Command:
-    """Give a command the options that say how requests are sent."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_REQUEST_OPTIONS), command)
+def request_options(*, patience: int) -> Callable[[_Command], _Command]:
+    """Give a command the options that say how requests are sent.
+
+    Args:
+        patience: seconds that an outage is worth waiting for, unless an option says otherwise.
+    """
+    option = _requests(
+        "--patience",
+        type=click.FloatRange(0, 86_400),
+        metavar="S",
+        default=patience,
+        show_default=True,
+        expose_value=False,
+        callback=_keep,
+        help="Seconds without any good response that are worth waiting for.",
+    )
+    options = (option, *_REQUEST_OPTIONS)
+    return lambda command: functools.reduce(lambda decorated, each: each(decorated), reversed(options), command)
 
 
-def connect(host: str | None) -> "Client":
-    """A client for the control plane that the command's options name, which sends requests as they say."""
+def connect(host: str | None, **defaults: Any) -> "Client":
+    """A client for the control plane that the command's options name, which sends requests as they say.
+
+    Args:
+        host: the control plane; None for the one of the environment.
+        defaults: settings of requests, for a command without options for them.
+    """
     import tfruns
 
-    settings: dict[str, Any] = dict(click.get_current_context().meta.get(_SETTINGS, {}))
+    settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(_SETTINGS, {})}
     retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
     try:
         return tfruns.Client(host, retry=tfruns.RetryPolicy(**retry), **settings)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tfruns.cli.filters import as_json_line, filter_options, open_walk, order_options
+from tfruns.cli.filters import PATIENCE, as_json_line, filter_options, open_walk, order_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options, request_options
 from tfruns.cli.output import encoded, has_colours, width, write
@@ -59,7 +59,7 @@ Examples:
     is_flag=True,
     help="Print each run as a line of JSON, as the API has it, in UTF-8.",
 )
-@request_options
+@request_options(patience=PATIENCE)
 @host_options
 def list_(job_id: str, host: str | None, as_json: bool, **arguments: Any) -> None:
     """Print the runs of JOB, given by its id: each run once, also while others come and go.
