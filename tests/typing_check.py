@@ -162,12 +162,12 @@ def errors(error: tfruns.TfRunsError) -> None:
 async def sandbox() -> None:
     async with Sandbox(
         ["a"], runs=5, faults=["status=503", Fault(nth=1, latency=1)], rate_limit=RateLimit(per_second=5)
-    ) as box:
-        assert_type(box, Sandbox)
-        assert_type(box.clock, Clock)
-        assert_type(box.job_ids, tuple[str, ...])
-        assert_type(await box.create_run("a", status="FAILED"), tfruns.JobRun)
-        assert_type(box.faults, list[Fault])
+    ) as sandbox_:
+        assert_type(sandbox_, Sandbox)
+        assert_type(sandbox_.clock, Clock)
+        assert_type(sandbox_.job_ids, tuple[str, ...])
+        assert_type(await sandbox_.create_run("a", status="FAILED"), tfruns.JobRun)
+        assert_type(sandbox_.faults, list[Fault])
 
 
 async def what_must_be_refused(client: tfruns.Client, run: tfruns.JobRun) -> None:

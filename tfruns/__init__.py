@@ -10,9 +10,9 @@ The examples here run as they stand in the asyncio REPL (`python -m asyncio`), w
 
 What to look up, with `help(tfruns.Client)` and so on:
 
-- ask: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
-- follow: `Client.watch_runs` (`RunWatch`, `RunChange`, `ChangeKind`), `Client.wait_for_run`
-- answers: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunPaginator`, `JobsPaginator`,
+- listing: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
+- following: `Client.watch_runs` (`RunWatch`, `RunChange`, `ChangeKind`), `Client.wait_for_run`
+- results: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunPaginator`, `JobsPaginator`,
   `JobsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
 - errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree

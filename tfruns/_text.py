@@ -1,6 +1,8 @@
-"""Text for people: short enough to show, and moments as ISO 8601 has them."""
+"""Text: a server's, made safe to keep and short enough to show; counts and moments as people read them."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 
 def shortened(text: str, most: int = 500) -> str:
@@ -16,3 +18,36 @@ def iso_moment(when: datetime, precision: str) -> str:
         precision: "seconds", "milliseconds" or "microseconds".
     """
     return when.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """`1 run`, `1,530 runs`; `things` is the plural where it isn't made by an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def writable(text: str) -> str:
+    """The text as UTF-8 can hold it: each lone surrogate replaced by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def with_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """The value, plain JSON that is the caller's to change, with each string in it changed, names too."""
+    whole = [value]
+    left: list[Any] = [whole]
+    while left:  # no recursion: Python's stack is shorter than JSON may be deep
+        holder = left.pop()
+        if isinstance(holder, list):
+            items: list[tuple[Any, Any]] = [*enumerate(holder)]
+        else:
+            items = [(change(name), item) for name, item in holder.items()]
+            holder.clear()
+        for place, item in items:
+            holder[place] = change(item) if isinstance(item, str) else item
+            if isinstance(item, (list, dict)):
+                left.append(item)
+    return whole[0]
+
+
+def excerpt(body: bytes, hide: Callable[[str], str]) -> str:
+    """The start of a body as one line of text."""
+    return " ".join(hide(body[:10_000].decode("utf-8", "replace"))[:400].split())[:200]

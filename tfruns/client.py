@@ -484,10 +484,10 @@ class Client:
         version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
         gets them merged. Memory depends on how many runs are open, and change at once.
 
-        No outage ends it. A poll that fails is retried as the client's `retry` says. If it still fails by what may pass
-        (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read), the
-        watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again when the outage
-        is over.
+        No outage ends it. A poll that fails is retried as the client's `retry` says. If a transient failure (no
+        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) outlasts its
+        retries, the watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again
+        when the outage is over.
 
         Args:
             job_ids: the id of a job, or several ids.
@@ -552,15 +552,15 @@ class Client:
         job_id: str,
         run: str,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109  # what went wrong is told by an error of ours
+        timeout: float | None = None,  # noqa: ASYNC109  # it ends with an error of ours
         raise_for_failure: bool = False,
         interval: Interval = (1.0, 15.0),
     ) -> JobRun:
         """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
 
         All waits for runs of one job share their requests: one for each poll while one run is waited for; else one for
-        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: a
-        poll that fails by what may pass (see `watch_runs`) is a warning of the logger `tfruns`, and the wait goes on.
+        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: on
+        a transient failure (see `watch_runs`) the logger `tfruns` warns, and the wait goes on.
 
         Args:
             job_id: id of the job.

@@ -15,7 +15,7 @@ import msgspec
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
 from tfruns._public import shows_field_docs
-from tfruns._text import iso_moment
+from tfruns._text import counted, iso_moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -277,7 +277,7 @@ class RunPage(Payload):
     .. versionadded:: 0.1.0
     """
 
-    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
+    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")
     """The runs, in the server's order."""
     pagination: Pagination
     """Where the page stands in the whole list."""
@@ -322,7 +322,7 @@ class RawPage:
     .. versionadded:: 0.1.0
     """
 
-    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{len(data)} runs>")
+    data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")
     """The runs, in the server's order."""
     pagination: Pagination
     """Where the page stands in the whole list."""

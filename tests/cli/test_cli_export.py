@@ -36,13 +36,13 @@ def lines_of(path: Path) -> int:
 
 
 async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox: Sandbox, tmp_path: Path) -> None:
-    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
-    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(told))
+    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file))
     assert (ended.status, ended.out, lines_of(path)) == (0, "", 1530)
     assert re.fullmatch(
         rf"{path}: 1,530 runs of 3 jobs, [0-9.]+ kB, in [0-9]+s; 4 requests, 0 of them retried\n", ended.err
     )
-    summary = json.loads(told.read_text())
+    summary = json.loads(summary_file.read_text())
     assert summary.pop("seconds") > 0
     assert summary == {
         "path": str(path),
@@ -64,14 +64,14 @@ async def test_where_every_job_fails_the_old_file_stays_and_the_summary_says_so(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """An empty file, and yesterday's success, would pass for today's."""
-    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
     path.write_text("old")
-    told.write_text('{"runs": 5}')
-    ended = await invoke("export", "nowhere", "locked", "-o", str(path), "--summary-json", str(told))
+    summary_file.write_text('{"runs": 5}')
+    ended = await invoke("export", "nowhere", "locked", "-o", str(path), "--summary-json", str(summary_file))
     assert ended.status == 1
     assert f"each of the 2 jobs failed, and {path} is as it was: job 'nowhere', offset 0: 404" in ended.err
     assert path.read_text() == "old"
-    summary = json.loads(told.read_text())
+    summary = json.loads(summary_file.read_text())
     assert summary["path"] == str(path)
     assert "each of the 2 jobs failed" in summary["error"]
 
@@ -269,15 +269,15 @@ async def test_standard_output_gets_what_the_file_would(
     path = tmp_path / f"runs.{form or 'jsonl'}"
     await invoke("export", *sandbox.job_ids, "-o", str(path))
     more = () if form is None else ("--format", form)
-    told = tmp_path / "summary.json"
+    summary_file = tmp_path / "summary.json"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     ended = await invoke(
-        "export", *sandbox.job_ids, "-o", name, *more, "--summary-json", str(told), TMPDIR=str(scratch)
+        "export", *sandbox.job_ids, "-o", name, *more, "--summary-json", str(summary_file), TMPDIR=str(scratch)
     )
     assert (ended.status, ended.out) == (0, path.read_bytes().decode())
     assert re.fullmatch(r"standard output: 1,530 runs of 3 jobs, [^\n]*\n", ended.err)
-    assert json.loads(told.read_text())["path"] == "-"
+    assert json.loads(summary_file.read_text())["path"] == "-"
     assert not list(scratch.iterdir())
 
 
@@ -304,12 +304,12 @@ async def test_a_reader_of_standard_output_that_goes_away_ends_it_quietly(sandbo
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 async def test_standard_output_that_is_full_is_an_error_and_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
     """In the summary, too."""
-    told = tmp_path / "summary.json"
-    command = f"{sys.executable} -m tfruns export {sandbox.job_ids[0]} -o - --summary-json {told} > /dev/full"
+    summary_file = tmp_path / "summary.json"
+    command = f"{sys.executable} -m tfruns export {sandbox.job_ids[0]} -o - --summary-json {summary_file} > /dev/full"
     ended = await invoke(command=("sh", "-c", command))
     assert ended.status == 1
     assert ended.complaint == "tfruns: standard output: No space left on device"
-    assert "No space left" in json.loads(told.read_text())["error"]
+    assert "No space left" in json.loads(summary_file.read_text())["error"]
 
 
 @pytest.mark.parametrize(
@@ -375,13 +375,13 @@ async def test_after_any_failure_the_summary_says_so(
     arguments: tuple[str, ...], says: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """In place of yesterday's success."""
-    told = tmp_path / "summary.json"
-    told.write_text(YESTERDAY)
+    summary_file = tmp_path / "summary.json"
+    summary_file.write_text(YESTERDAY)
     (tmp_path / "jobs.txt").write_text("a,b\n")
     words = [word.format(tmp_path) for word in arguments]
-    ended = await invoke("export", sandbox.job_ids[0], *words, "--summary-json", str(told))
+    ended = await invoke("export", sandbox.job_ids[0], *words, "--summary-json", str(summary_file))
     assert ended.status in (1, 2)
-    summary = json.loads(told.read_text())
+    summary = json.loads(summary_file.read_text())
     assert summary["path"] == words[1]
     assert says in summary["error"]
 
@@ -398,15 +398,15 @@ async def test_the_summary_of_an_export_that_was_stopped_says_so(
     stop: signal.Signals, says: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """However it was stopped."""
-    path, told = tmp_path / "runs.jsonl", tmp_path / "summary.json"
-    told.write_text(YESTERDAY)
+    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    summary_file.write_text(YESTERDAY)
     sandbox.faults.append(Fault(breaks="stall", nth=(2,)))
-    async with started("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(told)) as process:
+    async with started("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file)) as process:
         while len(sandbox.requests) < 2:
             await asyncio.sleep(0.01)
         process.send_signal(stop)
         await end_of(process)
-    assert json.loads(told.read_text()) == {"path": str(path), "error": says}
+    assert json.loads(summary_file.read_text()) == {"path": str(path), "error": says}
 
 
 async def on_terminal(*args: str) -> str:
@@ -579,12 +579,12 @@ async def test_an_object_store_needs_no_more_than_its_own_environment(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", objects.KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", objects.SECRET)
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
-        told = tmp_path / "summary.json"
+        summary_file = tmp_path / "summary.json"
         url = "s3://bucket/some/runs.jsonl"
-        ended = await invoke("export", *sandbox.job_ids, "-o", url, "--summary-json", str(told))
+        ended = await invoke("export", *sandbox.job_ids, "-o", url, "--summary-json", str(summary_file))
         assert (ended.status, ended.out) == (0, "")
         assert ended.err.startswith(f"{url}: 1,530 runs of 3 jobs, ")
-        assert json.loads(told.read_text())["path"] == url
+        assert json.loads(summary_file.read_text())["path"] == url
         assert len(store.read("some/runs.jsonl").splitlines()) == 1530
         store.empty()
 
@@ -601,10 +601,10 @@ async def test_an_object_store_needs_no_more_than_its_own_environment(
 async def test_no_password_of_a_url_is_printed(
     options: tuple[str, ...], says: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    told = tmp_path / "summary.json"
+    summary_file = tmp_path / "summary.json"
     url = "postgresql://me:hunter22@127.0.0.1:1/db"
-    ended = await invoke("export", *sandbox.job_ids, "-o", url, *options, "--summary-json", str(told))
+    ended = await invoke("export", *sandbox.job_ids, "-o", url, *options, "--summary-json", str(summary_file))
     assert ended.status in (1, 2)
     assert re.search(says, ended.err)
-    assert json.loads(told.read_text())["path"] == "postgresql://127.0.0.1:1/db"
-    assert "hunter22" not in ended.err + ended.out + told.read_text()
+    assert json.loads(summary_file.read_text())["path"] == "postgresql://127.0.0.1:1/db"
+    assert "hunter22" not in ended.err + ended.out + summary_file.read_text()

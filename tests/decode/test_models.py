@@ -309,7 +309,7 @@ def test_the_repr_of_a_run_is_one_readable_line() -> None:
         "end_time=1719230460123.5 <2024-06-24T12:01:00Z>, duration=60, triggered_by='jane@acme.com', exit_code=0)"
     )
     assert repr(RunPage((RUN,), Pagination(7))) == (
-        "RunPage(data=<1 runs>, pagination=Pagination(total=7, offset=None, limit=None))"
+        "RunPage(data=<1 run>, pagination=Pagination(total=7, offset=None, limit=None))"
     )
 
 

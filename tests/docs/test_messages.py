@@ -109,7 +109,7 @@ async def test_a_list_that_cannot_be_walked_says_how_far_it_came_and_what_may_he
         with pytest.raises(tfruns.IncompleteWalkError) as caught:
             await client.iter_runs("j", page_size=10).collect()
     text = str(caught.value)
-    assert text.startswith("job 'j': 1 runs were read, then the walk failed: the server says there are 50, but ")
+    assert text.startswith("job 'j': the walk failed after 1 run: the server says there are 50, but ")
     assert text.endswith("or the server contradicts itself: try again, or with larger pages")
 
 

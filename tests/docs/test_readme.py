@@ -180,16 +180,16 @@ def refused(**settings: Any) -> str:
 async def test_the_likeliest_errors_are_in_the_words_of_their_page(monkeypatch: pytest.MonkeyPatch) -> None:
     ten = [refused(), refused(base_url="https://acme.example"), refused(base_url="acme.example", api_key="key")]
     ten_times, twice = (tfruns.RetryPolicy(max_attempts=times, initial_backoff=0.0) for times in (10, 2))
-    async with Sandbox(JOBS, 1, forbidden=["secret"]) as box:
+    async with Sandbox(JOBS, 1, forbidden=["secret"]) as sandbox:
         monkeypatch.setenv("TFY_API_KEY", "an-old-key")
-        ten.append(await failing(box.url))
-        monkeypatch.setenv("TFY_API_KEY", box.api_key)
-        ten += [await failing(box.url, "secret"), await failing(box.url, "my-jop-id")]
+        ten.append(await failing(sandbox.url))
+        monkeypatch.setenv("TFY_API_KEY", sandbox.api_key)
+        ten += [await failing(sandbox.url, "secret"), await failing(sandbox.url, "my-jop-id")]
         ten.append(await failing("http://127.0.0.1:9", retry=ten_times))
-        box.faults[:] = [Fault(breaks="stall")]
-        ten.append(await failing(box.url, timeout=1, retry=twice))
-        box.faults[:] = [Fault(status=429)]
-        ten.append(await failing(box.url, retry=ten_times))
+        sandbox.faults[:] = [Fault(breaks="stall")]
+        ten.append(await failing(sandbox.url, timeout=1, retry=twice))
+        sandbox.faults[:] = [Fault(status=429)]
+        ten.append(await failing(sandbox.url, retry=ten_times))
     async with serve(lambda _: answer(200, b"<!doctype html><title>Log in</title>")) as (url, _):
         ten.append(await failing(url))
     table = (DOCS / "errors.md").read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]

@@ -23,7 +23,7 @@ from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs, files
 from tfruns.export.compress import zstd
 from tfruns.export.parts import Parts
-from tfruns.export.texts import cell, uncell
+from tfruns.export.text_files import cell, uncell
 from tfruns.sandbox import Fault, Sandbox
 
 AWKWARD: list[dict[str, Any]] = [

@@ -24,17 +24,17 @@ async def test_hooks_are_told_each_request_answer_and_retry_in_their_order() -> 
             return answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-0")
         return pages_of(2)(request)
 
-    told: list[Any] = []
+    events: list[Any] = []
     async with serve(reply) as (url, _):
         async with Client(
-            url, KEY, retry=QUICK, on_request=told.append, on_response=told.append, on_retry=told.append
+            url, KEY, retry=QUICK, on_request=events.append, on_response=events.append, on_retry=events.append
         ) as client:
             assert await client.count_runs("job") == 2
-    kinds = [type(event) for event in told]
+    kinds = [type(event) for event in events]
     assert kinds == [RequestEvent, ResponseEvent, RetryEvent, RequestEvent, ResponseEvent]
-    assert {(event.job_id, event.offset, event.limit) for event in told} == {("job", 0, 1)}
-    assert [event.attempt for event in told] == [1, 1, 1, 2, 2]
-    _, refused, retry, _, good = told
+    assert {(event.job_id, event.offset, event.limit) for event in events} == {("job", 0, 1)}
+    assert [event.attempt for event in events] == [1, 1, 1, 2, 2]
+    _, refused, retry, _, good = events
     assert (refused.status_code, refused.request_id, refused.size > 0) == (503, "req-0", True)
     assert isinstance(retry.error, tfruns.InternalServerError)
     assert retry.wait == 0.0

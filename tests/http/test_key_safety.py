@@ -124,7 +124,7 @@ async def test_an_https_server_that_redirects_to_http_never_makes_the_key_go_in_
     assert stolen == []
 
 
-Ask = Callable[[Request], Reply | Awaitable[Reply]]
+Respond = Callable[[Request], Reply | Awaitable[Reply]]
 
 
 def echo(request: Request) -> Reply:
@@ -143,7 +143,7 @@ def echo(request: Request) -> Reply:
     ],
 )
 async def test_no_log_no_error_and_no_traceback_with_its_variables_shows_the_key(
-    reply: Ask, caplog: pytest.LogCaptureFixture
+    reply: Respond, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
@@ -156,8 +156,8 @@ async def test_no_log_no_error_and_no_traceback_with_its_variables_shows_the_key
 
     async with serve(reply) as (url, _):
         error = await failure(url)
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    text = "".join(told.format()) + repr(error) + repr(vars(error)) + caplog.text
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    text = "".join(shown.format()) + repr(error) + repr(vars(error)) + caplog.text
     text += "".join(repr(vars(record)) for record in caplog.records)
     found = text.find("tfy-secret")
     assert found < 0, text[max(0, found - 200) : found]

@@ -529,14 +529,14 @@ async def test_a_key_function_that_returns_nonsense_is_a_configuration_error() -
 
 
 async def test_no_more_requests_are_under_way_than_max_concurrency() -> None:
-    under_way, most = 0, 0
+    in_flight, most = 0, 0
 
     async def reply(request: Request) -> bytes:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
         await asyncio.sleep(0.01)
-        under_way -= 1
+        in_flight -= 1
         return ONE_RUN
 
     async with serve(reply) as (url, requests), Client(url, KEY, max_concurrency=3) as client:

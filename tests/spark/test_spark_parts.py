@@ -18,9 +18,9 @@ from pyspark.sql.datasource import InputPartition
 from tests.support.sparking import KEY, ServedSandbox, in_order, served
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
+from tfruns.spark.background import in_background
 from tfruns.spark.options import parse
-from tfruns.spark.pump import pumped
-from tfruns.spark.share import RunsPartition, balanced
+from tfruns.spark.partitions import RunsPartition, balanced
 from tfruns.spark.source import SCHEMA, TfRunsDataSource
 
 pytestmark = pytest.mark.spark
@@ -146,7 +146,7 @@ def test_the_loop_runs_while_the_consumer_is_busy() -> None:
         ticked.set()
         yield 2
 
-    for _ in pumped(items()):
+    for _ in in_background(items()):
         assert ticked.wait(timeout=30)
 
 
@@ -158,7 +158,7 @@ def test_only_a_few_items_are_made_ahead() -> None:
             made.append(number)
             yield number
 
-    for number in pumped(items()):
+    for number in in_background(items()):
         assert len(made) <= number + 4
 
 
@@ -170,7 +170,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
     found = []
     with pytest.raises(KeyError, match="three"):
-        for item in pumped(items()):
+        for item in in_background(items()):
             found.append(item)  # noqa: PERF402
     assert found == [1, 2]
 

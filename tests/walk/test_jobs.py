@@ -98,7 +98,7 @@ async def test_no_more_than_a_thousand_job_ids_are_read_ahead() -> None:
 async def test_a_bad_job_is_skipped_and_told_while_the_others_stay_whole() -> None:
     async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
         ids = [sandbox.job_ids[0], "nowhere", sandbox.job_ids[1], "locked", sandbox.job_ids[2]]
-        told = []
+        reported = []
         async with Client(sandbox.url, sandbox.api_key) as client:
             runs = client.iter_runs_for(ids, on_error="skip")
             assert Counter([job_id async for job_id, _ in runs]) == dict.fromkeys(sandbox.job_ids, 20)
@@ -110,11 +110,11 @@ async def test_a_bad_job_is_skipped_and_told_while_the_others_stay_whole() -> No
             assert runs.progress.jobs_done == 3
 
             async def tell(job_id: str, error: tfruns.TfRunsError) -> None:
-                told.append((job_id, type(error)))
+                reported.append((job_id, type(error)))
 
             called = client.iter_runs_for(ids, on_error=tell)
             assert len([run async for _, run in called]) == 60
-            assert sorted(told) == [("locked", tfruns.PermissionDeniedError), ("nowhere", tfruns.NotFoundError)]
+            assert sorted(reported) == [("locked", tfruns.PermissionDeniedError), ("nowhere", tfruns.NotFoundError)]
 
             with pytest.raises(tfruns.APIStatusError, match="'nowhere'|'locked'"):
                 _ = [run async for _, run in client.iter_runs_for(ids)]

@@ -244,7 +244,9 @@ async def test_runs_that_finish_under_the_walk_are_not_repeated_in_an_order_that
 async def test_a_server_that_ignores_the_offset_is_an_error_and_not_a_short_list() -> None:
     reply = answer(200, page([run(n) for n in range(10)], 50))
     async with serve(lambda _: reply) as (url, requests), Client(url, KEY) as client:
-        with pytest.raises(tfruns.IncompleteWalkError, match=r"job 'job': 10 runs were read.*50") as caught:
+        with pytest.raises(
+            tfruns.IncompleteWalkError, match=r"job 'job': the walk failed after 10 runs: .*50"
+        ) as caught:
             await client.iter_runs("job", page_size=10).collect()
     assert (caught.value.seen, caught.value.total) == (10, 50)
     assert len(requests) < 100

@@ -17,14 +17,14 @@ from tfruns import Client, RetryPolicy, RunChange, TfRunsError
 from tfruns._watch.pace import Pace
 
 ONCE = RetryPolicy(max_attempts=1)
-Step = Callable[[World], object]
+Action = Callable[[World], object]
 
 
 @attrs.define
 class Steps(WorldTimer):
     """A step of the test whenever the watch has nothing to do; at the end the watch is over."""
 
-    steps: list[Step] = attrs.field(kw_only=True)
+    steps: list[Action] = attrs.field(kw_only=True)
 
     def pause(self) -> None:
         if not self.steps:
@@ -36,7 +36,7 @@ def nothing(_: World) -> None:
     pass
 
 
-def fail(job_id: str, status: int) -> Step:
+def fail(job_id: str, status: int) -> Action:
     return lambda world: world.failing.update({job_id: status})
 
 
@@ -47,15 +47,15 @@ def mend(world: World) -> None:
     world.slow.clear()
 
 
-def slow(job_id: str) -> Step:
+def slow(job_id: str) -> Action:
     return lambda world: world.slow.update({job_id: asyncio.Event()})
 
 
-def create(job_id: str) -> Step:
+def create(job_id: str) -> Action:
     return lambda world: world.create(job_id, "RUNNING")
 
 
-def end_oldest(job_id: str) -> Step:
+def end_oldest(job_id: str) -> Action:
     """End the oldest run that is open."""
 
     def step(world: World) -> None:
@@ -71,7 +71,7 @@ async def world() -> World:
 
 
 async def reports(
-    world: World, *steps: Step, skipped: dict[str, TfRunsError] | None = None, **arguments: Any
+    world: World, *steps: Action, skipped: dict[str, TfRunsError] | None = None, **arguments: Any
 ) -> AsyncGenerator[RunChange]:
     """What a watch of both jobs reports while these steps happen; and which jobs are skipped in the end."""
     async with serve(world.respond) as (url, _), Client(url, "key", retry=ONCE) as client:

@@ -33,7 +33,7 @@ def tasks_of_ours() -> list[str]:
 
 
 def pollers() -> list[str]:
-    """Not the requests that one has under way."""
+    """Not the requests that one has in flight."""
     return [name for name in tasks_of_ours() if name.startswith("tfruns wait")]
 
 

@@ -17,7 +17,7 @@ from tfruns._watch.poll import PAGE_SIZE
 from tfruns.sandbox import Fault, Sandbox
 
 IMPATIENT = RetryPolicy(max_attempts=2, initial_backoff=0.0, max_backoff=0.0)
-TROUBLE = (Fault(status=503, rate=0.2), Fault(status=429, wait=0.0, rate=0.1), Fault(breaks="reset", rate=0.1))
+FAULTS = (Fault(status=503, rate=0.2), Fault(status=429, wait=0.0, rate=0.1), Fault(breaks="reset", rate=0.1))
 
 
 class Account:
@@ -50,7 +50,7 @@ ACTS = st.one_of(
     st.tuples(st.just("finish"), st.integers(0, 10**6)),
     st.tuples(st.just("delete"), st.integers(0, 19)),
     st.tuples(st.just("delete open"), st.integers(0, 10**6)),
-    st.tuples(st.just("trouble"), st.booleans()),
+    st.tuples(st.just("faults"), st.booleans()),
     st.tuples(st.just("restart"), st.integers(1, 80)),
 )
 
@@ -81,8 +81,8 @@ async def act(s: Sandbox, what: str, number: int) -> None:
             await s.delete_run(job_id, runs[number].id)
         case "delete open" if still_open:
             await s.delete_run(job_id, still_open[number % len(still_open)].id)
-        case "trouble":
-            s.faults[:] = TROUBLE if number else ()
+        case "faults":
+            s.faults[:] = FAULTS if number else ()
 
 
 async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> None:
@@ -93,7 +93,7 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
     logger = logging.getLogger("tfruns")
     logger.addHandler(failures)
     logger.setLevel(logging.DEBUG)  # of an outage, only the beginning is a warning
-    script = [*script, [("trouble", 0)], []]
+    script = [*script, [("faults", 0)], []]
     async with Sandbox(1, runs, seed, living=True) as s, Client(s.url, s.api_key, retry=IMPATIENT) as client:
         [job_id] = s.job_ids
         account: Account | None = None

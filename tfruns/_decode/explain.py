@@ -18,7 +18,7 @@ import cattrs
 from cattrs.errors import IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
-from tfruns._decode.texts import excerpt, with_strings, writable
+from tfruns._text import excerpt, with_strings, writable
 from tfruns.errors import DecodeError, FieldProblem
 from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
 from tfruns.version import __version__

@@ -4,7 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 
-from tfruns._decode.texts import excerpt, with_strings, writable
+from tfruns._text import excerpt, with_strings, writable
 from tfruns.models import HttpError
 
 

@@ -15,7 +15,7 @@ import cattrs
 import msgspec
 
 from tfruns._decode.explain import converter, decode_error
-from tfruns._decode.texts import with_strings, writable
+from tfruns._text import with_strings, writable
 from tfruns.models import JobRun, RunPage
 
 T = TypeVar("T")

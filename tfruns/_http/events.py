@@ -177,9 +177,9 @@ class Hooks:
 
 
 class CallerError(Exception):
-    """A function of the caller's raised this error: a hook, or the one that gives the key.
+    """Wraps the exception of a caller's function (a hook, or the one that gives the key).
 
-    It is unwrapped where the request began, so that nothing on the way takes it for a network error, and retries.
+    So its OSError, for one, isn't retried as a network failure. It is unwrapped where the request began.
     """
 
     def __init__(self, error: Exception, *, is_of_a_hook: bool) -> None:

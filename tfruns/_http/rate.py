@@ -175,7 +175,7 @@ class RateLimiter:
             self._began = clock
             self._new_round(now, latency=0.0)
         self._round.sent += 1
-        # A wait earns nothing that could be sent at once after it.
+        # Time held back earns no burst credit.
         self._next_at = max(self._next_at, now - _LATE, min(now, not_before)) + 1 / self.rate
 
     def good(self, sent_at: float, now: float) -> None:

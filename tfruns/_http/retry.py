@@ -164,8 +164,8 @@ def retrying(
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome and state.outcome.exception()
-        asked = server_wait(error) if isinstance(error, APIStatusError) else 0.0
-        return asked + (0.0 if is_away() else backoff(state))
+        requested = server_wait(error) if isinstance(error, APIStatusError) else 0.0
+        return requested + (0.0 if is_away() else backoff(state))
 
     def stop(state: tenacity.RetryCallState) -> bool:
         assert state.outcome is not None  # noqa: S101  # for the type checker
@@ -196,10 +196,10 @@ def is_retried(error: BaseException) -> bool:
 
 def server_wait(error: APIStatusError) -> float:
     """Seconds to wait before the next attempt as the server asks, a minute at most; 0 if it asks for nothing."""
-    return min(_asked_wait(error), _LONGEST_WAIT)
+    return min(_requested_wait(error), _LONGEST_WAIT)
 
 
-def _asked_wait(error: APIStatusError) -> float:
+def _requested_wait(error: APIStatusError) -> float:
     headers = error.headers
     if (milliseconds := _decimal(headers, "retry-after-ms")) is not None:
         return milliseconds / 1000
@@ -222,7 +222,7 @@ def _decimal(headers: Mapping[str, str], name: str) -> float | None:
 
 
 def _server_time(headers: Mapping[str, str]) -> float:
-    """The server's clock, so that a wrong clock here makes no wrong wait; ours if it doesn't tell."""
+    """The server's clock, so that a wrong clock here makes no wrong wait; ours if it doesn't say."""
     try:
         return _timestamp(headers.get("date", ""))
     except (ValueError, OverflowError):

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from tfruns._text import counted
 from tfruns._walk.anchor import Anchor, Match
 from tfruns._walk.order import Order
 from tfruns._walk.pace import Pace
@@ -358,7 +359,7 @@ class Planner:
     def _failure(self, what: str) -> IncompleteWalkError:
         total = self._traits.total
         return IncompleteWalkError(
-            f"{self._yielded} runs were read, then the walk failed: the server says there are {total}, but {what}",
+            f"the walk failed after {counted(self._yielded, 'run')}: the server says there are {total}, but {what}",
             job_id=self._job_id,
             offset=max(0, self._anchor.front + self._pace.shift),
             seen=self._yielded,

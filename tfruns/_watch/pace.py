@@ -51,12 +51,12 @@ class Pace:
         return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
 
     def after_failure(self) -> float:
-        """Seconds to wait after a poll that failed by what may pass."""
+        """Seconds to wait after a poll that failed by a transient failure."""
         self._now = self._most
         return self._most
 
     def after_skip(self) -> float:
-        """Seconds to wait after a poll that failed by what may well stay: twice as long each time."""
+        """Seconds to wait after a poll that failed by what may be permanent: twice as long each time."""
         pause, self._now = self._pause, self._most
         self._pause = min(2 * pause, max(self._most, _LONGEST_PAUSE))
         return pause
@@ -69,16 +69,16 @@ class Outages:
     and each further failure is at DEBUG.
     """
 
-    def __init__(self, goes_on: str) -> None:
-        self._goes_on = goes_on
+    def __init__(self, activity: str) -> None:
+        self._activity = activity
         self._since: dict[str, float] = {}
 
     def failed(self, error: TfRunsError, job_id: str, seconds: float, *, now: float) -> None:
-        """A poll failed by what may pass; the next is in so many seconds."""
+        """A poll failed by a transient failure; the next is in so many seconds."""
         level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
         self._since.setdefault(job_id, now)
-        text = "%s; %s, and polls again in %.2f s"
-        logger.log(level, text, error, self._goes_on, seconds, extra={"job_id": job_id, "wait": seconds})
+        text = "%s; %s goes on, and polls again in %.2f s"
+        logger.log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
 
     def passed(self, job_id: str, *, now: float) -> None:
         """A poll succeeded."""

@@ -30,18 +30,18 @@ _LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
 
 
 @attrs.frozen
-class Known:
+class WatchState:
     """What a watch knows of its jobs, by their ids: each is in one of both."""
 
     snapshots: Mapping[str, Snapshot] = attrs.field(factory=dict)
     beginnings: Mapping[str, Beginning] = attrs.field(factory=dict)
 
 
-def encode(known: Known, filters: Mapping[str, Any]) -> str:
-    """The token of a watch with these filters that knows this."""
+def encode(state: WatchState, filters: Mapping[str, Any]) -> str:
+    """The token of a watch with these filters in this state."""
     runs: list[JobRun] = []
     jobs: dict[str, Any] = {}
-    for job_id, snapshot in known.snapshots.items():
+    for job_id, snapshot in state.snapshots.items():
         reported = [run for run in snapshot.open.values() if run is not None]
         unreported = [run_id for run_id, run in snapshot.open.items() if run is None]
         floor = None if snapshot.floor == -math.inf else snapshot.floor
@@ -50,7 +50,7 @@ def encode(known: Known, filters: Mapping[str, Any]) -> str:
     data = [{name: value for name, value in run.to_dict().items() if value is not None} for run in runs]
     body = {
         "jobs": jobs,
-        "beginnings": {job_id: [one.start, one.watermark] for job_id, one in known.beginnings.items()},
+        "beginnings": {job_id: [one.start, one.watermark] for job_id, one in state.beginnings.items()},
         "filters": filters,
         "data": data,
         "pagination": {"total": len(data)},
@@ -59,7 +59,7 @@ def encode(known: Known, filters: Mapping[str, Any]) -> str:
     return f"{_VERSION}.{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
-def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> Known:
+def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> WatchState:
     """What the token knows of these jobs.
 
     Raises:
@@ -89,7 +89,7 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
     if job_ids and jobs and not set(job_ids) & set(jobs):
         text = f" is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}"
         raise argument_error(ValueError, "resume_token", text)
-    return Known(
+    return WatchState(
         {job_id: snapshots[job_id] for job_id in job_ids if job_id in snapshots},
         {job_id: beginnings[job_id] for job_id in job_ids if job_id in beginnings},
     )

@@ -1,6 +1,6 @@
 """Waits for the end of runs. All those for runs of one job share one poller, which is there while anyone waits.
 
-An outage ends no wait: what fails by what may pass is polled again, until the wait's own timeout.
+An outage ends no wait: after a transient failure the run is polled again, until the wait's own timeout.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tfruns.errors import (
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Interval
 
-_GOES_ON = "the wait goes on"
+_ACTIVITY = "the wait"
 
 
 class Waits:
@@ -78,7 +78,7 @@ class Waits:
             poller.fail_all(ClientClosedError)
 
     async def _named(self, job_id: str, text: str, interval: tuple[float, float]) -> JobRun:
-        outages, pace, loop = Outages(_GOES_ON), Pace(interval), asyncio.get_running_loop()
+        outages, pace, loop = Outages(_ACTIVITY), Pace(interval), asyncio.get_running_loop()
         while not self._closing.is_set():
             try:
                 found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
@@ -118,7 +118,7 @@ class _Poller:
         self._runs: dict[str, JobRun] = {}  # as they were seen last
         self._waiters: dict[asyncio.Future[JobRun], tuple[str, tuple[float, float]]] = {}
         self._joined = asyncio.Event()
-        self._outages = Outages(_GOES_ON)
+        self._outages = Outages(_ACTIVITY)
         self._task = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
 
     @property

@@ -16,7 +16,7 @@ first poll after a restart pass as "there already". There are two ways out, and 
   one that goes on from a token: the token holds `start` and the watermark of the job. (If the other jobs have no
   runs, the watermark is an hour ago by this machine's clock.) The price: where all other jobs
   had been quiet for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
-  whole list, for the API can't be asked for the runs that ended since a time.
+  whole list, for the API has no filter for the runs that ended since a time.
 
 The `Date` of a response would be a closer watermark. It isn't used: proxies and clusters have clocks of their own, and
 one that is ahead would lose changes, where the one that is used can only report more.
@@ -41,7 +41,7 @@ from tfruns._public import shows_field_docs
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
 from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, passes
 from tfruns._watch.poll import Job, Lister
-from tfruns._watch.token import Known, decode, encode
+from tfruns._watch.token import WatchState, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.types import Interval, OnError, RunFilter, Start
@@ -149,7 +149,7 @@ class Watch:
     statuses: frozenset[str] | None
     interval: tuple[float, float]
     start: Start | float
-    known: Known
+    state: WatchState
     on_error: OnError
     skipped: dict[str, TfRunsError] = attrs.field(factory=dict)
     timer: Timer = attrs.field(factory=Timer)
@@ -184,7 +184,7 @@ class Watch:
             statuses=None if checked.status is None else frozenset(checked.status),
             interval=checked_interval(interval),
             start=_checked_start(start),
-            known=Known() if resume_token is None else decode(resume_token, jobs, kept),
+            state=WatchState() if resume_token is None else decode(resume_token, jobs, kept),
             on_error=on_error,
         )
 
@@ -199,7 +199,7 @@ class Watch:
             while True:
                 await polls.go_on()
                 while (found := polls.take()) is not None:
-                    known = polls.known()
+                    state = polls.state()
                     for at, change in enumerate(found.changes, 1):
                         if self.statuses is None or change.run.status in self.statuses:
                             yield RunChange(
@@ -207,7 +207,7 @@ class Watch:
                                 job_id=found.job_id,
                                 run=change.run,
                                 before=change.before,
-                                make_token=functools.partial(_token, known, self.filters, found, at),
+                                make_token=functools.partial(_token, state, self.filters, found, at),
                             )
                     polls.reported(found)
         finally:
@@ -224,11 +224,11 @@ class _Found:
     after: Snapshot
 
 
-def _token(known: Known, filters: Mapping[str, Any], found: _Found, at: int) -> str:
+def _token(state: WatchState, filters: Mapping[str, Any], found: _Found, at: int) -> str:
     """The token after so many of the changes."""
     changes = found.changes
     snapshot = found.after if at == len(changes) else found.before.after(changes[:at], changes[at:])
-    return encode(attrs.evolve(known, snapshots={**known.snapshots, found.job_id: snapshot}), filters)
+    return encode(attrs.evolve(state, snapshots={**state.snapshots, found.job_id: snapshot}), filters)
 
 
 class _Polls:
@@ -237,14 +237,14 @@ class _Polls:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._timer = watch.timer
-        self._snapshots = dict(watch.known.snapshots)
+        self._snapshots = dict(watch.state.snapshots)
         self._beginnings = {
-            job_id: watch.known.beginnings.get(job_id, Beginning(watch.start))
+            job_id: watch.state.beginnings.get(job_id, Beginning(watch.start))
             for job_id in watch.job_ids
             if job_id not in self._snapshots
         }
         self._paces = {job_id: Pace(watch.interval) for job_id in watch.job_ids}
-        self._outages = Outages("the watch goes on")
+        self._outages = Outages("the watch")
         self._due = [(self._timer.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
         self._tasks: dict[asyncio.Task[tuple[Snapshot, Poll]], tuple[str, Beginning | None]] = {}
         self._ready: deque[_Found] = deque()
@@ -255,9 +255,9 @@ class _Polls:
         self._polled: set[str] = set()
         self._latest = -math.inf
 
-    def known(self) -> Known:
+    def state(self) -> WatchState:
         """What is known now, but for the changes that are ready."""
-        return Known(self._snapshots.copy(), self._beginnings.copy())
+        return WatchState(self._snapshots.copy(), self._beginnings.copy())
 
     async def go_on(self) -> None:
         """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""

@@ -248,13 +248,13 @@ async def _export(
         has_begun = has_work = False
         with shown(client, quiet=quiet) as show:
 
-            def tell(now: "ExportProgress") -> None:
+            def show_progress(now: "ExportProgress") -> None:
                 nonlocal has_begun, has_work
                 has_begun, has_work = True, now.jobs_done > 0
                 show(now)
 
             try:
-                summary = await export_runs(client, ids, path, format=form, on_progress=tell, **given)
+                summary = await export_runs(client, ids, path, format=form, on_progress=show_progress, **given)
             except (tfruns.TfRunsError, OSError) as error:
                 if not has_begun:
                     raise

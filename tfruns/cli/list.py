@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from tfruns._text import counted
 from tfruns.cli.filters import PATIENCE, as_json_line, filter_options, open_walk, order_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options, request_options
 from tfruns.cli.output import encoded, has_colours, width, write
 from tfruns.cli.since import window_options
 from tfruns.cli.table import AGE, LISTED, Table, run_cells
-from tfruns.cli.text import counted
 
 _many = options_of("How many")
 _output = options_of("Output")

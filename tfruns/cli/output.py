@@ -41,7 +41,7 @@ def encoded(text: str) -> bytes:
 async def write(data: bytes) -> None:
     """Write to standard output, and wait until it is out.
 
-    A reader may stop reading for as long as it likes, as a pager does. Meanwhile the requests under way must go on: if
+    A reader may stop reading for as long as it likes, as a pager does. Meanwhile the requests in flight must go on: if
     the event loop stood still they would time out. So a thread of its own does the writing. It is a daemon, and holds
     no lock of Python's buffers, so that Ctrl-C ends the program even then.
 

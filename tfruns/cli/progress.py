@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.text import counted, on_one_line
+from tfruns._text import counted
+from tfruns.cli.text import on_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -60,21 +61,21 @@ class Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._pause = _FIRST_LINE
-        self._told_at = clock()
+        self._printed_at = clock()
         self._runs: int | None = None
 
     def update(self, now: "ExportProgress") -> None:
-        """It is that far: told if the last line is long ago."""
+        """It is that far: printed if the last line is long ago."""
         if self._runs is None:
             self._runs = now.runs  # those that were there before don't count as quick
-        passed = self._clock() - self._told_at
+        passed = self._clock() - self._printed_at
         if passed < self._pause:
             return
         rate = (now.runs - self._runs) / passed
         jobs = f"{now.jobs_done + now.jobs_skipped:,} of {counted(now.jobs, 'job')}"
         text = f"{jobs}, {counted(now.runs, 'run')}, {rate:,.0f}/s"
         click.echo(f"{text}{'; writing the file' if now.is_writing else ''}", err=True)
-        self._told_at += passed
+        self._printed_at += passed
         self._runs = now.runs
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.text import counted, human_duration
+from tfruns._text import counted
+from tfruns.cli.text import human_duration
 
 if TYPE_CHECKING:
     from tfruns.client import Client
@@ -106,13 +107,13 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
         yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
     if summary.quarantine is not None:
-        told = f"{counted(summary.rejected, 'run')} couldn't be written"
-        yield from [f"{told}: see {summary.quarantine}"] if report["quarantine"] else _rejected(summary, told)
+        problem = f"{counted(summary.rejected, 'run')} couldn't be written"
+        yield from [f"{problem}: see {summary.quarantine}"] if report["quarantine"] else _rejected(summary, problem)
 
 
-def _rejected(summary: "ExportSummary", told: str) -> Iterator[str]:
+def _rejected(summary: "ExportSummary", problem: str) -> Iterator[str]:
     assert isinstance(summary.quarantine, Path)  # noqa: S101  # for the type checker
-    yield f"{told}:"
+    yield f"{problem}:"
     with summary.quarantine.open("rb") as file:
         for line in itertools.islice(file, _NAMED):
             run = json.loads(line)

@@ -28,11 +28,6 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def counted(number: int, thing: str, things: str | None = None) -> str:
-    """`1 run`, `1,530 runs`; `things` is the plural where it isn't made by an s."""
-    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
 def on_one_line(text: str) -> str:
     """The text, harmless, with every run of white space, newlines included, made one space."""
     return harmless(" ".join(text.split()))

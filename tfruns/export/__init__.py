@@ -98,7 +98,7 @@ async def export_runs(
         client: what makes the requests; it stays open.
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: a path or a URL; see above.
-        format: one of those above; None to tell by the destination's suffix.
+        format: one of those above; None to go by the destination's suffix.
         state: a small file that keeps what earlier exports have written, for exports again and again: the first writes
             all runs, a later one only those that are new or have changed, and reads little more. In SQLite, DuckDB,
             PostgreSQL and a folder they take the place of the old rows. Of other formats, each export writes a file of
@@ -114,15 +114,8 @@ async def export_runs(
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
         page_size: how many runs to request at once, at most: 1 to 1,000.
-        search_prefix: only runs whose name or id begins with this.
-        sort_by: what to sort each job's runs by: a `JobRunsSortBy` or its string, such as "startTime".
-        order: which way to sort: "asc" or "desc".
-        triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-        status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
-        version_numbers: only runs of these versions of the deployment, such as 3.
-        created_after: only runs created then or later; see `Client.iter_runs`. A timedelta counts from this call; for
-            jobs that an interrupted call has read whole, from that call.
-        created_before: only runs created before that time.
+        created_after: only runs created then or later. A timedelta counts from this call; for jobs that an interrupted
+            call has read whole, from that call. The other filters and the order are explained at `Client.iter_runs`.
 
     Returns:
         What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from tfruns._table.columns import JOB_ID, Kind
-from tfruns.export import texts
+from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
 from tfruns.export.destination import cache_folder, named_work_folder
@@ -142,8 +142,8 @@ class _Lines:
         self.file_form = form
         self._compress, self._expand, self._open = {
             "jsonl": (pack, unpack, open),
-            "jsonl.gz": (texts.member, gzip.decompress, gzip.open),
-            "jsonl.zst": (texts.frame, unpack, zstd.open),
+            "jsonl.gz": (text_files.member, gzip.decompress, gzip.open),
+            "jsonl.zst": (text_files.frame, unpack, zstd.open),
         }[form.name]
 
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
@@ -181,8 +181,8 @@ def _lines_by_day(page: Page) -> bytes:
             raise ValueError("created_at is beyond the years 1 to 9999")
         by_day.setdefault(day_of(run.created_at), []).append(at)
     if len(by_day) == 1:
-        return pack(msgspec.msgpack.encode([(day, texts.lines(page)) for day in by_day]))
-    return pack(msgspec.msgpack.encode([(day, texts.lines(page.only(at))) for day, at in by_day.items()]))
+        return pack(msgspec.msgpack.encode([(day, text_files.lines(page)) for day in by_day]))
+    return pack(msgspec.msgpack.encode([(day, text_files.lines(page.only(at))) for day, at in by_day.items()]))
 
 
 def find_layout(name: str | None) -> Layout:

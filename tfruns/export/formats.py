@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from tfruns._checks import argument_error
-from tfruns.export import arrow_files, databases, texts
+from tfruns.export import arrow_files, databases, text_files
 from tfruns.export.page import Page
 from tfruns.export.writer import Writer, needed
 
@@ -48,11 +48,11 @@ class Format:
 
 
 FORMATS = (
-    Format("jsonl", (".jsonl", ".ndjson"), texts.plain_piece, texts.json_lines),
-    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), texts.gzip_piece, texts.gzipped),
-    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), texts.zstd_piece, texts.zstandard),
-    Format("csv", (".csv",), texts.csv_piece, texts.comma_separated),
-    Format("csv.gz", (".csv.gz",), texts.csv_gzip_piece, texts.comma_separated_gzipped),
+    Format("jsonl", (".jsonl", ".ndjson"), text_files.plain_piece, text_files.json_lines),
+    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), text_files.gzip_piece, text_files.gzipped),
+    Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), text_files.zstd_piece, text_files.zstandard),
+    Format("csv", (".csv",), text_files.csv_piece, text_files.comma_separated),
+    Format("csv.gz", (".csv.gz",), text_files.csv_gzip_piece, text_files.comma_separated_gzipped),
     Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
     Format(
         "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)

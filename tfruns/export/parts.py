@@ -139,7 +139,7 @@ class Parts:
         before = header["arguments"] if header and self.done else given
         if before.get(NUMBER) != given.get(NUMBER) and NUMBER in before and NUMBER in given:
             self.done.clear()  # of an increment that is over
-        # What holds no job is nothing to go on from: whoever mistyped the host may have the next try at once.
+        # With no completed job, there is nothing to resume: whoever mistyped the host may try again at once.
         if self.done:
             self._check(before, given)
             os.ftruncate(self._manifest, end)
@@ -236,7 +236,7 @@ class Parts:
     # --- the end ---
 
     def leave(self) -> None:
-        """The export failed: see that what was read whole is safe, or remove it if there is nothing to go on from."""
+        """The export failed: see that what was read whole is safe, or remove it if there is nothing to resume."""
         if not self.done:
             return self.delete()
         with contextlib.suppress(OSError):  # why the export failed matters more
@@ -247,7 +247,7 @@ class Parts:
     def delete(self) -> None:
         """The export is over: remove the folder."""
         self._close()
-        # The manifest first: without it, whatever a kill leaves of the rest is nothing to go on from. And the lock
+        # The manifest first: without it, what a kill leaves of the rest can't be resumed. And the lock
         # last, so that nobody begins here while files are removed.
         for name in ("manifest", "pieces"):
             with contextlib.suppress(OSError):

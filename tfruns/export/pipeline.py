@@ -19,7 +19,7 @@ from tfruns.export.prepare import Request, Target, choose_target
 from tfruns.export.progress import ExportSummary, Progress
 from tfruns.export.read import Reader
 from tfruns.export.thread import WorkThread
-from tfruns.export.watermark import Known
+from tfruns.export.watermark import JobState
 
 
 @attrs.define
@@ -64,14 +64,14 @@ class _Opened:
             self.state_lock.release()
 
 
-async def run_export(client: Client, request: Request, tell: Callable[[Any], object] | None) -> ExportSummary:
+async def run_export(client: Client, request: Request, report: Callable[[Any], object] | None) -> ExportSummary:
     """Do what was requested. For the errors see `export_runs`."""
     began = time.monotonic()
     opened = _Opened(request)
     async with WorkThread() as thread:
         try:
             target, parts = await thread.run(opened.open)
-            summary = await _read_and_finish(client, request, target, parts, thread, tell)
+            summary = await _read_and_finish(client, request, target, parts, thread, report)
             await thread.run(opened.delete)
         except BaseException:
             await thread.run(opened.leave)
@@ -85,10 +85,10 @@ async def _read_and_finish(
     target: Target,
     parts: Parts,
     thread: WorkThread,
-    tell: Callable[[Any], object] | None,
+    report: Callable[[Any], object] | None,
 ) -> ExportSummary:
     jobs, state = request.jobs, target.state
-    progress = Progress(len(jobs), tell)
+    progress = Progress(len(jobs), report)
     before = len(parts.done)
     progress.resumed(
         before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
@@ -120,7 +120,7 @@ async def _read_and_finish(
         if state is not None:
             state.exports += 1
             notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
-            state.jobs |= {job_id: msgspec.convert(note["known"], Known) for job_id, note in notes.items()}
+            state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
             state.save()
         return size
 

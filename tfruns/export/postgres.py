@@ -52,7 +52,7 @@ _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 _MOST_KEY_BYTES = 2_600
 """Bytes of the two ids, which an index on both holds."""
 _MOST_TOLD = 4
-"""What is wrong with a table: more of it would tell nothing."""
+"""What is wrong with a table: more of it would say nothing new."""
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
 
 

@@ -17,9 +17,9 @@ class ExportProgress:
 
     Example:
         >>> from tfruns.export import ExportProgress, export_runs
-        >>> def tell(progress: ExportProgress) -> None:
+        >>> def report(progress: ExportProgress) -> None:
         ...     print(f"{progress.jobs_done} of {progress.jobs} jobs, {progress.runs} runs")
-        >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.csv", on_progress=tell)
+        >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.csv", on_progress=report)
 
     .. versionadded:: 0.1.0
     """
@@ -75,11 +75,11 @@ class ExportSummary:
 
 
 class Progress:
-    """Keeps count, and tells whoever wants to know."""
+    """Keeps count, and reports to a function."""
 
-    def __init__(self, jobs: int, tell: Callable[[ExportProgress], object] | None) -> None:
+    def __init__(self, jobs: int, report: Callable[[ExportProgress], object] | None) -> None:
         self._now = ExportProgress(jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, is_writing=False)
-        self._tell = tell
+        self._report = report
         self._before = 0
 
     def resumed(self, jobs: int, runs: int, rejected: int) -> None:
@@ -111,5 +111,5 @@ class Progress:
 
     def _change(self, **changes: Any) -> None:
         self._now = attrs.evolve(self._now, **changes)
-        if self._tell is not None:
-            self._tell(self._now)
+        if self._report is not None:
+            self._report(self._now)

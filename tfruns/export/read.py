@@ -35,7 +35,7 @@ from tfruns.export.parts import Parts
 from tfruns.export.progress import Progress
 from tfruns.export.quarantine import Rejected
 from tfruns.export.thread import WorkThread
-from tfruns.export.watermark import Known, Reading
+from tfruns.export.watermark import JobState, Reading
 from tfruns.models import JobRunStatus, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -102,7 +102,7 @@ class Reader:
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
         """Read every run of these jobs, each given by number and id; note what is known then, if it is the first time
         of several."""
-        left = [_Job(number, job_id, Reading(Known()) if is_first else None) for number, job_id in jobs]
+        left = [_Job(number, job_id, Reading(JobState()) if is_first else None) for number, job_id in jobs]
         for page_size in self._page_sizes:
             too_large: list[_Job] = []
             if left:
@@ -110,7 +110,7 @@ class Reader:
             left = too_large
         await self.thread.run(self.parts.commit)
 
-    async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, Known]) -> None:
+    async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, JobState]) -> None:
         """Read what is new in these jobs, and what wasn't final.
 
         First a page of each. That is all for most; the rest of the others is read a few jobs at a time.

@@ -26,7 +26,7 @@ _VERSION = 2
 _ENDED = frozenset(status for status in JobRunStatus if status.is_terminal)
 
 
-class Known(msgspec.Struct):
+class JobState(msgspec.Struct):
     """What is known of a job: which of its runs were written, and as what."""
 
     newest: float | None = None
@@ -47,9 +47,9 @@ class Known(msgspec.Struct):
         """Runs created before that are known for good, unless they are open."""
         return float("-inf") if self.newest is None else self.newest - LATE
 
-    def copy(self) -> "Known":
+    def copy(self) -> "JobState":
         """The same, for one more reading."""
-        return Known(self.newest, dict(self.recent), dict(self.open), set(self.bad), self.count)
+        return JobState(self.newest, dict(self.recent), dict(self.open), set(self.bad), self.count)
 
 
 @attrs.define
@@ -59,8 +59,8 @@ class Reading:
     `known` is what the next export is to know.
     """
 
-    before: Known
-    known: Known = attrs.field(init=False)
+    before: JobState
+    known: JobState = attrs.field(init=False)
     unseen: set[str] = attrs.field(init=False)
     """The runs that were open the last time, and haven't come yet."""
     gone: list[str] = attrs.Factory(list)
@@ -144,7 +144,7 @@ class _Content(_Versioned):
 
     about: dict[str, Any]
     exports: Annotated[int, msgspec.Meta(ge=1)]
-    jobs: dict[str, Known]
+    jobs: dict[str, JobState]
 
 
 @attrs.define
@@ -156,7 +156,7 @@ class State:
     """The control plane and the filters: they stay the same from export to export."""
     exports: int = 0
     """How many there were."""
-    jobs: dict[str, Known] = attrs.Factory(dict)
+    jobs: dict[str, JobState] = attrs.Factory(dict)
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any]) -> Self:

@@ -51,7 +51,7 @@ class Sandbox:
             at the start loses its oldest run when a new one comes.
         clock_start: when its clock starts, which is also when the newest run of each job was created: an aware
             datetime, milliseconds since 1970, or "now"; None for the start of 2026, so that tests see the same times.
-        clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only when it is told to.
+        clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only by `Clock.advance`.
         runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
             writes it: each line a run, with its job in `jobId`. `jobs` and `runs` have no effect then, and the clock
             starts when the last thing in the file happened, if that is later.
@@ -140,7 +140,7 @@ class Sandbox:
 
     @property
     def requests(self) -> deque[SeenRequest]:
-        """The last 100,000 requests it has answered, the latest last. Clear it as you like."""
+        """The last 100,000 requests it has responded to, the latest last. Clear it as you like."""
         return self._requests
 
     @property

@@ -10,11 +10,11 @@
 - The prefix is matched as it is, code point by code point: case counts, nothing is normalised, `%` and `_` stand for
   themselves. `triggeredBy` is matched with the run's field of that name.
 - Without `order`, descending; without `sortBy`, by creation. `startTime` is the time of creation, the only one a run
-  tells. Text, status included, is sorted by code point. Null comes last in either direction. Runs that tie are sorted
-  newest first, and then by id, ascending.
+  has. Text, status included, is sorted by code point. Null comes last in either direction. Runs with equal keys are
+  sorted newest first, and then by id, ascending.
 - `offset` may lie beyond the end: the page is then empty. `pagination` repeats the offset and the limit that were used.
 - The job id is one path segment, percent-decoded after the path is taken apart.
-- HEAD and OPTIONS are not answered (405), as the contract has GET alone.
+- HEAD and OPTIONS are refused (405), as the contract has GET alone.
 - What isn't HTTP, a request line above 1 MiB included, gets aiohttp's own 400, and isn't recorded.
 """
 
@@ -44,7 +44,7 @@ _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 @shows_field_docs
 @attrs.frozen
 class SeenRequest:
-    """A request that a sandbox has answered.
+    """A request that a sandbox has responded to.
 
     Example:
         >>> count = await client.count_runs("my-job-id", status="FAILED")
@@ -62,7 +62,7 @@ class SeenRequest:
     query: str
     """Query string as it was sent, without the question mark."""
     status: int
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
 
 
 @attrs.define
@@ -103,9 +103,9 @@ class Server:
         Raises:
             OSError: the address can't be listened on.
         """
-        # A client that goes away ends what is done for it: a stalled answer, or a slow one.
+        # A client that goes away ends what is done for it: a stalled response, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
-        # Nothing is worth waiting for at the end but answers on their way to clients that read them.
+        # Nothing is worth waiting for at the end but responses on their way to clients that read them.
         runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
@@ -126,21 +126,21 @@ class Server:
         url, effects = request.rel_url, NO_EFFECTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
-            answer = _http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
+            response = _http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
         elif request.method != "GET":
-            answer = _http_error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
-            answer.headers["Allow"] = "GET"
+            response = _http_error(405, "METHOD_NOT_ALLOWED", f"{request.method} is not allowed here, only GET is")
+            response.headers["Allow"] = "GET"
         else:
             job_id = unquote(path[1])
             effects = self._injector.next(job_id)
             if effects.delay:
                 await asyncio.sleep(effects.delay)
-            answer = _refuse(effects) or await self._answer(request, job_id, effects)
-        answer.headers["x-request-id"] = str(uuid.uuid4())
-        self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, answer.status))
-        return await respond(request, answer, effects)
+            response = _refuse(effects) or await self._respond(request, job_id, effects)
+        response.headers["x-request-id"] = str(uuid.uuid4())
+        self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, response.status))
+        return await respond(request, response, effects)
 
-    async def _answer(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
+    async def _respond(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or key.strip() != self._access.api_key:
             refusal = _http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
@@ -173,10 +173,10 @@ def _refuse(effects: Effects) -> web.Response | None:
     if fault is None:
         return None
     status = fault.status or 200
-    answer = html_page(status) if fault.html else _http_error(status, "SANDBOX_FAULT", "A fault that was asked for")
+    response = html_page(status) if fault.html else _http_error(status, "SANDBOX_FAULT", "A fault on purpose")
     if fault.wait is not None:
-        add_wait_header(answer, fault.wait, effects.wait_as)
-    return answer
+        add_wait_header(response, fault.wait, effects.wait_as)
+    return response
 
 
 def _http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:

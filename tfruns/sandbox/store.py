@@ -1,6 +1,6 @@
 """The runs of all jobs, in memory: each as the JSON text that is served, beside what filters and orders look at.
 
-For each job the lists that were lately asked for are kept in order, and changed in place with each run that comes, goes
+For each job the lists that were lately requested are kept in order, and changed in place with each run that comes, goes
 or changes. A page is a slice of such a list: one deep in a million runs costs as little as the first.
 """
 

@@ -15,9 +15,9 @@ from tfruns._table.arrow import plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.errors import TfRunsError
 from tfruns.models import JobRun
+from tfruns.spark.background import in_background
 from tfruns.spark.options import Options, parse
-from tfruns.spark.pump import pumped
-from tfruns.spark.share import REFUSED, RunsPartition, share_out
+from tfruns.spark.partitions import REFUSED, RunsPartition, plan_partitions
 from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
@@ -62,7 +62,7 @@ class TfRunsDataSource(DataSource):
       with commas between several.
     - `numPartitions`: into how many groups of about as many requests the jobs are put, at most; 8 if left out. As many
       as there are slots for tasks is best.
-    - `onError`: `raise` (as it is), or `skip` to leave out jobs that answer 403 or 404, with a warning of the logger
+    - `onError`: `raise` (as it is), or `skip` to leave out jobs with a 403 or a 404, with a warning of the logger
       `tfruns` for each. One that does so in the middle of its walk keeps the rows that it has brought.
 
     Filters of a query are Spark's work, after all runs were read; those of the options are the control plane's.
@@ -103,7 +103,7 @@ class TfRunsDataSource(DataSource):
         """What plans and reads; Spark calls it.
 
         Args:
-            schema: the one that Spark was told, which must be the data source's own.
+            schema: the one that Spark has, which must be the data source's own.
 
         Raises:
             ValueError, TypeError: it is another, or an option is wrong.
@@ -120,12 +120,12 @@ class _Reader(DataSourceReader):
 
     def partitions(self) -> Sequence[InputPartition]:
         with _plain_errors():
-            return asyncio.run(share_out(self._options))
+            return asyncio.run(plan_partitions(self._options))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes one of its own where there are none
             with _plain_errors():
-                yield from pumped(self._batches(partition))
+                yield from in_background(self._batches(partition))
 
     async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
         job_ids: list[str] = []

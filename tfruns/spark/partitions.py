@@ -1,4 +1,4 @@
-"""How the jobs are shared out: counted on the driver, and put into even groups."""
+"""Which jobs a task reads: they are counted on the driver, and put into even groups."""
 
 import asyncio
 import heapq
@@ -33,7 +33,7 @@ class RunsPartition(InputPartition):
         self.max_rate = max_rate
 
 
-async def share_out(options: Options) -> list[RunsPartition]:
+async def plan_partitions(options: Options) -> list[RunsPartition]:
     """The partitions of a read.
 
     Raises:
@@ -90,17 +90,17 @@ def _refusal(refused: dict[str, APIStatusError]) -> APIStatusError:
         named = "; ".join(map(str, others[:_NAMED]))
         more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""
         first.add_note(f"So it was with other jobs: {named}{more}")
-    first.add_note("The option onError=skip leaves out jobs that answer 403 or 404.")
+    first.add_note("The option onError=skip leaves out jobs with a 403 or a 404.")
     return first
 
 
 def balanced(requests: Mapping[str, int], groups: int) -> list[list[str]]:
     """At most so many groups of jobs, none empty, as even as may be by requests: the largest first, each to the group
     that has the least."""
-    shares: list[list[str]] = [[] for _ in range(min(groups, len(requests)))]
-    least = [(0, number) for number in range(len(shares))]
+    even: list[list[str]] = [[] for _ in range(min(groups, len(requests)))]
+    least = [(0, number) for number in range(len(even))]
     for job_id in sorted(requests, key=lambda job_id: -requests[job_id]):
         load, number = heapq.heappop(least)
-        shares[number].append(job_id)
+        even[number].append(job_id)
         heapq.heappush(least, (load + requests[job_id], number))
-    return shares
+    return even

@@ -1,4 +1,4 @@
-"""An async generator read from code that isn't async, with an event loop of its own that never waits for that code."""
+"""An async generator for code that isn't async: its event loop runs in a thread, and never waits for that code."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ class _End:
     error: BaseException | None
 
 
-def pumped(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
+def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
     """What the generator yields, made in another thread, which keeps `_AHEAD` items ready. Close it to stop that.
 
     Where the loop ran only while it is waited for, requests would time out while Spark is busy.
@@ -48,18 +48,18 @@ def pumped(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
             error = caught
         ready.put(_End(error))
 
-    def tell(what: Callable[[], object]) -> None:
+    def call_in_loop(function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
-            loop.call_soon_threadsafe(what)
+            loop.call_soon_threadsafe(function)
 
     thread = threading.Thread(target=work, name="tfruns", daemon=True)
     thread.start()
     try:
         while not isinstance(item := ready.get(), _End):
-            tell(room.release)
+            call_in_loop(room.release)
             yield item
         if item.error is not None:
             raise item.error
     finally:
-        tell(filling.cancel)
+        call_in_loop(filling.cancel)
         thread.join()
