@@ -76,6 +76,8 @@ class World:
     clamp: int = 1000
     ignores_offset: bool = False
     refuses_offsets_from: float = math.inf
+    refuses_ends_above: float = math.inf
+    """Pages that reach beyond this index are refused, as by Elasticsearch."""
     refuses_limits_above: int = 1000
     total: str = "true"
     """true, capped, stale, estimated, rounded, small, big, random."""
@@ -207,7 +209,11 @@ class Server:
         rows = self.rows
         if world.lag and self.responses % 2:
             rows = self.history[0]
-        if request.limit > world.refuses_limits_above or request.offset >= world.refuses_offsets_from:
+        if (
+            request.limit > world.refuses_limits_above
+            or request.offset >= world.refuses_offsets_from
+            or request.offset + request.limit > world.refuses_ends_above
+        ):
             self.change()
             return None
         offset = 0 if world.ignores_offset else request.offset
