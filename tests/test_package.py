@@ -1,6 +1,5 @@
 """The package as it is imported."""
 
-import inspect
 import pickle
 import re
 import subprocess
@@ -10,10 +9,7 @@ from pathlib import Path
 import pytest
 
 import tfruns
-from tests.support import surface
 from tfruns import _names
-
-PUBLIC = [(module, name, value) for module, name, value in surface.public_names() if inspect.isclass(value)]
 
 
 def test_the_names_for_type_checkers_are_the_names_at_run_time() -> None:
@@ -26,13 +22,6 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
     for name in tfruns.__all__:
         assert name in dir(tfruns)
         assert getattr(tfruns, name).__doc__, name
-
-
-@pytest.mark.parametrize(("module", "name", "cls"), PUBLIC, ids=[f"{module}.{name}" for module, name, _ in PUBLIC])
-def test_a_public_class_names_the_module_that_it_is_imported_from(module: str, name: str, cls: type) -> None:
-    """So tracebacks and pickles do, and survive a move of the code. Another process finds it there."""
-    assert f"{cls.__module__}.{cls.__qualname__}" == f"{module}.{name}"
-    assert pickle.loads(pickle.dumps(cls)) is cls  # noqa: S301
 
 
 def test_a_pickle_is_read_by_a_process_that_has_imported_nothing_yet() -> None:

@@ -218,7 +218,7 @@ async def test_where_the_server_fails_the_old_file_stays_and_the_same_call_goes_
         Sandbox(jobs=4, runs=50) as sandbox,
         Client(sandbox.url, sandbox.api_key, retry=never, max_concurrency=1) as client,
     ):
-        sandbox.faults.append(Fault(status=500, job_id=sandbox.job_ids[2]))
+        sandbox.faults.append(Fault(status=503, job_id=sandbox.job_ids[2]))
         with pytest.raises(tfruns.InternalServerError):
             await export_runs(client, sandbox.job_ids, path)
         assert path.read_text() == "old"

@@ -41,11 +41,14 @@ KINDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         **_moves(r, 0.5),
     },
     "empty responses": lambda r: {
-        "empty_at": frozenset(r.sample(range(2, 40, 2), r.choice([1, 3]))),
+        "empty_at": frozenset(
+            at + more for at in r.sample(range(2, 72, 10), r.choice([1, 3])) for more in range(r.choice([1, 3, 9]))
+        ),
         **_moves(r, 1),
     },
     "ignored offset": lambda r: {"ignores_offset": True, "inserted": r.choice([0, 1])},
     "refused offset": lambda r: {"refuses_offsets_from": r.choice([50, 300, 500, 1000]), **_moves(r, 1)},
+    "refused end": lambda r: {"refuses_ends_above": r.choice([301, 305, 350, 500, 701, 1000]), **_moves(r, 0.1, 1)},
     "refused limit": lambda r: {"refuses_limits_above": 300, **_moves(r, 10, 30)},
     "lagging replicas": lambda r: {
         "lag": r.choice([1, 3, 10, 30]),

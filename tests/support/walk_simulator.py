@@ -4,13 +4,14 @@ No I/O and no clock: a walk of 4,000 runs takes some ten milliseconds. Tests hol
 `python -m benchmarks.walk_schedules` counts requests and latencies with it.
 """
 
+import bisect
 import heapq
 import itertools
 import math
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -75,6 +76,8 @@ class World:
     clamp: int = 1000
     ignores_offset: bool = False
     refuses_offsets_from: float = math.inf
+    refuses_ends_above: float = math.inf
+    """Pages that reach beyond this index are refused, as by Elasticsearch."""
     refuses_limits_above: int = 1000
     total: str = "true"
     """true, capped, stale, estimated, rounded, small, big, random."""
@@ -107,11 +110,11 @@ class Server:
         for _ in range(world.count):
             self.rows.insert(0, self._new()) if world.descending else self.rows.append(self._new())
         if world.jumps or world.hides_key:
-            self._sort()
+            self.rows.sort(key=self._place)
         self.lasting = {row.run.id for row in self.rows}
         self.places = {row.run.id: at for at, row in enumerate(self.rows)}
         if world.unstable:
-            self.places = {row.run.id: row.key * (-1 if world.descending else 1) for row in self.rows}
+            self.places = {row.run.id: self._place(row) for row in self.rows}
         self.recreated: set[str] = set()
         self.stale_total = len(self.rows)
         self._remember()
@@ -131,16 +134,16 @@ class Server:
             key = self.rng.random()
         return Row(make_run(self.born, created), key)
 
-    def _sort(self) -> None:
-        self.rows.sort(key=lambda row: row.key, reverse=self.world.descending)
+    def _place(self, row: Row) -> float:
+        return -row.key if self.world.descending else row.key
 
     def _insert_new(self, count: int) -> None:
         rows = [self._new() for _ in range(count)]
         if not (self.world.jumps or self.world.hides_key):
             self._insert_at_end(rows)
-        elif rows:
-            self.rows += rows
-            self._sort()
+            return
+        for row in rows:
+            bisect.insort(self.rows, row, key=self._place)
 
     def _insert_at_end(self, rows: list[Row]) -> None:
         if self.world.descending:
@@ -187,8 +190,9 @@ class Server:
             self.born += 1
             rows.insert(at, Row(make_run(self.born, rows[at].run.created_at), rows[at].key))
         elif what == "jumps":
-            rows[rng.randrange(len(rows))].key = rng.random()
-            self._sort()
+            row = rows.pop(rng.randrange(len(rows)))
+            row.key = rng.random()
+            bisect.insort(rows, row, key=self._place)
         elif what == "recreated":
             at = rng.randrange(len(rows))
             run = rows[at].run
@@ -205,14 +209,18 @@ class Server:
         rows = self.rows
         if world.lag and self.responses % 2:
             rows = self.history[0]
-        if request.limit > world.refuses_limits_above or request.offset >= world.refuses_offsets_from:
+        if (
+            request.limit > world.refuses_limits_above
+            or request.offset >= world.refuses_offsets_from
+            or request.offset + request.limit > world.refuses_ends_above
+        ):
             self.change()
             return None
         offset = 0 if world.ignores_offset else request.offset
         limit = min(request.limit, world.clamp)
         count = len(rows)
         if world.unstable:
-            page = [row.run for row in itertools.islice(self._shuffled(rows), offset, offset + limit)]
+            page = self._shuffled(rows, offset, min(limit, len(rows) - offset))
         elif world.duplicates:
             listed = self._with_duplicates([row.run for row in rows])
             count, page = len(listed), listed[offset : offset + limit]
@@ -227,11 +235,18 @@ class Server:
         self.change()
         return RunPage(tuple(page), Pagination(total, request.offset, echo))
 
-    def _shuffled(self, rows: list[Row]) -> Iterator[Row]:
-        for _, group in itertools.groupby(rows, key=lambda row: row.key):
-            members = list(group)
+    def _shuffled(self, rows: list[Row], offset: int, limit: int) -> list[JobRun]:
+        if limit <= 0:
+            return []
+        # Equals of which none is in the page needn't be shuffled.
+        begin = bisect.bisect_left(rows, self._place(rows[offset]), key=self._place)
+        end = bisect.bisect_right(rows, self._place(rows[offset + limit - 1]), key=self._place)
+        listed: list[JobRun] = []
+        for _, group in itertools.groupby(rows[begin:end], key=self._place):
+            members = [row.run for row in group]
             self.rng.shuffle(members)
-            yield from members
+            listed += members
+        return listed[offset - begin : offset - begin + limit]
 
     def _with_duplicates(self, listed: list[JobRun]) -> list[JobRun]:
         copies = []

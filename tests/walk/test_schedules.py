@@ -135,9 +135,11 @@ def test_runs_that_are_listed_twice(share: float) -> None:
 
 @pytest.mark.parametrize("at", range(2, 12))
 def test_an_empty_response_in_mid_walk_ends_nothing(at: int) -> None:
-    """A single empty response with a total of 0 isn't believed: a second request has to show the same."""
+    """A list that had runs isn't believed to be empty because nine responses in a row say so."""
     for depth in (1, 4, 16):
-        assert_exact(walk(World(count=500, empty_at=frozenset({at})), page_size=50, depth=depth, seed=at))
+        for count in (1, 2, 9):
+            world = World(count=500, empty_at=frozenset(range(at, at + count)))
+            assert_exact(walk(world, page_size=50, depth=depth, seed=at))
 
 
 # Points 5 and 6: entries before the reader in an order that isn't by creation, and creation near the key.
@@ -184,6 +186,27 @@ def test_a_refused_offset_names_the_cause() -> None:
     assert "Narrower filters" in str(outcome.error)
 
 
+@pytest.mark.parametrize("depth", [1, 4, 16])
+@pytest.mark.parametrize("count", [940, 999])
+def test_a_list_that_ends_just_below_the_last_index_that_the_server_gives(count: int, depth: int) -> None:
+    """Where a page would reach beyond what the server gives, a shorter one is requested."""
+    for inserted in (0, 0.02, 10):
+        world = World(count=count - 10, refuses_ends_above=1000, inserted=inserted, changes_end_after=0)
+        for page_size in (60, 100):
+            outcome = walk(world, page_size=page_size, depth=depth, seed=count)
+            assert_exact(outcome)
+            assert outcome.requests <= math.ceil(count / (page_size - 1)) + 2 + (depth > 1)
+
+
+@pytest.mark.parametrize("total", ["true", "capped"])
+def test_a_list_that_reaches_the_last_index_that_the_server_gives(total: str) -> None:
+    """Whether such a list goes on can't be known, for the total may be capped: an error."""
+    outcome = walk(World(count=1500, refuses_ends_above=1000, total=total, cap=1000), page_size=100)
+    assert outcome.error is not None
+    assert "the server refuses the request at offset 9" in str(outcome.error)
+    assert len(outcome.yielded) > 900
+
+
 def test_offsets_that_are_only_refused_beyond_the_end() -> None:
     """A server that refuses offsets beyond its list is read to the end, although requests ahead of it are refused."""
     for seed in range(10):
@@ -225,12 +248,13 @@ def test_a_tail_that_outgrows_every_page_is_an_error() -> None:
 
 
 def test_a_list_that_is_emptied_is_at_its_end() -> None:
-    """A list that was emptied under the walk ends it, after a second response that shows it."""
-    world = World(count=500, deleted_block=(1, 500), changes_end_after=500)
-    outcome = walk(world, page_size=50, depth=1)
-    assert outcome.error is None
-    assert 50 <= len(outcome.yielded) < 500
-    assert outcome.requests < 8
+    """A list that was emptied under the walk ends it, after ten responses that show it."""
+    world = World(count=500, empty_at=frozenset(range(3, 500)))
+    for depth in (1, 16):
+        outcome = walk(world, page_size=50, depth=depth)
+        assert outcome.error is None
+        assert 50 <= len(outcome.yielded) < 500
+        assert outcome.requests <= 2 + 10 + depth
 
 
 @pytest.mark.parametrize("total", ["true", "small"])

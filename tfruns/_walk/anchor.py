@@ -86,6 +86,7 @@ class Anchor:
         self._first_created_at = -math.inf
         self._forgotten: float | None = None  # creation of the run that stands last of those whose ids were forgotten
         self._lists_twice = False  # whether a response listed a run twice
+        self._has_equals = False  # whether a response that had to be searched for an anchor had runs of equal creation
         self.is_unstable = False
         """Whether runs with equal keys were seen in another order than that in which they were consumed."""
 
@@ -102,6 +103,7 @@ class Anchor:
         """
         ids = [run.id for run in runs]
         if self.last is None:
+            self._order.holds_for(runs)
             return self._consume(runs, ids, offset + len(runs))
         if self._met is None and not self.is_unstable and self._is_last(runs, expected):
             # This is so for most responses: nothing moved. All that is checked of the runs is that none is known.
@@ -130,8 +132,8 @@ class Anchor:
             new = [at for at, one in enumerate(ids) if one not in self._met]
         else:
             self.is_unstable |= self._shows_another_order(runs, anchors)
-            begins_among_equals = runs[0].created_at == last.created_at and runs[0].id != last.id
-            if (self.is_unstable or begins_among_equals) and not begins_before:
+            self._has_equals |= len({run.created_at for run in runs} | {last.created_at}) < len({*ids, last.id})
+            if (self.is_unstable or self._has_equals) and in_order and not begins_before:
                 return None
             self._lists_twice |= len(set(ids)) < len(ids)
             if self._lists_twice and not in_order and len(anchors) < 2:
@@ -154,10 +156,15 @@ class Anchor:
         return self._order.is_before(self._forgotten, run.created_at)
 
     def _shows_another_order(self, runs: Sequence[JobRun], anchors: Mapping[int, int]) -> bool:
-        """Whether runs with equal creation stand in another order than that in which they were consumed."""
+        """Whether runs with equal creation may stand in another order than that in which they were consumed.
+
+        They may if one of them doesn't stand directly behind the one that was consumed before it. (That can also have
+        been deleted. To tell which it was would take another response.)
+        """
         ranks = [anchors.get(at, self.front) for at in range(len(runs))]
         return any(
-            ranks[at] < ranks[at - 1] and runs[at].created_at == runs[at - 1].created_at for at in range(1, len(runs))
+            after != min(before + 1, self.front) and run.created_at == run_before.created_at
+            for (run_before, before), (run, after) in itertools.pairwise(zip(runs, ranks, strict=True))
         )
 
     def _consume(self, runs: Sequence[JobRun], ids: Sequence[str], end: int) -> Match:
@@ -187,8 +194,12 @@ class Anchor:
                 self._forgotten = forgotten
 
     def _is_last(self, runs: Sequence[JobRun], at: int) -> bool:
+        """Whether the last consumed run stands there, and no unknown run of the same creation stands before it."""
         last = self.last
-        return last is not None and at < len(runs) and runs[at].id == last.id and runs[at].created_at == last.created_at
+        if last is None or not 0 <= at < len(runs) or runs[at].id != last.id or runs[at].created_at != last.created_at:
+            return False
+        equals = itertools.takewhile(lambda run: run.created_at == last.created_at, reversed(runs[:at]))
+        return all(self._ordinal(run.id) is not None for run in equals)
 
     def _are_unknown(self, ids: Set[str]) -> bool:
         """Whether none of the ids is among the latest that are remembered."""

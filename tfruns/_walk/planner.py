@@ -38,6 +38,9 @@ _MOST_FRUITLESS = 40
 _TRIES_WITH_ALL_IDS = 6
 """Where all ids are kept, a response is taken as it comes after more responses in a row without an anchor."""
 
+_EMPTY_IN_A_ROW = 10
+"""So many responses in a row have to say that a list is empty that wasn't: a server may fail for a moment."""
+
 _ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
 
 
@@ -47,8 +50,6 @@ class PlannedPage:
 
     offset: int
     limit: int
-    overlap: int
-    """How many of its runs are expected to be known."""
     gain: int
     """How many are expected to be new."""
     shift: int
@@ -124,6 +125,8 @@ class Planner:
         self._traits = ServerTraits()
         self._guard = ProgressGuard()
         self._sweeps = Sweeps(start) if keeps_ids else None
+        self._empty = 0  # so many in a row, with nothing else in flight, said that the list is empty
+        self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
         self._total_at_anchor = 0  # the total of the response in which an anchor was found last
         self._lost_at = 0  # the clock when the anchor was lost last
         self._yielded = 0
@@ -167,8 +170,14 @@ class Planner:
                 offset = min(offset, self._traits.total - reach + 1)
         else:
             offset = front + shift - overlap
+        offset = max(0, offset)
+        gain = reach - overlap
+        if self._ends_at_total and offset + limit > self._traits.total + 1:
+            # One more than there are: only a page that isn't full shows the end of the list.
+            limit = max(2, self._traits.total + 1 - offset)
+            gain = max(0, min(gain, limit - overlap))
         self._pace.widen(len(in_flight) + 1)
-        return self._planned(max(0, offset), limit, overlap, reach - overlap, shift, is_alone=not in_flight)
+        return self._planned(offset, limit, gain, shift, is_alone=not in_flight)
 
     def _is_stale(self, request: PlannedPage) -> bool:
         """Whether the request was sent before an anchor was lost: its offset rests on the same wrong prediction."""
@@ -176,11 +185,11 @@ class Planner:
 
     def _first(self) -> PlannedPage:
         limit = self._page_size if self._max_runs is None else min(self._page_size, self._max_runs)
-        return self._planned(self._start, limit, 0, limit, 0, is_alone=True)
+        return self._planned(self._start, limit, limit, 0, is_alone=True)
 
-    def _planned(self, offset: int, limit: int, overlap: int, gain: int, shift: int, *, is_alone: bool) -> PlannedPage:
+    def _planned(self, offset: int, limit: int, gain: int, shift: int, *, is_alone: bool) -> PlannedPage:
         sweep = self._sweeps.number if self._sweeps else 0
-        return PlannedPage(offset, limit, overlap, gain, shift, self._guard.responses, sweep, is_alone)
+        return PlannedPage(offset, limit, gain, shift, self._guard.responses, sweep, is_alone)
 
     def _wanted(self, shift: int) -> float:
         """The ordinal up to which pages are requested ahead."""
@@ -231,13 +240,15 @@ class Planner:
 
     def _match(self, request: PlannedPage, runs: Sequence[JobRun], total: int) -> Match | None:
         if not runs and self._anchor.last is not None:
-            # A list that was emptied has no anchor. The requests that show it have to follow each other, so that a
-            # server that fails for a moment isn't believed. (`_is_end` waits for the second.)
-            is_emptied = total == 0 and request.is_alone and not self._traits.understates
+            # A list that was emptied has no anchor. (`_is_end` waits for one more response.)
+            self._empty = self._empty + 1 if total == 0 and request.is_alone else 0
+            is_emptied = self._empty >= _EMPTY_IN_A_ROW - 1 and not self._traits.understates
             return Match((), self._pace.shift) if is_emptied else None
+        self._empty = 0
         tries = self._search.tries if self._sweeps and self._search else 0
         without_anchor = tries > _TRIES_WITH_ALL_IDS
-        return self._anchor.match(runs, request.offset, request.overlap - 1, without_anchor=without_anchor)
+        expected = self._anchor.front + request.shift - 1 - request.offset
+        return self._anchor.match(runs, request.offset, expected, without_anchor=without_anchor)
 
     def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         if self._sweeps:
@@ -322,14 +333,17 @@ class Planner:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request, which wasn't the first of this walk.
 
-        It may refuse a larger page than before, or an offset. An offset is refused for good only if nothing else was in
-        flight: others were predictions.
+        It may refuse a page that reaches beyond a certain index, a larger page than before, or an offset. The page is
+        requested again, then, and reaches no further than it has to, or is smaller. An offset is refused for good only
+        if nothing else was in flight: others were predictions.
 
         Raises:
             IncompleteWalkError: the list can't be walked on.
         """
         self._guard.count()
-        if request.limit > self._page_size:
+        if not self._ends_at_total and request.offset + request.limit > self._traits.total + 1:
+            self._ends_at_total = True
+        elif request.limit > self._page_size:
             self._pace.keep_page_size()
         elif request.is_alone:
             raise self._failure(
