@@ -4,6 +4,7 @@ import difflib
 import functools
 import inspect
 import math
+import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, TypeVar, cast
 
@@ -71,7 +72,7 @@ def checked_number(
 
 def checked_timeout(value: Any) -> float:
     """The seconds, if they are a number above 0."""
-    return checked_number(value, "timeout", "a number of seconds above 0", above=0)
+    return checked_number(value, "timeout", "a number of seconds above 0", above=0, most=sys.float_info.max)
 
 
 def checked_string(value: Any, name: str, what: str = "a string") -> str:

@@ -611,7 +611,7 @@ class Client:
         """A walk with these arguments of `iter_runs`, which are checked here."""
         return RunPaginator(
             transport=self._transport,
-            options=self._transport.options.but(
+            options=self._transport.options.with_changes(
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
             job_id=job_id,

@@ -108,7 +108,7 @@ def test_a_wrong_option_fails_at_load_and_says_how(
 
 PLAN_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"jobs": "few,gone,one,lost"}, "NotFoundError: job 'gone', offset 0: 404 Not Found"),
-    ({"jobs": "few,gone,one,lost"}, "So it was with other jobs: job 'lost', offset 0: 404"),
+    ({"jobs": "few,gone,one,lost"}, "Other jobs failed in the same way: job 'lost', offset 0: 404"),
     ({"jobs": "few,secret-job"}, "PermissionDeniedError: job 'secret-job', offset 0: 403 Forbidden"),
     ({"jobs": "few", "apiToken": "a-wrong-key-0123456789"}, "AuthenticationError: job 'few', offset 0: 401"),
 ]

@@ -80,7 +80,7 @@ class CallOptions:
     """Bytes of a response's body, decompressed, at most."""
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
-    def but(
+    def with_changes(
         self,
         *,
         timeout: float | None,

@@ -31,7 +31,7 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
     return least, most
 
 
-def passes(error: TfRunsError) -> bool:
+def is_transient(error: TfRunsError) -> bool:
     """Whether a poll that failed so may succeed later, though its retries didn't."""
     return is_retried(error) or isinstance(error, IncompleteWalkError)
 

@@ -7,7 +7,7 @@ import asyncio
 import math
 
 from tfruns._checks import argument_error, checked_string, checked_timeout
-from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, passes
+from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, is_transient
 from tfruns._watch.poll import Job, Lister
 from tfruns.errors import (
     ClientClosedError,
@@ -83,7 +83,7 @@ class Waits:
             try:
                 found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 seconds = pace.after_failure()
                 outages.failed(error, job_id, seconds, now=loop.time())
@@ -172,7 +172,7 @@ class _Poller:
             try:
                 found = await self._job.find(self._runs.copy(), math.inf)
             except Exception as error:
-                if not isinstance(error, TfRunsError) or not passes(error):
+                if not isinstance(error, TfRunsError) or not is_transient(error):
                     self.fail_all(error)
                     return
                 seconds = pace.after_failure()

@@ -39,7 +39,7 @@ import attrs
 from tfruns._checks import argument_error, check_on_error, checked_job_id
 from tfruns._public import shows_field_docs
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
-from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, passes
+from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, is_transient
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.token import WatchState, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
@@ -335,7 +335,7 @@ class _Polls:
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Else seconds to wait until the next poll."""
         on_error, skipped = self._watch.on_error, self._watch.skipped
-        if passes(error):
+        if is_transient(error):
             seconds = self._paces[job_id].after_failure()
             self._outages.failed(error, job_id, seconds, now=self._timer.now())
             return seconds

@@ -89,7 +89,7 @@ def _refusal(refused: dict[str, APIStatusError]) -> APIStatusError:
     if others:
         named = "; ".join(map(str, others[:_NAMED]))
         more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""
-        first.add_note(f"So it was with other jobs: {named}{more}")
+        first.add_note(f"Other jobs failed in the same way: {named}{more}")
     first.add_note("The option onError=skip leaves out jobs with a 403 or a 404.")
     return first
 
