@@ -149,10 +149,7 @@ class TestAnchor:
         assert not joined.anchor.is_unstable
         joined.match(runs_of(6, 2, 1), 3)
         assert joined.anchor.is_unstable
-        assert joined.anchor.match(runs_of(50, 51), 30, 0) is None
-        match = joined.anchor.match(runs_of(50, 51), 30, 0, without_anchor=True)
-        assert match is not None
-        assert len(match.new) == 2
+        assert joined.match(runs_of(50, 51), 30) is None
 
 
 class TestOrder:

@@ -86,20 +86,17 @@ class Anchor:
         self._first_created_at = -math.inf
         self._forgotten: float | None = None  # creation of the run that stands last of those whose ids were forgotten
         self._lists_twice = False  # whether a response listed a run twice
-        self._has_equals = False  # whether a response that had to be searched for an anchor had runs of equal creation
+        self._has_equals = False  # whether a response had runs of equal creation, where the anchor wasn't as expected
         self.is_unstable = False
         """Whether runs with equal keys were seen in another order than that in which they were consumed."""
 
-    def match(
-        self, runs: Sequence[JobRun], offset: int, expected: int, *, without_anchor: bool = False
-    ) -> Match | None:
+    def match(self, runs: Sequence[JobRun], offset: int, expected: int) -> Match | None:
         """Join a response to what was consumed; None if it can't be joined.
 
         Args:
             runs: the runs of the response.
             offset: the offset of the request.
             expected: the index in `runs` at which the last consumed run is expected.
-            without_anchor: whether to consume unknown runs even if there is no anchor: the ids of all runs are kept.
         """
         ids = [run.id for run in runs]
         if self.last is None:
@@ -113,9 +110,9 @@ class Anchor:
             if len(distinct) == len(new_ids) and self._are_unknown(distinct):
                 self._remember(new, new_ids, distinct)
                 return Match(new, shift)
-        return self._join(runs, ids, offset, without_anchor=without_anchor)
+        return self._join(runs, ids, offset)
 
-    def _join(self, runs: Sequence[JobRun], ids: Sequence[str], offset: int, *, without_anchor: bool) -> Match | None:
+    def _join(self, runs: Sequence[JobRun], ids: Sequence[str], offset: int) -> Match | None:
         last = self.last
         assert last is not None  # noqa: S101  # for the type checker
         in_order = self._order.holds_for(runs)
@@ -125,14 +122,14 @@ class Anchor:
             for at, ordinal in enumerate(map(self._ordinal, ids))
             if ordinal is not None and not (in_order and self._order.is_before(last.created_at, runs[at].created_at))
         }
-        if not anchors and not (in_order and begins_before) and not without_anchor:
+        self._has_equals |= len({run.created_at for run in runs} | {last.created_at}) < len({*ids, last.id})
+        if not anchors and not (in_order and begins_before):
             return None
         if self._met is not None:
             self.is_unstable |= any(after < before for before, after in itertools.pairwise(anchors.values()))
             new = [at for at, one in enumerate(ids) if one not in self._met]
         else:
             self.is_unstable |= self._shows_another_order(runs, anchors)
-            self._has_equals |= len({run.created_at for run in runs} | {last.created_at}) < len({*ids, last.id})
             if (self.is_unstable or self._has_equals) and in_order and not begins_before:
                 return None
             self._lists_twice |= len(set(ids)) < len(ids)
@@ -142,12 +139,12 @@ class Anchor:
             new = [at for at in range(first, len(ids)) if self._ordinal(ids[at]) is None]
             if in_order:
                 new = [at for at in new if self._can_be_new(runs[at])]
-        if not new and not anchors and not without_anchor:  # it ends before the place of the last consumed run
+        if not new and not anchors:  # it ends before the place of the last consumed run
             return None
         if new:
             return self._consume([runs[at] for at in new], [ids[at] for at in new], offset + len(runs))
-        at = max(anchors, key=anchors.__getitem__, default=None)
-        return Match((), offset + len(runs) - self.front if at is None else offset + at - anchors[at])
+        at = max(anchors, key=anchors.__getitem__)
+        return Match((), offset + at - anchors[at])
 
     def _can_be_new(self, run: JobRun) -> bool:
         """Whether a run with an unknown id is new: beyond all that was forgotten, and not before the start."""

@@ -35,9 +35,6 @@ from tfruns.query import MAX_PAGE_SIZE, RunFilter
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 
-_TRIES_WITH_ALL_IDS = 6
-"""Where all ids are kept, a response is taken as it comes after more responses in a row without an anchor."""
-
 _EMPTY_IN_A_ROW = 10
 """So many responses in a row have to say that a list is empty that wasn't: a server may fail for a moment."""
 
@@ -163,21 +160,20 @@ class Planner:
         if self._search:
             # Everything in flight was consumed: what the totals say of the list is newer than the last anchor.
             guess = front - 1 + self._pace.shift + round(self._pace.rate) + self._traits.total - self._total_at_anchor
-            offset = self._search.next_offset(
-                guess, reach, min(2 * overlap, max(1, reach // 2)), self._traits.total, has_order=self._order.is_known
-            )
-            if not self._traits.understates:
-                offset = min(offset, self._traits.total - reach + 1)
+            offset = self._search.next_offset(guess, reach, overlap, self._traits.total, has_order=self._order.is_known)
         else:
             offset = front + shift - overlap
         offset = max(0, offset)
         gain = reach - overlap
-        if self._ends_at_total and offset + limit > self._traits.total + 1:
-            # One more than there are: only a page that isn't full shows the end of the list.
+        if self._ends_at_total and self._reaches_beyond_the_end(offset, limit):
             limit = max(2, self._traits.total + 1 - offset)
-            gain = max(0, min(gain, limit - overlap))
+            gain = limit - overlap
         self._pace.widen(len(in_flight) + 1)
         return self._planned(offset, limit, gain, shift, is_alone=not in_flight)
+
+    def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
+        """Whether a page is larger than it has to be: by one run, so that it isn't full and shows the end."""
+        return not self._traits.understates and offset + limit > self._traits.total + 1
 
     def _is_stale(self, request: PlannedPage) -> bool:
         """Whether the request was sent before an anchor was lost: its offset rests on the same wrong prediction."""
@@ -224,17 +220,18 @@ class Planner:
         if request.offset + len(runs) < total:
             self._end_seen_at = None
         match = self._match(request, runs, total)
-        fresh: Sequence[JobRun] = ()
         if match is None:
             self._lose(request, runs)
-        elif runs:
-            fresh = self._fresh(runs if self._sweeps else match.new)
-            self._observe(request, match, total)
-        if fresh or (match and match.new):
+            return ()
+        fresh = self._fresh(match.new)
+        self._pace.observe(match.shift, request.shift, self._guard.responses)
+        self._total_at_anchor = total
+        self._search = None
+        if match.new:
             self._guard.fruitless = 0
-        if self._yielded == self._max_runs or (match and self._is_past(match.new, runs)):
+        if self._yielded == self._max_runs or self._is_past(match.new, runs):
             self.done = True
-        elif match is not None and self._is_end(request, page, found_more=bool(match.new)):
+        elif self._is_end(request, page, found_more=bool(match.new)):
             self._finish()
         return fresh
 
@@ -245,10 +242,8 @@ class Planner:
             is_emptied = self._empty >= _EMPTY_IN_A_ROW - 1 and not self._traits.understates
             return Match((), self._pace.shift) if is_emptied else None
         self._empty = 0
-        tries = self._search.tries if self._sweeps and self._search else 0
-        without_anchor = tries > _TRIES_WITH_ALL_IDS
         expected = self._anchor.front + request.shift - 1 - request.offset
-        return self._anchor.match(runs, request.offset, expected, without_anchor=without_anchor)
+        return self._anchor.match(runs, request.offset, expected)
 
     def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
         if self._sweeps:
@@ -273,11 +268,6 @@ class Planner:
         if self._ends_at is None or not any(run.created_at < self._ends_at for run in new):
             return False
         return self._order.holds_for(runs) and not self._order.is_oldest_first
-
-    def _observe(self, request: PlannedPage, match: Match, total: int) -> None:
-        self._pace.observe(match.shift, request.shift, self._guard.responses)
-        self._total_at_anchor = total
-        self._search = Search() if self._search and not match.new else None
 
     def _lose(self, request: PlannedPage, runs: Sequence[JobRun]) -> None:
         """Drop a response without an anchor.
@@ -341,7 +331,7 @@ class Planner:
             IncompleteWalkError: the list can't be walked on.
         """
         self._guard.count()
-        if not self._ends_at_total and request.offset + request.limit > self._traits.total + 1:
+        if not self._ends_at_total and self._reaches_beyond_the_end(request.offset, request.limit):
             self._ends_at_total = True
         elif request.limit > self._page_size:
             self._pace.keep_page_size()
