@@ -8,7 +8,6 @@ from tfruns.errors import IncompleteWalkError
 from tfruns.models import Pagination, RunPage
 from tfruns.query import RunFilter
 
-
 EPOCH = 1_700_000_000_000
 
 
@@ -340,8 +339,8 @@ def test_a_walk_of_the_newest_is_fetched_ahead_as_far_as_it_will_go(start: int) 
     script.request()
     script.respond()
     assert script.request_all() == [start + at for at in (9, 18, 27, 36, 45)]
-    found = [script.respond() for _ in range(5)]
-    assert sum(found, []) == list(range(990 - start, 950 - start, -1))
+    found = [run for _ in range(5) for run in script.respond()]
+    assert found == list(range(990 - start, 950 - start, -1))
     assert script.planner.done
 
 
