@@ -191,6 +191,21 @@ def test_an_anchor_that_was_found_ends_the_search() -> None:
     assert len(script.request_all()) == 9
 
 
+def test_an_anchor_with_nothing_new_behind_it_does_not_end_the_search() -> None:
+    """It shows where to go on, with a single request, until there are new runs."""
+    script = Script(page_size=20)
+    script.request()
+    script.respond()
+    script.request_all(most=16)
+    for _ in range(16):
+        script.respond(shift=1000, total=2000)
+    script.request()
+    assert script.respond([985, 984, 983, 982, 981], total=2000) == []
+    assert len(script.request_all()) == 1
+    assert script.respond([982, 981, 980, 979], total=2000) == [980, 979]
+    assert len(script.request_all()) > 1
+
+
 def test_a_larger_page_that_is_refused() -> None:
     """The walk goes on with pages of `page_size`."""
     script = Script()

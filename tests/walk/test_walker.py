@@ -66,7 +66,9 @@ async def test_a_walk_that_is_complete_does_not_wait_for_what_is_in_flight() -> 
         if request.offset > 20:
             return Stall()
         # The first ten runs are much newer than the rest: much more of the list seems to be wanted than is.
-        runs = [run(number, createdAt=1_700_000_000_000 - number * (1 if number < 10 else 1000)) for number in range(90)]
+        runs = [
+            run(number, createdAt=1_700_000_000_000 - number * (1 if number < 10 else 1000)) for number in range(90)
+        ]
         return answer(200, page(runs[request.offset :][: request.limit], 90))
 
     async with serve(handler) as (url, requests), Client(url, KEY) as client:
