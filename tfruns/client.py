@@ -177,15 +177,17 @@ class Client:
         values of one filter, any. Where a filter takes several values, a single one will do.
 
         Every run that exists from the first request to the last is yielded exactly once, in order, while others are
-        created and deleted; those are yielded once or not at all. Where this can't be kept, the walk ends with
-        `IncompleteWalkError`. After the first page, pages are fetched ahead, up to the client's `max_concurrency`, and
-        kept undecoded: memory depends on that and on `page_size`, not on how many runs there are.
+        created and deleted; those are yielded once or not at all, and one that was deleted can come out of order. Where
+        this can't be kept, the walk ends with `IncompleteWalkError`. After the first page, pages are fetched ahead, up
+        to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not on how
+        many runs there are.
 
         Sorted by status, duration, version or trigger, runs can change their place, or have equal keys in another order
         in each response. Then the ids of all runs are kept, about 100 bytes a run, none is repeated, and the list is
         walked again for what the total shows missing: at least twice where the list changes. What a later walk finds
-        comes last. Runs can be missing without an error in two cases alone: the order of equal keys differs from
-        response to response and runs are created or deleted meanwhile; or a list that changes holds a run twice.
+        comes last. Runs can be missing without an error in two cases alone: the order of equal keys, or of runs created
+        in the same millisecond, differs from response to response and runs are created or deleted meanwhile; or the
+        list holds a run twice, with others between the two.
 
         Args:
             job_id: id of the job.

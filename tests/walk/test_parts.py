@@ -103,7 +103,6 @@ class TestAnchor:
         joined = Joined()
         joined.match([make_run(9, 5), make_run(8, 4), make_run(7, 3)], 0)
         assert joined.match([make_run(8, 4), make_run(6, 3), make_run(7, 3), make_run(5, 2)], 1) == ([6, 5], 0)
-        assert joined.anchor.is_unstable
 
     def test_a_response_among_equal_keys_that_may_hide_some(self) -> None:
         """A response that begins among runs that are level with the last one isn't believed."""
@@ -116,7 +115,7 @@ class TestAnchor:
         """Where all runs are level and their order changes, only a response at offset 0 has no gap."""
         joined = Joined()
         joined.match([make_run(9, 3), make_run(8, 3)], 0)
-        assert joined.match([make_run(9, 3), make_run(7, 3)], 1) is None or joined.anchor.is_unstable
+        assert joined.match([make_run(9, 3), make_run(7, 3)], 1) is None
         assert joined.match([make_run(8, 3), make_run(9, 3), make_run(6, 3)], 0) == ([6], 0)
 
     def test_what_was_forgotten_is_not_new(self) -> None:
@@ -151,6 +150,150 @@ class TestAnchor:
         assert joined.anchor.is_unstable
         assert joined.match(runs_of(50, 51), 30) is None
 
+    def test_the_ids_of_four_pages_are_remembered(self) -> None:
+        """A run of the four latest pages is an anchor; the ids of much older ones are forgotten."""
+        for back, is_known in [(450, True), (550, False)]:
+            joined = Joined(by_creation=False, page_size=100)
+            for at in range(0, 999, 99):
+                joined.match(runs_of(*range(2000 - at, 1900 - at, -1)), at)
+            last = joined.anchor.last
+            assert last is not None
+            match = joined.match(runs_of(int(last.id[1:]) + back, 1), 900)
+            assert (match is not None) is is_known
+
+    def test_256_ids_are_remembered_where_pages_are_small(self) -> None:
+        """Small pages are no reason to lose the anchor early."""
+        for back, is_known in [(250, True), (270, False)]:
+            joined = Joined(by_creation=False, page_size=2)
+            for at in range(500):
+                joined.match(runs_of(2000 - at, 1999 - at), at)
+            match = joined.match(runs_of(1500 + back, 1), 900)
+            assert (match is not None) is is_known
+
+    def test_an_anchor_alone_is_enough(self) -> None:
+        """Where no run is listed twice, one known run shows where a response stands."""
+        joined = Joined(by_creation=False)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(20, 7, 6), 3) == ([6], 2)
+
+    def test_a_response_that_lists_a_run_twice(self) -> None:
+        """From then on, it takes two known runs where the order is of no use."""
+        joined = Joined(by_creation=False)
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(8, 7, 7, 6), 1) == ([6], 1)
+        assert joined.match(runs_of(20, 6, 5), 3) is None
+
+    def test_unknown_runs_before_the_expected_anchor(self) -> None:
+        """Where all ids are kept, they are new; so they are if they are level with the anchor."""
+        joined = Joined(by_creation=False, met=set())
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(2, 7, 6), 1, 1) == ([2, 6], -1)
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4), make_run(7, 3)], 0)
+        assert joined.match([make_run(8, 4), make_run(6, 3), make_run(7, 3), make_run(5, 2)], 0, 2) == ([6, 5], -1)
+
+    def test_a_list_whose_equals_change_places(self) -> None:
+        """Once this was seen, each response has to begin before the last consumed run."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4), make_run(7, 4)], 0)
+        assert joined.match([make_run(9, 5), make_run(7, 4), make_run(8, 4), make_run(6, 3)], 0) == ([6], 0)
+        assert joined.match(runs_of(3, 2), 3) is None
+        assert joined.match([make_run(6, 3), make_run(1, 2)], 3, 0) is None
+        assert joined.match([make_run(8, 4), make_run(6, 3), make_run(1, 2)], 2, 1) == ([1], 0)
+
+    def test_an_unknown_run_between_equals(self) -> None:
+        """It may have stood elsewhere before, and so may others."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4), make_run(7, 4)], 0)
+        assert joined.match([make_run(8, 4), make_run(6, 4)], 1, 1) is None
+        assert joined.match([make_run(7, 4), make_run(5, 3)], 2, 0) is None
+
+    def test_equals_in_a_response_that_was_dropped(self) -> None:
+        """They are a reason for the next one to begin before the last consumed run, if that isn't where expected."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4)], 0)
+        assert joined.match([make_run(7, 4), make_run(6, 4)], 1) is None
+        assert joined.match([make_run(8, 4), make_run(5, 3)], 3, -2) is None
+        assert joined.match([make_run(8, 4), make_run(5, 3)], 1, 0) is None
+        assert joined.match([make_run(9, 5), make_run(8, 4), make_run(5, 3)], 0, 1) == ([5], 0)
+
+    def test_equals_at_the_beginning(self) -> None:
+        """A response at offset 0 shows all runs that are level with the first."""
+        joined = Joined()
+        joined.match([make_run(7, 3)], 0)
+        assert joined.match([make_run(6, 3), make_run(7, 3), make_run(5, 2)], 0) == ([6, 5], 0)
+
+    def test_equals_of_an_earlier_page(self) -> None:
+        """They are new although later runs were consumed, as long as no id was forgotten."""
+        joined = Joined()
+        joined.match([make_run(9, 5), make_run(8, 4)], 0)
+        joined.match([make_run(8, 4), make_run(7, 3)], 1)
+        assert joined.match([make_run(9, 5), make_run(6, 4), make_run(8, 4), make_run(7, 3)], 0) == ([6], 0)
+
+    def test_a_deleted_run_between_two_anchors(self) -> None:
+        """The shift is that of the last consumed run."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(9, 7), 0) == ([], -1)
+
+    def test_an_anchor_alone_is_enough_where_the_order_is_known(self) -> None:
+        """Also if a run is listed twice."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 8, 7), 0)
+        assert joined.match(runs_of(20, 7, 6), 3) == ([6], 2)
+
+    def test_the_last_run_created_again_where_it_was_expected(self) -> None:
+        """The same id with another time isn't the same run."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match([make_run(7, 2), make_run(1, 1)], 2, 0) is None
+
+    def test_a_run_that_is_listed_again_some_small_pages_later(self) -> None:
+        """It isn't new, although the anchor stands where it was expected."""
+        joined = Joined(page_size=2)
+        for at in range(20):
+            joined.match(runs_of(100 - at, 99 - at), at)
+        match = joined.match(runs_of(80, 95, 79), 20)
+        assert match == ([79], 1)
+
+    def test_a_response_at_the_beginning_is_no_anchor_in_other_orders(self) -> None:
+        """Without a known run, nothing shows what was consumed."""
+        for met in (None, set[str]()):
+            joined = Joined(by_creation=False, met=met)
+            joined.match(runs_of(9, 8, 7), 0)
+            assert joined.match(runs_of(10, 6), 0) is None
+
+    def test_an_order_that_was_contradicted_is_not_used(self) -> None:
+        """Creation then neither excludes an anchor, nor stands in for one."""
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        joined.match(runs_of(7, 3, 5, 4), 2)
+        assert joined.match(runs_of(3, 6), 4) == ([6], -1)
+        joined = Joined()
+        joined.match(runs_of(9, 8, 7), 0)
+        assert joined.match(runs_of(7, 3, 5, 4), 2) == ([3, 5, 4], 0)
+        assert joined.match(runs_of(1, 4, 8, 2), 5, 3) == ([2], 2)
+        assert joined.match(runs_of(20, 19), 3) is None
+
+    def test_a_first_response_that_contradicts_the_order(self) -> None:
+        """The order by creation isn't used, then."""
+        joined = Joined()
+        joined.match(runs_of(9, 7, 8), 0)
+        assert joined.match(runs_of(9, 5), 3) == ([5], 1)
+        assert joined.match(runs_of(20, 4), 1) is None
+
+    def test_all_ids_in_an_order_that_changes(self) -> None:
+        """An order that was seen to change is never taken for stable again."""
+        joined = Joined(by_creation=False, met=set())
+        joined.match(runs_of(9, 8, 7), 0)
+        joined.match(runs_of(9, 8, 6), 0)
+        joined.match(runs_of(9, 9, 8), 0)
+        assert not joined.anchor.is_unstable
+        joined.match(runs_of(9, 6, 8, 7), 0)
+        assert joined.anchor.is_unstable
+        joined.match(runs_of(9, 8), 0)
+        assert joined.anchor.is_unstable
+
 
 class TestOrder:
     def test_the_direction_is_learned(self) -> None:
@@ -163,6 +306,19 @@ class TestOrder:
         assert order.is_before(5, 3)
         assert not order.is_before(3, 3)
         assert not order.is_before(3, 5)
+
+    def test_which_way(self) -> None:
+        """It is known only as long as the order is."""
+        order = Order(True)
+        assert not order.is_oldest_first
+        order.learn(runs_of(3, 5))
+        assert order.is_oldest_first
+        assert order.holds_for(runs_of(3, 3, 5))
+        order.learn(runs_of(5, 3))
+        assert not order.is_oldest_first
+        order = Order(True)
+        order.learn(runs_of(5, 3))
+        assert not order.is_oldest_first
 
     def test_a_contradiction_ends_all_use(self) -> None:
         """A list that isn't sorted by creation as it says is never taken for sorted again."""
@@ -249,6 +405,43 @@ class TestPace:
         pace.lose()
         pace.keep_page_size()
         assert pace.limit == 100
+
+    def test_the_rate_is_that_of_the_latest_responses(self) -> None:
+        """Of the latest 32 steps; and with several requests in flight, no rate is learned from the first few."""
+        pace = Pace(100, 1000)
+        for clock in range(1, 41):
+            pace.observe(0, 0, clock)
+        for clock in range(41, 72):
+            pace.observe(2 * (clock - 40), 0, clock)
+        assert pace.rate == 62 / 32
+        pace.observe(64, 0, 72)
+        assert pace.rate == 2
+        pace = Pace(100, 1000)
+        pace.widen(16)
+        pace.observe(4, 0, 1)
+        assert pace.rate == 4 / 16
+        pace.lose()
+        pace.lose()
+        pace.observe(8, 0, 2)
+        assert pace.rate == 8 / 4
+
+    def test_a_margin_that_grew_decays(self) -> None:
+        """However often the anchor was lost, pages overlap by little again in the end."""
+        pace = Pace(100, 1000)
+        for _ in range(60):
+            pace.lose()
+        for clock in range(1, 1000):
+            pace.observe(0, 0, clock)
+        assert pace.overlap(100, 2000) == 1 + 1
+
+    def test_a_small_page_overlaps_after_a_loss(self) -> None:
+        """The margin of pages that had none begins with one run."""
+        pace = Pace(20, 1000)
+        pace.widen(16)
+        pace.lose()
+        assert pace.overlap(20, 99) == 1 + 1
+        pace.lose()
+        assert pace.overlap(20, 99) == 1 + 2
 
     def test_a_restart(self) -> None:
         """A new sweep begins where nothing has moved, and keeps what was learned of the pace."""
@@ -360,7 +553,49 @@ class TestServerTraits:
         more = ServerTraits()
         more.learn(0, 100, 60, 200, 50)
         assert not more.is_last(100, 60, 50)
-        assert more.is_last(100, 40, 50)
+        assert more.is_last(100, 55, 50)
+        more.learn(60, 100, 40, 200, 50)
+        assert more.is_last(100, 55, 50)
+        assert not more.is_last(100, 100, 50)
+
+    def test_a_total_that_is_the_servers_limit(self) -> None:
+        """A first page that is as long as the limit that the server says may not be the last, whatever its total."""
+        traits = ServerTraits()
+        traits.learn(0, 100, 50, 50, 50)
+        assert not traits.is_last(100, 50, 50)
+        traits = ServerTraits()
+        traits.learn(0, 100, 100, 100, 1000)
+        assert not traits.is_last(100, 100, 1000)
+
+    def test_a_short_page_after_full_ones(self) -> None:
+        """A server that once left a page short isn't relied on; a page shorter than others is the last all the same."""
+        traits = ServerTraits()
+        traits.learn(0, 100, 100, 400, 100)
+        traits.learn(100, 100, 40, 400, 100)
+        traits.learn(140, 100, 100, 400, 100)
+        assert traits.is_last(100, 60, 100)
+        assert traits.reach(200) == 100
+        traits = ServerTraits()
+        traits.learn(0, 100, 40, 400, 100)
+        traits.learn(40, 100, 40, 400, 100)
+        assert not traits.is_last(100, 40, 100)
+
+    def test_a_total_that_was_too_small(self) -> None:
+        """Its server isn't relied on, either."""
+        traits = ServerTraits()
+        traits.learn(0, 100, 1, 0, 100)
+        assert traits.understates
+        assert traits.is_last(100, 1, 100)
+        assert not traits.is_last(100, 2, 100)
+        silent = ServerTraits()
+        silent.learn(0, 100, 2, 2, None)
+        assert not silent.is_last(100, 2, None)
+        assert silent.reach(100) == 100
+        full = ServerTraits()
+        full.learn(0, 10, 10, 100, 10)
+        full.learn(10, 5, 5, 100, 10)
+        assert full.reach(20) == 20
+        assert full.is_last(20, 15, 20)
 
 
 class TestSweeps:
@@ -397,6 +632,13 @@ class TestSweeps:
         for complete in (False, True):
             self.sweep(sweeps, 5, 4)
             assert sweeps.is_complete(4, 2, 4, is_unstable=True) is complete
+
+    def test_the_newest_run_need_not_come_last(self) -> None:
+        """A run that is older than any of the first sweep is missing, in whatever order they came."""
+        sweeps = Sweeps(0)
+        self.sweep(sweeps, 9, 4)
+        self.sweep(sweeps, 7)
+        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
 
     def test_fewer_runs_than_there_ever_were(self) -> None:
         """A sweep that finds nothing isn't believed as long as fewer runs were yielded than the smallest total."""

@@ -11,8 +11,8 @@ Where the list is sorted by creation, more can be said:
 
 - A known run that now stands beyond the last consumed one was created again. It is no anchor.
 - Unknown runs before the first known one are new too, if they stand beyond all runs whose ids were forgotten: runs that
-  were created in the same millisecond may come in another order in each response. Where a server does this, a response
-  has to show all of them, and so to begin before the last consumed run.
+  were created in the same millisecond may come in another order in each response. So where there are such runs, and an
+  anchor isn't where it is expected, responses have to show all of them, and to begin before the last consumed run.
 - If every remembered run was deleted, a response that begins before the last consumed run has no gap either.
 
 Where it isn't, and runs are listed twice, a single known run may be the second entry, further down than the place where
@@ -86,9 +86,9 @@ class Anchor:
         self._first_created_at = -math.inf
         self._forgotten: float | None = None  # creation of the run that stands last of those whose ids were forgotten
         self._lists_twice = False  # whether a response listed a run twice
-        self._has_equals = False  # whether a response had runs of equal creation, where the anchor wasn't as expected
+        self._has_equals = False  # whether a response without an anchor where expected had runs of equal creation
         self.is_unstable = False
-        """Whether runs with equal keys were seen in another order than that in which they were consumed."""
+        """Whether runs were seen in another order than that in which they were consumed, where all ids are kept."""
 
     def match(self, runs: Sequence[JobRun], offset: int, expected: int) -> Match | None:
         """Join a response to what was consumed; None if it can't be joined.
@@ -102,7 +102,7 @@ class Anchor:
         if self.last is None:
             self._order.holds_for(runs)
             return self._consume(runs, ids, offset + len(runs))
-        if self._met is None and not self.is_unstable and self._is_last(runs, expected):
+        if self._met is None and not self._has_equals and self._is_last(runs, expected):
             # This is so for most responses: nothing moved. All that is checked of the runs is that none is known.
             shift = offset + expected + 1 - self.front
             new, new_ids = runs[expected + 1 :], ids[expected + 1 :]
@@ -116,7 +116,7 @@ class Anchor:
         last = self.last
         assert last is not None  # noqa: S101  # for the type checker
         in_order = self._order.holds_for(runs)
-        begins_before = offset == 0 or (in_order and self._order.is_before(runs[0].created_at, last.created_at))
+        begins_before = offset == 0 or self._order.is_before(runs[0].created_at, last.created_at)
         anchors = {
             at: ordinal
             for at, ordinal in enumerate(map(self._ordinal, ids))
@@ -129,8 +129,7 @@ class Anchor:
             self.is_unstable |= any(after < before for before, after in itertools.pairwise(anchors.values()))
             new = [at for at, one in enumerate(ids) if one not in self._met]
         else:
-            self.is_unstable |= self._shows_another_order(runs, anchors)
-            if (self.is_unstable or self._has_equals) and in_order and not begins_before:
+            if self._has_equals and in_order and not begins_before:
                 return None
             self._lists_twice |= len(set(ids)) < len(ids)
             if self._lists_twice and not in_order and len(anchors) < 2:
@@ -152,18 +151,6 @@ class Anchor:
             return not self._order.is_before(run.created_at, self._first_created_at)
         return self._order.is_before(self._forgotten, run.created_at)
 
-    def _shows_another_order(self, runs: Sequence[JobRun], anchors: Mapping[int, int]) -> bool:
-        """Whether runs with equal creation may stand in another order than that in which they were consumed.
-
-        They may if one of them doesn't stand directly behind the one that was consumed before it. (That can also have
-        been deleted. To tell which it was would take another response.)
-        """
-        ranks = [anchors.get(at, self.front) for at in range(len(runs))]
-        return any(
-            after != min(before + 1, self.front) and run.created_at == run_before.created_at
-            for (run_before, before), (run, after) in itertools.pairwise(zip(runs, ranks, strict=True))
-        )
-
     def _consume(self, runs: Sequence[JobRun], ids: Sequence[str], end: int) -> Match:
         distinct = set(ids)
         if len(distinct) < len(ids):
@@ -183,12 +170,8 @@ class Anchor:
         self.front += len(runs)
         if self._met is not None:
             self._met.update(distinct)
-        while (
-            len(self._pages) > 4 and sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept
-        ):
-            forgotten = self._pages.popleft().last_created_at
-            if self._forgotten is None or self._order.is_before(self._forgotten, forgotten):
-                self._forgotten = forgotten
+        while sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept:
+            self._forgotten = self._pages.popleft().last_created_at
 
     def _is_last(self, runs: Sequence[JobRun], at: int) -> bool:
         """Whether the last consumed run stands there, and no unknown run of the same creation stands before it."""

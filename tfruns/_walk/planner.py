@@ -226,7 +226,8 @@ class Planner:
         fresh = self._fresh(match.new)
         self._pace.observe(match.shift, request.shift, self._guard.responses)
         self._total_at_anchor = total
-        self._search = None
+        # An anchor without a new run behind it only shows where to go on.
+        self._search = Search() if self._search and not match.new else None
         if match.new:
             self._guard.fruitless = 0
         if self._yielded == self._max_runs or self._is_past(match.new, runs):

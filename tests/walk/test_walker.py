@@ -1,0 +1,98 @@
+"""What a walk makes of the pages that it has fetched: texts, bad runs, turns of other tasks, and its end."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from tests.support.hostile import Reply, Request, Stall, answer, page, pages_of, run, serve
+from tfruns import Client
+from tfruns.models import RawPage
+
+KEY = "key"
+
+
+async def with_bad_runs(bad: set[int], *, count: int = 12, page_size: int = 5) -> list[RawPage]:
+    """The pages of a list, some of whose runs can't be understood."""
+    runs = [run(number, **({"status": 5} if number in bad else {})) for number in range(count)]
+    async with (
+        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], count))) as (url, _),
+        Client(url, KEY) as client,
+    ):
+        return [one async for one in client.iter_runs("job", page_size=page_size).raw_pages(keep_bad=True)]
+
+
+@pytest.mark.parametrize(
+    "bad", [set(), {0}, {4}, {5}, {3, 4, 5}, {6, 8}, {11}, {0, 1, 2, 3, 4}, set(range(5, 9)), set(range(12))]
+)
+async def test_bad_runs_stand_beside_the_others_and_each_run_has_its_own_text(bad: set[int]) -> None:
+    """With `keep_bad`, no run is missing, none stands twice, and no text is another run's."""
+    pages = await with_bad_runs(bad)
+    assert [one.id for each in pages for one in each.data] == [f"run-{n}" for n in range(12) if n not in bad]
+    assert [one.id for each in pages for one in each.bad] == [f"run-{n}" for n in sorted(bad)]
+    for each in pages:
+        assert [json.loads(text)["id"] for text in each.texts] == [one.id for one in each.data]
+        assert len(each.data) + len(each.bad) <= 5
+        assert all(json.loads(one.text)["id"] == one.id for one in each.bad)
+
+
+async def test_other_tasks_run_between_two_pages_that_have_both_arrived() -> None:
+    """A consumer that never waits doesn't keep other tasks from running until the list ends."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serve(pages_of(60)) as (url, requests), Client(url, KEY, max_concurrency=16) as client:
+        pages = client.iter_runs("job", page_size=10).pages()
+        await anext(pages)
+        while len(requests) < 7 or client.stats().in_flight:
+            await asyncio.sleep(0.01)
+        task = asyncio.create_task(take_turns())
+        seen = [turns async for _ in pages]
+        task.cancel()
+    assert len(seen) == 6
+    assert all(after > before for before, after in zip([0, *seen], seen, strict=False))
+
+
+async def test_a_walk_that_is_complete_does_not_wait_for_what_is_in_flight() -> None:
+    """Once a run is too old, the requests for what comes after it are stopped."""
+
+    def handler(request: Request) -> Reply:
+        if request.offset > 20:
+            return Stall()
+        # The first ten runs are much newer than the rest: much more of the list seems to be wanted than is.
+        runs = [
+            run(number, createdAt=1_700_000_000_000 - number * (1 if number < 10 else 1000)) for number in range(90)
+        ]
+        return answer(200, page(runs[request.offset :][: request.limit], 90))
+
+    async with serve(handler) as (url, requests), Client(url, KEY) as client:
+        runs = client.iter_runs("job", page_size=10, created_after=1_700_000_000_000 - 12_500)
+        async with asyncio.timeout(30):
+            assert [one.id for one in await runs.collect()] == [f"run-{n}" for n in range(13)]
+        assert len(requests) > 5
+
+
+async def test_a_generator_of_pages_is_never_empty_handed() -> None:
+    """A response that brings nothing new is no page."""
+    moved = 0
+
+    def handler(request: Request) -> Reply:
+        nonlocal moved
+        moved = 30 if request.number == 1 else moved
+        runs = [run(number) for number in range(-moved, 40)]
+        return answer(200, page(runs[request.offset :][: request.limit], len(runs)))
+
+    async def sizes(pages: AsyncGenerator[RawPage]) -> list[int]:
+        return [len(each.data) async for each in pages]
+
+    async with serve(handler) as (url, requests), Client(url, KEY, max_concurrency=1) as client:
+        found = await sizes(client.iter_runs("job", page_size=10).raw_pages())
+    assert sum(found) == 40
+    assert min(found) > 0
+    assert len(requests) > len(found)
