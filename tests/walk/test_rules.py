@@ -1,5 +1,6 @@
 """The rules of the planner, one by one, over responses that are written out."""
 
+import attrs
 import pytest
 
 from tests.support.walk_simulator import make_run
@@ -75,6 +76,13 @@ class Script:
 # What is requested while the list stands still.
 
 
+def test_no_runs_are_wanted() -> None:
+    """Nothing is requested for `max_runs=0`."""
+    script = Script(max_runs=0)
+    assert script.planner.done
+    assert script.request() is None
+
+
 @pytest.mark.parametrize(
     ("page_size", "max_runs", "limit"), [(10, None, 10), (10, 3, 3), (10, 50, 10), (1, None, 2), (2, None, 2)]
 )
@@ -123,6 +131,27 @@ def test_a_walk_ends_with_max_runs() -> None:
 
 
 # How the walk follows a list that moves.
+
+
+def test_new_runs_before_the_reader_do_not_make_the_rest_longer() -> None:
+    """Pages are requested up to the total, less what was added before the reader."""
+    script = Script()
+    script.request()
+    script.respond(total=40)
+    assert script.request_all(most=1) == [9]
+    assert script.respond(total=45, shift=5) == [990, 989, 988, 987]
+    assert script.request_all() == [20, 32]
+
+
+def test_a_list_that_was_replaced_is_read_from_its_start() -> None:
+    """No run that was read is left: what is there now stands before the place of the last one."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request()
+    script.respond([], total=3)
+    assert script.request() == (0, 20)
+    assert script.respond([7, 6, 5], total=3) == [7, 6, 5]
 
 
 def test_the_search_begins_where_the_totals_say() -> None:
@@ -235,6 +264,46 @@ def test_a_page_that_reaches_too_far_is_requested_again_up_to_the_total() -> Non
         script.refuse()
 
 
+@pytest.mark.parametrize(("total", "is_refused"), [(26, False), (27, True), (28, True)])
+def test_a_page_that_reaches_no_further_than_it_has_to_is_refused_for_good(total: int, is_refused: bool) -> None:
+    """It has to reach beyond the end by one run."""
+    script = Script()
+    script.request()
+    script.respond(total=total)
+    script.request()
+    script.respond(total=total)
+    script.request()
+    if is_refused:
+        with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 18: 422"):
+            script.refuse()
+    else:
+        script.refuse()
+        assert script.request() == (18, 9)
+
+
+def test_a_page_is_no_shorter_than_two_runs() -> None:
+    """Also if the place of the next run is expected behind the end."""
+    script = Script()
+    script.request()
+    script.respond(total=15)
+    script.request()
+    script.refuse()
+    assert script.request() == (9, 7)
+    assert script.respond(total=16, shift=4) == [990, 989]
+    assert script.request() == (16, 2)
+    assert script.respond(total=16, shift=4) == []
+
+
+def test_a_total_that_is_too_small_says_nothing_of_what_is_refused() -> None:
+    """The offset is refused, then, and not the end of the page."""
+    script = Script()
+    script.request()
+    script.respond(list(range(1000, 990, -1)), total=4)
+    script.request()
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 9: 422"):
+        script.refuse()
+
+
 # Where the list ends.
 
 
@@ -327,10 +396,15 @@ def test_what_was_in_flight_for_the_sweep_before() -> None:
     """Its runs are yielded, if they are new, and don't count as the beginning of the next sweep."""
     script = Script(keeps_ids=True)
     script.request()
-    script.respond(total=21)
-    assert script.request_all(most=3) == [9, 18]
-    script.planner._traits.total = 0
-    assert script.respond([991, 990, 989], total=21) == [990, 989]
+    script.respond(total=12)
+    script.request()
+    assert script.respond([991, 990, 990], total=12) == [990]
+    assert script.request() == (0, 10)
+    script.in_flight.insert(0, attrs.evolve(script.in_flight[0], offset=9, sweep=1))
+    assert script.respond([991, 990, 989], total=12) == [989]
+    assert script.respond(total=12) == []
+    assert script.request() == (9, 10)
+    assert not script.planner.done
 
 
 def test_sweeps_that_find_nothing_are_an_error() -> None:
