@@ -23,6 +23,7 @@ class Script:
         max_runs: int | None = None,
         keeps_ids: bool = False,
         created_after: int | None = None,
+        sort_by: str | None = None,
     ) -> None:
         self.planner = Planner(
             job_id="j",
@@ -31,7 +32,7 @@ class Script:
             max_runs=max_runs,
             by_creation=not keeps_ids,
             keeps_ids=keeps_ids,
-            window=None if created_after is None else RunFilter(created_after=EPOCH + created_after),
+            window=None if created_after is None else RunFilter(created_after=EPOCH + created_after, sort_by=sort_by),
         )
         self.in_flight: list[PlannedPage] = []
 
@@ -235,6 +236,16 @@ def test_an_anchor_with_nothing_new_behind_it_does_not_end_the_search() -> None:
     assert len(script.request_all()) > 1
 
 
+def test_a_response_with_nothing_new_is_no_reason_to_search() -> None:
+    """An older response, or one of a list that has moved, may hold only what was read: pages are fetched ahead."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request_all(most=3)
+    assert script.respond(list(range(1000, 990, -1))) == []
+    assert len(script.request_all(most=4)) == 4
+
+
 def test_a_larger_page_that_is_refused() -> None:
     """The walk goes on with pages of `page_size`."""
     script = Script()
@@ -291,7 +302,21 @@ def test_a_page_is_no_shorter_than_two_runs() -> None:
     assert script.request() == (9, 7)
     assert script.respond(total=16, shift=4) == [990, 989]
     assert script.request() == (16, 2)
-    assert script.respond(total=16, shift=4) == []
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 16: 422"):
+        script.refuse()
+
+
+def test_an_offset_that_was_a_prediction_is_not_refused_for_good() -> None:
+    """Where others were in flight, the offset may be wrong; alone, it is what the walk needs."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request_all(most=2)
+    script.respond()
+    script.refuse()
+    assert script.request() == (18, 10)
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 18: 422"):
+        script.refuse()
 
 
 def test_a_total_that_is_too_small_says_nothing_of_what_is_refused() -> None:
@@ -389,6 +414,17 @@ def test_a_response_that_is_not_empty_begins_the_count_again(between: tuple[list
     assert script.planner.done
 
 
+def test_a_server_whose_totals_are_too_small_is_not_believed_to_be_empty() -> None:
+    """It says of every list that it is empty."""
+    script = Script()
+    script.request()
+    script.respond(list(range(1000, 990, -1)), total=0)
+    with pytest.raises(IncompleteWalkError, match="there is nothing from offset 0 on, and the walk can't tell"):
+        for _ in range(100):
+            script.request()
+            script.respond([], total=0)
+
+
 # Sweeps.
 
 
@@ -452,6 +488,16 @@ def test_a_run_of_the_first_moment_of_the_window_is_not_too_old() -> None:
     assert script.planner.done
 
 
+def test_a_window_in_another_order() -> None:
+    """Where the list isn't sorted by creation, a run that is too old says nothing of those that follow."""
+    script = Script(created_after=995, sort_by="startTime")
+    script.request()
+    assert script.respond() == list(range(1000, 994, -1))
+    assert len(script.request_all(most=5)) == 5
+    assert script.respond() == []
+    assert not script.planner.done
+
+
 # No walk is endless.
 
 
@@ -462,12 +508,37 @@ def test_responses_without_anything_new_are_an_error(in_flight: int) -> None:
     script.request()
     script.respond()
     responses = 0
-    with pytest.raises(IncompleteWalkError, match="responses in a row brought nothing new"):
+    expected = f"; {40 + in_flight + 1} responses in a row brought nothing new"
+    with pytest.raises(IncompleteWalkError, match=expected):
         for _ in range(200):
             script.request_all(most=in_flight - len(script.in_flight))
             responses += 1
             script.respond(list(range(1000, 990, -1)))
     assert responses == 40 + in_flight + 1
+
+
+def test_responses_without_an_anchor() -> None:
+    """The error says that they can't be joined, where it can't name a cause."""
+    script = Script()
+    script.request()
+    script.respond()
+    with pytest.raises(
+        IncompleteWalkError, match=r"the response at offset \d+ can't be joined to the runs read before"
+    ):
+        for _ in range(100):
+            script.request()
+            script.respond([1500, 1499])
+
+
+def test_runs_beyond_the_total() -> None:
+    """The error names them, where the server sends the same page for every offset."""
+    script = Script()
+    script.request()
+    script.respond(total=12)
+    with pytest.raises(IncompleteWalkError, match=r"12, but there are runs up to offset (19|\d\d\d)"):
+        for _ in range(100):
+            script.request()
+            script.respond(list(range(1000, 990, -1)), total=12)
 
 
 def test_new_runs_begin_the_count_again() -> None:
