@@ -519,7 +519,7 @@ def test_responses_without_anything_new_are_an_error(in_flight: int) -> None:
 
 def test_responses_without_an_anchor() -> None:
     """The error says that they can't be joined, where it can't name a cause."""
-    script = Script()
+    script = Script(keeps_ids=True)
     script.request()
     script.respond()
     with pytest.raises(
