@@ -131,6 +131,25 @@ def test_a_walk_ends_with_max_runs() -> None:
     assert script.request() is None
 
 
+def test_a_job_without_runs_takes_one_request() -> None:
+    """There is nothing that a second could show."""
+    script = Script()
+    script.request()
+    assert script.respond([], total=0) == []
+    assert script.planner.done
+
+
+def test_the_first_pages_overlap_by_more() -> None:
+    """As long as it isn't known whether the list moves."""
+    script = Script(page_size=100)
+    script.request()
+    script.respond()
+    assert script.request_all(most=4) == [96, 192, 288, 384]
+    for _ in range(4):
+        script.respond()
+    assert script.request() == (483, 100)
+
+
 # How the walk follows a list that moves.
 
 
