@@ -314,7 +314,7 @@ class TestOrder:
         order.learn(runs_of(3, 5))
         assert order.is_oldest_first
         assert order.holds_for(runs_of(3, 3, 5))
-        order.learn(runs_of(5, 3))
+        assert not order.holds_for(runs_of(3, 5, 4))
         assert not order.is_oldest_first
         order = Order(True)
         order.learn(runs_of(5, 3))
@@ -503,6 +503,8 @@ class TestSearch:
         search = Search()
         offsets = [search.next_offset(500, 100, 10, 2000, has_order=False) for _ in range(6)]
         assert offsets == [491, 450, 500, 350, 550, 300]
+        search = Search()
+        assert [search.next_offset(2500, 100, 10, 2000, has_order=False) for _ in range(2)] == [2491, 2450]
 
 
 class TestServerTraits:
@@ -558,6 +560,13 @@ class TestServerTraits:
         assert more.is_last(100, 55, 50)
         assert not more.is_last(100, 100, 50)
 
+    def test_a_limit_that_was_exceeded(self) -> None:
+        """Its server isn't relied on, even if it fills its pages."""
+        traits = ServerTraits()
+        traits.learn(0, 60, 60, 200, 50)
+        assert not traits.is_last(100, 60, 50)
+        assert traits.is_last(100, 59, 50)
+
     def test_a_total_that_is_the_servers_limit(self) -> None:
         """A first page that is as long as the limit that the server says may not be the last, whatever its total."""
         traits = ServerTraits()
@@ -578,6 +587,8 @@ class TestServerTraits:
         traits = ServerTraits()
         traits.learn(0, 100, 40, 400, 100)
         traits.learn(40, 100, 40, 400, 100)
+        assert not traits.is_last(100, 40, 100)
+        traits.learn(80, 30, 30, 400, 30)
         assert not traits.is_last(100, 40, 100)
 
     def test_a_total_that_was_too_small(self) -> None:

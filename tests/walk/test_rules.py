@@ -1,5 +1,6 @@
 """The rules of the planner, one by one, over responses that are written out."""
 
+import attrs
 import pytest
 
 from tests.support.walk_simulator import make_run
@@ -22,6 +23,7 @@ class Script:
         max_runs: int | None = None,
         keeps_ids: bool = False,
         created_after: int | None = None,
+        sort_by: str | None = None,
     ) -> None:
         self.planner = Planner(
             job_id="j",
@@ -30,7 +32,7 @@ class Script:
             max_runs=max_runs,
             by_creation=not keeps_ids,
             keeps_ids=keeps_ids,
-            window=None if created_after is None else RunFilter(created_after=EPOCH + created_after),
+            window=None if created_after is None else RunFilter(created_after=EPOCH + created_after, sort_by=sort_by),
         )
         self.in_flight: list[PlannedPage] = []
 
@@ -73,6 +75,13 @@ class Script:
 
 
 # What is requested while the list stands still.
+
+
+def test_no_runs_are_wanted() -> None:
+    """Nothing is requested for `max_runs=0`."""
+    script = Script(max_runs=0)
+    assert script.planner.done
+    assert script.request() is None
 
 
 @pytest.mark.parametrize(
@@ -122,7 +131,47 @@ def test_a_walk_ends_with_max_runs() -> None:
     assert script.request() is None
 
 
+def test_a_job_without_runs_takes_one_request() -> None:
+    """There is nothing that a second could show."""
+    script = Script()
+    script.request()
+    assert script.respond([], total=0) == []
+    assert script.planner.done
+
+
+def test_the_first_pages_overlap_by_more() -> None:
+    """As long as it isn't known whether the list moves."""
+    script = Script(page_size=100)
+    script.request()
+    script.respond()
+    assert script.request_all(most=4) == [96, 192, 288, 384]
+    for _ in range(4):
+        script.respond()
+    assert script.request() == (483, 100)
+
+
 # How the walk follows a list that moves.
+
+
+def test_new_runs_before_the_reader_do_not_make_the_rest_longer() -> None:
+    """Pages are requested up to the total, less what was added before the reader."""
+    script = Script()
+    script.request()
+    script.respond(total=40)
+    assert script.request_all(most=1) == [9]
+    assert script.respond(total=45, shift=5) == [990, 989, 988, 987]
+    assert script.request_all() == [20, 32]
+
+
+def test_a_list_that_was_replaced_is_read_from_its_start() -> None:
+    """No run that was read is left: what is there now stands before the place of the last one."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request()
+    script.respond([], total=3)
+    assert script.request() == (0, 20)
+    assert script.respond([7, 6, 5], total=3) == [7, 6, 5]
 
 
 def test_the_search_begins_where_the_totals_say() -> None:
@@ -206,6 +255,16 @@ def test_an_anchor_with_nothing_new_behind_it_does_not_end_the_search() -> None:
     assert len(script.request_all()) > 1
 
 
+def test_a_response_with_nothing_new_is_no_reason_to_search() -> None:
+    """An older response, or one of a list that has moved, may hold only what was read: pages are fetched ahead."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request_all(most=3)
+    assert script.respond(list(range(1000, 990, -1))) == []
+    assert len(script.request_all(most=4)) == 4
+
+
 def test_a_larger_page_that_is_refused() -> None:
     """The walk goes on with pages of `page_size`."""
     script = Script()
@@ -232,6 +291,60 @@ def test_a_page_that_reaches_too_far_is_requested_again_up_to_the_total() -> Non
     assert script.request() == (18, 8)
     assert script.request() is None
     with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 18: 422"):
+        script.refuse()
+
+
+@pytest.mark.parametrize(("total", "is_refused"), [(26, False), (27, True), (28, True)])
+def test_a_page_that_reaches_no_further_than_it_has_to_is_refused_for_good(total: int, is_refused: bool) -> None:
+    """It has to reach beyond the end by one run."""
+    script = Script()
+    script.request()
+    script.respond(total=total)
+    script.request()
+    script.respond(total=total)
+    script.request()
+    if is_refused:
+        with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 18: 422"):
+            script.refuse()
+    else:
+        script.refuse()
+        assert script.request() == (18, 9)
+
+
+def test_a_page_is_no_shorter_than_two_runs() -> None:
+    """Also if the place of the next run is expected behind the end."""
+    script = Script()
+    script.request()
+    script.respond(total=15)
+    script.request()
+    script.refuse()
+    assert script.request() == (9, 7)
+    assert script.respond(total=16, shift=4) == [990, 989]
+    assert script.request() == (16, 2)
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 16: 422"):
+        script.refuse()
+
+
+def test_an_offset_that_was_a_prediction_is_not_refused_for_good() -> None:
+    """Where others were in flight, the offset may be wrong; alone, it is what the walk needs."""
+    script = Script()
+    script.request()
+    script.respond()
+    script.request_all(most=2)
+    script.respond()
+    script.refuse()
+    assert script.request() == (18, 10)
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 18: 422"):
+        script.refuse()
+
+
+def test_a_total_that_is_too_small_says_nothing_of_what_is_refused() -> None:
+    """The offset is refused, then, and not the end of the page."""
+    script = Script()
+    script.request()
+    script.respond(list(range(1000, 990, -1)), total=4)
+    script.request()
+    with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 9: 422"):
         script.refuse()
 
 
@@ -320,6 +433,17 @@ def test_a_response_that_is_not_empty_begins_the_count_again(between: tuple[list
     assert script.planner.done
 
 
+def test_a_server_whose_totals_are_too_small_is_not_believed_to_be_empty() -> None:
+    """It says of every list that it is empty."""
+    script = Script()
+    script.request()
+    script.respond(list(range(1000, 990, -1)), total=0)
+    with pytest.raises(IncompleteWalkError, match="there is nothing from offset 0 on, and the walk can't tell"):
+        for _ in range(100):
+            script.request()
+            script.respond([], total=0)
+
+
 # Sweeps.
 
 
@@ -327,10 +451,15 @@ def test_what_was_in_flight_for_the_sweep_before() -> None:
     """Its runs are yielded, if they are new, and don't count as the beginning of the next sweep."""
     script = Script(keeps_ids=True)
     script.request()
-    script.respond(total=21)
-    assert script.request_all(most=3) == [9, 18]
-    script.planner._traits.total = 0
-    assert script.respond([991, 990, 989], total=21) == [990, 989]
+    script.respond(total=12)
+    script.request()
+    assert script.respond([991, 990, 990], total=12) == [990]
+    assert script.request() == (0, 10)
+    script.in_flight.insert(0, attrs.evolve(script.in_flight[0], offset=9, sweep=1))
+    assert script.respond([991, 990, 989], total=12) == [989]
+    assert script.respond(total=12) == []
+    assert script.request() == (9, 10)
+    assert not script.planner.done
 
 
 def test_sweeps_that_find_nothing_are_an_error() -> None:
@@ -378,6 +507,16 @@ def test_a_run_of_the_first_moment_of_the_window_is_not_too_old() -> None:
     assert script.planner.done
 
 
+def test_a_window_in_another_order() -> None:
+    """Where the list isn't sorted by creation, a run that is too old says nothing of those that follow."""
+    script = Script(created_after=995, sort_by="startTime")
+    script.request()
+    assert script.respond() == list(range(1000, 994, -1))
+    assert len(script.request_all(most=5)) == 5
+    assert script.respond() == []
+    assert not script.planner.done
+
+
 # No walk is endless.
 
 
@@ -388,12 +527,37 @@ def test_responses_without_anything_new_are_an_error(in_flight: int) -> None:
     script.request()
     script.respond()
     responses = 0
-    with pytest.raises(IncompleteWalkError, match="responses in a row brought nothing new"):
+    expected = f"; {40 + in_flight + 1} responses in a row brought nothing new"
+    with pytest.raises(IncompleteWalkError, match=expected):
         for _ in range(200):
             script.request_all(most=in_flight - len(script.in_flight))
             responses += 1
             script.respond(list(range(1000, 990, -1)))
     assert responses == 40 + in_flight + 1
+
+
+def test_responses_without_an_anchor() -> None:
+    """The error says that they can't be joined, where it can't name a cause."""
+    script = Script(keeps_ids=True)
+    script.request()
+    script.respond()
+    with pytest.raises(
+        IncompleteWalkError, match=r"the response at offset \d+ can't be joined to the runs read before"
+    ):
+        for _ in range(100):
+            script.request()
+            script.respond([1500, 1499])
+
+
+def test_runs_beyond_the_total() -> None:
+    """The error names them, where the server sends the same page for every offset."""
+    script = Script()
+    script.request()
+    script.respond(total=12)
+    with pytest.raises(IncompleteWalkError, match=r"12, but there are runs up to offset (19|\d\d\d)"):
+        for _ in range(100):
+            script.request()
+            script.respond(list(range(1000, 990, -1)), total=12)
 
 
 def test_new_runs_begin_the_count_again() -> None:

@@ -164,12 +164,10 @@ class Planner:
         else:
             offset = front + shift - overlap
         offset = max(0, offset)
-        gain = reach - overlap
         if self._ends_at_total and self._reaches_beyond_the_end(offset, limit):
             limit = max(2, self._traits.total + 1 - offset)
-            gain = limit - overlap
         self._pace.widen(len(in_flight) + 1)
-        return self._planned(offset, limit, gain, shift, is_alone=not in_flight)
+        return self._planned(offset, limit, reach - overlap, shift, is_alone=not in_flight)
 
     def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
         """Whether a page is larger than it has to be: by one run, so that it isn't full and shows the end."""

@@ -36,7 +36,7 @@ class ServerTraits:
         self.shortest = min(self.shortest, total)
         self.fullest = max(self.fullest, length)
         self.understates |= length > 0 and offset + length > total
-        self._exceeds |= 0 < (said or 0) < length
+        self._exceeds |= said is not None and said < length
         if offset + length < total:
             self._clamps |= length < limit
             self._falls_short |= length < self._full(limit, said)
