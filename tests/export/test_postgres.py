@@ -164,6 +164,21 @@ async def test_runs_that_the_table_cant_hold_stand_in_a_table_beside_it(postgres
     assert postgres.psql(f'SELECT count(*) FROM "{table}_rejected"') == "0"  # noqa: S608
 
 
+async def test_an_increment_keeps_the_runs_that_an_earlier_one_rejected(
+    postgres: Cluster, table: str, tmp_path: Path
+) -> None:
+    """They are not read again."""
+    runs: list[Any] = [run(0), {**run(1), "name": "a\0b"}]
+    async with (
+        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        Client(url, "a-long-enough-key") as client,
+    ):
+        for number in range(3):
+            summary = await export_runs(client, ["job"], postgres.url, table=table, state=tmp_path / "state.json")
+            assert summary.rejected == (number == 0)
+            assert postgres.psql(f'SELECT run_id FROM "{table}_rejected"') == "run-1"  # noqa: S608
+
+
 @pytest.mark.parametrize(
     ("change_", "says"),
     [

@@ -57,6 +57,16 @@ async def test_elsewhere_than_in_object_stores_a_file_is_moved_to_its_name_when_
         memory.store.clear()
 
 
+@pytest.mark.parametrize("scheme", ["MEMORY", "Memory"])
+async def test_a_scheme_may_be_written_in_any_case(sandbox: Sandbox, client: Client, scheme: str) -> None:
+    memory = fsspec.filesystem("memory")
+    try:
+        await export_runs(client, sandbox.job_ids, f"{scheme}://a/runs.jsonl")
+        assert memory.find("/a") == ["/a/runs.jsonl"]
+    finally:
+        memory.store.clear()
+
+
 async def test_a_file_url_is_a_path(sandbox: Sandbox, client: Client, tmp_path: Path) -> None:
     summary = await export_runs(client, sandbox.job_ids, f"file://{tmp_path}/runs.csv")
     assert summary.path == tmp_path / "runs.csv"

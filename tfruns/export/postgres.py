@@ -387,15 +387,9 @@ class _Database:
             return
         if not is_there:
             self._run(f"CREATE TABLE {_quoted(name)} ({', '.join(f'{column} text' for column in _REJECTED)})")
-        self._run(f"DELETE FROM {_quoted(name)}")
-        lines = (
-            [
-                tuple(value.replace("\0", "\\u0000") for value in json.loads(line).values())
-                for line in piece.splitlines()
-            ]
-            for piece in content.rejected()
-        )
-        self._stage_texts("tfruns_rejected", _REJECTED, lines)
+        if content.gone is None:
+            self._run(f"DELETE FROM {_quoted(name)}")
+        self._stage_texts("tfruns_rejected", _REJECTED, map(_rejected_rows, content.rejected()))
         self._run(
             f"INSERT INTO {_quoted(name)} ({_names(_REJECTED)}) SELECT {_names(_REJECTED)} FROM pg_temp.tfruns_rejected"
         )

@@ -128,6 +128,8 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         text = f" must be a path or a URL, got {type(given.value).__name__}"
         raise argument_error(TypeError, "destination", text)
     scheme = scheme_of(given)
+    if scheme is not None:  # libraries know it in lower case alone
+        given = Hidden(scheme + str(given.value)[len(scheme) :])
     if scheme in ("file", "local"):
         given, scheme = Hidden(str(given.value).partition("://")[2]), None
     if scheme in ("postgresql", "postgres"):
