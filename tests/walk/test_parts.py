@@ -222,6 +222,7 @@ class TestAnchor:
         joined = Joined()
         joined.match([make_run(7, 3)], 0)
         assert joined.match([make_run(6, 3), make_run(7, 3), make_run(5, 2)], 0) == ([6, 5], 0)
+        assert joined.match([make_run(4, 3), make_run(6, 3), make_run(7, 3), make_run(5, 2)], 0) == ([4], 0)
 
     def test_equals_of_an_earlier_page(self) -> None:
         """They are new although later runs were consumed, as long as no id was forgotten."""
@@ -267,8 +268,10 @@ class TestAnchor:
         """Creation then neither excludes an anchor, nor stands in for one."""
         joined = Joined()
         joined.match(runs_of(9, 8, 7), 0)
-        joined.match(runs_of(7, 3, 5, 4), 2)
-        assert joined.match(runs_of(3, 6), 4) == ([6], -1)
+        assert joined.match(runs_of(7, 3, 5, 4), 2, 3) == ([3, 5, 4], 0)
+        assert joined.match(runs_of(3, 1), 4) == ([1], -1)
+        assert joined.match([make_run(1, 1), make_run(10, 0), make_run(11, 0)], 6, 3) == ([10, 11], 0)
+        assert joined.match([make_run(11, 0), make_run(12, -1)], 9, 3) == ([12], 1)
         joined = Joined()
         joined.match(runs_of(9, 8, 7), 0)
         assert joined.match(runs_of(7, 3, 5, 4), 2) == ([3, 5, 4], 0)
