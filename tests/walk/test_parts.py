@@ -162,7 +162,7 @@ class TestAnchor:
             assert (match is not None) is is_known
 
     def test_a_run_that_appeared_before_the_last_one(self) -> None:
-        """It was consumed later than runs that stand behind it: what is forgotten reaches as far as the last of them."""
+        """It was consumed after runs that stand behind it: what is forgotten reaches as far as the last of them."""
         joined = Joined(page_size=2)
         joined.match(runs_of(*range(1000, 700, -1)), 0)
         assert joined.match([make_run(801, 801), make_run(2000, 800.5), make_run(800, 800)], 199) == ([2000], -99)

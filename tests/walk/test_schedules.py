@@ -43,7 +43,7 @@ def test_schedules_that_failed_once(kind: str, seed: int) -> None:
     one = schedule(kind, seed)
     outcome = walk(one.world, **one.options)
     assert outcome.lost == outcome.repeated == 0
-    assert outcome.error is None or kind == "lagging replicas"
+    assert outcome.error is None or kind in ("lagging replicas", "entries in the middle")
 
 
 @pytest.mark.parametrize("kind", ["still", "deleted", "grouped, unstable, still"])
