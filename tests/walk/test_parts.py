@@ -161,6 +161,19 @@ class TestAnchor:
             match = joined.match(runs_of(int(last.id[1:]) + back, 1), 900)
             assert (match is not None) is is_known
 
+    def test_a_run_that_appeared_before_the_last_one(self) -> None:
+        """It was consumed after runs that stand behind it: what is forgotten reaches as far as the last of them."""
+        joined = Joined(page_size=2)
+        joined.match(runs_of(*range(1000, 700, -1)), 0)
+        assert joined.match([make_run(801, 801), make_run(2000, 800.5), make_run(800, 800)], 199) == ([2000], -99)
+        assert (
+            joined.match([make_run(801, 801), make_run(2000, 800.5), *runs_of(*range(800, 500, -1))], 199) is not None
+        )
+        assert joined.match(runs_of(*range(501, 300, -1)), 500) is not None
+        match = joined.match(runs_of(*range(760, 740, -1), 301, 300), 600)
+        assert match is not None
+        assert match[0] == [300]
+
     def test_256_ids_are_remembered_where_pages_are_small(self) -> None:
         """Small pages are no reason to lose the anchor early."""
         for back, is_known in [(250, True), (270, False)]:

@@ -28,6 +28,24 @@ def test_schedules_of_every_kind(kind: str) -> None:
         assert outcome.disordered == 0 or kind in CAN_REORDER, seed
 
 
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        *(("unstable", seed) for seed in (25, 689, 1964, 2489, 2599, 3360, 4290)),
+        *(("lagging replicas", seed) for seed in (763, 1411, 3562, 6044, 9302)),
+        *(("entries in the middle", seed) for seed in (3318, 6426, 8772)),
+        ("bursts", 7126),
+        ("deleted", 10585),
+    ],
+)
+def test_schedules_that_failed_once(kind: str, seed: int) -> None:
+    """One of many thousands each: equals, replicas, runs before the last one, and a search that ended early."""
+    one = schedule(kind, seed)
+    outcome = walk(one.world, **one.options)
+    assert outcome.lost == outcome.repeated == 0
+    assert outcome.error is None or kind in ("lagging replicas", "entries in the middle")
+
+
 @pytest.mark.parametrize("kind", ["still", "deleted", "grouped, unstable, still"])
 def test_schedules_that_have_to_succeed(kind: str) -> None:
     """A list that stands still or only shrinks is always walked to its end."""

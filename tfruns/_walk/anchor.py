@@ -171,7 +171,10 @@ class Anchor:
         if self._met is not None:
             self._met.update(distinct)
         while sum(len(each.ids) for each in itertools.islice(self._pages, 1, None)) >= self._kept:
-            self._forgotten = self._pages.popleft().last_created_at
+            forgotten = self._pages.popleft().last_created_at
+            # A run that appears before the last one is consumed after it: pages aren't forgotten in the list's order.
+            if self._forgotten is None or self._order.is_before(self._forgotten, forgotten):
+                self._forgotten = forgotten
 
     def _is_last(self, runs: Sequence[JobRun], at: int) -> bool:
         """Whether the last consumed run stands there, and no unknown run of the same creation stands before it."""
