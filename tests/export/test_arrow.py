@@ -1,11 +1,13 @@
 """Runs as Arrow tables, and what takes them from there."""
 
 import datetime
+import sys
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+import tfruns
 from tests.export.test_export import fill, flat, of_arrow
 from tests.support.hostile import answer, page, run, serve
 from tfruns import Client
@@ -63,3 +65,16 @@ async def test_moments_are_exact_to_the_microsecond_and_what_64_bits_cant_hold_i
     async with serve(lambda _: answer(200, page([run(0, createdAt=1e300)]))) as (url, _), Client(url, KEY) as client:
         with pytest.raises(ValueError, match="created_at holds a number that 64 bits can't"):
             await client.iter_runs("job").to_arrow()
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+async def test_a_data_frame_without_its_package_says_what_to_install(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so before anything is fetched."""
+    monkeypatch.setitem(sys.modules, package, None)
+    async with Sandbox(jobs=1, runs=3) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        walk = client.iter_runs(sandbox.job_ids[0])
+        with pytest.raises(ImportError, match=rf"to_{package}\(\) needs {package}: pip install {package}"):
+            await getattr(walk, f"to_{package}")()
+        assert not sandbox.requests

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from tfruns._extras import require
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Transport
 from tfruns._public import shows_field_docs
@@ -202,6 +203,7 @@ class RunPaginator:
 
         .. versionadded:: 0.2.0
         """
+        require("pandas", "to_pandas()")  # before the runs are fetched
         return (await self.to_arrow()).to_pandas()
 
     async def to_polars(self) -> "polars.DataFrame":
@@ -222,9 +224,9 @@ class RunPaginator:
 
         .. versionadded:: 0.2.0
         """
-        import polars
-
-        return polars.DataFrame(await self.to_arrow())
+        package = require("polars", "to_polars()")  # before the runs are fetched
+        frame: polars.DataFrame = package.DataFrame(await self.to_arrow())
+        return frame
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.
