@@ -56,3 +56,14 @@ def test_the_changelog_has_a_dated_entry_for_this_version_on_top() -> None:
     assert versions[0] == ("Unreleased", "")
     assert versions[1][0] == tfruns.__version__
     assert all(date for _, date in versions[1:])
+
+
+def test_a_client_needs_none_of_the_extras() -> None:
+    extras = ("pyarrow", "duckdb", "pyspark", "opentelemetry", "click", "rich", "zstandard", "pytest", "sqlite3")
+    code = f"""
+import sys, tfruns
+tfruns.Client, tfruns.RunPaginator, tfruns.RunChange
+print([name for name in {extras!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

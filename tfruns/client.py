@@ -714,4 +714,4 @@ class Client:
 
 def transport_of(client: Client) -> Transport:
     """The client's transport, which outlives the client where a walk goes on without it."""
-    return client._transport
+    return client._transport  # pyright: ignore[reportPrivateUsage]

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tests.support import imports, surface
+from tests.support import surface
 from tests.support.snippets import run_snippet
 
 
@@ -96,9 +96,16 @@ def documented() -> Iterator[Documented]:
                 yield Documented(f"{path}.{attribute}", function, doc, isinstance(member, property), is_member=True)
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its dotted name."""
+    root = Path(__file__).parents[2]
+    paths = sorted((root / "tfruns").rglob("*.py"))
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
 def examples() -> Iterator[Example]:
     """Every example of a docstring, anywhere in the package."""
-    for module, path in imports.modules().items():
+    for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
@@ -111,7 +118,7 @@ def examples() -> Iterator[Example]:
 
 def sources() -> Iterator[tuple[str, Path]]:
     """The text of each module and where it is, but for the commands, whose examples are the shell's."""
-    return ((path.read_text(), path) for name, path in imports.modules().items() if not name.startswith("tfruns.cli."))
+    return ((path.read_text(), path) for name, path in modules().items() if not name.startswith("tfruns.cli."))
 
 
 async def run_example(example: Example, names: dict[str, Any]) -> None:

@@ -298,13 +298,13 @@ def expected(total: int, walked: RunPaginator) -> int:
 def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
     """A new walk over the runs, which shares the prefetch with others."""
     return Walk(
-        walked._transport,
-        walked._options,
+        walked._transport,  # pyright: ignore[reportPrivateUsage]
+        walked._options,  # pyright: ignore[reportPrivateUsage]
         prefetch,
         job_id=walked.job_id,
         filter=walked.filter,
         page_size=walked.page_size,
         offset=walked.offset,
         max_runs=walked.max_runs,
-        keep_bad=walked._keep_bad,
+        keep_bad=walked._keep_bad,  # pyright: ignore[reportPrivateUsage]
     )
