@@ -40,8 +40,8 @@ def lowest(session: nox.Session) -> None:
     bounds = Path(session.create_tmp()) / "lowest.txt"
     arguments = ("pyproject.toml", "--extra", "all", "--resolution", "lowest-direct", "--python-version", PYTHONS[0])
     session.run("uv", "pip", "compile", "--quiet", *arguments, "--output-file", str(bounds), external=True)
-    session.install("--constraint", str(bounds), "--editable", ".[dev]")
-    pytest(session, "-m", "not recipes and not slow")
+    session.install("--constraint", str(bounds), "--editable", ".[all,test]")
+    pytest(session, "-m", "not (recipes or slow or vendor or s3)")
 
 
 @nox.session(python=(PYTHONS[0], PYTHONS[-1]))
