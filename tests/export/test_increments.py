@@ -323,7 +323,7 @@ async def test_dated_destinations_share_a_state(tmp_path: Path) -> None:
         "runs-2026-11-23.0000.csv",
         "runs-2026-11-25.0001.csv",
     }
-    assert rows_of([summary.path for summary in done]) == rows_of([full.path])
+    assert rows_of([summary.path for summary in done]) == rows_of([full.path])  # type: ignore[misc]
 
 
 async def test_a_full_export_beside_increments_is_refused(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
         await sandbox.finish_run(sandbox.job_ids[0], run.id)
         done += [await export(client, sandbox.job_ids, path), await export(client, sandbox.job_ids, path)]
         full = await export_runs(client, sandbox.job_ids, tmp_path / "full.jsonl")
-    assert rows_of([summary.path for summary in done]) == rows_of([full.path])
+    assert rows_of([summary.path for summary in done]) == rows_of([full.path])  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -333,8 +333,8 @@ async def test_no_password_is_shown_where_an_export_fails(
         await export_runs(client, sandbox.job_ids, postgres.url, table=table)
     errors.append(failed.value)
     assert len(errors) == 5
-    for error in errors:
-        _assert_hidden(error, caplog.text)
+    for error in errors:  # type: ignore[misc]
+        _assert_hidden(error, caplog.text)  # type: ignore[misc]
 
 
 def _assert_hidden(error: BaseException, logs: str = "") -> None:

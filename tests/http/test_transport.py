@@ -225,7 +225,7 @@ async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarte
     def reply(request: Request) -> Reply:
         if failures.random() >= 0.25:
             return healthy(request)
-        return failures.choice([answer(500, b"<html>oops"), answer(429, {}), Raw(b""), Raw(healthy(request)[:-5])])
+        return failures.choice([answer(500, b"<html>oops"), answer(429, {}), Raw(b""), Raw(healthy(request)[:-5])])  # type: ignore[return-value]
 
     async with serve(reply) as (url, _), Client(url, KEY, retry=RetryPolicy(initial_backoff=0)) as client:
         assert [r.id async for r in client.iter_runs("job", page_size=2)] == [f"run-{n}" for n in range(120)]

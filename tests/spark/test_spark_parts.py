@@ -109,7 +109,7 @@ def test_load_asks_the_control_plane_nothing() -> None:
 
 def test_no_schema_but_that_of_the_runs_is_taken() -> None:
     with pytest.raises(ValueError, match=r"leave out `\.schema\(\.\.\.\)`, and select the columns"):
-        TfRunsDataSource({"jobs": "a"}).reader(SCHEMA[:3])
+        TfRunsDataSource({"jobs": "a"}).reader(SCHEMA[:3])  # type: ignore[index]
 
 
 def test_a_partition_that_is_not_ours_has_no_rows() -> None:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import boto3
 import fsspec
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "bucket"

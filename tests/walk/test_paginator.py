@@ -283,7 +283,7 @@ KINDS_OF_WALK: list[Callable[[Client], AsyncGenerator[object]]] = [
         marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow"),
     ),
     lambda client: aiter(client.iter_runs_for(["job", "other"], page_size=3)),
-    lambda client: client.watch_runs("job", start="existing"),
+    lambda client: client.watch_runs("job", start="existing"),  # type: ignore[return-value]
 ]
 
 

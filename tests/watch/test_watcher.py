@@ -30,7 +30,7 @@ async def finish_all(s: Sandbox) -> None:
 
 
 def summary(changes: list[RunChange]) -> list[tuple[str, str, str | None, str]]:
-    return [(one.kind, one.run.id, one.before and one.before.status, one.run.status) for one in changes]
+    return [(one.kind, one.run.id, one.before and one.before.status, one.run.status) for one in changes]  # type: ignore[misc]
 
 
 async def test_the_life_of_a_run() -> None:
