@@ -177,10 +177,11 @@ async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
     from rich.text import Text
 
     board = Board(several=several)
-    console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
+    colour = has_colours()  # before Live takes the place of standard output
+    console = Console(highlight=False, markup=False, emoji=False, no_color=not colour)
 
     def draw() -> Text:
-        lines = board.lines(console.width, console.height, colour=has_colours())
+        lines = board.lines(console.width, console.height, colour=colour)
         return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
     with Live(console=console, get_renderable=draw, refresh_per_second=2, transient=False):
