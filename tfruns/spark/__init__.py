@@ -14,7 +14,7 @@ try:
     import pyarrow  # noqa: F401
     import pyspark  # noqa: F401
 except ImportError as error:
-    raise ImportError(f"the Spark data source needs PySpark 4.1 or newer: {install('spark')}") from error
+    raise ImportError(f"the Spark data source needs PySpark 4: {install('spark')}") from error
 
 from tfruns._public import publish
 from tfruns.spark.source import TfRunsDataSource
