@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 
+import attrs
 import pytest
 
 import tfruns
@@ -45,6 +46,24 @@ async def test_every_run_of_every_job_comes_once_and_in_the_order_of_its_job(ord
     assert (progress.jobs_started, progress.jobs_done, progress.jobs_skipped) == (7, 7, 0)
     assert progress.runs == progress.runs_expected == sum(COUNTS)
     assert progress.pages >= 7
+
+
+async def test_progress_before_a_walk_and_of_the_next_one() -> None:
+    """There is none before, and each walk begins anew, with no jobs skipped."""
+    answers = iter([answer(404, {"statusCode": 404, "message": "no such job"})])
+
+    def handler(request: Request) -> bytes:
+        return next(answers, None) or pages_of(12)(request)
+
+    async with serve(handler) as (url, _), Client(url, "key") as client:
+        runs = client.iter_runs_for(["a"], page_size=10, on_error="skip")
+        assert attrs.astuple(runs.progress) == (0, 0, 0, 0, 0, 0)
+        assert [one async for one in runs] == []
+        assert attrs.astuple(runs.progress) == (1, 0, 1, 0, 0, 0)
+        assert [*runs.skipped] == ["a"]
+        assert len([one async for one in runs]) == 12
+        assert attrs.astuple(runs.progress) == (1, 1, 0, 2, 12, 12)
+        assert runs.skipped == {}
 
 
 async def test_a_page_is_decoded_only_once_the_page_before_was_consumed() -> None:

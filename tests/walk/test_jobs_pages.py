@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.hostile import Request, answer, pages_of, serve
+from tests.support.hostile import Request, answer, page, pages_of, run, serve
 from tfruns import Client, RunPage
 
 
@@ -37,3 +37,38 @@ async def test_a_walk_left_early_leaves_nothing_behind() -> None:
             break
         await pages.aclose()
         assert client.stats().in_flight == 0
+
+
+async def test_raw_pages_of_many_jobs_skip_as_the_others_do() -> None:
+    """A job that fails is skipped and has no end; a run that can't be understood is a failure of its job."""
+
+    def reply(request: Request) -> bytes:
+        if "/gone/" in request.target:
+            return answer(404, {"statusCode": 404, "message": "no"})
+        return answer(200, page([run(0, status=5)] if "/bad/" in request.target else [run(0)]))
+
+    failed: list[str] = []
+    async with serve(reply) as (url, _), Client(url, "key") as client:
+        runs = client.iter_runs_for(
+            ["a", "gone", "bad", "b"], ordered=True, on_error=lambda job_id, error: failed.append(job_id)
+        )
+        found = [(job_id, raw and len(raw.data)) async for job_id, raw in runs.raw_pages()]
+        kept = [(job_id, raw and len(raw.bad)) async for job_id, raw in runs.raw_pages(keep_bad=True)]
+    assert found == [("a", 1), ("a", None), ("b", 1), ("b", None)]
+    assert kept == [("a", 0), ("a", None), ("bad", 1), ("bad", None), ("b", 0), ("b", None)]
+    assert failed == ["gone", "bad", "gone"]
+
+
+@pytest.mark.parametrize("form", ["pages", "raw_pages"])
+async def test_an_error_that_is_not_ours_ends_all_jobs(form: str) -> None:
+    """What the caller's own function raises is no failure of a job."""
+
+    def failing(event: object) -> None:
+        raise LookupError("the caller's")
+
+    async with serve(pages_of(5)) as (url, _), Client(url, "key", on_request=failing) as client:
+        runs = client.iter_runs_for(["a", "b"], on_error="skip")
+        with pytest.raises(LookupError, match="the caller's"):
+            async for _ in getattr(runs, form)():
+                pass
+    assert runs.skipped == {}

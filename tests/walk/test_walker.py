@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -78,21 +77,40 @@ async def test_a_walk_that_is_complete_does_not_wait_for_what_is_in_flight() -> 
         assert len(requests) > 5
 
 
-async def test_a_generator_of_pages_is_never_empty_handed() -> None:
-    """A response that brings nothing new is no page."""
-    moved = 0
+@pytest.mark.parametrize("form", ["pages", "raw_pages", "arrow_batches"])
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_page_is_never_empty_and_never_too_long(form: str, many: bool) -> None:
+    """Where the list moves, responses hold more runs than `page_size`, or nothing new."""
+    if form == "arrow_batches":
+        pytest.importorskip("pyarrow")
+    inserted = {"a": 0, "b": 0}
+    longest = 0
 
     def handler(request: Request) -> Reply:
-        nonlocal moved
-        moved = 30 if request.number == 1 else moved
-        runs = [run(number) for number in range(-moved, 40)]
+        nonlocal longest
+        job_id = request.target.split("/")[5]
+        inserted[job_id] += 20 if request.number > 1 else 0
+        runs = [run(number) for number in range(-inserted[job_id], 100)]
+        longest = max(longest, request.limit)
         return answer(200, page(runs[request.offset :][: request.limit], len(runs)))
 
-    async def sizes(pages: AsyncGenerator[RawPage]) -> list[int]:
-        return [len(each.data) async for each in pages]
-
-    async with serve(handler) as (url, requests), Client(url, KEY, max_concurrency=1) as client:
-        found = await sizes(client.iter_runs("job", page_size=10).raw_pages())
-    assert sum(found) == 40
-    assert min(found) > 0
-    assert len(requests) > len(found)
+    found: list[tuple[str, list[str]]] = []
+    async with serve(handler) as (url, requests), Client(url, KEY, max_concurrency=2) as client:
+        if many:
+            walks = client.iter_runs_for(["a", "b"], page_size=10, ordered=True)
+        else:
+            walks = client.iter_runs("a", page_size=10)
+        async for each in getattr(walks, form)():
+            job_id, one = each if isinstance(each, tuple) else ("a", each)
+            if form == "arrow_batches":
+                columns = one.to_pydict()
+                found.append((columns["job_id"][0], columns["id"]))
+            elif one is not None:
+                found.append((job_id, [run.id for run in one.data]))
+    for job_id in ("a", "b")[: 1 + many]:
+        ids = [one for its_id, ids in found if its_id == job_id for one in ids]
+        assert [one for one in ids if "--" not in one] == [f"run-{number}" for number in range(100)]
+        assert len(set(ids)) == len(ids)
+    assert {len(ids) for _, ids in found} <= set(range(1, 11))
+    assert longest > 10
+    assert len(requests) > 5
