@@ -412,7 +412,7 @@ class TestPace:
             pace.lose()
         assert pace.depth == 0.1
         pace.observe(0, 0, 1)
-        assert pace.depth == 0.1 + 1 / 16
+        assert pace.depth == 0.1 * (1 + 1 / 16)  # pages that had to be larger don't halve at once
 
     def test_larger_pages_that_the_server_refuses(self) -> None:
         """A server that refuses larger pages gets pages of `page_size`."""

@@ -249,6 +249,14 @@ def test_a_list_that_grows_faster_than_pages_is_read_with_larger_pages(share: fl
     assert_exact(walk(World(count=2000, inserted=100 * share), page_size=100, seed=5))
 
 
+@pytest.mark.parametrize("page_size", [2, 3, 5])
+def test_tiny_pages_of_a_list_that_changes_everywhere_grow_until_it_is_read(page_size: int) -> None:
+    """With one request at a time, too: pages that had to grow stay large while the list goes on as before."""
+    for seed in range(30):
+        world = World(count=300, inserted=2.0, deleted=2.4)
+        assert_exact(walk(world, page_size=page_size, depth=1, arrival="in order", seed=seed))
+
+
 def test_a_head_that_outgrows_every_page_is_an_end_or_an_error() -> None:
     """A list that grows by more than the largest page with each response doesn't make the walk endless."""
     for seed in range(5):

@@ -6,7 +6,7 @@ from collections import deque
 _WINDOW = 33
 """Over how many responses the rate is measured."""
 _GROWTH = 1 / 16
-"""By how much the depth grows with each anchor that is found."""
+"""By how much the depth grows with each anchor that is found: of itself, where it is below 1."""
 _DECAY = 63 / 64
 """The part of the margin that is left after each anchor that is found."""
 
@@ -82,7 +82,7 @@ class Pace:
         # With several requests in flight, the first differences tell more of their order than of the rate.
         self.rate = (shift - began_with) / max(clock - began_at, min(self.depth, self.widest))
         self._margin = max(self._margin * _DECAY, predicted - shift)
-        self.depth += _GROWTH
+        self.depth += _GROWTH * min(1.0, self.depth)
 
     def lose(self) -> None:
         """A response has no anchor."""
