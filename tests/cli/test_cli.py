@@ -242,7 +242,7 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["count", "job", "--since", "-2h"], "'-2h' is no time"),
         (["export", "-o", "runs.csv"], "no jobs were given"),
         (["export", "job"], "--output"),
-        (["export", "job", "-o", "runs.xlsx"], "can't be told from the name 'runs.xlsx'"),
+        (["export", "job", "-o", "runs.xlsx"], "the name 'runs.xlsx' doesn't say which format"),
         (["export", "job", "-o", "runs.csv", "--format", "xlsx"], "--format"),
         (["export", "job", "-o", "runs.csv", "--jobs-from", "no-such-file"], "no-such-file"),
         (["export", " ", "-o", "runs.csv"], "JOB is empty"),

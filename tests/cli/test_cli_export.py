@@ -364,7 +364,7 @@ YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("-o", "{}/runs.xlsx"), "can't be told from the name"),
+        (("-o", "{}/runs.xlsx"), "doesn't say which format is meant"),
         (("-o", "{}/no/such/runs.csv"), "there is no folder"),
         (("-o", "{}/runs.csv", "--jobs-from", "{}/jobs.txt"), "line 1: one id"),
         (("-o", "{}/runs.csv", "--state", "{}/state", "--order", "asc"), "--state needs the newest runs"),

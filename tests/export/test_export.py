@@ -368,7 +368,7 @@ async def test_parts_that_were_changed_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"destination": "runs.xlsx"}, "can't be told from the name 'runs.xlsx': give one of jsonl, "),
+        ({"destination": "runs.xlsx"}, "the name 'runs.xlsx' doesn't say which format is meant: give one of jsonl, "),
         ({"destination": "runs.csv", "format": "xlsx"}, "format must be one of jsonl, .* got 'xlsx'"),
         ({"destination": "no/such/runs.csv"}, "there is no folder"),
         ({"destination": "."}, "is a folder"),

@@ -79,7 +79,7 @@ async def test_a_file_url_is_a_path(sandbox: Sandbox, client: Client, tmp_path: 
         ("ftps+x://me:hunter22@host/runs.csv", r"can't be written to a URL with ftps\+x://: give a path"),
         ("https://me:hunter22@host/runs.csv", "can't be written to a URL with https://"),
         ("postgresql+psycopg2://me:hunter22@host/db", r"can't be written to a URL with postgresql\+psycopg2://"),
-        ("sftp://me:hunter22@host/runs.doc", r"can't be told from the name 'runs\.doc'"),
+        ("sftp://me:hunter22@host/runs.doc", r"the name 'runs\.doc' doesn't say which format"),
         ("sftp://me:hunt/er22@host/", "sftp://host/ names no object: give one such as sftp://bucket/runs.parquet"),
         ("s3://me:hunter22@bucket/", "s3://bucket/ names no object"),
     ],

@@ -81,5 +81,5 @@ def find_format(name: str | None, destination: str) -> Format:
         if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):
             return known
     if name is None:
-        raise ValueError(f"the format can't be told from the name {destination!r}: give one of {names}")
+        raise ValueError(f"the name {destination!r} doesn't say which format is meant: give one of {names}")
     raise argument_error(ValueError, "format", f" must be one of {names}, got {name!r}")
