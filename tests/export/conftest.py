@@ -1,14 +1,31 @@
 """What several tests of exports share. (What a test has no packages for is imported only where it is used.)"""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+import tfruns
 from tests.support.postgres import Cluster, cluster
+from tfruns import Client
+from tfruns.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from tests.support.objects import ObjectStore
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+    async with Client(
+        sandbox.url, sandbox.api_key, retry=tfruns.RetryPolicy(max_attempts=1), max_concurrency=1
+    ) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

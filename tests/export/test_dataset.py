@@ -1,8 +1,7 @@
 """Exports to a folder: files by day of creation, each replaced whole, which engines read as they are."""
 
 import json
-import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ import pyarrow
 import pytest
 
 from tests.export.test_export import READERS, fill, flat, of_arrow
-from tests.export.test_increments import change
 from tests.support.hostile import answer, page, run, serve
+from tests.support.living import exported_in_rounds
 from tfruns import Client
 from tfruns.export import ExportError, dataset, export_runs
 from tfruns.export.compress import zstd
@@ -78,24 +77,11 @@ async def test_engines_read_the_folder_as_it_is(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "jsonl.zst"])
 async def test_ten_exports_of_a_living_list_make_the_folder_that_one_export_makes(form: str, tmp_path: Path) -> None:
-    chance = random.Random(form)
-    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
-        async with Client(sandbox.url, sandbox.api_key) as client:
-            open_runs = [
-                (job_id, run.id)
-                for job_id in sandbox.job_ids
-                async for run in client.iter_runs(job_id)
-                if not run.status.is_terminal
-            ]
-            for number in range(11):
-                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is exported only later
-                await export_runs(client, ids, f"{tmp_path}/runs/", format=form, state=tmp_path / "state.json")
-                if number == 5:
-                    await sandbox.delete_run(*open_runs[-1])
-                if number < 10:
-                    await change(sandbox, chance)
-                    sandbox.clock.advance(chance.choice([60, 600, 4000, 90_000]))
-            await export_runs(client, sandbox.job_ids, f"{tmp_path}/full/", format=form)
+    async def export(client: Client, job_ids: Sequence[str]) -> None:
+        await export_runs(client, job_ids, f"{tmp_path}/runs/", format=form, state=tmp_path / "state.json")
+
+    async with exported_in_rounds(form, export, pauses=(60, 600, 4000, 90_000)) as (client, job_ids):
+        await export_runs(client, job_ids, f"{tmp_path}/full/", format=form)
     found = content(tmp_path / "runs", form)
     assert found == content(tmp_path / "full", form)
     assert len(found) > 1445

@@ -23,7 +23,7 @@ from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs, files
 from tfruns.export.compress import zstd
 from tfruns.export.parts import Parts
-from tfruns.export.text_files import cell, uncell
+from tfruns.export.text_files import cell
 from tfruns.sandbox import Fault, Sandbox
 
 AWKWARD: list[dict[str, Any]] = [
@@ -67,6 +67,11 @@ def moment(value: datetime.datetime | None) -> float | None:
 
 def read_json_lines(lines: Iterator[bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
+
+
+def uncell(value: str) -> str:
+    """The text of a cell that a CSV reader has read: without the apostrophes that mark formulas."""
+    return re.sub(r"(^|[;\t\r\n])'(?=[=+\-@＝＋－＠'])", r"\1", value)  # noqa: RUF001
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:

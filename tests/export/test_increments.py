@@ -17,6 +17,7 @@ import pytest
 import tfruns
 from tests.export.test_export import READERS, StoppedError, stop_after
 from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.living import change
 from tests.support.readme import ROOMS, blocks
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
@@ -65,16 +66,6 @@ class Server:
     async def serve(self) -> AsyncGenerator[Client]:
         async with serve(self.reply) as (url, _), Client(url, "a-long-enough-key") as client:
             yield client
-
-
-async def change(sandbox: Sandbox, chance: random.Random) -> None:
-    """An hour or so of a control plane's life: runs come, go on, end; and one that was open is deleted."""
-    for _ in range(6):
-        job_id = chance.choice(sandbox.job_ids)
-        run = await sandbox.create_run(job_id, status="RUNNING")
-        if chance.random() < 0.5:
-            await sandbox.finish_run(job_id, run.id)
-        sandbox.clock.advance(chance.random() * 100)
 
 
 async def texts_of(client: Client, job_ids: Sequence[str]) -> dict[tuple[str, str], bytes]:

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import logging
-import random
 import threading
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,15 @@ from adbc_driver_postgresql import dbapi
 
 import tfruns
 from tests.export.test_export import READERS, StoppedError, fill, flat, of_arrow, stop_after
-from tests.export.test_increments import change
 from tests.http.test_key_stays_home import LOOKS
 from tests.support.hostile import answer, page, run, serve
+from tests.support.living import exported_in_rounds
 from tests.support.postgres import ENCODED, PASSWORD, Cluster
 from tfruns import Client
 from tfruns.export import ExportError, export_runs
 from tfruns.sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.postgres
-NEVER = tfruns.RetryPolicy(max_attempts=1)
 
 
 @pytest.fixture
@@ -40,18 +38,6 @@ def table(request: pytest.FixtureRequest, postgres: Cluster) -> Iterator[str]:
     name = f"runs {zlib.crc32(request.node.name.encode()):x}"
     yield name
     postgres.psql(f'DROP TABLE IF EXISTS "{name}", "{name}_rejected"')
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(sandbox.url, sandbox.api_key, retry=NEVER, max_concurrency=1) as client:
-        yield client
 
 
 def rows(postgres: Cluster, table: str) -> pyarrow.Table:
@@ -102,24 +88,11 @@ def _by_psql(postgres: Cluster, table: str) -> pyarrow.Table:
 async def test_ten_exports_of_a_living_list_make_the_table_that_one_export_makes(
     postgres: Cluster, table: str, tmp_path: Path
 ) -> None:
-    chance = random.Random("postgres")
-    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
-        async with Client(sandbox.url, sandbox.api_key) as client:
-            open_runs = [
-                (job_id, run.id)
-                for job_id in sandbox.job_ids
-                async for run in client.iter_runs(job_id)
-                if not run.status.is_terminal
-            ]
-            for number in range(11):
-                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is exported only later
-                await export_runs(client, ids, postgres.url, table=table, state=tmp_path / "state.json")
-                if number == 5:
-                    await sandbox.delete_run(*open_runs[-1])
-                if number < 10:
-                    await change(sandbox, chance)
-                    sandbox.clock.advance(chance.choice([60, 600, 4000]))
-            full = (await export_runs(client, sandbox.job_ids, tmp_path / "full.parquet")).path
+    async def export(client: Client, job_ids: Sequence[str]) -> None:
+        await export_runs(client, job_ids, postgres.url, table=table, state=tmp_path / "state.json")
+
+    async with exported_in_rounds("postgres", export) as (client, job_ids):
+        full = (await export_runs(client, job_ids, tmp_path / "full.parquet")).path
     found = by_key(of_arrow(rows(postgres, table)))
     assert found == by_key(READERS["parquet"](Path(full)))
     assert len(found) > 1445

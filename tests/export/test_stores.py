@@ -30,19 +30,6 @@ from tfruns.export import ExportError, export_runs, stores
 from tfruns.sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.s3
-NEVER = tfruns.RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(sandbox.url, sandbox.api_key, retry=NEVER, max_concurrency=1) as client:
-        yield client
 
 
 async def test_what_others_read_from_the_object_is_what_the_server_has(

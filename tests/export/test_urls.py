@@ -1,32 +1,16 @@
 """URLs as destinations: which are known, and where a file is moved to its name."""
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
-import tfruns
 from tests.http.test_key_stays_home import LOOKS
 from tfruns import Client
 from tfruns.export import ExportError, export_runs
 from tfruns.sandbox import Sandbox
-
-NEVER = tfruns.RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(jobs=3, runs=[40, 0, 25]) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(sandbox.url, sandbox.api_key, retry=NEVER, max_concurrency=1) as client:
-        yield client
 
 
 async def test_elsewhere_than_in_object_stores_a_file_is_moved_to_its_name_when_it_is_whole(

@@ -96,10 +96,8 @@ async def test_a_page_is_never_empty_and_never_too_long(form: str, many: bool) -
 
     found: list[tuple[str, list[str]]] = []
     async with serve(handler) as (url, requests), Client(url, KEY, max_concurrency=2) as client:
-        if many:
-            walks = client.iter_runs_for(["a", "b"], page_size=10, ordered=True)
-        else:
-            walks = client.iter_runs("a", page_size=10)
+        both = client.iter_runs_for(["a", "b"], page_size=10, ordered=True)
+        walks = both if many else client.iter_runs("a", page_size=10)
         async for each in getattr(walks, form)():
             job_id, one = each if isinstance(each, tuple) else ("a", each)
             if form == "arrow_batches":

@@ -11,9 +11,6 @@ from tfruns.cli.help import options_of
 if TYPE_CHECKING:
     from tfruns.client import Client
 
-_host = options_of("Control plane")
-_requests = options_of("Requests")
-
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _SETTINGS = "tfruns.settings"
 _OF_RETRIES = ("patience", "max_attempts")
@@ -33,6 +30,9 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     if value is not None:
         context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
 
+
+_host = options_of("Control plane")
+_requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
 
 _OPTIONS = (
     _host(
@@ -60,32 +60,24 @@ _REQUEST_OPTIONS = (
         "--max-attempts",
         type=click.IntRange(1, 1000),
         metavar="N",
-        expose_value=False,
-        callback=_keep,
         help="How often a request is sent at most. Else as often as --patience allows.",
     ),
     _requests(
         "--timeout",
         type=click.FloatRange(0.001, 86_400),
         metavar="S",
-        expose_value=False,
-        callback=_keep,
         help="Seconds for one response. Default: 60.",
     ),
     _requests(
         "--max-concurrency",
         type=click.IntRange(1, 10_000),
         metavar="N",
-        expose_value=False,
-        callback=_keep,
         help="Requests in flight at most. Default: 16.",
     ),
     _requests(
         "--max-rate",
         type=click.FloatRange(0.001, 1_000_000),
         metavar="N",
-        expose_value=False,
-        callback=_keep,
         help="Requests a second at most. Else as many as the server takes.",
     ),
 )
@@ -103,8 +95,6 @@ def request_options(*, patience: int) -> Callable[[_Command], _Command]:
         metavar="S",
         default=patience,
         show_default=True,
-        expose_value=False,
-        callback=_keep,
         help="Seconds without any good response that are worth waiting for.",
     )
     options = (option, *_REQUEST_OPTIONS)

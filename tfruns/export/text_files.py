@@ -186,14 +186,6 @@ def cell(value: str | None) -> str:
     return '"' + value.replace('"', '""') + '"'
 
 
-def uncell(value: str) -> str:
-    """The text of a cell that a CSV reader has read."""
-    return _UNMARKED.sub(r"\1", value)
-
-
-_UNMARKED = re.compile(rf"(^|[;\t\r\n])'(?=[{_BEGINS_FORMULA}'])")
-
-
 _NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
 
 
