@@ -29,8 +29,8 @@ async def exported_in_rounds(
     Args:
         seed: of what happens.
         export: exports these jobs.
-        pauses: seconds between two exports, one of these each time, besides those in which runs come. (A living job that
-            grows by 10,000 runs drops its oldest, which no increment sees.)
+        pauses: seconds between two exports, one of these each time, besides those in which runs come. (A living job
+            that grows by 10,000 runs drops its oldest, which no increment sees.)
     """
     chance = random.Random(seed)
     async with (
