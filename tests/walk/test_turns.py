@@ -106,3 +106,14 @@ async def test_a_job_that_is_cancelled_just_as_it_gets_a_turn_gives_it_back() ->
     queue.tasks[2].cancel()
     assert await queue.settle() == [1, 3]
     assert queue.tasks[2].cancelled()
+
+
+async def test_more_than_31_new_jobs_where_none_has_started() -> None:
+    """Nobody is waited for who isn't there."""
+    queue = Queue(1)
+    queue.join(*range(40), is_new=True)
+    for _ in range(39):
+        await queue.settle()
+        queue.turns.give_back()
+    assert await queue.settle() == [*range(40)]
+    await asyncio.gather(*queue.tasks.values())
