@@ -209,7 +209,7 @@ class Planner:
             IncompleteWalkError: the list can't be walked to its end.
         """
         runs, total = page.data, page.pagination.total
-        self._guard.count(max(total, len(runs)) / max(1, len(runs) - 1))
+        self._guard.count(total / max(1, len(runs) - 1))
         self._traits.learn(request.offset, request.limit, len(runs), total, page.pagination.limit)
         self._order.learn(runs)
         self._check_progress(request, len(runs))
