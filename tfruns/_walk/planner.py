@@ -349,7 +349,7 @@ class Planner:
             raise self._failure(f"the list doesn't come to an end within {guard.responses} responses. {_ADVICE}")
         if guard.fruitless > _MOST_FRUITLESS + self._pace.widest:
             at, end = f"offset {request.offset}", request.offset + length
-            if self._traits.fullest == 1 and total > 1:
+            if self._traits.fullest == 1:
                 what = "no page holds more than one run, so that none can be joined to the one before"
             elif not length:
                 what = f"there is nothing from {at} on, and the walk can't tell whether that is the end"
@@ -364,7 +364,7 @@ class Planner:
         return IncompleteWalkError(
             f"the walk failed after {counted(self._yielded, 'run')}: the server says there are {total}, but {what}",
             job_id=self._job_id,
-            offset=max(0, self._anchor.front + self._pace.shift),
+            offset=self._anchor.front + self._pace.shift,
             seen=self._yielded,
             total=total,
         )
