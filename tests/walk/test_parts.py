@@ -514,6 +514,46 @@ class TestSearch:
         search.lies_behind(600, 100, 2000)
         assert search.next_offset(500, 100, 10, 2000, has_order=True) == 950
 
+    @pytest.mark.parametrize(
+        ("behind", "before", "guess", "offset"),
+        [
+            (None, 501, 501, 200),
+            (None, 500, 500, 200),
+            (500, None, 500, 450),
+            (500, 600, 700, 500),
+            (600, 600, 700, 450),
+            (150, 101, 700, 0),
+            (150, 100, 700, 0),
+        ],
+    )
+    def test_the_bounds_of_the_interval(self, behind: int | None, before: int | None, guess: int, offset: int) -> None:
+        """The run doesn't stand before the lower bound, and stands before the upper one."""
+        search = Search()
+        search.next_offset(500, 100, 10, 2000, has_order=True)
+        if behind is not None:
+            search.lies_behind(behind, 100, 2000)
+        if before is not None:
+            search.lies_before(before, 100)
+        assert search.next_offset(guess, 100, 10, 2000, has_order=True) == offset
+
+    @pytest.mark.parametrize(("total", "offset"), [(2000, 650), (650, 599), (580, 599)])
+    def test_the_interval_grows_no_further_than_the_list(self, total: int, offset: int) -> None:
+        """A server may refuse requests beyond the end."""
+        search = Search()
+        search.next_offset(500, 100, 10, total, has_order=True)
+        search.lies_before(600, 100)
+        search.lies_behind(600, 100, total)
+        assert search.next_offset(500, 100, 10, total, has_order=True) == offset
+
+    def test_the_interval_grows_twice_as_fast_with_each_try(self) -> None:
+        """By eight pages after the third request."""
+        search = Search()
+        for _ in range(3):
+            search.next_offset(500, 100, 10, 2000, has_order=True)
+        search.lies_behind(1200, 100, 2000)
+        search.lies_before(1000, 100)
+        assert search.next_offset(500, 100, 10, 2000, has_order=True) == (200 + 1000 - 100) // 2
+
     def test_without_an_order_it_widens(self) -> None:
         """Requests go farther and farther away from the guess, on alternating sides."""
         search = Search()

@@ -47,4 +47,4 @@ class Search:
         """The run doesn't stand before this index."""
         self._low = end
         if self._high is not None and self._high <= end:  # the list has moved to the right meanwhile
-            self._high = max(end + 1, min(total, end + reach * 2**self.tries))
+            self._high = min(total, end + reach * 2**self.tries)
