@@ -736,4 +736,7 @@ class TestProgressGuard:
         assert not guard.is_too_long(understates=False)
         guard.count()
         assert guard.is_too_long(understates=False)
+        guard.responses *= 50
+        assert guard.is_too_long(understates=True)
+        guard.responses -= 50
         assert not guard.is_too_long(understates=True)

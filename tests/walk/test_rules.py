@@ -444,6 +444,30 @@ def test_a_server_whose_totals_are_too_small_is_not_believed_to_be_empty() -> No
             script.respond([], total=0)
 
 
+@pytest.mark.parametrize(("numbers", "offset"), [(range(900, 890, -1), 702), (range(300, 290, -1), 197)])
+def test_an_order_that_is_learned_during_a_search(numbers: range, offset: int) -> None:
+    """Responses of one millisecond don't show on which side of them the run stands. They set no bounds."""
+    script = Script(start=400)
+    script.request()
+    script.respond(list(range(600, 590, -1)), created_at=500)
+    for unknown in ([50, 49], [40, 39]):
+        script.request()
+        script.respond(unknown, created_at=500)
+    assert script.request() == (404, 40)
+    script.respond(list(numbers))
+    found = script.request()
+    assert found is not None
+    assert found[0] == offset
+
+
+def test_no_more_are_in_flight_than_the_pace_allows() -> None:
+    script = Script()
+    script.request()
+    script.respond()
+    script.planner._pace.depth = 3
+    assert len(script.request_all()) == 3
+
+
 # Sweeps.
 
 
