@@ -217,12 +217,30 @@ def test_the_name_of_a_field_is_answered_with_the_key_to_sort_by(given: str, mea
         ("count_runs", "color", "Client.count_runs() has no argument 'color'"),
     ],
 )
-async def test_a_wrong_name_of_an_argument_is_answered_with_the_right_one(method: str, given: str, says: str) -> None:
+async def test_the_error_for_a_wrong_name_of_an_argument_gives_the_right_one(
+    method: str, given: str, says: str
+) -> None:
     job_ids = ["job"] if method == "iter_runs_for" else "job"
     with pytest.raises(TypeError) as caught:
         called = getattr(CLIENT, method)(job_ids, **{given: 5})
         await called  # the async ones say so when they are awaited
     assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(("given", "meant"), [("host", "base_url"), ("token", "api_key"), ("time_out", "timeout")])
+def test_a_wrong_name_of_an_argument_of_the_client(given: str, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Client(**{given: "x"})  # type: ignore[arg-type]
+    assert str(caught.value) == f"Client() has no argument '{given}': did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize("job_id", ["job\n", " job", "job\u00a0"])
+async def test_a_job_id_with_white_space_around_it(job_id: str) -> None:
+    """It comes from a file or a copied text, and the server would only say that there is no such job."""
+    for call in (CLIENT.iter_runs, CLIENT.watch_runs, CLIENT.iter_runs_for):
+        with pytest.raises(ValueError, match="job_id begins or ends with white space: '"):
+            async for _ in call([job_id] if call == CLIENT.iter_runs_for else job_id):  # type: ignore[operator]
+                pass
 
 
 def test_the_methods_are_what_they_were_to_those_who_inspect_them() -> None:

@@ -6,7 +6,7 @@ Example:
     ...     async for run in client.iter_runs("my-job-id", status=["FAILED"]):
     ...         print(run.name, run.status, run.created)
 
-The examples here run as they stand in the asyncio REPL (`python -m asyncio`), with `client = tfruns.Client()`.
+The examples here run unchanged in the asyncio REPL (`python -m asyncio`), with `client = tfruns.Client()`.
 
 What to look up, with `help(tfruns.Client)` and so on:
 

@@ -16,6 +16,10 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `un
     "max_runs": ("limit",),
     "since": ("created_after", "start"),
     "until": ("created_before",),
+    "host": ("base_url",),
+    "url": ("base_url",),
+    "token": ("api_key",),
+    "retries": ("retry",),
 }
 
 
@@ -91,6 +95,8 @@ def checked_job_id(job_id: str) -> str:
     checked_string(job_id, "job_id")
     if not job_id.strip():
         raise argument_error(ValueError, "job_id", f" is empty: {job_id!r}")
+    if job_id != job_id.strip():
+        raise argument_error(ValueError, "job_id", f" begins or ends with white space: {job_id!r}")
     if job_id in (".", ".."):
         # Percent-encoded dots are dots still: a proxy that tidies paths would make another path of them.
         raise argument_error(ValueError, "job_id", f" can't be {job_id!r}: in a URL that names another path")
@@ -131,7 +137,7 @@ def suggests_arguments(method: _Method) -> _Method:
                 close = difflib.get_close_matches(name, allowed, n=1)
                 meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
                 hint = "" if meant is None else f": did you mean {meant!r}?"
-                raise TypeError(f"{method.__qualname__}() has no argument {name!r}{hint}")
+                raise TypeError(f"{method.__qualname__.removesuffix('.__init__')}() has no argument {name!r}{hint}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         check(kwargs)

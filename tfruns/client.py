@@ -101,6 +101,7 @@ class Client:
     .. versionadded:: 0.1.0
     """
 
+    @suggests_arguments
     def __init__(
         self,
         base_url: str | None = None,

@@ -122,7 +122,9 @@ class APIError(TfRunsError):
         text = f"job {self.job_id!r}, offset {self.offset}: {super().__str__()}"
         if self.attempts > 1:
             text += f" (after {self.attempts} attempts{self._advice and '; '}{self._advice})"
-        return text + (f" (not retried: {self.gave_up_because})" if self.gave_up_because else "")
+        if self.gave_up_because:
+            text += f" (not retried{' again' if self.attempts > 1 else ''}: {self.gave_up_because})"
+        return text
 
 
 class APIConnectionError(APIError):

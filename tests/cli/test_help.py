@@ -239,7 +239,9 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
             return await invoke(command=("sh", "-c", f"{program} {line}"), **env)
 
         assert (await shell(f"count {job_id} <&-")) == Ended(0, "5\n", "")
-        assert (await shell(f"count {job_id} >&-")) == Ended(0, "", "")
+        for command in ("list", "count", "export -o -"):
+            closed = await shell(f"{command} {job_id} >&-")
+            assert closed == Ended(1, "", "tfruns: standard output: it is closed\n")
         assert (await shell("count nowhere 2>&-")) == Ended(1, "", "")
         nothing = await shell(f"export --jobs-from - -o {shlex.quote(str(tmp_path / 'runs.csv'))} <&-")
         assert nothing.status == 2

@@ -74,7 +74,7 @@ async def test_a_refusal_is_raised_at_once_as_its_own_error(status: int, kind: t
     if status not in (204, 304):
         assert (error.message, error.code, error.details) == ("not like this", "E7", [{"field": "x"}])
         hint = {
-            401: f" (the key from the argument api_key was refused: is it right, in date, and of {url}?)",
+            401: f" (the key from the argument api_key was refused: is it correct, not expired, and issued by {url}?)",
             403: " (may the owner of the key from the argument api_key see this job?)",
             404: f" (is the job's id right, and {url} its control plane?)",
         }.get(status, "")

@@ -69,7 +69,7 @@ def _hint(response: Response, base_url: str, key_origin: str, location: str) -> 
     """What may be wrong on this side, which the server's own words don't say."""
     match response.status:
         case 401:
-            return f"the key from {key_origin} was refused: is it right, in date, and of {base_url}?"
+            return f"the key from {key_origin} was refused: is it correct, not expired, and issued by {base_url}?"
         case 403:
             return f"may the owner of the key from {key_origin} see this job?"
         case 404:

@@ -38,7 +38,7 @@ _OPTIONS = (
     _host(
         "--host",
         metavar="URL",
-        help="The control plane, such as https://acme.truefoundry.cloud. Else TFY_HOST, else the credentials file.",
+        help="The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
     ),
     _host(
         "--allow-http",

@@ -91,4 +91,4 @@ async def _list(job_id: str, host: str | None, as_json: bool, arguments: dict[st
         click.echo("tfruns: no runs", err=True)  # on stderr: who counts lines must count none
     elif table.left_out:
         names = ", ".join(table.left_out)
-        click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out, for want of room: {names}", err=True)
+        click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out to fit the terminal: {names}", err=True)

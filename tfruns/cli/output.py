@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import select
 import shutil
 import sys
@@ -50,7 +51,7 @@ async def write(data: bytes) -> None:
         OSError: another reason why it can't be written, such as a full disk.
     """
     if sys.stdout is None:  # the program was started with standard output closed
-        return
+        raise OSError(errno.EBADF, "it is closed")
     stream: Any = sys.stdout.buffer
     raw = getattr(stream, "raw", stream)
     loop = asyncio.get_running_loop()

@@ -100,7 +100,7 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     "--living/--still",
     default=True,
     show_default=True,
-    help="Whether new runs come, about two a minute in each job, and runs go their way to their end.",
+    help="Whether runs are created, about two a minute in each job, and change their status until they end.",
 )
 @_behaves(
     "--clock-start",
