@@ -69,7 +69,7 @@ async def test_where_every_job_fails_the_old_file_stays_and_the_summary_says_so(
     summary_file.write_text('{"runs": 5}')
     ended = await invoke("export", "nowhere", "locked", "-o", str(path), "--summary-json", str(summary_file))
     assert ended.status == 1
-    assert f"each of the 2 jobs failed, and {path} is as it was: job 'nowhere', offset 0: 404" in ended.err
+    assert f"each of the 2 jobs failed, and nothing was written to {path}: job 'nowhere', offset 0: 404" in ended.err
     assert path.read_text() == "old"
     summary = json.loads(summary_file.read_text())
     assert summary["path"] == str(path)
@@ -285,7 +285,9 @@ async def test_standard_output_gets_nothing_of_an_export_that_fails(sandbox: San
     """Where a run can't be written, standard error says so."""
     ended = await invoke("export", "nowhere", "-o", "-")
     assert ended.status == 1
-    assert ended.complaint.startswith("tfruns: the job failed, and standard output is as it was: job 'nowhere'")
+    assert ended.complaint.startswith(
+        "tfruns: the job failed, and nothing was written to standard output: job 'nowhere'"
+    )
     run = await sandbox.create_run(sandbox.job_ids[0], duration=2**63)
     ended = await invoke("export", sandbox.job_ids[0], "-o", "-", "--format", "csv", "--quiet")
     assert (ended.status, ended.out.count("\r\n")) == (0, 31)
@@ -299,6 +301,13 @@ async def test_a_reader_of_standard_output_that_goes_away_ends_it_quietly(sandbo
     command = f"{sys.executable} -m tfruns export {' '.join(sandbox.job_ids)} -o - --quiet | head -n 3"
     ended = await invoke(command=("bash", "-c", f"set -o pipefail; {command}"))
     assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 3)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+async def test_a_summary_that_cant_be_written_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = await invoke("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.csv"), "--summary-json", "/dev/full")
+    assert ended.status == 1
+    assert "/dev/full: No space left on device" in ended.err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -449,7 +458,7 @@ async def test_elsewhere_a_long_wait_is_a_line_a_quick_retry_is_none_and_with_qu
     command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
     sandbox.faults[:] = [Fault(status=503, nth=1), Fault(status=503, wait=2, nth=2)]
     notice, summary = (await invoke(*command, FORCE_COLOR="1")).err.splitlines()
-    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 2 failed, the next is in 2.", notice)
+    assert re.match("tfruns: job '.*', offset 0: 503 .* attempt 2 failed, the next starts in 2.", notice)
     assert "2 of them retried" in summary
     sandbox.faults[:] = [Fault(status=503, wait=2, nth=4)]
     assert await invoke(*command, "--quiet") == Ended(0, "", "")

@@ -186,8 +186,8 @@ async def test_a_folder_in_an_object_store_is_the_same_and_survives_uploads_that
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"destination": "runs/"}, "whose format must be one of jsonl, jsonl.gz, jsonl.zst, parquet, got None"),
-        ({"destination": "runs/", "format": "sqlite"}, "must be one of .*, got 'sqlite'"),
+        ({"destination": "runs/"}, "whose format must be one of jsonl, jsonl.gz, jsonl.zst, parquet; none was given"),
+        ({"destination": "runs/", "format": "sqlite"}, "must be one of .*; got 'sqlite'"),
         ({"destination": "no/such/runs/", "format": "jsonl"}, "there is no folder .*no/such for runs"),
         ({"destination": "file/", "format": "jsonl"}, "file is no folder"),
         ({"destination": "/", "format": "jsonl"}, "there is no folder / for /"),

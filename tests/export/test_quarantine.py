@@ -103,7 +103,9 @@ async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) ->
         serve(lambda _: answer(200, {"data": [run(0)]})) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
-        with pytest.raises(ExportError, match="each of the 2 jobs failed, and .*runs.jsonl is as it was: ") as failed:
+        with pytest.raises(
+            ExportError, match="each of the 2 jobs failed, and nothing was written to .*runs.jsonl: "
+        ) as failed:
             await export_runs(client, ["a", "b"], path)
     assert isinstance(failed.value.__cause__, tfruns.DecodeError)
     assert path.read_text() == "old"

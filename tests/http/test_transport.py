@@ -192,7 +192,7 @@ async def test_each_retry_is_logged_with_why_and_how_long(caplog: pytest.LogCapt
     records = [record for record in caplog.records if record.name == "tfruns"]
     assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert "503 Whatever: deploying" in records[0].getMessage()
-    assert "attempt 1 failed, the next is in 0.00 s" in records[0].getMessage()
+    assert "attempt 1 failed, the next starts in 0.00 s" in records[0].getMessage()
     extras = vars(records[1])
     assert (extras["job_id"], extras["offset"], extras["attempt"], extras["request_id"]) == ("job", 0, 2, "req-1")
     assert KEY not in caplog.text

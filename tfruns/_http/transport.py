@@ -321,7 +321,7 @@ class Transport:
             call.has_warned = True
         logger.log(
             level,
-            "%s; attempt %d failed, the next is in %.2f s",
+            "%s; attempt %d failed, the next starts in %.2f s",
             error,
             event.attempt,
             event.wait,

@@ -69,8 +69,12 @@ class Report:
             return
         path = os.path.realpath(self._name)
         written = path + ".new" if self._is_replaced else path
-        with open(written, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with open(written, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            error.filename = self._name  # a full disk shows when the file is closed, without its name
+            raise
         if written != path:
             os.replace(written, path)
 

@@ -194,7 +194,8 @@ def find_layout(name: str | None) -> Layout:
     forms = {form.name: form for form in FORMATS if form.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
     if name not in forms:
         raise ValueError(
-            f"a folder is a dataset of files by day, whose format must be one of {', '.join(forms)}, got {name!r}"
+            f"a folder is a dataset of files by day, whose format must be one of {', '.join(forms)}; "
+            + ("none was given" if name is None else f"got {name!r}")
         )
     return _Tables(forms[name]) if name == "parquet" else _Lines(forms[name])
 

@@ -152,6 +152,6 @@ def _gone(target: Target, parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict
 def _every_job_failed(skipped: dict[str, TfRunsError], path: Path | str) -> ExportError:
     first = next(iter(skipped.values()))
     what = "the job" if len(skipped) == 1 else f"each of the {len(skipped):,} jobs"
-    error = ExportError(f"{what} failed, and {path} is as it was: {first}")
+    error = ExportError(f"{what} failed, and nothing was written to {path}: {first}")
     error.__cause__ = first
     return error
