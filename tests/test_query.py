@@ -197,7 +197,7 @@ def test_words_are_taken_in_any_case_as_on_the_command_line(given: dict[str, Any
         ("triggered_by", "triggeredBy"),
     ],
 )
-def test_the_name_of_a_field_is_answered_with_the_key_to_sort_by(given: str, meant: str) -> None:
+def test_the_name_of_a_field_gets_the_key_to_sort_by(given: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"got '{given}'; did you mean '{meant}'\\?"):
         CLIENT.iter_runs("job", sort_by=given)
 

@@ -257,7 +257,7 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["export", "job", "-o", "runs.csv", "--sort-by", "triggered_by"], "Did you mean triggeredBy?"),
     ],
 )
-async def test_wrong_usage_is_told_in_one_line_with_status_2(arguments: list[str], named: str) -> None:
+async def test_wrong_usage_is_reported_in_one_line_with_status_2(arguments: list[str], named: str) -> None:
     ended = await invoke(*arguments, TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 2
     assert named in ended.complaint
@@ -343,7 +343,7 @@ async def test_output_that_cannot_be_written_is_an_error_of_one_line(sandbox: Sa
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("args", [("demo", "--runs", "10"), ("--version",), ("list", "--help")])
-async def test_a_full_disk_is_told_in_one_line_by_commands_without_a_server_too(args: tuple[str, ...]) -> None:
+async def test_a_full_disk_is_reported_in_one_line_by_commands_without_a_server_too(args: tuple[str, ...]) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     async with started(*args, stdout=full) as process:
         _, err = await process.communicate()
@@ -390,7 +390,7 @@ async def test_a_reader_that_pauses_does_not_stop_the_event_loop(monkeypatch: py
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-async def test_sandbox_says_where_it_is_answers_and_ends_cleanly(stop: signal.Signals) -> None:
+async def test_sandbox_says_where_it_is_responds_and_ends_cleanly(stop: signal.Signals) -> None:
     flags = "--jobs 2 --runs 30 --seed 7 --still --clock-start 2026-01-01T00:00Z --api-key it's-$mine"
     async with started("sandbox", *flags.split()) as process:
         env = await exported(process)
@@ -408,7 +408,7 @@ async def test_sandbox_says_where_it_is_answers_and_ends_cleanly(stop: signal.Si
         assert await end_of(process) == Ended(0, "", "tfruns: ready; Ctrl-C stops it\n")
 
 
-async def test_a_port_in_use_is_told_in_one_line() -> None:
+async def test_a_port_in_use_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = await invoke("sandbox", "--port", port, "--runs", "1")
@@ -493,7 +493,9 @@ async def test_sandbox_serves_what_list_wrote(sandbox: Sandbox, tmp_path: Path) 
         ("--port {port}", 1, "can't listen on"),
     ],
 )
-async def test_a_bad_flag_of_sandbox_is_told_in_one_line(tmp_path: Path, flags: str, status: int, says: str) -> None:
+async def test_a_bad_flag_of_sandbox_is_reported_in_one_line(
+    tmp_path: Path, flags: str, status: int, says: str
+) -> None:
     file = tmp_path / "file"
     file.write_text("hello " * 20)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -76,7 +76,7 @@ async def test_where_every_job_fails_the_old_file_stays_and_the_summary_says_so(
     assert "each of the 2 jobs failed" in summary["error"]
 
 
-async def test_runs_that_cant_be_written_are_counted_and_told_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_runs_that_cant_be_written_are_counted_and_reported_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
     """With the file in which they are."""
     await sandbox.create_run(sandbox.job_ids[0], duration=2**63)
     path = tmp_path / "runs.csv"
@@ -126,7 +126,7 @@ async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
 
 
 @pytest.mark.parametrize("most", [20_000, 300_000])
-async def test_a_disk_that_is_full_while_it_reads_is_told_in_one_line_and_leaves_the_old_file(
+async def test_a_disk_that_is_full_while_it_reads_is_reported_in_one_line_and_leaves_the_old_file(
     most: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "runs.jsonl"
@@ -194,7 +194,7 @@ async def test_where_no_file_can_be_it_says_so(sandbox: Sandbox, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["folder behind a link", "link to nothing", "file"])
-async def test_what_is_in_the_way_of_the_place_for_what_was_read_is_told_and_left(
+async def test_what_is_in_the_way_of_the_place_for_what_was_read_is_reported_and_left(
     kind: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     way, other = tmp_path / "runs.csv.tfruns-partial", tmp_path / "other"
@@ -223,7 +223,7 @@ async def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> N
     assert pipe.is_fifo()
 
 
-async def test_a_name_that_is_too_long_is_told_in_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_name_that_is_too_long_is_reported_in_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
     ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / ("n" * 245 + ".csv")))
     assert ended.status == 1
     assert "File name too long" in ended.complaint
@@ -502,7 +502,7 @@ async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tm
         (b"a" * 500 + b" b\n", "aaa…' with a space"),
     ],
 )
-async def test_what_is_wrong_in_a_file_of_jobs_is_told_with_file_and_line(
+async def test_what_is_wrong_in_a_file_of_jobs_is_reported_with_file_and_line(
     content: bytes, says: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     jobs = tmp_path / "jobs.txt"

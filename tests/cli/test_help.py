@@ -161,7 +161,7 @@ async def test_wrong_usage_names_what_is_wrong_and_where_to_read_more(line: str,
         ("list job --stats failed", r"No such option:? '?--stats'?.* .*--status.*"),
     ],
 )
-async def test_an_option_of_other_programs_is_answered_with_the_one_that_is_meant(line: str, says: str) -> None:
+async def test_an_option_of_other_programs_gets_the_one_that_is_meant(line: str, says: str) -> None:
     ended = await invoke(*line.split())
     assert ended.status == 2
     assert re.fullmatch(rf"tfruns: {says} \(see tfruns {line.split()[0]} --help\)", ended.complaint)
@@ -263,6 +263,6 @@ async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
     assert shown.count("\n") == 6
 
 
-async def test_the_version_is_told_even_where_the_locale_is_ascii() -> None:
+async def test_the_version_is_reported_even_where_the_locale_is_ascii() -> None:
     ended = await invoke("--version", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended == Ended(0, f"tfruns {tfruns.__version__}\n", "")

@@ -154,13 +154,13 @@ async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbo
         ("wait a-job run --timeout 0", "--timeout"),
     ],
 )
-async def test_wrong_usage_is_told_in_one_line_with_status_2(sandbox: Sandbox, command: str, named: str) -> None:
+async def test_wrong_usage_is_reported_in_one_line_with_status_2(sandbox: Sandbox, command: str, named: str) -> None:
     ended = await invoke(*command.split())
     assert ended.status == 2
     assert named in ended.complaint
 
 
-async def test_a_damaged_place_is_told_and_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_damaged_place_is_reported_and_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
     kept = tmp_path / "place"
     kept.write_text("tfruns1.nonsense\n")
     ended: Ended = await invoke("watch", "a-job", "--resume-from", str(kept))

@@ -109,7 +109,7 @@ def test_what_is_said_of_the_contract_is_in_the_contract() -> None:
         if one.name.startswith("tfruns.Client.") and one.name.rpartition(".")[2].endswith(("_runs", "_run", "_for"))
     )
 )
-def test_each_method_that_asks_names_its_operation_of_the_contract(one: Documented) -> None:
+def test_each_method_that_requests_names_its_operation_of_the_contract(one: Documented) -> None:
     assert re.search(r"^Contract: ", one.doc, re.MULTILINE)
 
 

@@ -145,7 +145,7 @@ async def _tls(certificate: trustme.LeafCert) -> AsyncGenerator[str]:
         yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_private_certificate_is_told_with_the_variable_that_names_its_authority(tmp_path: Path) -> None:
+async def test_a_private_certificate_is_reported_with_the_variable_that_names_its_authority(tmp_path: Path) -> None:
     authority = trustme.CA()
     async for url in _tls(authority.issue_cert("127.0.0.1")):
         error = await failed(url, tfruns.APIConnectionError)
@@ -158,7 +158,7 @@ async def test_a_private_certificate_is_told_with_the_variable_that_names_its_au
         assert "the connection was closed" in told.err  # by that server: the certificate holds
 
 
-async def test_tls_with_a_server_that_has_none_is_told_as_that() -> None:
+async def test_tls_with_a_server_that_has_none_is_reported_as_that() -> None:
     async with Sandbox(jobs=1, runs=1) as sandbox:
         error = await failed(sandbox.url.replace("http:", "https:"), tfruns.APIConnectionError)
     assert "TLS failed" in str(error)

@@ -198,7 +198,7 @@ async def test_an_export_of_a_sandbox_fills_another_sandbox(tmp_path: Path) -> N
         assert {job_id: await client.iter_runs(job_id).collect() for job_id in job_ids} == wanted
 
 
-async def test_jobs_that_fail_by_themselves_are_skipped_and_told_while_the_others_are_whole(tmp_path: Path) -> None:
+async def test_jobs_that_fail_by_themselves_are_skipped_and_reported_while_the_others_are_whole(tmp_path: Path) -> None:
     seen: list[ExportProgress] = []
     async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
         async with Client(sandbox.url, sandbox.api_key) as client:

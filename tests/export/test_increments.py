@@ -166,7 +166,7 @@ async def test_open_runs_however_old_are_followed_to_their_end_and_deleted_ones_
     assert len(rows) == 2499
 
 
-async def test_more_open_runs_than_can_be_asked_for_one_by_one_are_found_by_reading_on(tmp_path: Path) -> None:
+async def test_more_open_runs_than_can_be_requested_one_by_one_are_found_by_reading_on(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     async with Sandbox(["job"], 2500) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         runs = await client.iter_runs("job").collect()
@@ -406,7 +406,9 @@ async def test_later_files_whose_state_is_lost_are_not_left_to_pass_for_newer(fo
         assert (await export(client, sandbox.job_ids, path)).runs == 5
 
 
-async def test_a_state_can_be_neither_the_destination_nor_in_no_folder_and_that_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_state_can_be_neither_the_destination_nor_in_no_folder_and_that_is_reported_at_once(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "runs.jsonl"
     (tmp_path / "link.json").symlink_to(path)
     async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:

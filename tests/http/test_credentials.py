@@ -239,14 +239,14 @@ async def test_a_key_may_come_from_a_function(source: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "", 5, KEY + "\n", KEY.encode(), lambda: KEY])
-async def test_what_a_function_returns_is_checked_when_it_is_asked_and_not_shown(answer: Any) -> None:
+async def test_what_a_function_returns_is_checked_when_it_is_called_and_not_shown(answer: Any) -> None:
     client = Client("https://a.example", lambda: answer)
     with pytest.raises(ConfigurationError, match="from the function given as api_key") as caught:
         await key_of(client)
     assert KEY not in str(caught.value)
 
 
-async def test_a_function_is_asked_once_for_all_that_need_a_key_together() -> None:
+async def test_a_function_is_called_once_for_all_that_need_a_key_together() -> None:
     asked: list[int] = []
 
     async def ask() -> str:
@@ -420,7 +420,7 @@ def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["Bearer tfy-key", "bearer  tfy-key", "BEARER tfy-key"])
-def test_a_key_with_its_scheme_is_answered_with_what_to_leave_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_with_its_scheme_gets_what_to_leave_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFY_API_KEY", key)
     for make in (lambda: Client("https://x.example", key), lambda: Client("https://x.example")):
         with pytest.raises(ConfigurationError, match="begins with `Bearer `: leave out `Bearer `") as caught:
@@ -429,7 +429,7 @@ def test_a_key_with_its_scheme_is_answered_with_what_to_leave_out(key: str, monk
 
 
 @pytest.mark.parametrize("path", ["/api/svc/v1", "/api/svc/v1/", "/api/svc/v1/jobs", "/api/svc"])
-def test_a_url_with_the_path_of_the_api_is_answered_with_what_to_leave_out(path: str) -> None:
+def test_a_url_with_the_path_of_the_api_gets_what_to_leave_out(path: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url has the path of the API in it: leave out the path"):
         Client(f"https://x.example{path}", "key")
     assert Client("https://x.example/behind/a/proxy", "key").base_url == "https://x.example/behind/a/proxy"

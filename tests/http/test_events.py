@@ -18,7 +18,7 @@ QUICK = RetryPolicy(initial_backoff=0.0)
 NEVER = RetryPolicy(max_attempts=1)
 
 
-async def test_hooks_are_told_each_request_answer_and_retry_in_their_order() -> None:
+async def test_hooks_see_each_request_response_and_retry_in_their_order() -> None:
     def reply(request: Request) -> Reply:
         if request.number == 0:
             return answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-0")
@@ -256,7 +256,7 @@ async def test_what_is_under_way_is_counted_while_it_is() -> None:
         assert client.stats().in_flight == 0
 
 
-async def test_each_answer_is_a_debug_record_with_what_a_hook_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_response_is_a_debug_record_with_what_a_hook_sees(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tfruns")
     async with serve(pages_of(1)) as (url, _), Client(url, KEY) as client:
         await client.count_runs("job")

@@ -20,7 +20,7 @@ BODY = GOOD.partition(b"\r\n\r\n")[2]
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_an_answer_that_breaks_off_at_any_byte_is_asked_for_again(reset: bool) -> None:
+async def test_a_response_that_breaks_off_at_any_byte_is_requested_again(reset: bool) -> None:
     cut = 0
 
     def reply(request: Request) -> Reply:
@@ -32,7 +32,7 @@ async def test_an_answer_that_breaks_off_at_any_byte_is_asked_for_again(reset: b
     assert len(requests) == 2 * len(GOOD)
 
 
-async def test_an_answer_that_always_breaks_off_is_one_typed_error_at_any_byte() -> None:
+async def test_a_response_that_always_breaks_off_is_one_typed_error_at_any_byte() -> None:
     cut = 0
     async with serve(lambda _: Raw(GOOD[:cut])) as (url, _), Client(url, KEY, retry=NEVER) as client:
         for cut in range(0, len(GOOD), 3):  # noqa: B007
@@ -75,7 +75,7 @@ async def dripping(data: bytes, every: float, at_once: Callable[[int], int]) -> 
 
 
 @pytest.mark.parametrize("where", ["headers", "body"])
-async def test_the_timeout_holds_for_the_whole_answer_however_steadily_it_drips(where: str) -> None:
+async def test_the_timeout_holds_for_the_whole_response_however_steadily_it_drips(where: str) -> None:
     head = len(GOOD) - len(BODY)
     async with dripping(GOOD, 0.02, lambda sent: 1 if where == "headers" or sent >= head else head) as url:
         async with Client(url, KEY, timeout=0.3, retry=NEVER) as client:
@@ -85,7 +85,7 @@ async def test_the_timeout_holds_for_the_whole_answer_however_steadily_it_drips(
     assert 0.29 <= time.monotonic() - began < 10
 
 
-async def test_an_answer_in_many_small_pieces_is_the_page() -> None:
+async def test_a_response_in_many_small_pieces_is_the_page() -> None:
     async with dripping(GOOD, 0.0, lambda sent: 1) as url, Client(url, KEY, retry=NEVER) as client:
         assert await client.count_runs("job") == 1
 
@@ -114,7 +114,7 @@ def in_chunks(size: int, end: bytes = b"0\r\n\r\n", extension: bytes = b"") -> b
     ],
     ids=lambda reply: repr(reply[:40]),
 )
-async def test_every_form_that_http_gives_an_answer_is_read(reply: bytes) -> None:
+async def test_every_form_that_http_gives_a_response_is_read(reply: bytes) -> None:
     async with serve(lambda _: Raw(reply)) as (url, _), Client(url, KEY, retry=NEVER) as client:
         assert await client.count_runs("job") == 1
 
@@ -137,7 +137,7 @@ async def test_every_form_that_http_gives_an_answer_is_read(reply: bytes) -> Non
     ],
     ids=lambda reply: repr(reply[:40]),
 )
-async def test_what_is_no_answer_is_one_typed_error_and_the_next_request_is_well(reply: bytes) -> None:
+async def test_what_is_no_response_is_one_typed_error_and_the_next_request_is_well(reply: bytes) -> None:
     async with serve(lambda request: GOOD if request.number else Raw(reply)) as (url, _):
         async with Client(url, KEY, retry=NEVER, timeout=5) as client:
             with pytest.raises(tfruns.APIError) as caught:
@@ -155,7 +155,7 @@ async def test_a_connection_that_the_server_closes_between_two_requests_costs_no
             assert await client.count_runs("job") == 1
 
 
-async def test_bytes_after_an_answer_are_no_part_of_the_next() -> None:
+async def test_bytes_after_a_response_are_no_part_of_the_next() -> None:
     async with serve(lambda r: GOOD + answer(200, page([], 99)) if r.number == 0 else GOOD) as (url, _):
         async with Client(url, KEY, retry=ONCE_MORE) as client:
             assert [await client.count_runs("job") for _ in range(3)] == [1, 1, 1]
@@ -196,7 +196,7 @@ async def test_a_redirect_to_itself_ends_at_once() -> None:
     assert len(requests) == 1
 
 
-async def test_an_answer_to_head_no_body_and_204_leave_the_connection_usable() -> None:
+async def test_a_response_to_head_no_body_and_204_leave_the_connection_usable() -> None:
     replies = [answer(204, b""), answer(304, b""), answer(200, b"", content_length="0")]
 
     def reply(request: Request) -> Reply:

@@ -175,7 +175,7 @@ async def test_nothing_in_a_job_id_or_a_filter_gets_out_of_its_place_in_the_requ
     assert "x-evil" not in requests[0].headers
 
 
-async def test_a_proxy_from_the_environment_is_used_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_from_the_environment_is_used_when_it_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(lambda _: GOOD) as (proxy, seen):
         monkeypatch.setenv("http_proxy", proxy)
         async with aiohttp.ClientSession(trust_env=True) as session:

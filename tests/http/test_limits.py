@@ -134,7 +134,7 @@ async def test_the_stats_tell_how_many_wait_and_how_fast_they_may_go() -> None:
 # --- waits that the server asks for ---
 
 
-async def test_a_wait_that_the_server_asks_for_holds_back_all_requests_of_the_client() -> None:
+async def test_a_wait_that_the_server_demands_holds_back_all_requests_of_the_client() -> None:
     times: list[float] = []
 
     def reply(request: Request) -> Reply:
@@ -151,7 +151,7 @@ async def test_a_wait_that_the_server_asks_for_holds_back_all_requests_of_the_cl
     assert len(times) == 7
 
 
-async def test_a_wait_that_the_server_asks_for_counts_against_the_deadline_of_each_call() -> None:
+async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_each_call() -> None:
     """A call that can't be sent in time fails at once, and says why; one that can is sent."""
 
     def reply(request: Request) -> Reply:
@@ -175,7 +175,7 @@ async def test_a_wait_that_the_server_asks_for_counts_against_the_deadline_of_ea
     assert "429" in str(caught.value)
 
 
-async def test_a_call_that_waits_already_fails_when_the_server_asks_for_too_long_a_wait() -> None:
+async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_a_wait() -> None:
     goes_on = asyncio.Event()
 
     async def reply(_: Request) -> Reply:

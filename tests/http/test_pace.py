@@ -137,7 +137,7 @@ def test_the_pace_fits_the_server(name: str) -> None:
         assert max(shares) <= 2.5 * row.most_refused
 
 
-def test_a_refusal_that_asks_for_a_wait_makes_the_rate_careful() -> None:
+def test_a_refusal_that_demands_a_wait_makes_the_rate_careful() -> None:
     """With a `Retry-After` of a second on each refusal, a limit is not tried again and again at a second each."""
     world = World(lambda rng: Bucket(rng, [(0.0, 50.0)], 10), 3, wait=1.0, requests=2 * REQUESTS)
     assert world.run().seconds <= 1.5 * (2 * REQUESTS - 10) / 50

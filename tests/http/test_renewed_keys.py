@@ -188,7 +188,7 @@ async def test_without_another_key_the_refusal_is_raised_and_the_next_request_tr
             assert await client.count_runs("job") == 1
 
 
-async def test_a_key_from_the_environment_or_an_argument_is_not_asked_for_again(
+async def test_a_key_from_the_environment_or_an_argument_is_not_requested_again(
     path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file wasn't the source, it isn't read, not even after a 401."""

@@ -97,7 +97,7 @@ DATE = formatdate(NOW, usegmt=True)
     ],
     ids=str,
 )
-def test_the_wait_a_server_asks_for(headers: dict[str, str], seconds: float) -> None:
+def test_the_wait_a_server_demands(headers: dict[str, str], seconds: float) -> None:
     assert server_wait(refused(**headers)) == seconds
 
 
@@ -153,7 +153,7 @@ def test_the_backoff_doubles_up_to_its_cap_and_is_spread_at_random(attempt: int)
     assert len({planned_wait(policy, refused(500), attempt) for _ in range(5)}) > 1
 
 
-def test_a_wait_the_server_asks_for_comes_before_the_backoff_and_is_a_minute_at_most() -> None:
+def test_a_wait_the_server_demands_comes_before_the_backoff_and_is_a_minute_at_most() -> None:
     policy = RetryPolicy(initial_backoff=0.5)
     assert 3 <= planned_wait(policy, refused(retry_after="3"), 1) <= 3.5
     for asked in ("61", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
@@ -169,7 +169,7 @@ def test_while_the_server_is_away_probes_take_the_place_of_the_backoff() -> None
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 999])
-def test_a_failure_without_an_answer_waits_for_the_backoff_alone(attempt: int) -> None:
+def test_a_failure_without_a_response_waits_for_the_backoff_alone(attempt: int) -> None:
     policy = RetryPolicy(initial_backoff=0.25, max_backoff=1)
     for error in (APIConnectionError("x", job_id="j", offset=0), APITimeoutError("x", job_id="j", offset=0)):
         assert 0 <= planned_wait(policy, error, attempt) <= min(1, 0.25 * 2 ** (attempt - 1))
@@ -297,7 +297,7 @@ def test_a_policy_takes_only_what_makes_sense(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [True, "3", -1, float("nan"), 10**6])
 @pytest.mark.parametrize("name", ["max_attempts", "deadline", "patience"])
-def test_a_wrong_value_of_a_policy_is_told_in_one_plain_line(name: str, value: Any) -> None:
+def test_a_wrong_value_of_a_policy_is_reported_in_one_plain_line(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         RetryPolicy(**{name: value})
     assert len(str(caught.value)) < 120

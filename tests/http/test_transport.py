@@ -114,14 +114,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_breaks_off_is_retried(reply: Reply) -> None:
+async def test_a_response_that_breaks_off_is_retried(reply: Reply) -> None:
     async with serve(lambda r: reply if r.number < 2 else ONE_RUN) as (url, requests):
         assert len((await ask(url)).data) == 1
     assert len(requests) == 3
 
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_always_breaks_off_is_a_connection_error(reply: Reply) -> None:
+async def test_a_response_that_always_breaks_off_is_a_connection_error(reply: Reply) -> None:
     text, requests = await fails_with(tfruns.APIConnectionError, reply, RetryPolicy(max_attempts=2, initial_backoff=0))
     # aiohttp itself sends once more on a new connection where the server closes one without answering.
     assert requests in (2, 4)
@@ -138,7 +138,7 @@ async def test_a_host_that_refuses_connections_is_a_connection_error_that_names_
 
 
 @pytest.mark.parametrize("reply", [Stall(), Stall(ONE_RUN[:-10])], ids=["no answer", "half an answer"])
-async def test_the_timeout_is_for_the_whole_answer_and_is_retried(reply: Reply) -> None:
+async def test_the_timeout_is_for_the_whole_response_and_is_retried(reply: Reply) -> None:
     async with serve(lambda r: reply if r.number < 1 else ONE_RUN) as (url, requests):
         assert len((await ask(url, timeout=0.2)).data) == 1
         assert len(requests) == 2
@@ -172,7 +172,7 @@ async def test_no_retry_starts_that_would_come_after_the_deadline() -> None:
     ],
     ids=["seconds", "milliseconds", "a date", "a reset"],
 )
-async def test_a_wait_the_server_asks_for_is_kept(headers: dict[str, str]) -> None:
+async def test_a_wait_the_server_demands_is_kept(headers: dict[str, str]) -> None:
     times: list[float] = []
 
     def reply(request: Request) -> bytes:
@@ -218,7 +218,7 @@ async def test_a_timeout_that_is_retried_is_a_warning(caplog: pytest.LogCaptureF
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarter_of_its_answers() -> None:
+async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarter_of_its_responses() -> None:
     healthy = pages_of(120)
     failures = random.Random(5)
 
@@ -244,7 +244,7 @@ async def test_what_the_server_gets_to_see() -> None:
 
 
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_a_compressed_answer_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
+async def test_a_compressed_response_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
     body = compress(json.dumps(page([run(n) for n in range(100)])).encode())
     async with serve(lambda _: answer(200, body, content_encoding=coding)) as (url, _):
         assert len((await ask(url)).data) == 100
@@ -272,7 +272,7 @@ async def test_a_redirect_is_not_followed_so_the_key_goes_nowhere_else() -> None
     assert strays == []
 
 
-async def test_a_redirect_is_told_with_where_it_leads_and_what_to_look_at() -> None:
+async def test_a_redirect_is_reported_with_where_it_leads_and_what_to_check() -> None:
     said, count = await fails_with(tfruns.APIStatusError, answer(301, b"", location="https://login.example/x"))
     assert "redirects to https://login.example/x" in said
     assert re.search(r"is http://127.0.0.1:\d+ the right host\?", said)
@@ -318,7 +318,7 @@ async def test_a_short_key_takes_no_words_out_of_errors() -> None:
                 await client.list_runs("job")
 
 
-async def test_an_answer_without_end_is_refused_before_it_fills_the_memory() -> None:
+async def test_a_response_without_end_is_refused_before_it_fills_the_memory() -> None:
     bomb = gzip.compress(b" " * (101 * 2**20))
     async with serve(lambda _: answer(200, bomb, content_encoding="gzip")) as (url, requests):
         with pytest.raises(tfruns.DecodeError, match="longer than 104,857,600 bytes"):
@@ -351,7 +351,7 @@ async def test_waiting_for_a_turn_takes_nothing_from_the_deadline_or_the_timeout
     assert len(requests) == 15
 
 
-async def test_a_wait_that_the_server_asks_for_holds_back_every_request_of_the_client() -> None:
+async def test_a_wait_that_the_server_demands_holds_back_every_request_of_the_client() -> None:
     reply = answer(429, {"message": "slow down"}, retry_after="1")
     async with serve(lambda r: reply if r.number == 0 else pages_of(1)(r)) as (url, requests):
         async with Client(url, KEY, retry=AT_ONCE) as client:
@@ -490,7 +490,7 @@ def accepts(key: str) -> object:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_key_function_is_asked_again_after_a_401(kind: str) -> None:
+async def test_a_key_function_is_called_again_after_a_401(kind: str) -> None:
     keys = Keys()
     async with serve(accepts("key-1")) as (url, requests):  # type: ignore[arg-type]
         async with Client(url, keys if kind == "sync" else keys.later) as client:
@@ -499,7 +499,7 @@ async def test_a_key_function_is_asked_again_after_a_401(kind: str) -> None:
     assert sum(request.headers["authorization"] == "Bearer key-0" for request in requests) == 1
 
 
-async def test_a_key_function_is_asked_again_only_once() -> None:
+async def test_a_key_function_is_called_again_only_once() -> None:
     keys = Keys()
     async with serve(accepts("another")) as (url, requests), Client(url, keys) as client:  # type: ignore[arg-type]
         with pytest.raises(tfruns.AuthenticationError):

@@ -99,7 +99,7 @@ async def test_a_page_of_html_is_an_error_with_the_status_or_one_of_decoding() -
 
 
 @pytest.mark.parametrize("fault", ["breaks=cut", "breaks=reset"])
-async def test_a_broken_answer_is_a_connection_error(fault: str) -> None:
+async def test_a_broken_response_is_a_connection_error(fault: str) -> None:
     async with faulty(fault) as (s, client):
         with pytest.raises(tfruns.APIConnectionError) as raised:
             await client.list_runs("job")
@@ -108,7 +108,7 @@ async def test_a_broken_answer_is_a_connection_error(fault: str) -> None:
         assert await client.count_runs("job") == 300
 
 
-async def test_a_stalled_answer_is_a_timeout_and_ends_with_its_client() -> None:
+async def test_a_stalled_response_is_a_timeout_and_ends_with_its_client() -> None:
     async with faulty("breaks=stall", within=0.2) as (s, client):
         with pytest.raises(tfruns.APITimeoutError):
             await client.list_runs("job")
@@ -225,7 +225,7 @@ async def test_the_same_seed_draws_the_same_faults() -> None:
     assert first == again != other
 
 
-async def test_closing_the_sandbox_does_not_wait_for_stalled_or_slow_answers() -> None:
+async def test_closing_the_sandbox_does_not_wait_for_stalled_or_slow_responses() -> None:
     for fault in ("breaks=stall", "latency=60"):
         async with faulty(fault) as (s, client):
             asked = asyncio.ensure_future(client.count_runs("job"))

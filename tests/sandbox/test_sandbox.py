@@ -143,7 +143,7 @@ async def test_head_is_a_405_without_a_body(http: Http, job: str) -> None:
     assert (answer.status, answer.body) == (405, None)
 
 
-async def test_every_answer_has_a_request_id_of_its_own(http: Http, job: str) -> None:
+async def test_every_response_has_a_request_id_of_its_own(http: Http, job: str) -> None:
     answers = [
         await http.runs(),
         await http.runs(("limit", 0)),
@@ -240,7 +240,7 @@ async def test_an_unknown_parameter_is_ignored(http: Http, stored: list[JobRun])
         ([("limit", 1000), ("offset", 10)], 1000, 10),
     ],
 )
-async def test_a_page_is_the_slice_that_was_asked_for(
+async def test_a_page_is_the_slice_that_was_requested(
     http: Http, stored: list[JobRun], query: Pairs, limit: int, offset: int
 ) -> None:
     answer = await http.runs(*query)
@@ -398,7 +398,7 @@ async def test_jobs_have_lists_of_their_own(http: Http) -> None:
 # --- changes ---
 
 
-async def test_a_new_run_is_at_the_head_of_the_next_answer(http: Http, job: str, stored: list[JobRun]) -> None:
+async def test_a_new_run_is_at_the_head_of_the_next_response(http: Http, job: str, stored: list[JobRun]) -> None:
     await http.runs()
     for _ in range(20):
         run = await http.sandbox.create_run(job)
@@ -451,7 +451,7 @@ async def test_a_job_without_runs_gets_its_first() -> None:
         assert await http.all_ids() == [run.id]
 
 
-async def test_a_deleted_run_is_gone_from_the_next_answer(http: Http, job: str, stored: list[JobRun]) -> None:
+async def test_a_deleted_run_is_gone_from_the_next_response(http: Http, job: str, stored: list[JobRun]) -> None:
     await http.runs()
     for gone in (stored[0], stored[350], stored[-1]):
         await http.sandbox.delete_run(job, gone.id)
@@ -611,7 +611,7 @@ async def test_requests_are_recorded_as_they_were_sent() -> None:
     ]
 
 
-async def test_it_listens_where_it_is_told(unused_tcp_port: int) -> None:
+async def test_it_listens_at_the_given_address(unused_tcp_port: int) -> None:
     async with Sandbox(1, 1, host="localhost", port=unused_tcp_port) as sandbox, aiohttp.ClientSession() as session:
         assert sandbox.url == f"http://localhost:{unused_tcp_port}"
         assert (await Http(sandbox, session).runs()).status == 200

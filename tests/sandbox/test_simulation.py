@@ -57,7 +57,7 @@ def test_a_clock_refuses_what_is_not_a_number_of_seconds(value: Any, error: type
         Sandbox(clock_rate=value)
 
 
-async def test_the_clock_starts_where_the_runs_end_and_when_it_is_told_to() -> None:
+async def test_the_clock_starts_where_the_runs_end_or_at_a_given_time() -> None:
     """The newest run was created when the clock starts, and nothing in the history lies in its future."""
     new_year = datetime(2027, 1, 1, tzinfo=UTC)
     for given, expected in ((None, NEWEST), (new_year, 1_798_761_600_000), (12 * 10**11, 12 * 10**11)):

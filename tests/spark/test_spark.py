@@ -115,7 +115,7 @@ PLAN_ERRORS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "says"), PLAN_ERRORS)
-def test_what_the_control_plane_refuses_is_told_on_the_driver_before_any_task(
+def test_what_the_control_plane_refuses_is_reported_on_the_driver_before_any_task(
     spark: SparkSession, sandbox: ServedSandbox, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AnalysisException) as caught:

@@ -114,7 +114,7 @@ async def test_no_more_than_a_thousand_job_ids_are_read_ahead() -> None:
         assert tasks_left() == []
 
 
-async def test_a_bad_job_is_skipped_and_told_while_the_others_stay_whole() -> None:
+async def test_a_bad_job_is_skipped_and_reported_while_the_others_stay_whole() -> None:
     async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
         ids = [sandbox.job_ids[0], "nowhere", sandbox.job_ids[1], "locked", sandbox.job_ids[2]]
         reported = []

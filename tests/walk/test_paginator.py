@@ -71,7 +71,7 @@ async def test_offset_and_max_runs_cut_the_same_walk(offset: int, max_runs: int 
         assert (first and first.id) == (wanted[0] if wanted else None)
 
 
-async def test_nothing_is_requested_before_the_first_run_is_asked_for() -> None:
+async def test_nothing_is_requested_before_the_first_run_is_requested() -> None:
     async with serve(pages_of(3)) as (url, requests), Client(url, KEY) as client:
         runs = client.iter_runs("job")
         walk = aiter(runs)
@@ -155,7 +155,7 @@ BAD_PAGES = {
 
 
 @pytest.mark.parametrize("body", BAD_PAGES.values(), ids=BAD_PAGES)
-async def test_an_answer_that_is_no_page_is_one_error_that_names_the_job_and_the_offset(body: object) -> None:
+async def test_a_response_that_is_no_page_is_one_error_that_names_the_job_and_the_offset(body: object) -> None:
     healthy = pages_of(30)
 
     def reply(request: Request) -> bytes:

@@ -25,7 +25,7 @@ async def _nothing_is_left() -> AsyncGenerator[None]:
     assert {task for task in asyncio.all_tasks() - before if "tfruns" in task.get_name()} == set()
 
 
-async def test_the_first_page_is_asked_for_alone_and_then_as_many_as_allowed() -> None:
+async def test_the_first_page_is_requested_alone_and_then_as_many_as_allowed() -> None:
     release = asyncio.Event()
     healthy = pages_of(1000)
 
@@ -46,7 +46,7 @@ async def test_the_first_page_is_asked_for_alone_and_then_as_many_as_allowed() -
     assert len(requests) <= math.ceil(1000 / 9) + 2
 
 
-async def test_no_more_pages_are_asked_for_than_the_total_calls_for() -> None:
+async def test_no_more_pages_are_requested_than_the_total_calls_for() -> None:
     async with serve(pages_of(25)) as (url, requests), Client(url, KEY) as client:
         await client.iter_runs("job", page_size=10).collect()
     assert [request.offset for request in requests] == [0, 9, 18]

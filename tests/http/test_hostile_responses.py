@@ -135,14 +135,14 @@ async def test_oddities_that_harm_nothing_are_taken(body: bytes) -> None:
     assert [each.id for each in await collect(body)] == ["run-0", "run-1"]
 
 
-async def test_strings_of_50_megabytes_are_taken_and_larger_answers_refused() -> None:
+async def test_strings_of_50_megabytes_are_taken_and_larger_responses_refused() -> None:
     (first, second) = await collect(with_run(command="x" * 50_000_000, error="\U0001f40d"))
     assert (len(second.command), second.error, first.id) == (50_000_000, "\U0001f40d", "run-0")
     with pytest.raises(tfruns.DecodeError, match="longer than"):
         await collect(with_run(command="x" * 110_000_000))
 
 
-async def test_a_page_of_far_more_runs_than_were_asked_for_is_taken_whole() -> None:
+async def test_a_page_of_far_more_runs_than_were_requested_is_taken_whole() -> None:
     rows = [run(number) for number in range(60_000)]
     found = await collect(json.dumps(page(rows)).encode())
     assert [each.id for each in found] == [row["id"] for row in rows]
