@@ -43,15 +43,15 @@ def instrument(
 ) -> None:
     """Report each attempt of the client's requests to OpenTelemetry, from now on.
 
-    The names are those of OpenTelemetry's HTTP conventions. A query string is in none of them, for it may hold e-mail
-    addresses, and nor is the text of an error.
+    The names are those of OpenTelemetry's HTTP conventions. No attribute holds a query string, which may contain e-mail
+    addresses, or the text of an error.
 
     - A CLIENT span for each attempt, from sending it to the last byte of its response. It is an error if the status is
       400 or more, or no complete response has come. One that is cancelled, or ends because the client is closed or a
-      hook raises, is no error: its attribute `tfruns.cancelled` is true. Its end is seen when its task ends, or sends
+      hook raises, is no error: its attribute `tfruns.cancelled` is true. Such a span ends when its task ends or sends
       the next request.
     - `http.client.request.duration`: a histogram of seconds, of all attempts but those that are cancelled.
-    - `tfruns.client.retries`: a counter of attempts that failed and are made again.
+    - `tfruns.client.retries`: a counter of failed attempts that are retried.
     - `tfruns.client.runs`: a counter of the runs handed out.
 
     Args:

@@ -59,10 +59,10 @@ async def export_runs(
     Memory doesn't grow with the number of runs; the disk holds them twice for a while.
 
     Formats:
-        jsonl, jsonl.gz, jsonl.zst: a run a line, as the server sent it, with `jobId` before the rest.
-        csv, csv.gz: UTF-8, a line of names first; moments as `2026-11-23T08:30:00.123Z`. Text is quoted; null is
-            nothing without quotes, and the empty string is `""`. Where a spreadsheet would take text for a formula, an
-            apostrophe stands before it: at the start, and behind a semicolon, a tab or a line break.
+        jsonl, jsonl.gz, jsonl.zst: one run per line, as the server sent it, with `jobId` before its other fields.
+        csv, csv.gz: UTF-8, a header line first; moments as `2026-11-23T08:30:00.123Z`. Text is quoted; null is an
+            empty cell without quotes, and the empty string is `""`. Where a spreadsheet would take text for a formula,
+            an apostrophe stands before it: at the start, and behind a semicolon, a tab or a line break.
         parquet, arrow: a Parquet or an Arrow IPC file with `tfruns.arrow.SCHEMA` (extra `arrow`).
         sqlite: a database with the table `runs`; moments as text, as in csv.
         duckdb: the same; moments as TIMESTAMPTZ (extra `duckdb`).
@@ -71,10 +71,10 @@ async def export_runs(
 
     Destinations:
         A path: a file, as above.
-        `s3://bucket/runs.parquet`, `gs://…`, `abfs://…` and what else fsspec can write to (extra `fsspec`, and `s3fs`
-            or another): the file is made in the working folder and uploaded last; the object appears when it is
-            complete. An upload that fails or is cancelled is aborted; what a killed process has uploaded until then is
-            removed by a lifecycle rule of the bucket (S3's AbortIncompleteMultipartUpload), and by nothing else.
+        `s3://bucket/runs.parquet`, `gs://…`, `abfs://…` and whatever else fsspec can write to (extra `fsspec`, and
+            `s3fs` or another): the file is made in the working folder and uploaded last; the object appears when it is
+            complete. An upload that fails or is cancelled is aborted. What a killed process had uploaded stays until a
+            lifecycle rule of the bucket removes it (S3's AbortIncompleteMultipartUpload).
         `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key
             (job_id, id), in place of those of the same runs, in one transaction; other rows stay. The table is made if
             it isn't there. Moments are TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
@@ -87,9 +87,9 @@ async def export_runs(
 
     No password, and nothing in `storage_options`, is in any error, log, file or name of a file.
 
-    A run that can't be understood, or in a format with columns, one with a number beyond 64 bits or a moment beyond
-    the years 1 to 9999, goes to a quarantine: the file `<destination>.rejected.jsonl`, which is there only if it holds
-    a run. Its lines have `jobId`, `runId`, `field`, `why` and the run's `text`.
+    A run that can't be understood goes to a quarantine. In a format with columns, so does one with a number beyond 64
+    bits or a moment beyond the years 1 to 9999. The quarantine is the file `<destination>.rejected.jsonl`, which is
+    there only if it holds a run. Its lines have `jobId`, `runId`, `field`, `why` and the run's `text`.
 
     Files are made with the mode and, where that is allowed, the owner of those whose place they take. Until then, and
     in the working folder, only you can read them.
@@ -99,17 +99,18 @@ async def export_runs(
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: a path or a URL; see above.
         format: one of those above; None to go by the destination's suffix.
-        state: a small file that keeps what earlier exports have written, for exports again and again: the first writes
-            all runs, a later one only those that are new or have changed, and reads little more. In SQLite, DuckDB,
+        state: a small file that keeps what earlier exports have written, for repeated exports: the first writes all
+            runs, a later one only those that are new or have changed, and it reads little more. In SQLite, DuckDB,
             PostgreSQL and a folder they take the place of the old rows. Of other formats, each export writes a file of
             its own, whose names sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for
-            `runs.jsonl`): of the rows of a run, that in the last file is right. The destination may be another each
-            day. Runs that show up in the list up to an hour late are not missed. A run that is deleted is not noticed,
-            unless it was open the last time and is in a database or a folder. It goes with no `sort_by`, `order`,
-            `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made; None for the destination's (or the
-            state's, if there is one and each export has a file of its own), or for a URL that for caches.
-        storage_options: what fsspec is to know of an object store besides its URL, such as `{"profile": "reports"}`.
+            `runs.jsonl`): where a run has rows in several files, that in the last one is right. The destination may
+            change from export to export. Runs that show up in the list up to an hour late are not missed. A run that is
+            deleted is not noticed, unless it was open the last time and is in a database or a folder. It can't be
+            combined with `sort_by`, `order`, `status`, `created_after` or `created_before`.
+        work_dir: the folder in which the working folder is made. If it is None, that is the folder of the destination
+            (or of the state, if there is one and each export has a file of its own); for a URL, the user's folder for
+            caches.
+        storage_options: options for fsspec's file system besides the URL, such as `{"profile": "reports"}`.
         table: the table of PostgreSQL, or its schema and name: "reports.runs".
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
@@ -124,8 +125,9 @@ async def export_runs(
     Raises:
         TypeError, ValueError: an argument is wrong.
         ExportError: another export is at work on the destination, or one with other arguments was interrupted there;
-            there can't be a file; the store or the database fails, or its table doesn't fit; an extra is missing; a run
-            can't be written, with `on_bad_run="raise"`; or every job failed. The file that was there is as it was.
+            the destination can't be written to; the store or the database fails, or its table doesn't fit; an extra is
+            missing; a run can't be written, with `on_bad_run="raise"`; or every job failed. The file that was there is
+            as it was.
         OSError: the file can't be written.
         APIConnectionError, APIStatusError: the server fails, after the last retry: see `RetryPolicy.patience`. The same
             call goes on from there.
