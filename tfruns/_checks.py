@@ -16,9 +16,6 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `un
     "max_runs": ("limit",),
     "since": ("created_after", "start"),
     "until": ("created_before",),
-    "host": ("base_url",),
-    "url": ("base_url",),
-    "token": ("api_key",),
     "retries": ("retry",),
 }
 
@@ -137,7 +134,7 @@ def suggests_arguments(method: _Method) -> _Method:
                 close = difflib.get_close_matches(name, allowed, n=1)
                 meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
                 hint = "" if meant is None else f": did you mean {meant!r}?"
-                raise TypeError(f"{method.__qualname__.removesuffix('.__init__')}() has no argument {name!r}{hint}")
+                raise TypeError(f"{method.__qualname__}() has no argument {name!r}{hint}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         check(kwargs)

@@ -101,7 +101,6 @@ class Client:
     .. versionadded:: 0.1.0
     """
 
-    @suggests_arguments
     def __init__(
         self,
         base_url: str | None = None,
