@@ -469,6 +469,14 @@ class TestPace:
         pace.observe(3, 3, 11)
         assert pace.rate == 3
 
+    @pytest.mark.parametrize(("depth", "grown"), [(8, 8.0625), (1, 1.0625), (0.5, 0.53125)])
+    def test_the_depth_grows_with_each_anchor(self, depth: float, grown: float) -> None:
+        """By a sixteenth of a request; below one, where pages are larger, by a sixteenth of itself."""
+        pace = Pace(10, 1000)
+        pace.depth = depth
+        pace.observe(0, 0, 1)
+        assert pace.depth == grown
+
 
 class TestSearch:
     def test_the_first_requests_go_where_the_run_is_expected(self) -> None:
