@@ -1,4 +1,4 @@
-"""What to install for what isn't there."""
+"""How to install what is missing."""
 
 import importlib
 from pathlib import Path

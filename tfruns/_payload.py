@@ -72,4 +72,4 @@ class Payload:
         return {name: [*value] if isinstance(value, tuple) else value for name, value in wire.items()}
 
     def __rich_repr__(self) -> None:
-        """Say nothing, so that rich shows the value as an attrs class: Struct would have it show every field."""
+        """Nothing: so rich shows the value as an attrs class. (Struct's own method would show every field.)"""

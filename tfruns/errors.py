@@ -4,7 +4,7 @@
     ├── ConfigurationError (a ValueError too)     no host, no key, or one that can't be used
     ├── ClientClosedError (a RuntimeError too)    a client used after it was closed
     ├── EventLoopError (a RuntimeError too)       a client used from another event loop or process
-    ├── APIError                                  a request that didn't bring a page of runs
+    ├── APIError                                  a request that failed
     │   ├── APIConnectionError                    no response: refused, reset, cut off
     │   │   └── APITimeoutError                   no complete response in time
     │   ├── APIStatusError                        a response other than 200
@@ -18,7 +18,7 @@
     │   │   └── InternalServerError               5xx
     │   └── DecodeError                           a response that isn't what the contract says
     ├── IncompleteWalkError                       a list that can't be walked to its end
-    └── WaitError                                 a wait for a run that didn't bring its good end
+    └── WaitError                                 a wait for a run that failed
         ├── RunNotFoundError                      there is no such run
         ├── RunDeletedError                       it was deleted meanwhile
         ├── RunFailedError                        it failed or was terminated
@@ -47,7 +47,7 @@ class TfRunsError(Exception):
         ... except tfruns.NotFoundError:
         ...     print("there is no such job")
         ... except tfruns.TfRunsError as error:
-        ...     print(f"the runs can't be had: {error}")
+        ...     print(f"the runs can't be listed: {error}")
         there is no such job
 
     .. versionadded:: 0.1.0
@@ -90,7 +90,7 @@ class EventLoopError(TfRunsError, RuntimeError):
 
 
 class APIError(TfRunsError):
-    """A request that didn't bring a page of runs.
+    """A request failed: it returned no page of runs.
 
     Attributes:
         job_id: the job of the request.
@@ -152,9 +152,9 @@ class APIStatusError(APIError):
         status_code: HTTP status of the response.
         message: what went wrong, in the server's words, or the start of the body if it isn't an `HttpError`.
         code: the server's own code, if it gave one.
-        details: more, as the server put it, if it gave any.
+        details: more about it, as the server sent it, if it gave any.
         request_id: the server's id of the request, for its operators, if it gave one.
-        headers: headers of the response; names in any case find them.
+        headers: headers of the response; the case of names makes no difference.
 
     Example:
         >>> try:
@@ -218,21 +218,21 @@ class NotFoundError(APIStatusError):
 
 
 class ConflictError(APIStatusError):
-    """409: the request is at odds with the state of the server.
+    """409: the request conflicts with the state of the server.
 
     .. versionadded:: 0.1.0
     """
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the server won't take a parameter.
+    """422: the server rejected a parameter.
 
     .. versionadded:: 0.1.0
     """
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests, still so after the last retry. See `max_rate` and `max_concurrency` of `Client`.
+    """429: too many requests, even after the last retry. See `max_rate` and `max_concurrency` of `Client`.
 
     .. versionadded:: 0.1.0
     """
@@ -241,7 +241,7 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server failed, still so after the last retry.
+    """5xx: the server failed, even after the last retry.
 
     .. versionadded:: 0.1.0
     """
@@ -250,7 +250,7 @@ class InternalServerError(APIStatusError):
 
 
 NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
-"""What other jobs would fail by as well."""
+"""Errors that requests for other jobs would end with, too."""
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -323,7 +323,7 @@ class DecodeError(APIError):
 
 
 class ResponseTooLargeError(DecodeError):
-    """A response is larger than is allowed: request smaller pages, or allow more by `max_response_bytes`.
+    """A response is larger than allowed: request smaller pages, or raise `max_response_bytes`.
 
     Example:
         >>> try:
@@ -362,7 +362,7 @@ class IncompleteWalkError(TfRunsError):
 
 
 class WaitError(TfRunsError):
-    """A wait for the end of a run that didn't bring it, or not the one that was wanted.
+    """A wait for the end of a run failed, or the run did.
 
     Attributes:
         job_id: the job.

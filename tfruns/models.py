@@ -45,7 +45,7 @@ class _OpenEnum(enum.StrEnum):
 
 
 class JobRunStatus(_OpenEnum):
-    """Where a run stands (contract: `JobRunStatus`).
+    """The status of a run (contract: `JobRunStatus`).
 
     A status that is not listed here is kept: `JobRunStatus("PAUSED")` has that value, equals only itself, and
     `is_known` is False.
@@ -263,7 +263,7 @@ class Pagination(Payload):
     offset: int | None = None
     """How many runs were skipped."""
     limit: int | None = None
-    """How many runs a page was to hold."""
+    """The most runs that the page may hold."""
 
 
 @payload
@@ -350,4 +350,4 @@ class HttpError(Payload):
     code: int | str | None = None
     """The server's own code for it."""
     details: list[dict[str, Any]] | None = None
-    """More, as the server put it."""
+    """More about it, as the server sent it."""

@@ -52,7 +52,7 @@ def instrument(
       the next request.
     - `http.client.request.duration`: a histogram of seconds, of all attempts but those that are cancelled.
     - `tfruns.client.retries`: a counter of failed attempts that are retried.
-    - `tfruns.client.runs`: a counter of the runs handed out.
+    - `tfruns.client.runs`: a counter of the runs yielded.
 
     Args:
         client: the client. `opentelemetry-instrumentation-aiohttp-client` would add spans of its own to these.
@@ -208,7 +208,7 @@ def _type_of(error: Exception) -> str:
 
 
 class _Runs:
-    """The runs that all clients of one meter provider have handed out: it takes only one callback for an instrument."""
+    """The runs that all clients of one meter provider have yielded: it takes only one callback for an instrument."""
 
     def __init__(self, meter: metrics.Meter) -> None:
         self._lock = threading.Lock()  # providers observe in threads of their own

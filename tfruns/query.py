@@ -159,7 +159,7 @@ class RunFilter:
 
     @property
     def has_window(self) -> bool:
-        """Whether only runs are wanted that were created within some time."""
+        """Whether only runs created within a certain time are wanted."""
         return self.created_after is not None or self.created_before is not None
 
     @property

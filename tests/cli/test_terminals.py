@@ -122,6 +122,19 @@ async def test_wait_prints_its_run_within_the_terminal(sandbox: Sandbox, size: t
     assert "FINISHED" in terminal.text
 
 
+async def test_wait_says_on_a_terminal_that_it_waits(sandbox: Sandbox) -> None:
+    """Who waits at a terminal sees that something happens; standard output still holds the run alone."""
+    run = await sandbox.create_run("a-job", status="RUNNING", name="train-1")
+    async with running_on_terminal("wait", "a-job", "train-1", *QUICK) as (process, terminal):
+        assert process.stderr is not None
+        notice = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+        assert "waiting for the end of 'train-1'" in notice
+        await sandbox.finish_run("a-job", run.id, "FINISHED")
+        assert (await leaving(process, terminal)).status == 0
+    assert "FINISHED" in terminal.text
+    assert "waiting" not in terminal.text
+
+
 # --- demo -------------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ class Connections:
             raise ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
 
     def enter_loop(self) -> bool:
-        """Belong to the running event loop. Returns whether that is another one than before.
+        """Bind to the running event loop. Returns whether that is another one than before.
 
         Raises:
             ClientClosedError: they were closed.

@@ -243,7 +243,7 @@ class KeySource:
         self.bind()
 
     def bind(self) -> None:
-        """Belong to the running event loop from now on."""
+        """Bind to the running event loop."""
         self._renewing = asyncio.Lock()
 
     async def current(self) -> Secret:

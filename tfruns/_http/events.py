@@ -130,7 +130,7 @@ class ClientStats:
     bytes: int
     """Bytes of the complete responses' bodies, decompressed."""
     runs: int
-    """Runs handed out, or about to be."""
+    """Runs yielded, or about to be."""
     in_flight: int
     """Requests in flight now."""
     waiting: int
@@ -143,7 +143,7 @@ class ClientStats:
 
 @attrs.define
 class Counters:
-    """What a client counts: the transport its requests, walks the runs that they hand out."""
+    """What a client counts: the transport its requests, walks the runs that they yield."""
 
     requests: int = 0
     retries: int = 0

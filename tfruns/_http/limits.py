@@ -19,7 +19,7 @@ from tfruns._http.retry import RetryPolicy
 from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientClosedError
 
 _FIRST_CONTACT = 5.0
-"""Seconds: so long is worth waiting for a server that has never responded, for its host may be wrong."""
+"""Seconds to wait for a server that has never responded: its host may be wrong."""
 _WORTH_A_WORD = 1.0
 """Seconds without a good response after which it is logged: a limit alone may take so long to let requests through."""
 _STEADY = 10.0
@@ -43,7 +43,7 @@ class NotSentError(Exception):
 
 @attrs.define(eq=False)
 class Turn:
-    """One request that waits or is in flight. One of the methods says what it brought; else it was cancelled."""
+    """One request that waits or is in flight. A method is called for its outcome; if none is, it was cancelled."""
 
     limiter: "Limiter"
     policy: RetryPolicy
@@ -58,7 +58,7 @@ class Turn:
     is_over: bool = False
 
     def good(self) -> None:
-        """It brought a response that shows that the server is well."""
+        """A response has come that shows that the server is healthy."""
         self._end()
         self.limiter.pace.good(self.sent_at, time.monotonic())
 
@@ -69,7 +69,7 @@ class Turn:
         self.limiter.failed(self, error)
 
     def failed(self, error: APIError) -> None:
-        """It brought no complete response, or an error of the server."""
+        """No complete response has come, or one with an error of the server."""
         self._end()
         self.limiter.pace.failed(self.sent_at, time.monotonic())
         self.limiter.failed(self, error)

@@ -119,7 +119,7 @@ class Pace:
 
     @property
     def is_away(self) -> bool:
-        """Whether the server has brought nothing but failures for a while."""
+        """Whether requests have done nothing but fail for a while."""
         return self._away_since is not None
 
     @property

@@ -1,7 +1,7 @@
 """What a response means, and what went wrong where there is none: pure functions, in words for people.
 
-Here is where the server's text enters: everything that an error or a log record shows of it goes through
-`Redactor.clean` first, once, and is safe from there on.
+The server's text enters here: whatever an error or a log record shows of it goes through `Redactor.clean` first, once,
+and is safe after that.
 """
 
 import os

@@ -53,8 +53,8 @@ class RetryPolicy:
     other failure is raised at once. The wait before the nth retry is drawn at random between 0 and
     `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server asks for (`retry-after-ms`,
     `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503) comes before it, up to a minute, and holds back all requests
-    of the client. While the server brings nothing but failures, single requests probe it, about one a second, and all
-    others wait.
+    of the client. While every request fails, single requests probe the server, about one a second, and all others
+    wait.
 
     The defaults are made for batch jobs: an outage of minutes ends nothing. A service that must respond soon sets
     `deadline`. As AWS's SDKs do in their standard mode: `RetryPolicy(max_attempts=3, max_backoff=20)`; as Stripe's:
@@ -90,7 +90,7 @@ class RetryPolicy:
 
 @attrs.define
 class Call:
-    """What one request has been through so far."""
+    """The attempts at one request so far."""
 
     policy: RetryPolicy
     attempts: int = 0
@@ -150,14 +150,14 @@ def retrying(
     reason_to_give_up: Callable[[BaseException, float], str | None],
     is_away: Callable[[], bool],
 ) -> tenacity.AsyncRetrying:
-    """A policy at work on one request.
+    """The policy, applied to one request.
 
     Args:
         call: the request.
         sleep: waits so many seconds.
         before_sleep: is called before each retry.
         reason_to_give_up: why there is no further attempt after this error and that wait; None if there is.
-        is_away: whether the server brings nothing but failures: then probes are sent at their own times.
+        is_away: whether every request fails: then probes are sent at their own times.
     """
     policy = call.policy
     backoff = tenacity.wait_random_exponential(multiplier=policy.initial_backoff, max=policy.max_backoff)

@@ -31,7 +31,7 @@ from tfruns._walk.order import Order
 from tfruns.models import JobRun
 
 _KEPT = 256
-"""The ids of at least so many runs are remembered, or of four pages if that is more."""
+"""The least number of runs whose ids are remembered; the runs of four pages if that is more."""
 
 
 @attrs.frozen

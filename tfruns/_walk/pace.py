@@ -48,7 +48,7 @@ class Pace:
         self.widest = max(self.widest, in_flight)
 
     def restart(self) -> None:
-        """The next request begins at the start again."""
+        """The next request is at the start of the list again."""
         self.shift = 0
         self._observed.clear()
         self._observed.append((self._observed_at, 0))

@@ -60,7 +60,7 @@ class PlannedPage:
 
 
 class ProgressGuard:
-    """Counts responses, so that a walk ends that gets nowhere."""
+    """Counts responses, so that a walk that makes no progress ends."""
 
     def __init__(self) -> None:
         self.responses = 0

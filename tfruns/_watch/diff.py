@@ -7,7 +7,7 @@ after them.
 
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
 (`is_known_down_to`), and every followed run that stands further down. What the snapshot doesn't hold and stands above
-its floor is new. Changes are reported oldest run first, so that a snapshot in the midst of them has a floor as well:
+its floor is new. Changes are reported oldest run first, so that a snapshot between two of them has a floor, too:
 below all that wasn't reported yet.
 
 A job that couldn't be polled yet has a `Beginning` in place of a snapshot: it says which of the runs that the first

@@ -1,4 +1,4 @@
-"""When a job is polled next, what is worth another try, and what the log says of it."""
+"""When a job is polled next, which failures are transient, and what is logged about them."""
 
 import asyncio
 import logging
@@ -45,18 +45,18 @@ class Pace:
         self._pause = self._most
 
     def next(self, *, changed: bool) -> float:
-        """Seconds to wait after a poll that found this; up to a tenth less by chance, so that jobs spread."""
+        """Seconds to wait after a successful poll; at random up to a tenth less, so that polls of many jobs spread."""
         self._pause = self._most
         self._now = self._least if changed else min(self._most, self._now * _GROWTH)
         return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
 
     def after_failure(self) -> float:
-        """Seconds to wait after a poll that failed by a transient failure."""
+        """Seconds to wait after a transient failure."""
         self._now = self._most
         return self._most
 
     def after_skip(self) -> float:
-        """Seconds to wait after a poll that failed by what may be permanent: twice as long each time."""
+        """Seconds to wait after a failure that may be permanent: twice as long each time."""
         pause, self._now = self._pause, self._most
         self._pause = min(2 * pause, max(self._most, _LONGEST_PAUSE))
         return pause
@@ -88,7 +88,7 @@ class Outages:
         logger.log(level, "job %r can be polled again, after %.0f s", job_id, now - since, extra={"job_id": job_id})
 
     def forget(self, job_id: str) -> None:
-        """The job fails in another way now, which is reported otherwise."""
+        """The job fails in another way now, which isn't reported here."""
         self._since.pop(job_id, None)
 
 

@@ -1,4 +1,4 @@
-"""How a job is polled: which requests show all that may have changed, and no more of them than it takes."""
+"""How a job is polled: as few requests as show all that may have changed."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence

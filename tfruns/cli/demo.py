@@ -1,4 +1,4 @@
-"""`tfruns demo`: the whole way at work, from a server to a table, without an account."""
+"""`tfruns demo`: everything from a server to a table, without an account."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ Examples:
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="List a made-up job, and see what comes out.")
+@click.command(cls=Command, epilog=_EPILOG, short_help="List the runs of a made-up job, without an account.")
 @click.option(
     "--runs",
     type=click.IntRange(min=1),

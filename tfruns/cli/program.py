@@ -69,7 +69,7 @@ class _Program(Group):
 def program(context: click.Context) -> None:
     """The run history of TrueFoundry jobs: list, count and export runs, and see what happens to them.
 
-    `tfruns COMMAND --help` tells more of a command.
+    `tfruns COMMAND --help` explains a command.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)

@@ -56,7 +56,7 @@ def _terminal() -> "Console | None":
 
 
 class Lines:
-    """A line now and then, the more seldom the longer it takes."""
+    """A line now and then; the longer it takes, the fewer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -174,7 +174,7 @@ def sandbox(**options: Any) -> None:
 
 
 def _size(options: dict[str, Any]) -> str:
-    """What the first request for a job costs, where that may surprise."""
+    """What the first request for a job costs, if that is much."""
     if options["runs_from"] is not None:
         return ""
     runs = options["runs"]

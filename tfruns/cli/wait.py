@@ -9,7 +9,7 @@ import click
 from tfruns.cli.filters import as_json_line
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
-from tfruns.cli.output import encoded, has_colours, width, write
+from tfruns.cli.output import encoded, has_colours, is_terminal, width, write
 from tfruns.cli.table import LISTED, Table, run_cells
 from tfruns.cli.text import on_one_line
 
@@ -86,6 +86,8 @@ async def _wait(
     import tfruns
 
     async with connect(host) as client:
+        if is_terminal():
+            click.echo(f"tfruns: waiting for the end of {on_one_line(repr(run))}; Ctrl-C to stop", err=True)
         try:
             ended: JobRun = await client.wait_for_run(job_id, run, timeout=timeout, interval=interval)
         except (TypeError, ValueError) as error:

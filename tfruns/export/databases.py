@@ -31,8 +31,8 @@ def _columns(types: Mapping[Kind, str]) -> str:
 
 
 @contextlib.contextmanager
-def _told(kind: type[Exception]) -> Iterator[None]:
-    """Tell a database's own errors as ours."""
+def _as_export_error(kind: type[Exception]) -> Iterator[None]:
+    """Raise a database's own errors as an `ExportError`."""
     try:
         yield
     except kind as error:
@@ -53,7 +53,7 @@ class _Sqlite:
         is_new = not path.exists()
         self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
-        with _told(sqlite3.Error):
+        with _as_export_error(sqlite3.Error):
             if is_new:  # it gets its name when it is whole: nothing need be undone
                 self._database.execute("PRAGMA journal_mode = OFF")
                 self._database.execute("PRAGMA synchronous = OFF")
@@ -63,15 +63,15 @@ class _Sqlite:
                 self._database.execute(f"CREATE TABLE runs ({columns}) STRICT")
 
     def write(self, piece: bytes) -> None:
-        with _told(sqlite3.Error):
+        with _as_export_error(sqlite3.Error):
             self._database.executemany(self._insert, msgspec.msgpack.decode(unpack(piece)))
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        with _told(sqlite3.Error):
+        with _as_export_error(sqlite3.Error):
             self._database.executemany(_DELETE, [(job_id, run_id) for run_id in run_ids])
 
     def close(self) -> None:
-        with _told(sqlite3.Error):
+        with _as_export_error(sqlite3.Error):
             self._database.execute("COMMIT")
         self._database.close()
 

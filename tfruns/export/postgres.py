@@ -51,8 +51,8 @@ _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that say which database it is. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600
 """Bytes of the two ids, which an index on both holds."""
-_MOST_TOLD = 4
-"""What is wrong with a table: more of it would say nothing new."""
+_MOST_NAMED = 4
+"""Problems of a table that an error names."""
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
 
 
@@ -308,8 +308,8 @@ class _Database:
             return
         wrong = [*self._wrong(found)]
         if wrong:
-            more = f"; and {len(wrong) - _MOST_TOLD:,} more" if len(wrong) > _MOST_TOLD else ""
-            problems = "; ".join(wrong[:_MOST_TOLD]) + more
+            more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
+            problems = "; ".join(wrong[:_MOST_NAMED]) + more
             raise ExportError(
                 f"{self._failed}: {problems}. Give the name of another table, which is made if it isn't there"
             )

@@ -36,7 +36,7 @@ def lines(page: Page) -> bytes:
 
 
 def _line(head: bytes, text: bytes) -> bytes:
-    if "jobId" in json.loads(text):  # the server has come to say it itself
+    if "jobId" in json.loads(text):  # a newer server that sends the field itself
         return text + b"\n"
     return head + text[1:] + b"\n"
 

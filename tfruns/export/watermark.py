@@ -1,4 +1,4 @@
-"""What earlier exports have read for good, so that the next reads only what is new or wasn't final."""
+"""What earlier exports have read, so that the next one reads only runs that are new or hadn't ended."""
 
 import hashlib
 import json

@@ -29,7 +29,7 @@ def _nth(value: Any) -> Any:
 @shows_field_docs
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Something that goes wrong: what, and with which requests. All that is said of what happens together.
+    """Something that goes wrong: what, and with which requests. All effects that are given happen together.
 
     As text, for flags, the same names with hyphens: `status=429,wait=2`, `latency=0.2,rate=0.1`,
     `breaks=cut,job-id=my-job,nth=3`, `status=502,html`. `Fault.parse` reads it.

@@ -1,4 +1,4 @@
-"""The runs of a sandbox while it is there: what they start from, and what becomes of them by its clock."""
+"""The runs of a sandbox while it serves: what they start from, and how its clock changes them."""
 
 import itertools
 import threading

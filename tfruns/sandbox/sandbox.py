@@ -46,9 +46,9 @@ class Sandbox:
         host: the address to listen on.
         port: the port to listen on, up to 65535; 0 for a free one.
         api_key: the bearer token to accept; without one, a new one of the sandbox's own.
-        living: let new runs come, and every run go its way from CREATED over SCHEDULED and RUNNING to its end, as its
+        living: create new runs, and let every run move from CREATED through SCHEDULED and RUNNING to its end, as its
             clock moves. What happens when depends on the seed and the clock alone. A job that has 10,000 more runs than
-            at the start loses its oldest run when a new one comes.
+            at the start loses its oldest run when a new one is created.
         clock_start: when its clock starts, which is also when the newest run of each job was created: an aware
             datetime, milliseconds since 1970, or "now"; None for the start of 2026, so that tests see the same times.
         clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only by `Clock.advance`.
@@ -334,7 +334,7 @@ class Sandbox:
         return self._running().finish(job_id, run_id, status, fields)
 
     async def delete_run(self, job_id: str, run_id: str) -> None:
-        """Forget a run.
+        """Delete a run.
 
         Args:
             job_id: the job.

@@ -1,4 +1,4 @@
-"""Runs that live: new ones come, and each goes its way from CREATED to its end, by the sandbox's clock.
+"""Simulated runs: new ones are created, and each moves from CREATED to its end, by the sandbox's clock.
 
 What happens, and when, depends on the seed and the clock alone, not on how often the job is read: what was due is done,
 in its order and dated when it was due, before the next request for the job.
@@ -13,7 +13,7 @@ from tfruns.sandbox.store import Store
 from tfruns.sandbox.wire import decode
 
 _SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
-_MOST_NEW_RUNS = 10_000  # as many as come in three and a half days; then the oldest run goes when a new one comes
+_MOST_NEW_RUNS = 10_000  # those of three and a half days; then each new run takes the place of the oldest
 _NEXT = {
     Status.CREATED: Status.SCHEDULED,
     Status.SCHEDULED: Status.RUNNING,
@@ -29,7 +29,7 @@ _STAYS = {  # in seconds, the least and the most
 
 
 class Simulation:
-    """What is due in a job.
+    """The events of one job, each done when it is due.
 
     Args:
         seed: what happens depends on it.
@@ -55,7 +55,7 @@ class Simulation:
             self.expect(run_id, status, now)
 
     def expect(self, run_id: str, status: str, now: float) -> None:
-        """Let this run, which has had this status since now, go on from there."""
+        """Schedule the next change of this run, which has had this status since now."""
         rng = self._rng(run_id, status)
         if status == Status.RUNNING:
             seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less

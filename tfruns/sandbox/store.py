@@ -1,7 +1,7 @@
-"""The runs of all jobs, in memory: each as the JSON text that is served, beside what filters and orders look at.
+"""The runs of all jobs, in memory: each as the JSON text that is served, beside the values that filters and orders use.
 
-For each job the lists that were lately requested are kept in order, and changed in place with each run that comes, goes
-or changes. A page is a slice of such a list: one deep in a million runs costs as little as the first.
+For each job the lists that were lately requested are kept in order, and changed in place whenever a run is created,
+deleted or changed. A page is a slice of such a list: one deep in a million runs costs as little as the first.
 """
 
 import bisect
@@ -44,7 +44,7 @@ def as_number(text: str) -> float | None:
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
-    """A run: what is looked at, and the text."""
+    """A run: the values that filters and orders use, and the text."""
 
     id: str
     name: str
@@ -137,14 +137,14 @@ class Store:
         self._rows[job_id][row.id] = row
 
     def delete(self, job_id: str, run_id: str) -> bool:
-        """Forget the run. False if there was none."""
+        """Delete the run. False if there was none."""
         row = self._rows[job_id].pop(run_id, None)
         if row is not None:
             self._change(job_id, row, None)
         return row is not None
 
     def delete_oldest(self, job_id: str) -> None:
-        """Forget the run that was created first."""
+        """Delete the run that was created first."""
         self.delete(job_id, self._list(job_id, _NEWEST_FIRST).rows[-1].id)
 
     def _change(self, job_id: str, old: _Row | None, new: _Row | None) -> None:
@@ -225,5 +225,5 @@ def _negative(value: float) -> float:
 
 @functools.lru_cache(1024)
 def _turned(text: str) -> tuple[int, ...]:
-    """Texts by this are in falling order. (The 1 at the end is above all others: what is longer comes first.)"""
+    """A key that sorts texts in descending order. (The 1 at the end is above all others: longer texts come first.)"""
     return (*(-ord(character) for character in text), 1)

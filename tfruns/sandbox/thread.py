@@ -7,7 +7,7 @@ from typing import Any
 
 
 class LoopThread:
-    """It runs from its making to `close`."""
+    """It runs from its creation to `close`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

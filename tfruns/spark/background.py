@@ -21,7 +21,7 @@ class _End:
 def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
     """What the generator yields, made in another thread, which keeps `_AHEAD` items ready. Close it to stop that.
 
-    Where the loop ran only while it is waited for, requests would time out while Spark is busy.
+    A loop that runs only while it is waited for would let requests time out while Spark is busy.
     """
     ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
     room = asyncio.Semaphore(_AHEAD)

@@ -43,8 +43,8 @@ class TfRunsDataSource(DataSource):
     must be installed on the driver and on the executors.
 
     Each job is walked whole by one task, as `Client.iter_runs` walks it: every run that exists throughout is there
-    once. Tasks that are tried again, or run twice by speculation, repeat no row, for Spark keeps what one of them
-    brought. A `load()` is planned once, by a request for each job, which counts its runs; each query of it reads anew.
+    once. Tasks that are tried again, or run twice by speculation, repeat no row, for Spark keeps the rows of one
+    of them. A `load()` is planned once, by a request for each job, which counts its runs; each query of it reads anew.
 
     Options, by names in any case, with underscores or without:
 
@@ -57,18 +57,18 @@ class TfRunsDataSource(DataSource):
       (`TFY_API_KEY`). Spark hides the option in its UI and its logs, because of the name; it does not hide
       `spark.executorEnv.TFY_API_KEY`. On Kubernetes, use `spark.kubernetes.executor.secretKeyRef.TFY_API_KEY`.
     - `maxRate`: requests a second, by all tasks together: every partition has a share of it, as large as its share of
-      the requests. A task that waits for its slot leaves its share unused, and a speculative copy has it once more.
+      the requests. A task that waits for its slot leaves its share unused; a speculative copy has another.
     - `searchPrefix`, `triggeredBy`, `status`, `versionNumbers`: only runs that match, as in `iter_runs`, the last three
       with commas between several.
     - `numPartitions`: into how many groups of about as many requests the jobs are put, at most; 8 if left out. As many
       as there are slots for tasks is best.
     - `onError`: `raise` (as it is), or `skip` to leave out jobs with a 403 or a 404, with a warning of the logger
-      `tfruns` for each. One that does so in the middle of its walk keeps the rows that it has brought.
+      `tfruns` for each. If that happens in the middle of a walk, the rows read before stay.
 
     Filters of a query are Spark's work, after all runs were read; those of the options are the control plane's.
 
-    What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where the control plane
-    has to be asked, when the first query is planned.
+    What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where it takes a request
+    to find out, when the first query is planned.
 
     There is no stream (`spark.readStream`). A micro-batch must be there to be read again, between two offsets that the
     driver knows first; but the API has no order of what changed, and no history of what a run was. An offset would have
