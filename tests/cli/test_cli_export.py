@@ -186,6 +186,7 @@ async def test_where_no_file_can_be_it_says_so(sandbox: Sandbox, tmp_path: Path)
         ended = await invoke("export", "job", "-o", str(where))
         assert ended.status == 1
         assert says in ended.complaint
+    assert "or write s3:// for a URL" in (await invoke("export", "job", "-o", "s3:/bucket/runs.csv")).complaint
     (tmp_path / "folder.csv").mkdir()
     assert (
         "is a folder: name a file in it"

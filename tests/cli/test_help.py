@@ -127,6 +127,7 @@ async def test_no_help_and_no_completion_imports_anything_slow() -> None:
     ("line", "says"),
     [
         ("lst job", r"No such command 'lst'.* \(see tfruns --help\)"),
+        ("--json list job", r"--json goes after the command: tfruns list --json \(see tfruns --help\)"),
         ("--hots x", r"No such option:? '?--hots.* \(see tfruns --help\)"),
         (
             "list job --stauts failed",

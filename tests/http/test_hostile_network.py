@@ -164,7 +164,7 @@ async def test_bytes_after_a_response_are_no_part_of_the_next() -> None:
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "no..dots", "127.0.0.1:1"])
 async def test_a_host_that_cant_be_reached_is_named(host: str) -> None:
     if ".." in host:
-        with pytest.raises(tfruns.ConfigurationError, match="has no host"):
+        with pytest.raises(tfruns.ConfigurationError, match="has no valid host"):
             Client(f"https://{host}", KEY)
         return
     async with Client(f"https://{host}", KEY, retry=NEVER) as client:

@@ -122,13 +122,13 @@ def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
         is_valid = _HOST.fullmatch(host) and (url.port is None or 0 < url.port < 65536)
         is_valid = is_valid and text.isprintable()
     except ValueError:
-        return f"isn't a URL; it must be {_FORM}"
+        return f"isn't a URL, or its port isn't from 1 to 65535: it must be {_FORM}"
     if url.user is not None or url.password is not None:
         return "holds a user or a password: leave them out, only the API key is used"
     if url.scheme not in ("http", "https"):
         return f"must begin with https:// (or http://), as {_FORM} does"
     if not is_valid:
-        return f"has no host, or none that there can be: it must be {_FORM}"
+        return f"has no valid host or port: it must be {_FORM}"
     if url.query_string or url.fragment:
         return "must end with the host or a path, without `?` or `#`"
     if "/api/svc" in url.path:

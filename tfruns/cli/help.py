@@ -93,6 +93,18 @@ class Command(click.Command):
 class Group(click.Group):
     """The program: its help has the commands in the order in which they were added."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What click does, but so that an option of a command, put before it, is explained."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            takers = [command for command in self.commands.values() if name in _options(command, ctx)]
+            if not takers:
+                raise
+            text = f"{name} goes after the command: tfruns {takers[0].name} {name}"
+            raise click.UsageError(text, ctx) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
         return list(self.commands)

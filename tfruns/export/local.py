@@ -188,7 +188,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
         raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
     if not path.parent.is_dir():
-        raise ExportError(f"there is no folder {path.parent} for {path.name}: make it first")
+        raise _no_folder(path, str(given))
     return path
 
 
@@ -202,5 +202,10 @@ def checked_folder(destination: str) -> Path:
     if path.is_symlink():
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if not path.name or not path.parent.is_dir():
-        raise ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first")
+        raise _no_folder(path, destination)
     return path
+
+
+def _no_folder(path: Path, given: str) -> ExportError:
+    hint = f", or write {given.partition(':')[0]}:// for a URL" if _SHORTENED_URL.match(given) else ""
+    return ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first{hint}")
