@@ -17,8 +17,6 @@ import pyarrow.parquet
 import pytest
 
 polars = pytest.importorskip("polars")
-pytest.importorskip("moto")
-pytest.importorskip("s3fs")
 
 import tfruns
 from tests.export.test_export import StoppedError, fill, flat, of_arrow, stop_after

@@ -6,6 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
+
+pytest.importorskip("moto")
+pytest.importorskip("s3fs")
+
 import boto3
 import fsspec
 from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
