@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support import documented
-from tests.support.documented import Example, run_example
+from tests.support.examples import Example, examples, run_example, sources
 from tfruns.sandbox import Sandbox
 
-EXAMPLES = [*documented.examples()]
+EXAMPLES = [*examples()]
 SECONDS = 60
 
 
@@ -63,13 +62,13 @@ async def test_an_example_runs_and_prints_what_it_says(example: Example, names: 
 
 
 def test_every_example_was_found() -> None:
-    announced = {str(path): len(re.findall(r"^ *Example:$", text, re.MULTILINE)) for text, path in documented.sources()}
+    announced = {str(path): len(re.findall(r"^ *Example:$", text, re.MULTILINE)) for text, path in sources()}
     found = {path: sum(one.filename == path for one in EXAMPLES) for path in announced}
     assert found == announced
     assert len(EXAMPLES) > 60
 
 
 def test_every_line_of_python_in_a_docstring_stands_in_an_example() -> None:
-    lines = sum(len(re.findall(r"^ *(?:>>>|\.\.\.) ", text, re.MULTILINE)) for text, _ in documented.sources())
+    lines = sum(len(re.findall(r"^ *(?:>>>|\.\.\.) ", text, re.MULTILINE)) for text, _ in sources())
     run_lines = sum(len(statement.source.splitlines()) for one in EXAMPLES for statement in one.statements)
     assert lines == run_lines

@@ -11,7 +11,7 @@ pytest.importorskip("pyspark")
 from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 
-from tests.support.documented import examples, run_example
+from tests.support.examples import examples, run_example
 from tests.support.readme import ROOMS, blocks
 from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session
 from tfruns import arrow
