@@ -188,6 +188,21 @@ def test_words_are_taken_in_any_case_as_on_the_command_line(given: dict[str, Any
 
 
 @pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ({"status": "FAILD"}, r"got 'FAILD'; did you mean 'FAILED'\? Or for one .* pass JobRunStatus\('FAILD'\)"),
+        ({"status": ["FAILED", "finnished"]}, r"got 'finnished'; did you mean 'FINISHED'\?"),
+        ({"status": "PAUSED"}, r"got 'PAUSED'; for one that is newer than this version, pass JobRunStatus\('PAUSED'\)"),
+        ({"sort_by": "startime"}, r"got 'startime'; did you mean 'startTime'\?"),
+        ({"order": "up"}, r"got 'up'$"),
+    ],
+)
+def test_a_slip_of_the_keys_gets_the_value_that_is_meant(filters: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CLIENT.iter_runs("job", **filters)
+
+
+@pytest.mark.parametrize(
     ("given", "meant"),
     [
         ("created_at", "startTime"),

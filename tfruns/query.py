@@ -1,5 +1,6 @@
 """Which runs are requested: the filters as one checked value, and the target of a request for a page of them."""
 
+import difflib
 import enum
 import time
 from collections.abc import Callable, Iterable
@@ -37,13 +38,16 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
     if not isinstance(value, str):
         raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
     if value not in cls.__members__.values():
-        if (meant := next((member.value for member in cls if member.value.lower() == value.lower()), None)) is not None:
+        in_any_case = {member.value.lower(): member.value for member in cls}
+        if (meant := in_any_case.get(value.lower())) is not None:
             return meant
-        hint = ""
-        if (meant := SORT_KEYS_BY_FIELD.get(value)) is not None and cls is JobRunsSortBy:
-            hint = f"; did you mean {meant!r}?"
-        elif cls is JobRunStatus:
-            hint = f"; for one that is newer than this version, pass {cls.__name__}({value!r})"
+        other_names = SORT_KEYS_BY_FIELD if cls is JobRunsSortBy else {}
+        close = difflib.get_close_matches(value.lower(), in_any_case, n=1)
+        meant = other_names.get(value) or next(map(in_any_case.get, close), None)
+        hints = [f"did you mean {meant!r}?"] if meant else []
+        if cls is JobRunStatus:
+            hints.append(f"for one that is newer than this version, pass {cls.__name__}({value!r})")
+        hint = f"; {' Or '.join(hints)}" if hints else ""
         raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}{hint}")
     return value
 

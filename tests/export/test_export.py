@@ -377,6 +377,8 @@ async def test_parts_that_were_changed_are_refused(tmp_path: Path) -> None:
         ({"destination": "runs.csv", "format": "xlsx"}, "format must be one of jsonl, .* got 'xlsx'"),
         ({"destination": "no/such/runs.csv"}, "there is no folder"),
         ({"destination": "."}, "is a folder"),
+        ({"destination": ""}, "destination must be a path or a URL, got ''$"),
+        ({"destination": "-", "format": "csv"}, "got '-': only the command line writes to standard output"),
         ({"destination": "runs.csv", "status": "BAD"}, "status must be"),
         ({"destination": "runs.csv", "job_ids": ["a", ""]}, "job_id is empty"),
         ({"destination": "runs.csv", "job_ids": "a"}, "job_ids must be an iterable"),

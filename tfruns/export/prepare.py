@@ -124,9 +124,13 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         TypeError, ValueError: it is wrong.
         ExportError: there can be nothing there.
     """
-    if given.value == "" or not isinstance(given.value, (str, os.PathLike)):
+    if not isinstance(given.value, (str, os.PathLike)):
         text = f" must be a path or a URL, got {type(given.value).__name__}"
         raise argument_error(TypeError, "destination", text)
+    if given.value in ("", "-"):
+        hint = ": only the command line writes to standard output" if given.value else ""
+        text = f" must be a path or a URL, got {given.value!r}{hint}"
+        raise argument_error(ValueError, "destination", text)
     scheme = scheme_of(given)
     if scheme is not None:  # libraries know it in lower case alone
         given = Hidden(scheme + str(given.value)[len(scheme) :])
