@@ -55,15 +55,15 @@ class Client:
         api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
             The function is called when a key is first needed, and once more for a request that is refused (401), so it
             can follow a key that changes. For a key that is mounted as a file:
-            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. What it raises ends the request.
+            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. Its exceptions end the request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
         retry: how often and for how long a failed request is retried, and how long an outage is worth waiting for.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
-            server takes: the client learns that from what is refused.
+            server accepts, which the client learns from refusals.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
-            (One with a connector of yours for TLS settings, or `trust_env=True` for a proxy from the environment.)
+            (For TLS settings give it a connector of your own; for a proxy from the environment, `trust_env=True`.)
         allow_http: whether the key may be sent over plain http to other machines than this one, where anyone on the way
             can read it.
         trace_configs: aiohttp trace configs, which see connections and DNS; not with a session of yours, which has its
@@ -178,9 +178,9 @@ class Client:
 
         Every run that exists from the first request to the last is yielded exactly once, in order, while others are
         created and deleted; those are yielded once or not at all, and one that was deleted can come out of order. Where
-        this can't be kept, the walk ends with `IncompleteWalkError`. After the first page, pages are fetched ahead, up
-        to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not on how
-        many runs there are.
+        this can't be guaranteed, the walk ends with `IncompleteWalkError`. After the first page, pages are fetched
+        ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
+        on how many runs there are.
 
         Sorted by status, duration, version or trigger, runs can change their place, or have equal keys in another order
         in each response. Then the ids of all runs are kept, about 100 bytes a run, none is repeated, and the list is
@@ -480,9 +480,9 @@ class Client:
         change is reported twice. Changes found by one poll come oldest run first.
 
         Each poll reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
-        open runs further down, however old. It sees every deletion of an open run; that of a run which has ended, only
-        if it was among those newest, and created after the last of them. It doesn't see what changes in a run after its
-        end, or a run that shows up late, behind more than 20 newer ones that were reported. A run in a status that this
+        open runs further down, however old. Every deletion of an open run is reported; that of an ended run only if it
+        was among those newest runs, and created after the last of them. Not reported are changes to a run after its
+        end, and a run that appears late, behind more than 20 newer ones that were reported. A run in a status that this
         version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
         gets them merged. Memory depends on how many runs are open, and change at once.
 
@@ -498,8 +498,8 @@ class Client:
             start: what is reported first, for jobs that the token doesn't know: nothing that is there already ("now"),
                 the runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
                 reads them all, and holds them in memory while it reports them). Reports begin once each job was polled;
-                if a job doesn't respond for 10 seconds, or fails, without it. Then all that was created or ended in it
-                since the newest event of the other jobs is reported too, when it responds.
+                a job that fails, or doesn't respond for 10 seconds, isn't waited for. When it responds, whatever was
+                created or ended in it since the newest event of the other jobs is reported, too.
             resume_token: go on after the change that had this token: nothing is missed or reported again, whatever
                 the watch had got to with its other jobs. The filters must be the same, but for `status`.
             on_error: what to do where a job can't be polled by an error of its own, such as 403, 404 or a malformed
