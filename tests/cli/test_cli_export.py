@@ -125,14 +125,25 @@ async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
 
 
+UNLIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"
+"""What measures coverage writes a file at the end."""
+
+
 @pytest.mark.parametrize("most", [20_000, 300_000])
 async def test_a_disk_that_is_full_while_it_reads_is_reported_in_one_line_and_leaves_the_old_file(
     most: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text("old")
-    code = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))\n"
-    code += "from tfruns.cli import main; sys.exit(main())"
+    code = f"""
+import resource, sys
+from tfruns.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))
+status = main()
+{UNLIMITED}
+sys.exit(status)
+"""
     ended = await invoke("export", *sandbox.job_ids, "-o", str(path), command=(sys.executable, "-c", code))
     assert ended.status == 1
     assert "can't be written: " in ended.complaint
@@ -149,7 +160,7 @@ async def test_a_disk_that_is_full_while_it_writes_leaves_the_old_file_and_nothi
 ) -> None:
     path = tmp_path / name
     path.write_text("old")
-    code = """
+    code = f"""
 import asyncio, resource, sys, tfruns
 from tfruns.export import export_runs
 
@@ -165,6 +176,7 @@ async def main():
             print(error)
 
 asyncio.run(main())
+{UNLIMITED}
 """
     ended = await invoke(str(path), *sandbox.job_ids, command=(sys.executable, "-c", code))
     assert (ended.status, ended.err) == (0, "")
