@@ -109,7 +109,7 @@ CAN_LOSE = {
 }
 """Kinds in which a walk may miss a run without an error: the docstring of `iter_runs` says why."""
 CAN_REORDER = CAN_LOSE | {"grouped", "grouped, unstable, still", "changing keys"}
-"""Kinds in which the server's order isn't the same in each response, or in which a later sweep finds runs."""
+"""Kinds in which the server's order isn't the same in each response, or in which a later pass finds runs."""
 
 
 def _moves(r: random.Random, *rates: float) -> dict[str, float]:

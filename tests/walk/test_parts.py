@@ -1,4 +1,4 @@
-"""The parts of the planner, each by itself: anchor, order, pace, search, traits, sweeps."""
+"""The parts of the planner, each by itself: anchor, order, pace, search, traits, passes."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from tests.support.walk_simulator import make_run
 from tfruns._walk.anchor import Anchor
 from tfruns._walk.order import Order
 from tfruns._walk.pace import Pace
+from tfruns._walk.passes import Passes
 from tfruns._walk.planner import ProgressGuard
 from tfruns._walk.search import Search
-from tfruns._walk.sweeps import Sweeps
 from tfruns._walk.traits import ServerTraits
 from tfruns.models import JobRun
 
@@ -460,7 +460,7 @@ class TestPace:
         assert pace.overlap(20, 99) == 1 + 2
 
     def test_a_restart(self) -> None:
-        """A new sweep begins where nothing has moved, and keeps what was learned of the pace."""
+        """A new pass begins where nothing has moved, and keeps what was learned of the pace."""
         pace = Pace(100, 1000)
         for clock in range(1, 11):
             pace.observe(3 * clock, 3 * clock, clock)
@@ -673,63 +673,63 @@ class TestServerTraits:
         assert full.is_last(20, 15, 20)
 
 
-class TestSweeps:
-    def sweep(self, sweeps: Sweeps, *numbers: int) -> list[int]:
-        met = sweeps.begin()
+class TestPasses:
+    def read(self, passes: Passes, *numbers: int) -> list[int]:
+        met = passes.begin()
         runs = runs_of(*numbers)
         met.update(run.id for run in runs)
-        return [int(run.id[1:]) for run in sweeps.unseen(runs)]
+        return [int(run.id[1:]) for run in passes.unseen(runs)]
 
-    def test_a_sweep_that_met_all(self) -> None:
-        """One sweep that met as many runs as there are is enough, even if totals have changed."""
-        sweeps = Sweeps(2)
-        assert self.sweep(sweeps, 5, 4, 4, 3) == [5, 4, 3]
-        assert sweeps.is_complete(5, 4, 6, is_unstable=False)
-        assert not sweeps.is_complete(6, 4, 6, is_unstable=False)
+    def test_a_pass_that_met_all(self) -> None:
+        """One pass that met as many runs as there are is enough, even if totals have changed."""
+        passes = Passes(2)
+        assert self.read(passes, 5, 4, 4, 3) == [5, 4, 3]
+        assert passes.is_complete(5, 4, 6, is_unstable=False)
+        assert not passes.is_complete(6, 4, 6, is_unstable=False)
 
     def test_a_still_list(self) -> None:
-        """On a list that stands still, as many as the total have to be yielded, over all sweeps."""
-        sweeps = Sweeps(0)
-        self.sweep(sweeps, 5, 4)
-        assert not sweeps.is_complete(3, 3, 3, is_unstable=True)
-        assert self.sweep(sweeps, 5, 3) == [3]
-        assert sweeps.is_complete(3, 3, 3, is_unstable=True)
+        """On a list that stands still, as many as the total have to be yielded, over all passes."""
+        passes = Passes(0)
+        self.read(passes, 5, 4)
+        assert not passes.is_complete(3, 3, 3, is_unstable=True)
+        assert self.read(passes, 5, 3) == [3]
+        assert passes.is_complete(3, 3, 3, is_unstable=True)
 
     def test_a_list_that_moves(self) -> None:
-        """A sweep that finds nothing shows that nothing is missing; where the order is unstable, it takes three."""
-        sweeps = Sweeps(0)
-        self.sweep(sweeps, 5, 4)
-        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
-        assert self.sweep(sweeps, 5, 3) == [3]
-        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
-        assert self.sweep(sweeps, 5, 9) == [9]  # it is newer than all of the first sweep, and doesn't count
-        assert sweeps.is_complete(4, 2, 4, is_unstable=False)
+        """A pass that finds nothing shows that nothing is missing; where the order is unstable, it takes three."""
+        passes = Passes(0)
+        self.read(passes, 5, 4)
+        assert not passes.is_complete(4, 2, 4, is_unstable=False)
+        assert self.read(passes, 5, 3) == [3]
+        assert not passes.is_complete(4, 2, 4, is_unstable=False)
+        assert self.read(passes, 5, 9) == [9]  # it is newer than all of the first pass, and doesn't count
+        assert passes.is_complete(4, 2, 4, is_unstable=False)
         for complete in (False, True):
-            self.sweep(sweeps, 5, 4)
-            assert sweeps.is_complete(4, 2, 4, is_unstable=True) is complete
+            self.read(passes, 5, 4)
+            assert passes.is_complete(4, 2, 4, is_unstable=True) is complete
 
     def test_the_newest_run_need_not_come_last(self) -> None:
-        """A run that is older than any of the first sweep is missing, in whatever order they came."""
-        sweeps = Sweeps(0)
-        self.sweep(sweeps, 9, 4)
-        self.sweep(sweeps, 7)
-        assert not sweeps.is_complete(4, 2, 4, is_unstable=False)
+        """A run that is older than any of the first pass is missing, in whatever order they came."""
+        passes = Passes(0)
+        self.read(passes, 9, 4)
+        self.read(passes, 7)
+        assert not passes.is_complete(4, 2, 4, is_unstable=False)
 
     def test_fewer_runs_than_there_ever_were(self) -> None:
-        """A sweep that finds nothing isn't believed as long as fewer runs were yielded than the smallest total."""
-        sweeps = Sweeps(0)
-        self.sweep(sweeps, 5, 4)
-        self.sweep(sweeps, 5)
-        assert not sweeps.is_complete(4, 3, 4, is_unstable=False)
-        assert sweeps.is_complete(4, 2, 4, is_unstable=False)
+        """A pass that finds nothing isn't believed as long as fewer runs were yielded than the smallest total."""
+        passes = Passes(0)
+        self.read(passes, 5, 4)
+        self.read(passes, 5)
+        assert not passes.is_complete(4, 3, 4, is_unstable=False)
+        assert passes.is_complete(4, 2, 4, is_unstable=False)
 
-    def test_further_sweeps_are_useless(self) -> None:
-        """After four sweeps in a row that found nothing, what is missing can't be found."""
-        sweeps = Sweeps(0)
+    def test_further_passes_are_useless(self) -> None:
+        """After four passes in a row that found nothing, what is missing can't be found."""
+        passes = Passes(0)
         for hopeless in (False, False, False, False, True):
-            self.sweep(sweeps, 5, 4)
-            assert not sweeps.is_complete(3, 3, 3, is_unstable=True)
-            assert sweeps.is_hopeless is hopeless
+            self.read(passes, 5, 4)
+            assert not passes.is_complete(3, 3, 3, is_unstable=True)
+            assert passes.is_hopeless is hopeless
 
 
 class TestProgressGuard:

@@ -213,7 +213,7 @@ class ChangingList(RuleBasedStateMachine):
         assert len(set(self.driver.yielded)) == len(self.driver.yielded)
         # (A run that was deleted may come late, from a response that is older than the one before.)
         places = [self.place[one] for one in self.driver.yielded if one in self.lasting]
-        # In other orders, what a sweep finds comes when it is found.
+        # In other orders, what a pass finds comes when it is found.
         assert not self.by_creation or places == sorted(places, reverse=not self.ascending)
 
     def teardown(self) -> None:
@@ -494,7 +494,7 @@ def test_runs_that_change_their_place_are_never_repeated(jumps: int, seed: int) 
         assert error.seen == len(yielded) < 1000
 
 
-def test_runs_that_change_their_place_only_during_the_first_sweep_are_all_found() -> None:
+def test_runs_that_change_their_place_only_during_the_first_pass_are_all_found() -> None:
     """Once the list stands still, what was missed is found."""
     for seed in range(20):
         jumping = ChangingKeys(1000, seed)
@@ -515,7 +515,7 @@ def test_runs_that_change_their_place_only_during_the_first_sweep_are_all_found(
 
 @given(page_size=st.integers(1, 20), count=st.integers(0, 100), depth=st.integers(1, 16))
 def test_a_still_list_in_an_order_with_changing_keys_is_swept_once(page_size: int, count: int, depth: int) -> None:
-    """Where nothing changes, one sweep is enough."""
+    """Where nothing changes, one pass is enough."""
     plan = make_plan(page_size=page_size, by_creation=False)
     yielded, requests, error = walk(ChangingKeys(count, 1).server(0), plan, depth=depth)
     assert error is None
@@ -523,15 +523,15 @@ def test_a_still_list_in_an_order_with_changing_keys_is_swept_once(page_size: in
     assert requests <= math.ceil(count / max(1, page_size - 1)) + 2
 
 
-def test_a_refusal_at_the_start_of_a_further_sweep_is_an_error() -> None:
-    """A server that refuses the first request of a second sweep doesn't make the walk endless."""
+def test_a_refusal_at_the_start_of_a_further_pass_is_an_error() -> None:
+    """A server that refuses the first request of a second pass doesn't make the walk endless."""
     plan = make_plan(page_size=10, by_creation=False)
     runs = [make_run(number, number) for number in range(11)]
     consumed(plan, plan.next_request([]), runs[:10], 12)
     consumed(plan, plan.next_request([]), [runs[9], runs[10], runs[10]], 12)
     request = plan.next_request([])
     assert request is not None
-    assert (request.sweep, request.offset) == (2, 0)
+    assert (request.pass_number, request.offset) == (2, 0)
     with pytest.raises(IncompleteWalkError, match="the server refuses the request at offset 0: no") as caught:
         plan.refuse(request, "no")
     assert (caught.value.job_id, caught.value.offset, caught.value.seen, caught.value.total) == ("j", 0, 11, 12)

@@ -468,28 +468,28 @@ def test_no_more_are_in_flight_than_the_pace_allows() -> None:
     assert len(script.request_all()) == 3
 
 
-# Sweeps.
+# Passes.
 
 
-def test_what_was_in_flight_for_the_sweep_before() -> None:
-    """Its runs are yielded, if they are new, and don't count as the beginning of the next sweep."""
+def test_what_was_in_flight_for_the_pass_before() -> None:
+    """Its runs are yielded, if they are new, and don't count as the beginning of the next pass."""
     script = Script(keeps_ids=True)
     script.request()
     script.respond(total=12)
     script.request()
     assert script.respond([991, 990, 990], total=12) == [990]
     assert script.request() == (0, 10)
-    script.in_flight.insert(0, attrs.evolve(script.in_flight[0], offset=9, sweep=1))
+    script.in_flight.insert(0, attrs.evolve(script.in_flight[0], offset=9, pass_number=1))
     assert script.respond([991, 990, 989], total=12) == [989]
     assert script.respond(total=12) == []
     assert script.request() == (9, 10)
     assert not script.planner.done
 
 
-def test_sweeps_that_find_nothing_are_an_error() -> None:
+def test_passes_that_find_nothing_are_an_error() -> None:
     """What the total shows missing is looked for four times."""
     script = Script(keeps_ids=True)
-    with pytest.raises(IncompleteWalkError, match="5 sweeps over the list didn't find the rest") as caught:
+    with pytest.raises(IncompleteWalkError, match="5 passes over the list didn't find the rest") as caught:
         for _ in range(100):
             request = script.request()
             assert request is not None

@@ -11,7 +11,7 @@ argument for each rule where the rule stands:
 - `search`: a response without an anchor is dropped. Once nothing is in flight, one request after the other goes to
   where the last consumed run should be, until one finds it.
 - `traits`: which totals and limits can be relied on. `Planner._is_end` decides with them whether a page is the last.
-- `sweeps`: orders in which a run can change its place, or in which many runs have equal keys. There the ids of all runs
+- `passes`: orders in which a run can change its place, or in which many runs have equal keys. There the ids of all runs
   are kept, and the list is walked again for what the total shows missing.
 - `ProgressGuard`: no walk is endless.
 """
@@ -25,8 +25,8 @@ from tfruns._text import counted
 from tfruns._walk.anchor import Anchor, Match
 from tfruns._walk.order import Order
 from tfruns._walk.pace import Pace
+from tfruns._walk.passes import Passes
 from tfruns._walk.search import Search
-from tfruns._walk.sweeps import Sweeps
 from tfruns._walk.traits import ServerTraits
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import JobRun, RunPage
@@ -53,8 +53,8 @@ class PlannedPage:
     """By how much the index of a run is expected to exceed its ordinal."""
     clock: int
     """How many responses had been consumed when it was requested."""
-    sweep: int
-    """The number of the sweep that it belongs to."""
+    pass_number: int
+    """The number of the pass that it belongs to."""
     is_alone: bool
     """Whether nothing else was in flight when it was requested."""
 
@@ -121,7 +121,7 @@ class Planner:
         self._pace = Pace(self._page_size, MAX_PAGE_SIZE)
         self._traits = ServerTraits()
         self._guard = ProgressGuard()
-        self._sweeps = Sweeps(start) if keeps_ids else None
+        self._passes = Passes(start) if keeps_ids else None
         self._empty = 0  # so many in a row, with nothing else in flight, said that the list is empty
         self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
         self._total_at_anchor = 0  # the total of the response in which an anchor was found last
@@ -130,7 +130,7 @@ class Planner:
         self._begin()
 
     def _begin(self) -> None:
-        met = self._sweeps.begin() if self._sweeps else None
+        met = self._passes.begin() if self._passes else None
         self._anchor = Anchor(self._start, self._page_size, self._order, met)
         self._search: Search | None = None
         self._end_seen_at: int | None = None
@@ -182,8 +182,8 @@ class Planner:
         return self._planned(self._start, limit, limit, 0, is_alone=True)
 
     def _planned(self, offset: int, limit: int, gain: int, shift: int, *, is_alone: bool) -> PlannedPage:
-        sweep = self._sweeps.number if self._sweeps else 0
-        return PlannedPage(offset, limit, gain, shift, self._guard.responses, sweep, is_alone)
+        pass_number = self._passes.number if self._passes else 0
+        return PlannedPage(offset, limit, gain, shift, self._guard.responses, pass_number, is_alone)
 
     def _wanted(self, shift: int) -> float:
         """The ordinal up to which pages are requested ahead."""
@@ -213,7 +213,7 @@ class Planner:
         self._traits.learn(request.offset, request.limit, len(runs), total, page.pagination.limit)
         self._order.learn(runs)
         self._check_progress(request, len(runs))
-        if self._sweeps and request.sweep != self._sweeps.number:
+        if self._passes and request.pass_number != self._passes.number:
             return self._fresh(runs)
         if request.offset + len(runs) < total:
             self._end_seen_at = None
@@ -245,8 +245,8 @@ class Planner:
         return self._anchor.match(runs, request.offset, expected)
 
     def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
-        if self._sweeps:
-            runs = self._sweeps.unseen(runs)
+        if self._passes:
+            runs = self._passes.unseen(runs)
         if self._window is not None:
             runs = [run for run in runs if self._window.is_within(run.created_at)]
         if self._max_runs is not None:
@@ -307,13 +307,13 @@ class Planner:
         return agrees
 
     def _finish(self) -> None:
-        if self._sweeps is None or self._sweeps.is_complete(
+        if self._passes is None or self._passes.is_complete(
             self._traits.total, self._traits.shortest, self._traits.longest, is_unstable=self._anchor.is_unstable
         ):
             self.done = True
-        elif self._sweeps.is_hopeless:
+        elif self._passes.is_hopeless:
             raise self._failure(
-                f"runs can change their place in this order, and {self._sweeps.number} sweeps over the list didn't find"
+                f"runs can change their place in this order, and {self._passes.number} passes over the list didn't find"
                 ' the rest. In the order of creation (sort_by="startTime") runs keep their place'
             )
         else:

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 
 from tfruns.models import JobRun
 
-_SWEEPS_TO_GIVE_UP = 4
-"""After so many sweeps in a row that find nothing, what the total shows missing can't be found."""
-_SWEEPS_TO_BE_SURE = 3
+_PASSES_TO_GIVE_UP = 4
+"""After so many passes in a row that find nothing, what the total shows missing can't be found."""
+_PASSES_TO_BE_SURE = 3
 """After so many, nothing is missing, where runs with equal keys come in another order in each response."""
 
 
-class Sweeps:
-    """The ids of all runs that were yielded, and of those that the current sweep has met.
+class Passes:
+    """The ids of all runs that were yielded, and of those that the current pass has met.
 
-    A sweep is one walk over the list. It has missed nothing if it met as many runs as the total says; or, on a list
+    A pass is one walk over the list. It has missed nothing if it met as many runs as the total says; or, on a list
     that stands still, if as many were yielded. On a list that moves, a run that is missing may also be one that was
-    created before the reader's place. So further sweeps look for runs that were created before the first sweep ended.
-    Nothing is missing once a sweep finds none.
+    created before the reader's place. So further passes look for runs that were created before the first pass ended.
+    Nothing is missing once a pass finds none.
 
     Args:
         start: how many runs are skipped first.
@@ -27,13 +27,13 @@ class Sweeps:
         self.number = 0
         self._start = start
         self._seen: set[str] = set()
-        self._newest = -math.inf  # creation of the newest run that the first sweep met
-        self._in_vain = 0  # so many sweeps in a row found nothing
+        self._newest = -math.inf  # creation of the newest run that the first pass met
+        self._fruitless = 0  # so many passes in a row found nothing
 
     def begin(self) -> set[str]:
-        """Begin a sweep. Returns the set for the ids that it meets."""
+        """Begin a pass. Returns the set for the ids that it meets."""
         self.number += 1
-        self._in_vain += 1  # until it finds a run
+        self._fruitless += 1  # until it finds a run
         self._met: set[str] = set()
         return self._met
 
@@ -45,26 +45,26 @@ class Sweeps:
             if self.number == 1:
                 self._newest = max(self._newest, run.created_at)
             if run.created_at <= self._newest:
-                self._in_vain = 0
+                self._fruitless = 0
         return fresh
 
     def is_complete(self, total: int, shortest: float, longest: int, *, is_unstable: bool) -> bool:
-        """Whether nothing is missing, at the end of a sweep.
+        """Whether nothing is missing, at the end of a pass.
 
         Args:
             total: how many runs there are.
             shortest: how many there were at least.
             longest: how many there were at most.
-            is_unstable: whether runs come in another order in each response, so that a sweep may miss some by chance.
+            is_unstable: whether runs come in another order in each response, so that a pass may miss some by chance.
         """
         seen = self._start + len(self._seen)
         if self._start + len(self._met) >= total:
             return True
         if shortest == longest:
             return seen >= total
-        return seen >= shortest and self._in_vain >= (_SWEEPS_TO_BE_SURE if is_unstable else 1)
+        return seen >= shortest and self._fruitless >= (_PASSES_TO_BE_SURE if is_unstable else 1)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether a further sweep would be useless."""
-        return self._in_vain >= _SWEEPS_TO_GIVE_UP
+        """Whether a further pass would be useless."""
+        return self._fruitless >= _PASSES_TO_GIVE_UP
