@@ -83,8 +83,8 @@ async def plain(url: str, jobs: list[str], page_size: int) -> int:
     async def page(job: str, offset: int) -> tuple[int, int]:
         query = {"limit": page_size, "offset": offset}
         async with http.get(f"{url}/api/svc/v1/jobs/{job}/runs", params=query) as response:
-            answer = orjson.loads(await response.read())
-        return len([converter.structure(run, JobRun) for run in answer["data"]]), answer["pagination"]["total"]
+            page = orjson.loads(await response.read())
+        return len([converter.structure(run, JobRun) for run in page["data"]]), page["pagination"]["total"]
 
     async def count(job: str) -> int:
         runs, total = await page(job, 0)
@@ -132,7 +132,7 @@ def _size(job: str) -> int:
 
 
 class Worker:
-    """One of the four, in a process of its own that waits to be told what to walk."""
+    """One of the four, in a process of its own that reads from standard input what to walk."""
 
     def __init__(self, name: str) -> None:
         command = [sys.executable, "-m", "benchmarks.clients", name]

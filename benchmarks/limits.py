@@ -15,10 +15,10 @@ _JOBS = 200
 
 
 async def limited(per_second: float, burst: int, wait_as: str | None, pages: int) -> None:
-    answers: list[tuple[float, int]] = []
+    responses: list[tuple[float, int]] = []
 
     def note(event: ResponseEvent) -> None:
-        answers.append((time.monotonic(), event.status_code))
+        responses.append((time.monotonic(), event.status_code))
 
     limit = RateLimit(per_second=per_second, burst=burst, wait_as=wait_as)  # type: ignore[arg-type]
     async with Sandbox(jobs=_JOBS, runs=9 * pages, rate_limit=limit) as sandbox:
@@ -28,12 +28,12 @@ async def limited(per_second: float, burst: int, wait_as: str | None, pages: int
             count = len([run async for _, run in client.iter_runs_for(sandbox.job_ids, page_size=10)])
             seconds = time.monotonic() - began
     assert count == _JOBS * 9 * pages
-    good = sum(status == 200 for _, status in answers)
+    good = sum(status == 200 for _, status in responses)
     allowed = (good - burst) / per_second
-    settled = [status for at, status in answers if at - began > allowed / 4]
+    settled = [status for at, status in responses if at - began > allowed / 4]
     print(
         f"{per_second:g} a second, {burst} at once, wait said as {wait_as}: {good} pages in {seconds:.2f} s,"
-        f" {seconds / allowed:.2f}x of what is allowed; refused {len(answers) - good},"
+        f" {seconds / allowed:.2f}x of what is allowed; refused {len(responses) - good},"
         f" settled {settled.count(429) / len(settled):.1%}",
         flush=True,
     )

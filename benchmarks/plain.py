@@ -10,7 +10,7 @@ from tfruns.models import JobRun, Pagination, RunPage, Subject, wire_name
 
 
 def plain_converter(*, by_wire_name: bool = True) -> cattrs.Converter:
-    """A converter that is told only that a number is a number, and the names of the wire."""
+    """A converter that knows only that a number is a number, and the names of the wire."""
     converter = cattrs.Converter()
     for number in (int | float, int | float | None):
         converter.register_structure_hook(number, lambda value, _: value)

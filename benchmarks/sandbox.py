@@ -23,8 +23,8 @@ ROUNDS = 5
 
 async def bytes_of(url: str, key: str) -> bytes:
     """One page as it is."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http, http.get(url) as answer:
-        return await answer.read()
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http, http.get(url) as response:
+        return await response.read()
 
 
 async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
@@ -33,9 +33,9 @@ async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
 
     async def ask(http: aiohttp.ClientSession) -> None:
         for offset in left:
-            async with http.get(f"{url}?limit=1000&offset={offset}") as answer:
-                assert answer.status == 200
-                await answer.read()
+            async with http.get(f"{url}?limit=1000&offset={offset}") as response:
+                assert response.status == 200
+                await response.read()
 
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
         begun = time.perf_counter()
@@ -45,7 +45,7 @@ async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
 
 async def serve_bytes(body: bytes) -> None:
     """The floor: this body, for whatever is asked."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
     class Protocol(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,7 +54,7 @@ async def serve_bytes(body: bytes) -> None:
 
         def data_received(self, data: bytes) -> None:
             for _ in range(data.count(b"\r\n\r\n")):
-                self._transport.write(answer)
+                self._transport.write(response)
 
     server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.support.contract import problems
 from tfruns.sandbox.respond import respond
 
-# A process started in the background may have been told to ignore Ctrl-C, and its children would inherit that.
+# A process started in the background may ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -32,13 +32,13 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     """But where a test is about one that can't: a page of HTML, or a value newer than the contract."""
     violations: list[str] = []
 
-    async def checked(asked: web.BaseRequest, answer: web.Response, effects: Any) -> web.Response:
-        if answer.content_type == "application/json":
-            assert isinstance(answer.body, bytes)
-            violations.extend(problems(answer.status, json.loads(answer.body)))
+    async def checked(request: web.BaseRequest, response: web.Response, effects: Any) -> web.Response:
+        if response.content_type == "application/json":
+            assert isinstance(response.body, bytes)
+            violations.extend(problems(response.status, json.loads(response.body)))
         elif effects.refusal is None or not effects.refusal.html:
-            violations.append(f"an answer of {answer.content_type}")
-        return await respond(asked, answer, effects)
+            violations.append(f"a response of {response.content_type}")
+        return await respond(request, response, effects)
 
     if "beyond_contract" not in request.keywords:
         monkeypatch.setattr("tfruns.sandbox.server.respond", checked)

@@ -1,6 +1,6 @@
 """What a type checker tells the users of tfruns. mypy and pyright read this file; nothing runs it.
 
-Each `ignore` below stands where the checkers must object: both are told to complain of one that isn't needed.
+Each `ignore` below stands where the checkers must object: both complain of one that isn't needed.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping

@@ -18,7 +18,7 @@ import pytest
 
 import tfruns
 from tests.support.cli import KEY, NASTY, Ended, end_of, exported, invoke, on_terminal, started
-from tests.support.hostile import Stall, answer, page, serve
+from tests.support.hostile import Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.cli import filters, output
 from tfruns.cli.count import count
@@ -181,7 +181,7 @@ async def test_escape_sequences_of_the_server_never_reach_the_output(sandbox: Sa
 
 
 async def test_an_error_of_the_server_is_one_harmless_line() -> None:
-    reply = answer(422, {"statusCode": 422, "message": "not\nlike \x1b[31mthis\x1b[0m\r\n\nat all"})
+    reply = response(422, {"statusCode": 422, "message": "not\nlike \x1b[31mthis\x1b[0m\r\n\nat all"})
     async with serve(lambda _: reply) as (url, _):
         ended = await invoke("list", "job", TFY_HOST=url, TFY_API_KEY=KEY)
     assert ended.status == 1
@@ -194,7 +194,7 @@ async def test_a_date_beyond_the_calendar_is_shown_as_the_server_has_it() -> Non
         "duration": -3,
         "triggeredBySubject": {"subjectId": "1", "subjectType": "x", "subjectSlug": "ana"},
     }
-    async with serve(lambda _: answer(200, page([run_of(0, **far)]))) as (url, _):
+    async with serve(lambda _: response(200, page([run_of(0, **far)]))) as (url, _):
         ended = await invoke("list", "job", TFY_HOST=url, TFY_API_KEY=KEY)
     assert ended.status == 0
     assert re.split(r"  +", ended.out.splitlines()[1]) == [
@@ -312,9 +312,9 @@ async def test_who_waits_at_a_terminal_waits_for_less_of_an_outage(
 
 
 async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none_on_stdout() -> None:
-    good = answer(200, page([run_of(0)]))
-    bad = answer(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"})
-    slow = answer(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"}, retry_after_ms="2000")
+    good = response(200, page([run_of(0)]))
+    bad = response(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"})
+    slow = response(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"}, retry_after_ms="2000")
     async with serve(lambda request: (bad, slow, good)[request.number]) as (url, _):
         ended = await invoke("list", "job", "--json", TFY_HOST=url, TFY_API_KEY=KEY)
     assert ended.status == 0
@@ -352,14 +352,14 @@ async def test_a_full_disk_is_reported_in_one_line_by_commands_without_a_server_
 
 
 async def test_ctrl_c_ends_it_with_status_130_while_a_request_is_under_way() -> None:
-    asked = asyncio.Event()
+    requested = asyncio.Event()
 
     def stall(_: object) -> Stall:
-        asked.set()
+        requested.set()
         return Stall()
 
     async with serve(stall) as (url, _), started("list", "job", TFY_HOST=url, TFY_API_KEY=KEY) as process:
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(requested.wait(), 30)
         process.send_signal(signal.SIGINT)
         assert await end_of(process) == Ended(130, "", "\ntfruns: interrupted\n")
 
@@ -545,12 +545,12 @@ async def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 async def test_help_lists_the_commands_and_a_bare_tfruns_shows_it_as_wrong_usage() -> None:
-    asked, bare = await asyncio.gather(invoke("--help"), invoke())
-    assert asked.status == 0
+    explicit, bare = await asyncio.gather(invoke("--help"), invoke())
+    assert explicit.status == 0
     assert all(
-        f"\n  {command} " in asked.out for command in ("list", "count", "export", "watch", "wait", "demo", "sandbox")
+        f"\n  {command} " in explicit.out for command in ("list", "count", "export", "watch", "wait", "demo", "sandbox")
     )
-    assert bare == Ended(2, "", asked.out)
+    assert bare == Ended(2, "", explicit.out)
 
 
 async def test_version_is_the_package_s() -> None:

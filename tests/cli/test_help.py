@@ -172,7 +172,7 @@ async def test_an_option_of_other_programs_gets_the_one_that_is_meant(line: str,
 
 
 async def completed(shell: str, words: str) -> list[str]:
-    """What the program offers, asked as the shell's script asks."""
+    """What the program offers when it is called as the shell's script calls it."""
     *before, incomplete = words.split(" ")
     cword = {"fish": incomplete}.get(shell, str(len(before)))
     given = " ".join(before) if shell == "fish" else words
@@ -198,10 +198,10 @@ async def completed(shell: str, words: str) -> list[str]:
     ],
 )
 async def test_commands_options_and_values_are_completed(words: str, offered: set[str]) -> None:
-    answers = await asyncio.gather(*(completed(shell, words) for shell in ("bash", "zsh", "fish")))
-    for answer in answers:
+    responses = await asyncio.gather(*(completed(shell, words) for shell in ("bash", "zsh", "fish")))
+    for response in responses:
         # Which case words of no case are offered in is for click to say.
-        assert {word.upper() for word in answer} == {word.upper() for word in offered}
+        assert {word.upper() for word in response} == {word.upper() for word in offered}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -70,9 +70,9 @@ async def test_watch_prints_json_and_goes_on_from_its_file(sandbox: Sandbox, tmp
     meanwhile = await sandbox.create_run("a-job", status="FINISHED")
     async with started(*command) as process:
         # Ctrl-C may have come between the printing of the last line and its being noted.
-        if (told := json.loads(await line_of(process))) == expected:
-            told = json.loads(await line_of(process))
-        assert told["run"] == meanwhile.to_dict()
+        if (change := json.loads(await line_of(process))) == expected:
+            change = json.loads(await line_of(process))
+        assert change["run"] == meanwhile.to_dict()
 
 
 async def test_watch_shows_a_live_table_on_a_terminal(sandbox: Sandbox) -> None:

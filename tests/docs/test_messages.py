@@ -15,7 +15,7 @@ import trustme
 
 import tfruns
 from tests.support.cli import invoke
-from tests.support.hostile import Raw, Reply, Stall, answer, page, serve
+from tests.support.hostile import Raw, Reply, Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Sandbox
 
@@ -35,7 +35,7 @@ async def failed(url: str, kind: type[Error], **arguments: Any) -> Error:
     return caught.value
 
 
-# --- the server's answers ---------------------------------------------------------------------------------------------
+# --- the server's responses ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ async def failed(url: str, kind: type[Error], **arguments: Any) -> Error:
 async def test_a_refused_key_is_named_by_where_it_came_from(
     origin: str, arguments: dict[str, Any], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    async with serve(lambda _: answer(401, {"statusCode": 401, "message": "no"})) as (url, _):
+    async with serve(lambda _: response(401, {"statusCode": 401, "message": "no"})) as (url, _):
         folder = tmp_path / ".truefoundry"
         folder.mkdir()
         (folder / "credentials.json").write_text(json.dumps({"host": url, "access_token": KEY}))
@@ -73,14 +73,14 @@ async def test_a_refused_key_is_named_by_where_it_came_from(
     ],
 )
 async def test_a_refusal_says_what_may_help(status: int, kind: type[tfruns.APIStatusError], helps: str) -> None:
-    async with serve(lambda _: answer(status, {"statusCode": status, "message": "no"})) as (url, _):
+    async with serve(lambda _: response(status, {"statusCode": status, "message": "no"})) as (url, _):
         error = await failed(url, kind, retry=TWICE)
     assert helps in str(error)
     assert (error.status_code, error.message, error.job_id, error.offset) == (status, "no", "j", 20)
 
 
 async def test_a_response_that_is_not_understood_names_the_field_and_that_the_server_may_be_newer() -> None:
-    async with serve(lambda _: answer(200, page([run_of(0, status=5)]))) as (url, _):
+    async with serve(lambda _: response(200, page([run_of(0, status=5)]))) as (url, _):
         error = await failed(url, tfruns.DecodeError)
     assert "status: expected a string, got 5" in str(error)
     assert "a newer server may need a newer tfruns" in str(error)
@@ -88,13 +88,13 @@ async def test_a_response_that_is_not_understood_names_the_field_and_that_the_se
 
 
 async def test_a_list_that_cannot_be_walked_says_how_far_it_came_and_what_may_help() -> None:
-    async with serve(lambda _: answer(200, page([run_of(0)], 50))) as (url, _), tfruns.Client(url, KEY) as client:
+    async with serve(lambda _: response(200, page([run_of(0)], 50))) as (url, _), tfruns.Client(url, KEY) as client:
         with pytest.raises(tfruns.IncompleteWalkError, match="try again, or with larger pages") as caught:
             await client.iter_runs("j", page_size=10).collect()
     assert (caught.value.job_id, caught.value.seen) == ("j", 1)
 
 
-# --- no answer --------------------------------------------------------------------------------------------------------
+# --- no response ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_a_connection_that_fails_names_the_host_and_the_systems_reason(url
 @pytest.mark.parametrize(
     "reply",
     [
-        Raw(answer(200, RUNS)[:-9]),
+        Raw(response(200, RUNS)[:-9]),
         Raw(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n8\r\n{"da'),
     ],
     ids=["length", "chunks"],
@@ -154,8 +154,8 @@ async def test_a_private_certificate_is_reported_with_the_variable_that_names_it
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         code = "import asyncio, tfruns\nonce = tfruns.RetryPolicy(max_attempts=1)\n"
         code += f"asyncio.run(tfruns.Client({url!r}, 'k', retry=once).count_runs('j'))"
-        told = await invoke(command=(sys.executable, "-c", code), SSL_CERT_FILE=str(tmp_path / "ca.pem"))
-        assert "the connection was closed" in told.err  # by that server: the certificate holds
+        ended = await invoke(command=(sys.executable, "-c", code), SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        assert "the connection was closed" in ended.err  # by that server: the certificate holds
 
 
 async def test_tls_with_a_server_that_has_none_is_reported_as_that() -> None:

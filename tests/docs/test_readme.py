@@ -15,7 +15,7 @@ import click
 import pytest
 
 import tfruns
-from tests.support.hostile import answer, serve
+from tests.support.hostile import response, serve
 from tests.support.readme import DOCS, README, ROOMS, Block, blocks
 from tests.support.snippets import run_snippet
 from tfruns.cli.program import program
@@ -190,7 +190,7 @@ async def test_the_likeliest_errors_are_in_the_words_of_their_page(monkeypatch: 
         ten.append(await failing(sandbox.url, timeout=1, retry=twice))
         sandbox.faults[:] = [Fault(status=429)]
         ten.append(await failing(sandbox.url, retry=ten_times))
-    async with serve(lambda _: answer(200, b"<!doctype html><title>Log in</title>")) as (url, _):
+    async with serve(lambda _: response(200, b"<!doctype html><title>Log in</title>")) as (url, _):
         ten.append(await failing(url))
     table = (DOCS / "errors.md").read_text(encoding="utf-8").partition("in their own words")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)

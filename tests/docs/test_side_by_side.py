@@ -12,7 +12,7 @@ import httpx
 from truefoundry_sdk import AsyncTrueFoundry
 
 import tfruns
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tfruns.sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.vendor
@@ -70,7 +70,7 @@ async def test_runs_created_under_a_walk_make_the_vendors_sdk_repeat_others_and_
 
 
 async def test_a_server_that_ignores_the_offset_is_walked_for_ever_by_the_vendors_sdk_and_refused_by_ours() -> None:
-    always = answer(200, page([run(number) for number in range(100)], 500))
+    always = response(200, page([run(number) for number in range(100)], 500))
     async with serve(lambda _: always) as (url, _):
         count = 0
         async with aclosing(vendors(url, "key", "job")) as runs:  # type: ignore[type-var]
@@ -85,7 +85,7 @@ async def test_a_server_that_ignores_the_offset_is_walked_for_ever_by_the_vendor
 
 async def test_two_new_statuses_become_one_in_the_vendors_sdk_and_stay_themselves_in_ours() -> None:
     two = [run(0, status="PAUSED"), run(1, status="QUEUED")]
-    async with serve(lambda asked: answer(200, page(two[asked.offset :], 2))) as (url, _):
+    async with serve(lambda request: response(200, page(two[request.offset :], 2))) as (url, _):
         assert [one.status.value async for one in vendors(url, "key", "job")] == ["QUEUED", "QUEUED"]
         assert [one.status.value async for one in ours(url, "key", "job")] == ["PAUSED", "QUEUED"]
 

@@ -9,7 +9,7 @@ import pytest
 
 import tfruns
 from tests.export.test_export import fill, flat, of_arrow
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tfruns import Client
 from tfruns.arrow import SCHEMA
 from tfruns.sandbox import Sandbox
@@ -57,12 +57,15 @@ async def test_pandas_polars_and_duckdb_take_the_table() -> None:
 
 
 async def test_moments_are_exact_to_the_microsecond_and_what_64_bits_cant_hold_is_named() -> None:
-    async with serve(lambda _: answer(200, page([run(0, createdAt=1_700_000_000_000.125, duration="7")]))) as (url, _):
+    async with serve(lambda _: response(200, page([run(0, createdAt=1_700_000_000_000.125, duration="7")]))) as (
+        url,
+        _,
+    ):
         async with Client(url, KEY) as client:
             row = (await client.iter_runs("job").to_arrow()).to_pylist()[0]
     assert row["created_at"] == datetime.datetime(2023, 11, 14, 22, 13, 20, 125, datetime.UTC)
     assert row["duration"] == 7
-    async with serve(lambda _: answer(200, page([run(0, createdAt=1e300)]))) as (url, _), Client(url, KEY) as client:
+    async with serve(lambda _: response(200, page([run(0, createdAt=1e300)]))) as (url, _), Client(url, KEY) as client:
         with pytest.raises(ValueError, match="created_at holds a number that 64 bits can't"):
             await client.iter_runs("job").to_arrow()
 

@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 
 from tests.export.test_export import READERS, fill, flat, of_arrow
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tests.support.living import exported_in_rounds
 from tfruns import Client
 from tfruns.export import ExportError, dataset, export_runs
@@ -109,7 +109,7 @@ async def test_a_full_export_takes_away_the_days_that_are_no_more(tmp_path: Path
     day = 86_400_000
     runs = [run(number, createdAt=number * day) for number in range(5, 0, -1)]
     async with (
-        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :], len(runs)))) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         await export_runs(client, ["job"], f"{tmp_path}/runs/", format="jsonl")

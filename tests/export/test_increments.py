@@ -16,7 +16,7 @@ import pytest
 
 import tfruns
 from tests.export.test_export import READERS, StoppedError, stop_after
-from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.hostile import Request, page, response, run, serve
 from tests.support.living import change
 from tests.support.readme import ROOMS, blocks
 from tfruns import Client
@@ -60,7 +60,7 @@ class Server:
         self.requests += 1
         self.served += len(here)
         pagination = {"total": len(found), "offset": request.offset, "limit": request.limit}
-        return answer(200, {"data": here, "pagination": pagination})
+        return response(200, {"data": here, "pagination": pagination})
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncGenerator[Client]:
@@ -88,7 +88,7 @@ async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_t
     async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
         async with Client(sandbox.url, sandbox.api_key) as client:
             for number in range(11):
-                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is asked for only later
+                ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is added only later
                 done.append(await export_runs(client, ids, path, state=state))
                 now = await texts_of(client, ids)
                 assert done[-1].runs == len(now.items() - known.items())
@@ -463,7 +463,7 @@ async def test_a_run_from_a_clock_that_is_ahead_hides_none_of_those_to_come(tmp_
     of_the_future = run(0, createdAt=now + 10 * 365 * 86_400_000)
     runs = [of_the_future, run(1, createdAt=now - 5)]
     async with (
-        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :], len(runs)))) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         await export(client, ["job"], tmp_path / "runs.jsonl")

@@ -8,19 +8,19 @@ import attrs
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, answer, page, run, serve
+from tests.support.hostile import Raw, Reply, Request, page, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns.export import export_runs
 
 JOBS = [f"job-{n}" for n in range(6)]
 WORSE = {
-    "503": answer(503, {"statusCode": 503, "message": "no"}),
-    "429": answer(429, {"statusCode": 429, "message": "too many"}),
-    "500": answer(500, {"statusCode": 500, "message": "no"}),
-    "408": answer(408, {"statusCode": 408, "message": "no"}),
-    "425": answer(425, {"statusCode": 425, "message": "no"}),
+    "503": response(503, {"statusCode": 503, "message": "no"}),
+    "429": response(429, {"statusCode": 429, "message": "too many"}),
+    "500": response(500, {"statusCode": 500, "message": "no"}),
+    "408": response(408, {"statusCode": 408, "message": "no"}),
+    "425": response(425, {"statusCode": 425, "message": "no"}),
     "reset": Raw(b"", reset=True),
-    "cut": Raw(answer(200, page([run(0)]))[:-9]),
+    "cut": Raw(response(200, page([run(0)]))[:-9]),
 }
 
 
@@ -41,7 +41,7 @@ class Server:
             request.offset : request.offset + request.limit
         ]
         pagination = {"total": 400, "offset": request.offset, "limit": request.limit}
-        return answer(200, {"data": runs, "pagination": pagination})
+        return response(200, {"data": runs, "pagination": pagination})
 
 
 def job_of(request: Request) -> str:
@@ -123,7 +123,7 @@ async def test_a_job_on_which_the_server_fails_while_it_is_well_with_others_is_s
 async def test_a_refused_key_ends_an_increment_wherever_it_is_refused(tmp_path: Path) -> None:
     """It says nothing about one job."""
     path, state = tmp_path / "runs.jsonl", tmp_path / "state.json"
-    refused = answer(401, {"statusCode": 401, "message": "no"})
+    refused = response(401, {"statusCode": 401, "message": "no"})
     server = Server(refused, lambda request: "status=" in request.target, status="RUNNING")
     async with serve(server.reply) as (url, _), Client(url, "a-long-enough-key") as client:
         await export_runs(client, JOBS, path, state=state)

@@ -22,7 +22,7 @@ from adbc_driver_postgresql import dbapi
 import tfruns
 from tests.export.test_export import READERS, StoppedError, fill, flat, of_arrow, stop_after
 from tests.http.test_key_stays_home import LOOKS
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tests.support.living import exported_in_rounds
 from tests.support.postgres import ENCODED, PASSWORD, Cluster
 from tfruns import Client
@@ -120,7 +120,7 @@ async def test_runs_that_the_table_cant_hold_stand_in_a_table_beside_it(postgres
     """A character that PostgreSQL has no text with ends no export, nor does an id that is too long for an index."""
     runs: list[Any] = [run(0), {**run(1), "duration": 2**63}, {**run(2), "name": "a\0b"}, {**run(3), "id": "x" * 3000}]
     async with (
-        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :], len(runs)))) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         summary = await export_runs(client, ["job"], postgres.url, table=table)
@@ -143,7 +143,7 @@ async def test_an_increment_keeps_the_runs_that_an_earlier_one_rejected(
     """They are not read again."""
     runs: list[Any] = [run(0), {**run(1), "name": "a\0b"}]
     async with (
-        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :], len(runs)))) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         for number in range(3):

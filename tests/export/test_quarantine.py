@@ -8,7 +8,7 @@ import pytest
 
 import tfruns
 from tests.export.test_export import READERS
-from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
 
@@ -28,7 +28,7 @@ def broken_run(number: int, fields: dict[str, Any]) -> dict[str, Any]:
 
 async def export(runs: list[Any], path: Path, **options: Any) -> ExportSummary:
     def reply(request: Request) -> bytes:
-        return answer(200, page(runs[request.offset : request.offset + request.limit], len(runs)))
+        return response(200, page(runs[request.offset : request.offset + request.limit], len(runs)))
 
     async with serve(reply) as (url, _), Client(url, "a-long-enough-key") as client:
         return await export_runs(client, ["job"], path, **options)
@@ -100,7 +100,7 @@ async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) ->
     path = tmp_path / "runs.jsonl"
     path.write_text("old")
     async with (
-        serve(lambda _: answer(200, {"data": [run(0)]})) as (url, _),
+        serve(lambda _: response(200, {"data": [run(0)]})) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         with pytest.raises(

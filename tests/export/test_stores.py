@@ -21,7 +21,7 @@ polars = pytest.importorskip("polars")
 import tfruns
 from tests.export.test_export import StoppedError, fill, flat, of_arrow, stop_after
 from tests.http.test_key_stays_home import LOOKS
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tests.support.objects import KEY, SECRET, ObjectStore
 from tfruns import Client
 from tfruns.export import ExportError, export_runs, stores
@@ -63,7 +63,7 @@ async def test_runs_that_cant_be_written_stand_in_an_object_beside_it(bucket: Ob
     """Which is gone when there are none any more."""
     runs = [run(0), {**run(1), "duration": 2**63}]
     async with (
-        serve(lambda asked: answer(200, page(runs[asked.offset :], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :], len(runs)))) as (url, _),
         Client(url, "a-long-enough-key") as client,
     ):
         summary = await export_runs(client, ["job"], "s3://bucket/runs.csv", storage_options=bucket.options)
@@ -116,8 +116,8 @@ async def test_an_upload_that_fails_leaves_the_old_object_and_no_parts_and_the_s
 ) -> None:
     sandbox, client = large
 
-    def refuse(asked: str, given: dict[str, list[str]]) -> bool:
-        return asked == method and query in given and value in (None, given[query][0])
+    def refuse(verb: str, given: dict[str, list[str]]) -> bool:
+        return verb == method and query in given and value in (None, given[query][0])
 
     bucket.on_request = refuse
     arguments: Any = (client, sandbox.job_ids, "s3://bucket/runs.jsonl")

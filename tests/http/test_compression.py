@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tfruns import Client
 
 if sys.version_info >= (3, 14):
@@ -28,7 +28,7 @@ async def test_each_coding_is_accepted_and_read(coding: str) -> None:
     """The request says that the client accepts it, and a page of several MB comes out as it went in."""
     sent = page([run(n, command="x" * 3_000) for n in range(1_000)])
     body = CODINGS[coding](json.dumps(sent).encode())
-    async with serve(lambda _: answer(200, body, content_encoding=coding)) as (url, requests):
+    async with serve(lambda _: response(200, body, content_encoding=coding)) as (url, requests):
         async with Client(url, "a-long-enough-key") as client:
             got = await client.list_runs("job", limit=1_000)
     assert coding in requests[0].headers["accept-encoding"].split(", ")

@@ -238,30 +238,30 @@ async def test_a_key_may_come_from_a_function(source: Any) -> None:
     assert await key_of(Client("https://a.example", source)) == KEY
 
 
-@pytest.mark.parametrize("answer", [None, "", 5, KEY + "\n", KEY.encode(), lambda: KEY])
-async def test_what_a_function_returns_is_checked_when_it_is_called_and_not_shown(answer: Any) -> None:
-    client = Client("https://a.example", lambda: answer)
+@pytest.mark.parametrize("returned", [None, "", 5, KEY + "\n", KEY.encode(), lambda: KEY])
+async def test_what_a_function_returns_is_checked_when_it_is_called_and_not_shown(returned: Any) -> None:
+    client = Client("https://a.example", lambda: returned)
     with pytest.raises(ConfigurationError, match="from the function given as api_key") as caught:
         await key_of(client)
     assert KEY not in str(caught.value)
 
 
 async def test_a_function_is_called_once_for_all_that_need_a_key_together() -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
-    async def ask() -> str:
-        asked.append(len(asked))
+    async def get_key() -> str:
+        calls.append(len(calls))
         await asyncio.sleep(0)
-        return f"key-{len(asked)}"
+        return f"key-{len(calls)}"
 
-    source = Client("https://a.example", ask)._transport._key
-    assert asked == []
+    source = Client("https://a.example", get_key)._transport._key
+    assert calls == []
     first = await asyncio.gather(*(source.current() for _ in range(5)))
     assert [key.value for key in first] == ["key-1"] * 5
     second = await asyncio.gather(*(source.renew(first[0]) for _ in range(5)))
     assert [key.value for key in second] == ["key-2"] * 5
     assert (await source.renew(first[0])).value == "key-2"
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, Stall, answer, pages_of, serve
+from tests.support.hostile import Raw, Reply, Request, Stall, pages_of, response, serve
 from tfruns import Client, FailureEvent, RequestEvent, ResponseEvent, RetryEvent, RetryPolicy
 
 KEY = "a-long-enough-key"
@@ -21,7 +21,7 @@ NEVER = RetryPolicy(max_attempts=1)
 async def test_hooks_see_each_request_response_and_retry_in_their_order() -> None:
     def reply(request: Request) -> Reply:
         if request.number == 0:
-            return answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-0")
+            return response(503, {"statusCode": 503, "message": "later"}, x_request_id="req-0")
         return pages_of(2)(request)
 
     events: list[Any] = []
@@ -48,7 +48,7 @@ async def test_added_hooks_are_called_after_those_that_are_there_in_their_order(
     def note(name: str) -> Callable[[object], None]:
         return lambda event: calls.append(f"{name} {type(event).__name__}")
 
-    replies = {0: answer(503, {}), 2: REFUSED}
+    replies = {0: response(503, {}), 2: REFUSED}
     async with serve(lambda r: replies.get(r.number) or pages_of(1)(r)) as (url, _):
         async with Client(url, KEY, retry=QUICK, on_request=note("own"), on_failure=note("own")) as client:
             for name in ("first", "second"):
@@ -97,9 +97,9 @@ async def test_a_hook_may_add_hooks_which_are_called_from_the_next_event_on() ->
             assert len(calls) == expected
 
 
-BAD = answer(200, {"data": [{"id": 5}]}, x_request_id="req-7")
-REFUSED = answer(403, {"statusCode": 403, "message": "no"}, x_request_id="req-8")
-BUSY = answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-9")
+BAD = response(200, {"data": [{"id": 5}]}, x_request_id="req-7")
+REFUSED = response(403, {"statusCode": 403, "message": "no"}, x_request_id="req-8")
+BUSY = response(503, {"statusCode": 503, "message": "later"}, x_request_id="req-9")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ BUSY = answer(503, {"statusCode": 503, "message": "later"}, x_request_id="req-9"
         (REFUSED, tfruns.PermissionDeniedError, 1, "req-8"),
         (BUSY, tfruns.InternalServerError, 3, "req-9"),
         (BAD, tfruns.DecodeError, 1, "req-7"),
-        (answer(200, b"no JSON"), tfruns.DecodeError, 1, None),
+        (response(200, b"no JSON"), tfruns.DecodeError, 1, None),
         (Raw(b""), tfruns.APIConnectionError, 3, None),
         (Stall(), tfruns.APITimeoutError, 3, None),
     ],
@@ -150,7 +150,7 @@ async def test_what_is_cancelled_closed_or_recovers_is_no_failure() -> None:
     def reply(request: Request) -> Reply:
         if "/stalls/" in request.target:
             return Stall()
-        return pages_of(500)(request) if request.number else answer(503, {})
+        return pages_of(500)(request) if request.number else response(503, {})
 
     async with serve(reply) as (url, _):
         client = Client(url, KEY, retry=QUICK, on_failure=events.append)
@@ -184,7 +184,7 @@ async def test_what_a_hook_raises_ends_the_walk_and_leaves_the_client_well() -> 
         raise LookupError("a bug in the hook")
 
     for name in ("on_request", "on_response", "on_retry", "on_failure"):
-        replies = {"on_retry": [answer(500, {})], "on_failure": [REFUSED]}.get(name, [])
+        replies = {"on_retry": [response(500, {})], "on_failure": [REFUSED]}.get(name, [])
         async with serve(lambda r, replies=replies: replies.pop() if replies else pages_of(1)(r)) as (url, _):  # type: ignore[misc]
             async with Client(url, KEY, retry=QUICK, max_concurrency=1, **{name: fails}) as client:  # type: ignore[arg-type]
                 with pytest.raises(LookupError, match="a bug in the hook"):
@@ -215,7 +215,7 @@ async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(nam
     def end(_: object) -> None:
         raise StopAsyncIteration
 
-    reply = answer(500, {}) if name in ("on_retry", "on_failure") else pages_of(1)
+    reply = response(500, {}) if name in ("on_retry", "on_failure") else pages_of(1)
     arguments: dict[str, Any] = {"api_key": KEY, "retry": QUICK, name: ends if name == "api_key" else end}
     async with serve(reply if callable(reply) else lambda _: reply) as (url, _), Client(url, **arguments) as client:
         with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
@@ -226,7 +226,7 @@ async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(nam
 
 async def test_stats_count_what_was_sent_received_and_handed_out() -> None:
     def reply(request: Request) -> Reply:
-        return answer(500, {}) if request.number == 1 else pages_of(25)(request)
+        return response(500, {}) if request.number == 1 else pages_of(25)(request)
 
     sizes: list[int] = []
     async with serve(reply) as (url, requests):
@@ -292,24 +292,24 @@ async def test_a_call_has_its_own_timeout_retries_and_headers() -> None:
         return (
             Stall()
             if "/slow/" in request.target
-            else answer(500, {})
+            else response(500, {})
             if "/ill/" in request.target
             else pages_of(3)(request)
         )
 
     async with serve(reply) as (url, requests):
         async with Client(url, KEY, retry=QUICK, headers={"X-Team": "ours", "X-Kept": "yes"}) as client:
-            for ask in (client.count_runs, client.list_runs):
+            for request_runs in (client.count_runs, client.list_runs):
                 with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
-                    await ask("slow", timeout=0.05, retry=NEVER)
+                    await request_runs("slow", timeout=0.05, retry=NEVER)
             with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
                 await client.iter_runs("slow", timeout=0.05, retry=NEVER).collect()
             with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.05 s"):
                 _ = [run async for _, run in client.iter_runs_for(["slow"], timeout=0.05, retry=NEVER)]
-            asked = len(requests)
+            sent = len(requests)
             with pytest.raises(tfruns.InternalServerError):
                 await client.count_runs("ill", retry=RetryPolicy(max_attempts=3, initial_backoff=0))
-            assert len(requests) == asked + 3
+            assert len(requests) == sent + 3
             await client.iter_runs("job", headers={"x-team": "theirs"}).collect()
             assert (requests[-1].headers["x-team"], requests[-1].headers["x-kept"]) == ("theirs", "yes")
             await client.count_runs("job")

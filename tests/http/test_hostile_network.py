@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, answer, page, pages_of, run, serve
+from tests.support.hostile import Raw, Reply, Request, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 
 KEY = "tfy-secret-key-1234567890"
 NEVER = RetryPolicy(max_attempts=1)
 ONCE_MORE = RetryPolicy(max_attempts=2, initial_backoff=0)
-GOOD = answer(200, page([run(0)]))
+GOOD = response(200, page([run(0)]))
 BODY = GOOD.partition(b"\r\n\r\n")[2]
 
 
@@ -156,7 +156,7 @@ async def test_a_connection_that_the_server_closes_between_two_requests_costs_no
 
 
 async def test_bytes_after_a_response_are_no_part_of_the_next() -> None:
-    async with serve(lambda r: GOOD + answer(200, page([], 99)) if r.number == 0 else GOOD) as (url, _):
+    async with serve(lambda r: GOOD + response(200, page([], 99)) if r.number == 0 else GOOD) as (url, _):
         async with Client(url, KEY, retry=ONCE_MORE) as client:
             assert [await client.count_runs("job") for _ in range(3)] == [1, 1, 1]
 
@@ -189,7 +189,7 @@ async def test_a_host_with_ipv6_alone_is_asked() -> None:
 
 
 async def test_a_redirect_to_itself_ends_at_once() -> None:
-    async with serve(lambda request: answer(302, {}, location=request.target)) as (url, requests):
+    async with serve(lambda request: response(302, {}, location=request.target)) as (url, requests):
         async with Client(url, KEY) as client:
             with pytest.raises(tfruns.APIStatusError, match="redirects"):
                 await client.iter_runs("job").collect()
@@ -197,7 +197,7 @@ async def test_a_redirect_to_itself_ends_at_once() -> None:
 
 
 async def test_a_response_to_head_no_body_and_204_leave_the_connection_usable() -> None:
-    replies = [answer(204, b""), answer(304, b""), answer(200, b"", content_length="0")]
+    replies = [response(204, b""), response(304, b""), response(200, b"", content_length="0")]
 
     def reply(request: Request) -> Reply:
         return replies[request.number] if request.number < 3 else pages_of(5)(request)

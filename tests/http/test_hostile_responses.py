@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client, RetryPolicy
 
 KEY = "tfy-secret-key-1234567890"
@@ -20,8 +20,8 @@ GOOD = json.dumps(page([run(0), run(1)])).encode()
 
 
 async def collect(data: bytes, status: int = 200, **headers: str) -> tuple[tfruns.JobRun, ...]:
-    """What comes of that answer."""
-    async with serve(lambda _: answer(status, data, **headers)) as (url, _):
+    """The result of that response."""
+    async with serve(lambda _: response(status, data, **headers)) as (url, _):
         async with Client(url, KEY, retry=NEVER) as client:
             return (await client.list_runs("job", limit=1000)).data
 
@@ -52,9 +52,7 @@ async def test_a_compression_bomb_is_refused_before_it_fills_the_memory(coding: 
     finally:
         tracemalloc.stop()
     assert peak < 400 * 2**20
-    if isinstance(
-        caught.value, tfruns.DecodeError
-    ):  # else it is a coding that wasn't asked for, and can't be read here
+    if isinstance(caught.value, tfruns.DecodeError):  # else it is a coding that wasn't accepted, and can't be read here
         assert "longer than 104,857,600 bytes" in str(caught.value)
 
 
@@ -154,7 +152,7 @@ async def test_runs_that_come_twice_in_a_list_are_yielded_once_or_the_walk_says_
 ) -> None:
     def reply(request: Request) -> bytes:
         rows = [run(number) for number in order][request.offset : request.offset + request.limit]
-        return answer(200, page(rows, len(order)))
+        return response(200, page(rows, len(order)))
 
     found = []
     async with serve(reply) as (url, _), Client(url, KEY, retry=NEVER) as client:

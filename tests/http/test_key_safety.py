@@ -15,13 +15,13 @@ import pytest
 import trustme
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, answer, page, pages_of, run, serve
+from tests.support.hostile import Raw, Reply, Request, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http.secret import Secret
 
 KEY = "tfy-secret-key-1234567890"
 NEVER = RetryPolicy(max_attempts=1)
-GOOD = answer(200, page([run(0)]))
+GOOD = response(200, page([run(0)]))
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def test_a_redirect_to_another_host_port_or_scheme_never_gets_the_key(stat
     async with serve(lambda _: GOOD) as (other, stolen):
         port = other.rsplit(":", 1)[1]
         for location in (other, f"http://localhost:{port}/x", f"//127.0.0.1:{port}/y", other.replace("http", "https")):
-            async with serve(lambda _, to=location: answer(status, {}, location=to)) as (url, _):  # type: ignore[misc]
+            async with serve(lambda _, to=location: response(status, {}, location=to)) as (url, _):  # type: ignore[misc]
                 async with Client(url, KEY) as client:
                     with pytest.raises(tfruns.APIStatusError, match="redirects") as caught:
                         await client.count_runs("job")
@@ -110,7 +110,7 @@ async def test_an_https_server_that_redirects_to_http_never_makes_the_key_go_in_
 
         async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer(302, {}, location=plain))
+            writer.write(response(302, {}, location=plain))
             await writer.drain()
             writer.close()
 
@@ -130,14 +130,14 @@ Respond = Callable[[Request], Reply | Awaitable[Reply]]
 def echo(request: Request) -> Reply:
     """A server that shows what it was sent, as some do while debugging."""
     sent = {"statusCode": 500, "message": f"got {request.headers}", "details": [{"headers": request.headers}]}
-    return answer(500, sent, x_request_id=request.headers["authorization"])
+    return response(500, sent, x_request_id=request.headers["authorization"])
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         echo,
-        lambda _: answer(401, {"statusCode": 401, "message": f"the key {KEY} has expired"}),
+        lambda _: response(401, {"statusCode": 401, "message": f"the key {KEY} has expired"}),
         lambda _: Raw(f"HTTP/1.1 200 {KEY}\r\nX: {KEY}\r\nContent-Length: {KEY}\r\n\r\n".encode()),
         lambda _: Raw(b"", reset=True),
     ],

@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 import tfruns
-from tests.support.hostile import Handler, Raw, Reply, Request, Stall, answer, page, pages_of, run, serve
+from tests.support.hostile import Handler, Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http import limits, pace, rate
 from tfruns.sandbox import RateLimit, Sandbox
 
 KEY = "a-long-enough-key"
-ONE_RUN = answer(200, page([run(0)]))
-SLOWER = answer(429, {"statusCode": 429, "message": "slower"})
+ONE_RUN = response(200, page([run(0)]))
+SLOWER = response(429, {"statusCode": 429, "message": "slower"})
 
 
 def job_of(request: Request) -> str:
@@ -140,7 +140,7 @@ async def test_a_wait_that_the_server_demands_holds_back_all_requests_of_the_cli
     def reply(request: Request) -> Reply:
         times.append(time.monotonic())
         if request.number == 0:
-            return answer(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="600")
+            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="600")
         return ONE_RUN
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
@@ -156,7 +156,7 @@ async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_eac
 
     def reply(request: Request) -> Reply:
         if request.number == 0:
-            return answer(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="700")
+            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="700")
         return ONE_RUN
 
     async with serve(reply) as (url, requests), Client(url, KEY) as client:
@@ -180,7 +180,7 @@ async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_
 
     async def reply(_: Request) -> Reply:
         await goes_on.wait()
-        return answer(503, {"statusCode": 503, "message": "later"}, retry_after="30")
+        return response(503, {"statusCode": 503, "message": "later"}, retry_after="30")
 
     async with serve(reply) as (url, requests), Client(url, KEY, max_concurrency=1) as client:
         first = asyncio.create_task(client.count_runs("first", retry=RetryPolicy(deadline=20)))
@@ -231,11 +231,11 @@ async def outage_after(
 
 
 def refuses(_: Request) -> Reply:
-    return answer(503, {"statusCode": 503, "message": "back in a moment"})
+    return response(503, {"statusCode": 503, "message": "back in a moment"})
 
 
 def fails(_: Request) -> Reply:
-    return answer(500, {"statusCode": 500, "message": "no database"})
+    return response(500, {"statusCode": 500, "message": "no database"})
 
 
 def resets(_: Request) -> Reply:
@@ -424,7 +424,7 @@ async def test_a_thousand_jobs_of_one_to_fifty_pages_are_complete_fair_and_withi
         in_flight -= 1
         count = sizes[job_of(request)] * (runs_a_page - 1)
         rows = range(request.offset, min(count, request.offset + request.limit))
-        return answer(200, page([run(n) for n in rows], count))
+        return response(200, page([run(n) for n in rows], count))
 
     async with serve(reply) as (url, _), Client(url, KEY, max_concurrency=12) as client:
         found = [job_id async for job_id, _ in client.iter_runs_for(sizes, page_size=runs_a_page)]

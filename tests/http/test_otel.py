@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, Stall, answer, pages_of, serve
+from tests.support.hostile import Raw, Reply, Request, Stall, pages_of, response, serve
 from tfruns.otel import instrument
 from tfruns.sandbox import Fault, Sandbox
 
@@ -188,7 +188,7 @@ async def test_a_response_that_is_too_large_ends_its_span_and_one_that_is_no_jso
     telemetry: Telemetry,
 ) -> None:
     """A page that can't be decoded is no failure of HTTP: its span says 200."""
-    replies = [answer(200, b"x" * 2000), answer(200, b"no JSON"), pages_of(1)]
+    replies = [response(200, b"x" * 2000), response(200, b"no JSON"), pages_of(1)]
     async with serve(lambda r: replies[r.number] if r.number < 2 else replies[2](r)) as (url, _):  # type: ignore[operator, return-value]
         async with tfruns.Client(url, KEY) as client:
             telemetry.instrument(client)
@@ -238,7 +238,7 @@ async def test_a_failure_ends_no_span_of_another_page(telemetry: Telemetry) -> N
     """A walk's pages are decoded in the caller's task, which may have given up a request before."""
 
     def reply(request: Request) -> Reply:
-        return Stall() if "/stalls/" in request.target else answer(200, {"data": [{"id": 5}]})
+        return Stall() if "/stalls/" in request.target else response(200, {"data": [{"id": 5}]})
 
     async with serve(reply) as (url, requests), tfruns.Client(url, KEY) as client:
         telemetry.instrument(client)
@@ -267,7 +267,7 @@ async def test_a_request_given_up_while_the_key_is_renewed_is_resent_only_for_it
             await asyncio.sleep(3600)
         return KEY
 
-    async with serve(lambda r: pages_of(1)(r) if r.number else answer(401, {})) as (url, _):
+    async with serve(lambda r: pages_of(1)(r) if r.number else response(401, {})) as (url, _):
         async with tfruns.Client(url, key) as client:
             telemetry.instrument(client)
             async with given_up_once(lambda: keys == 2):
@@ -329,7 +329,7 @@ async def test_a_request_sent_again_with_a_renewed_key_is_a_span_of_its_own(
 
 
 async def test_a_request_after_one_that_was_refused_is_no_resend(telemetry: Telemetry) -> None:
-    async with serve(lambda _: answer(401, {"statusCode": 401, "message": "no"})) as (url, _):
+    async with serve(lambda _: response(401, {"statusCode": 401, "message": "no"})) as (url, _):
         async with tfruns.Client(url, KEY) as client:
             telemetry.instrument(client)
             for _ in range(2):
@@ -344,8 +344,8 @@ async def test_no_report_holds_the_key_an_address_or_a_query_string(telemetry: T
 
     def reply(request: Request) -> Reply:
         said = {"statusCode": 422, "message": f"no {email} for {KEY} in {request.target}"}
-        ends: list[Reply] = [answer(503, said), answer(429, said), Raw(b""), Stall(), answer(401, said)]
-        return ends[request.number] if request.number < len(ends) else answer(422, said)
+        ends: list[Reply] = [response(503, said), response(429, said), Raw(b""), Stall(), response(401, said)]
+        return ends[request.number] if request.number < len(ends) else response(422, said)
 
     async with serve(reply) as (url, requests):
         async with tfruns.Client(url, lambda: KEY, retry=QUICK, timeout=0.2) as client:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support.hostile import Reply, Request, answer, pages_of, serve
+from tests.support.hostile import Reply, Request, pages_of, response, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http.credentials_file import CredentialsFile
 
 OLD, NEW = "an-old-key-of-the-file", "a-new-key-of-the-file"
-REFUSAL = answer(401, {"statusCode": 401, "message": "expired"})
+REFUSAL = response(401, {"statusCode": 401, "message": "expired"})
 NEVER = RetryPolicy(max_attempts=1)
 
 

@@ -156,8 +156,8 @@ def test_the_backoff_doubles_up_to_its_cap_and_is_spread_at_random(attempt: int)
 def test_a_wait_the_server_demands_comes_before_the_backoff_and_is_a_minute_at_most() -> None:
     policy = RetryPolicy(initial_backoff=0.5)
     assert 3 <= planned_wait(policy, refused(retry_after="3"), 1) <= 3.5
-    for asked in ("61", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
-        assert 60 <= planned_wait(policy, refused(retry_after=asked), 1) <= 60.5
+    for header in ("61", "86400", "999999999999999", formatdate(time.time() + 1e6, usegmt=True)):
+        assert 60 <= planned_wait(policy, refused(retry_after=header), 1) <= 60.5
     assert 60 <= planned_wait(policy, refused(retry_after_ms="60001"), 1) <= 60.5
     assert 60 <= planned_wait(policy, refused(x_ratelimit_reset="4000000000"), 1) <= 60.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Reply, answer, page, run, serve
+from tests.support.hostile import Raw, Reply, page, response, run, serve
 from tfruns import Client, RetryPolicy
 
 KEY = "a-long-enough-key"
@@ -26,7 +26,7 @@ def texts(value: Any) -> list[str]:
 
 def refusal(status: int) -> bytes:
     body = {"statusCode": status, "message": EVIL, "code": EVIL, "details": [{EVIL: [EVIL, {"x": EVIL}]}]}
-    return answer(
+    return response(
         status, json.dumps(body).encode(), x_request_id="id\x1b[31m\t7", x_other="\x9b\x85", location="/\x1b[1m"
     )
 
@@ -35,11 +35,11 @@ def refusal(status: int) -> bytes:
     "reply",
     [
         *[refusal(status) for status in (302, 400, 401, 403, 404, 422, 429, 500, 503)],
-        answer(403, EVIL.encode("utf-8", "replace")),
-        answer(200, EVIL.encode("utf-8", "replace")),
-        answer(200, json.dumps(page([run(0, id=EVIL, status=[EVIL], createdAt=EVIL)])).encode()),
-        answer(200, json.dumps({"data": EVIL, "pagination": {"total": EVIL}, EVIL: EVIL}).encode()),
-        answer(200, json.dumps({"data": [EVIL, {EVIL: 1}]}).encode()),
+        response(403, EVIL.encode("utf-8", "replace")),
+        response(200, EVIL.encode("utf-8", "replace")),
+        response(200, json.dumps(page([run(0, id=EVIL, status=[EVIL], createdAt=EVIL)])).encode()),
+        response(200, json.dumps({"data": EVIL, "pagination": {"total": EVIL}, EVIL: EVIL}).encode()),
+        response(200, json.dumps({"data": [EVIL, {EVIL: 1}]}).encode()),
         Raw(b"HTTP/1.1 404 gone\x1b[2Jaway\r\nContent-Length: 0\r\n\r\n"),
         Raw(b"HTTP/1.1 2\x1b[2J00 OK\r\n\r\n"),
         Raw(b"HTTP/1.1 200 OK\r\nContent-Length: \x1b[2J\r\n\r\n"),
@@ -74,7 +74,7 @@ async def test_errors_and_logs_are_one_printable_line_whatever_the_server_sends(
 async def test_a_readable_message_stays_readable() -> None:
     """Lines become one, and letters of any language stay."""
     body = {"statusCode": 422, "message": "limit:\n\tmuss h\u00f6chstens 1000 sein \u4ee5\u4e0a", "details": [{"n": 1}]}
-    async with serve(lambda _: answer(422, body)) as (url, _), Client(url, KEY) as client:
+    async with serve(lambda _: response(422, body)) as (url, _), Client(url, KEY) as client:
         with pytest.raises(tfruns.UnprocessableEntityError) as caught:
             await client.list_runs("job")
     assert caught.value.message == "limit:  muss h\u00f6chstens 1000 sein \u4ee5\u4e0a"

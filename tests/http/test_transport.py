@@ -21,17 +21,17 @@ import aiohttp
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, Stall, answer, page, pages_of, run, serve
+from tests.support.hostile import Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http import transport
 
 KEY = "tfy-secret-key-1234567890"
 AT_ONCE = RetryPolicy(initial_backoff=0)
 NEVER = RetryPolicy(max_attempts=1)
-ONE_RUN = answer(200, page([run(0)]))
+ONE_RUN = response(200, page([run(0)]))
 
 
-async def ask(url: str, retry: RetryPolicy = AT_ONCE, **options: object) -> tfruns.RunPage:
+async def fetch_page(url: str, retry: RetryPolicy = AT_ONCE, **options: object) -> tfruns.RunPage:
     async with Client(url, KEY, retry=retry, **options) as client:  # type: ignore[arg-type]
         return await client.list_runs("job")
 
@@ -40,7 +40,7 @@ async def fails_with(kind: type[tfruns.TfRunsError], reply: Reply, retry: RetryP
     """What the error says, and how many requests it took."""
     async with serve(lambda _: reply) as (url, requests):
         with pytest.raises(kind) as caught:
-            await ask(url, retry)
+            await fetch_page(url, retry)
         assert type(caught.value) is kind
         return str(caught.value), len(requests)
 
@@ -62,10 +62,10 @@ async def fails_with(kind: type[tfruns.TfRunsError], reply: Reply, retry: RetryP
 )
 async def test_a_refusal_is_raised_at_once_as_its_own_error(status: int, kind: type[tfruns.APIStatusError]) -> None:
     body = {"statusCode": status, "message": "not like this", "code": "E7", "details": [{"field": "x"}]}
-    reply = answer(status, b"" if status in (204, 304) else body, x_request_id="req-9")
+    reply = response(status, b"" if status in (204, 304) else body, x_request_id="req-9")
     async with serve(lambda _: reply) as (url, requests):
         with pytest.raises(kind) as caught:
-            await ask(url)
+            await fetch_page(url)
     error = caught.value
     assert type(error) is kind
     assert len(requests) == 1
@@ -83,8 +83,8 @@ async def test_a_refusal_is_raised_at_once_as_its_own_error(status: int, kind: t
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 599])
 async def test_a_failure_that_may_pass_is_retried_until_it_passes(status: int) -> None:
-    async with serve(lambda r: answer(status, {"message": "later"}) if r.number < 3 else ONE_RUN) as (url, requests):
-        assert len((await ask(url)).data) == 1
+    async with serve(lambda r: response(status, {"message": "later"}) if r.number < 3 else ONE_RUN) as (url, requests):
+        assert len((await fetch_page(url)).data) == 1
     assert len(requests) == 4
 
 
@@ -96,7 +96,7 @@ async def test_a_failure_that_stays_is_raised_after_the_last_attempt(
     status: int, kind: type[tfruns.TfRunsError]
 ) -> None:
     text, requests = await fails_with(
-        kind, answer(status, {"message": "no"}), RetryPolicy(max_attempts=3, initial_backoff=0)
+        kind, response(status, {"message": "no"}), RetryPolicy(max_attempts=3, initial_backoff=0)
     )
     assert requests == 3
     assert "after 3 attempts" in text
@@ -109,14 +109,14 @@ BROKEN = {
     "closed without a word": Raw(b""),
     "no HTTP": Raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
     "a chunk cut off": Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{}"),
-    "broken gzip": answer(200, b"not gzip", content_encoding="gzip"),
+    "broken gzip": response(200, b"not gzip", content_encoding="gzip"),
 }
 
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
 async def test_a_response_that_breaks_off_is_retried(reply: Reply) -> None:
     async with serve(lambda r: reply if r.number < 2 else ONE_RUN) as (url, requests):
-        assert len((await ask(url)).data) == 1
+        assert len((await fetch_page(url)).data) == 1
     assert len(requests) == 3
 
 
@@ -133,30 +133,30 @@ async def test_a_host_that_refuses_connections_is_a_connection_error_that_names_
     async with serve(pages_of(1)) as (url, _):
         pass
     with pytest.raises(tfruns.APIConnectionError, match=url) as caught:
-        await ask(url, RetryPolicy(max_attempts=2, initial_backoff=0))
+        await fetch_page(url, RetryPolicy(max_attempts=2, initial_backoff=0))
     assert caught.value.attempts == 2
 
 
-@pytest.mark.parametrize("reply", [Stall(), Stall(ONE_RUN[:-10])], ids=["no answer", "half an answer"])
+@pytest.mark.parametrize("reply", [Stall(), Stall(ONE_RUN[:-10])], ids=["no response", "half a response"])
 async def test_the_timeout_is_for_the_whole_response_and_is_retried(reply: Reply) -> None:
     async with serve(lambda r: reply if r.number < 1 else ONE_RUN) as (url, requests):
-        assert len((await ask(url, timeout=0.2)).data) == 1
+        assert len((await fetch_page(url, timeout=0.2)).data) == 1
         assert len(requests) == 2
         with pytest.raises(tfruns.APITimeoutError, match=r"within 0\.2 s"):
             async with serve(lambda _: reply) as (stalled, _):
-                await ask(stalled, NEVER, timeout=0.2)
+                await fetch_page(stalled, NEVER, timeout=0.2)
 
 
 async def test_the_deadline_ends_an_attempt_that_is_under_way() -> None:
     async with serve(lambda _: Stall()) as (url, requests):
         with pytest.raises(tfruns.APITimeoutError):
-            await ask(url, RetryPolicy(initial_backoff=0, deadline=0.3))
+            await fetch_page(url, RetryPolicy(initial_backoff=0, deadline=0.3))
     assert len(requests) == 1
 
 
 async def test_no_retry_starts_that_would_come_after_the_deadline() -> None:
     text, requests = await fails_with(
-        tfruns.RateLimitError, answer(429, {"message": "no"}, retry_after="30"), RetryPolicy(deadline=5)
+        tfruns.RateLimitError, response(429, {"message": "no"}, retry_after="30"), RetryPolicy(deadline=5)
     )
     assert requests == 1
     assert "429" in text
@@ -177,18 +177,18 @@ async def test_a_wait_the_server_demands_is_kept(headers: dict[str, str]) -> Non
 
     def reply(request: Request) -> bytes:
         times.append(time.monotonic())
-        return ONE_RUN if request.number else answer(429, {"message": "slow down"}, **headers)
+        return ONE_RUN if request.number else response(429, {"message": "slow down"}, **headers)
 
     async with serve(reply) as (url, _):
-        await ask(url)
+        await fetch_page(url)
     assert times[1] - times[0] >= 0.3
 
 
 async def test_each_retry_is_logged_with_why_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    reply = answer(503, {"message": "deploying"}, x_request_id="req-1")
+    reply = response(503, {"message": "deploying"}, x_request_id="req-1")
     async with serve(lambda r: ONE_RUN if r.number > 1 else reply) as (url, _):
-        await ask(url)
+        await fetch_page(url)
     records = [record for record in caplog.records if record.name == "tfruns"]
     assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert "503 Whatever: deploying" in records[0].getMessage()
@@ -204,9 +204,9 @@ async def test_what_lasts_is_a_warning_once_for_a_request(
     """Quick retries are none: of a server that fails often, they would fill a log."""
     monkeypatch.setattr(transport, "_WORTH_A_WARNING", 0.05)
     caplog.set_level(logging.INFO, "tfruns")
-    refusals = [answer(503, {}), *[answer(503, {}, retry_after_ms="60")] * 3]
+    refusals = [response(503, {}), *[response(503, {}, retry_after_ms="60")] * 3]
     async with serve(lambda r: refusals[r.number] if r.number < 4 else ONE_RUN) as (url, _):
-        await ask(url)
+        await fetch_page(url)
     retries = [record for record in caplog.records if "attempt" in record.getMessage()]
     assert [record.levelname for record in retries] == ["INFO", "WARNING", "INFO", "INFO"]
 
@@ -214,7 +214,7 @@ async def test_what_lasts_is_a_warning_once_for_a_request(
 async def test_a_timeout_that_is_retried_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tfruns")
     async with serve(lambda r: ONE_RUN if r.number else Stall()) as (url, _):
-        await ask(url, timeout=0.2)
+        await fetch_page(url, timeout=0.2)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
@@ -225,7 +225,7 @@ async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarte
     def reply(request: Request) -> Reply:
         if failures.random() >= 0.25:
             return healthy(request)
-        return failures.choice([answer(500, b"<html>oops"), answer(429, {}), Raw(b""), Raw(healthy(request)[:-5])])  # type: ignore[return-value]
+        return failures.choice([response(500, b"<html>oops"), response(429, {}), Raw(b""), Raw(healthy(request)[:-5])])  # type: ignore[return-value]
 
     async with serve(reply) as (url, _), Client(url, KEY, retry=RetryPolicy(initial_backoff=0)) as client:
         assert [r.id async for r in client.iter_runs("job", page_size=2)] == [f"run-{n}" for n in range(120)]
@@ -233,7 +233,7 @@ async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarte
 
 async def test_what_the_server_gets_to_see() -> None:
     async with serve(pages_of(1)) as (url, requests):
-        await ask(url + "/prefix/", headers={"X-Team": "a", "user-agent": "mine"})
+        await fetch_page(url + "/prefix/", headers={"X-Team": "a", "user-agent": "mine"})
     request = requests[0]
     assert request.target == "/prefix/api/svc/v1/jobs/job/runs?limit=100&offset=0"
     assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -246,8 +246,8 @@ async def test_what_the_server_gets_to_see() -> None:
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_a_compressed_response_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
     body = compress(json.dumps(page([run(n) for n in range(100)])).encode())
-    async with serve(lambda _: answer(200, body, content_encoding=coding)) as (url, _):
-        assert len((await ask(url)).data) == 100
+    async with serve(lambda _: response(200, body, content_encoding=coding)) as (url, _):
+        assert len((await fetch_page(url)).data) == 100
 
 
 @pytest.mark.parametrize("job_id", ["a/b", "../x", "a?b=c", "a#b", "100%", "%2e%2e", "a b", "ジョブ", "a\nb"])
@@ -265,37 +265,37 @@ async def test_no_job_id_reaches_another_path(job_id: str) -> None:
 async def test_a_redirect_is_not_followed_so_the_key_goes_nowhere_else() -> None:
     async with (
         serve(pages_of(1)) as (elsewhere, strays),
-        serve(lambda _: answer(307, {}, location=elsewhere)) as (url, _),
+        serve(lambda _: response(307, {}, location=elsewhere)) as (url, _),
     ):
         with pytest.raises(tfruns.APIStatusError, match="307"):
-            await ask(url)
+            await fetch_page(url)
     assert strays == []
 
 
 async def test_a_redirect_is_reported_with_where_it_leads_and_what_to_check() -> None:
-    said, count = await fails_with(tfruns.APIStatusError, answer(301, b"", location="https://login.example/x"))
+    said, count = await fails_with(tfruns.APIStatusError, response(301, b"", location="https://login.example/x"))
     assert "redirects to https://login.example/x" in said
     assert re.search(r"is http://127.0.0.1:\d+ the right host\?", said)
     assert count == 1
 
 
 async def test_the_servers_echo_of_the_key_is_not_repeated() -> None:
-    echo = answer(401, {"message": f"bad token {KEY}"}, x_echo=f"Bearer {KEY}")
+    echo = response(401, {"message": f"bad token {KEY}"}, x_echo=f"Bearer {KEY}")
     async with serve(lambda _: echo) as (url, _):
         with pytest.raises(tfruns.AuthenticationError) as caught:
-            await ask(url)
+            await fetch_page(url)
     assert KEY not in str(caught.value) + repr(caught.value) + repr(vars(caught.value))
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        answer(200, f"<html>{KEY}</html>".encode()),
-        answer(200, b"x" * 185 + KEY.encode()),  # what is shown of it would end within the key
-        answer(200, {"data": [], "pagination": {"total": f"{KEY}{KEY}"}}),
-        answer(200, json.dumps({"data": 1, "pagination": KEY}).replace("tfy", r"\u0074fy").encode()),
-        answer(401, {"message": "no", "code": KEY, "details": [{KEY: KEY}]}),
-        answer(401, json.dumps({"message": KEY}).replace("tfy", r"\u0074fy").encode()),
+        response(200, f"<html>{KEY}</html>".encode()),
+        response(200, b"x" * 185 + KEY.encode()),  # what is shown of it would end within the key
+        response(200, {"data": [], "pagination": {"total": f"{KEY}{KEY}"}}),
+        response(200, json.dumps({"data": 1, "pagination": KEY}).replace("tfy", r"\u0074fy").encode()),
+        response(401, {"message": "no", "code": KEY, "details": [{KEY: KEY}]}),
+        response(401, json.dumps({"message": KEY}).replace("tfy", r"\u0074fy").encode()),
         Raw(f"HTTP/1.1 404 {KEY}\r\ncontent-length: 0\r\n\r\n".encode()),
         Raw(f"HTTP/1.1 {KEY} x\r\n\r\n".encode()),
         Raw(f"{KEY}\r\n\r\n".encode()),
@@ -304,7 +304,7 @@ async def test_the_servers_echo_of_the_key_is_not_repeated() -> None:
 async def test_no_error_shows_the_key_or_half_of_it_wherever_the_server_echoes_it(reply: Reply) -> None:
     async with serve(lambda _: reply) as (url, _):
         with pytest.raises(tfruns.APIError) as caught:
-            await ask(url, NEVER)
+            await fetch_page(url, NEVER)
     shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
     assert "secret" not in shown
     assert KEY[:12] not in shown
@@ -312,7 +312,7 @@ async def test_no_error_shows_the_key_or_half_of_it_wherever_the_server_echoes_i
 
 
 async def test_a_short_key_takes_no_words_out_of_errors() -> None:
-    async with serve(lambda _: answer(404, {"message": "there is no such job"})) as (url, _):
+    async with serve(lambda _: response(404, {"message": "there is no such job"})) as (url, _):
         with pytest.raises(tfruns.NotFoundError, match="there is no such job"):
             async with Client(url, "o") as client:
                 await client.list_runs("job")
@@ -320,9 +320,9 @@ async def test_a_short_key_takes_no_words_out_of_errors() -> None:
 
 async def test_a_response_without_end_is_refused_before_it_fills_the_memory() -> None:
     bomb = gzip.compress(b" " * (101 * 2**20))
-    async with serve(lambda _: answer(200, bomb, content_encoding="gzip")) as (url, requests):
+    async with serve(lambda _: response(200, bomb, content_encoding="gzip")) as (url, requests):
         with pytest.raises(tfruns.DecodeError, match="longer than 104,857,600 bytes"):
-            await ask(url)
+            await fetch_page(url)
     assert len(requests) == 1
 
 
@@ -352,7 +352,7 @@ async def test_waiting_for_a_turn_takes_nothing_from_the_deadline_or_the_timeout
 
 
 async def test_a_wait_that_the_server_demands_holds_back_every_request_of_the_client() -> None:
-    reply = answer(429, {"message": "slow down"}, retry_after="1")
+    reply = response(429, {"message": "slow down"}, retry_after="1")
     async with serve(lambda r: reply if r.number == 0 else pages_of(1)(r)) as (url, requests):
         async with Client(url, KEY, retry=AT_ONCE) as client:
             first = asyncio.create_task(client.list_runs("a"))
@@ -367,7 +367,7 @@ async def test_a_wait_that_the_server_demands_holds_back_every_request_of_the_cl
 
 @pytest.mark.parametrize("sleeps", [True, False])
 async def test_closing_the_client_ends_its_waits_at_once(sleeps: bool) -> None:
-    reply = answer(429, {"message": "slow down"}, retry_after="50")
+    reply = response(429, {"message": "slow down"}, retry_after="50")
     async with serve(lambda _: reply if sleeps else Stall()) as (url, requests):
         client = Client(url, KEY, max_concurrency=1)
         tasks = [asyncio.create_task(client.list_runs(f"job-{n}")) for n in range(3)]
@@ -403,7 +403,7 @@ FORKED = """
 import asyncio, os, tfruns
 from tfruns.sandbox import Sandbox
 
-async def ask(client, job_id):
+async def fetch_page(client, job_id):
     try:
         await client.list_runs(job_id)
     except tfruns.EventLoopError as error:
@@ -412,12 +412,12 @@ async def ask(client, job_id):
 async def main():
     async with Sandbox(jobs=1, runs=1) as sandbox:
         client = tfruns.Client(sandbox.url, sandbox.api_key)
-        await ask(client, sandbox.job_ids[0])
+        await fetch_page(client, sandbox.job_ids[0])
         return client
 
 client = asyncio.run(main())
 if os.fork() == 0:
-    asyncio.run(ask(client, "job"))
+    asyncio.run(fetch_page(client, "job"))
     os._exit(0)
 os.wait()
 asyncio.run(client.aclose())
@@ -470,11 +470,11 @@ class Keys:
     """Hands out key-0, key-1, …"""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self) -> str:
-        self.asked += 1
-        return f"key-{self.asked - 1}"
+        self.calls += 1
+        return f"key-{self.calls - 1}"
 
     async def later(self) -> str:
         await asyncio.sleep(0)
@@ -484,7 +484,7 @@ class Keys:
 def accepts(key: str) -> object:
     def reply(request: Request) -> bytes:
         good = request.headers["authorization"] == f"Bearer {key}"
-        return pages_of(50)(request) if good else answer(401, {"statusCode": 401, "message": "expired"})
+        return pages_of(50)(request) if good else response(401, {"statusCode": 401, "message": "expired"})
 
     return reply
 
@@ -495,7 +495,7 @@ async def test_a_key_function_is_called_again_after_a_401(kind: str) -> None:
     async with serve(accepts("key-1")) as (url, requests):  # type: ignore[arg-type]
         async with Client(url, keys if kind == "sync" else keys.later) as client:
             assert len(await client.iter_runs("job", page_size=10).collect()) == 50
-    assert keys.asked == 2
+    assert keys.calls == 2
     assert sum(request.headers["authorization"] == "Bearer key-0" for request in requests) == 1
 
 
@@ -504,20 +504,20 @@ async def test_a_key_function_is_called_again_only_once() -> None:
     async with serve(accepts("another")) as (url, requests), Client(url, keys) as client:  # type: ignore[arg-type]
         with pytest.raises(tfruns.AuthenticationError):
             await client.list_runs("job")
-    assert (keys.asked, len(requests)) == (2, 2)
+    assert (keys.calls, len(requests)) == (2, 2)
 
 
 async def test_requests_refused_together_ask_for_one_new_key() -> None:
     keys = Keys()
     async with serve(accepts("key-1")) as (url, _), Client(url, keys.later) as client:  # type: ignore[arg-type]
         await asyncio.gather(*(client.list_runs("job") for _ in range(12)))
-    assert keys.asked == 2
+    assert keys.calls == 2
 
 
 async def test_a_fixed_key_is_not_sent_again_after_a_401() -> None:
     async with serve(accepts("another")) as (url, requests):  # type: ignore[arg-type]
         with pytest.raises(tfruns.AuthenticationError):
-            await ask(url)
+            await fetch_page(url)
     assert len(requests) == 1
 
 
@@ -636,7 +636,7 @@ async def test_the_callers_session_is_used_and_left_open() -> None:
 
 
 async def test_the_callers_session_may_raise_for_status_itself() -> None:
-    async with serve(lambda _: answer(404, {"statusCode": 404, "message": "no such job"})) as (url, _):
+    async with serve(lambda _: response(404, {"statusCode": 404, "message": "no such job"})) as (url, _):
         async with aiohttp.ClientSession(raise_for_status=True) as http, Client(url, KEY, session=http) as client:
             with pytest.raises(tfruns.NotFoundError, match="no such job"):
                 await client.list_runs("job")

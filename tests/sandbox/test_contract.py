@@ -29,7 +29,7 @@ def test_the_contract_here_is_the_contract() -> None:
 async def test_generated_requests_have_no_finding(tmp_path: Path, share: float, job_id: str | None) -> None:
     contract = yaml.safe_load(FILE.read_text())
     operation = contract["paths"]["/api/svc/v1/jobs/{jobId}/runs"]["get"]
-    # What the contract leaves out, and every server answers.
+    # What the contract leaves out, and every server responds to.
     operation["responses"] |= {"401": operation["responses"]["403"]}
     (tmp_path / "openapi.yaml").write_text(yaml.safe_dump(contract))
     fixed = f'[parameters]\n"path.jobId" = "{job_id}"\n' if job_id else ""

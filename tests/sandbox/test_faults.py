@@ -148,8 +148,8 @@ async def test_a_rate_limit_slows_a_walk_down_and_loses_nothing() -> None:
     async with faulty(rate_limit=limit, retry=tfruns.RetryPolicy(max_attempts=100)) as (s, client):
         begun = time.monotonic()
         assert await ids(client, page_size=20) == [run.id for run in s.runs("job")]
-        answered = sum(request.status == 200 for request in s.requests)
-        assert time.monotonic() - begun > (answered - 4) / 50
+        responded = sum(request.status == 200 for request in s.requests)
+        assert time.monotonic() - begun > (responded - 4) / 50
         assert any(request.status == 429 for request in s.requests)
 
 
@@ -228,12 +228,12 @@ async def test_the_same_seed_draws_the_same_faults() -> None:
 async def test_closing_the_sandbox_does_not_wait_for_stalled_or_slow_responses() -> None:
     for fault in ("breaks=stall", "latency=60"):
         async with faulty(fault) as (s, client):
-            asked = asyncio.ensure_future(client.count_runs("job"))
+            counting = asyncio.ensure_future(client.count_runs("job"))
             await asyncio.sleep(0.1)
             async with asyncio.timeout(10):
                 await s.aclose()
             with pytest.raises(tfruns.APIConnectionError):
-                await asked
+                await counting
 
 
 # --- faults as values and as text ---

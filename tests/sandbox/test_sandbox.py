@@ -22,7 +22,7 @@ Pairs = list[tuple[str, Any]]
 
 
 @attrs.frozen
-class Answer:
+class Response:
     status: int
     headers: Any
     body: Any
@@ -34,21 +34,21 @@ class Answer:
 
 @attrs.frozen
 class Http:
-    """A plain HTTP client that asks one sandbox, with its key."""
+    """A plain HTTP client of one sandbox, with its key."""
 
     sandbox: Sandbox
     session: aiohttp.ClientSession
 
-    async def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
+    async def send(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Response:
         if headers is None:
             headers = {"Authorization": f"Bearer {self.sandbox.api_key}"}
         url = URL(self.sandbox.url + path, encoded=True)
         async with self.session.request(method, url, headers=headers) as response:
             text = await response.text()
-            return Answer(response.status, response.headers, json.loads(text) if text else None)
+            return Response(response.status, response.headers, json.loads(text) if text else None)
 
-    async def runs(self, *query: tuple[str, Any], job: str | None = None) -> Answer:
-        return await self.ask(f"{path_of(job or self.sandbox.job_ids[0])}?{urlencode(query)}")
+    async def runs(self, *query: tuple[str, Any], job: str | None = None) -> Response:
+        return await self.send(f"{path_of(job or self.sandbox.job_ids[0])}?{urlencode(query)}")
 
     async def all_ids(self, *query: tuple[str, Any]) -> list[str]:
         return (await self.runs(("limit", 1000), *query)).ids
@@ -78,13 +78,13 @@ def ids(runs: list[JobRun]) -> list[str]:
     return [run.id for run in runs]
 
 
-def is_http_error(answer: Answer, status: int) -> bool:
+def is_http_error(response: Response, status: int) -> bool:
     return (
-        answer.status == status
-        and answer.headers["Content-Type"].startswith("application/json")
-        and answer.body["statusCode"] == status
-        and isinstance(answer.body["message"], str)
-        and set(answer.body) == {"statusCode", "message", "code", "details"}
+        response.status == status
+        and response.headers["Content-Type"].startswith("application/json")
+        and response.body["statusCode"] == status
+        and isinstance(response.body["message"], str)
+        and set(response.body) == {"statusCode", "message", "code", "details"}
     )
 
 
@@ -96,20 +96,20 @@ def is_http_error(answer: Answer, status: int) -> bool:
 )
 async def test_no_or_another_key_is_refused(http: Http, job: str, value: str | None) -> None:
     headers = {} if value is None else {"Authorization": value.format(key=http.sandbox.api_key)}
-    answer = await http.ask(path_of(job), headers=headers)
-    assert is_http_error(answer, 401)
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    response = await http.send(path_of(job), headers=headers)
+    assert is_http_error(response, 401)
+    assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_the_name_of_the_scheme_may_be_in_any_case(http: Http, job: str) -> None:
-    answer = await http.ask(path_of(job), headers={"Authorization": f"bEARER {http.sandbox.api_key}"})
-    assert answer.status == 200
+    response = await http.send(path_of(job), headers={"Authorization": f"bEARER {http.sandbox.api_key}"})
+    assert response.status == 200
 
 
 async def test_a_sandbox_does_not_accept_the_key_of_another(http: Http, job: str) -> None:
     async with Sandbox(1, 1) as other:
-        answer = await http.ask(path_of(job), headers={"Authorization": f"Bearer {other.api_key}"})
-    assert answer.status == 401
+        response = await http.send(path_of(job), headers={"Authorization": f"Bearer {other.api_key}"})
+    assert response.status == 401
 
 
 async def test_the_key_can_be_chosen() -> None:
@@ -119,41 +119,41 @@ async def test_the_key_can_be_chosen() -> None:
 
 
 async def test_an_unknown_job_is_a_404_that_names_it(http: Http) -> None:
-    answer = await http.ask(path_of("no/such job"))
-    assert is_http_error(answer, 404)
-    assert "no/such job" in answer.body["message"]
+    response = await http.send(path_of("no/such job"))
+    assert is_http_error(response, 404)
+    assert "no/such job" in response.body["message"]
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/api/svc/v1/jobs", "/api/svc/v1/jobs//runs", "/api/svc/v1/jobs/a/b/runs", "{}/", "{}/x", "/x{}"]
 )
 async def test_another_path_is_a_404(http: Http, job: str, path: str) -> None:
-    assert is_http_error(await http.ask(path.format(path_of(job))), 404)
+    assert is_http_error(await http.send(path.format(path_of(job))), 404)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_another_method_is_a_405(http: Http, job: str, method: str) -> None:
-    answer = await http.ask(path_of(job), method)
-    assert is_http_error(answer, 405)
-    assert answer.headers["Allow"] == "GET"
+    response = await http.send(path_of(job), method)
+    assert is_http_error(response, 405)
+    assert response.headers["Allow"] == "GET"
 
 
 async def test_head_is_a_405_without_a_body(http: Http, job: str) -> None:
-    answer = await http.ask(path_of(job), "HEAD")
-    assert (answer.status, answer.body) == (405, None)
+    response = await http.send(path_of(job), "HEAD")
+    assert (response.status, response.body) == (405, None)
 
 
 async def test_every_response_has_a_request_id_of_its_own(http: Http, job: str) -> None:
-    answers = [
+    responses = [
         await http.runs(),
         await http.runs(("limit", 0)),
-        await http.ask("/"),
-        await http.ask(path_of("none")),
-        await http.ask(path_of(job), "POST"),
-        await http.ask(path_of(job), headers={}),
+        await http.send("/"),
+        await http.send(path_of("none")),
+        await http.send(path_of(job), "POST"),
+        await http.send(path_of(job), headers={}),
     ]
-    assert [answer.status for answer in answers] == [200, 422, 404, 404, 405, 401]
-    assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
+    assert [response.status for response in responses] == [200, 422, 404, 404, 405, 401]
+    assert len({response.headers["x-request-id"] for response in responses}) == len(responses)
 
 
 @pytest.mark.parametrize(
@@ -161,15 +161,15 @@ async def test_every_response_has_a_request_id_of_its_own(http: Http, job: str) 
 )
 async def test_a_job_id_is_one_segment_whatever_it_holds(job_id: str) -> None:
     async with Sandbox([job_id, "a"], (3, 5)) as sandbox, aiohttp.ClientSession() as session:
-        answer = await Http(sandbox, session).runs()
-        assert answer.ids == ids(sandbox.runs(job_id))
-        assert len(answer.ids) == 3
+        response = await Http(sandbox, session).runs()
+        assert response.ids == ids(sandbox.runs(job_id))
+        assert len(response.ids) == 3
 
 
 async def test_percent_encoding_may_be_in_lower_case_and_of_any_character() -> None:
     async with Sandbox(["a/b"], 3) as sandbox, aiohttp.ClientSession() as session:
-        answer = await Http(sandbox, session).ask("/api/svc/v1/jobs/%61%2fb/runs")
-        assert answer.status == 200
+        response = await Http(sandbox, session).send("/api/svc/v1/jobs/%61%2fb/runs")
+        assert response.status == 200
 
 
 # --- the query ---
@@ -197,10 +197,10 @@ NOT_NUMBERS = ("", " 1", "x", "1,2", "nan", "inf", "1e999", "1_0", "0x1", ".5", 
     ],
 )
 async def test_a_bad_value_is_a_422_that_names_the_parameter_and_the_value(http: Http, name: str, value: str) -> None:
-    answer = await http.runs((name, value))
-    assert is_http_error(answer, 422)
-    assert name in answer.body["message"]
-    [detail] = answer.body["details"]
+    response = await http.runs((name, value))
+    assert is_http_error(response, 422)
+    assert name in response.body["message"]
+    [detail] = response.body["details"]
     assert (detail["parameter"], detail["value"]) == (name, value)
 
 
@@ -213,18 +213,18 @@ async def test_every_bad_parameter_is_named_at_once(http: Http) -> None:
         ("status", "Y"),
         ("order", ""),
     ]
-    answer = await http.runs(*bad)
-    assert is_http_error(answer, 422)
-    named = [(detail["parameter"], detail["value"]) for detail in answer.body["details"]]
+    response = await http.runs(*bad)
+    assert is_http_error(response, 422)
+    named = [(detail["parameter"], detail["value"]) for detail in response.body["details"]]
     assert sorted(named) == sorted(pair for pair in bad if pair != ("status", "FAILED"))
 
 
 @pytest.mark.parametrize("name", ["limit", "offset", "searchPrefix", "sortBy", "order"])
 async def test_what_has_one_value_may_not_be_given_twice(http: Http, name: str) -> None:
     value = {"sortBy": "status", "order": "asc"}.get(name, "1")
-    answer = await http.runs((name, value), (name, value))
-    assert is_http_error(answer, 422)
-    assert answer.body["details"][0]["parameter"] == name
+    response = await http.runs((name, value), (name, value))
+    assert is_http_error(response, 422)
+    assert response.body["details"][0]["parameter"] == name
 
 
 async def test_an_unknown_parameter_is_ignored(http: Http, stored: list[JobRun]) -> None:
@@ -243,15 +243,15 @@ async def test_an_unknown_parameter_is_ignored(http: Http, stored: list[JobRun])
 async def test_a_page_is_the_slice_that_was_requested(
     http: Http, stored: list[JobRun], query: Pairs, limit: int, offset: int
 ) -> None:
-    answer = await http.runs(*query)
-    assert answer.ids == ids(stored)[offset : offset + limit]
-    assert answer.body["pagination"] == {"total": 700, "offset": offset, "limit": limit}
+    response = await http.runs(*query)
+    assert response.ids == ids(stored)[offset : offset + limit]
+    assert response.body["pagination"] == {"total": 700, "offset": offset, "limit": limit}
 
 
 @pytest.mark.parametrize("offset", [700, 701, 2**63, 10**40])
 async def test_a_page_beyond_the_end_is_empty(http: Http, offset: int) -> None:
-    answer = await http.runs(("offset", offset))
-    assert answer.body == {"data": [], "pagination": {"total": 700, "offset": offset, "limit": 100}}
+    response = await http.runs(("offset", offset))
+    assert response.body == {"data": [], "pagination": {"total": 700, "offset": offset, "limit": 100}}
 
 
 async def test_what_is_served_is_what_is_stored(http: Http, job: str, stored: list[JobRun]) -> None:
@@ -293,9 +293,9 @@ SLUGS = ("ana.souza@example.com", "ci-deployer")
 async def test_filters_are_or_within_and_and_across(http: Http, stored: list[JobRun], query: Pairs, keeps: Any) -> None:
     expected = [run.id for run in stored if keeps(run)]
     assert expected, "the filter should match something"
-    answer = await http.runs(("limit", 3), ("offset", 1), *query)
-    assert answer.body["pagination"]["total"] == len(expected)
-    assert answer.ids == expected[1:4]
+    response = await http.runs(("limit", 3), ("offset", 1), *query)
+    assert response.body["pagination"]["total"] == len(expected)
+    assert response.ids == expected[1:4]
     assert await http.all_ids(*query) == expected
 
 
@@ -360,8 +360,8 @@ async def test_without_a_key_creation_is_sorted_by(http: Http, stored: list[JobR
 
 async def test_the_filter_and_the_order_work_together(http: Http, stored: list[JobRun]) -> None:
     failed = [run for run in stored if run.status == "FAILED"]
-    answer = await http.all_ids(("status", "FAILED"), ("sortBy", "duration"), ("order", "asc"))
-    assert answer == in_order(failed, "duration", "asc")
+    response = await http.all_ids(("status", "FAILED"), ("sortBy", "duration"), ("order", "asc"))
+    assert response == in_order(failed, "duration", "asc")
 
 
 @pytest.mark.parametrize("query", [[], [("sortBy", "status")], [("sortBy", "duration"), ("order", "asc")]])
@@ -389,10 +389,10 @@ async def test_more_different_queries_than_are_remembered_are_all_answered(http:
 
 async def test_jobs_have_lists_of_their_own(http: Http) -> None:
     first, second = http.sandbox.job_ids
-    answer = await http.runs(job=second)
-    assert answer.ids == ids(http.sandbox.runs(second))
-    assert len(answer.ids) == 30
-    assert not set(answer.ids) & set(ids(http.sandbox.runs(first)))
+    response = await http.runs(job=second)
+    assert response.ids == ids(http.sandbox.runs(second))
+    assert len(response.ids) == 30
+    assert not set(response.ids) & set(ids(http.sandbox.runs(first)))
 
 
 # --- changes ---
@@ -404,9 +404,9 @@ async def test_a_new_run_is_at_the_head_of_the_next_response(http: Http, job: st
         run = await http.sandbox.create_run(job)
         assert run.created_at > max(run.created_at for run in stored)
         stored = [run, *stored]
-        answer = await http.runs(("limit", 1000))
-        assert answer.ids == ids(stored)
-        assert answer.body["pagination"]["total"] == len(stored)
+        response = await http.runs(("limit", 1000))
+        assert response.ids == ids(stored)
+        assert response.body["pagination"]["total"] == len(stored)
     assert http.sandbox.runs(job) == stored
 
 
@@ -456,9 +456,9 @@ async def test_a_deleted_run_is_gone_from_the_next_response(http: Http, job: str
     for gone in (stored[0], stored[350], stored[-1]):
         await http.sandbox.delete_run(job, gone.id)
         stored.remove(gone)
-        answer = await http.runs(("limit", 1000))
-        assert answer.ids == ids(stored)
-        assert answer.body["pagination"]["total"] == len(stored)
+        response = await http.runs(("limit", 1000))
+        assert response.ids == ids(stored)
+        assert response.body["pagination"]["total"] == len(stored)
 
 
 async def test_an_updated_run_changes_in_the_given_fields_alone(http: Http, job: str, stored: list[JobRun]) -> None:
@@ -603,8 +603,8 @@ async def test_a_run_takes_500_to_600_bytes(http: Http) -> None:
 async def test_requests_are_recorded_as_they_were_sent() -> None:
     async with Sandbox(["a/b"], 3) as sandbox, aiohttp.ClientSession() as session:
         http = Http(sandbox, session)
-        await http.ask("/api/svc/v1/jobs/a%2Fb/runs?searchPrefix=%41&limit=2")
-        await http.ask("/nowhere", "POST")
+        await http.send("/api/svc/v1/jobs/a%2Fb/runs?searchPrefix=%41&limit=2")
+        await http.send("/nowhere", "POST")
     assert list(sandbox.requests) == [
         SeenRequest("GET", "/api/svc/v1/jobs/a%2Fb/runs", "searchPrefix=%41&limit=2", 200),
         SeenRequest("POST", "/nowhere", "", 404),
@@ -648,7 +648,7 @@ async def test_closing_does_not_wait_for_idle_or_deaf_clients(job: str, http: Ht
     head = f"GET {path_of(job)}?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {http.sandbox.api_key}\r\n\r\n"
     _, idle = await asyncio.open_connection(url.host, url.port)
     _, deaf = await asyncio.open_connection(url.host, url.port, limit=1024)
-    deaf.write(head.encode() * 30)  # and never reads the answers
+    deaf.write(head.encode() * 30)  # and never reads the responses
     await asyncio.sleep(0.2)
     async with asyncio.timeout(5):
         await http.sandbox.aclose()

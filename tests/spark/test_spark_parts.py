@@ -70,9 +70,9 @@ def test_all_tasks_together_keep_to_the_rate() -> None:
             found = tasks.map(lambda partition: len(rows_of(reader, partition)), partitions)
             assert sorted(found) == [200, 200, 200, 400]
         took = time.monotonic() - started
-        asked = len(it.sandbox.requests)
-    assert asked >= 50
-    assert asked <= 40 * took + 2 * len(partitions)  # the first of each needn't wait
+        sent = len(it.sandbox.requests)
+    assert sent >= 50
+    assert sent <= 40 * took + 2 * len(partitions)  # the first of each needn't wait
 
 
 def test_jobs_that_are_named_twice_are_read_once() -> None:

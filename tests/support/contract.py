@@ -1,4 +1,4 @@
-"""The contract as JSON schemas, to hold answers against."""
+"""The contract as JSON schemas, to check responses with."""
 
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ ERROR = _validator("HttpError")
 
 
 def problems(status: int, body: Any) -> list[str]:
-    """What an answer has that the contract doesn't allow."""
+    """What a response has that the contract doesn't allow."""
     validator = PAGE if status == 200 else ERROR
     found = [f"{'/'.join(map(str, error.instance_path))}: {error.message}" for error in validator.iter_errors(body)]
     if status != 200 and body.get("statusCode") != status:
-        found.append(f"statusCode is {body.get('statusCode')!r} in an answer with status {status}")
+        found.append(f"statusCode is {body.get('statusCode')!r} in a response with status {status}")
     return found

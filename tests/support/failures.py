@@ -19,7 +19,7 @@ import aiohttp
 import trustme
 
 import tfruns
-from tests.support.hostile import Raw, Reply, Request, Stall, answer, page, pages_of, run, serve
+from tests.support.hostile import Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http.credentials_file import credentials_path
 
@@ -32,7 +32,7 @@ def _made_up(seed: int) -> str:
 KEY, NEW_KEY = _made_up(1), _made_up(2)
 NEVER = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, initial_backoff=0)
-GOOD = answer(200, page([run(0)]))
+GOOD = response(200, page([run(0)]))
 BODY = GOOD.partition(b"\r\n\r\n")[2]
 
 Way = Callable[[], Awaitable[BaseException]]
@@ -136,12 +136,12 @@ async def _() -> BaseException:
         connection, _ = listening.accept()
         connection.recv(65536)
         connection.sendall(GOOD)
-        told.wait()
+        is_reset.wait()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
         listening.close()
 
-    told = threading.Event()
+    is_reset = threading.Event()
     thread = threading.Thread(target=once)
     thread.start()
     async with aiohttp.ClientSession() as http:
@@ -149,7 +149,7 @@ async def _() -> BaseException:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with Client(url, KEY, session=http, retry=NEVER) as client:
             await client.count_runs("job")
-            told.set()
+            is_reset.set()
             thread.join()  # without a turn of the event loop, so that it doesn't see the reset before it sends
             return await failed(client.count_runs("job"))
 
@@ -176,7 +176,7 @@ BREAKS: dict[str, Callable[[Request], Reply]] = {
     "garbled length": lambda r: Raw(
         f"HTTP/1.1 200 {KEY}\r\n{_echo(r)}Content-Length: {r.headers['authorization']}\r\n\r\n".encode()
     ),
-    "broken gzip": lambda r: answer(200, KEY.encode(), content_encoding="gzip", x_echo=r.headers["authorization"]),
+    "broken gzip": lambda r: response(200, KEY.encode(), content_encoding="gzip", x_echo=r.headers["authorization"]),
     "a head too long": lambda r: Raw(f"HTTP/1.1 200 OK\r\nX: {KEY * 100}\r\n\r\n".encode()),
 }
 
@@ -382,7 +382,7 @@ WAYS["a trace hook raises with the headers in its error"] = _by_a_curious_hook(_
 
 def _by_hook(name: str) -> Way:
     async def fails() -> BaseException:
-        reply = answer(500, {"message": KEY}) if name in ("on_retry", "on_failure") else GOOD
+        reply = response(500, {"message": KEY}) if name in ("on_retry", "on_failure") else GOOD
         retry = TWICE if name == "on_retry" else NEVER
         async with client_of(lambda _: reply, retry=retry, **{name: _raise}) as client:
             return await failed(listed(client))
@@ -392,7 +392,7 @@ def _by_hook(name: str) -> Way:
 
 def _cancelled_by_hook(name: str) -> Way:
     async def fails() -> BaseException:
-        reply = answer(500, {"message": KEY}) if name == "on_retry" else GOOD
+        reply = response(500, {"message": KEY}) if name == "on_retry" else GOOD
         async with client_of(lambda _: reply, retry=TWICE, **{name: lambda _: _cancel()}) as client:
             return await failed(client.list_runs("job"))
 
@@ -420,7 +420,7 @@ async def _() -> BaseException:
 async def _() -> BaseException:
     came = asyncio.Event()
     retry = RetryPolicy(initial_backoff=60, max_backoff=60)
-    reply = answer(500, {"message": KEY}, x_echo=KEY)
+    reply = response(500, {"message": KEY}, x_echo=KEY)
     async with client_of(lambda _: reply, retry=retry, on_retry=lambda _: came.set()) as client:
         task = asyncio.create_task(client.count_runs("job"))
         await came.wait()
@@ -481,7 +481,7 @@ def _refusal(status: int) -> Callable[[Request], Reply]:
     def reply(request: Request) -> Reply:
         echo = request.headers["authorization"]
         body = {"statusCode": status, "message": f"got {request.headers}", "code": echo, "details": [{echo: [echo]}]}
-        return answer(status, body, x_request_id=echo, location=f"https://other.example/?key={KEY}", x_echo=echo)
+        return response(status, body, x_request_id=echo, location=f"https://other.example/?key={KEY}", x_echo=echo)
 
     return reply
 
@@ -489,17 +489,17 @@ def _refusal(status: int) -> Callable[[Request], Reply]:
 RESPONSES: dict[str, Callable[[Request], Reply]] = {
     **{f"status {status}": _refusal(status) for status in (301, 307, 400, 401, 403, 404, 409, 418, 422, 429, 500, 503)},
     "the key in the status line": lambda _: Raw(f"HTTP/1.1 404 {KEY}\r\nContent-Length: 0\r\n\r\n".encode()),
-    "a refusal that isn't JSON": lambda _: answer(403, f"<html>{'x' * 180}{KEY}</html>".encode()),
-    "no JSON": lambda _: answer(200, f"<html>{KEY}</html>".encode(), x_echo=KEY),
-    "JSON cut off": lambda _: answer(200, f'{{"data": [{{"id": "{KEY}'.encode(), x_echo=KEY),
-    "no UTF-8": lambda _: answer(200, b'{"data": "\xff' + KEY.encode()),
-    "nested too deep": lambda _: answer(200, KEY.encode() + b"[" * 100_000),
-    "a wrong field": lambda _: answer(200, page([run(0, id=KEY, status=[KEY], command=KEY, createdAt=KEY)])),
-    "a wrong total": lambda _: answer(200, {"data": [], "pagination": {"total": KEY}, KEY: KEY}),
-    "an escaped key": lambda _: answer(
+    "a refusal that isn't JSON": lambda _: response(403, f"<html>{'x' * 180}{KEY}</html>".encode()),
+    "no JSON": lambda _: response(200, f"<html>{KEY}</html>".encode(), x_echo=KEY),
+    "JSON cut off": lambda _: response(200, f'{{"data": [{{"id": "{KEY}'.encode(), x_echo=KEY),
+    "no UTF-8": lambda _: response(200, b'{"data": "\xff' + KEY.encode()),
+    "nested too deep": lambda _: response(200, KEY.encode() + b"[" * 100_000),
+    "a wrong field": lambda _: response(200, page([run(0, id=KEY, status=[KEY], command=KEY, createdAt=KEY)])),
+    "a wrong total": lambda _: response(200, {"data": [], "pagination": {"total": KEY}, KEY: KEY}),
+    "an escaped key": lambda _: response(
         200, json.dumps({"data": [], "pagination": KEY}).replace(KEY[0], f"\\u{ord(KEY[0]):04x}").encode()
     ),
-    "a key that is cut": lambda _: answer(200, b"x" * 185 + KEY.encode()),
+    "a key that is cut": lambda _: response(200, b"x" * 185 + KEY.encode()),
 }
 
 
@@ -522,7 +522,7 @@ async def _() -> BaseException:
 
 @way("too large")
 async def _() -> BaseException:
-    async with client_of(lambda _: answer(200, KEY.encode() * 10, x_echo=KEY)) as client:
+    async with client_of(lambda _: response(200, KEY.encode() * 10, x_echo=KEY)) as client:
         return await failed(client.iter_runs("job", max_response_bytes=100).first())
 
 

@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on loopback that answers with exactly the bytes a test tells it to."""
+"""A real HTTP/1.1 server on loopback that responds with exactly the bytes that a test gives it."""
 
 import asyncio
 import json
@@ -48,8 +48,8 @@ Reply = bytes | Raw | Stall
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
 
 
-def answer(status: int, body: Any = None, /, **headers: str) -> bytes:
-    """A whole answer; a body that isn't bytes is sent as JSON. `retry_after="1"` is the header Retry-After."""
+def response(status: int, body: Any = None, /, **headers: str) -> bytes:
+    """A whole response; a body that isn't bytes is sent as JSON. `retry_after="1"` is the header Retry-After."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = {"content_type": "application/json", "content_length": str(len(data)), **headers}
     lines = [f"HTTP/1.1 {status} Whatever", *(f"{name.replace('_', '-')}: {value}" for name, value in head.items())]
@@ -78,7 +78,7 @@ def page(runs: list[dict[str, Any]], total: int | None = None) -> dict[str, Any]
 
 def pages_of(count: int) -> Callable[[Request], bytes]:
     """Answers any page of a list of `count` runs."""
-    return lambda request: answer(
+    return lambda request: response(
         200, page([run(n) for n in range(request.offset, min(count, request.offset + request.limit))], count)
     )
 

@@ -82,7 +82,7 @@ class ServedSandbox:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def load(self, spark: SparkSession, **options: Any) -> Any:
-        """A data frame of its runs: of all its jobs, unless told otherwise."""
+        """A data frame of its runs: of all its jobs by default."""
         given = {"baseUrl": self.sandbox.url, "jobs": ",".join(self.sandbox.job_ids)}
         if "jobsPath" in options:
             del given["jobs"]

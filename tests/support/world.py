@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
 
-from tests.support.hostile import Request, answer
+from tests.support.hostile import Request, response
 from tfruns import JobRunStatus
 from tfruns._watch.pace import Closing, Timer
 
@@ -75,7 +75,7 @@ class World:
             await self.slow[job_id].wait()
         status, body = self._response(job_id, parse_qs(url.query))
         self.responses[job_id].append(status if job_id not in self.failing else 0)
-        return answer(status, body)
+        return response(status, body)
 
     def _response(self, job_id: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if (status := self.failing.get(job_id)) is not None:

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import tfruns
-from tests.support.hostile import Request, answer, page, pages_of, serve
+from tests.support.hostile import Request, page, pages_of, response, serve
 from tfruns import Client
 from tfruns.sandbox import Sandbox
 
@@ -50,10 +50,10 @@ async def test_every_run_of_every_job_comes_once_and_in_the_order_of_its_job(ord
 
 async def test_progress_before_a_walk_and_of_the_next_one() -> None:
     """There is none before, and each walk begins anew, with no jobs skipped."""
-    answers = iter([answer(404, {"statusCode": 404, "message": "no such job"})])
+    responses = iter([response(404, {"statusCode": 404, "message": "no such job"})])
 
     def handler(request: Request) -> bytes:
-        return next(answers, None) or pages_of(12)(request)
+        return next(responses, None) or pages_of(12)(request)
 
     async with serve(handler) as (url, _), Client(url, "key") as client:
         runs = client.iter_runs_for(["a"], page_size=10, on_error="skip")
@@ -149,9 +149,9 @@ async def test_pages_that_cant_be_read_or_are_refused_hold_up_no_other_job(order
 
     def reply(request: Request) -> bytes:
         if request.offset and "/bad-" in request.target:
-            return answer(200, page([{"id": "what is this"}], 15))
+            return response(200, page([{"id": "what is this"}], 15))
         if request.offset and "/refused-" in request.target:
-            return answer(400, {"statusCode": 400, "message": "no such offset"})
+            return response(400, {"statusCode": 400, "message": "no such offset"})
         return healthy(request)
 
     good, bad, refused = ([f"{kind}-{n}" for n in range(4)] for kind in ("good", "bad", "refused"))
@@ -200,12 +200,12 @@ async def test_a_slow_consumer_stops_the_prefetch_of_all_jobs_together(ordered: 
     async with Sandbox(jobs=8, runs=1000) as sandbox, Client(sandbox.url, sandbox.api_key, max_concurrency=4) as client:
         walk = aiter(client.iter_runs_for(sandbox.job_ids, page_size=10, ordered=ordered))
         await anext(walk)
-        asked = -1
-        while asked < len(sandbox.requests):
-            asked = len(sandbox.requests)
+        sent = -1
+        while sent < len(sandbox.requests):
+            sent = len(sandbox.requests)
             await asyncio.sleep(0.3)
         await walk.aclose()
-    assert 4 <= asked <= 4 * 4 + 4
+    assert 4 <= sent <= 4 * 4 + 4
 
 
 @pytest.mark.parametrize("job_ids", ["job", b"job", 5, None])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.hostile import Request, answer, page, pages_of, run, serve
+from tests.support.hostile import Request, page, pages_of, response, run, serve
 from tfruns import Client, RunPage
 
 
@@ -12,7 +12,7 @@ async def test_pages_batches_and_the_table_hold_the_same_runs() -> None:
     healthy = pages_of(230)
 
     def reply(request: Request) -> bytes:
-        return answer(404, {"statusCode": 404, "message": "no"}) if "/gone/" in request.target else healthy(request)
+        return response(404, {"statusCode": 404, "message": "no"}) if "/gone/" in request.target else healthy(request)
 
     async with serve(reply) as (url, _), Client(url, "key") as client:
         runs = client.iter_runs_for(["a", "gone", "b"], page_size=100, on_error="skip", ordered=True)
@@ -44,8 +44,8 @@ async def test_raw_pages_of_many_jobs_skip_as_the_others_do() -> None:
 
     def reply(request: Request) -> bytes:
         if "/gone/" in request.target:
-            return answer(404, {"statusCode": 404, "message": "no"})
-        return answer(200, page([run(0, status=5)] if "/bad/" in request.target else [run(0)]))
+            return response(404, {"statusCode": 404, "message": "no"})
+        return response(200, page([run(0, status=5)] if "/bad/" in request.target else [run(0)]))
 
     failed: list[str] = []
     async with serve(reply) as (url, _), Client(url, "key") as client:

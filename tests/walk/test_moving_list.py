@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import Request, answer, page, run, serve
+from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client, IncompleteWalkError, JobRun, UnprocessableEntityError
 
 KEY = "key"
@@ -52,11 +52,11 @@ class MovingList:
             await asyncio.sleep(self._rng.uniform(0.001, 0.003))  # so that responses overtake each other
         self.largest = max(self.largest, request.limit)
         if request.offset >= self._refused_from:
-            return answer(422, {"statusCode": 422, "message": "offset is too large"})
+            return response(422, {"statusCode": 422, "message": "offset is too large"})
         if request.number in self._empty:
-            return answer(200, page([], 0))
+            return response(200, page([], 0))
         listed = self._listed()
-        reply = answer(
+        reply = response(
             200, page(listed[request.offset : request.offset + request.limit], int(min(self._cap, len(listed))))
         )
         self._change()

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import pytest
 
 import tfruns
-from tests.support.hostile import Raw, Request, answer, page, pages_of, run, serve
+from tests.support.hostile import Raw, Request, page, pages_of, response, run, serve
 from tfruns import Client
 from tfruns.sandbox import Sandbox
 
@@ -93,7 +93,7 @@ async def test_first_and_count_take_one_request_for_one_run() -> None:
 
 async def test_first_does_not_believe_an_empty_page_of_a_list_that_has_runs() -> None:
     def empty_at_first(request: Request) -> bytes:
-        return answer(200, page([], 5)) if request.number == 0 else pages_of(5)(request)
+        return response(200, page([], 5)) if request.number == 0 else pages_of(5)(request)
 
     async with serve(empty_at_first) as (url, _), Client(url, KEY) as client:
         first = await client.iter_runs("job").first()
@@ -159,7 +159,7 @@ async def test_a_response_that_is_no_page_is_one_error_that_names_the_job_and_th
     healthy = pages_of(30)
 
     def reply(request: Request) -> bytes:
-        return healthy(request) if request.offset < 18 else answer(200, body)
+        return healthy(request) if request.offset < 18 else response(200, body)
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
         seen: list[str] = []
@@ -177,7 +177,7 @@ async def test_a_page_that_fails_ends_the_walk_after_the_runs_before_it() -> Non
     healthy = pages_of(30)
 
     def reply(request: Request) -> bytes:
-        return healthy(request) if request.offset < 18 else answer(403, {"statusCode": 403, "message": "not yours"})
+        return healthy(request) if request.offset < 18 else response(403, {"statusCode": 403, "message": "not yours"})
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
         seen: list[str] = []
@@ -193,7 +193,7 @@ async def test_statuses_and_subject_types_of_tomorrow_are_kept_apart() -> None:
         run(1, status="QUEUED", triggeredBySubject=subjects[1]),
     ]
     async with (
-        serve(lambda _: answer(200, {**page(runs), "novelty": {"x": [1]}})) as (url, _),
+        serve(lambda _: response(200, {**page(runs), "novelty": {"x": [1]}})) as (url, _),
         Client(url, KEY) as client,
     ):
         got = (await client.list_runs("job")).data
@@ -209,7 +209,7 @@ async def test_statuses_and_subject_types_of_tomorrow_are_kept_apart() -> None:
 
 async def test_a_total_in_the_place_the_prose_says_is_found() -> None:
     async with (
-        serve(lambda _: answer(200, {"data": [run(0)], "totalCount": 1})) as (url, _),
+        serve(lambda _: response(200, {"data": [run(0)], "totalCount": 1})) as (url, _),
         Client(url, KEY) as client,
     ):
         assert await client.count_runs("job") == 1
@@ -250,7 +250,7 @@ async def test_raw_pages_hold_the_same_runs_each_with_the_text_the_server_sent(p
 
     def reply(request: Request) -> bytes:
         texts = ",".join(sent[request.offset : request.offset + request.limit])
-        return answer(200, f'{{"data":[{texts}],"pagination":{{"total":30}}}}'.replace("Infinity", "1e400").encode())
+        return response(200, f'{{"data":[{texts}],"pagination":{{"total":30}}}}'.replace("Infinity", "1e400").encode())
 
     async with serve(reply) as (url, _), Client(url, KEY) as client:
         pages = [one async for one in client.iter_runs("job", page_size=page_size).raw_pages()]
@@ -266,7 +266,7 @@ async def test_the_texts_of_a_page_that_only_leniency_understands_are_written_an
     mangle: Callable[[bytes], bytes],
 ) -> None:
     body = mangle(json.dumps(page([run(0, deploymentVersion=3, newField="kept")])).encode())
-    async with serve(lambda _: answer(200, body)) as (url, _), Client(url, KEY) as client:
+    async with serve(lambda _: response(200, body)) as (url, _), Client(url, KEY) as client:
         (only,) = [one async for one in client.iter_runs("job").raw_pages()]
     (text,) = only.texts
     kept = json.loads(text)

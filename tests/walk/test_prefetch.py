@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 import tfruns
-from tests.support.hostile import Request, Stall, answer, page, pages_of, run, serve
+from tests.support.hostile import Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client
 from tfruns.sandbox import Sandbox
 
@@ -180,7 +180,7 @@ async def test_an_error_ahead_is_raised_only_when_its_turn_comes() -> None:
 
     async def reply(request: Request) -> bytes:
         if request.offset == 45:
-            return answer(403, {"statusCode": 403, "message": "no"})
+            return response(403, {"statusCode": 403, "message": "no"})
         await asyncio.sleep(0.02)
         return healthy(request)
 
@@ -242,7 +242,7 @@ async def test_runs_that_finish_under_the_walk_are_not_repeated_in_an_order_that
 
 
 async def test_a_server_that_ignores_the_offset_is_an_error_and_not_a_short_list() -> None:
-    reply = answer(200, page([run(n) for n in range(10)], 50))
+    reply = response(200, page([run(n) for n in range(10)], 50))
     async with serve(lambda _: reply) as (url, requests), Client(url, KEY) as client:
         with pytest.raises(
             tfruns.IncompleteWalkError, match=r"job 'job': the walk failed after 10 runs: .*50"

@@ -365,7 +365,7 @@ def test_a_shorter_list_has_to_be_shown_twice() -> None:
 
 
 def test_the_second_response_has_to_be_newer() -> None:
-    """A request that was in flight when the first response came may have been answered by the same replica."""
+    """A request that was in flight when the first response came may have been sent by the same replica."""
     script = Script()
     script.request()
     script.respond(total=100)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.support.hostile import Reply, Request, Stall, answer, page, pages_of, run, serve
+from tests.support.hostile import Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client
 from tfruns.models import RawPage
 
@@ -16,7 +16,7 @@ async def with_bad_runs(bad: set[int], *, count: int = 12, page_size: int = 5) -
     """The pages of a list, some of whose runs can't be understood."""
     runs = [run(number, **({"status": 5} if number in bad else {})) for number in range(count)]
     async with (
-        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], count))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :][: request.limit], count))) as (url, _),
         Client(url, KEY) as client,
     ):
         return [one async for one in client.iter_runs("job", page_size=page_size).raw_pages(keep_bad=True)]
@@ -68,7 +68,7 @@ async def test_a_walk_that_is_complete_does_not_wait_for_what_is_in_flight() -> 
         runs = [
             run(number, createdAt=1_700_000_000_000 - number * (1 if number < 10 else 1000)) for number in range(90)
         ]
-        return answer(200, page(runs[request.offset :][: request.limit], 90))
+        return response(200, page(runs[request.offset :][: request.limit], 90))
 
     async with serve(handler) as (url, requests), Client(url, KEY) as client:
         runs = client.iter_runs("job", page_size=10, created_after=1_700_000_000_000 - 12_500)
@@ -92,7 +92,7 @@ async def test_a_page_is_never_empty_and_never_too_long(form: str, many: bool) -
         inserted[job_id] += 20 if request.number > 1 else 0
         runs = [run(number) for number in range(-inserted[job_id], 100)]
         longest = max(longest, request.limit)
-        return answer(200, page(runs[request.offset :][: request.limit], len(runs)))
+        return response(200, page(runs[request.offset :][: request.limit], len(runs)))
 
     found: list[tuple[str, list[str]]] = []
     async with serve(handler) as (url, requests), Client(url, KEY, max_concurrency=2) as client:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import Request, answer, page, pages_of, run, serve
+from tests.support.hostile import Request, page, pages_of, response, run, serve
 from tfruns import Client
 from tfruns.query import RunFilter
 from tfruns.sandbox import Sandbox
@@ -55,7 +55,7 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(oldest: int) -
     runs.insert(0, runs.pop(oldest))
 
     async with (
-        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
         Client(url, "key") as client,
     ):
         after = run(9)["createdAt"]
@@ -66,7 +66,7 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(oldest: int) -
 async def test_one_old_run_among_the_newest_hides_no_others() -> None:
     runs = [run(500), *(run(number) for number in range(50))]
     async with (
-        serve(lambda request: answer(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
+        serve(lambda request: response(200, page(runs[request.offset :][: request.limit], len(runs)))) as (url, _),
         Client(url, "key") as client,
     ):
         after = run(19)["createdAt"]

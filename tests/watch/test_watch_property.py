@@ -77,7 +77,7 @@ async def act(s: Sandbox, what: str, number: int) -> None:
             await s.finish_run(job_id, still_open[number % len(still_open)].id)
         case "delete" if number < len(runs):
             if len(runs) >= PAGE_SIZE and runs[number].created_at <= runs[PAGE_SIZE - 11].created_at:
-                return  # many were created at once: whether it is gone can't be told from the newest of them
+                return  # many were created at once: whether it is gone can't be seen from the newest of them
             await s.delete_run(job_id, runs[number].id)
         case "delete open" if still_open:
             await s.delete_run(job_id, still_open[number % len(still_open)].id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support.hostile import answer, page, run, serve
+from tests.support.hostile import page, response, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.diff import KEPT, Change, Poll, Snapshot, compare
@@ -451,8 +451,8 @@ async def test_an_order_that_is_not_that_of_creation() -> None:
 
     def handler(request: Any) -> bytes:
         if "status=" in request.target:
-            return answer(200, page([]))
-        return answer(200, page(shown[request.offset : request.offset + request.limit], len(shown)))
+            return response(200, page([]))
+        return response(200, page(shown[request.offset : request.offset + request.limit], len(shown)))
 
     async with serve(handler) as (url, _), Client(url, "key") as client:
 
@@ -503,10 +503,10 @@ async def test_a_run_that_only_its_name_finds() -> None:
 
     def handler(request: Any) -> bytes:
         if "searchPrefix=run-" in request.target:
-            return answer(200, page([]))
+            return response(200, page([]))
         if "searchPrefix=name-" in request.target or "status=" in request.target:
-            return answer(200, page([shown[90]]))
-        return answer(200, page(shown[request.offset : request.offset + request.limit], len(shown)))
+            return response(200, page([shown[90]]))
+        return response(200, page(shown[request.offset : request.offset + request.limit], len(shown)))
 
     async with serve(handler) as (url, requests), Client(url, "key") as client:
         results = await rounds(client, "job", lambda: asyncio.sleep(0))
