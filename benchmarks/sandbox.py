@@ -31,7 +31,7 @@ async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
     """How fast these pages come."""
     left = iter(offsets)
 
-    async def ask(http: aiohttp.ClientSession) -> None:
+    async def fetch(http: aiohttp.ClientSession) -> None:
         for offset in left:
             async with http.get(f"{url}?limit=1000&offset={offset}") as response:
                 assert response.status == 200
@@ -39,12 +39,12 @@ async def pages_a_second(url: str, key: str, offsets: list[int]) -> float:
 
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
         begun = time.perf_counter()
-        await asyncio.gather(*(ask(http) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(fetch(http) for _ in range(AT_ONCE)))
         return len(offsets) / (time.perf_counter() - begun)
 
 
 async def serve_bytes(body: bytes) -> None:
-    """The floor: this body, for whatever is asked."""
+    """The floor: this body, for whatever is requested."""
     response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
     class Protocol(asyncio.Protocol):
