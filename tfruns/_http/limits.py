@@ -63,7 +63,7 @@ class Turn:
         self.limiter.pace.good(self.sent_at, time.monotonic())
 
     def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
-        """It was refused for the server's load, and the server asks for that wait."""
+        """It was refused for the server's load, and the server requests that wait."""
         self._end()
         self.limiter.pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
         self.limiter.failed(self, error)

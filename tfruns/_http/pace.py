@@ -75,7 +75,7 @@ class ConcurrencyLimiter:
 class Pace:
     """How many requests may be in flight, and when the next may be sent.
 
-    A wait that the server asks for holds back all requests. After ten failures in a row only probes are sent, until one
+    A wait that the server requests holds back all requests. After ten failures in a row only probes are sent, until one
     brings a good response; then the client is back to speed in a few rounds (slow start).
 
     Args:
@@ -131,11 +131,11 @@ class Pace:
     # --- how long it has been so ---
 
     def held_for(self, now: float) -> float:
-        """Seconds that are left of a wait that the server asked for."""
+        """Seconds that are left of a wait that the server requested."""
         return max(0.0, self._held_until - now)
 
     def blocked(self, now: float) -> float:
-        """Seconds so far in which the server held requests back: it asked for a wait, or was away."""
+        """Seconds so far in which the server held requests back: it requested a wait, or was away."""
         if self._blocked_since is None:
             return self._blocked
         until = now if self.is_away else min(now, self._held_until)
@@ -179,7 +179,7 @@ class Pace:
         self._rate.good(sent_at, now)
 
     def refused(self, sent_at: float, now: float, wait: float = 0.0, *, is_about_rate: bool = True) -> None:
-        """A request sent at that time was refused, and the server asks for that wait."""
+        """A request sent at that time was refused, and the server requests that wait."""
         self._over(now)
         if wait > 0:
             if self._held_since == -math.inf:

@@ -29,7 +29,7 @@ _FORGOTTEN = 10.0
 """Seconds without anything to send, after which the rate is forgotten. Until then it doubles with each."""
 
 _SHORT = 0.1
-"""Seconds: what a server takes in a shorter wait, which it asked for, it took at this rate."""
+"""Seconds: what a server takes in a shorter wait, which it requested, it took at this rate."""
 
 _ROUND = 0.5
 """Seconds of a round; half as many where the rate is known to be too low."""
@@ -54,7 +54,7 @@ _LARGEST_STEP = 0.3
 _QUITE_SURE = 8
 """Rounds with few refusals, after which the rate doubles: whatever was refused before, it isn't the same server."""
 _COSTLY = 0.1
-"""Seconds: a refusal that asks for a longer wait is many, ..."""
+"""Seconds: a refusal that requests a longer wait is many, ..."""
 _COSTLY_CUT = 0.85
 """... brings the rate down by more, ..."""
 _CAUTION = 10.0
@@ -82,7 +82,7 @@ class _Round:
     refused: int = 0
     refused_in_a_row: int = 0
     is_costly: bool = False
-    """Whether a refusal asked for a wait, which holds back all requests."""
+    """Whether a refusal requested a wait, which holds back all requests."""
 
     @property
     def outcomes(self) -> int:
@@ -189,7 +189,7 @@ class RateLimiter:
             self._judge(sent_at, now)
 
     def refused(self, sent_at: float, now: float, wait: float) -> None:
-        """A request sent at that time was refused, and the server asks for that wait."""
+        """A request sent at that time was refused, and the server requests that wait."""
         if wait > _COSTLY:
             self._round.is_costly = True
             self._cautious_until = max(self._cautious_until, now - self._paused + _CAUTION * wait)

@@ -23,7 +23,7 @@ _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _A_DAY = 86_400.0  # in seconds; what is longer is a slip of units
 _LONGEST_WAIT = 60.0
-"""Seconds: a server that asks for a longer wait is tried again after these, for it may have recovered, or be wrong."""
+"""Seconds: a server that requests a longer wait is tried again after these, for it may have recovered, or be wrong."""
 _OWN_FAILURES = 10
 """Attempts at a request that the server fails on while it responds well to others."""
 
@@ -51,7 +51,7 @@ class RetryPolicy:
 
     Retried are connection errors, timeouts, responses that were cut off, and the statuses 408, 425, 429 and 5xx; any
     other failure is raised at once. The wait before the nth retry is drawn at random between 0 and
-    `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server asks for (`retry-after-ms`,
+    `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server requests (`retry-after-ms`,
     `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503) comes before it, up to a minute, and holds back all requests
     of the client. While every request fails, single requests probe the server, about one a second, and all others
     wait.
@@ -78,7 +78,7 @@ class RetryPolicy:
     initial_backoff: float = attrs.field(default=0.1, validator=_seconds)
     """Seconds: the longest wait before the first retry."""
     max_backoff: float = attrs.field(default=8.0, validator=_seconds)
-    """Seconds: the longest wait before any retry, besides what the server asks for."""
+    """Seconds: the longest wait before any retry, besides what the server requests."""
     deadline: float | None = attrs.field(default=None, validator=_seconds)
     """Seconds for one page in all: every attempt, every wait between them, and the time in which the server holds it
     back; but not the time in which it waits for its turn by `max_concurrency` and `max_rate`. None for no limit."""
@@ -195,7 +195,7 @@ def is_retried(error: BaseException) -> bool:
 
 
 def server_wait(error: APIStatusError) -> float:
-    """Seconds to wait before the next attempt as the server asks, a minute at most; 0 if it asks for nothing."""
+    """Seconds to wait before the next attempt as the server requests, a minute at most; 0 if it requests nothing."""
     return min(_requested_wait(error), _LONGEST_WAIT)
 
 
