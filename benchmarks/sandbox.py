@@ -1,7 +1,7 @@
 """Pages a second from the sandbox, at 1,000 runs a page, against a server that has the same bytes ready.
 
 Run it from a checkout with `.venv/bin/python -m benchmarks.sandbox`. Each server is a process of its own, and so is the
-client, which asks for a few pages at a time and throws them away.
+client, which requests a few pages at a time and throws them away.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ one and of two executors of one core each. All of it, with the server and Spark'
 has two cores, two executors have no core each to themselves.
 
 On paper: 100 executors of 4 cores are 400 tasks, each with up to 16 requests in flight: 6,400 at once. A core takes
-some 80 pages of 1,000 runs a second, so they would ask for 32,000 pages a second, 18 GB of JSON: no control plane has
+some 80 pages of 1,000 runs a second, so they would request 32,000 pages a second, 18 GB of JSON: no control plane has
 that to give. What it gives is set by `maxRate`. 50,000 jobs of 1,000 runs are 50,000 count requests by the driver and
 50,000 pages by the tasks; at `maxRate` 50 they take 33 minutes, with one executor as with 100, for one core reads 50
 pages a second with ease. Each partition has a share of the rate, and the shares make up the whole: with 400 partitions
