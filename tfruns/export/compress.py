@@ -1,20 +1,39 @@
 """Zstandard: Python's own from 3.14 on, its backport before."""
 
 import sys
+import threading
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ["pack", "unpack", "zstd"]
+__all__ = ["compress", "pack", "unpack", "zstd"]
 
-_FAST: dict[int, int] = {zstd.CompressionParameter.compression_level: 1, zstd.CompressionParameter.checksum_flag: 1}
+
+class _Compressors(threading.local):
+    """The compressors of a thread, by their levels: the system would take as long to give each its memory anew."""
+
+    def __init__(self) -> None:
+        self.by_level: dict[int, zstd.ZstdCompressor] = {}
+
+
+_compressors = _Compressors()
+
+
+def compress(data: bytes, level: int) -> bytes:
+    """One frame of Zstandard, with a checksum and the length of the data."""
+    compressor = _compressors.by_level.get(level)
+    if compressor is None:
+        parameter = zstd.CompressionParameter
+        options: dict[int, int] = {parameter.compression_level: level, parameter.checksum_flag: 1}
+        compressor = _compressors.by_level[level] = zstd.ZstdCompressor(options=options)
+    return compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def pack(piece: bytes) -> bytes:
-    """Compress a piece fast, with a checksum."""
-    return zstd.compress(piece, options=_FAST)
+    """Compress a piece fast."""
+    return compress(piece, 1)
 
 
 def unpack(piece: bytes) -> bytes:

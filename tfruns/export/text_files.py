@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.compress import pack, unpack, zstd
+from tfruns.export.compress import compress, pack, unpack, zstd
 from tfruns.export.page import Page
 from tfruns.export.rows import columns
 from tfruns.export.writer import Appended, Writer
@@ -32,7 +32,11 @@ def lines(page: Page) -> bytes:
         texts = [text.translate(_ENDS) for text in texts]
     if b'"jobId"' in joined:
         return b"".join(_line(head, text) for text in texts)
-    return head + (b"\n" + head).join([text[1:] for text in texts]) + b"\n"
+    del joined  # so that there are never more than two copies of the page, which the system would make room for anew
+    rests = [text[1:] for text in texts]
+    rests[0] = head + rests[0]
+    rests[-1] += b"\n"
+    return (b"\n" + head).join(rests)
 
 
 def _line(head: bytes, text: bytes) -> bytes:
@@ -56,12 +60,9 @@ def gzip_piece(page: Page) -> bytes:
     return member(lines(page))
 
 
-_FRAME: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
-
-
 def frame(text: bytes) -> bytes:
     """Text as a frame of Zstandard."""
-    return zstd.compress(text, options=_FRAME)
+    return compress(text, 3)
 
 
 def member(text: bytes) -> bytes:
