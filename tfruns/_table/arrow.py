@@ -69,14 +69,14 @@ def _batch(job_ids: Any, runs: Sequence[JobRun], schema: pa.Schema) -> pa.Record
     return pa.RecordBatch.from_arrays([job_ids, *columns], schema=schema)
 
 
-def _array(column: Column, type_: Any, values: Sequence[Any]) -> Any:
+def _array(column: Column, type_: Any, values: list[Any]) -> Any:
     try:
         return _moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_)
     except (OverflowError, pa.ArrowInvalid) as error:
         raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
 
 
-def _moments(values: Sequence[Any]) -> Any:
+def _moments(values: list[Any]) -> Any:
     """Milliseconds as timestamps."""
     type_ = _TYPES[Kind.INSTANT]
     if float in set(map(type, values)):

@@ -5,11 +5,11 @@ whose fields stand in its place: every format can hold that.
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
-import msgspec
 
 from tfruns.models import JobRun, Subject
 
@@ -63,19 +63,15 @@ COLUMNS = (*_columns(),)
 """The columns after `job_id`, in the order of the models' fields."""
 
 
-def values_of(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
+def values_of(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them.
 
     They are str, int or None, and milliseconds since 1970 UTC (int or float) for a moment.
     """
-    names = [field.name for field in attrs.fields(JobRun)]
-    for name, values in zip(names, _transposed(runs, len(names)), strict=False):  # a class derived from it has more
-        if name == _SUBJECT:
+    for field in attrs.fields(JobRun):
+        values = [*map(operator.attrgetter(field.name), runs)]
+        if field.name == _SUBJECT:
             subjects = [_NOBODY if subject is None else subject for subject in values]
-            yield from _transposed(subjects, len(_SUBJECT_FIELDS))
+            yield from ([*map(operator.attrgetter(name), subjects)] for name in _SUBJECT_FIELDS)
         else:
             yield values
-
-
-def _transposed(payloads: Sequence[Any], width: int) -> Iterable[Sequence[Any]]:
-    return zip(*map(msgspec.structs.astuple, payloads), strict=True) if payloads else [()] * width

@@ -48,7 +48,7 @@ def _time(seconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
+def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text.
 
     Raises:
@@ -57,7 +57,7 @@ def columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
     return map(_plain, COLUMNS, values_of(runs))
 
 
-def _plain(column: Column, found: Sequence[Any]) -> Sequence[Any]:
+def _plain(column: Column, found: list[Any]) -> list[Any]:
     if column.kind is Kind.INSTANT:
         return [None if value is None else moment(value) for value in found]
     if column.kind is Kind.WORD:
