@@ -40,8 +40,11 @@ async def something_happens(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "example",
-    [one for one in EXAMPLES if not one.of.startswith("tfruns.spark")],
-    ids=lambda one: one.of,
+    [
+        pytest.param(one, id=one.of, marks=[pytest.mark.polars] if one.of.endswith("to_polars") else [])
+        for one in EXAMPLES
+        if not one.of.startswith("tfruns.spark")
+    ],
 )
 async def test_an_example_runs_and_prints_what_it_says(example: Example, names: dict[str, Any]) -> None:
     if example.of.endswith("to_polars"):

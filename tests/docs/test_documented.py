@@ -15,7 +15,7 @@ import yaml
 import tfruns
 from tests.support.contract import FILE as CONTRACT
 from tests.support.examples import sources
-from tests.support.surface import ROOT, public_members, public_names, value_of
+from tests.support.surface import ROOT, each_name, public_members, public_names, value_of
 
 OF_SPARK = re.compile(r"tfruns\.spark\.TfRunsDataSource\.")
 CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose", "tfruns.types.RunFilter.is_within"}
@@ -101,7 +101,7 @@ def test_each_attribute_is_explained(one: griffe.Object) -> None:
     assert explained(one, "attributes") == attributes(one)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@each_name(CLASSES)
 def test_the_help_of_each_field_is_its_docstring(name: str) -> None:
     cls = value_of(name)
     fields = [field.name for field in attrs.fields(cls) if field.name[0] != "_"] if attrs.has(cls) else []

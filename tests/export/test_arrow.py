@@ -37,6 +37,7 @@ async def test_a_job_without_runs_is_an_empty_table_with_every_column() -> None:
     assert (table.num_rows, table.schema) == (0, SCHEMA)
 
 
+@pytest.mark.polars
 async def test_pandas_polars_and_duckdb_take_the_table() -> None:
     polars = pytest.importorskip("polars")
     async with Sandbox(jobs=1, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:

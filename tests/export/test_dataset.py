@@ -47,6 +47,7 @@ def content(folder: Path, form: str) -> dict[tuple[str, str], dict[str, Any]]:
     return by_key(rows)
 
 
+@pytest.mark.polars
 async def test_engines_read_the_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the day as a column; also if the runs are more than are held while they are sorted."""
     polars = pytest.importorskip("polars")

@@ -4,7 +4,8 @@
 """
 
 import functools
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,15 @@ def public_members(cls: griffe.Class) -> dict[str, griffe.Object]:
 
 
 def value_of(name: str) -> Any:
-    """What users import under this name. The test is skipped where a package that it needs isn't installed."""
+    """What users import under this name."""
     module, _, attribute = name.rpartition(".")
-    return getattr(pytest.importorskip(module, exc_type=ImportError), attribute)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def each_name(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test for each of the names."""
+    marks = {name: [pytest.mark.spark] if name.startswith("tfruns.spark.") else [] for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in marks])
 
 
 def surface() -> str:
