@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from tfruns.models import JobRun
 
 _SWEEPS_TO_GIVE_UP = 4
-"""After so many sweeps in a row that find nothing, what the total shows missing can't be found."""
+"""After so many sweeps in a row that find nothing, the runs that the total shows missing can't be found."""
 _SWEEPS_TO_BE_SURE = 3
-"""After so many, nothing is missing, where runs with equal keys come in another order in each response."""
+"""After so many, nothing is missing, even if runs with equal keys come in another order in each response."""
 
 
 class Sweeps:
     """The ids of all runs that were yielded, and of those that the current sweep has met.
 
-    A sweep is one walk over the list. It has missed nothing if it met as many runs as the total says; or, on a list
-    that stands still, if as many were yielded. On a list that moves, a run that is missing may also be one that was
-    created before the reader's place. So further sweeps look for runs that were created before the first sweep ended.
-    Nothing is missing once a sweep finds none.
+    A sweep is one walk over the list. It has missed nothing if it met as many runs as the total says; or, if the list
+    doesn't change, if as many were yielded. If the list changes, a run that is missing may also be one that was created
+    in a part that was read already. So further sweeps search for runs that were created before the first sweep ended.
+    Nothing is missing once a sweep finds none of them.
 
     Args:
         start: how many runs are skipped first.
@@ -27,7 +27,7 @@ class Sweeps:
         self.number = 0
         self._start = start
         self._seen: set[str] = set()
-        self._newest = -math.inf  # creation of the newest run that the first sweep met
+        self._newest = -math.inf  # creation of the newest run of the first sweep
         self._in_vain = 0  # so many sweeps in a row found nothing
 
     def begin(self) -> set[str]:
