@@ -86,7 +86,7 @@ class Anchor:
         self._first_created_at = -math.inf
         self._forgotten: float | None = None  # creation of the last run in the list whose id was forgotten
         self._lists_twice = False  # whether a response listed a run twice
-        self._has_equals = False  # whether a response without an anchor where expected had runs of equal creation
+        self._has_equals = False  # whether a response without an anchor at the expected place had equal creations
         self.is_unstable = False
         """Whether runs were seen in another order than they were consumed in; only known if all ids are kept."""
 

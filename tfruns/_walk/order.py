@@ -46,5 +46,5 @@ class Order:
         return self._is_usable
 
     def is_before(self, created_at: float, other: float) -> bool:
-        """Whether a run that was created then stands before one that was created at `other`, and isn't equal to it."""
+        """Whether a run that was created at `created_at` comes strictly before one that was created at `other`."""
         return self._sign * created_at < self._sign * other

@@ -77,7 +77,7 @@ class ProgressGuard:
             self._pages = pages
 
     def is_too_long(self, *, understates: bool) -> bool:
-        """Whether the list seems to grow without end. (A total that is too small says little of the list's length.)"""
+        """Whether the list seems to grow without end. (A total that is too small says little about its length.)"""
         return self.responses > (200 + 20 * self._pages) * (50 if understates else 1)
 
 
@@ -170,7 +170,7 @@ class Planner:
         return self._planned(offset, limit, reach - overlap, shift, is_alone=not in_flight)
 
     def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
-        """Whether a page is larger than it has to be: by one run, so that it isn't full and shows the end."""
+        """Whether a page is larger than needed: one run beyond the end is, so that it isn't full and shows the end."""
         return not self._traits.understates and offset + limit > self._traits.total + 1
 
     def _is_stale(self, request: PlannedPage) -> bool:
