@@ -1,7 +1,8 @@
-"""Which control plane, and with which key.
+"""Finds the control plane and the key.
 
-Host and key are each taken from the argument, else from the environment. These two may complete each other. The
-credentials file, which the TrueFoundry CLI writes, is one thing: its token belongs to its host, and goes to no other.
+Host and key are each taken from the argument, else from the environment. One may come from the argument, and the other
+from the environment. The credentials file, which the TrueFoundry CLI writes, is used as a whole: its token belongs to
+its host, and is sent to no other.
 
 | host from               | key from                | what is used                                                   |
 |-------------------------|-------------------------|----------------------------------------------------------------|

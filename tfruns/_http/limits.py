@@ -1,7 +1,7 @@
-"""Whose turn it is to send: a queue for all requests of a client, at the pace that fits the server.
+"""Which request is sent next: a queue for all requests of a client, at the pace that fits the server.
 
-Where requests of several jobs wait, each job gets its turn, however many it has. A request that the server holds back
-for longer than its retry policy allows leaves the queue with an error.
+If requests of several jobs wait, each job gets its turn, however many requests it has. A request that the server holds
+back for longer than its retry policy allows leaves the queue with an error.
 """
 
 import asyncio

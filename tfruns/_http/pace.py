@@ -1,6 +1,6 @@
-"""How fast a client may send: at what rate, how many requests at once, and what while the server is away.
+"""How fast a client may send: at what rate, how many requests at once, and how while the server is away.
 
-Nothing here has a clock or does I/O: every method is given the time, so that in a test hours pass in no time.
+Nothing here has a clock or does I/O: the time is an argument of every method, so that tests needn't wait.
 """
 
 import math

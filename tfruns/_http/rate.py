@@ -1,8 +1,8 @@
-"""The rate that a server takes, learned from what it refuses: a token bucket, given all times.
+"""The rate that a server accepts, learned from what it refuses: a token bucket that has no clock of its own.
 
-A refusal may say that the rate is too high, or have nothing to do with it: a proxy that refuses one request in ten
-whatever the load, a limit that others use up. To take each for a sign of the rate would bring it down to nothing; to
-ignore them would make a server with a limit refuse most of the requests. So outcomes are judged in rounds:
+A refusal may mean that the rate is too high, or have nothing to do with it: a proxy may refuse one request in ten at
+any load, or other clients may use up a limit. If every refusal lowered the rate, it would fall to nothing; if none did,
+a server with a limit would refuse most of the requests. So outcomes are judged in rounds:
 
 - A round with few refusals lets the rate grow: by little near the goodput of the last round with many refusals, and
   twice as much with each round after that. While nothing is known, the rate doubles.

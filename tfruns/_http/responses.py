@@ -1,7 +1,7 @@
-"""What a response means, and what went wrong where there is none: pure functions, in words for people.
+"""What a response means, or what went wrong if there is none: pure functions that make errors for people to read.
 
-The server's text enters here: whatever an error or a log record shows of it goes through `Redactor.clean` first, once,
-and is safe after that.
+The server's text enters here: every part of it that an error or a log record shows goes through `Redactor.clean` first,
+once, and is safe after that.
 """
 
 import os
