@@ -118,7 +118,7 @@ async def _walk(walk: "RunPaginator", summary: _Summary, console: "Console") -> 
 
 @contextlib.contextmanager
 def _progress(console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """A function to call with how many runs there are so far and in all: a bar, or lines where that can't be."""
+    """A function to call with the number of runs so far and in all: it shows a bar, or lines without a terminal."""
     if not console.is_terminal:
         tenths = 0
 

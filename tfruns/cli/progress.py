@@ -25,7 +25,7 @@ _LONGEST_PAUSE = 600.0  # up to this
 
 @contextlib.contextmanager
 def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgress], object]]":
-    """A function to call with how far the export is. The client's warnings, which are its retries, are shown, too."""
+    """A function to call with the progress of the export. The client's warnings, about retries, are shown too."""
     logger = logging.getLogger("tfruns")
     console = None if quiet else _terminal()
     level, handlers = logger.level, logger.handlers

@@ -216,7 +216,7 @@ class Board:
         self._open, self._ended = runs, ended  # replaced as a whole, because another thread draws
 
     def lines(self, width: int, height: int, *, colour: bool) -> list[str]:
-        """What there is to see now, in so many lines at most. All but the last, which says what is not shown, fit."""
+        """The lines to show now, at most `height`. All but the last, which says how many runs aren't shown, fit."""
         opened, ended = dict(self._open), dict(self._ended)
         room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
         ended_shown = _most_important(ended, max(room - len(opened), room // 2))
