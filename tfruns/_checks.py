@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 _Error = TypeVar("_Error", bound=Exception)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are the command line's words
+_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are options of the command line
     "limit": ("max_runs",),
     "max_runs": ("limit",),
     "since": ("created_after", "start"),
@@ -21,7 +21,7 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `un
 
 
 def argument_error(kind: type[_Error], *parts: str) -> _Error:
-    """An error about arguments that carries their names: the command line has other names for them.
+    """An error about arguments that stores their names, because the command line has other names for them.
 
     Args:
         kind: the class of the error.
@@ -33,7 +33,7 @@ def argument_error(kind: type[_Error], *parts: str) -> _Error:
 
 
 def named_otherwise(error: Exception, names: dict[str, str]) -> str:
-    """The text of an error, with these names for the arguments that it carries."""
+    """The text of an error, with these names in place of the arguments that it stores."""
     parts: tuple[str, ...] = vars(error).get("argument_parts", ("", str(error)))
     return "".join(part if at % 2 else names.get(part, part) for at, part in enumerate(parts))
 
@@ -58,7 +58,7 @@ def checked_number(
     Args:
         value: what was given.
         name: the name of the argument.
-        allowed: what it must be, in the words of the error.
+        allowed: what it must be, for the text of the error.
         least: the least that it may be.
         most: the most that it may be.
         above: what it must be greater than.
@@ -95,26 +95,26 @@ def checked_job_id(job_id: str) -> str:
     if job_id != job_id.strip():
         raise argument_error(ValueError, "job_id", f" begins or ends with white space: {job_id!r}")
     if job_id in (".", ".."):
-        # Percent-encoded dots are dots still: a proxy that tidies paths would make another path of them.
+        # Percent-encoded dots are still dots: a proxy that normalises paths would make another path of them.
         raise argument_error(ValueError, "job_id", f" can't be {job_id!r}: in a URL that names another path")
     return job_id
 
 
 def check_job_ids(job_ids: object) -> None:
-    """Raise TypeError unless it can be the ids of several jobs: those are checked when they are read."""
+    """Raise TypeError unless it can be the ids of several jobs: each id is checked when it is read."""
     if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
         allowed = "an iterable of job ids, sync or async"
         raise argument_error(TypeError, "job_ids", f" must be {allowed}, got {job_ids!r}")
 
 
 def check_on_error(on_error: object) -> None:
-    """Raise ValueError unless it says what to do where a job fails."""
+    """Raise ValueError unless it says what to do if a job fails."""
     if on_error not in ("raise", "skip") and not callable(on_error):
         raise argument_error(ValueError, "on_error", f" must be 'raise', 'skip' or a function, got {on_error!r}")
 
 
 def check_plain_function(value: object, name: str) -> None:
-    """Raise TypeError unless the value is None or a function that isn't async: nothing waits for what it does."""
+    """Raise TypeError unless the value is None or a function that isn't async: nothing awaits its result."""
     if value is None:
         return
     if not callable(value):
@@ -125,7 +125,7 @@ def check_plain_function(value: object, name: str) -> None:
 
 
 def suggests_arguments(method: _Method) -> _Method:
-    """Let the error for an argument that a method doesn't have name the one that is probably meant."""
+    """If a method gets an argument that it doesn't have, let the error name the one that is probably meant."""
     allowed = [name for name in inspect.signature(method).parameters if name != "self"]
 
     def check(given: Iterable[str]) -> None:

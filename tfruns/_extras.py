@@ -1,4 +1,4 @@
-"""How to install what is missing."""
+"""How to install a package that is missing."""
 
 import importlib
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra: from the checkout, where the package is in one."""
+    """The command that installs an extra: from the checkout, if the package is in one."""
     is_checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
     return f"pip install --editable '.[{extra}]'" if is_checkout else f"pip install 'tfruns[{extra}]'"
 
 
 def require(package: str, what: str) -> Any:
-    """A package that no extra brings.
+    """A package that no extra installs.
 
     Raises:
-        ImportError: it isn't installed; says how to install it.
+        ImportError: it isn't installed; the message says how to install it.
     """
     try:
         return importlib.import_module(package)

@@ -1,6 +1,6 @@
-"""What makes a class of `models` a payload: an attrs class for everyone, which msgspec fills straight from bytes.
+"""Makes a class of `models` a payload: an attrs class for users, which msgspec fills straight from bytes.
 
-To type checkers, `payload` is `attrs.frozen`, for that is what the class is to its users.
+For type checkers, `payload` is `attrs.frozen`, because the class behaves like that for its users.
 """
 
 import functools
@@ -23,7 +23,7 @@ def wire_name(field_name: str) -> str:
 if TYPE_CHECKING:
     from attrs import frozen as payload
 else:
-    # What Python made for the class that is replaced, and for it alone.
+    # Names that Python made only for the class that is replaced.
     _NOT_COPIED = frozenset(
         {"__dict__", "__weakref__", "__annotations__", "__annotate_func__", "__annotations_cache__"}
     )
@@ -31,7 +31,7 @@ else:
     def payload(cls: Any = None, *, kw_only: bool = False) -> Any:
         """Make the class a msgspec Struct and an attrs class at once: frozen, with its fields explained in `help`.
 
-        It comes back as another class, like an attrs class with slots: but its methods can't use `super()`.
+        It returns another class, like attrs does for a class with slots; but here methods can't use `super()`.
         """
         if cls is None:
             return functools.partial(payload, kw_only=kw_only)
@@ -50,9 +50,9 @@ else:
             rename=wire_name,
             frozen=True,
             kw_only=kw_only,
-            # A payload can't be part of a reference cycle: it never changes, so it holds only what was there before it,
-            # and that is text, numbers, enums, plain JSON and other payloads. So the garbage collector need not visit
-            # it, and however many there are, they cost it nothing.
+            # A payload can't be part of a reference cycle: it never changes, so it holds only objects that existed
+            # before it: text, numbers, enums, plain JSON and other payloads. So the garbage collector needn't visit
+            # payloads, however many there are.
             gc=False,
         )
         these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
@@ -67,7 +67,7 @@ class Payload:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """This value as the API's JSON has it: camelCase keys, plain strings for enums, None for what is absent."""
+        """This value in the form of the API's JSON: camelCase keys, plain strings for enums, None for absent values."""
         wire: dict[str, Any] = msgspec.to_builtins(self)
         return {name: [*value] if isinstance(value, tuple) else value for name, value in wire.items()}
 

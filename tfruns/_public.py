@@ -1,4 +1,4 @@
-"""How public classes look from outside: the module that they name as theirs, and what `help()` shows of their fields.
+"""How public classes appear to users: the module that they name as theirs, and what `help()` shows of their fields.
 
 Fields have their docstrings below them, where editors show them on hover. `help()` shows them too, at the field itself.
 An `Attributes:` section in the docstring of the class would be a second copy for `help()`, and nothing for editors.

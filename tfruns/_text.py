@@ -1,4 +1,4 @@
-"""Text: a server's, made safe to keep and short enough to show; counts and moments as people read them."""
+"""Makes a server's text safe to keep and short enough to show; formats counts and moments for people."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -21,17 +21,17 @@ def iso_moment(when: datetime, precision: str) -> str:
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:
-    """`1 run`, `1,530 runs`; `things` is the plural where it isn't made by an s."""
+    """`1 run`, `1,530 runs`; `things` is the plural if it isn't made by an s."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def writable(text: str) -> str:
-    """The text as UTF-8 can hold it: each lone surrogate replaced by U+FFFD."""
+    """The text in a form that UTF-8 can hold: each lone surrogate is replaced by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def with_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """The value, plain JSON that is the caller's to change, with each string in it changed, names too."""
+    """The value, which is plain JSON, with each string in it changed, names too. It may be changed in place."""
     whole = [value]
     left: list[Any] = [whole]
     while left:  # no recursion: Python's stack is shorter than JSON may be deep

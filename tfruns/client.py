@@ -1,4 +1,4 @@
-"""The face of tfruns: a client for the run history of the jobs of one control plane."""
+"""The client for the run history of the jobs of one control plane."""
 
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ class Client:
     """Lists the runs of TrueFoundry jobs.
 
     Use it as an async context manager, or call `aclose` in the end. Any number of tasks of one event loop may share it;
-    after that loop is over, another may have it. Code that blocks the event loop for long makes requests time out: run
+    after that loop is closed, another may use it. Code that blocks the event loop for long makes requests time out: run
     it in a thread (`asyncio.to_thread`).
 
     Args:
@@ -55,29 +55,29 @@ class Client:
         api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
             The function is called when a key is first needed, and once more for a request that is refused (401), so it
             can follow a key that changes. For a key that is mounted as a file:
-            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. Its exceptions end the request.
+            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that it raises ends the request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
-        retry: how often and for how long a failed request is retried, and how long an outage is worth waiting for.
+        retry: how often and for how long a failed request is retried, and for how long an outage is waited out.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
-            server accepts, which the client learns from refusals.
+            server accepts, which the client learns from refused requests.
         headers: more headers to send with each request.
-        session: an aiohttp session to send requests with, which stays yours to close; else the client has its own.
-            (For TLS settings give it a connector of your own; for a proxy from the environment, `trust_env=True`.)
+        session: an aiohttp session to send requests with, which you close yourself; else the client makes its own.
+            (Give it your own connector for TLS settings, or `trust_env=True` for a proxy from the environment.)
         allow_http: whether the key may be sent over plain http to other machines than this one, where anyone on the way
             can read it.
-        trace_configs: aiohttp trace configs, which see connections and DNS; not with a session of yours, which has its
+        trace_configs: aiohttp trace configs, which see connections and DNS; not together with `session`, which has its
             own. (For OpenTelemetry there is `tfruns.otel`.)
         on_request: a function that is called with a `RequestEvent` when a request is sent.
         on_response: one that is called with a `ResponseEvent` when a complete response has come.
         on_retry: one that is called with a `RetryEvent` when a request will be retried.
         on_failure: one that is called with a `FailureEvent` when a request has failed for good. These four are called
-            in the event loop, and must be quick; what they raise ends the walk. `add_hooks` adds more.
+            in the event loop, and must be quick; an error in one of them ends the walk. `add_hooks` adds more.
 
     Without a host and a key, both come from `~/.truefoundry/credentials.json`, which the TrueFoundry CLI writes. The
-    token in that file goes to the host in that file alone: it also serves where `base_url` or `TFY_HOST` names that
-    same host, and any other host needs a key. When the server refuses the token, the file is read again, once for a
-    request, since the CLI rewrites it.
+    token in that file goes to the host in that file alone: it is also used if `base_url` or `TFY_HOST` names that same
+    host, and any other host needs a key. When the server refuses the token, the file is read again, once for each
+    request, because the CLI rewrites it.
 
     | host given | key given | what is used                                                                        |
     |------------|-----------|-------------------------------------------------------------------------------------|
@@ -87,7 +87,7 @@ class Client:
     | no         | no        | host and token of the file, or `ConfigurationError` if there is none                |
 
     ("Given" is by the argument or by the environment. Two URLs name the same host if scheme, name, port and path are
-    the same, but for letter case, a default port, and slashes at the end.)
+    the same, except for letter case, a default port, and slashes at the end.)
 
     Raises:
         ConfigurationError: there is no host or no key, or it can't be used.
@@ -173,21 +173,21 @@ class Client:
         """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
 
         Nothing is requested until it is iterated: `async for run in client.iter_runs(...)` then yields each `JobRun`.
-        See `RunPaginator` for pages, lists, tables and counts. Filters of several kinds must all match; of several
-        values of one filter, any. Where a filter takes several values, a single one will do.
+        See `RunPaginator` for pages, lists, tables and counts. A run must match every filter that is given, and of a
+        filter with several values any one. A filter that takes several values also takes a single one.
 
-        Every run that exists from the first request to the last is yielded exactly once, in order, while others are
-        created and deleted; those are yielded once or not at all, and one that was deleted can come out of order. Where
-        this can't be guaranteed, the walk ends with `IncompleteWalkError`. After the first page, pages are fetched
-        ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on `page_size`, not
-        on how many runs there are.
+        Every run that exists from the first request to the last is yielded exactly once, in order, even if other runs
+        are created and deleted meanwhile. Those others are yielded once or not at all, and a deleted one can come out
+        of order. If this can't be guaranteed, the walk ends with `IncompleteWalkError`. After the first page, pages are
+        fetched ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on these two numbers and
+        not on how many runs there are.
 
-        Sorted by status, duration, version or trigger, runs can change their place, or have equal keys in another order
-        in each response. Then the ids of all runs are kept, about 100 bytes a run, none is repeated, and the list is
-        walked again for what the total shows missing: at least twice where the list changes. What a later walk finds
-        comes last. Runs can be missing without an error in two cases alone: the order of equal keys, or of runs created
-        in the same millisecond, differs from response to response and runs are created or deleted meanwhile; or the
-        list holds a run twice, with others between the two.
+        When sorted by status, duration, version or trigger, runs can change their place, and runs with equal keys can
+        come in another order in each response. So the ids of all runs are kept (about 100 bytes a run), no run is
+        repeated, and the list is walked again for runs that the total shows missing: at least twice if the list
+        changes. Runs that a later walk finds come last. Runs can be missing without an error only in two cases: the
+        order of equal keys, or of runs created in the same millisecond, differs from response to response while runs
+        are created or deleted; or the list holds a run twice, with others between the two.
 
         Args:
             job_id: id of the job.
@@ -198,11 +198,12 @@ class Client:
             status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
             version_numbers: only runs of these versions of the deployment, such as 3.
             created_after: only runs created then or later: an aware datetime, a timedelta before now, or milliseconds
-                since 1970. The API has no such filter. Where the newest runs come first, as they do without `sort_by`
-                and `order`, the walk ends at the first run that is older; in other orders every run is read.
-            created_before: only runs created before that time, given in the same way. Newer ones are read, too.
-            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by a run, so that 1 requests 2. Where
-                the list changes, larger pages may be requested, up to 1,000.
+                since 1970. The API has no such filter. If the newest runs come first, as they do without `sort_by` and
+                `order`, the walk ends at the first run that is older; in other orders every run is read.
+            created_before: only runs created before a time, given in the same way. Newer runs are read too, but not
+                yielded.
+            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by one run, so with 1, two are
+                requested. If the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
@@ -270,7 +271,7 @@ class Client:
     ) -> RunPage:
         """Exactly one page, by one request, as the server gives it.
 
-        For more than a page use `iter_runs`: pages that are requested one by one lose and repeat runs where the list
+        For more than a page use `iter_runs`: pages that are requested one by one miss and repeat runs if the list
         changes. The filters, the order, and how the request is sent are arguments of `iter_runs`, explained there.
 
         Args:
@@ -397,26 +398,26 @@ class Client:
         """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
 
         Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there. Up to
-        `max_concurrency` jobs are walked side by side, and new jobs come first: a job of many pages keeps none waiting,
-        and gets at least one page in 32 itself. Pages are yielded as they arrive, the runs of one job in their order.
-        Job ids are read at most 1,000 jobs ahead; an id that comes twice is walked twice.
+        `max_concurrency` jobs are walked side by side. New jobs go first: a job with many pages delays none of them,
+        but gets at least one page in 32. Pages are yielded as they arrive, the runs of one job in their order. Job ids
+        are read at most 1,000 jobs ahead; a job whose id comes twice is walked twice.
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
-            ordered: whether to yield one job after the other, in the order of the ids. They are fetched ahead still,
-                up to `max_concurrency` jobs.
-            on_error: what to do where a job fails after some or none of its runs: "raise" its error; or "skip" the
-                rest of the job, which then stands in `skipped`; or a function, sync or async, that is called with the
-                job's id and the error, before the job is skipped. What isn't about one job (a refused key, a closed
-                client) is raised in any case.
+            ordered: whether to yield one job after the other, in the order of the ids. Up to `max_concurrency` jobs are
+                still fetched ahead.
+            on_error: what to do if a job fails, after some or none of its runs: "raise" its error; or "skip" the rest
+                of the job, which is then listed in `skipped`; or a function, sync or async, that is called with the
+                job's id and the error, before the job is skipped. An error that isn't about one job (a refused key, a
+                closed client) is raised in any case.
 
         Yields:
             Each run as `(job_id, run)`: those of one job in the server's order, those of several as they arrive.
 
         Raises:
-            TypeError, ValueError: an argument is wrong: at the call; a job id: when it is read.
+            TypeError, ValueError: at the call: an argument is wrong; while iterating: a job id is wrong.
             TfRunsError: while iterating: see `iter_runs`.
 
         Example:
@@ -472,44 +473,44 @@ class Client:
         status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
     ) -> RunWatch:
-        """What happens to the runs of a job, or of several, from now on and for ever, as a `RunChange` each.
+        """The changes of the runs of a job, or of several, from now on and without end: a `RunChange` for each.
 
-        A run appears, changes (but for `duration`, which grows by itself), finishes, and may be deleted. States between
-        two polls of the job are merged: `before` is what was reported last, `run` what is there now; a run that came
-        and ended since is reported once, as finished without a `before`; one that came and went is not reported. No
-        change is reported twice. Changes found by one poll come oldest run first.
+        A run appears, changes (in more than `duration`, which grows by itself), finishes, and may be deleted. States
+        between two polls of the job are merged: `before` is the run as it was reported last, `run` as it is now; a run
+        that was created and ended since is reported once, as finished without a `before`; one that was created and
+        deleted isn't reported. No change is reported twice. The changes that one poll finds come oldest run first.
 
-        Each poll reads the newest runs, down to where all is known (one request if no more than 30 are new), and the
-        open runs further down, however old. Every deletion of an open run is reported; that of an ended run only if it
-        was among those newest runs, and created after the last of them. Not reported are changes to a run after its
-        end, and a run that appears late, behind more than 20 newer ones that were reported. A run in a status that this
-        version doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow one
-        gets them merged. Memory depends on how many runs are open, and change at once.
+        Each poll reads the newest runs, until all further ones are known (one request if no more than 30 are new), and
+        the open runs further down, however old. It sees every deletion of an open run, but of an ended run only if that
+        run was among the newest, and created after the last of them. It doesn't see changes in a run after its end, or
+        a run that shows up late, behind more than 20 newer runs that were reported. A run in a status that this version
+        doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow consumer
+        gets merged changes. Memory depends on how many runs are open, and how many change at once.
 
         No outage ends it. A poll that fails is retried as the client's `retry` says. If a transient failure (no
-        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) outlasts its
-        retries, the watch goes on at its slowest, for as long as it takes; the logger `tfruns` warns once, and again
-        when the outage is over.
+        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) lasts longer
+        than its retries, the watch goes on at its longest interval until the outage ends; the logger `tfruns` warns
+        once, and again when the outage is over.
 
         Args:
             job_ids: the id of a job, or several ids.
             interval: seconds between two polls of a job: always the same, or the least and the most. The least is
                 kept while runs change; with each poll that finds nothing the pause grows, up to the most.
-            start: what is reported first, for jobs that the token doesn't know: nothing that is there already ("now"),
-                the runs that are open ("open"), the runs that were created since a time, or all runs ("existing", which
-                reads them all, and holds them in memory while it reports them). Reports begin once each job was polled;
-                a job that fails, or doesn't respond for 10 seconds, isn't waited for. When it responds, whatever was
-                created or ended in it since the newest event of the other jobs is reported, too.
-            resume_token: go on after the change that had this token: nothing is missed or reported again, whatever
-                the watch had got to with its other jobs. The filters must be the same, but for `status`.
-            on_error: what to do where a job can't be polled by an error of its own, such as 403, 404 or a malformed
-                run: "raise" its error, which ends the watch; or "skip" the job, which then stands in `skipped`; or a
-                function, sync or async, that is called with the job's id and the error, before the job is skipped. A
-                skipped job is polled again after pauses that grow to 10 minutes; when it responds, it leaves `skipped`,
-                and what happened meanwhile is reported. What isn't about one job (a refused key, a closed client) is
-                raised in any case.
-            status: only changes to these statuses. The runs are watched all the same. (The other filters are explained
-                at `iter_runs`.)
+            start: which runs are reported first, for jobs that aren't in the token: none that exist already ("now"),
+                the open runs ("open"), the runs created since a time, or all runs ("existing", which reads them all,
+                and holds them in memory while it reports them). Reports begin once each job was polled; if a job fails,
+                or doesn't respond for 10 seconds, they begin without it. When it responds later, its runs that were
+                created or ended since the newest event of the other jobs are reported too.
+            resume_token: go on after the change that had this token: nothing is missed or reported again, in any of the
+                jobs. The filters must be the same, except `status`.
+            on_error: what to do if a job can't be polled because of an error of its own, such as 403, 404 or a
+                malformed run: "raise" its error, which ends the watch; or "skip" the job, which is then listed in
+                `skipped`; or a function, sync or async, that is called with the job's id and the error, before the job
+                is skipped. A skipped job is polled again after pauses that grow to 10 minutes; when it responds, it is
+                removed from `skipped`, and what happened meanwhile is reported. An error that isn't about one job (a
+                refused key, a closed client) is raised in any case.
+            status: report only changes after which the run has one of these statuses. All runs are still watched. (The
+                other filters are explained at `iter_runs`.)
 
         Yields:
             Each change, oldest run first among those found by one poll.
@@ -518,7 +519,7 @@ class Client:
             TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
             NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
                 one of the jobs.
-            APIConnectionError: while iterating: the server's certificate doesn't hold.
+            APIConnectionError: while iterating: the server's certificate can't be verified.
             DecodeError: while iterating: a response isn't what the contract says.
             ClientClosedError: while iterating: the client was closed.
             EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
@@ -558,19 +559,19 @@ class Client:
         raise_for_failure: bool = False,
         interval: Interval = (1.0, 15.0),
     ) -> JobRun:
-        """The run, once it has ended, well or not: with the status FINISHED, FAILED or TERMINATED.
+        """The run, once it has ended, successfully or not: with the status FINISHED, FAILED or TERMINATED.
 
-        All waits for runs of one job share their requests: one for each poll while one run is waited for; else one for
-        each 1,000 open runs of the job, and one for each that has ended. No outage ends a wait before its timeout: on
-        a transient failure (see `watch_runs`) the logger `tfruns` warns, and the wait goes on.
+        All waits for runs of one job share their requests. A poll takes one request while one run is waited for; else
+        one for each 1,000 open runs of the job, and one for each awaited run that has ended. No outage ends a wait
+        before its timeout: on a transient failure (see `watch_runs`) the logger `tfruns` warns, and the wait goes on.
 
         Args:
             job_id: id of the job.
             run: id or name of the run; of several runs with that name, the newest.
             timeout: seconds to wait at most; None for ever.
-            raise_for_failure: whether an end as FAILED or TERMINATED is an error.
-            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. Of
-                several waits for runs of one job, the shortest counts.
+            raise_for_failure: whether to raise an error if the run ends as FAILED or TERMINATED.
+            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. If
+                several waits for runs of one job differ, the shortest interval counts.
 
         Returns:
             The run as it ended.
@@ -580,7 +581,7 @@ class Client:
             RunNotFoundError: there is no such run.
             RunDeletedError: the run was deleted meanwhile.
             RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
-            WaitTimeoutError: it hasn't ended in time. (A TimeoutError too.)
+            WaitTimeoutError: it hasn't ended in time. (Also a TimeoutError.)
             NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.
             ClientClosedError: the client was closed.
 
@@ -658,7 +659,7 @@ class Client:
         Requests in flight end with a `ClientClosedError`. An aiohttp session of yours stays open.
 
         Raises:
-            EventLoopError: the client is in use in another event loop, which still lives.
+            EventLoopError: the client is in use in another event loop, which isn't closed.
 
         Example:
             >>> client = tfruns.Client()
@@ -676,7 +677,7 @@ class Client:
             await self._transport.aclose()
 
     def stats(self) -> ClientStats:
-        """What this client has done so far, and what it is doing, as `ClientStats`.
+        """What this client has done so far, and what it is doing now, as `ClientStats`.
 
         .. versionadded:: 0.1.0
         """
@@ -690,7 +691,7 @@ class Client:
         on_retry: Callable[[RetryEvent], object] | None = None,
         on_failure: Callable[[FailureEvent], object] | None = None,
     ) -> None:
-        """Call more functions with what this client does, after those that it has, from the next event on.
+        """Add functions that are called with the events of this client, from the next event on.
 
         An event goes to the hooks of its kind in the order in which they were added. When one raises, the walk ends,
         and the hooks after it aren't called.
@@ -713,5 +714,5 @@ class Client:
 
 
 def transport_of(client: Client) -> Transport:
-    """The client's transport, which outlives the client where a walk goes on without it."""
+    """The client's transport, which lives on after the client if a walk still uses it."""
     return client._transport  # pyright: ignore[reportPrivateUsage]

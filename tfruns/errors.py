@@ -24,7 +24,7 @@
         ├── RunFailedError                        it failed or was terminated
         └── WaitTimeoutError (a TimeoutError too) it hasn't ended in time
 
-Bad arguments are no part of it: they raise ValueError or TypeError before any request. The text of an error is one
+Wrong arguments aren't in this tree: they raise ValueError or TypeError before any request. The text of an error is one
 printable line, whatever the server sent, and nothing in an error holds the API key.
 """
 
@@ -54,7 +54,8 @@ class TfRunsError(Exception):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross process borders (multiprocessing, Spark), which keyword-only arguments would otherwise forbid.
+        # Errors are sent to other processes (multiprocessing, Spark), which keyword-only arguments would otherwise
+        # prevent.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -83,7 +84,7 @@ class ClientClosedError(TfRunsError, RuntimeError):
 
 
 class EventLoopError(TfRunsError, RuntimeError):
-    """The client is in use in another event loop, or was before this process was forked.
+    """The client is in use in another event loop, or was in use before this process was forked.
 
     .. versionadded:: 0.1.0
     """
@@ -94,7 +95,7 @@ class APIError(TfRunsError):
 
     Attributes:
         job_id: the job of the request.
-        offset: how many runs of the list it was to skip.
+        offset: how many runs of the list it skips.
         attempts: how many attempts were made.
         gave_up_because: why it was not retried, if the retry policy's deadline or patience was the reason; else empty.
 
@@ -150,7 +151,7 @@ class APIStatusError(APIError):
 
     Attributes:
         status_code: HTTP status of the response.
-        message: what went wrong, in the server's words, or the start of the body if it isn't an `HttpError`.
+        message: the server's message, or the start of the body if it isn't an `HttpError`.
         code: the server's own code, if it gave one.
         details: more about it, as the server sent it, if it gave any.
         request_id: the server's id of the request, for its operators, if it gave one.
@@ -250,7 +251,7 @@ class InternalServerError(APIStatusError):
 
 
 NOT_ABOUT_ONE_JOB = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError)
-"""Errors that requests for other jobs would end with, too."""
+"""Errors that requests for other jobs would have too."""
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -264,7 +265,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def status_error_class(status_code: int) -> type[APIStatusError]:
-    """The class for a response with that status: APIStatusError itself for one that has no class of its own."""
+    """The class for a response with that status: APIStatusError if the status has no class of its own."""
     if 500 <= status_code <= 599:
         return InternalServerError
     return _BY_STATUS.get(status_code, APIStatusError)
@@ -283,7 +284,7 @@ class FieldProblem:
     """
 
     field: str
-    """Where it is within the run, or within the page if `position` is None: `triggeredBySubject.subjectType`."""
+    """Its path within the run, or within the page if `position` is None: `triggeredBySubject.subjectType`."""
     reason: str
     """What was expected and what was found."""
     position: int | None = None
@@ -300,7 +301,7 @@ class FieldProblem:
 
 
 class DecodeError(APIError):
-    """The server responded with 200 and something that isn't a page of runs.
+    """The server responded with 200, but not with a page of runs.
 
     Attributes:
         problems: every bad field, as `FieldProblem`; empty if the response wasn't JSON at all.
@@ -336,7 +337,7 @@ class ResponseTooLargeError(DecodeError):
 
 
 class IncompleteWalkError(TfRunsError):
-    """The list couldn't be walked to its end with the promise that each run is yielded exactly once.
+    """The list couldn't be walked to its end with the guarantee that each run is yielded exactly once.
 
     Attributes:
         job_id: the job that was walked.
@@ -366,7 +367,7 @@ class WaitError(TfRunsError):
 
     Attributes:
         job_id: the job.
-        run: the run as it was seen last; None if it never was.
+        run: the run as it was seen last; None if it was never seen.
 
     Example:
         >>> try:
@@ -385,7 +386,7 @@ class WaitError(TfRunsError):
 
 
 class RunNotFoundError(WaitError):
-    """The job has no run of that id or name.
+    """The job has no run with that id or name.
 
     .. versionadded:: 0.1.0
     """

@@ -1,7 +1,7 @@
-"""The payloads of the API as immutable attrs classes: the one description everything else is derived from.
+"""The payloads of the API as immutable attrs classes: the one description from which everything else is derived.
 
-A field's name on the wire is its Python name in camel case (`wire_name`), and whether it may be left out or be null is
-whether it has a default. Decoding, validation, serialisation and tests all read these classes.
+A field's name in the JSON is its Python name in camel case (`wire_name`), and a field with a default may be left out or
+be null. Decoding, validation, serialisation and tests all read these classes.
 """
 
 import enum
@@ -20,11 +20,11 @@ from tfruns._text import counted, iso_moment
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MOST_RUNS = 2**62
-"""More runs than any list has: a total beyond it is nonsense."""
+"""More runs than any list has: a larger total is refused."""
 
 
 class _OpenEnum(enum.StrEnum):
-    """An enum that the server may extend: an unknown value becomes a member of its own, which is never listed."""
+    """An enum that the server may extend: an unknown value becomes a separate member, which is never listed."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -40,7 +40,8 @@ class _OpenEnum(enum.StrEnum):
         """False for a value that this version of tfruns doesn't list."""
         return self._value_ in type(self)._value2member_map_
 
-    # An enum hashes by name; a member that equals its string must hash like it, or neither finds the other in a dict.
+    # An enum hashes by name; but a member that equals its string must hash like it, or a dict can't find one by the
+    # other.
     __hash__ = str.__hash__
 
 
@@ -178,7 +179,7 @@ class Subject(Payload):
 class JobRun(Payload):
     """One run of a job (contract: `JobRun`). Immutable, hashable, equal when every field is equal.
 
-    A class with methods of your own is derived by a plain `class`: attrs' decorators refuse to be put on it.
+    To add methods of your own, derive a class by a plain `class` statement: attrs' decorators don't work on it.
 
     Example:
         >>> run = await client.iter_runs("my-job-id", status="FINISHED").first()
@@ -205,7 +206,7 @@ class JobRun(Payload):
     total_retries: int = attrs.field(default=0, repr=False)
     """How often the run was retried. (Older servers leave it out: 0.)"""
     status: JobRunStatus = attrs.field(repr=str)
-    """Where the run stands."""
+    """The status of the run."""
     end_time: int | float | None = attrs.field(default=None, repr=_repr_instant)
     """When the run ended, in milliseconds since 1970 UTC. `ended` is the same as a datetime."""
     duration: int | None = None
@@ -248,7 +249,7 @@ class JobRun(Payload):
 
 @payload
 class Pagination(Payload):
-    """Where a page stands in the whole list (contract: `Pagination`).
+    """The place of a page in the whole list (contract: `Pagination`).
 
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
@@ -268,7 +269,7 @@ class Pagination(Payload):
 
 @payload
 class RunPage(Payload):
-    """One page of runs (contract: `ListJobRunResponse`). Iterated, it gives its runs.
+    """One page of runs (contract: `ListJobRunResponse`). Iterating over it yields its runs.
 
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10)
@@ -280,7 +281,7 @@ class RunPage(Payload):
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")
     """The runs, in the server's order."""
     pagination: Pagination
-    """Where the page stands in the whole list."""
+    """The place of the page in the whole list."""
 
     def __iter__(self) -> Iterator[JobRun]:
         return iter(self.data)
@@ -289,7 +290,7 @@ class RunPage(Payload):
 @shows_field_docs
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class BadRun:
-    """A run that can't be understood, in a page whose other runs can (see `raw_pages`).
+    """A run that can't be understood, in a page whose other runs can be (see `raw_pages`).
 
     Example:
         >>> async for page in client.iter_runs("my-job-id").raw_pages(keep_bad=True):
@@ -300,9 +301,9 @@ class BadRun:
     """
 
     id: str
-    """Its id; where it has none, a text in brackets that stands for it."""
+    """Its id; if it has none, a text in brackets in its place."""
     created_at: int | float
-    """When it was created, in milliseconds since 1970 UTC; where it doesn't say, the time of the run before it."""
+    """When it was created, in milliseconds since 1970 UTC; if that is missing, the time of the run before it."""
     text: bytes = attrs.field(repr=False)
     """The JSON text, as the server sent it."""
     problems: tuple[Any, ...]
@@ -312,7 +313,7 @@ class BadRun:
 @shows_field_docs
 @attrs.frozen(weakref_slot=False)
 class RawPage:
-    """One page of runs, with the text of each as the server sent it: unknown fields, spelling of numbers and all.
+    """One page of runs, with the text of each as the server sent it, including unknown fields and the form of numbers.
 
     Example:
         >>> async for page in client.iter_runs("my-job-id").raw_pages():
@@ -325,7 +326,7 @@ class RawPage:
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")
     """The runs, in the server's order."""
     pagination: Pagination
-    """Where the page stands in the whole list."""
+    """The place of the page in the whole list."""
     bad: tuple[BadRun, ...] = ()
     """The runs that can't be understood, with `keep_bad`. They aren't in `data`."""
     _split: Callable[[], tuple[bytes, ...]] = attrs.field(default=tuple, repr=False, eq=False, alias="split")
@@ -334,14 +335,14 @@ class RawPage:
     def texts(self) -> tuple[bytes, ...]:
         """The JSON text of each run in `data`, in UTF-8.
 
-        It may hold white space between its parts, line breaks too. Each use splits the page anew.
+        A text may hold white space between its parts, line breaks too. Each use splits the page again.
         """
         return self._split()
 
 
 @payload
 class HttpError(Payload):
-    """What the server says of a request that failed (contract: `HttpError`)."""
+    """What the server says about a request that failed (contract: `HttpError`)."""
 
     status_code: int
     """HTTP status code."""

@@ -1,4 +1,4 @@
-"""Traces and metrics of a client by OpenTelemetry (extra `otel`): a span for each attempt, a histogram, two counters.
+"""Traces and metrics of a client for OpenTelemetry (extra `otel`): a span for each attempt, a histogram, two counters.
 
 Example:
     >>> import tfruns.otel
@@ -47,15 +47,15 @@ def instrument(
     addresses, or the text of an error.
 
     - A CLIENT span for each attempt, from sending it to the last byte of its response. It is an error if the status is
-      400 or more, or no complete response has come. One that is cancelled, or ends because the client is closed or a
-      hook raises, is no error: its attribute `tfruns.cancelled` is true. Such a span ends when its task ends or sends
-      the next request.
+      400 or more, or no complete response has arrived. A span that is cancelled, or ends because the client is closed
+      or a hook raises, isn't an error: its attribute `tfruns.cancelled` is true. Such a span ends when its task ends or
+      sends the next request.
     - `http.client.request.duration`: a histogram of seconds, of all attempts but those that are cancelled.
     - `tfruns.client.retries`: a counter of failed attempts that are retried.
     - `tfruns.client.runs`: a counter of the runs yielded.
 
     Args:
-        client: the client. `opentelemetry-instrumentation-aiohttp-client` would add spans of its own to these.
+        client: the client. (`opentelemetry-instrumentation-aiohttp-client` would add its own spans to these.)
         tracer_provider: where the spans go; None for the provider of the process.
         meter_provider: where the metrics go; None for the provider of the process.
 
@@ -82,7 +82,7 @@ def instrument(
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
-    _instrumented.add(client)  # after all that can fail on what was passed
+    _instrumented.add(client)  # after everything that can fail because of an argument
     client.add_hooks(
         on_request=attempts.on_request,
         on_response=attempts.on_response,
@@ -101,7 +101,7 @@ class _Attempt:
     """None once it has ended."""
     resends: int
     started: int
-    """Nanoseconds of the wall clock, as spans have them."""
+    """Nanoseconds by the wall clock, as spans use them."""
     began: int
     """The same moment on the monotonic clock."""
     status: int | None = None
@@ -112,7 +112,7 @@ class _Attempt:
 
 
 class _Attempts:
-    """The hooks of one client: they are called in the task that sends the request, by which an end finds its span."""
+    """The hooks of one client: they are called in the task that sends the request, so the task identifies the span."""
 
     def __init__(self, server: dict[str, Any], tracer: trace.Tracer, meter: metrics.Meter) -> None:
         self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **server}
@@ -200,7 +200,7 @@ def _cancel(attempt: _Attempt) -> None:
 
 
 def _type_of(error: Exception) -> str:
-    """What the conventions call `error.type`: the status, or the class of the error."""
+    """The `error.type` of the conventions: the status, or the class of the error."""
     if isinstance(error, APIStatusError):
         return str(error.status_code)
     kind = type(error)
@@ -208,10 +208,10 @@ def _type_of(error: Exception) -> str:
 
 
 class _Runs:
-    """The runs that all clients of one meter provider have yielded: it takes only one callback for an instrument."""
+    """The runs that all clients of one meter provider have yielded: an instrument can have only one callback."""
 
     def __init__(self, meter: metrics.Meter) -> None:
-        self._lock = threading.Lock()  # providers observe in threads of their own
+        self._lock = threading.Lock()  # providers observe in their own threads
         self._clients: list[_Counted] = []
         self._closed = Counter[tuple[str, int]]()
         meter.create_observable_counter(
@@ -242,7 +242,7 @@ class _Runs:
 @attrs.frozen
 class _Counted:
     transport: weakref.ref[Transport]
-    """Nothing is counted once it is gone; a walk may hold it longer than the client lives."""
+    """Nothing more is counted once it is freed; a walk may keep it alive longer than the client."""
     counters: Counters
     server: tuple[str, int]
 
@@ -251,7 +251,7 @@ _runs_of = weakref.WeakKeyDictionary[Any, _Runs]()
 
 
 def _counted_runs(meter_provider: metrics.MeterProvider | None, meter: metrics.Meter) -> _Runs:
-    # The provider of the process may be set later, and is another object then: the module stands for it.
+    # The provider of the process may be set later, and is then another object: so the module is the key for it.
     is_of_process = meter_provider is None or meter_provider is metrics.get_meter_provider()
     provider = metrics if is_of_process else meter_provider
     if (runs := _runs_of.get(provider)) is None:

@@ -1,12 +1,12 @@
-"""Fixtures for pytest, there wherever tfruns is installed: a sandbox, and a client of it.
+"""Fixtures for pytest, available wherever tfruns is installed: a sandbox, and a client of it.
 
 Example:
     >>> async def test_count(tfruns_sandbox, tfruns_client):
     ...     assert await tfruns_client.count_runs(tfruns_sandbox.job_ids[0]) == 1000
 
 They work in async tests under pytest-asyncio, in either of its modes, and anyio's plugin on asyncio; and in synchronous
-tests, for the sandbox serves from a thread of its own: `asyncio.run`, FastAPI's `TestClient`, a subprocess, or a client
-in another language reach it as well.
+tests, because the sandbox serves from its own thread: so `asyncio.run`, FastAPI's `TestClient`, a subprocess, or a
+client in another language can use it too.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, so that `--strict-markers` accepts it."""
+    """Register the marker, so that `--strict-markers` accepts it."""
     what = "tfruns_sandbox(**arguments): what the fixture tfruns_sandbox passes to tfruns.sandbox.Sandbox"
     config.addinivalue_line("markers", what)
 
 
 @pytest.fixture
 def tfruns_sandbox(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
-    """A `tfruns.sandbox.Sandbox` for this test, in a thread of its own: by default 2 jobs of 1,000 runs.
+    """A `tfruns.sandbox.Sandbox` for this test, in its own thread: by default 2 jobs of 1,000 runs.
 
     `@pytest.mark.tfruns_sandbox(jobs=["a"], runs=50)` passes it other arguments. In a synchronous test, call its async
     methods by `asyncio.run(tfruns_sandbox.create_run("a"))`.
@@ -55,7 +55,7 @@ def tfruns_client(tfruns_sandbox: "Sandbox") -> "Iterator[tfruns.Client]":
     client = tfruns.Client(
         tfruns_sandbox.url,
         lambda: tfruns_sandbox.api_key,
-        # Plugins may close the test's event loop before this fixture ends: no connection must wait there for its end.
+        # Plugins may close the test's event loop before this fixture ends: no connection must be left open in it.
         headers={"Connection": "close"},
         on_request=remember_loop,
     )

@@ -1,4 +1,4 @@
-"""Which runs are requested: the filters as one checked value, and the target of a request for a page of them."""
+"""The filters of runs as one checked value, and the target of a request for a page of runs."""
 
 import difflib
 import enum
@@ -22,13 +22,13 @@ Moment = datetime | timedelta | float
 """A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
 
 _LATEST = 1e17
-"""In ms since 1970: no datetime, and no run, is as late."""
+"""In ms since 1970: later than any datetime or run."""
 
 SORT_KEYS_BY_FIELD = {
     **dict.fromkeys(("created_at", "createdAt", "created", "start_time"), JobRunsSortBy.START_TIME.value),
     **{key.name.lower(): key.value for key in JobRunsSortBy},
 }
-"""What `sort_by` is for a field of a run, which may have another name there."""
+"""The value of `sort_by` for a field of a run, which may have another name."""
 
 
 def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
@@ -131,7 +131,8 @@ def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None
 class RunFilter:
     """Which runs of a job, and in which order: the filters of `Client.iter_runs`, checked.
 
-    The API knows all of it but `created_after` and `created_before`: a walk applies these to what it reads.
+    The API has all of these filters but `created_after` and `created_before`, which a walk applies to the runs that it
+    reads.
 
     Raises:
         TypeError, ValueError: a value can't be used; the message says what is allowed.
@@ -168,7 +169,7 @@ class RunFilter:
 
     @property
     def is_newest_first(self) -> bool:
-        """Whether every run that follows an old one is older still."""
+        """Whether every run is older than those before it."""
         # `startTime` isn't the time of creation.
         return self.sort_by is None and self.order != SortDirection.ASC
 
@@ -216,7 +217,7 @@ class PageRequest:
     offset: int
 
     def target(self) -> str:
-        """Path and query. The job id is one path segment, whatever it holds."""
+        """Path and query. The job id is always one path segment, whatever characters it has."""
         paging = f"limit={self.limit}&offset={self.offset}"
         query = self.filter.query_string()
         return f"/api/svc/v1/jobs/{quote(self.job_id, safe='')}/runs?{paging}{query and '&' + query}"

@@ -1,4 +1,4 @@
-"""The types that stand in the signatures of tfruns, for annotations of your own.
+"""The types in the signatures of tfruns, for your own annotations.
 
 Example:
     >>> from tfruns.types import OnError
@@ -24,7 +24,7 @@ Interval = float | tuple[float, float]
 """Seconds between two polls of a job, always the same; or the least and the most: see `tfruns.Client.watch_runs`."""
 
 OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[object] | object]
-"""What to do where a job fails: see `tfruns.Client.iter_runs_for`."""
+"""What to do if a job fails: see `tfruns.Client.iter_runs_for`."""
 
 Start = Literal["now", "open", "existing"]
 """What a watch reports first: see `tfruns.Client.watch_runs`."""

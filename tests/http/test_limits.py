@@ -337,7 +337,7 @@ async def test_calls_without_retries_share_the_probes_of_an_outage() -> None:
 async def test_going_away_and_coming_back_are_logged_once_each(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "_WORTH_A_WORD", 0.0)
+    monkeypatch.setattr(limits, "_LOGGED_AFTER", 0.0)
     async with serve(lambda r: refuses(r) if r.number < 25 else ONE_RUN) as (url, _), Client(url, KEY) as client:
         await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(30)))
     logged = [record.getMessage() for record in caplog.records if "attempt" not in record.getMessage()]

@@ -1,9 +1,9 @@
-"""From plain JSON objects to models, and where that fails, to one error that names every bad field.
+"""From plain JSON objects to models, or if that fails, to one error that names every bad field.
 
-This is for the bytes that msgspec refuses. Accepted are, beside what it accepts: a `deploymentVersion` that is an
+This is for the bytes that msgspec refuses. Besides what msgspec accepts, it accepts: a `deploymentVersion` that is an
 integer, a `duration` that is a string of digits, whole numbers written as `12.0`, a `totalCount` beside `data` in place
-of `pagination.total`, a byte-order mark, and lone surrogates in strings (each replaced by U+FFFD: a string that holds
-one can't be written anywhere as UTF-8). Everything else is refused by detailed validation.
+of `pagination.total`, a byte-order mark, and lone surrogates in strings (each replaced by U+FFFD, because a string with
+one can't be written as UTF-8). Everything else is refused by detailed validation.
 """
 
 import json
@@ -88,7 +88,7 @@ def _seconds(value: Any, _: Any = None) -> int | None:
 
 
 def _with_total(payload: Any) -> Any:
-    """The payload with the total where the contract's schema has it, if it stands only where the prose has it."""
+    """The payload with the total in the place that the contract's schema has, if only the place in its prose has it."""
     if not isinstance(payload, dict) or "totalCount" not in payload:
         return payload
     pagination = {} if payload.get("pagination") is None else payload["pagination"]
@@ -104,7 +104,7 @@ _BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seco
 
 
 def _structure_list(structure: _Hook) -> _Hook:
-    """cattrs takes anything that iterates for a list."""
+    """A hook that accepts lists alone: cattrs would take any iterable for a list."""
 
     def hook(value: Any, type_: Any) -> Any:
         if not isinstance(value, list):
@@ -138,9 +138,9 @@ for _type, _hook in (
     (SubjectType, _open_enum),
 ):
     converter.register_structure_hook(_type, _hook)
-for _model in (Subject, JobRun, Pagination):  # each after those it holds
+for _model in (Subject, JobRun, Pagination):  # each after those that it contains
     converter.register_structure_hook(_model, _structure_model(_model))
-# By function, for `fast` puts its own hooks before these.
+# By function, because `fast` puts its own hooks before these.
 _structure_runs = _structure_list(converter.get_structure_hook(tuple[JobRun, ...]))
 converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _structure_runs)
 converter.register_structure_hook_func(lambda type_: type_ is RunPage, _structure_model(RunPage))
@@ -150,14 +150,13 @@ converter.register_structure_hook_func(lambda type_: type_ is RunPage, _structur
 
 
 def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
-    """Why the body is no page of runs, or no list of runs: each field that is wrong.
+    """The error for a body that isn't a page of runs, or a list of runs: it names each field that is wrong.
 
     Args:
-        body: what could not be structured.
-        model: as what.
+        body: what could not be structured. model: as what.
         job_id: of the request.
         offset: of the request.
-        hide: takes secrets out of a text that goes into the error.
+        hide: removes secrets from a text that goes into the error.
     """
     try:
         payload = json.loads(body)
@@ -198,7 +197,7 @@ def _problems(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]
 
 
 def _leaves(error: BaseException, path: _Path = ()) -> Iterator[tuple[_Path, str]]:
-    """Every failure within a cattrs validation error: the path to it, in the names of the wire, and the reason."""
+    """Every failure within a cattrs validation error: the path to it, in the JSON's names, and the reason."""
     if isinstance(error, (cattrs.ClassValidationError, cattrs.IterableValidationError)):
         for inner, note in error.group_exceptions()[0]:
             step: Any = note.index if isinstance(note, IterableValidationNote) else wire_name(note.name)

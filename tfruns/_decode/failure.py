@@ -9,12 +9,13 @@ from tfruns.models import HttpError
 
 
 def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], str] = str) -> HttpError:
-    """What the body of a failed request says. Never raises: a proxy may send anything, and the status counts.
+    """The content of the body of a failed request. Never raises: a proxy may send anything, and the status matters
+    more.
 
     Args:
         body: the body.
         status_code: of the response.
-        hide: takes secrets out of a text that goes into an error.
+        hide: removes secrets from a text that goes into an error.
     """
     try:
         payload = with_strings(json.loads(body), lambda text: hide(writable(text)))

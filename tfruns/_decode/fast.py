@@ -1,8 +1,8 @@
 """From bytes to models: msgspec decodes and validates them in C, straight into the classes that users get.
 
-Where it refuses the bytes, it reads them again as a newer server would have written them. If it refuses those, too,
-`explain` reads them: it accepts all that older servers are known to send, and otherwise names every run and every field
-that is wrong. Both are one cattrs converter. What msgspec accepts, both structure alike.
+If it refuses the bytes, it reads them again, changed to the form of a newer server. If it refuses those too, `explain`
+reads them: it accepts all that older servers are known to send, and otherwise names every run and every field that is
+wrong. Both are in one cattrs converter. For all that msgspec accepts, both give the same result.
 """
 
 import json
@@ -21,8 +21,8 @@ from tfruns.models import JobRun, RunPage
 T = TypeVar("T")
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# Where JSON has a quotation mark, a name and a colon, that is the name of a field: within a text, the mark before the
-# colon would be escaped.
+# In JSON, a name between quotation marks and before a colon is always the name of a field: within a text, the mark
+# before the colon would be escaped.
 _VERSION_AS_NUMBER = re.compile(rb'("deploymentVersion"\s*:\s*)(0|-?[1-9][0-9]{0,17})(?=\s*[,}])')
 _DURATION_AS_TEXT = re.compile(rb'("duration"\s*:\s*)"(0|[1-9][0-9]{0,17})(?:\.0+)?"')
 
@@ -34,7 +34,7 @@ def decode_page(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], 
         body: the JSON.
         job_id: for errors.
         offset: of the page, for errors.
-        hide: takes secrets out of a text that goes into an error.
+        hide: removes secrets from a text that goes into an error.
 
     Raises:
         DecodeError: the body isn't what the contract says; the error names every run and field that is wrong.
@@ -43,10 +43,10 @@ def decode_page(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], 
 
 
 def decode_runs(body: bytes, *, job_id: str, offset: int = 0) -> tuple[JobRun, ...]:
-    """The runs in a JSON list of runs alone.
+    """The runs in a JSON list of runs.
 
     Args:
-        body: the JSON, which was read from a server before.
+        body: the JSON, which came from a server.
         job_id: for errors.
         offset: of the first run, for errors.
 
@@ -69,7 +69,7 @@ def _decode(body: bytes, model: type[T], job_id: str, offset: int, hide: Callabl
         return converter.structure(body, model)
     except (cattrs.BaseValidationError, ValueError, RecursionError):
         pass
-    # Out here, so that the error's context holds no frame with the body, in which the key may stand.
+    # Outside of the block, so that the error's context has no frame with the body, which may contain the key.
     raise decode_error(body, model, job_id=job_id, offset=offset, hide=hide)
 
 
@@ -79,7 +79,7 @@ def _as_newer_servers_say(body: bytes) -> bytes:
 
 
 def _register(model: Any) -> None:
-    """Have the converter structure bytes, too, as the model."""
+    """Let the converter structure bytes too as the model."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(model)
     explain = converter.get_structure_hook(model)
 

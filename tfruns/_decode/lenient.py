@@ -1,4 +1,4 @@
-"""A page in which some runs can't be understood: the others, and what is wrong with those."""
+"""A page in which some runs can't be understood: the other runs, and what is wrong with these."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tfruns.models import BadRun, JobRun, RunPage
 
 
 def decode_leniently(body: bytes, *, job_id: str, offset: int, hide: Callable[[str], str] = str) -> RunPage:
-    """The page in a body, with a `BadRun` in the place of each run that can't be understood.
+    """The page in a body, with a `BadRun` in place of each run that can't be understood.
 
     Raises:
         DecodeError: the body is no page at all.
@@ -34,7 +34,7 @@ def decode_leniently(body: bytes, *, job_id: str, offset: int, hide: Callable[[s
             runs += decode_runs(b"[%b]" % text, job_id=job_id, offset=at)
         except DecodeError as error:
             runs.append(_bad_run(text, error.problems, runs[-1].created_at if runs else 0))
-    # What plans a walk needs ids and times of creation alone.
+    # The planner of a walk needs only ids and times of creation.
     return attrs.evolve(page, data=cast("tuple[JobRun, ...]", tuple(runs)))
 
 
@@ -46,7 +46,7 @@ def _bad_run(text: bytes, problems: tuple[FieldProblem, ...], created_at: float)
     is_time = isinstance(own_time, (int, float)) and not isinstance(own_time, bool) and math.isfinite(own_time)
     return BadRun(
         id=own_id if isinstance(own_id, str) else f"(no id, {hashlib.sha256(text).hexdigest()[:16]})",
-        created_at=own_time if is_time else created_at,  # that of its neighbour: the list is in some order
+        created_at=own_time if is_time else created_at,  # that of the run before it: the list is probably in order
         text=text,
         problems=problems,
     )

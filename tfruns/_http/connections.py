@@ -10,7 +10,7 @@ from tfruns.errors import ClientClosedError, EventLoopError
 
 
 class Connections:
-    """An aiohttp session: the caller's, or one of ours, made when it is first needed and anew in another event loop."""
+    """An aiohttp session: the caller's, or our own, made when it is first needed, and again in another event loop."""
 
     def __init__(
         self, http: aiohttp.ClientSession | None, *, most: int, trace_configs: Sequence[aiohttp.TraceConfig]
@@ -26,7 +26,7 @@ class Connections:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether there is an event loop, still alive, that they belong to."""
+        """Whether they belong to an event loop that isn't closed."""
         return self._loop is not None and not self._loop.is_closed()
 
     def check_open(self) -> None:
@@ -81,7 +81,7 @@ class Connections:
                 raise EventLoopError("the client is in use in another event loop: close it there")
 
     async def aclose(self) -> None:
-        """Close them, but for a session of the caller's."""
+        """Close them, unless the session is the caller's."""
         self.is_closed = True
         if self._http is not None and self._is_ours:
             await self._http.close()

@@ -1,7 +1,8 @@
-"""Which control plane, and with which key.
+"""Finds the control plane and the key.
 
-Host and key are each taken from the argument, else from the environment. These two may complete each other. The
-credentials file, which the TrueFoundry CLI writes, is one thing: its token belongs to its host, and goes to no other.
+Host and key are each taken from the argument, else from the environment. One may come from the argument, and the other
+from the environment. The credentials file, which the TrueFoundry CLI writes, is used as a whole: its token belongs to
+its host, and is sent to no other.
 
 | host from               | key from                | what is used                                                   |
 |-------------------------|-------------------------|----------------------------------------------------------------|
@@ -11,8 +12,8 @@ credentials file, which the TrueFoundry CLI writes, is one thing: its token belo
 | nowhere                 | argument or environment | ConfigurationError: the file's host goes with its token alone  |
 | nowhere                 | nowhere                 | host and token of the file, or ConfigurationError              |
 
-An argument goes before the environment. Two URLs name the same host if scheme, name, port and path are the same, but
-for letter case, a default port, and slashes at the end. An empty variable counts as none.
+An argument is preferred to the environment. Two URLs name the same host if scheme, name, port and path are the same,
+except for letter case, a default port, and slashes at the end. An empty variable counts as none.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     """The control plane's URL, without a trailing slash, and its key: see the table above.
 
     Args:
-        base_url: the argument, or None, wrapped: keys have been put in place of hosts, or into their URLs.
+        base_url: the argument, or None; wrapped, because people do pass keys as hosts, or in their URLs.
         api_key: the argument, or None.
         allow_http: whether the URL may be plain http to another machine than this one.
 
@@ -88,7 +89,7 @@ def _no_key(of: str = "", why: str = "") -> ConfigurationError:
 
 @attrs.frozen
 class _Given:
-    """A value, and where it comes from in the words of an error: `TFY_HOST`."""
+    """A value, and where it comes from, as errors say it: `TFY_HOST`."""
 
     origin: str
     secret: Secret
@@ -228,13 +229,13 @@ def _whose(file: CredentialsFile) -> str:
 
 
 class KeySource:
-    """The key: what is sent, and what replaces it when the server has refused it."""
+    """The key that is sent, and the one that replaces it when the server has refused it."""
 
     def __init__(
         self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret | None]] | None = None
     ) -> None:
         self.origin = origin
-        """Where it comes from, in the words of an error: `TFY_API_KEY`."""
+        """Where the key comes from, as errors say it: `TFY_API_KEY`."""
         self.redactor = Redactor()
         self._key = key
         self._renew = renew
@@ -251,7 +252,7 @@ class KeySource:
         return self._key if self._key is not None else await self.renew(None)
 
     async def renew(self, refused: Secret | None) -> Secret:
-        """The key in place of a refused one: an equal one if there is no other.
+        """The key that replaces a refused one: an equal one if there is no other.
 
         Requests that were refused together share one renewal.
 
@@ -260,7 +261,7 @@ class KeySource:
             CallerError: the function raised.
         """
         async with self._renewing:
-            # By identity: what is read anew is a new object, and those who waited meanwhile don't read it once more.
+            # By identity: a renewed key is a new object, so requests that waited for it meanwhile don't renew it again.
             if self._key is refused and self._renew is not None:
                 key = await self._renew()
                 self._key = Secret(refused and refused.value) if key is None else key

@@ -13,8 +13,8 @@ import attrs
 from tfruns._http.secret import Secret
 from tfruns.errors import ConfigurationError
 
-_READS = 5  # of a file that is just being rewritten, before it counts as broken
-_MOMENT = 0.05  # seconds between two of them
+_READS = 5  # of a file that is being rewritten, before it counts as broken
+_MOMENT = 0.05  # seconds between two reads
 _LOCKED_AT_MOST = 2.0  # seconds that a refused request waits for the CLI
 
 
@@ -29,7 +29,7 @@ _BROKEN = "isn't a JSON object: log in again with the TrueFoundry CLI"
 
 @attrs.frozen
 class CredentialsFile:
-    """What the file holds, not checked yet."""
+    """The content of the file, not checked yet."""
 
     path: Path
     host: Secret
@@ -37,14 +37,14 @@ class CredentialsFile:
 
     @classmethod
     def read(cls) -> "CredentialsFile | None":
-        """The file, if there is one. One that is just being rewritten is read again a moment later.
+        """The file, if there is one. If it is being rewritten, it is read again a moment later.
 
         Raises:
             ConfigurationError: it can't be read, or isn't a JSON object.
         """
         try:
             path = credentials_path()
-        except RuntimeError:  # there is no home
+        except RuntimeError:  # there is no home folder
             return None
         for _ in range(_READS):
             found = cls._read_once(path)
@@ -57,7 +57,7 @@ class CredentialsFile:
 
     @classmethod
     async def read_again(cls, path: Path) -> "CredentialsFile":
-        """The file after its token was refused, as the CLI leaves it if it is at work on it.
+        """The file after its token was refused; if the CLI is rewriting it, its new content.
 
         Raises:
             ConfigurationError: it can't be read, isn't a JSON object, or is gone.
@@ -75,7 +75,7 @@ class CredentialsFile:
 
     @classmethod
     def _read_once(cls, path: Path) -> "CredentialsFile | str":
-        """The file, or what is wrong with it at this moment. (No error leaves here with the content in its frames.)"""
+        """The file, or what is wrong with it at this moment. (No error is raised with the content in its frames.)"""
         try:
             _check_owner(path)
             data = Secret(path.read_bytes())
@@ -93,7 +93,7 @@ class CredentialsFile:
 
 
 def _check_owner(path: Path) -> None:
-    """Refuse a file that others can write: they could have the key sent to a host of theirs."""
+    """Refuse a file that others can write: they could have the key sent to their own host."""
     if os.name != "posix":
         return
     status = path.stat()

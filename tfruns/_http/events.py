@@ -1,4 +1,4 @@
-"""What a client reports of its requests: an event for each step, and its counts."""
+"""What a client reports about its requests: an event for each step, and its counts."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ class RequestEvent:
 @shows_field_docs
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
-    """A complete response has come, good or bad.
+    """A complete response has arrived, good or bad.
 
     Example:
         >>> def report(event: tfruns.ResponseEvent) -> None:
@@ -74,7 +74,7 @@ class RetryEvent(RequestEvent):
     error: Exception
     """Why it failed."""
     wait: float
-    """Seconds until the next attempt; it may have to wait for its turn besides."""
+    """Seconds until the next attempt, which may also have to wait for its turn."""
 
 
 @shows_field_docs
@@ -102,7 +102,7 @@ class FailureEvent:
     attempts: int
     """How many attempts were made."""
     seconds: float
-    """Seconds since the first attempt was about to begin, with all waits."""
+    """Seconds from just before the first attempt, including all waits."""
     error: Exception
     """The error that is raised."""
     request_id: str | None
@@ -124,9 +124,9 @@ class ClientStats:
     """
 
     requests: int
-    """Requests sent, retries included."""
+    """Requests sent, including retries."""
     retries: int
-    """Attempts that failed and were, or will be, made again."""
+    """Attempts that failed and were, or will be, repeated."""
     bytes: int
     """Bytes of the complete responses' bodies, decompressed."""
     runs: int
@@ -138,12 +138,12 @@ class ClientStats:
     concurrency: int
     """How many may be in flight now: `max_concurrency`, or less after many failures."""
     rate: float | None
-    """How many may be sent in a second now: `max_rate`, or less after refusals; None for any."""
+    """How many may be sent in a second now: `max_rate`, or less after refusals; None for no limit."""
 
 
 @attrs.define
 class Counters:
-    """What a client counts: the transport its requests, walks the runs that they yield."""
+    """What a client counts: the transport counts requests, and walks count the runs that they yield."""
 
     requests: int = 0
     retries: int = 0
@@ -156,7 +156,7 @@ _Event = TypeVar("_Event", bound="RequestEvent | FailureEvent")
 
 @attrs.define
 class Hooks:
-    """Functions that are called with what a client does, each in the order in which they were added."""
+    """Functions that are called with the events of a client, in the order in which they were added."""
 
     on_request: tuple[Callable[[RequestEvent], object], ...] = ()
     on_response: tuple[Callable[[ResponseEvent], object], ...] = ()
@@ -179,7 +179,7 @@ class Hooks:
 class CallerError(Exception):
     """Wraps the exception of a caller's function (a hook, or the one that gives the key).
 
-    So its OSError, for one, isn't retried as a network failure. It is unwrapped where the request began.
+    So an OSError, for example, isn't retried as a network failure. It is unwrapped in `Transport.fetch`.
     """
 
     def __init__(self, error: Exception, *, is_of_a_hook: bool) -> None:

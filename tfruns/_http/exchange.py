@@ -11,12 +11,12 @@ from tfruns._http.secret import Secret
 from tfruns.errors import ResponseTooLargeError
 
 _READ_BUFFER = 2**20
-"""Bytes that a connection holds before reading pauses: a page of 1,000 runs, which is so decompressed in few steps."""
+"""How many bytes a connection holds before reading pauses: a page of 1,000 runs, to decompress it in few steps."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect, at most."""
 
-# The caller's own timeout covers the key and its renewal too. A host that can't be reached is known sooner.
+# Only for connecting: a host that can't be reached is noticed sooner. The timeout of the caller covers all the rest.
 _TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
 
 
@@ -27,7 +27,7 @@ async def exchange(
 
     Raises:
         ResponseTooLargeError: the body is longer than `max_bytes`.
-        aiohttp.ClientError, OSError, and others: what aiohttp raises, as it is.
+        aiohttp.ClientError, OSError, and others: what aiohttp raises, unchanged.
     """
     sending = http.get(
         url,

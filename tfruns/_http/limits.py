@@ -1,7 +1,7 @@
-"""Whose turn it is to send: a queue for all requests of a client, at the pace that fits the server.
+"""Which request is sent next: a queue for all requests of a client, at the pace that fits the server.
 
-Where requests of several jobs wait, each job gets its turn, however many it has. A request that the server holds back
-for longer than its retry policy allows leaves the queue with an error.
+If requests of several jobs wait, each job gets its turn, however many requests it has. A request that the server holds
+back for longer than its retry policy allows leaves the queue with an error.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientC
 
 _FIRST_CONTACT = 5.0
 """Seconds to wait for a server that has never responded: its host may be wrong."""
-_WORTH_A_WORD = 1.0
-"""Seconds without a good response after which it is logged: a limit alone may take so long to let requests through."""
+_LOGGED_AFTER = 1.0
+"""Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
 _STEADY = 10.0
-"""Seconds at full speed, after which a server that refused requests counts as recovered."""
+"""Seconds at full speed after which a server that refused requests counts as recovered."""
 
 logger = logging.getLogger("tfruns")
 
@@ -32,7 +32,7 @@ class NotSentError(Exception):
     """The server held a request back for longer than its retry policy allows.
 
     Attributes:
-        reason: how long, and what the policy allows.
+        reason: how long the server held it back, and what the policy allows.
         error: the error for a request that was never sent.
     """
 
@@ -43,33 +43,33 @@ class NotSentError(Exception):
 
 @attrs.define(eq=False)
 class Turn:
-    """One request that waits or is in flight. A method is called for its outcome; if none is, it was cancelled."""
+    """One request that waits or is in flight. One method is called for its outcome; none if it was cancelled."""
 
     limiter: "Limiter"
     policy: RetryPolicy
     spent: float
-    """Seconds of the deadline that are over."""
+    """How many seconds of the deadline have passed."""
     attempts: int
     """Attempts before this one, and probes that failed in its place."""
-    came: asyncio.Future[None]
+    may_send: asyncio.Future[None]
     blocked: float
-    """The pace's count of seconds that the server held requests back, when this one began to wait."""
+    """`Pace.blocked` when this request began to wait."""
     sent_at: float = math.nan
     is_over: bool = False
 
     def good(self) -> None:
-        """A response has come that shows that the server is healthy."""
+        """A response has arrived that shows that the server is healthy."""
         self._end()
         self.limiter.pace.good(self.sent_at, time.monotonic())
 
     def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
-        """It was refused for the server's load, and the server requests that wait."""
+        """It was refused because of the server's load; `wait` is what the server requests, in seconds."""
         self._end()
         self.limiter.pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
         self.limiter.failed(self, error)
 
     def failed(self, error: APIError) -> None:
-        """No complete response has come, or one with an error of the server."""
+        """No complete response has arrived, or one with an error of the server."""
         self._end()
         self.limiter.pace.failed(self.sent_at, time.monotonic())
         self.limiter.failed(self, error)
@@ -83,10 +83,10 @@ class Turn:
 
 
 class Limiter:
-    """Lets requests through at a pace. All of them belong to one event loop.
+    """Lets requests be sent at a pace. All of them belong to one event loop.
 
     Args:
-        pace: how fast, which outlives the event loop.
+        pace: how fast; it lives on when the event loop is closed.
         base_url: the server's, for messages.
     """
 
@@ -99,8 +99,8 @@ class Limiter:
         self._queues: dict[str, deque[Turn]] = {}  # by job; the first is next
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
-        self._away_since: float | None = None  # as it was logged
-        self._is_slow = False  # as it was logged
+        self._away_since: float | None = None  # when the outage that was logged began
+        self._is_slow = False  # whether that was logged
         self._limited_at = -math.inf
 
     @asynccontextmanager
@@ -112,18 +112,18 @@ class Limiter:
             ClientClosedError: the client was closed.
         """
         now = time.monotonic()
-        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turn = Turn(self, policy, spent, attempts, came, self.pace.blocked(now))
+        may_send: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = Turn(self, policy, spent, attempts, may_send, self.pace.blocked(now))
         self._queues.setdefault(job_id, deque()).append(turn)
         self.waiting += 1
         self._expire(turn, now)
         self._let_through()
         try:
-            await came
+            await may_send
         except asyncio.CancelledError:
-            if not came.done() or came.cancelled():
-                self.waiting -= 1  # the queue still has it
-            elif came.exception() is None:  # it had just come
+            if not may_send.done() or may_send.cancelled():
+                self.waiting -= 1  # it is still in the queue
+            elif may_send.exception() is None:  # its turn had just come
                 self._over(turn)
             raise
         try:
@@ -132,32 +132,32 @@ class Limiter:
             self._over(turn)
 
     def patience(self, policy: RetryPolicy) -> float:
-        """How many seconds without a good response are worth waiting now."""
+        """How many seconds to wait now without a good response."""
         is_first_contact = not self.has_responded and isinstance(self._last_error, APIConnectionError)
         if is_first_contact and not isinstance(self._last_error, APITimeoutError):
             return min(policy.patience, _FIRST_CONTACT)
         return policy.patience
 
     def failed(self, turn: Turn, error: APIError) -> None:
-        """A request has failed in a way that says something about the server."""
+        """A request has failed because of the server."""
         self._last_error = error
-        if self.pace.is_away:  # it was sent for all that wait
+        if self.pace.is_away:  # a probe is an attempt for all that wait
             for waiting in self._each_waiting():
                 waiting.attempts += 1
 
     def close(self) -> None:
-        """Let nothing more through: who waits gets ClientClosedError."""
+        """Send nothing more: requests that wait end with ClientClosedError."""
         if self._timer is not None:
             self._timer.cancel()
         for turn in self._each_waiting():
-            turn.came.set_exception(ClientClosedError())
+            turn.may_send.set_exception(ClientClosedError())
         self._queues.clear()
         self.waiting = 0
 
     # --- the queue ---
 
     def _each_waiting(self) -> list[Turn]:
-        return [turn for queue in self._queues.values() for turn in queue if not turn.came.done()]
+        return [turn for queue in self._queues.values() for turn in queue if not turn.may_send.done()]
 
     def _over(self, turn: Turn) -> None:
         now = time.monotonic()
@@ -177,11 +177,11 @@ class Limiter:
             if self.pace.earliest > now:
                 break
             turn = self._next()
-            if not turn.came.done():  # neither cancelled nor expired
+            if not turn.may_send.done():  # neither cancelled nor expired
                 self.waiting -= 1
                 self.pace.sent(now)
                 turn.sent_at = now
-                turn.came.set_result(None)
+                turn.may_send.set_result(None)
         if self.waiting:
             wakes_at = self.pace.earliest if self.pace.in_flight < self.pace.concurrency else math.inf
             if self._is_blocked(now):
@@ -205,7 +205,7 @@ class Limiter:
             self._queues[job_id] = queue  # behind the others
         return turn
 
-    # --- what the server may hold back, and for how long ---
+    # --- for how long the server may hold requests back ---
 
     def _is_blocked(self, now: float) -> bool:
         return self.pace.is_away or self.pace.held_for(now) > 0
@@ -244,20 +244,20 @@ class Limiter:
         else:
             return
         self.waiting -= 1
-        turn.came.set_exception(NotSentError(reason, kind, self._last_error))
+        turn.may_send.set_exception(NotSentError(reason, kind, self._last_error))
 
     # --- what is logged ---
 
     def _report(self, now: float) -> None:
-        """Log once that the server is away, or takes fewer requests; and once that it is back."""
+        """Log once that the server is away or accepts fewer requests, and once that this is over."""
         if self.pace.is_away:
-            if self._away_since is None and self.pace.outage(now) >= _WORTH_A_WORD:
+            if self._away_since is None and self.pace.outage(now) >= _LOGGED_AFTER:
                 self._away_since = now - self.pace.outage(now)
                 logger.warning("no good response from %s: only probes are sent until there is one", self._base_url)
         elif self._away_since is not None:
             logger.warning("%s responds again, after %.1f s", self._base_url, now - self._away_since)
             self._away_since = None
-        elif self.pace.is_limited and not self.pace.outage(now):  # one that begins is none of the two
+        elif self.pace.is_limited and not self.pace.outage(now):  # an outage that begins is neither
             self._limited_at = now
             if not self._is_slow:
                 self._is_slow = True

@@ -13,7 +13,7 @@ from tfruns._http.secret import Secret
 from tfruns.version import __version__
 
 MAX_RESPONSE_BYTES = 100 * 2**20
-"""Bytes of a response's body, decompressed, at most: a hundred times what 1,000 runs take."""
+"""The most bytes of a response's body, decompressed: a hundred times the size of 1,000 runs."""
 
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
 
@@ -23,7 +23,7 @@ def checked_headers(headers: Secret, known: Mapping[str, str] = _OUR_HEADERS) ->
 
     Args:
         headers: the caller's, or None, wrapped: keys have been put among them.
-        known: what is sent besides.
+        known: the headers that are sent besides.
 
     Raises:
         TypeError, ValueError: a header can't be sent, or would carry a key.
@@ -77,7 +77,7 @@ class CallOptions:
     """Seconds for one attempt."""
     retry: RetryPolicy = attrs.field(validator=_checked_retry)
     max_response_bytes: int = MAX_RESPONSE_BYTES
-    """Bytes of a response's body, decompressed, at most."""
+    """The most bytes of a response's body, decompressed."""
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
     def with_changes(
@@ -88,7 +88,7 @@ class CallOptions:
         headers: Mapping[str, str] | None,
         max_response_bytes: int | None = None,
     ) -> Self:
-        """The same with what is given in its place; headers are added to those that are there."""
+        """A copy with the given values; headers are added to the existing ones."""
         if timeout is None and retry is None and headers is None and max_response_bytes is None:
             return self
         return attrs.evolve(

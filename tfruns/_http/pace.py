@@ -1,6 +1,6 @@
-"""How fast a client may send: at what rate, how many requests at once, and what while the server is away.
+"""How fast a client may send: at what rate, how many requests at once, and how while the server is away.
 
-Nothing here has a clock or does I/O: every method is given the time, so that in a test hours pass in no time.
+Nothing here has a clock or does I/O: the time is an argument of every method, so that tests needn't wait.
 """
 
 import math
@@ -8,17 +8,17 @@ import math
 from tfruns._http.rate import RateLimiter
 
 _AWAY = 10
-"""Failures in a row, without a good response between, after which the server counts as away."""
+"""So many failures in a row, without a good response between them, and the server counts as away."""
 _FIRST_PROBE, _LAST_PROBE, _SLOWER = 0.01, 1.0, 1.25
-"""Seconds from a failure to the next probe, at first and at most, and how they grow."""
+"""Seconds from a failure to the next probe, at first and at most, and the factor by which they grow."""
 _LOST = 5.0
-"""Seconds without a response to a probe, after which the next is sent nevertheless."""
+"""Seconds after which the next probe is sent, even if there is no response to the last one."""
 _LAPSED = 60.0
-"""Seconds without an attempt, after which an outage is no longer known to last."""
+"""Seconds without an attempt after which it isn't known any more whether an outage lasts."""
 
 
 class ConcurrencyLimiter:
-    """How many requests may be in flight: half as many when a quarter fails, and one more for each round that doesn't.
+    """How many requests may be in flight: half as many when a quarter fails, one more after each round without that.
 
     (Additive increase, multiplicative decrease: AIMD.)
 
@@ -39,19 +39,19 @@ class ConcurrencyLimiter:
 
     @property
     def is_limited(self) -> bool:
-        """Whether it is less than the most because of failures, and not just after an outage."""
+        """Whether the limit is below the most because of failures, and not only after an outage."""
         return self.limit < self._most and self._slow_start_until < self._most
 
     def good(self) -> None:
-        """A request brought a good response."""
+        """A request got a good response."""
         self._good += 1
         step = 1.0 if self._limit < self._slow_start_until else 1 / self._limit
         self._limit = min(float(self._most), self._limit + step)
         self._forget()
 
     def failed(self, sent_at: float, now: float) -> None:
-        """A request sent at that time brought an error that may come from too many at once."""
-        if sent_at < self._halved_at:  # it was in flight already when others showed the same
+        """A request sent at that time got an error that too many requests at once may have caused."""
+        if sent_at < self._halved_at:  # it was already in flight when the limit was halved
             return
         self._failed += 1
         if self._failed >= 3 and 4 * self._failed >= self._good + self._failed:
@@ -61,7 +61,7 @@ class ConcurrencyLimiter:
         self._forget()
 
     def slow_start(self, in_flight: int) -> None:
-        """Go on with one request more than are in flight, and one more for each good response."""
+        """Start again with one request more than are in flight, and add one for each good response."""
         self._limit = min(float(self._most), in_flight + 1.0)
         self._slow_start_until = float(self._most)
         self._good = self._failed = 0
@@ -76,7 +76,7 @@ class Pace:
     """How many requests may be in flight, and when the next may be sent.
 
     A wait that the server requests holds back all requests. After ten failures in a row only probes are sent, until one
-    brings a good response; then the client is back to speed in a few rounds (slow start).
+    gets a good response; then the client is back at full speed in a few rounds (slow start).
 
     Args:
         max_concurrency: the most requests in flight.
@@ -86,7 +86,7 @@ class Pace:
     def __init__(self, max_concurrency: int, max_rate: float) -> None:
         self.in_flight = 0
         self.last_good: float | None = None
-        """When the last good response came."""
+        """When the last good response arrived."""
         self._max_concurrency = max_concurrency
         self._rate = RateLimiter(max_rate)
         self._concurrency = ConcurrencyLimiter(max_concurrency)
@@ -100,7 +100,7 @@ class Pace:
         self._blocked = 0.0  # seconds up to _blocked_since
         self._blocked_since: float | None = None
 
-    # --- what may be done ---
+    # --- what may be sent now ---
 
     @property
     def concurrency(self) -> int:
@@ -109,7 +109,7 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """How many requests may be sent in a second now; infinite for any."""
+        """How many requests may be sent in a second now; infinite for no limit."""
         return self._rate.rate
 
     @property
@@ -119,7 +119,7 @@ class Pace:
 
     @property
     def is_away(self) -> bool:
-        """Whether requests have done nothing but fail for a while."""
+        """Whether all requests have failed for a while."""
         return self._away_since is not None
 
     @property
@@ -128,14 +128,14 @@ class Pace:
         earliest = max(self._rate.earliest, self._held_until)
         return max(earliest, self._probe_at) if self.is_away else earliest
 
-    # --- how long it has been so ---
+    # --- how long requests were held back ---
 
     def held_for(self, now: float) -> float:
         """Seconds that are left of a wait that the server requested."""
         return max(0.0, self._held_until - now)
 
     def blocked(self, now: float) -> float:
-        """Seconds so far in which the server held requests back: it requested a wait, or was away."""
+        """Seconds so far in which the server held requests back: it had requested a wait, or was away."""
         if self._blocked_since is None:
             return self._blocked
         until = now if self.is_away else min(now, self._held_until)
@@ -164,7 +164,7 @@ class Pace:
         self._probe_at = now + _LOST
 
     def good(self, sent_at: float, now: float) -> None:
-        """A request sent at that time brought a good response."""
+        """A request sent at that time got a good response."""
         self._over(now)
         if self.is_away:
             self._count_blocked(now)
@@ -179,7 +179,7 @@ class Pace:
         self._rate.good(sent_at, now)
 
     def refused(self, sent_at: float, now: float, wait: float = 0.0, *, is_about_rate: bool = True) -> None:
-        """A request sent at that time was refused, and the server requests that wait."""
+        """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
         self._over(now)
         if wait > 0:
             if self._held_since == -math.inf:
@@ -191,13 +191,13 @@ class Pace:
         self._rate.refused(sent_at, now, wait)
 
     def failed(self, sent_at: float, now: float) -> None:
-        """A request sent at that time brought no response, or an error of the server."""
+        """A request sent at that time got no response, or an error of the server."""
         self._over(now)
         self._concurrency.failed(sent_at, now)
         self._failed(sent_at, now, is_about_rate=False)
 
     def cancelled(self, now: float) -> None:
-        """A request was given up."""
+        """A request was cancelled."""
         self._over(now)
         if self.is_away:
             self._probe_at = min(self._probe_at, now + self._probe_pause)
@@ -221,7 +221,7 @@ class Pace:
             self._count_blocked(now)
             self._rate.stopped(now, is_about_rate=is_about_rate)
             self._probe_pause = _FIRST_PROBE
-        elif sent_at < self._away_since:  # it says nothing new
+        elif sent_at < self._away_since:  # it was sent before: that it failed is nothing new
             return
         else:
             self._probe_pause = min(_LAST_PROBE, _SLOWER * self._probe_pause)

@@ -1,15 +1,15 @@
-"""The rate that a server takes, learned from what it refuses: a token bucket, given all times.
+"""The rate that a server accepts, learned from what it refuses: a token bucket that has no clock of its own.
 
-A refusal may say that the rate is too high, or have nothing to do with it: a proxy that refuses one request in ten
-whatever the load, a limit that others use up. To take each for a sign of the rate would bring it down to nothing; to
-ignore them would make a server with a limit refuse most of the requests. So outcomes are judged in rounds:
+A refusal may mean that the rate is too high, or have nothing to do with it: a proxy may refuse one request in ten at
+any load, or other clients may use up a limit. If every refusal lowered the rate, it would fall to nothing; if none did,
+a server with a limit would refuse most of the requests. So outcomes are judged in rounds:
 
-- A round with few refusals lets the rate grow: by little near the goodput of the last round with many, and twice as
-  much with each round after that. While nothing is known, the rate doubles.
-- A round with many sets the rate to the goodput, the good responses of the last second.
-- Where as large a share is refused after that, a round at 70 % of the goodput, an experiment, finds out why. If the
-  refusals end, they were about the rate. If their share stays, they are not: the cut is undone, that share is *usual*
-  from then on, and only more than that counts as many. What is usual is tried again from time to time.
+- A round with few refusals lets the rate grow: by little near the goodput of the last round with many refusals, and
+  twice as much with each round after that. While nothing is known, the rate doubles.
+- A round with many refusals sets the rate to the goodput, which is the number of good responses in the last second.
+- If the same share is refused after that, a round at 70 % of the goodput, an experiment, finds out why. If the refusals
+  end, they were about the rate. If their share stays the same, they aren't: the cut is undone, that share is *usual*
+  from then on, and only a larger share counts as many. Whether it is still usual is tested from time to time.
 
 The constants were tuned on simulated servers (`benchmarks.limits_simulated`), and tested on other seeds.
 """
@@ -20,29 +20,29 @@ from collections import deque
 import attrs
 
 _LATE = 0.05
-"""Seconds: timers fire late, and what they lose is made up for, but no more than this."""
+"""Seconds: timers fire late; so much of the lost time, and no more, is made up for."""
 _SLOWEST = 1.0
 """Requests a second: a learned rate never holds a request back for longer than a second."""
 _IDLE = 1.0
-"""Seconds without anything to send, after which what was sent before is no measure of what the server takes."""
+"""Seconds without anything to send, after which earlier responses don't count as a measure of the rate any more."""
 _FORGOTTEN = 10.0
-"""Seconds without anything to send, after which the rate is forgotten. Until then it doubles with each."""
+"""Seconds without anything to send, after which the rate is forgotten. Until then it doubles with each second."""
 
 _SHORT = 0.1
-"""Seconds: what a server takes in a shorter wait, which it requested, it took at this rate."""
+"""Seconds: a shorter wait that the server requests doesn't stop the clock of sending."""
 
 _ROUND = 0.5
-"""Seconds of a round; half as many where the rate is known to be too low."""
+"""Seconds of a round; half as many if the rate is known to be too low."""
 _OUTCOMES = 8
-"""Outcomes of a round at least, if any of them is a refusal."""
+"""The least number of outcomes in a round, if any of them is a refusal."""
 _GOOD_OUTCOMES = 3
-"""Outcomes of a round at least, if none of them is."""
+"""The least number of outcomes in a round, if none of them is a refusal."""
 _REFUSALS_IN_A_ROW = 4
-"""Refusals in a row that end a round."""
+"""So many refusals in a row end a round."""
 _REFUSALS_OF_MANY = 6
-"""Refusals that end a round if they are half of its outcomes."""
+"""So many refusals end a round if they are half of its outcomes."""
 _ALWAYS_USUAL = 0.02
-"""A share of refusals that is never many."""
+"""A share of refusals up to this never counts as many."""
 
 _CUT = 0.97
 """The share of the goodput to go on with, so that a server's bucket fills a little."""
@@ -52,31 +52,31 @@ _LEAST_STEP = 0.5
 """... and at least, in requests a second, so that a client with a small share of a common limit gets a larger one."""
 _LARGEST_STEP = 0.3
 _QUITE_SURE = 8
-"""Rounds with few refusals, after which the rate doubles: whatever was refused before, it isn't the same server."""
+"""Rounds with few refusals after which the rate doubles: the server accepts more than it did before."""
 _COSTLY = 0.1
-"""Seconds: a refusal that requests a longer wait is many, ..."""
+"""Seconds: a single refusal that requests a longer wait counts as many, ..."""
 _COSTLY_CUT = 0.85
-"""... brings the rate down by more, ..."""
+"""... lowers the rate by more, ..."""
 _CAUTION = 10.0
-"""... and keeps it from growing beyond the goodput for so many times that wait: the next would cost another."""
+"""... and keeps it from growing beyond the goodput for so many times that wait, as another refusal costs as much."""
 
 _EXPERIMENT = 0.7
 _SLOW = 5.0
-"""Requests a second, below which an experiment goes up rather than down: to four times the rate."""
+"""Requests a second: below this rate an experiment goes up and not down, to four times the rate."""
 _EXPECTED = 5.0
-"""Refusals to be expected in an experiment, if they are not about the rate."""
+"""An experiment lasts until so many refusals are expected, if they aren't about the rate."""
 _BELIEVED = 6.0
-"""Seconds of sending before what is usual is tried again. Each time that it holds doubles them, up to 30."""
+"""Seconds of sending until the usual share is tested again. They double each time that it is confirmed, up to 30."""
 
 
 @attrs.define
 class _Round:
-    """What came of the requests that were sent since the rate last changed."""
+    """The outcomes of the requests that were sent since the rate last changed."""
 
     began: float = 0.0
-    """On the clock of sending."""
+    """A time on the clock of sending."""
     counts_from: float = -math.inf
-    """On the wall clock: what was sent before is not counted."""
+    """A time on the wall clock: requests sent before it aren't counted."""
     sent: int = 0
     good: int = 0
     refused: int = 0
@@ -117,7 +117,7 @@ class RateLimiter:
         # The clock of sending stops while nothing is to be sent, or nothing may be. Most times are on that clock.
         self._paused = 0.0
         self._began: float | None = None
-        self._goods: deque[float] = deque()  # when the good responses of the last second came
+        self._goods: deque[float] = deque()  # when the good responses of the last second arrived
         self._round = _Round()
         self._cautious_until = -math.inf
         # What the last rounds with many refusals say:
@@ -145,7 +145,7 @@ class RateLimiter:
 
     @property
     def is_limited(self) -> bool:
-        """Whether it is less than the most."""
+        """Whether the rate is below the most."""
         return self._learned < self._max_rate
 
     @property
@@ -160,9 +160,9 @@ class RateLimiter:
 
         Args:
             now: the time.
-            held: seconds since the last one in which the server wanted none.
-            idle: seconds in which there was none to send.
-            not_before: when the server wanted none before.
+            held: seconds since the last request in which the server wanted none. idle: seconds in which there was none
+                to send.
+            not_before: until when the server wanted no requests.
         """
         self._paused += max(0.0, held - _SHORT) + idle
         clock = now - self._paused
@@ -179,7 +179,7 @@ class RateLimiter:
         self._next_at = max(self._next_at, now - _LATE, min(now, not_before)) + 1 / self.rate
 
     def good(self, sent_at: float, now: float) -> None:
-        """A request sent at that time brought a good response."""
+        """A request sent at that time got a good response."""
         self._goods.append(now - self._paused)
         if len(self._goods) % 64 == 0:
             self._count(now - self._paused)  # so that it doesn't grow
@@ -189,7 +189,7 @@ class RateLimiter:
             self._judge(sent_at, now)
 
     def refused(self, sent_at: float, now: float, wait: float) -> None:
-        """A request sent at that time was refused, and the server requests that wait."""
+        """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
         if wait > _COSTLY:
             self._round.is_costly = True
             self._cautious_until = max(self._cautious_until, now - self._paused + _CAUTION * wait)
@@ -199,11 +199,11 @@ class RateLimiter:
             self._judge(sent_at, now)
 
     def remember(self) -> None:
-        """Requests begin to fail, which may be the beginning of an outage: that says nothing about the rate."""
+        """Requests begin to fail. It may be an outage, which says nothing about the rate: so keep the present one."""
         self._remembered = self._learned
 
     def stopped(self, now: float, *, is_about_rate: bool) -> None:
-        """So many requests in a row have failed that none are sent but probes."""
+        """So many requests in a row have failed that only probes are sent."""
         clock = now - self._paused
         if is_about_rate and (count := self._count(clock)):
             self._learned = max(_SLOWEST, min(self._learned, float(count)))
@@ -218,12 +218,12 @@ class RateLimiter:
         self._round.counts_from = math.inf
 
     def resumed(self, now: float) -> None:
-        """A probe brought a good response."""
+        """A probe got a good response."""
         if self._is_unsure and self._goods:  # the server has taken one request since the last good response
             self._learned = max(self._learned, 1 / max(1e-3, now - self._paused - self._goods[-1]))
         self._new_round(now, latency=0.0)
 
-    # --- what is made of it ---
+    # --- how outcomes change the rate ---
 
     def _seconds(self, clock: float) -> float:
         return 0.0 if self._began is None else clock - self._began
@@ -237,7 +237,7 @@ class RateLimiter:
         return max(_SLOWEST, self._count(clock) / min(1.0, max(0.25, self._seconds(clock))))
 
     def _new_round(self, now: float, latency: float) -> None:
-        # What is refused until the requests in flight have arrived is no fault of the new rate.
+        # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(began=now - self._paused, counts_from=now + min(0.25, latency))
 
     def _judge(self, sent_at: float, now: float) -> None:
@@ -264,7 +264,7 @@ class RateLimiter:
         self._new_round(now, now - sent_at)
 
     def _is_broken_off(self, this: _Round) -> bool:
-        """Whether far more is refused in the experiment than before it: the server has changed."""
+        """Whether far more requests are refused in the experiment than before it: the server has changed."""
         before = self._experiment
         return before is not None and this.outcomes >= _OUTCOMES and this.share > 1.5 * before.share + 0.2
 
@@ -286,7 +286,7 @@ class RateLimiter:
         return this.share > usual + (2 if self._usual else 1) * chance
 
     def _brake(self, rate: float, clock: float) -> None:
-        """Most requests are refused: no time to measure."""
+        """Most requests are refused: slow down at once, without measuring."""
         count = self._count(clock)
         self._learned = max(_SLOWEST, min(self._learned, max(rate, count / 2)))
         if self._is_unsure and self._seconds(clock) >= 1.0:
@@ -307,7 +307,7 @@ class RateLimiter:
         self._bad_rounds += 1
         self._refused += this.refused
         self._outcomes += this.outcomes
-        self._usual = self._usual / 2 if self._usual > 2 * _ALWAYS_USUAL else 0.0  # it may not have been so usual
+        self._usual = self._usual / 2 if self._usual > 2 * _ALWAYS_USUAL else 0.0  # maybe it wasn't usual
         is_lasting = self._bad_rounds >= 2 and this.refused >= 2 and this.share >= self._last_share / 2
         self._last_share = this.share
         is_doubtful = self._learned == math.inf or (is_lasting and self._refused_below_ceiling >= 3)
@@ -341,7 +341,7 @@ class RateLimiter:
             step = max(_GROWTH * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
             largest = 1.0 if self._good_rounds > _QUITE_SURE else _LARGEST_STEP
             self._learned += min(step, max(largest * self._learned, _LEAST_STEP))
-        if self._learned >= 4 * max(sent, self._count(clock)):  # it is not the rate that holds requests back
+        if self._learned >= 4 * max(sent, self._count(clock)):  # the rate isn't what holds requests back
             self._learned = math.inf
             self._good_rounds = 0
 

@@ -1,7 +1,7 @@
-"""What a response means, and what went wrong where there is none: pure functions, in words for people.
+"""What a response means, or what went wrong if there is none: pure functions that make errors for people to read.
 
-The server's text enters here: whatever an error or a log record shows of it goes through `Redactor.clean` first, once,
-and is safe after that.
+The server's text enters here: every part of it that an error or a log record shows goes through `Redactor.clean` first,
+once, and is safe after that.
 """
 
 import os
@@ -33,7 +33,7 @@ class Response:
     """A complete response."""
 
     status: int
-    # What follows may repeat the key, and tracebacks show variables.
+    # The next fields may repeat the key, and tracebacks show variables.
     reason: str = attrs.field(repr=False)
     headers: CIMultiDict[str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
@@ -50,7 +50,7 @@ def read_page(request: PageRequest, response: Response, redactor: Redactor, *, k
         try:
             return decode(response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean)
         except DecodeError as error:
-            error.__cause__ = error.__context__ = None  # a parser's own errors hold the whole text
+            error.__cause__ = error.__context__ = None  # the errors of a parser hold the whole text
             raise
 
 
@@ -66,7 +66,7 @@ def status_error(response: Response, redactor: Redactor, *, base_url: str, key_o
 
 
 def _hint(response: Response, base_url: str, key_origin: str, location: str) -> str:
-    """What may be wrong on this side, which the server's own words don't say."""
+    """What may be wrong on the client's side, which the server's text doesn't say."""
     match response.status:
         case 401:
             return f"the key from {key_origin} was refused: is it correct, not expired, and issued by {base_url}?"
@@ -89,16 +89,16 @@ def timeout_error(base_url: str, seconds: float, *, is_deadline: bool) -> APITim
 def connection_error(
     error: Exception, redactor: Redactor, base_url: str, *, handled: BaseException | None
 ) -> APIConnectionError:
-    """The error for what aiohttp or the system raised before the response was complete.
+    """The error for an exception that aiohttp or the system raised before the response was complete.
 
     Args:
         error: what was raised. It becomes the cause, unless its text isn't safe: it may repeat what the server sent.
         redactor: makes its text safe.
         base_url: for the message.
-        handled: the error that the caller was handling when the request began, which has nothing to do with it.
+        handled: the error that the caller was handling when the request began; it isn't about the request.
     """
     text = redactor.clean(_reason(error))
-    if redactor.holds_part(text):  # aiohttp cuts what it quotes of the response, and the key with it
+    if redactor.holds_part(text):  # aiohttp shortens what it quotes from the response, and so may cut the key
         text = f"{type(error).__name__}, for what the server sent beside a part of the API key"
     failure = APIConnectionError(f"no complete response from {base_url}: {text}")
     shown = [text for one in chain(error, but=handled) for text in (str(one), repr(one))]
@@ -128,6 +128,6 @@ def _reason(error: Exception) -> str:
 
 
 def _system_reason(error: aiohttp.ClientConnectorError) -> str:
-    """In the words of the system: asyncio's repeat the address. (Numbers of getaddrinfo are others, and negative.)"""
+    """The system's message, since asyncio's repeats the address. (getaddrinfo has its own, negative numbers.)"""
     number = error.os_error.errno
     return os.strerror(number) if number is not None and number > 0 else error.strerror or str(error.os_error)

@@ -1,4 +1,4 @@
-"""When a request is tried again, and how long to wait before: no I/O, only decisions."""
+"""When a request is retried, and how long to wait before that: no I/O, only decisions."""
 
 import re
 import time
@@ -16,19 +16,19 @@ from tfruns._public import shows_field_docs
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
 
 REFUSED = frozenset({429, 503})
-"""Statuses by which a server refuses a request for its load."""
+"""Statuses with which a server refuses a request because of its load."""
 _OUT_OF_REACH = frozenset({429, 502, 503, 504})
 """Statuses that say nothing about the request itself."""
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-_A_DAY = 86_400.0  # in seconds; what is longer is a slip of units
+_A_DAY = 86_400.0  # in seconds; a longer time is a mistake in the unit
 _LONGEST_WAIT = 60.0
-"""Seconds: a server that requests a longer wait is tried again after these, for it may have recovered, or be wrong."""
+"""Seconds: if a server requests a longer wait, a retry comes after these; it may have recovered, or be wrong."""
 _OWN_FAILURES = 10
-"""Attempts at a request that the server fails on while it responds well to others."""
+"""The most attempts at a request that the server fails on while it responds well to others."""
 
 _SURELY_OWN = 5
-"""Of these, after which the next ones count too if there are no others any more: it isn't an outage that began then."""
+"""After so many of them, further failures count too, even without other requests: it isn't a new outage."""
 
 
 def _attempts(_: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
@@ -53,12 +53,12 @@ class RetryPolicy:
     other failure is raised at once. The wait before the nth retry is drawn at random between 0 and
     `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server requests (`retry-after-ms`,
     `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503) comes before it, up to a minute, and holds back all requests
-    of the client. While every request fails, single requests probe the server, about one a second, and all others
-    wait.
+    of the client. While every request fails, single requests probe the server, about one a second, and all others wait.
 
-    The defaults are made for batch jobs: an outage of minutes ends nothing. A service that must respond soon sets
-    `deadline`. As AWS's SDKs do in their standard mode: `RetryPolicy(max_attempts=3, max_backoff=20)`; as Stripe's:
-    `RetryPolicy(max_attempts=3, initial_backoff=0.5, max_backoff=5)`. Both give up on an outage within seconds.
+    The defaults are made for batch jobs, which an outage of some minutes doesn't end. A service that must respond soon
+    sets `deadline`. AWS's SDKs retry, in their standard mode, like `RetryPolicy(max_attempts=3, max_backoff=20)`, and
+    Stripe's like `RetryPolicy(max_attempts=3, initial_backoff=0.5, max_backoff=5)`. Both give up on an outage within
+    seconds.
 
     Raises:
         TypeError, ValueError: a value isn't a number, or is out of range.
@@ -72,20 +72,21 @@ class RetryPolicy:
     """
 
     max_attempts: int | None = attrs.field(default=None, validator=_attempts)
-    """How often a request is sent at most, the first time included: 1 means no retries. None for as often as `patience`
-    and `deadline` allow; but ten times at a request that the server fails on (500, for one) while it responds well to
-    others."""
+    """How often a request is sent at most, including the first time: 1 means no retries. None for as often as
+    `patience` and `deadline` allow; but ten times if the server fails on this request (with a 500, for example) while
+    it responds well to others."""
     initial_backoff: float = attrs.field(default=0.1, validator=_seconds)
     """Seconds: the longest wait before the first retry."""
     max_backoff: float = attrs.field(default=8.0, validator=_seconds)
     """Seconds: the longest wait before any retry, besides what the server requests."""
     deadline: float | None = attrs.field(default=None, validator=_seconds)
     """Seconds for one page in all: every attempt, every wait between them, and the time in which the server holds it
-    back; but not the time in which it waits for its turn by `max_concurrency` and `max_rate`. None for no limit."""
+    back; but not the time in which it waits for its turn because of `max_concurrency` and `max_rate`. None for no
+    limit."""
     patience: float = attrs.field(default=300.0, validator=_seconds)
-    """Seconds: how long an outage is worth waiting for. A request fails once the client has had no good response from
-    the server for so long, or once this request alone has failed for so long. (A server that has never responded since
-    the client was made is given five seconds: its host may be wrong.)"""
+    """Seconds: how long an outage is waited out. A request fails once the client has had no good response from the
+    server for so long, or once this request alone has failed for so long. (A server that has never responded since the
+    client was made is given five seconds: its host may be wrong.)"""
 
 
 @attrs.define
@@ -95,11 +96,11 @@ class Call:
     policy: RetryPolicy
     attempts: int = 0
     spent: float = 0.0
-    """Seconds of the deadline that are over."""
+    """How many seconds of the deadline have passed."""
     own_failures: int = 0
     """Failures that say something about the request, not about the server as a whole."""
     failing_since: float | None = None
-    """How much of the deadline was over when it first failed."""
+    """How many seconds of the deadline had passed when it first failed."""
     failed_at: float | None = None
 
     @property
@@ -108,7 +109,7 @@ class Call:
         return 0.0 if self.failing_since is None else self.spent - self.failing_since
 
     def failed(self, error: BaseException, now: float, last_good: float | None) -> None:
-        """An attempt has failed, and that is when any request of the client last brought a good response."""
+        """An attempt has failed; `last_good` is when any request of the client last got a good response."""
         if self.failing_since is None:
             self.failing_since = self.spent
         is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
@@ -118,12 +119,13 @@ class Call:
         self.failed_at = now
 
     def reason_to_give_up(self, wait: float, *, outage: float, patience: float) -> str | None:
-        """Why there is no further attempt after that wait; None if there is, and empty if no words are needed.
+        """Why there is no further attempt after that wait; None if there is one, and empty if no reason has to be
+        given.
 
         Args:
             wait: seconds before the next attempt.
             outage: seconds since the client had its last good response, if it has had failures since.
-            patience: seconds that are worth waiting for the server.
+            patience: how many seconds to wait for the server.
         """
         policy = self.policy
         if policy.max_attempts is not None:
@@ -156,7 +158,7 @@ def retrying(
         call: the request.
         sleep: waits so many seconds.
         before_sleep: is called before each retry.
-        reason_to_give_up: why there is no further attempt after this error and that wait; None if there is.
+        reason_to_give_up: why there is no further attempt after this error and that wait; None if there is one.
         is_away: whether every request fails: then probes are sent at their own times.
     """
     policy = call.policy
@@ -190,12 +192,12 @@ def is_retried(error: BaseException) -> bool:
     """Whether the failure may pass by itself."""
     if isinstance(error, APIStatusError):
         return error.status_code in _RETRIED_STATUSES
-    # A certificate that doesn't hold now won't hold in a second either.
+    # A certificate that isn't valid now won't be valid in a second either.
     return isinstance(error, APIConnectionError) and not isinstance(error.__cause__, aiohttp.ClientSSLError)
 
 
 def server_wait(error: APIStatusError) -> float:
-    """Seconds to wait before the next attempt as the server requests, a minute at most; 0 if it requests nothing."""
+    """Seconds to wait before the next attempt that the server requests, a minute at most; 0 if it requests none."""
     return min(_requested_wait(error), _LONGEST_WAIT)
 
 
@@ -222,7 +224,7 @@ def _decimal(headers: Mapping[str, str], name: str) -> float | None:
 
 
 def _server_time(headers: Mapping[str, str]) -> float:
-    """The server's clock, so that a wrong clock here makes no wrong wait; ours if it doesn't say."""
+    """The server's time, so that a wrong clock here makes no wrong wait; this machine's if it isn't in the headers."""
     try:
         return _timestamp(headers.get("date", ""))
     except (ValueError, OverflowError):

@@ -1,18 +1,18 @@
-"""The API key, wrapped from the moment it is given; and the server's text, which may repeat it, made safe to show."""
+"""Wraps the API key from the moment it is given, and makes the server's text, which may repeat it, safe to show."""
 
 from collections import deque
 from typing import Any, ClassVar, NoReturn
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
-"""Characters of a key that is taken out of texts: what is shorter is no secret, and part of many words."""
+"""The least characters of a key that is removed from texts: a shorter one is no secret, and part of many words."""
 
 
 class Secret:
     """A value that is kept out of every repr, format and pickle. It may be of any type until it is checked.
 
     Error trackers and rich tracebacks show the variables of each frame that an exception went through. So no variable
-    of ours holds a key as it is: it is wrapped where it enters, and only `value` and `bearer` take it out again.
+    of ours holds a key as it is: it is wrapped where it enters, and only `value` and `bearer` give it back.
     """
 
     __slots__ = ("_value",)
@@ -45,7 +45,7 @@ class Secret:
 
 
 class SecretText(str):
-    """A key as a string, which pickles as one; where the values of variables are shown, it isn't."""
+    """A key as a string, which can be pickled, and whose repr doesn't show it."""
 
     __slots__ = ()
 
@@ -62,11 +62,11 @@ class _Header(SecretText):
         return _Header(MASK)  # rich shows the first 80 characters of a long text: `repr(text[:80])`
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return str, (MASK,)  # an error of aiohttp that crosses to another process goes without the key
+        return str, (MASK,)  # an error of aiohttp is sent to another process without the key
 
 
 class Redactor:
-    """Makes the server's text safe to show: without the keys that were sent, and without what forges or steers."""
+    """Makes the server's text safe to show: without the keys that were sent, and without control characters."""
 
     def __init__(self) -> None:
         self._keys: deque[Secret] = deque(maxlen=8)  # a request that was sent with an old one may still be in flight
@@ -79,8 +79,9 @@ class Redactor:
     def clean(self, text: str) -> str:
         """The text as one printable line without the keys.
 
-        Line breaks forge records of a log, escape sequences drive a terminal, and marks of writing direction make a
-        text read as another. White space becomes a space, and anything else that isn't printable is spelled out.
+        Line breaks can fake log records, escape sequences can control a terminal, and marks of writing direction can
+        make a text look like another. White space becomes a space, and anything else that isn't printable is spelled
+        out.
         """
         for key in self._keys:
             text = text.replace(key.value, MASK)
@@ -89,7 +90,7 @@ class Redactor:
         return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
 
     def holds_part(self, text: str) -> bool:
-        """Whether the text holds a part of a key, as what others have cut short may: at least 15 characters of it."""
+        """Whether the text holds a part of a key, as a shortened text may: at least 15 characters of it."""
         return any(
             key.value[at : at + _LEAST_HIDDEN] in text
             for key in self._keys

@@ -1,4 +1,4 @@
-"""Errors leave with the request that they are about, and without the variables that hold what was sent or received."""
+"""Adds the request to an error, and removes the frames whose variables hold what was sent or received."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,17 +12,17 @@ _HOLDERS = ("aiohttp", "aiosignal", "asyncio", "ssl", "tfruns._decode", "tfruns.
 
 
 class ErrorContext:
-    """Within `with`: an error names the request, and no frame that its traceback leads to shows what was exchanged.
+    """Within `with`: an error names the request, and no frame of its traceback shows what was sent or received.
 
-    Frames of the modules that send, receive and decode are taken out of the traceback, and out of those of its causes
-    and contexts. Frames of the caller's own functions (hooks, trace configs, a function that gives the key) stay.
+    Frames of the modules that send, receive and decode are removed from the traceback, and from those of its causes and
+    contexts. Frames of the caller's own functions (hooks, trace configs, a function that gives the key) stay.
     """
 
     def __init__(self, request: PageRequest) -> None:
         self._request = request
 
     def __enter__(self) -> None:
-        self._handled = sys.exception()  # one of the caller's, which becomes a context of all that is raised here
+        self._handled = sys.exception()  # an error of the caller's, which becomes a context of all that is raised here
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:

@@ -1,4 +1,4 @@
-"""How a request travels: retries around attempts, each of which waits for its turn, is sent, and is judged."""
+"""How a request is sent: in one or more attempts, each of which waits for its turn, is sent, and is judged."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ from tfruns.query import PageRequest
 logger = logging.getLogger("tfruns")
 
 _WORTH_A_WARNING = 2.0
-"""Seconds that a request goes on failing, the next wait included, after which a retry is logged as a warning, once."""
+"""If a request fails for so many seconds, including the next wait, its retry is logged as a warning, once."""
 
 
 @attrs.define
@@ -74,7 +74,7 @@ class _Call:
 
 @attrs.frozen
 class Fetched:
-    """A response with the status 200, and the call that brought it."""
+    """A response with the status 200, and the call that it belongs to."""
 
     response: Response
     call: _Call = attrs.field(repr=False)
@@ -112,17 +112,17 @@ class Transport:
         self._limiter: Limiter | None = None
         self._sending: set[asyncio.Timeout] = set()
 
-    # --- the way of a request, from the outside in ---
+    # --- how a request is sent, from the outside in ---
 
     async def fetch(self, request: PageRequest, options: CallOptions) -> Fetched:
         """A response with the status 200.
 
         Raises:
-            APIConnectionError, APITimeoutError: there was no complete response, the last retry included.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
             APIStatusError: a response with another status; its subclass says which.
             ResponseTooLargeError: the response is larger than the options allow.
-            ClientClosedError, EventLoopError: the client was closed, or belongs elsewhere.
-            ConfigurationError: the key that the caller's function gave can't be sent.
+            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+            ConfigurationError: the key that the caller's function returned can't be sent.
         """
         call = _Call(request, options, time.monotonic(), Call(options.retry))
         try:
@@ -146,8 +146,8 @@ class Transport:
             if not is_retried(error):
                 raise
             failed = [error]
-        # tenacity begins with an attempt that has failed: for one that succeeds, it would take longer than all the rest
-        # of ours.
+        # tenacity is used only after a failed attempt: for one that succeeds, it would take longer than all our other
+        # code.
         attempts = retrying(
             call.retries,
             sleep=self._sleep,
@@ -190,10 +190,10 @@ class Transport:
                     raise
 
     def _judge(self, sending: Turn, error: APIError) -> None:
-        """Let the client's other requests know what this failure says about the server."""
+        """Slow down or stop the client's other requests, if this failure says something about the server."""
         if not is_retried(error):
-            if not isinstance(error, APIConnectionError):  # a certificate that isn't trusted, for one
-                sending.good()  # the server could tell what is wrong with the request
+            if not isinstance(error, APIConnectionError):  # such as a certificate that isn't trusted
+                sending.good()  # the server is healthy: only the request is wrong
         elif isinstance(error, APIStatusError) and error.status_code in REFUSED:
             sending.refused(error, server_wait(error), is_about_rate=error.status_code == 429)
         else:
@@ -206,7 +206,7 @@ class Transport:
         return call.retries.reason_to_give_up(wait, outage=self._pace.outage(now), patience=patience)
 
     def _not_sent(self, call: _Call, failed: NotSentError) -> APIError:
-        """The error for a request that the server held back for too long: its own last one, if it has failed before."""
+        """The error for a request that the server held back for too long: its last error, if it has failed before."""
         error = call.last_error
         if error is None:
             error = failed.error
@@ -229,7 +229,7 @@ class Transport:
                 finally:
                     self._sending.discard(limit)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
-            self._connections.check_open()  # closing ends what is in flight, and shows in many ways
+            self._connections.check_open()  # closing ends the requests in flight, with various errors
             if limit.expired():
                 failure: APIConnectionError = timeout_error(
                     self.base_url, seconds, is_deadline=seconds != call.options.timeout
@@ -294,8 +294,7 @@ class Transport:
 
         Args:
             fetched: the response.
-            keep_bad: whether a `BadRun` stands in the place of a run that can't be understood. Without this, it is an
-                error.
+            keep_bad: whether a `BadRun` replaces a run that can't be understood. Otherwise such a run is an error.
 
         Raises:
             DecodeError: it isn't what the contract says.
@@ -316,7 +315,7 @@ class Transport:
         event = RetryEvent(**call.where(), attempt=call.retries.attempts, error=error, wait=state.upcoming_sleep)
         lasts = call.retries.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
         level = logging.INFO
-        if lasts and not call.has_warned and not self._pace.is_away:  # that the server is away is a warning of its own
+        if lasts and not call.has_warned and not self._pace.is_away:  # an outage has its own warning
             level = logging.WARNING
             call.has_warned = True
         logger.log(
@@ -335,7 +334,7 @@ class Transport:
         call_hooks(self._hooks.on_retry, event)
 
     def _failed(self, call: _Call, error: Exception) -> Exception:
-        """The error to raise, after the hook was called with it: that of the hook, if it raises one itself."""
+        """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
         if isinstance(error, APIError):
             error.attempts = call.retries.attempts
         event = FailureEvent(
@@ -393,7 +392,7 @@ class Transport:
         if self._connections.is_in_use and self._limiter is not None:
             self._limiter.close()
             self._closing.set()
-            for limit in self._sending:  # a connection that is closed doesn't wake who reads a body from it
+            for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():
                     limit.reschedule(0.0)
         await self._connections.aclose()

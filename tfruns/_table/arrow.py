@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
         *(pa.field(column.name, _TYPES[column.kind], nullable=column.is_nullable) for column in COLUMNS),
     ]
 )
-"""The columns of the table: moments as UTC timestamps in microseconds, strings that repeat dictionary-encoded."""
+"""The columns of the table: moments as UTC timestamps in microseconds, and repeated strings dictionary-encoded."""
 
 PLAIN_SCHEMA = pa.schema(
     [pa.field(field.name, pa.string() if field.type == _WORD else field.type, field.nullable) for field in SCHEMA]

@@ -1,7 +1,7 @@
-"""The table that runs make: the one description of its columns, for exports, data frames and Spark.
+"""The one description of the columns of a table of runs, for exports, data frames and Spark.
 
-A row is a run with its job's id. The columns are the fields of `JobRun` under their own names, but for the subject,
-whose fields stand in its place: every format can hold that.
+A row is a run with its job's id. The columns are the fields of `JobRun` under their own names, except the subject,
+which is replaced by its fields, so that every format can hold it.
 """
 
 import enum
@@ -39,8 +39,8 @@ _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run t
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
 _SUBJECT_FIELDS = tuple(field.name for field in attrs.fields(Subject))
-_subject: Any = Subject  # it takes what the fields are not declared to hold
-_NOBODY = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # in place of no subject: a row's fields of it are null
+_subject: Any = Subject  # untyped, because `_NOBODY` has None in fields that aren't declared to hold it
+_NOBODY = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # used if there is no subject: its fields in a row are null
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:

@@ -1,22 +1,22 @@
-"""The runs that a walk consumed last, and how a response is joined to them.
+"""The runs that a walk consumed last, and how a new response is joined to them.
 
-A response is a part of the list as it stood at one moment, without gaps. Suppose that every lasting run (one that
-exists for the whole walk) up to some place was consumed, and none beyond it. If a response holds a consumed run, the
-*anchor*, then the lasting runs that come next stand behind the anchor there, or behind the end of the response. So
-consuming what is unknown behind the first known run keeps the statement true, whenever the response was sent, and in
-whatever order responses arrive. It has to be the first known run: a run that is listed twice, or that was created again
-with its old id, would hide what stands before it.
+A response is a part of the list as it was at one moment, without gaps. Suppose that every lasting run (one that exists
+for the whole walk) up to some place was consumed, and none beyond it. If a response holds a consumed run, the *anchor*,
+then the lasting runs that come next are behind the anchor in it, or behind the end of the response. So if the unknown
+runs behind the first known run are consumed, the statement stays true, whenever the response was sent, and in whatever
+order responses arrive. It has to be the first known run: a run that is listed twice, or that was created again with its
+old id, would hide the runs before it.
 
-Where the list is sorted by creation, more can be said:
+If the list is sorted by creation, more rules hold:
 
-- A known run that now stands beyond the last consumed one was created again. It is no anchor.
-- Unknown runs before the first known one are new too, if they stand beyond all runs whose ids were forgotten: runs that
-  were created in the same millisecond may come in another order in each response. So where there are such runs, and an
-  anchor isn't where it is expected, responses have to show all of them, and to begin before the last consumed run.
+- A known run that is now beyond the last consumed one was created again. It is no anchor.
+- Unknown runs before the first known one are new too, if they are beyond all runs whose ids were forgotten: runs that
+  were created in the same millisecond may come in another order in each response. So if there are such runs, and an
+  anchor isn't at the expected place, a response has to hold all of them, and to begin before the last consumed run.
 - If every remembered run was deleted, a response that begins before the last consumed run has no gap either.
 
-Where it isn't, and runs are listed twice, a single known run may be the second entry, further down than the place where
-the response should begin. So it takes two known runs.
+If it isn't sorted by creation, and runs are listed twice, a single known run may be the second entry of its run,
+further down than the place where the response should begin. So two known runs are needed.
 """
 
 import functools
@@ -31,7 +31,7 @@ from tfruns._walk.order import Order
 from tfruns.models import JobRun
 
 _KEPT = 256
-"""The least number of runs whose ids are remembered; the runs of four pages if that is more."""
+"""How many runs' ids are remembered at least; those of four pages if that is more."""
 
 
 @attrs.frozen
@@ -41,12 +41,12 @@ class Match:
     new: Sequence[JobRun]
     """The runs to consume, in order."""
     shift: int
-    """By how much the index of the last consumed run in this response exceeds its ordinal."""
+    """The index of the last consumed run in this response, minus its ordinal."""
 
 
 @attrs.frozen
 class _Page:
-    """The runs that one response brought."""
+    """The runs consumed from one response."""
 
     ids: Set[str]
     in_order: Sequence[str] = attrs.field(repr=False)
@@ -58,21 +58,21 @@ class _Page:
 
     @functools.cached_property
     def ordinals(self) -> Mapping[str, int]:
-        """By id. Where nothing moves, this is never used."""
+        """By id. If the list doesn't change, this is never used."""
         return dict(zip(self.in_order, itertools.count(self.first)))
 
 
 class Anchor:
     """The runs that were consumed last.
 
-    Each consumed run has an ordinal, counted from `start`: on a list that stands still, this is its index. Only ids are
+    Each consumed run has an ordinal, counted from `start`: if the list doesn't change, this is its index. Only ids are
     remembered, not the runs.
 
     Args:
         start: ordinal of the first run.
         page_size: how many runs a page holds.
         order: the order of the list.
-        met: the set for the ids of all consumed runs, in orders where all are kept; None where only the latest are.
+        met: the set for the ids of all consumed runs, in orders for which all are kept; None if only the latest are.
     """
 
     def __init__(self, start: int, page_size: int, order: Order, met: set[str] | None) -> None:
@@ -84,14 +84,14 @@ class Anchor:
         self._kept = max(_KEPT, 4 * page_size)
         self._pages: deque[_Page] = deque()
         self._first_created_at = -math.inf
-        self._forgotten: float | None = None  # creation of the run that stands last of those whose ids were forgotten
+        self._forgotten: float | None = None  # creation of the last run in the list whose id was forgotten
         self._lists_twice = False  # whether a response listed a run twice
-        self._has_equals = False  # whether a response without an anchor where expected had runs of equal creation
+        self._has_equals = False  # whether a response without an anchor at the expected place had equal creations
         self.is_unstable = False
-        """Whether runs were seen in another order than that in which they were consumed, where all ids are kept."""
+        """Whether runs were seen in another order than they were consumed in; only known if all ids are kept."""
 
     def match(self, runs: Sequence[JobRun], offset: int, expected: int) -> Match | None:
-        """Join a response to what was consumed; None if it can't be joined.
+        """Join a response to the consumed runs; None if it can't be joined.
 
         Args:
             runs: the runs of the response.
@@ -103,7 +103,8 @@ class Anchor:
             self._order.holds_for(runs)
             return self._consume(runs, ids, offset + len(runs))
         if self._met is None and not self._has_equals and self._is_last(runs, expected):
-            # This is so for most responses: nothing moved. All that is checked of the runs is that none is known.
+            # So it is with most responses, when nothing has moved. Then only one thing is checked: that no new run is
+            # known.
             shift = offset + expected + 1 - self.front
             new, new_ids = runs[expected + 1 :], ids[expected + 1 :]
             distinct = set(new_ids)
@@ -146,7 +147,7 @@ class Anchor:
         return Match((), offset + at - anchors[at])
 
     def _can_be_new(self, run: JobRun) -> bool:
-        """Whether a run with an unknown id is new: beyond all that was forgotten, and not before the start."""
+        """Whether a run with an unknown id is new: beyond all forgotten runs, and not before the start."""
         if self._forgotten is None:
             return not self._order.is_before(run.created_at, self._first_created_at)
         return self._order.is_before(self._forgotten, run.created_at)
@@ -177,7 +178,7 @@ class Anchor:
                 self._forgotten = forgotten
 
     def _is_last(self, runs: Sequence[JobRun], at: int) -> bool:
-        """Whether the last consumed run stands there, and no unknown run of the same creation stands before it."""
+        """Whether the last consumed run is there, and no unknown run of the same creation is before it."""
         last = self.last
         if last is None or not 0 <= at < len(runs) or runs[at].id != last.id or runs[at].created_at != last.created_at:
             return False

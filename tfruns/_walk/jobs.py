@@ -1,4 +1,4 @@
-"""The runs of many jobs: several jobs are walked at the same time, under the client's one limit of requests."""
+"""The runs of many jobs: several jobs are walked at the same time, within the client's limit of requests."""
 
 import asyncio
 import heapq
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""
 _MOST_NEW_IN_A_ROW = 31
-"""How many jobs may start in a row while one that has started waits."""
+"""How many new jobs may go first in a row while a job that has started waits."""
 
 
 @shows_field_docs
@@ -44,7 +44,7 @@ class JobsProgress:
     jobs_started: int
     """Jobs whose walk has started."""
     jobs_done: int
-    """Jobs of which every run was yielded."""
+    """Jobs whose runs were all yielded."""
     jobs_skipped: int
     """Jobs that failed and were skipped. An id that comes twice counts twice."""
     pages: int
@@ -91,7 +91,7 @@ class JobsPaginator:
 
     @property
     def progress(self) -> JobsProgress:
-        """How far the walk that started last has come."""
+        """The progress of the walk that started last."""
         walks = self._walks
         return JobsProgress(
             jobs_started=walks.started if walks else 0,
@@ -148,7 +148,7 @@ class JobsPaginator:
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
 
-        What takes Arrow takes these: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
+        All that reads Arrow reads these: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
 
         Yields:
             A batch for each page: those of one job in the server's order, those of several as they arrive.
@@ -208,8 +208,8 @@ class JobsPaginator:
             keep_bad: as in `RunPaginator.raw_pages`.
 
         Yields:
-            `(job_id, page)` for each page, and `(job_id, None)` once a job has no more. A job that is skipped after
-            some pages has no such end.
+            `(job_id, page)` for each page, and `(job_id, None)` once a job has no more pages; but not for a job that is
+            skipped.
 
         Raises:
             TfRunsError: see `Client.iter_runs_for`.
@@ -261,20 +261,20 @@ class _NoMoreJobs:
 
 @attrs.frozen(eq=False)
 class _Channel:
-    """A queue of the pages of one job, or of all jobs where the order of jobs doesn't matter."""
+    """A queue of the pages of one job, or of all jobs if their order doesn't matter."""
 
     walk: Walk | None = None
     pages: asyncio.Queue[tuple[str, Found] | _End | _NoMoreJobs] = attrs.Factory(asyncio.Queue)
     room: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(1))
-    """Room for one page that is decoded and not consumed. Until then a page is bytes: decoded pages that wait would
-    crowd each other out of the processor's cache, and it takes twice the time to read and to free them."""
+    """Room for one page that is decoded and not consumed. Before that a page is bytes: several decoded pages don't fit
+    into the processor's cache, and it takes twice the time to read and to free them."""
 
 
 class _Turns:
     """Limits how many jobs request a page at the same time.
 
-    New jobs come first, so that small jobs don't wait for large ones. Of the others, the one that started first does:
-    its walk then ends soon, before its list has changed much.
+    New jobs go first, so that small jobs don't wait for large ones. Of the others, the one that started first goes
+    first: then its walk ends soon, before its list has changed much.
     """
 
     def __init__(self, most: int) -> None:
@@ -326,8 +326,8 @@ class _JobWalks:
         self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
         self._shared = None if ordered else _Channel()
         self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # where ordered
-        self._channel = self._shared  # the one that is read now
-        self._is_consuming = False  # a page of that channel
+        self._channel = self._shared  # the channel that is read now
+        self._is_consuming = False  # whether a page of that channel is being consumed
         self._has_all_jobs = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -385,7 +385,7 @@ class _JobWalks:
         task.add_done_callback(self._tasks.discard)
 
     async def _start_walks(self) -> None:
-        """Start the walk of one job after another, as soon as fewer than the most have started."""
+        """Start the walk of one job after another, whenever fewer than the allowed number have started."""
         error: BaseException | None = None
         try:
             ids = self._each_id()

@@ -1,4 +1,4 @@
-"""The order of a list by creation, as far as the responses show it."""
+"""The order of a list by creation, if the responses show that it has one."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from tfruns.models import JobRun
 class Order:
     """The order by creation, one way or the other.
 
-    It is used only as long as every response agrees with it: the key that a server sorts by can differ from the
-    creation that it shows.
+    It is used only as long as every response agrees with it: a server may sort by a time that differs from the
+    `created_at` that it returns.
 
     Args:
         is_usable: whether the list is meant to be sorted by creation at all.
@@ -30,7 +30,7 @@ class Order:
         return self.is_known and self._sign > 0
 
     def learn(self, runs: Sequence[JobRun]) -> None:
-        """Learn the direction from the ends of a response. A contradiction ends all use of the order."""
+        """Learn the direction from the first and last run of a response. A contradiction ends all use of the order."""
         if self._is_usable and runs:
             first, last = runs[0].created_at, runs[-1].created_at
             if first != last:
@@ -46,5 +46,5 @@ class Order:
         return self._is_usable
 
     def is_before(self, created_at: float, other: float) -> bool:
-        """Whether a run that was created then stands before one that was created at `other`, and isn't equal to it."""
+        """Whether a run that was created at `created_at` comes strictly before one that was created at `other`."""
         return self._sign * created_at < self._sign * other

@@ -1,37 +1,37 @@
-"""How the list moves under a walk; what follows for offsets, overlap, page size, and requests in flight."""
+"""How the list moves during a walk, and which offsets, overlap, page size and requests in flight that needs."""
 
 import math
 from collections import deque
 
 _WINDOW = 33
-"""Over how many responses the rate is measured."""
+"""The number of responses over which the rate is measured."""
 _GROWTH = 1 / 16
-"""By how much the depth grows with each anchor that is found: of itself, where it is below 1."""
+"""How much the depth grows with each anchor that is found: absolute, or relative if the depth is below 1."""
 _DECAY = 63 / 64
 """The part of the margin that is left after each anchor that is found."""
 
 
 class Pace:
-    """How the list moves, learned from where anchors are found, and what follows from it for the next requests.
+    """How the list moves, learned from where anchors are found, and how the next requests take it into account.
 
-    `shift` is by how much the index of a run exceeds its ordinal: runs that appear before the reader raise it, runs
-    that are deleted there lower it. Requests in flight see different shifts, in any order. So the next offset is
-    predicted from the rate at which the shift grows, and pages overlap by the largest error of the predictions lately.
-    Where that isn't enough, fewer requests are in flight, for larger pages: half as many, twice as large, with each
-    anchor that was lost. (A depth below 1 stands for a single request for a page that is larger still.)
+    `shift` is the index of a run minus its ordinal: runs that appear before the reader's place raise it, runs that are
+    deleted there lower it. Requests in flight see different shifts, in any order. So the next offset is predicted from
+    the rate at which the shift grows, and pages overlap by the largest recent error of the predictions. If that isn't
+    enough, fewer requests are in flight, for larger pages: half as many, twice as large, each time that an anchor is
+    lost. (A depth below 1 stands for a single request for an even larger page.)
 
-    Until as many responses have come as requests were sent at first, pages overlap by a 32nd, half a page for 16
-    requests: it isn't known yet whether the list moves.
+    Until as many responses have arrived as requests were first in flight, pages overlap by a 32nd (half a page for 16
+    requests), because it isn't known yet whether the list moves.
 
     Args:
-        page_size: how many runs a page holds, while the list stands still.
+        page_size: how many runs a page holds, while the list doesn't change.
         most: how many a page may hold.
     """
 
     def __init__(self, page_size: int, most: int) -> None:
         self.shift = 0
         self.rate = 0.0
-        """Of the shift, for each response."""
+        """How much the shift grows with each response."""
         self.depth = math.inf
         """How many requests may be in flight."""
         self._page_size = page_size
@@ -55,7 +55,7 @@ class Pace:
 
     @property
     def limit(self) -> int:
-        """How many runs to request: more, the fewer requests are in flight."""
+        """How many runs to request: the fewer requests are in flight, the more."""
         return max(self._page_size, min(self._most, int(self._page_size * self.widest / self.depth)))
 
     def keep_page_size(self) -> None:
@@ -63,7 +63,7 @@ class Pace:
         self._most = self._page_size
 
     def overlap(self, reach: int, clock: int) -> int:
-        """How many runs of the page before to request again."""
+        """How many runs of the previous page to request again."""
         if not self._is_moving:
             return 1 + (reach // 32 if clock <= self.widest else 0)
         # With hardly anything in flight, a search for a lost anchor costs less than a large overlap in each page.
@@ -74,12 +74,12 @@ class Pace:
         return self.shift + round(self.rate * (clock - self._observed_at + in_flight + 1))
 
     def observe(self, shift: int, predicted: int, clock: int) -> None:
-        """An anchor was found, with this shift in place of the predicted one."""
+        """An anchor was found, with this shift instead of the predicted one."""
         self._is_moving |= shift != self.shift
         self.shift, self._observed_at = shift, clock
         self._observed.append((clock, shift))
         began_at, began_with = self._observed[0]
-        # With several requests in flight, the first differences tell more of their order than of the rate.
+        # With several requests in flight, the first differences depend more on their order than on the rate.
         self.rate = (shift - began_with) / max(clock - began_at, min(self.depth, self.widest))
         self._margin = max(self._margin * _DECAY, predicted - shift)
         self.depth += _GROWTH * min(1.0, self.depth)

@@ -25,7 +25,7 @@ class RunPaginator:
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.
 
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
-    method, is a new walk from the start. All of them raise what `Client.iter_runs` names.
+    method, is a new walk from the start. All of them raise the errors of `Client.iter_runs`.
 
     After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once.
 
@@ -45,7 +45,7 @@ class RunPaginator:
     filter: RunFilter
     """Which of its runs, and in which order."""
     page_size: int
-    """How many runs a page holds, while the list stands still."""
+    """How many runs a page holds, while the list doesn't change."""
     offset: int
     """How many runs are skipped first."""
     max_runs: int | None
@@ -71,11 +71,11 @@ class RunPaginator:
         return walk_of(self, Prefetch(self._transport.max_concurrency))
 
     async def pages(self) -> AsyncGenerator[RunPage]:
-        """Yield the same runs page by page, as `RunPage`, with what the server said of the whole list then.
+        """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first overlaps the one before, by a run or a few, so that it holds fewer runs
-        than `page_size`.
+        yields none. Each page after the first overlaps the previous one by one run or a few, so that it holds fewer
+        runs than `page_size`.
 
         Yields:
             Each page, in the server's order.
@@ -97,11 +97,11 @@ class RunPaginator:
                 del found
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
-        """Yield the same pages, as `RawPage`: each run with the text that the server sent, for those who store that.
+        """Yield the same pages as `RawPage`: each run with the text that the server sent, if you want to store that.
 
         Args:
-            keep_bad: whether a run that can't be understood stands in `RawPage.bad`, and the walk goes on. Without
-                this, it is a `DecodeError`.
+            keep_bad: whether a run that can't be understood is put into `RawPage.bad`, and the walk goes on. Otherwise
+                it is a `DecodeError`.
 
         Yields:
             Each page, in the server's order.
@@ -163,7 +163,8 @@ class RunPaginator:
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
 
-        DuckDB takes the table by its name in a query; for pandas and Polars there are `to_pandas` and `to_polars`.
+        DuckDB can query the table by the name of its variable; for pandas and Polars there are `to_pandas` and
+        `to_polars`.
 
         Returns:
             The table, its rows in the server's order.
@@ -232,7 +233,7 @@ class RunPaginator:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.
 
         Returns:
-            The run; with the order as it is, the newest.
+            The run: in the default order, the newest.
 
         Raises:
             TfRunsError: see `Client.iter_runs`.
@@ -249,8 +250,8 @@ class RunPaginator:
     async def count(self) -> int:
         """How many runs the walk would yield by the server's count now: one request.
 
-        The server doesn't count by time of creation. With `created_after` or `created_before` the walk is made, and its
-        runs are counted.
+        The server doesn't count by time of creation. With `created_after` or `created_before` the runs are read, and
+        counted.
 
         Returns:
             The server's count, less `offset`, and at most `max_runs`.
@@ -268,7 +269,7 @@ class RunPaginator:
         return expected((await self.fetch(0, 1)).pagination.total, self)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
-        """One page, by one request, as the server gives it, whatever `offset` and `max_runs` of this walk are.
+        """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` don't count.
 
         Args:
             offset: how many runs to skip, 0 or more.
@@ -290,7 +291,7 @@ class RunPaginator:
 
 
 def expected(total: int, walked: RunPaginator) -> int:
-    """How many runs a walk yields of a list with this total."""
+    """How many runs a walk yields from a list with this total."""
     after_offset = max(0, total - walked.offset)
     return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from tfruns.models import JobRun
 
 _PASSES_TO_GIVE_UP = 4
-"""After so many passes in a row that find nothing, what the total shows missing can't be found."""
+"""After so many passes in a row that find nothing, the runs that the total shows missing can't be found."""
 _PASSES_TO_BE_SURE = 3
-"""After so many, nothing is missing, where runs with equal keys come in another order in each response."""
+"""After so many, nothing is missing, even if runs with equal keys come in another order in each response."""
 
 
 class Passes:
     """The ids of all runs that were yielded, and of those that the current pass has met.
 
-    A pass is one walk over the list. It has missed nothing if it met as many runs as the total says; or, on a list
-    that stands still, if as many were yielded. On a list that moves, a run that is missing may also be one that was
-    created before the reader's place. So further passes look for runs that were created before the first pass ended.
-    Nothing is missing once a pass finds none.
+    A pass is one walk over the list. It has missed nothing if it met as many runs as the total says; or, if the list
+    doesn't change, if as many were yielded. If the list changes, a run that is missing may also be one that was created
+    in a part that was read already. So further passes search for runs that were created before the first pass ended.
+    Nothing is missing once a pass finds none of them.
 
     Args:
         start: how many runs are skipped first.
@@ -27,7 +27,7 @@ class Passes:
         self.number = 0
         self._start = start
         self._seen: set[str] = set()
-        self._newest = -math.inf  # creation of the newest run that the first pass met
+        self._newest = -math.inf  # creation of the newest run of the first pass
         self._fruitless = 0  # so many passes in a row found nothing
 
     def begin(self) -> set[str]:

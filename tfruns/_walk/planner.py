@@ -2,18 +2,18 @@
 
 What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the
 server's order, although other runs are created and deleted meanwhile. Offsets alone can't promise that: a deleted run
-moves the rest of the list to the left, past a reader; a new one moves it to the right. What is done instead, with the
-argument for each rule where the rule stands:
+moves the rest of the list to the left, past the reader's place; a new one moves it to the right. These modules do it
+instead; each explains its rules:
 
-- `anchor`: a response counts only if it holds a run that was consumed before, and from that run on. So each page
-  overlaps the one before.
+- `anchor`: a response counts only if it holds a run that was consumed before, and only from that run on. So each page
+  overlaps the previous one.
 - `pace`: how far the list has moved, how much pages overlap, and how many requests are in flight.
-- `search`: a response without an anchor is dropped. Once nothing is in flight, one request after the other goes to
-  where the last consumed run should be, until one finds it.
+- `search`: a response without an anchor is dropped. Once nothing is in flight, single requests search for the last
+  consumed run, around the place where it should be.
 - `traits`: which totals and limits can be relied on. `Planner._is_end` decides with them whether a page is the last.
-- `passes`: orders in which a run can change its place, or in which many runs have equal keys. There the ids of all runs
-  are kept, and the list is walked again for what the total shows missing.
-- `ProgressGuard`: no walk is endless.
+- `passes`: orders in which a run can change its place, or in which many runs have equal keys. In these the ids of all
+  runs are kept, and the list is walked again for runs that the total shows missing.
+- `ProgressGuard`: it makes sure that every walk ends.
 """
 
 import math
@@ -36,7 +36,7 @@ _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 
 _EMPTY_IN_A_ROW = 10
-"""So many responses in a row have to say that a list is empty that wasn't: a server may fail for a moment."""
+"""If a list had runs, so many responses in a row have to say that it is empty: a server may fail for a moment."""
 
 _ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
 
@@ -48,11 +48,11 @@ class PlannedPage:
     offset: int
     limit: int
     gain: int
-    """How many are expected to be new."""
+    """How many of its runs are expected to be new."""
     shift: int
-    """By how much the index of a run is expected to exceed its ordinal."""
+    """The expected index of a run, minus its ordinal."""
     clock: int
-    """How many responses had been consumed when it was requested."""
+    """How many responses were consumed before it was requested."""
     pass_number: int
     """The number of the pass that it belongs to."""
     is_alone: bool
@@ -66,37 +66,37 @@ class ProgressGuard:
         self.responses = 0
         """How many were consumed: the clock of the walk."""
         self.fruitless = 0
-        """How many of them in a row brought no new run."""
-        self._pages = 0.0  # of the list, when the walk began
+        """How many responses in a row held no new run."""
+        self._pages = 0.0  # how many pages the list had when the walk began
 
     def count(self, pages: float = 0) -> None:
-        """Take note of a response, by which the list has so many pages."""
+        """Take note of a response; by its total the list has so many pages."""
         self.responses += 1
         self.fruitless += 1  # the planner sets it to 0 when new runs are found
         if self.responses == 1:
             self._pages = pages
 
     def is_too_long(self, *, understates: bool) -> bool:
-        """Whether the list seems to grow without end. (A total that is too small says little of the list's length.)"""
+        """Whether the list seems to grow without end. (A total that is too small says little about its length.)"""
         return self.responses > (200 + 20 * self._pages) * (50 if understates else 1)
 
 
 class Planner:
     """The plan of one walk.
 
-    `next_request` gives the page to request next. `consume` takes the responses in the order of the requests, and gives
-    the runs to yield.
+    `next_request` returns the page to request next. `consume` takes the responses in the order of the requests, and
+    returns the runs to yield.
 
     Args:
         job_id: for errors.
         start: how many runs to skip first.
-        page_size: the most runs to request at once, while the list stands still.
+        page_size: the most runs to request at once, while the list doesn't change.
         max_runs: how many runs to yield at most; None for all.
         by_creation: whether the list is sorted by creation, one way or the other.
-        window: says which times of creation are wanted, if not all are. Where the newest runs come first, the walk ends
-            at the first run that is too old, unless the responses show another order.
-        keeps_ids: whether the ids of all runs are kept, and the list is walked again for what is missing: where runs
-            can change their place, or where many runs have equal keys.
+        window: the wanted times of creation, if not all are wanted. If the newest runs come first, the walk ends at the
+            first run that is too old, unless the responses show another order. keeps_ids: whether the ids of all runs
+            are kept, and the list is walked again for what is missing: where runs can change their place, or where many
+            runs have equal keys.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Planner:
         self._traits = ServerTraits()
         self._guard = ProgressGuard()
         self._passes = Passes(start) if keeps_ids else None
-        self._empty = 0  # so many in a row, with nothing else in flight, said that the list is empty
+        self._empty = 0  # how many responses in a row, with nothing else in flight, said that the list is empty
         self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
         self._total_at_anchor = 0  # the total of the response in which an anchor was found last
         self._lost_at = 0  # the clock when the anchor was lost last
@@ -158,7 +158,7 @@ class Planner:
         reach = self._traits.reach(limit)
         overlap = self._pace.overlap(reach, self._guard.responses)
         if self._search:
-            # Everything in flight was consumed: what the totals say of the list is newer than the last anchor.
+            # Every response was consumed: the totals say more about the list now than the last anchor does.
             guess = front - 1 + self._pace.shift + round(self._pace.rate) + self._traits.total - self._total_at_anchor
             offset = self._search.next_offset(guess, reach, overlap, self._traits.total, has_order=self._order.is_known)
         else:
@@ -170,11 +170,11 @@ class Planner:
         return self._planned(offset, limit, reach - overlap, shift, is_alone=not in_flight)
 
     def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
-        """Whether a page is larger than it has to be: by one run, so that it isn't full and shows the end."""
+        """Whether a page is larger than needed: one run beyond the end is, so that it isn't full and shows the end."""
         return not self._traits.understates and offset + limit > self._traits.total + 1
 
     def _is_stale(self, request: PlannedPage) -> bool:
-        """Whether the request was sent before an anchor was lost: its offset rests on the same wrong prediction."""
+        """Whether the request was sent before an anchor was lost: its offset has the same wrong prediction."""
         return request.clock < self._lost_at
 
     def _first(self) -> PlannedPage:
@@ -193,17 +193,17 @@ class Planner:
         return min(end, self._front_at_oldest())
 
     def _front_at_oldest(self) -> float:
-        """Where the walk will come to the first run that is too old, if runs are created at a steady rate."""
+        """The ordinal at which the first run is too old, if runs were created at a steady rate."""
         last, first = self._anchor.last, self._first_created_at
         if self._ends_at is None or last is None or first is None or first <= last.created_at:
             return math.inf
         share = (first - self._ends_at) / (first - last.created_at)
         return self._start + share * (self._anchor.front - self._start)
 
-    # --- what a response brings ---
+    # --- what a response contains ---
 
     def consume(self, request: PlannedPage, page: RunPage) -> Sequence[JobRun]:
-        """The runs of a response that are to be yielded now, in order.
+        """The runs of a response to yield now, in order.
 
         Raises:
             IncompleteWalkError: the list can't be walked to its end.
@@ -224,7 +224,7 @@ class Planner:
         fresh = self._fresh(match.new)
         self._pace.observe(match.shift, request.shift, self._guard.responses)
         self._total_at_anchor = total
-        # An anchor without a new run behind it only shows where to go on.
+        # An anchor without a new run behind it only shows where to request next.
         self._search = Search() if self._search and not match.new else None
         if match.new:
             self._guard.fruitless = 0
@@ -236,7 +236,7 @@ class Planner:
 
     def _match(self, request: PlannedPage, runs: Sequence[JobRun], total: int) -> Match | None:
         if not runs and self._anchor.last is not None:
-            # A list that was emptied has no anchor. (`_is_end` waits for one more response.)
+            # A list that has become empty has no anchor. (`_is_end` waits for one more response.)
             self._empty = self._empty + 1 if total == 0 and request.is_alone else 0
             is_emptied = self._empty >= _EMPTY_IN_A_ROW - 1 and not self._traits.understates
             return Match((), self._pace.shift) if is_emptied else None
@@ -256,12 +256,12 @@ class Planner:
 
     @property
     def _ends_at(self) -> float | None:
-        """The time of creation before which no run is wanted, where all that follow are older."""
+        """The time of creation before which no run is wanted, if all runs that follow are older."""
         window = self._window
         return window.created_after if window is not None and window.is_newest_first else None
 
     def _is_past(self, new: Sequence[JobRun], runs: Sequence[JobRun]) -> bool:
-        """Whether a response shows that all that follows is too old: it does only where the newest runs come first."""
+        """Whether a response shows that all further runs are too old: possible only if the newest runs come first."""
         if new and self._first_created_at is None:
             self._first_created_at = new[0].created_at
         if self._ends_at is None or not any(run.created_at < self._ends_at for run in new):
@@ -271,8 +271,9 @@ class Planner:
     def _lose(self, request: PlannedPage, runs: Sequence[JobRun]) -> None:
         """Drop a response without an anchor.
 
-        Only the response to a request of the search shows where the anchor isn't: others may be older than what was
-        consumed since. And what was in flight when an anchor was lost is no further sign of how the list moves.
+        Only the response to a request of the search shows where the anchor isn't: other responses may be older than the
+        runs consumed since. And the responses in flight when an anchor was lost say nothing more about how the list
+        moves.
         """
         if not self._is_stale(request):
             self._pace.lose()
@@ -293,9 +294,9 @@ class Planner:
     def _is_end(self, request: PlannedPage, page: RunPage, *, found_more: bool) -> bool:
         """Whether a response with an anchor reaches the end of the list.
 
-        It does if it reaches its own total and isn't full, where the server is known to fill pages as long as there are
-        runs left. If an earlier total was larger, then runs were deleted, or this response comes from a replica that
-        lags behind, or from a server that is failing: a second response has to show the same end.
+        It does if it reaches its own total and isn't full, and the server is known to fill pages as long as there are
+        more runs. If an earlier total was larger, then runs were deleted, or this response comes from a replica that
+        lags behind or a server that is failing: so a second response has to show the same end.
         """
         length, total = len(page.data), page.pagination.total
         if request.offset + length < total or not self._traits.is_last(request.limit, length, page.pagination.limit):
@@ -322,9 +323,9 @@ class Planner:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request, which wasn't the first of this walk.
 
-        It may refuse a page that reaches beyond a certain index, a larger page than before, or an offset. The page is
-        requested again, then, and reaches no further than it has to, or is smaller. An offset is refused for good only
-        if nothing else was in flight: others were predictions.
+        It may refuse a page that reaches beyond a certain index, a larger page than before, or an offset. Then the page
+        is requested again: it reaches no further than needed, or is smaller. An offset is refused for good only if
+        nothing else was in flight: otherwise it was a prediction.
 
         Raises:
             IncompleteWalkError: the list can't be walked on.
@@ -341,7 +342,7 @@ class Planner:
             )
         self._lost_at = self._guard.responses
 
-    # --- no walk is endless ---
+    # --- every walk ends ---
 
     def _check_progress(self, request: PlannedPage, length: int) -> None:
         total, guard = self._traits.total, self._guard

@@ -5,8 +5,8 @@ class Search:
     """The search for the index of the last consumed run: one request after the other, with nothing else in flight.
 
     The first two requests go where the run is expected. After that, a binary search, if the order shows on which side
-    of a response the run stands. Without a known order, requests go farther and farther away from the expected place,
-    on alternating sides.
+    of a response the run is. Without a known order, each request is farther away from the expected place, on
+    alternating sides.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Search:
 
         Args:
             guess: the index at which the run is expected.
-            reach: how many runs a page brings.
+            reach: how many runs a page holds.
             overlap: how many of them are expected to be known.
             total: how long the list is.
             has_order: whether the order is known, so that `lies_before` and `lies_behind` are called.
@@ -38,13 +38,13 @@ class Search:
         return (self._low + high - reach) // 2
 
     def lies_before(self, offset: int, reach: int) -> None:
-        """The run stands before this offset."""
+        """The run is before this offset."""
         self._high = offset
         if self._low >= offset:  # the list has moved to the left meanwhile
             self._low = max(0, offset - reach * 2**self.tries)
 
     def lies_behind(self, end: int, reach: int, total: int) -> None:
-        """The run doesn't stand before this index."""
+        """The run isn't before this index."""
         self._low = end
         if self._high is not None and self._high <= end:  # the list has moved to the right meanwhile
             self._high = min(total, end + reach * 2**self.tries)

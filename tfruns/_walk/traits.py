@@ -4,7 +4,7 @@ import math
 
 
 class ServerTraits:
-    """What the responses so far show of their server."""
+    """What the responses so far show about their server."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -16,7 +16,7 @@ class ServerTraits:
         self.fullest = 0
         """The most runs in one response."""
         self.understates = False
-        """Whether a total was too small for the runs that came."""
+        """Whether a total was too small for the runs in its response."""
         self._clamps = False  # a page was shorter than requested, with runs left behind it
         self._falls_short = False  # a page was shorter than the server's own limit, with runs left behind it
         self._exceeds = False  # a page was longer than the limit in the response
@@ -49,6 +49,6 @@ class ServerTraits:
         return min(limit, self.fullest) if self._clamps else limit
 
     def is_last(self, limit: int, length: int, said: int | None) -> bool:
-        """Whether a page that reaches the total is the last one, as it isn't full and the server fills its pages."""
+        """Whether a page that reaches the total is the last: because it isn't full, and the server fills its pages."""
         is_reliable = bool(said) and not (self._exceeds or self._falls_short or self.understates)
         return length < self._full(limit, said) and (is_reliable or length < self.fullest or length <= 1)

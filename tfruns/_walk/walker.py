@@ -37,10 +37,10 @@ class Found:
 
 
 def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -> tuple[bytes, ...]:
-    """The texts of some of the runs that a response brought."""
+    """The texts of some of the runs of a response."""
     texts = split_page(body)
     skipped = len(all_runs) - len(runs)
-    # Nearly always they are all but the first few. As many as there are from one of them to the end are just those.
+    # Nearly always they are all runs but the first few: then they are the last ones of the response.
     if runs and all_runs[skipped] is runs[0]:
         return texts[skipped:]
     by_run = dict(zip(map(id, all_runs), texts, strict=True))
@@ -88,12 +88,12 @@ class Walk:
 
     @property
     def ahead(self) -> int:
-        """How many pages are in flight or wait to be consumed."""
+        """How many pages are in flight, or have arrived and weren't consumed yet."""
         return len(self._planned)
 
     @property
     def is_over(self) -> bool:
-        """Whether everything was found."""
+        """Whether the walk is complete."""
         return self._planner.done
 
     async def __aenter__(self) -> Self:
@@ -114,7 +114,7 @@ class Walk:
         raise StopAsyncIteration
 
     async def arrive(self) -> bool:
-        """Wait until the next response is there, still as bytes. False once the walk is over."""
+        """Wait until the next response has arrived, still as bytes. False once the walk is over."""
         self._fetch_ahead()
         if not self._fetching:
             return False
@@ -126,7 +126,7 @@ class Walk:
         return True
 
     async def take(self) -> Found | None:
-        """What is new in the response that has arrived. None if the server refused the request's offset or limit."""
+        """The new runs of the response that has arrived. None if the server refused the request's offset or limit."""
         found = self._consume()
         if self._planner.done:
             await self._cancel()
@@ -140,7 +140,7 @@ class Walk:
         try:
             fetched = fetching.result()
         except (BadRequestError, UnprocessableEntityError) as error:
-            if not self._has_begun:  # the first request is refused for another reason than its offset
+            if not self._has_begun:  # the first request was refused for another reason than its offset
                 raise
             self._remove_first()
             try:
@@ -178,11 +178,11 @@ class Walk:
 
 
 class Prefetch:
-    """How many pages several walks may have ahead of their consumers, together. Each walk may always have one."""
+    """How many pages several walks together may have ahead of their consumers. Each walk may always have one."""
 
     def __init__(self, most: int) -> None:
         self.front: Walk | None = None
-        """The walk whose pages are consumed now. It has a limit of its own, as high as that of all others together."""
+        """The walk whose pages are consumed now. It has its own limit, as high as that of all others together."""
         self._most = most
         self._ahead: dict[Walk, int] = {}  # of those that have pages ahead
         self._ahead_in_all = 0

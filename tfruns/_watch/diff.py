@@ -1,14 +1,14 @@
 """What changed in a job between one poll and the next. No I/O.
 
-A `Snapshot` is what a watch knows of a job: the runs that it follows, which are those that haven't ended; those of the
-newest that have ended; and the floor, below which every run is known and has ended unless it is followed. A `Poll` is
-what the server showed since. `compare` makes of both the changes that lead from the one to the other, and the snapshot
-after them.
+A `Snapshot` is what a watch knows of a job: the runs that it follows, because they haven't ended; the newest of those
+that have ended; and the floor, a time: every run created until then is known, and has ended unless it is followed. A
+`Poll` is what the server has returned since. `compare` takes both, and returns the changes that lead from the snapshot
+to the poll, and the snapshot after them.
 
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
-(`is_known_down_to`), and every followed run that stands further down. What the snapshot doesn't hold and stands above
-its floor is new. Changes are reported oldest run first, so that a snapshot between two of them has a floor, too:
-below all that wasn't reported yet.
+(`is_known_down_to`), and every followed run further down. A run above the snapshot's floor that the snapshot doesn't
+hold is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all
+runs that weren't reported yet.
 
 A job that couldn't be polled yet has a `Beginning` in place of a snapshot: it says which of the runs that the first
 poll finds are reported.
@@ -24,10 +24,10 @@ from tfruns.models import JobRun
 from tfruns.types import Start
 
 KEPT = 50
-"""How many of the newest runs that have ended a snapshot keeps; more only where they were created at once."""
+"""How many of the newest runs that have ended a snapshot keeps; more only if several were created at once."""
 
 _OVERLAP = 20
-"""How many known runs a poll has to reach below the new ones: a run may show up late, behind newer ones."""
+"""How many known runs a poll must hold below the new ones: a run may show up late, behind newer ones."""
 
 
 class ChangeKind(enum.StrEnum):
@@ -45,7 +45,7 @@ class ChangeKind(enum.StrEnum):
     CHANGED = "changed"
     """A field other than `duration` changed, most often the status; it hasn't ended yet."""
     FINISHED = "finished"
-    """It has ended, well or not. If it is new as well, `before` is None."""
+    """It has ended, successfully or not. If it is new as well, `before` is None."""
     DELETED = "deleted"
     """It isn't there any more."""
 
@@ -63,42 +63,42 @@ class Change:
 
 @attrs.frozen
 class Poll:
-    """What the server showed of a job."""
+    """The runs of a job that one poll has found."""
 
     newest: Sequence[JobRun]
     """The newest runs, in the server's order, without a gap."""
     is_all: bool
     """Whether those are all the runs there are."""
     others: Mapping[str, JobRun | None]
-    """Runs that stand further down, or were looked up by themselves; None for one that isn't there."""
+    """Runs further down, or that were searched for by id or name; None for one that isn't there."""
     total: int
     """How many runs there are, by the server's count."""
 
     @property
     def floor(self) -> float:
-        """Above this time of creation `newest` holds every run."""
+        """`newest` holds every run that was created after this time."""
         if self.is_all:
             return -math.inf
         created = [run.created_at for run in self.newest]
-        # Where the server's order isn't that of creation, nothing follows from what isn't among the newest.
+        # If the server's order isn't that of creation, a run that isn't among the newest may still be there.
         return created[-1] if created and created == sorted(created, reverse=True) else math.inf
 
     @property
     def latest(self) -> float:
-        """The newest time that it shows, in ms since 1970: no later than the server's clock at that moment."""
+        """The newest creation or end of a run in it, in ms since 1970: no later than the server's clock at the poll."""
         runs = (run for run in (*self.newest, *self.others.values()) if run is not None)
         return max((max(run.created_at, _ended_at(run)) for run in runs), default=-math.inf)
 
 
 @attrs.frozen
 class Beginning:
-    """How the watch of a job begins, for as long as its first poll hasn't succeeded."""
+    """How the watch of a job begins: used until its first poll has succeeded."""
 
     start: Start | float
-    """What is reported of the runs that are there already: as in `Client.watch_runs`, a time in ms since 1970."""
+    """Which of the existing runs are reported, as in `Client.watch_runs`; a time is in ms since 1970."""
     watermark: float | None = None
     """Runs that were created or have ended since this time, in ms since 1970, are reported whatever `start` says. None
-    as long as nothing was reported of any job: then the first poll shows what was there already."""
+    until reports begin: till then a first poll shows the runs that existed when the watch began."""
 
     @property
     def since(self) -> float:
@@ -108,7 +108,7 @@ class Beginning:
         return since if self.watermark is None else min(since, self.watermark)
 
     def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
-        """Whether none of the runs behind these, the newest there are, is reported for the time of its creation."""
+        """Whether no run behind these, which are the newest, is reported because of its time of creation."""
         # The last one may have others behind it that were created at the same time.
         return bool(runs) and runs[-1].created_at < min(self.since, runs[0].created_at)
 
@@ -130,19 +130,19 @@ def _ended_at(run: JobRun) -> float:
 
 @attrs.frozen
 class Snapshot:
-    """What is known of a job."""
+    """What a watch knows of a job."""
 
     open: Mapping[str, JobRun | None]
-    """The runs that are followed, for they haven't ended, by id; None for one that is still to be reported."""
+    """The runs that are followed, because they haven't ended, by id; None for one that wasn't reported yet."""
     ended: Mapping[str, JobRun]
     """The newest runs that have ended, by id: all that were created after the floor."""
     floor: float
-    """In ms since 1970: what was created until then is known, and has ended unless it is followed."""
+    """In ms since 1970: every run created until then is known, and has ended unless it is followed."""
     total: int
     """How many runs there were."""
 
     def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
-        """Whether all that stands behind these runs, the newest there are, is known."""
+        """Whether all runs behind these, which are the newest, are known."""
         if not runs:
             return False
         last = runs[-1].created_at
@@ -150,11 +150,11 @@ class Snapshot:
             return True
         created = [run.created_at for run in (*self.open.values(), *self.ended.values()) if run is not None]
         met = sum(run.id in self.open or run.id in self.ended for run in runs)
-        # A run that is new may stand behind known ones that were created at the same time as the newest of them.
+        # A new run may stand behind known runs that were created at the same time as the newest known one.
         return met >= _OVERLAP and last < max(created, default=self.floor)
 
     def after(self, reported: Sequence[Change], unreported: Sequence[Change] = ()) -> "Snapshot":
-        """The snapshot once these changes were reported, with those still to come."""
+        """The snapshot once `reported` were reported, and `unreported` weren't yet."""
         below = min((change.run.created_at for change in unreported if change.before is None), default=math.inf)
         return _trimmed(_changed(self, reported), below)
 
@@ -174,7 +174,7 @@ def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
 
 
 def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
-    """The snapshot without the ended runs it need not keep, all created before `below`; the floor is above them."""
+    """The snapshot without ended runs that needn't be kept: only ones created before `below`, under the new floor."""
     if len(snapshot.ended) <= KEPT:
         return snapshot
     created = sorted((run.created_at for run in snapshot.ended.values()), reverse=True)
@@ -185,18 +185,18 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
 
 
 def first_snapshot(poll: Poll, beginning: Beginning) -> Snapshot:
-    """A snapshot from which `compare` with the same poll makes the changes that the watch of a job begins with."""
+    """A snapshot which `compare`, with the same poll, turns into the changes that the watch of a job begins with."""
     runs = {run.id: run for run in (*poll.others.values(), *poll.newest) if run is not None}.values()
     floor = poll.floor
-    if math.isinf(floor) and not poll.is_all:  # it is in no order that could be relied on
+    if math.isinf(floor) and not poll.is_all:  # the runs aren't in the order of creation
         floor = max((run.created_at for run in poll.newest if run.created_at < beginning.since), default=-math.inf)
     above = {run.id for run in poll.newest if run.created_at > floor}
     open_: dict[str, JobRun | None] = {}
     ended: dict[str, JobRun] = {}
     for run in runs:
         reports = beginning.reports(run)
-        # An ended run above the floor that the snapshot doesn't hold counts as new. Any other is followed until it is
-        # reported.
+        # An ended run above the floor that the snapshot doesn't hold counts as new. Any other run to report is
+        # followed until it is reported.
         if not run.status.is_terminal or (reports and run.id not in above):
             open_[run.id] = None if reports else run
         elif not reports and run.id in above:
@@ -246,5 +246,5 @@ def _change(run: JobRun, before: JobRun | None) -> Change:
 
 
 def _differ(before: JobRun, run: JobRun) -> bool:
-    """Whether something happened to an open run: a duration grows by itself."""
+    """Whether an open run changed in more than its duration, which grows by itself."""
     return run != before and attrs.evolve(run, duration=before.duration) != before

@@ -32,12 +32,12 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
 
 
 def is_transient(error: TfRunsError) -> bool:
-    """Whether a poll that failed so may succeed later, though its retries didn't."""
+    """Whether a poll that failed with this error, after its retries, may succeed later."""
     return is_retried(error) or isinstance(error, IncompleteWalkError)
 
 
 class Pace:
-    """How long to wait until the next poll: short while runs change, ever longer while nothing happens."""
+    """How long to wait until the next poll: short while runs change, longer with each poll that finds nothing."""
 
     def __init__(self, interval: tuple[float, float]) -> None:
         self._least, self._most = interval
@@ -45,7 +45,7 @@ class Pace:
         self._pause = self._most
 
     def next(self, *, changed: bool) -> float:
-        """Seconds to wait after a successful poll; at random up to a tenth less, so that polls of many jobs spread."""
+        """Seconds to wait after a successful poll; up to a tenth less at random, so that the polls of jobs spread."""
         self._pause = self._most
         self._now = self._least if changed else min(self._most, self._now * _GROWTH)
         return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
@@ -63,10 +63,10 @@ class Pace:
 
 
 class Outages:
-    """Which jobs can't be polled for now. The log says once that an outage has begun, and once that it is over.
+    """The jobs that can't be polled for now. The log says once that an outage has begun, and once that it is over.
 
-    Where many jobs fail together, only the first of them and the end of it all are warnings: the others are at INFO,
-    and each further failure is at DEBUG.
+    If many jobs fail together, only the first failure and the end of the whole outage are warnings: the other jobs are
+    logged at INFO, and each further failure of a job at DEBUG.
     """
 
     def __init__(self, activity: str) -> None:
@@ -74,21 +74,21 @@ class Outages:
         self._since: dict[str, float] = {}
 
     def failed(self, error: TfRunsError, job_id: str, seconds: float, *, now: float) -> None:
-        """A poll failed by a transient failure; the next is in so many seconds."""
+        """Log the transient failure of a poll; the next poll is in so many seconds."""
         level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
         self._since.setdefault(job_id, now)
         text = "%s; %s goes on, and polls again in %.2f s"
         logger.log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
 
     def passed(self, job_id: str, *, now: float) -> None:
-        """A poll succeeded."""
+        """Log the end of the job's outage, if there was one: a poll succeeded."""
         if (since := self._since.pop(job_id, None)) is None:
             return
         level = logging.INFO if self._since else logging.WARNING
         logger.log(level, "job %r can be polled again, after %.0f s", job_id, now - since, extra={"job_id": job_id})
 
     def forget(self, job_id: str) -> None:
-        """The job fails in another way now, which isn't reported here."""
+        """The job now fails with an error that isn't transient, which isn't logged here."""
         self._since.pop(job_id, None)
 
 
@@ -100,18 +100,18 @@ class Closing:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def is_set(self) -> bool:
-        """Whether it was closed."""
+        """Whether the client was closed."""
         return self._is_set
 
     def set(self) -> None:
-        """It was closed."""
+        """The client was closed."""
         self._is_set = True
         for waiter in self._waiters:
             if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_result(None)
 
     async def wait(self, tasks: "Collection[asyncio.Task[Any]]", seconds: float | None) -> None:
-        """Until one of the tasks is done, the client is closed, or so many seconds have passed (None: for ever)."""
+        """Wait until one of the tasks is done, the client is closed, or the time has passed (None: for ever)."""
         closed = asyncio.get_running_loop().create_future()
         if self._is_set:
             closed.set_result(None)
@@ -123,12 +123,12 @@ class Closing:
 
 
 class Timer:
-    """Time as a watch sees it; a test may put its own in place."""
+    """The clock of a watch; a test may replace it."""
 
     def now(self) -> float:
-        """Seconds since whenever."""
+        """Seconds since some moment in the past."""
         return asyncio.get_running_loop().time()
 
     async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
-        """Until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
+        """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
         await closing.wait(tasks, None if seconds == math.inf else max(0.0, seconds))

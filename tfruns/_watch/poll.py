@@ -1,4 +1,4 @@
-"""How a job is polled: as few requests as show all that may have changed."""
+"""How a job is polled: with the fewest requests that show all that may have changed."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
 PAGE_SIZE = 50
-"""How many of the newest runs a poll begins with. Only if those aren't enough it requests more."""
+"""How many of the newest runs a poll requests first. It requests more only if those aren't enough."""
 
 _KNOWN = tuple(JobRunStatus)
 _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
@@ -33,19 +33,19 @@ class Lister(Protocol):
 
 @attrs.frozen
 class Job:
-    """A job to poll, and which of its runs."""
+    """A job to poll, and the filters of its runs."""
 
     client: Lister
     job_id: str
     filters: Mapping[str, Any]
 
     async def first_poll(self, beginning: Beginning) -> Poll:
-        """The newest runs and all open ones; and all runs besides that are to be reported first.
+        """The newest runs, all open runs, and all other runs that are to be reported first.
 
-        A status filter can't name the statuses that this version doesn't know, and a run in one of them is open. So
-        the open runs are requested by their statuses only if no run further down is in an unknown one, by the server's
-        count; else, and where one page holds all runs, the whole list is read. It is read as well if runs that ended
-        since a time are wanted, for which the API has neither a filter nor an order.
+        A status filter can't name the statuses that this version doesn't know, and a run in one of them is open. So the
+        open runs are requested by status only if, by the server's count, no run further down is in an unknown status.
+        Otherwise the whole list is read. It is also read if one page can hold all runs, or if runs that ended since a
+        time are wanted: the API has neither a filter nor an order for these.
         """
         page = await self._page()
         if _is_all(page):
@@ -63,10 +63,10 @@ class Job:
         return Poll(newest, False, {run.id: run async for run in self._all_open() if run.id not in seen}, total)
 
     async def poll(self, snapshot: Snapshot) -> Poll:
-        """All that may have changed since the snapshot: one request while nothing is open but the newest runs.
+        """All that may have changed since the snapshot: one request while only runs among the newest are open.
 
-        Open runs further down cost a request if it is one; if there are more, a request for each 1,000 of them, and one
-        for each that isn't open any more, or is in a status that this version doesn't know.
+        A single open run further down costs one more request; several cost one for each 1,000 of them, and one for each
+        that isn't open any more, or is in a status that this version doesn't know.
         """
         page = await self._page()
         newest, is_all, total = await self._newest(page, snapshot.is_known_down_to, snapshot.total)
@@ -74,10 +74,10 @@ class Job:
         return Poll(newest, is_all, await self.find(wanted, total), total)
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
-        """These runs as they stand: None for one that isn't there.
+        """These runs as they are now: None for one that isn't there.
 
         Args:
-            wanted: their ids, and how they were seen last.
+            wanted: their ids, each with the run as it was seen last.
             total: how many runs there are, about; inf if that isn't known.
         """
         found: dict[str, JobRun | None] = {}
@@ -111,7 +111,7 @@ class Job:
                         return
 
     async def _find(self, run_id: str, last: JobRun | None) -> JobRun | None:
-        # That it is gone is believed only if its name doesn't find it either.
+        # A run counts as gone only if a search for its name doesn't find it either.
         for prefix in (run_id,) if last is None else (run_id, last.name):
             if (found := await self.first(prefix, lambda run: run.id == run_id)) is not None:
                 return found
@@ -134,8 +134,9 @@ class Job:
     async def _may_hide_open_runs(self, newest: Sequence[JobRun], total: int) -> bool:
         """Whether runs in unknown statuses may stand further down than these.
 
-        The runs in known statuses are counted by the page that shows the newest of them: if one was created meanwhile,
-        it shows. Other changes meanwhile can only make the count too small, which makes for a needless walk.
+        The runs in known statuses are counted by the page that shows the newest of them: a run that was created
+        meanwhile is seen there. Other changes meanwhile can only make the count too small, which leads to a needless
+        walk.
         """
         page = await self.client.list_runs(self.job_id, limit=1, status=_KNOWN, **self.filters)
         seen = {run.id for run in newest}
@@ -145,7 +146,7 @@ class Job:
         return total - page.pagination.total > unknown
 
     async def _everything(self, beginning: Beginning) -> Poll:
-        """A walk over all runs. It keeps the newest, those that are to be reported, and the open ones."""
+        """A walk over all runs. It keeps the newest runs, those that are to be reported, and the open ones."""
         newest: list[JobRun] = []
         others: dict[str, JobRun | None] = {}
         count = 0
@@ -165,13 +166,13 @@ class Job:
 
         Args:
             page: the first page of them.
-            is_enough: whether so many are enough.
+            is_enough: whether these runs are enough.
             total_before: how many there were; None if that isn't known.
         """
         total = page.pagination.total
         if _is_all(page) or is_enough(page.data):
             return page.data, _is_all(page), total
-        # A walk, for runs may come and go between two pages. It gets a limit, for it fetches ahead.
+        # A walk, because runs may be created or deleted between two pages; with a limit, because it fetches ahead.
         most = MAX_PAGE_SIZE if total_before is None else max(0, total - total_before) + 2 * PAGE_SIZE
         while True:
             runs: list[JobRun] = []

@@ -1,10 +1,10 @@
 """The resume token: what a watch knows, as a plain string. No I/O.
 
 It is the name of its version, a dot, and compressed JSON in the alphabet of URLs. The JSON is a page of runs, as the
-API has it, with what is known of each job beside it: so runs are read, and checked, as those of a response are.
+API has it, with what is known of each job beside it: so its runs are read and checked like those of a response.
 
-It holds every job of the watch: a snapshot of each that was polled, and of each other how its watch begins. So a watch
-that goes on from it reports of every job what happened since, whatever the others had got to.
+It holds every job of the watch: the snapshot of each job that was polled, and the `Beginning` of each that wasn't. So a
+watch that goes on from it reports what happened since in every job, even in those that weren't polled yet.
 """
 
 import base64
@@ -31,7 +31,7 @@ _LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
 
 @attrs.frozen
 class WatchState:
-    """What a watch knows of its jobs, by their ids: each is in one of both."""
+    """What a watch knows of its jobs, by their ids: each is in one of the two."""
 
     snapshots: Mapping[str, Snapshot] = attrs.field(factory=dict)
     beginnings: Mapping[str, Beginning] = attrs.field(factory=dict)
@@ -60,11 +60,11 @@ def encode(state: WatchState, filters: Mapping[str, Any]) -> str:
 
 
 def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> WatchState:
-    """What the token knows of these jobs.
+    """What the token holds about these jobs.
 
     Raises:
         TypeError: it isn't a string.
-        ValueError: it isn't a token of this version, not a whole one, or one of a watch of other jobs or filters.
+        ValueError: it is no token of this version, or incomplete, or from a watch with other jobs or filters.
     """
     if not isinstance(token, str):
         raise argument_error(TypeError, "resume_token", f" must be a string, got {token!r}")

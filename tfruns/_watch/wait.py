@@ -1,4 +1,4 @@
-"""Waits for the end of runs. All those for runs of one job share one poller, which is there while anyone waits.
+"""Waits for the end of runs. All waits for runs of one job share one poller, which exists while there are any.
 
 An outage ends no wait: after a transient failure the run is polled again, until the wait's own timeout.
 """
@@ -123,7 +123,7 @@ class _Poller:
 
     @property
     def is_over(self) -> bool:
-        # An event loop that is closed in the middle of a task never ends it.
+        # A task in an event loop that was closed before its end never ends.
         return self._task.done() or self._task.get_loop().is_closed()
 
     def join(self, run: JobRun, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
@@ -134,7 +134,7 @@ class _Poller:
         return waiter
 
     def leave(self, waiter: "asyncio.Future[JobRun]") -> bool:
-        """Whether nobody is left."""
+        """Remove the waiter. Returns whether none is left."""
         self._waiters.pop(waiter, None)
         wanted = {run_id for run_id, _ in self._waiters.values()}
         self._runs = {run_id: run for run_id, run in self._runs.items() if run_id in wanted}
@@ -182,7 +182,7 @@ class _Poller:
                 seconds = pace.next(changed=self._take(found))
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
-        """End the waits whose run has ended or is gone. Whether any run changed."""
+        """End the waits whose run has ended or is gone. Returns whether any run changed."""
         changed = False
         for waiter, (run_id, _) in self._waiters.items():
             if run_id not in found or waiter.done():

@@ -1,25 +1,25 @@
 """The watch: polls jobs again and again, and reports what changed.
 
-**What a resume token needs.** A token stands for all jobs of the watch, and whoever goes on from it must learn of
-every job what happened since, once. For a job that was polled that is simple: the token holds its snapshot, as it was
-before the changes that aren't reported yet. The first polls are the difficulty. With `start="now"` or "open", what was
-there already is what a job's first poll finds; so a token from before that poll would let whatever happens until the
-first poll after a restart pass as "there already". There are two ways out, and both are needed:
+**What a resume token needs.** A token stands for all jobs of the watch, and a watch that goes on from it must report,
+for every job, what happened since, once. For a job that was polled this is simple: the token holds its snapshot, as it
+was before the changes that aren't reported yet. The difficulty is the first polls. With `start="now"` or "open", the
+runs that a job's first poll finds count as those that existed already. So with a token from before that poll,
+everything that happens until the first poll after a restart would count as existing already. Two measures are needed:
 
 - *Reports wait for first polls.* Until each job has had its first poll, or has failed it, nothing is reported, and so
   no token is given out. It costs no request and relies on no clock. In most watches the first polls take a moment, and
   with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
   500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
-  showed. It is a time of the server's, no later than the moment at which the watch began, so no clock here counts, and
-  nothing is lost. Whatever was created or ended since is reported when the first poll succeeds, in this process or in
-  one that goes on from a token: the token holds `start` and the watermark of the job. (If the other jobs have no
-  runs, the watermark is an hour ago by this machine's clock.) The price: where all other jobs
-  had been quiet for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
-  whole list, for the API has no filter for the runs that ended since a time.
+  showed. It is a time by the server's clock, no later than the moment at which the watch began, so this machine's clock
+  doesn't matter, and nothing is lost. Whatever was created or ended since is reported when the first poll succeeds, in
+  this process or in one that goes on from a token: the token holds `start` and the watermark of the job. (If the other
+  jobs have no runs, the watermark is an hour ago by this machine's clock.) The price: if nothing had happened in all
+  other jobs for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
+  whole list, because the API has no filter for the runs that ended since a time.
 
 The `Date` of a response would be a closer watermark. It isn't used: proxies and clusters have clocks of their own, and
-one that is ahead would lose changes, where the one that is used can only report more.
+with one that is ahead changes would be lost, while the watermark that is used can only report more.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from tfruns.types import Interval, OnError, RunFilter, Start
 logger = logging.getLogger("tfruns")
 
 _PATIENCE = 10.0
-"""Seconds that reports wait for first polls while none of them ends."""
+"""How many seconds reports wait for first polls if none of them ends in that time."""
 
 _CLOCK_AHEAD = 3600.0
 """Seconds by which this machine's clock may be ahead of the server's."""
@@ -75,33 +75,33 @@ class RunChange:
     job_id: str
     """The job."""
     run: JobRun
-    """The run as it stands now; a deleted one as it was seen last."""
+    """The run as it is now; a deleted one as it was seen last."""
     before: JobRun | None
     """The run as it was reported last; None if it is new."""
     _make_token: Callable[[], str] = attrs.field(eq=False, repr=False, alias="make_token")
 
     @property
     def resume_token(self) -> str:
-        """Where the watch stands after this change: give it to `Client.watch_runs` to go on from here.
+        """The position of the watch after this change: give it to `Client.watch_runs` to go on from here.
 
         A plain ASCII string. It grows with the jobs watched: it holds the open runs and up to 50 ended ones of each,
-        compressed. It is made anew each time it is read; keep one now and then rather than each.
+        compressed. It is made each time this property is read: store one now and then rather than each.
 
-        Where several jobs are watched, it stands for all of them, those that couldn't be polled yet included.
+        If several jobs are watched, it stands for all of them, including those that couldn't be polled yet.
         """
         return self._make_token()
 
 
 class RunWatch:
-    """What happens to the runs of jobs, as `Client.watch_runs` gives it: an async iterator of `RunChange`.
+    """The changes of the runs of jobs, as `Client.watch_runs` returns them: an async iterator of `RunChange`.
 
-    Nothing is requested until it is iterated. It has no end of its own: `break`, an error, a cancellation or `aclose`
-    ends it, and what is in flight with it. After `break`, Python closes it a moment later; `contextlib.aclosing` closes
-    it at once.
+    Nothing is requested until it is iterated. It never ends by itself: `break`, an error, a cancellation or `aclose`
+    ends it, together with its requests in flight. After `break`, Python closes it a moment later; `contextlib.aclosing`
+    closes it at once.
 
     Attributes:
         skipped: the jobs that can't be polled for now, by id, each with its last error. A job that can be polled again
-            leaves it.
+            is removed.
 
     Example:
         >>> changes = client.watch_runs(["job-a", "no-such-job"], start="open", on_error="skip")
@@ -115,7 +115,7 @@ class RunWatch:
 
     def __init__(self, watch: "Watch") -> None:
         self.skipped: dict[str, TfRunsError] = watch.skipped
-        # The generator knows the watch, but not this object: so `break` lets go of both at once.
+        # The generator refers to the watch, but not to this object: so `break` frees both at once.
         self._changes = watch.changes()
 
     def __aiter__(self) -> AsyncIterator[RunChange]:
@@ -125,7 +125,7 @@ class RunWatch:
         return await anext(self._changes)
 
     async def aclose(self) -> None:
-        """End the watch, and what is in flight with it. Ending it twice does nothing.
+        """End the watch and its requests in flight. Ending it twice does nothing.
 
         Raises:
             RuntimeError: a task waits for the next change: cancel that task, which ends the watch as well.
@@ -189,10 +189,10 @@ class Watch:
         )
 
     async def changes(self) -> AsyncGenerator[RunChange]:
-        """Poll each job when its time has come, for ever, and yield what changed.
+        """Poll each job when it is due, without end, and yield what changed.
 
-        A job is polled again only after all its changes were taken: a slow consumer makes for fewer polls, and so for
-        merged changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
+        A job is polled again only after all its changes were taken: a slow consumer gets fewer polls, and so merged
+        changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
         """
         polls = _Polls(self)
         try:
@@ -225,14 +225,14 @@ class _Found:
 
 
 def _token(state: WatchState, filters: Mapping[str, Any], found: _Found, at: int) -> str:
-    """The token after so many of the changes."""
+    """The token after the first `at` of the changes."""
     changes = found.changes
     snapshot = found.after if at == len(changes) else found.before.after(changes[:at], changes[at:])
     return encode(attrs.evolve(state, snapshots={**state.snapshots, found.job_id: snapshot}), filters)
 
 
 class _Polls:
-    """The polls of a watch, and what is known by them."""
+    """The polls of a watch, and what is known from them."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -256,7 +256,7 @@ class _Polls:
         self._latest = -math.inf
 
     def state(self) -> WatchState:
-        """What is known now, but for the changes that are ready."""
+        """What is known now, without the changes that are ready."""
         return WatchState(self._snapshots.copy(), self._beginnings.copy())
 
     async def go_on(self) -> None:
@@ -363,7 +363,7 @@ class _Polls:
     def _begin_reports(self) -> None:
         self._have_begun = True
         self._awaited.clear()
-        # If no other job has a run, there is no time of the server's to go by; and the clock here may be ahead.
+        # If no other job has a run, no time by the server's clock is known, and this machine's may be ahead.
         watermark = self._latest if self._latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
         for job_id, beginning in self._beginnings.items():
             if _needs_watermark(beginning):

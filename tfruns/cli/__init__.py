@@ -20,5 +20,5 @@ def main() -> int:
         from tfruns.cli.program import run
 
         return run()
-    except KeyboardInterrupt:  # outside the commands, which deal with it themselves
+    except KeyboardInterrupt:  # outside the commands, which handle it themselves
         return 130

@@ -72,7 +72,7 @@ async def _demo(runs: int, seed: int) -> None:
         Sandbox(jobs=1, runs=runs, seed=seed, clock_start="now") as sandbox,
         tfruns.Client(sandbox.url, sandbox.api_key) as client,
     ):
-        await client.count_runs(sandbox.job_ids[0])  # which makes the runs: that is no time of the walk
+        await client.count_runs(sandbox.job_ids[0])  # this makes the runs, which isn't part of the walk's time
         sandbox.requests.clear()
         begun = time.perf_counter()
         await _walk(client.iter_runs(sandbox.job_ids[0]), summary, console)
@@ -93,7 +93,7 @@ def _say(sentence: str) -> None:
 
 
 class _Summary:
-    """What is kept of the runs that went by: of most, only the duration."""
+    """What is kept of the runs that were read: of most, only the duration."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -118,7 +118,7 @@ async def _walk(walk: "RunPaginator", summary: _Summary, console: "Console") -> 
 
 @contextlib.contextmanager
 def _progress(console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """A function to call with how many runs there are so far and in all: a bar, or lines where that can't be."""
+    """A function to call with the number of runs so far and in all: it shows a bar, or lines without a terminal."""
     if not console.is_terminal:
         tenths = 0
 

@@ -31,7 +31,7 @@ _many = options_of("Requests")
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
 _SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
 _NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
-"""What stands in no job's id, but in lists of other kinds: CSV, JSON, or ids with comments behind them."""
+"""Characters that no job's id has, but that other lists have: CSV, JSON, or ids followed by comments."""
 _NAMES = {",": "a comma", ";": "a semicolon", " ": "a space", "\t": "a tab"}
 
 _EPILOG = f"""
@@ -180,7 +180,7 @@ def _shown(destination: str) -> str:
 
 @contextlib.contextmanager
 def _place(destination: str, form: str | None, *, is_output: bool) -> "Iterator[str]":
-    """Where the file is written: for standard output, in a folder that is gone in the end."""
+    """Where the file is written: for standard output, in a folder that is removed in the end."""
     if not is_output:
         yield destination
         return
@@ -189,13 +189,13 @@ def _place(destination: str, form: str | None, *, is_output: bool) -> "Iterator[
 
 
 def _name(file: IO[Any] | None) -> str | None:
-    """The file's name; None for a standard stream, which has one in brackets, or none."""
+    """The file's name; None for a standard stream, whose name is in brackets or missing."""
     name = str(getattr(file, "name", "<"))
     return None if name.startswith("<") else name
 
 
 def _check_files(named: dict[str, str | None]) -> None:
-    """See that no file is read or written for two purposes, and that a summary can be written in the end."""
+    """Check that no file is read or written for two purposes, and that a summary can be written in the end."""
     options: dict[str, str] = {}
     for option, name in named.items():
         if name is not None and name not in STANDARD_OUTPUT:

@@ -1,4 +1,4 @@
-"""What `list` and `count` share: the options that say which runs, and the walk they make."""
+"""What `list` and `count` share: the options that select runs, and the walk that they make."""
 
 import functools
 import json
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from tfruns._walk.paginator import RunPaginator
 
 PATIENCE = 30
-"""Seconds that an outage is worth waiting for when somebody waits for the runs at a terminal."""
+"""How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
 
 _which = options_of("Which runs")
 _order = options_of("Order")
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
-# Written out, for the models take longer to import than `--help` may take; a test compares them with the enums.
+# Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
 STATUSES = (
     "CREATED",
     "SCHEDULED",
@@ -64,7 +64,7 @@ _OPTIONS = (
 
 
 def filter_options(command: _Command) -> _Command:
-    """Give a command the options that say which runs."""
+    """Give a command the options that select runs."""
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
@@ -92,7 +92,7 @@ _ORDER_OPTIONS = (
 
 
 def order_options(command: _Command) -> _Command:
-    """Give a command the options that say in which order."""
+    """Give a command the options for the order."""
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_ORDER_OPTIONS), command)
 
 
@@ -111,8 +111,8 @@ async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGe
 def as_json_line(value: dict[str, Any]) -> bytes:
     """A line of compact JSON in UTF-8, whatever the locale.
 
-    Characters that steer a terminal, turn the direction of writing, or are an end of line to some readers stand
-    escaped: the value is the same. (json escapes those below U+0020 itself.)
+    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped: the
+    value is the same. (json escapes those below U+0020 itself.)
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():

@@ -1,4 +1,4 @@
-"""How help looks: options in groups, commands in the order of their use, and examples as they are written."""
+"""The format of help: options in groups, commands in the order of their use, and examples unchanged."""
 
 import functools
 import inspect
@@ -17,7 +17,7 @@ class _Option(click.Option):
 
 
 def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
-    """`click.option` for options that stand under this heading in the help."""
+    """`click.option` for options under this heading of the help."""
     return functools.partial(click.option, cls=_Option, group=group)
 
 
@@ -50,7 +50,7 @@ class Command(click.Command):
     """A command whose help has the options in groups, and the epilog, with the examples, line by line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What click does, but so that every complaint knows which command's help to name."""
+        """As click does it, but every error knows which command's help to name."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -61,7 +61,7 @@ class Command(click.Command):
             raise error from None
 
     def _explained(self, error: click.NoSuchOption, ctx: click.Context) -> click.UsageError:
-        """The error with the option that is meant, where other programs have another name for it."""
+        """The error with the option that is probably meant, if other programs have another name for it."""
         name = error.option_name
         if name in _KEY_OPTIONS and "--host" in _options(self, ctx):
             return click.UsageError(
@@ -78,7 +78,7 @@ class Command(click.Command):
         """Write the options, each group under its heading."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            # What an argument is stands in the first sentence: not every version of click has help texts for them.
+            # The first sentence explains the arguments: not every version of click has help texts for them.
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
                 groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
         for heading, records in groups.items():
@@ -86,7 +86,7 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog as it is: the lines of an example are there to be copied."""
+        """Write the epilog unchanged: the lines of an example are there to be copied."""
         _write_epilog(self, formatter)
 
 
@@ -94,7 +94,7 @@ class Group(click.Group):
     """The program: its help has the commands in the order in which they were added."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What click does, but so that an option of a command, put before it, is explained."""
+        """As click does it, but the error for a command's option that comes before the command says where it goes."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -110,7 +110,7 @@ class Group(click.Group):
         return list(self.commands)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog as it is."""
+        """Write the epilog unchanged."""
         _write_epilog(self, formatter)
 
 

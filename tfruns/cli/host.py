@@ -22,7 +22,7 @@ Environment:
   If unset, they are read from ~/.truefoundry/credentials.json, which the
   TrueFoundry CLI writes.
 """
-"""What stands under the help of a command that uses a control plane."""
+"""The end of the help of a command that uses a control plane."""
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -51,7 +51,7 @@ _OPTIONS = (
 
 
 def host_options(command: _Command) -> _Command:
-    """Give a command the options that say which control plane, and how."""
+    """Give a command the options for the control plane."""
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
@@ -84,10 +84,10 @@ _REQUEST_OPTIONS = (
 
 
 def request_options(*, patience: int) -> Callable[[_Command], _Command]:
-    """Give a command the options that say how requests are sent.
+    """Give a command the options for requests.
 
     Args:
-        patience: seconds that an outage is worth waiting for, unless an option says otherwise.
+        patience: how many seconds to wait for the end of an outage, unless an option says otherwise.
     """
     option = _requests(
         "--patience",
@@ -119,7 +119,7 @@ def connect(host: str | None, **defaults: Any) -> "Client":
         raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
 
 
-# What no option of a command has as its name.
+# Arguments whose option, if there is one, has another name.
 _SPELLED = {
     "base_url": "--host",
     "allow_http=True": "--allow-http",

@@ -88,7 +88,7 @@ async def _list(job_id: str, host: str | None, as_json: bool, arguments: dict[st
     if table is None:
         return
     if not found:
-        click.echo("tfruns: no runs", err=True)  # on stderr: who counts lines must count none
+        click.echo("tfruns: no runs", err=True)  # on stderr: a program that counts lines must count none
     elif table.left_out:
         names = ", ".join(table.left_out)
         click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out to fit the terminal: {names}", err=True)

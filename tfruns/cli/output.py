@@ -14,7 +14,7 @@ from typing import Any
 def is_terminal() -> bool:
     """Whether standard output is a terminal.
 
-    FORCE_COLOR, which makes rich think so, is not heeded: it is often set where the output is then read by programs.
+    FORCE_COLOR, which makes rich think so, is ignored: it is often set where programs read the output.
     """
     return sys.stdout is not None and sys.stdout.isatty()
 
@@ -40,11 +40,11 @@ def encoded(text: str) -> bytes:
 
 
 async def write(data: bytes) -> None:
-    """Write to standard output, and wait until it is out.
+    """Write to standard output, and wait until all is written.
 
-    A reader may stop reading for as long as it likes, as a pager does. Meanwhile the requests in flight must go on: if
-    the event loop stood still they would time out. So a thread of its own does the writing. It is a daemon, and holds
-    no lock of Python's buffers, so that Ctrl-C ends the program even then.
+    A reader may stop reading for a long time, as a pager does. Meanwhile the requests in flight must go on: if the
+    event loop were blocked, they would time out. So a separate thread writes. It is a daemon, and holds no lock of
+    Python's buffers, so that Ctrl-C ends the program even then.
 
     Raises:
         BrokenPipeError: nobody reads any more.
@@ -71,13 +71,13 @@ async def write(data: bytes) -> None:
             left = memoryview(data)
             while left:
                 written = raw.write(left)
-                if written is None:  # somebody has set the pipe, which is theirs too, to non-blocking, and it is full
+                if written is None:  # another process that shares the pipe has made it non-blocking, and it is full
                     time.sleep(0.01)
                 else:
                     left = left[written:]
         except OSError as error:
             problem = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended before: Ctrl-C
+        with contextlib.suppress(RuntimeError):  # the loop has already ended, by Ctrl-C
             loop.call_soon_threadsafe(settle, problem)
 
     threading.Thread(target=work, name="tfruns-stdout", daemon=True).start()
@@ -87,7 +87,7 @@ async def write(data: bytes) -> None:
 async def until_nobody_reads() -> None:
     """Wait until the reader of standard output is gone, as `head` is after ten lines; for ever if it is no pipe.
 
-    A command that prints something now and then would else run on until its next line.
+    Without this, a command that prints only now and then would go on until its next line.
     """
     if sys.stdout is None or not hasattr(select, "poll"):  # the latter on Windows
         await asyncio.Event().wait()

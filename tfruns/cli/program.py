@@ -1,4 +1,4 @@
-"""The program: its commands, and how each way to fail ends: one line on stderr and an exit status.
+"""The program: its commands, and what it does with each kind of error: one line on stderr and an exit status.
 
 Every module of the command line imports only click at its top, and the rest inside its commands: `--help` is quick.
 """
@@ -96,7 +96,7 @@ def run() -> int:
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), 1)
-    except (_NobodyReadsError, BrokenPipeError):  # as in `tfruns list JOB | head`: all that was wanted is there
+    except (_NobodyReadsError, BrokenPipeError):  # as in `tfruns list JOB | head`, which has read enough
         _give_up_output()
         return 0
     except click.Abort:
@@ -104,8 +104,8 @@ def run() -> int:
     except Exception as error:
         from tfruns.errors import TfRunsError
 
-        # An OSError is about a file that it names, or else the output, such as a full disk; what fails on the network
-        # is a TfRunsError.
+        # An OSError is about a file that it names, or else about the output, such as a full disk; a failure of the
+        # network is a TfRunsError.
         if not isinstance(error, (TfRunsError, OSError)):
             raise
         _give_up_output()
@@ -117,7 +117,7 @@ def run() -> int:
 
 
 def _give_up_output() -> None:
-    """See that Python doesn't try once more, at its end, to write what can't be written."""
+    """Make sure that Python doesn't try again, when it exits, to write the output."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -128,7 +128,7 @@ def _fail(message: str, status: int) -> int:
 
 
 class _Notices(logging.Handler):
-    """Shows what the client logs, such as a request that is tried again, as a line on stderr each."""
+    """Shows each warning that the client logs, such as a retried request, as a line on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(f"tfruns: {on_one_line(record.getMessage())}", err=True)

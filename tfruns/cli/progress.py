@@ -1,4 +1,4 @@
-"""How far an export is, on stderr: bars on a terminal, elsewhere a line now and then."""
+"""The progress of an export, on stderr: bars on a terminal, elsewhere a line now and then."""
 
 import contextlib
 import logging
@@ -25,7 +25,7 @@ _LONGEST_PAUSE = 600.0  # up to this
 
 @contextlib.contextmanager
 def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgress], object]]":
-    """A function to call with how far the export is. The client's warnings, which are its retries, are shown, too."""
+    """A function to call with the progress of the export. The client's warnings, about retries, are shown too."""
     logger = logging.getLogger("tfruns")
     console = None if quiet else _terminal()
     level, handlers = logger.level, logger.handlers
@@ -46,7 +46,7 @@ def shown(client: "Client", *, quiet: bool) -> "Iterator[Callable[[ExportProgres
 
 
 def _terminal() -> "Console | None":
-    """Standard error, if it is a terminal on which bars can be drawn. (rich would heed FORCE_COLOR in a file, too.)"""
+    """Standard error, if it is a terminal on which bars can be drawn. (rich would follow FORCE_COLOR in a file too.)"""
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     from rich.console import Console
@@ -56,7 +56,7 @@ def _terminal() -> "Console | None":
 
 
 class Lines:
-    """A line now and then; the longer it takes, the fewer."""
+    """A line now and then; the longer the export takes, the fewer lines."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -65,9 +65,9 @@ class Lines:
         self._runs: int | None = None
 
     def update(self, now: "ExportProgress") -> None:
-        """It is that far: printed if the last line is long ago."""
+        """Print the progress, if the last line was printed long enough ago."""
         if self._runs is None:
-            self._runs = now.runs  # those that were there before don't count as quick
+            self._runs = now.runs  # runs of an interrupted export don't count for the rate
         passed = self._clock() - self._printed_at
         if passed < self._pause:
             return
@@ -94,17 +94,17 @@ class _Bars(logging.Handler):
         self._warning = f"; {time.strftime('%H:%M:%S')} {record.getMessage()}"
 
     def update(self, now: "ExportProgress") -> None:
-        """It is that far: shown the next time that the bars are drawn."""
+        """Keep the progress: it is shown the next time that the bars are drawn."""
         self._show("jobs", now.jobs_done + now.jobs_skipped, now.jobs)
         self._show("runs", now.runs, now.runs_expected)
         if now.is_writing:
             self._show("file", 0, 0)
 
     def _show(self, name: str, done: int, of: int) -> None:
-        total = of or None  # without one, the bar only shows that it lives
+        total = of or None  # without one, the bar only moves
         if name in self._tasks:
             self.board.update(self._tasks[name], total=total, completed=done)
-        else:  # what was there before is no progress of this export: rate and time left go by what comes after
+        else:  # runs of an interrupted export don't count for the rate and the time left
             self._tasks[name] = self.board.add_task(name, total=total, completed=done)
 
     def _requests(self) -> str:

@@ -1,4 +1,4 @@
-"""What an export did: lines for people, and JSON for programs."""
+"""The summary of an export: lines for people, and JSON for programs."""
 
 import contextlib
 import itertools
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tfruns.export import ExportSummary
 
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-"""Its names."""
+"""The names of standard output."""
 _NAMED = 20
-"""Runs that can't be written which are named, where they are in no file."""
+"""How many of the runs that couldn't be written are named, if they aren't in a file."""
 
 
 class Report:
-    """The file of --summary-json, within a block: until the end it says that there was none, for who is killed says
-    nothing any more; and a success of yesterday must not pass for one of today.
+    """The file of --summary-json, within a block. From the start it says that the export hasn't ended, because a killed
+    program can't write it; and an old success must not be taken for a new one.
 
     Args:
         name: its name; - for standard output, None for no such file.
@@ -45,21 +45,21 @@ class Report:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None and not self._is_written:
-            with contextlib.suppress(OSError):  # why the export failed matters more
+            with contextlib.suppress(OSError):  # the error of the export matters more
                 self.fail(error.format_message() if isinstance(error, click.ClickException) else str(error))
 
     @property
     def _is_replaced(self) -> bool:
-        """Whether it is a file, and no stream, pipe or device, that keeps what was written last."""
+        """Whether it is a file that can be replaced, and no stream, pipe or device."""
         name = self._name
         return name is not None and name not in STANDARD_OUTPUT and (os.path.isfile(name) or not os.path.exists(name))
 
     def fail(self, why: str) -> None:
-        """It failed."""
+        """Write why the export failed."""
         self.write({"path": self._destination, "error": why})
 
     def write(self, content: dict[str, Any]) -> None:
-        """What it did."""
+        """Write what the export did."""
         self._is_written = True
         text = json.dumps(content) + "\n"
         if self._name is None:
@@ -97,7 +97,7 @@ def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
 
 
 def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
-    """The summary for people; only what went wrong, if it is to be quiet."""
+    """The summary for people; with `quiet`, only what went wrong."""
     where = "standard output" if report["path"] == "-" else report["path"]
     if not quiet:
         yield (

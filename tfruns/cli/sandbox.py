@@ -169,12 +169,12 @@ def sandbox(**options: Any) -> None:
             click.echo(f"tfruns: ready{_size(options)}; Ctrl-C stops it", err=True)
             await stopped.wait()
 
-    with contextlib.suppress(KeyboardInterrupt):  # where the loop can't take signals, on Windows
+    with contextlib.suppress(KeyboardInterrupt):  # on Windows, where the loop can't handle signals
         asyncio.run(serve())
 
 
 def _size(options: dict[str, Any]) -> str:
-    """What the first request for a job costs, if that is much."""
+    """How much time and memory the first request for a job takes, if that is much."""
     if options["runs_from"] is not None:
         return ""
     runs = options["runs"]

@@ -1,4 +1,4 @@
-"""`--since 2h` and `--until 2026-11-23`: the runs created within a time."""
+"""`--since 2h` and `--until 2026-11-23`: only runs created within a time."""
 
 import functools
 import re
@@ -20,10 +20,10 @@ _AGO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
 
 
 def parsed_time(value: str) -> float:
-    """The time that a text says, in ms since 1970.
+    """The time that a text names, in ms since 1970.
 
     Raises:
-        click.BadParameter: it says none.
+        click.BadParameter: it names none.
     """
     if found := _AGO.fullmatch(value.strip().lower()):
         return (time.time() - float(found[1]) * _SECONDS[found[2]]) * 1000
@@ -66,5 +66,5 @@ _OPTIONS = (
 
 
 def window_options(command: _Command) -> _Command:
-    """Give a command the options that say when runs were created."""
+    """Give a command the options for the time of creation."""
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)

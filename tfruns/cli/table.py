@@ -1,4 +1,4 @@
-"""Runs as a table: whole where programs read it, and within the width of a terminal where people do."""
+"""Runs as a table: in full for programs, and within the width of a terminal for people."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,19 +16,20 @@ VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME",
 
 _GAP = 2
 _TO_THE_RIGHT = frozenset({AGE, DURATION, VERSION})
-_WIDEST = 48  # where nothing is cut, what is wider pushes its own row aside, but not the column
-# What a terminal has room for is filled in this order. The names and errors are cut, down to this width; the others are
-# shown whole or not at all, for a status that is cut is another one, and ids are there to be copied.
+_WIDEST = 48  # if nothing is cut, a wider text moves the rest of its row, but doesn't widen the column
+# The columns get room on a terminal in this order. Names and errors are cut, but not below the width in `_LEAST`; the
+# others are shown in full or not at all, because a status that is cut can look like another, and ids are there to be
+# copied.
 _PRIORITY = (STATUS, NAME, ERROR, JOB, AGE, DURATION, ID, CREATED, TRIGGERED_BY, VERSION)
 _LEAST = {NAME: 16, ERROR: 12, JOB: 10, TRIGGERED_BY: 12}
-_LEAST_OF_ALL = 6  # a status and the beginning of a name are better than no name
+_LEAST_OF_ALL = 6  # the least for a name: its beginning is better than no name
 _GROWTH = ((ERROR, 24), (NAME, 24), (JOB, 24), (ERROR, None), (NAME, None), (JOB, None), (TRIGGERED_BY, None))
 _AFTER_COMFORT = frozenset({ID, CREATED, TRIGGERED_BY, VERSION})
 _COMFORT = 12  # cells more than the least for an error, before any of these columns is shown
 
 
 def run_cells(run: "JobRun", *, now: float, job_id: str = "") -> dict[str, str]:
-    """What each column has for a run; `now` is in seconds since 1970."""
+    """The text of each column for a run; `now` is in seconds since 1970."""
     subject = run.triggered_by_subject
     trigger = run.triggered_by or (subject and (subject.subject_slug or subject.subject_display_name))
     cells = {
@@ -50,18 +51,18 @@ def _created(run: "JobRun") -> str:
     try:
         return f"{run.created:%Y-%m-%d %H:%M:%S}"
     except ValueError:
-        return f"{run.created_at} ms"  # beyond the year 9999: shown as the server has it
+        return f"{run.created_at} ms"  # beyond the year 9999: shown as the server sent it
 
 
 class Table:
-    """Aligned columns for rows that come page by page.
+    """Aligned columns for rows that arrive page by page.
 
     Args:
         columns: the columns, in their order from left to right.
         width: the cells that a line may take: columns are left out and texts are cut to keep within it. None to show
             all in full; a column then grows when a page needs it, and never shrinks.
         colour: whether to use colours.
-        to_the_right: columns whose texts stand at the right of them.
+        to_the_right: columns whose texts are aligned to the right.
         priority: the columns in the order in which they get room.
     """
 
@@ -108,7 +109,7 @@ class Table:
             }
             self._widths = {name: max(self._widths.get(name, 0), fitting[name]) for name in self._columns}
         elif not self._begun:
-            # A column of errors is there only if there is one.
+            # There is a column of errors only if there is an error.
             wanted = [name for name in self._columns if name != ERROR or self._has_errors]
             self._widths = self._fitted({name: natural[name] for name in wanted}, self._width)
         else:

@@ -1,4 +1,4 @@
-"""How values look to people: text that is safe to print, times and numbers."""
+"""Values as people read them: text that is safe to print, times and numbers."""
 
 _COLOURS = {
     "FINISHED": "green",
@@ -18,10 +18,10 @@ def colour_of(status: str) -> str | None:
 
 
 def harmless(text: str) -> str:
-    """The text with whatever isn't printable spelt out: `\\x1b` for the character that begins an escape sequence.
+    """The text with all that isn't printable escaped: `\\x1b` for the character that begins an escape sequence.
 
-    What a server sends must not steer the terminal: not colour it, not move its cursor, not fake other lines, not turn
-    the direction of writing.
+    The server's text must not control the terminal: not its colours, its cursor or the direction of writing. Nor must
+    it look like other lines.
     """
     if text.isprintable():
         return text
@@ -29,7 +29,7 @@ def harmless(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """The text, harmless, with every run of white space, newlines included, made one space."""
+    """The text, harmless, with each sequence of white space, including newlines, replaced by one space."""
     return harmless(" ".join(text.split()))
 
 

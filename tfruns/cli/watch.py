@@ -111,7 +111,7 @@ async def _watch(
 
 
 async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
-    """A line for each change, until nobody reads them any more."""
+    """Print a line for each change, until nobody reads them any more."""
 
     async def lines() -> None:
         async for change in changes:
@@ -130,7 +130,7 @@ async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
 
 
 async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]":
-    """The same changes, with the place after those that were printed kept in a file."""
+    """The same changes; the resume token of the last one that was printed is kept in a file."""
 
     def keep(change: "RunChange") -> None:
         with open(path + ".new", "w", encoding="ascii") as file:
@@ -171,13 +171,13 @@ def _line(change: "RunChange") -> str:
 
 
 async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
-    """A table that is kept up to date: with each change, and each second for the time that passes."""
+    """Show a table that is kept up to date: with each change, and twice a second for the durations."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     board = Board(several=several)
-    colour = has_colours()  # before Live takes the place of standard output
+    colour = has_colours()  # before Live replaces standard output
     console = Console(highlight=False, markup=False, emoji=False, no_color=not colour)
 
     def draw() -> Text:
@@ -213,10 +213,10 @@ class Board:
                 del ended[next(iter(ended))]
         elif change.kind != "deleted":
             runs[key] = change.run
-        self._open, self._ended = runs, ended  # at once: another thread draws
+        self._open, self._ended = runs, ended  # replaced as a whole, because another thread draws
 
     def lines(self, width: int, height: int, *, colour: bool) -> list[str]:
-        """What there is to see now, in so many lines at most. All but the last, which says what is not shown, fit."""
+        """The lines to show now, at most `height`. All but the last, which says how many runs aren't shown, fit."""
         opened, ended = dict(self._open), dict(self._ended)
         room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
         ended_shown = _most_important(ended, max(room - len(opened), room // 2))
@@ -231,7 +231,7 @@ class Board:
 
 
 def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[tuple[str, str], JobRun]":
-    """As many of the ended runs as there is room for, the last first: failures, and then others."""
+    """As many of the ended runs as there is room for, chosen by failure first; in order, the last ended first."""
     newest_first = list(reversed(ended))
     chosen = set(sorted(newest_first, key=lambda key: ended[key].status != "FAILED")[:room])
     return {key: ended[key] for key in newest_first if key in chosen}

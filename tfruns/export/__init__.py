@@ -1,12 +1,12 @@
-"""Batch export: every run of many jobs, in a file, an object or a table, whole or not there, resumable, nothing lost.
+"""Batch export: every run of many jobs in a file, an object or a table, which appears complete; it can be resumed.
 
 Example:
     >>> from tfruns.export import export_runs
     >>> async with tfruns.Client() as client:
     ...     summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet")
 
-While it works, what it has read is kept in the folder `<destination>.tfruns-partial` (for a URL, in one in the user's
-folder for caches), which is gone when it is done. After a kill, the same call goes on from there.
+While it works, it keeps what it has read in the folder `<destination>.tfruns-partial` (for a URL, in a folder in the
+user's folder for caches), which it removes in the end. After a kill, the same call goes on from there.
 """
 
 import os
@@ -53,63 +53,62 @@ async def export_runs(
 ) -> ExportSummary:
     """Write the runs of many jobs to one place: job after job in the order of the ids, the runs in the server's order.
 
-    The file appears, in the place of one of that name, when it is complete: an error, a full disk or a kill leaves the
-    old one as it was. What was read by then is kept beside it, and the same call with the same arguments goes on from
-    there: jobs that were read whole are not read again, the others from their start, so that each run is there once.
-    Memory doesn't grow with the number of runs; the disk holds them twice for a while.
+    The file appears when it is complete, and replaces one of that name: an error, a full disk or a kill leaves the old
+    one unchanged. The runs read by then are kept beside it, and the same call with the same arguments goes on from
+    there: jobs that were read whole are not read again, the others are read from their start, so that each run is there
+    once. Memory doesn't grow with the number of runs; the disk holds them twice for a while.
 
     Formats:
         jsonl, jsonl.gz, jsonl.zst: one run per line, as the server sent it, with `jobId` before its other fields.
         csv, csv.gz: UTF-8, a header line first; moments as `2026-11-23T08:30:00.123Z`. Text is quoted; null is an
-            empty cell without quotes, and the empty string is `""`. Where a spreadsheet would take text for a formula,
-            an apostrophe stands before it: at the start, and behind a semicolon, a tab or a line break.
+            empty cell without quotes, and the empty string is `""`. If a spreadsheet would take text for a formula, an
+            apostrophe is put before it: at the start, and after a semicolon, a tab or a line break.
         parquet, arrow: a Parquet or an Arrow IPC file with `tfruns.arrow.SCHEMA` (extra `arrow`).
         sqlite: a database with the table `runs`; moments as text, as in csv.
         duckdb: the same; moments as TIMESTAMPTZ (extra `duckdb`).
 
-        The columns are `job_id`, the fields of `JobRun`, and those of the subject in its place.
+        The columns are `job_id` and the fields of `JobRun`; the fields of the subject take its place.
 
     Destinations:
         A path: a file, as above.
         `s3://bucket/runs.parquet`, `gs://…`, `abfs://…` and whatever else fsspec can write to (extra `fsspec`, and
             `s3fs` or another): the file is made in the working folder and uploaded last; the object appears when it is
-            complete. An upload that fails or is cancelled is aborted. What a killed process had uploaded stays until a
-            lifecycle rule of the bucket removes it (S3's AbortIncompleteMultipartUpload).
-        `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key
-            (job_id, id), in place of those of the same runs, in one transaction; other rows stay. The table is made if
-            it isn't there. Moments are TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
+            complete. An upload that fails or is cancelled is aborted. The uploaded parts of a killed process stay until
+            a lifecycle rule of the bucket removes them (S3's AbortIncompleteMultipartUpload).
+        `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key (job_id,
+            id). They replace the rows of the same runs, in one transaction; other rows stay. The table is made if it
+            isn't there. Moments are TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
             `runs_rejected`.
         `runs/`, or a URL that ends with a slash, with the format parquet, jsonl, jsonl.gz or jsonl.zst: a folder of
             files by day of creation in UTC, `runs/created_date=2026-11-24/runs.parquet`, which Spark, DuckDB and Polars
-            read as it is. Each file is replaced whole, one after the other, when all of them are made, and at no moment
-            is a run in two; the file `_SUCCESS` is there while nothing is being replaced. Days without a run any more
-            are removed last.
+            read as it is. When all files are made, each is replaced whole, one after the other, and a run is never in
+            two; the file `_SUCCESS` is there while nothing is being replaced. Days that have no runs any more are
+            removed last.
 
-    No password, and nothing in `storage_options`, is in any error, log, file or name of a file.
+    No password, and nothing in `storage_options`, ever gets into an error, a log, a file or its name.
 
     A run that can't be understood goes to a quarantine. In a format with columns, so does one with a number beyond 64
     bits or a moment beyond the years 1 to 9999. The quarantine is the file `<destination>.rejected.jsonl`, which is
     there only if it holds a run. Its lines have `jobId`, `runId`, `field`, `why` and the run's `text`.
 
-    Files are made with the mode and, where that is allowed, the owner of those whose place they take. Until then, and
-    in the working folder, only you can read them.
+    Files get the mode and, where that is allowed, the owner of those that they replace. Until then, and in the working
+    folder, only you can read them.
 
     Args:
-        client: what makes the requests; it stays open.
+        client: the client that makes the requests; it stays open.
         job_ids: ids of the jobs, an iterable, sync or async; an id that comes twice counts once.
         destination: a path or a URL; see above.
         format: one of those above; None to go by the destination's suffix.
         state: a small file that keeps what earlier exports have written, for repeated exports: the first writes all
             runs, a later one only those that are new or have changed, and it reads little more. In SQLite, DuckDB,
-            PostgreSQL and a folder they take the place of the old rows. Of other formats, each export writes a file of
-            its own, whose names sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for
-            `runs.jsonl`): where a run has rows in several files, that in the last one is right. The destination may
-            change from export to export. Runs that show up in the list up to an hour late are not missed. A run that is
-            deleted is not noticed, unless it was open the last time and is in a database or a folder. It can't be
-            combined with `sort_by`, `order`, `status`, `created_after` or `created_before`.
-        work_dir: the folder in which the working folder is made. If it is None, that is the folder of the destination
-            (or of the state, if there is one and each export has a file of its own); for a URL, the user's folder for
-            caches.
+            PostgreSQL and a folder these replace the old rows. In other formats each export writes its own file, with
+            names that sort in the order of the exports (`runs.0000.jsonl`, `runs.0001.jsonl` for `runs.jsonl`): if a
+            run has rows in several files, the one in the last file is right. The destination may change from export to
+            export. Runs that show up in the list up to an hour late are not missed. The deletion of a run is not
+            noticed, unless the run was open the last time and is in a database or a folder. A state can't be combined
+            with `sort_by`, `order`, `status`, `created_after` or `created_before`.
+        work_dir: the folder in which the working folder is made. None for the folder of the destination (or of the
+            state, if there is one and each export writes its own file); for a URL, the user's folder for caches.
         storage_options: options for fsspec's file system besides the URL, such as `{"profile": "reports"}`.
         table: the table of PostgreSQL, or its schema and name: "reports.runs".
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
@@ -120,14 +119,14 @@ async def export_runs(
 
     Returns:
         What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server
-        responds well to another) is skipped, and stands in `skipped`: the others are whole.
+        responds well to another) is skipped, and listed in `skipped`: the others are complete.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
         ExportError: another export is at work on the destination, or one with other arguments was interrupted there;
             the destination can't be written to; the store or the database fails, or its table doesn't fit; an extra is
             missing; a run can't be written, with `on_bad_run="raise"`; or every job failed. The file that was there is
-            as it was.
+            unchanged.
         OSError: the file can't be written.
         APIConnectionError, APIStatusError: the server fails, after the last retry: see `RetryPolicy.patience`. The same
             call goes on from there.

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files. A piece is a record batch, as DuckDB's tables have it too."""
+"""Parquet and Arrow files. A piece is a record batch, as for DuckDB's tables."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tfruns.export.writer import File, Writer, needed
 
 _ROWS_A_GROUP = 64_000
 _BYTES_A_GROUP = 8 * 2**20
-"""Rows that are written together: enough to be read fast, and few enough to be held."""
+"""How many rows are written together: enough to be read fast, and few enough for memory."""
 
 
 def arrow_piece(page: Page) -> bytes:

@@ -37,7 +37,7 @@ def pack(piece: bytes) -> bytes:
 
 
 def unpack(piece: bytes) -> bytes:
-    """The piece that was packed.
+    """The piece that was compressed.
 
     Raises:
         ValueError: it isn't one.

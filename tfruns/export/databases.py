@@ -1,4 +1,4 @@
-"""Tables in SQLite and DuckDB: a new file, or new rows in place of the old ones in a file that is there."""
+"""Tables in SQLite and DuckDB: a new file, or new rows that replace old ones in an existing file."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ from tfruns.export.writer import Writer, needed
 
 _DUCKDB_MEMORY = ("64MB", "512MB", "4GB")
 _GROUP_BYTES = 16 * 2**20
-"""Bytes of rows in one of DuckDB's groups of rows, before they are compressed."""
+"""How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
 _DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
 _DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
 _SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
@@ -54,7 +54,7 @@ class _Sqlite:
         self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
         with _as_export_error(sqlite3.Error):
-            if is_new:  # it gets its name when it is whole: nothing need be undone
+            if is_new:  # it gets its name when it is complete: nothing has to be undone
                 self._database.execute("PRAGMA journal_mode = OFF")
                 self._database.execute("PRAGMA synchronous = OFF")
             self._database.execute("BEGIN IMMEDIATE")
@@ -90,13 +90,13 @@ def sqlite(path: Path, scratch: Path) -> Writer:
 class _DuckDb:
     """Puts the pieces into a Parquet file, and loads that at once.
 
-    A load of one file is written as it comes; a load of many batches goes through DuckDB's log and its memory.
+    DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
     """
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self._module = needed("duckdb", "duckdb")
         self._path = path
-        # A new file gets its name when it is whole: it needs no transaction.
+        # A new file gets its name when it is complete: it needs no transaction.
         self._replaces = path.exists()
         self._scratch = scratch
         self._rows_path = scratch / "rows.parquet"
@@ -117,7 +117,7 @@ class _DuckDb:
                 self._load(limit)
                 break
             except error as failed:
-                # How much it needs isn't known before: what doesn't fit into little may fit into more.
+                # How much memory it needs isn't known before: so it is tried again with more.
                 if limit == _DUCKDB_MEMORY[-1] or "memory" not in str(failed).lower():
                     raise ExportError(f"the database can't be written: {failed}") from None
                 if not self._replaces:
@@ -125,7 +125,7 @@ class _DuckDb:
 
     def _load(self, memory: str) -> None:
         with self._module.connect() as database:
-            # DuckDB takes most of the machine's memory if it may, and each of its threads holds rows of its own.
+            # Without a limit DuckDB takes most of the machine's memory, and each of its threads holds its own rows.
             database.execute(f"SET memory_limit = '{memory}'; SET threads = 1; SET enable_progress_bar = false")
             database.execute(f"SET temp_directory = {_quoted(self._scratch / 'spilled')}")
             options = "" if self._replaces else _row_groups(self._rows.rows, self._rows.bytes)
@@ -150,7 +150,7 @@ class _DuckDb:
 
 
 class _Rows(ArrowFile):
-    """The Parquet file that is loaded: soon gone, so made fast."""
+    """The Parquet file that is loaded: it is removed soon, so it is compressed fast."""
 
     def __init__(self, path: Path) -> None:
         schema = arrow_module().PLAIN_SCHEMA
@@ -159,7 +159,7 @@ class _Rows(ArrowFile):
 
 
 def _row_groups(rows: int, size: int) -> str:
-    """The option for groups of fewer rows than the usual 122,880, where rows are large: DuckDB holds a whole group."""
+    """The option for groups of fewer rows than the usual 122,880, if rows are large: DuckDB holds a group in memory."""
     fitting = 2048 * max(1, _GROUP_BYTES * rows // max(1, size) // 2048)
     return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
 

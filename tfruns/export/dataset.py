@@ -1,7 +1,7 @@
 """A folder of files, one for each day on which runs were created: a dataset, which engines read as it is.
 
 `runs/created_date=2026-11-24/runs.parquet` holds all runs of that day. A run is in the file of one day only, whatever
-happens to it later; so each file can be replaced on its own, and at no moment is a run in the folder twice.
+happens to it later. So each file can be replaced on its own, and a run is never in the folder twice.
 """
 
 import contextlib
@@ -35,11 +35,10 @@ Key = tuple[str, str]
 """Ids of a job and of a run."""
 
 _HELD = 8 * 2**20
-"""Bytes of runs that are held while they are sorted by day."""
+"""How many bytes of runs are held in memory while they are sorted by day."""
 _DAY = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})")
 _COMPLETE = "_SUCCESS"
-"""A file without content that is in the folder while nothing in it is being replaced, as Spark has it; engines don't
-read it."""
+"""An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
 _MICROSECONDS_A_DAY = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
 
@@ -66,7 +65,7 @@ class Layout(Protocol):
 
     @abstractmethod
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
-        """The runs of a piece: some of a day, the day before them, and behind them how many bytes they hold."""
+        """The runs of a piece, grouped by day: for each group the day, the runs, and their size in bytes."""
 
     @abstractmethod
     def join(self, some: list[Any]) -> bytes:
@@ -74,15 +73,15 @@ class Layout(Protocol):
 
     @abstractmethod
     def keys(self, piece: bytes) -> Iterable[Key]:
-        """The keys of the runs in such a piece."""
+        """The keys of the runs in a piece of the file's format."""
 
     @abstractmethod
     def others(self, path: Path, keys: Collection[Key]) -> Iterator[bytes]:
-        """The runs of a file that have none of these keys, as such pieces."""
+        """The runs of a file that have none of these keys, as pieces of the file's format."""
 
 
 class _Tables:
-    """Parquet. What is sorted is record batches."""
+    """Parquet: record batches are sorted."""
 
     def __init__(self, form: Format) -> None:
         self.form = attrs.evolve(form, name="parquet by day")
@@ -135,7 +134,7 @@ class _Line(msgspec.Struct, rename="camel"):
 
 
 class _Lines:
-    """JSON lines. What is sorted is text."""
+    """JSON lines: text is sorted."""
 
     def __init__(self, form: Format) -> None:
         self.form = attrs.evolve(form, name=f"{form.name} by day", encode=_lines_by_day)
@@ -189,7 +188,7 @@ def find_layout(name: str | None) -> Layout:
     """The layout of a format.
 
     Raises:
-        ValueError: a dataset can't be of it.
+        ValueError: a dataset can't have this format.
     """
     forms = {form.name: form for form in FORMATS if form.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
     if name not in forms:
@@ -209,14 +208,14 @@ class Folder(Protocol):
     @property
     @abstractmethod
     def path(self) -> Path | str:
-        """The folder, as it may be shown."""
+        """The folder, as messages may show it."""
 
     def check(self) -> None:
         """Raise ExportError if there can be no such folder."""
 
     @abstractmethod
     def scratch(self, work: Path) -> Path:
-        """Where files are made that are to be put there, for a working folder."""
+        """The folder in which files are made before they are put there; `work` is the working folder."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
@@ -234,7 +233,7 @@ class Folder(Protocol):
 
     @abstractmethod
     def beside(self, name: str) -> Path | str:
-        """What stands beside the folder."""
+        """The path of a file beside the folder."""
 
     def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
         """Write the quarantine beside the folder, or remove it."""
@@ -319,8 +318,8 @@ class StoredFolder:
 
 @attrs.frozen
 class Dataset:
-    """A folder of files by day: new files in the place of all before; or of those of the days on which runs were
-    created that are new or have changed."""
+    """A folder of files by day. An export replaces all files; or, with a state, those of the days on which its new and
+    changed runs were created."""
 
     folder: Folder
     layout: Layout
@@ -452,7 +451,7 @@ class Dataset:
 
 
 class _Days:
-    """Sorts runs by day: in memory, and what is too much in a file for each day."""
+    """Sorts runs by day: in memory, and beyond a size in a file for each day."""
 
     def __init__(self, layout: Layout, scratch: Path) -> None:
         self.all: set[int] = set()

@@ -1,4 +1,4 @@
-"""Where an export goes: what each kind of destination has to do."""
+"""What each kind of destination of an export has to do."""
 
 import hashlib
 import os
@@ -21,51 +21,51 @@ class Destination(Protocol):
     @property
     @abstractmethod
     def form(self) -> Format:
-        """What is written."""
+        """The format that is written."""
 
     @property
     @abstractmethod
     def path(self) -> Path | str:
-        """What the summary and messages call it, without passwords."""
+        """Its name in the summary and in messages, without passwords."""
 
     @property
     @abstractmethod
     def quarantine(self) -> Path | str:
-        """What the summary calls the place of the runs that can't be written."""
+        """The name, in the summary, of the place of the runs that can't be written."""
 
     @property
     @abstractmethod
     def is_file(self) -> bool:
-        """Whether each of several exports with a state has a file of its own."""
+        """Whether each of several exports with a state writes its own file."""
 
     @property
     @abstractmethod
     def about(self) -> Mapping[str, str]:
-        """What a state has to say of it, if a state belongs to this destination alone."""
+        """What a state must contain about it, if a state belongs to this destination alone."""
 
     @abstractmethod
     def work_folder(self, work_dir: Path | None) -> Path:
         """The working folder."""
 
     def check(self) -> None:
-        """Raise ExportError if it can't be written: before anything is read."""
+        """Raise ExportError if it can't be written. Called before anything is read."""
 
     def begin(self, state: Path | None) -> None:
         """Raise ExportError if no first or full export can be written, because of what is there."""
 
     @abstractmethod
     def numbered(self, number: int, state: Path) -> Self:
-        """Where one of several exports with a state goes, the first of which has the number 0.
+        """The destination of one of several exports with a state, of which the first has the number 0.
 
         Raises ExportError if what the state says was written isn't there.
         """
 
     @abstractmethod
     def finish(self, content: Content, work: Path) -> int:
-        """Write everything, whole or not at all. Returns the size in bytes.
+        """Write everything, or change nothing. Returns the size in bytes.
 
         Args:
-            content: what to write; an increment, if it says which runs are gone.
+            content: what to write: an increment, if `content.gone` isn't None.
             work: the working folder.
         """
 
@@ -78,14 +78,14 @@ def work_folder_of(path: Path, work_dir: Path | None) -> Path:
 
 
 def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
-    """A working folder in a folder for many of them: destinations of one name may share that."""
+    """A working folder in a folder for many, in which several destinations may have the same name."""
     digest = hashlib.sha256(identity).hexdigest()[:8]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
     return folder / f"{plain}.{digest}.tfruns-partial"
 
 
 def _caches() -> list[Path]:
-    """Folders of the user's for caches, and for other files for a while."""
+    """The user's folder for caches, and one for temporary files."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
     elif sys.platform == "darwin":
@@ -97,7 +97,7 @@ def _caches() -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """The folder for the work on what isn't on this machine. It is made by `make_cache_folder`."""
+    """The folder for working folders of destinations that aren't on this machine. `make_cache_folder` makes it."""
     caches = _caches()
     for folder in caches:
         there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
@@ -107,7 +107,7 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder(work: Path) -> None:
-    """See that a working folder can be made, if it is in a folder for caches.
+    """Make the folder for caches, if the working folder is to be in one.
 
     Raises:
         ExportError: the folder is another user's.

@@ -1,4 +1,4 @@
-"""Files and folders of an export: made for their owner alone, trusted only if they are the owner's, locked."""
+"""Files and folders of an export: readable by their owner alone, used only if they are the user's own, locked."""
 
 import contextlib
 import os
@@ -15,13 +15,13 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def make_own_folder(folder: Path) -> bool:
-    """Make a folder that only its owner can enter, or see that the one there is such a folder.
+    """Make a folder that only its owner can enter, or check that the existing one is such a folder.
 
     Returns:
         Whether it was made.
 
     Raises:
-        ExportError: what is there is something else, or belongs to another user, or others may write to it.
+        ExportError: it isn't a folder, or it belongs to another user, or others may write to it.
     """
     try:
         folder.mkdir(mode=0o700)
@@ -70,14 +70,14 @@ def _check_own(path: Path, found: os.stat_result) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it at the descriptor's position."""
+    """Write all the data at the descriptor's position."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
 
 
 def sync(path: Path) -> None:
-    """See that a file, or a folder's list of files, is on the disk."""
+    """Wait until a file, or a folder's list of files, is on the disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:  # a folder, on Windows
@@ -89,13 +89,13 @@ def sync(path: Path) -> None:
 
 
 class FileLock:
-    """A lock that ends with the process: a file that is locked while the lock is held, and gone afterwards.
+    """A lock that ends with the process: a file that is locked while the lock is held, and removed afterwards.
 
     Args:
         path: the file. Its folder must be there.
 
     Raises:
-        BlockingIOError: another holds the lock.
+        BlockingIOError: another process holds the lock.
         ExportError: the file is another user's.
     """
 
@@ -110,7 +110,7 @@ class FileLock:
             except BaseException:
                 os.close(self._descriptor)
                 raise
-            os.close(self._descriptor)  # who held it before has just removed it: a lock on it excludes nobody
+            os.close(self._descriptor)  # the holder before has just removed it: a lock on it excludes nobody
 
     def _is_there(self) -> bool:
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What is written at the end, once everything was read."""
+"""What a destination writes at the end, once everything was read."""
 
 import contextlib
 import os
@@ -19,10 +19,10 @@ class Content:
     jobs: Sequence[tuple[int, str]]
     """Number and id of each job, in their order."""
     check: Callable[[], None]
-    """Raises where the work should end: to be called between its steps."""
+    """Raises if the work should end: to be called between its steps."""
     gone: Mapping[str, Mapping[str, float]] | None = None
-    """Of an increment: the runs that are no more, by job and id, each with its creation in milliseconds since 1970 UTC.
-    None if this takes the place of all that was written before."""
+    """For an increment: the runs that no longer exist, by job and id, each with its creation in milliseconds since 1970
+    UTC. None if this export replaces all that was written before."""
 
     @property
     def done(self) -> Iterator[JobParts]:
@@ -53,7 +53,7 @@ class Content:
 
         Args:
             writer: what writes them.
-            merges: whether it writes to where earlier exports have: so that runs that are no more are taken out.
+            merges: whether it adds to what earlier exports wrote: then runs that no longer exist are removed.
 
         Raises:
             ExportError: a piece is damaged.
@@ -69,7 +69,7 @@ class Content:
             self.check()
             writer.close()
         except BaseException:
-            with contextlib.suppress(Exception):  # what went wrong first is what counts
+            with contextlib.suppress(Exception):  # the first error is the one to raise
                 writer.abandon()
             raise
 

@@ -26,20 +26,20 @@ class Format:
     name: str
     suffixes: tuple[str, ...]
     encode: Callable[[Page], bytes]
-    """From a page to a piece.
+    """Turns a page into a piece.
 
     Raises ValueError or OverflowError if it can't hold a value (see `rows.LIMITS`).
     """
     open: Callable[[Path, Path], Writer]
-    """From the file's path, and that of a folder for other files meanwhile, to what writes it."""
+    """Takes the file's path, and that of a folder for temporary files, and returns the writer of the file."""
     is_database: bool = False
-    """Whether a run that is written again takes the place of the one before."""
+    """Whether a run that is written again replaces the one before."""
     extra: str = ""
     modules: tuple[str, ...] = ()
-    """What the extra has to bring."""
+    """The modules that the extra has to install."""
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
-    """From a job's id and the values of a run by column to the fields that it can't hold, each with the reason: besides
-    those beyond `rows.LIMITS`."""
+    """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
+    the reason, without those beyond `rows.LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed."""

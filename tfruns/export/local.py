@@ -1,4 +1,4 @@
-"""A file on this machine: whole under its name, or not there at all."""
+"""A file on this machine: complete under its name, or not there at all."""
 
 import contextlib
 import logging
@@ -22,12 +22,12 @@ logger = logging.getLogger("tfruns")
 
 @attrs.frozen
 class LocalFile:
-    """A file: a new one in the place of the one before; or a database that is there, with new rows for old ones."""
+    """A file: a new one that replaces the one before; or an existing database, in which new rows replace old ones."""
 
     path: Path
     form: Format
     number: int | None = None
-    """Of a database: which of several exports this is."""
+    """For a database: which of several exports this is."""
 
     @property
     def quarantine(self) -> Path:
@@ -40,7 +40,7 @@ class LocalFile:
 
     @property
     def about(self) -> Mapping[str, str]:
-        # A database has what the state says it has: another doesn't. (Files may get another name each time.)
+        # A state describes the content of one database, not of another. (Files may get another name each time.)
         return {"database": self.path.name} if self.form.is_database else {}
 
     def work_folder(self, work_dir: Path | None) -> Path:
@@ -79,10 +79,10 @@ class LocalFile:
         return self.path.stat().st_size
 
     def _check_alone(self) -> None:
-        """See that no database can be replaced while a part of it is in another file: that would spoil the new one.
+        """Check that no part of the old database is in another file, which would damage the new database.
 
         Raises:
-            ExportError: it has such a file, for it is in use, or a write to it was cut short.
+            ExportError: there is such a file, because the database is in use, or a write to it was interrupted.
         """
         for ending in ("-journal", "-wal", "-shm", ".wal") if self.form.is_database else ():
             part = self.path.with_name(self.path.name + ending)
@@ -94,7 +94,7 @@ class LocalFile:
 
 
 def fresh_folder(work: Path, path: Path) -> Path:
-    """A folder on the destination's file system, for what isn't whole."""
+    """A folder on the destination's file system, for incomplete files."""
     return work / "new" if work.parent == path.parent else path.with_name(path.name + ".tfruns-new")
 
 
@@ -115,12 +115,12 @@ def _clear(folder: Path) -> None:
 
 
 def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Put a file that is whole in the place of the one before, which it takes the mode and the owner of.
+    """Replace a file by a complete one, which gets the mode and the owner of the old one.
 
     Args:
-        fresh: the file, in a folder of its own on the same file system.
+        fresh: the new file, in its own folder on the same file system.
         path: its place.
-        check: raises if that can't be; called last.
+        check: raises if it must not be replaced; called last.
     """
     _adopt(fresh, path)
     sync(fresh)
@@ -130,7 +130,7 @@ def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: No
 
 
 def write_quarantine(content: Content, path: Path, folder: Path) -> None:
-    """Write the runs that were rejected to a file; or see that there is none, if no run was."""
+    """Write the runs that were rejected to a file; if no run was, remove the file."""
     if not content.has_rejected:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -142,7 +142,7 @@ def write_quarantine(content: Content, path: Path, folder: Path) -> None:
 
 
 def _adopt(fresh: Path, destination: Path) -> None:
-    """Give a file the mode and the owner of the one whose place it takes, or the mode of any new file."""
+    """Give a file the mode and the owner of the one that it replaces, or the mode of any new file."""
     try:
         old = destination.stat()
     except FileNotFoundError:
@@ -167,7 +167,7 @@ _SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
 def checked_destination(destination: str | os.PathLike[str]) -> Path:
-    """Where to write: behind a symbolic link, the file it points to.
+    """The path to write to: for a symbolic link, the file that it points to.
 
     Raises:
         ExportError: no file can be there.
@@ -185,7 +185,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if path.is_dir():
         raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
-    if path.exists() and not path.is_file():  # a new file would take the place of /dev/null
+    if path.exists() and not path.is_file():  # a new file would replace /dev/null
         raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
     if not path.parent.is_dir():
         raise _no_folder(path, str(given))

@@ -1,4 +1,4 @@
-"""Some runs of a job, on their way to a piece."""
+"""Some runs of a job, before they are turned into a piece."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -10,7 +10,7 @@ from tfruns.models import JobRun
 
 @attrs.frozen
 class Page:
-    """Some runs of a job; their texts are split out of the response only where they are wanted."""
+    """Some runs of a job; their texts are split out of the response only if they are needed."""
 
     job_id: str
     runs: Sequence[JobRun]

@@ -3,13 +3,14 @@
 The folder holds three files:
 
 - `lock`: keeps a second export out, and ends with the process.
-- `pieces`: what was read, turned into the format's own form, a piece for each page, one behind the other in the order
-  in which pages came from all jobs.
-- `manifest`: a line for the export's arguments, then a line for each job that was read whole: where its pieces stand.
-  Each line begins with a checksum. A line is written only after the pieces that it names are on the disk.
+- `pieces`: the runs read so far, in the format's own form: a piece for each page, one after the other, in the order in
+  which the pages of all jobs arrived.
+- `manifest`: a line for the export's arguments, then a line for each job that was read whole, with where its pieces
+  are. Each line begins with a checksum. A line is written only after the pieces that it names are on the disk.
 
-So a kill, or a crash of the machine, at any moment leaves whole jobs: pieces that no line names are written over, and
-what stands behind the first line that isn't whole is dropped. A job that was interrupted is read again from its start.
+So after a kill or a crash of the machine, at any moment, whole jobs are left: pieces that no line names are written
+over, and everything after the first incomplete line is dropped. A job that was interrupted is read again from its
+start.
 """
 
 import contextlib
@@ -29,16 +30,16 @@ from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_all
 
 _COMMIT_EVERY = 0.5
-"""Seconds: each commit waits for the disk."""
+"""Seconds. Not more often, because each commit waits for the disk."""
 _VERSION = 3
 
 NUMBER = "number of the export"
-"""The argument that tells one increment from the next: parts of another are of one that is over."""
+"""The argument that tells one increment from the next: parts with another number are of a finished increment."""
 
 
 @attrs.frozen
 class Piece:
-    """Where a piece stands in the file `pieces`."""
+    """Where a piece is in the file `pieces`."""
 
     offset: int
     length: int
@@ -55,10 +56,10 @@ class JobParts:
     rejected: list[Piece] = attrs.Factory(list)
     """Lines for the quarantine."""
     note: Any = None
-    """What else is to be known of the job once it was read whole, as JSON has it."""
+    """What else is kept about a job that was read whole, as JSON data."""
 
     def line(self, job: int) -> list[Any]:
-        """As it stands in the manifest."""
+        """Its line in the manifest."""
         return [job, self.runs, _numbers(self.pieces), self.rejected_runs, _numbers(self.rejected), self.note]
 
     @classmethod
@@ -78,8 +79,8 @@ class Parts:
     """The parts in a folder. Not for two threads at once.
 
     Args:
-        folder: where they are kept; made if it isn't there, and gone once they are deleted.
-        arguments: what the export was called with: one with others can't go on from here.
+        folder: where they are kept; made if it isn't there, and removed when they are deleted.
+        arguments: those of the export: an export with others can't go on from here.
 
     Attributes:
         done: the jobs that were read whole, by number.
@@ -112,7 +113,7 @@ class Parts:
             self._manifest = open_own_file(folder / "manifest", os.O_RDWR)
             self._pieces = open_own_file(folder / "pieces", os.O_RDWR)
             self._load({name: json.loads(json.dumps(value)) for name, value in arguments.items()})
-        except ExportError:  # what is there isn't to be touched
+        except ExportError:  # the files of another export must stay as they are
             self._close()
             self._lock.release()
             with contextlib.suppress(OSError):
@@ -132,14 +133,15 @@ class Parts:
         if isinstance(header, dict) and header.get("version") == _VERSION:
             for line, line_end in lines[1:]:
                 job, parts = JobParts.of_line(line)
-                # A machine that crashed may have lost the file's end, though not with what we wait for.
+                # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
                 if any(piece.offset + piece.length > size for piece in (*parts.pieces, *parts.rejected)):
                     break
                 self.done[job], end = parts, line_end
         before = header["arguments"] if header and self.done else given
         if before.get(NUMBER) != given.get(NUMBER) and NUMBER in before and NUMBER in given:
-            self.done.clear()  # of an increment that is over
-        # With no completed job, there is nothing to resume: whoever mistyped the host may try again at once.
+            self.done.clear()  # of a finished increment
+        # Without a completed job there is nothing to resume: after a typing error in the host, a new try must work at
+        # once.
         if self.done:
             self._check(before, given)
             os.ftruncate(self._manifest, end)
@@ -201,7 +203,7 @@ class Parts:
         self._open_jobs.pop(job, None)
 
     def finish(self, job: int, note: Any) -> None:
-        """A job was read whole. It is safe soon after, with others that are finished meanwhile."""
+        """A job was read whole. It is written to the disk soon after, together with others."""
         parts = self.done[job] = self._open_jobs.pop(job, JobParts())
         parts.note = note
         self._uncommitted.append(_line(parts.line(job)))
@@ -209,7 +211,7 @@ class Parts:
             self.commit()
 
     def commit(self) -> None:
-        """See that the jobs that were read whole are safe."""
+        """Write the jobs that were read whole to the disk."""
         if self._uncommitted:
             os.fsync(self._pieces)
             write_all(self._manifest, b"".join(self._uncommitted))
@@ -230,16 +232,16 @@ class Parts:
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def damaged(self) -> ExportError:
-        """The error for pieces that aren't what was written."""
+        """The error for pieces that differ from what was written."""
         return ExportError(f"what was kept in {self.folder} is damaged: delete it to start afresh")
 
     # --- the end ---
 
     def leave(self) -> None:
-        """The export failed: see that what was read whole is safe, or remove it if there is nothing to resume."""
+        """The export failed: write the whole jobs to the disk, or remove the folder if there is nothing to resume."""
         if not self.done:
             return self.delete()
-        with contextlib.suppress(OSError):  # why the export failed matters more
+        with contextlib.suppress(OSError):  # the error of the export matters more
             self.commit()
         self._close()
         return self._lock.release()
@@ -247,8 +249,8 @@ class Parts:
     def delete(self) -> None:
         """The export is over: remove the folder."""
         self._close()
-        # The manifest first: without it, what a kill leaves of the rest can't be resumed. And the lock
-        # last, so that nobody begins here while files are removed.
+        # The manifest first: if a kill leaves the other files, they can't be resumed without it. The lock last, so
+        # that no export begins here while files are removed.
         for name in ("manifest", "pieces"):
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()

@@ -24,14 +24,14 @@ from tfruns.export.watermark import JobState
 
 @attrs.define
 class _Opened:
-    """What is open on the disk. Only the thread opens and closes it, so that nothing is lost by a cancellation."""
+    """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
 
     request: Request
     state_lock: FileLock | None = None
     parts: Parts | None = None
 
     def open(self) -> tuple[Target, Parts]:
-        """See where the runs go, and open the parts."""
+        """Find out where the runs go, and open the parts."""
         if (state := self.request.state_path) is not None:
             if not state.parent.is_dir():
                 raise ExportError(f"there is no folder {state.parent} for the state")
@@ -45,7 +45,7 @@ class _Opened:
         return target, self.parts
 
     def leave(self) -> None:
-        """Close all: what was read whole is kept."""
+        """Close everything: jobs that were read whole are kept."""
         try:
             if self.parts is not None:
                 self.parts.leave()
@@ -53,7 +53,7 @@ class _Opened:
             self._unlock()
 
     def delete(self) -> None:
-        """Remove all: the export is over."""
+        """Remove everything: the export is over."""
         assert self.parts is not None  # noqa: S101  # for the type checker
         self.parts.delete()
         self.parts = None
@@ -140,7 +140,7 @@ async def _read_and_finish(
 
 
 def _gone(target: Target, parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict[str, dict[str, float]]:
-    """The runs that were open the last time and are no more, by job and id, each with its creation."""
+    """The runs that were open the last time and no longer exist, by job and id, each with its creation."""
     known = {} if target.state is None else target.state.jobs
     return {
         job_id: {run_id: known[job_id].open[run_id][0] for run_id in parts.done[number].note["gone"]}

@@ -1,8 +1,8 @@
-"""A table in PostgreSQL, by ADBC: all runs go into a temporary table first, and from there, in one transaction, into
-the place of the rows of the same runs.
+"""A table in PostgreSQL, by ADBC: all runs are written to a temporary table first, and from there, in one transaction,
+they replace the rows of the same runs.
 
-Whatever ends the connection before the transaction is over, a kill included, leaves the table as it was. What is
-written once more after that makes no difference.
+If anything, such as a kill, ends the connection before the transaction is over, the table stays as it was. Writing the
+same runs once more makes no difference.
 """
 
 # ruff: noqa: S608  # names are quoted, and values are parameters
@@ -42,22 +42,22 @@ _TYPES = {
 _ALL = {JOB_ID: "text", **{column.name: _TYPES[column.kind] for column in COLUMNS}}
 """The columns of the table, each with its type."""
 _SAME = {"text": ("text", "character varying")}
-"""Types that hold as much as one of ours."""
+"""For a type of ours, the types that hold as much."""
 _MANDATORY = {JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)}
 _KEY = (JOB_ID, "id")
 _REJECTED = (JOB_ID, "run_id", "field", "why", "text")
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
-"""Parameters of a URL that say which database it is. (Others may be secret.)"""
+"""Parameters of a URL that name the database. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600
-"""Bytes of the two ids, which an index on both holds."""
+"""How many bytes the two ids may have together, for an index on both to hold them."""
 _MOST_NAMED = 4
-"""Problems of a table that an error names."""
+"""How many problems of a table an error names."""
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
 
 
 def _piece(page: Page) -> bytes:
-    """A piece: that of Arrow, if PostgreSQL can hold it."""
+    """A piece: the same as for Arrow, if PostgreSQL can hold it."""
     batch = arrow_batch(page)
     for column in batch.columns:
         if column.type == "string" and b"\0" in _text_of(column):
@@ -68,13 +68,13 @@ def _piece(page: Page) -> bytes:
 
 
 def _text_of(column: Any) -> bytes:
-    """The bytes of all texts of a column, one behind the other."""
+    """The bytes of all texts of a column, one after the other."""
     data = column.buffers()[2]
     return b"" if data is None else data.to_pybytes()
 
 
 def _unfit(job_id: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What in a row PostgreSQL can't hold: field and why."""
+    """The fields of a row that PostgreSQL can't hold, each with the reason."""
     for name, value in {JOB_ID: job_id, **row}.items():
         if isinstance(value, str) and "\0" in value:
             yield name, "expected text without the character U+0000"
@@ -102,7 +102,7 @@ def table_parts(table: str) -> tuple[str, ...]:
     """The name of a table, or of a schema and a table.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it isn't such a name.
     """
     if not isinstance(table, str):
         raise argument_error(TypeError, "table", f" must be the name of a table, got {table!r}")
@@ -114,7 +114,7 @@ def table_parts(table: str) -> tuple[str, ...]:
 
 
 def check_url(url: Hidden) -> None:
-    """See that a URL can be understood in one way only, or an error could show a part of the password.
+    """Check that a URL can be understood in one way only: else an error could show a part of the password.
 
     Raises:
         ValueError: it can't.
@@ -135,11 +135,11 @@ def check_url(url: Hidden) -> None:
 
 @attrs.frozen
 class PostgresTable:
-    """A table: rows in place of those of the same runs.
+    """A table: new rows replace those of the same runs.
 
     Args:
         url: how to connect.
-        name: of the table; of a schema and a table.
+        name: the name of the table, or of a schema and a table.
     """
 
     url: Hidden
@@ -225,7 +225,7 @@ class _Database:
 
     @contextlib.contextmanager
     def stopped_by(self, check: Callable[[], None]) -> Iterator[None]:
-        """Within this, a statement is cancelled soon after `check` begins to raise."""
+        """While the block runs, a statement is cancelled soon after `check` begins to raise."""
         over = threading.Event()
 
         def watch() -> None:
@@ -270,7 +270,7 @@ class _Database:
         stopped: list[Exception] = []
 
         def kept() -> Iterator[Any]:
-            # What is raised in here goes through a library: so it is kept, and raised once more.
+            # An error that is raised here passes through a library: so it is kept, and raised again.
             try:
                 yield from batches
             except Exception as error:
@@ -291,7 +291,7 @@ class _Database:
         return None if found is None else int(found)
 
     def check_table(self, name: tuple[str, ...]) -> None:
-        """See that the table can be written to, or made.
+        """Check that the table can be written to, or made.
 
         Raises:
             ExportError: it can't.
@@ -350,10 +350,10 @@ class _Database:
             yield f"it has no primary key ({', '.join(_KEY)})"
 
     def write(self, name: tuple[str, ...], content: Content) -> None:
-        """Put the runs in place of the rows of the same runs, and take out those that are no more."""
+        """Replace the rows of these runs, and remove the rows of runs that no longer exist."""
         arrow = arrow_module()
         self._stage("tfruns_staging", arrow.PLAIN_SCHEMA, _batches(content))
-        # One export at a time: two that made the table, or wrote the same rows in another order, would end each other.
+        # One export at a time: if two made the table, or wrote the same rows in another order, one would fail.
         self._rows("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(name[-1].encode())))
         if self.find(name) is None:
             columns = [
@@ -380,8 +380,8 @@ class _Database:
         )
 
     def write_rejected(self, name: tuple[str, ...], content: Content) -> None:
-        """Put the runs that were rejected into a table, which is made if there are any: of an increment besides those
-        of before, which it doesn't see again; else in their place."""
+        """Write the runs that were rejected to a table, which is made if there are any. An increment adds its own to
+        the earlier ones, which it doesn't see again; any other export replaces them."""
         is_there = self.find(name) is not None
         if not is_there and not content.has_rejected:
             return

@@ -1,4 +1,4 @@
-"""What an export is to do: its arguments, checked before any request."""
+"""The arguments of an export, checked before any request."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class Request:
     destination: Destination
     filters: Mapping[str, Any]
     about: Mapping[str, Any]
-    """The control plane, the format and the filters, as they are compared with those of an earlier call."""
+    """The control plane, the format and the filters, which are compared with those of an earlier call."""
     jobs: tuple[tuple[int, str], ...]
     """Number and id of each job."""
     work: Path
@@ -46,12 +46,12 @@ class Request:
 
     @property
     def form(self) -> Format:
-        """What is written."""
+        """The format that is written."""
         return self.destination.form
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What has to be the same for a call that goes on."""
+        """What has to be the same in a call that resumes this export."""
         digest = hashlib.sha256(json.dumps([job_id for _, job_id in self.jobs]).encode()).hexdigest()
         bad = {} if self.quarantines else {"on_bad_run": "raise"}
         return {**self.about, **bad, "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}"}
@@ -94,7 +94,7 @@ async def prepare(
     folder = None if work_dir is None else _checked_work_dir(work_dir)
     resolved = RunFilter(**filters)
     window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
-    # So many hours ago is another time when the call is made again, and yet the same argument.
+    # With a timedelta, a second call means another time, and yet has the same argument.
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
     about = {
         "control plane": client.base_url,
@@ -107,7 +107,7 @@ async def prepare(
         filters={**filters, **window},
         about=about,
         jobs=tuple(enumerate(await _read_ids(job_ids))),
-        # With a state, files may get another name each time: what was interrupted goes on under the new one.
+        # With a state, files may get another name each time: an interrupted export goes on under the new name.
         work=destination.work_folder(folder)
         if state_file is None or not destination.is_file
         else work_folder_of(state_file, folder),
@@ -118,11 +118,11 @@ async def prepare(
 
 
 def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
-    """What a destination is by what was given for it.
+    """The destination for what was given as one.
 
     Raises:
         TypeError, ValueError: it is wrong.
-        ExportError: there can be nothing there.
+        ExportError: nothing can be written there.
     """
     if not isinstance(given.value, (str, os.PathLike)):
         text = f" must be a path or a URL, got {type(given.value).__name__}"
@@ -132,7 +132,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         text = f" must be a path or a URL, got {given.value!r}{hint}"
         raise argument_error(ValueError, "destination", text)
     scheme = scheme_of(given)
-    if scheme is not None:  # libraries know it in lower case alone
+    if scheme is not None:  # libraries know it only in lower case
         given = Hidden(scheme + str(given.value)[len(scheme) :])
     if scheme in ("file", "local"):
         given, scheme = Hidden(str(given.value).partition("://")[2]), None
@@ -184,7 +184,7 @@ async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
 
 @attrs.frozen
 class Target:
-    """Where the runs go this time."""
+    """Where the runs of this export go."""
 
     destination: Destination
     state: State | None
@@ -197,7 +197,7 @@ class Target:
 
 
 def choose_target(request: Request) -> Target:
-    """See where the runs go, by the state of earlier exports. (It reads files: for the thread.)
+    """Find out where the runs go, by the state of earlier exports. (It reads files, so it runs in the thread.)
 
     Raises:
         ExportError: nothing can be written there, or the state doesn't fit what is there.

@@ -1,4 +1,4 @@
-"""How far an export is, and what it did in the end."""
+"""The progress of an export, and its summary."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,15 +27,15 @@ class ExportProgress:
     jobs: int
     """Jobs in all."""
     jobs_done: int
-    """Jobs read whole, those of an interrupted export included."""
+    """Jobs read whole, including those of an interrupted export."""
     jobs_skipped: int
     """Jobs that failed."""
     runs: int
-    """Runs read, those of an interrupted export included."""
+    """Runs read, including those of an interrupted export."""
     runs_expected: int
-    """Runs that the jobs begun so far have, by the server's count."""
+    """Runs of the jobs begun so far, by the server's count."""
     is_writing: bool
-    """Whether all is read, and the file is written."""
+    """Whether all runs were read, and the file is being written."""
     rejected: int = 0
     """Runs that can't be written, and go to the quarantine."""
 
@@ -65,7 +65,7 @@ class ExportSummary:
     size: int
     """Bytes of the file."""
     seconds: float
-    """Seconds that it took, those before an interruption not included."""
+    """Seconds that it took, without those before an interruption."""
     resumed_jobs: int
     """Jobs that an interrupted export had read already."""
     rejected: int = 0
@@ -75,7 +75,7 @@ class ExportSummary:
 
 
 class Progress:
-    """Keeps count, and reports to a function."""
+    """Counts jobs and runs, and reports each change to a function."""
 
     def __init__(self, jobs: int, report: Callable[[ExportProgress], object] | None) -> None:
         self._now = ExportProgress(jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, is_writing=False)
@@ -83,12 +83,12 @@ class Progress:
         self._before = 0
 
     def resumed(self, jobs: int, runs: int, rejected: int) -> None:
-        """So much was there already."""
+        """An interrupted export had read so many jobs and runs."""
         self._before = runs
         self._change(jobs_done=jobs, runs=runs, runs_expected=runs, rejected=rejected)
 
     def read(self, runs: int, expected: int, rejected: int) -> None:
-        """Some more runs were read, of so many that are expected from now on."""
+        """More runs were read; `expected` is how many this call will read in all."""
         now = self._now.runs + runs
         expected = max(now, self._before + expected)
         self._change(runs=now, runs_expected=expected, rejected=self._now.rejected + rejected)
@@ -106,7 +106,7 @@ class Progress:
         )
 
     def writing(self) -> None:
-        """All is read."""
+        """All runs were read."""
         self._change(is_writing=True)
 
     def _change(self, **changes: Any) -> None:

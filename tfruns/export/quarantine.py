@@ -1,7 +1,7 @@
-"""Runs that can't be written: set aside, and listed in a file beside the destination, so that the others can.
+"""Runs that can't be written: they are listed in a file beside the destination, and the others are written.
 
-A line of `runs.parquet.rejected.jsonl` is an object with `jobId`, `runId`, `field` (the first that is wrong), `why`
-(of all that are) and `text` (the run's JSON as the server sent it).
+A line of `runs.parquet.rejected.jsonl` is an object with `jobId`, `runId`, `field` (the first wrong one), `why` (the
+reasons for all wrong fields) and `text` (the run's JSON as the server sent it).
 """
 
 import json
@@ -36,7 +36,7 @@ class Rejected:
         )
 
     def line(self, job_id: str) -> bytes:
-        """As it stands in the quarantine."""
+        """Its line in the quarantine."""
         content = {
             "jobId": job_id,
             "runId": self.run_id,

@@ -1,8 +1,9 @@
-"""From the server to the parts: the runs of the jobs that aren't there yet, side by side.
+"""Reads runs from the server into the parts: all jobs that aren't there yet, side by side.
 
 Each page is handed to the export's thread, which turns it into a piece while other pages are fetched. One page is in
-the thread at a time, and the walk fetches only so far ahead, so that memory is bounded: by bytes, for a response that
-is larger than `MAX_PAGE_BYTES` is abandoned, and its job read again in smaller pages.
+the thread at a time, and the walk fetches only a limited number of pages ahead, so that memory is bounded. It is
+bounded in bytes, because a response that is larger than `MAX_PAGE_BYTES` is abandoned, and its job is read again in
+smaller pages.
 """
 
 import asyncio
@@ -42,23 +43,23 @@ from tfruns.query import MAX_PAGE_SIZE
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses that say nothing about the job."""
 _ENDS = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
-"""Errors that no other job would be spared."""
+"""Errors that every other job would have too: they end the export."""
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
 _OPEN = tuple(status.value for status in JobRunStatus if not status.is_terminal)
 _FEW = 3
-"""Open runs of a job that are requested one by one; more are listed by their statuses first."""
+"""How many open runs of a job are requested one by one; if there are more, they are listed by status first."""
 _SEARCHED = 20
-"""Runs that are requested one by one where neither the newest runs nor the open ones hold them; more, only if that
-takes fewer requests than to read all runs."""
+"""How many runs are requested one by one if neither the newest runs nor the open ones include them; more only if that
+takes fewer requests than reading all runs."""
 _SIDE_BY_SIDE = 8
-"""Jobs of which more than a page is read for an increment."""
+"""How many jobs with more than one page to read are read side by side for an increment."""
 
 MAX_PAGE_BYTES = 3 * 2**20
-"""Bytes of a response: five times what 1,000 ordinary runs take."""
+"""The most bytes of a response: five times the size of 1,000 ordinary runs."""
 _SMALLER_PAGES = (300, 80, 20, 4)
-"""Runs a page: a job whose responses are too large is read again with the next size."""
+"""Runs per page: a job whose responses are too large is read again with the next size."""
 _QUIET_PAGE = 100
-"""Runs of the first page of an increment, for jobs that had fewer new runs the last time."""
+"""Size of the first page of an increment, for jobs that had fewer new runs the last time."""
 
 
 @attrs.define
@@ -66,14 +67,14 @@ class _Job:
     number: int
     job_id: str
     reading: Reading | None = None
-    """What earlier exports know, for an export that is one of several."""
+    """What earlier exports know of the job, if this export has a state."""
     read: int = 0
     total: int = 0
     """How many runs the server says there are."""
     runs: int = 0
     rejected: int = 0
     is_past: bool = False
-    """Whether all that may be new was seen."""
+    """Whether all runs that may be new were read."""
 
 
 @attrs.define
@@ -90,7 +91,7 @@ class Reader:
     """Whether a bad run is set aside; else it is an error."""
     page_size: int = MAX_PAGE_SIZE
     others: Sequence[str] = ()
-    """All jobs of the export, those first that are likely to be well."""
+    """All jobs of the export, first those that are likely to respond well."""
     _finished: str | None = None
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
@@ -100,8 +101,8 @@ class Reader:
         return (self.page_size, *(size for size in _SMALLER_PAGES if size < self.page_size))
 
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
-        """Read every run of these jobs, each given by number and id; note what is known then, if it is the first time
-        of several."""
+        """Read every run of these jobs, each given by number and id; `is_first` also keeps what the next export has to
+        know."""
         left = [_Job(number, job_id, Reading(JobState()) if is_first else None) for number, job_id in jobs]
         for page_size in self._page_sizes:
             too_large: list[_Job] = []
@@ -111,9 +112,9 @@ class Reader:
         await self.thread.run(self.parts.commit)
 
     async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, JobState]) -> None:
-        """Read what is new in these jobs, and what wasn't final.
+        """Read the runs of these jobs that are new or hadn't ended.
 
-        First a page of each. That is all for most; the rest of the others is read a few jobs at a time.
+        First one page of each is read, which is enough for most; the rest of the others is read a few jobs at a time.
         """
         reading = [_Job(number, job_id, Reading(known[job_id])) for number, job_id in jobs]
         left: list[_Job] = []
@@ -152,7 +153,7 @@ class Reader:
         too_large: list[_Job],
         max_runs: int | None = None,
     ) -> None:
-        """Read these jobs side by side, and call `end` with each that has no more."""
+        """Read these jobs side by side, and call `end` with each that has no more runs."""
         reading = {job.job_id: job for job in jobs}
 
         async def fail(job_id: str, error: TfRunsError) -> None:
@@ -197,7 +198,7 @@ class Reader:
         if job.reading is not None:
             job.reading.begin()
 
-    # --- what the first page of an increment doesn't hold ---
+    # --- runs of an increment that aren't on the first page ---
 
     async def _read_rest(self, job: _Job) -> None:
         reading = job.reading
@@ -232,7 +233,7 @@ class Reader:
                 del page
 
     async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
-        """Find the runs that were open the last time, and haven't come yet."""
+        """Find the runs that were open the last time, and weren't read yet."""
         if len(reading.unseen) > _FEW:
             await self._walk(job, page_size, is_search=True, status=_OPEN)
         if len(reading.unseen) > max(_SEARCHED, job.total // MAX_PAGE_SIZE):
@@ -249,13 +250,13 @@ class Reader:
     # --- pages ---
 
     async def _keep(self, job: _Job, page: RawPage, expected: int = 0, *, is_search: bool = False) -> None:
-        """Keep what of a page isn't written yet."""
+        """Keep those runs of a page that weren't written yet."""
         runs = page.data
         job.read += len(runs) + len(page.bad)
         if not is_search:
             job.total = page.pagination.total
         if job.reading is not None and job.reading.since is not None and runs:
-            # As far as the newest come first, as they should; else all is read.
+            # Only if the newest runs come first, as they should; else all runs are read.
             job.is_past |= runs[-1].created_at < job.reading.since <= runs[0].created_at
         written, rejected = await self.thread.run(self._add, job, page, is_search)
         job.runs += written
@@ -298,7 +299,7 @@ class Reader:
         self.progress.dropped(job.runs, job.rejected, is_skipped=True)
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
-        """Whether the server fails on this job alone: it does if it says so by a 500, and responds well to another."""
+        """Whether the server fails on this job alone: if it responds with a 500 here, and well to another job."""
         if not isinstance(error, InternalServerError) or error.status_code in _PASSING:
             return False
         others = (self._finished, *self.others)
@@ -313,7 +314,7 @@ class Reader:
 
 
 def _is_of_server(error: TfRunsError) -> bool:
-    """Whether it may pass, and ends the export meanwhile: the next job would fare no better."""
+    """Whether the whole server fails, maybe for a while: it ends the export, as the next job would fail too."""
     if isinstance(error, APIStatusError):
         return error.status_code in _PASSING or error.status_code >= 500
     return isinstance(error, APIConnectionError)

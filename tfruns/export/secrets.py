@@ -1,9 +1,9 @@
-"""What was given as a destination and its options, kept out of every message, repr, pickle and traceback.
+"""Keeps a destination and its options out of every message, repr, pickle and traceback.
 
 A destination may hold a password (`postgresql://me:secret@host/db`), and the options of an object store keys. Error
 trackers and rich tracebacks show the variables of each frame that an exception went through. So both are wrapped where
-they enter, no variable of ours holds them as they are, and an error of a library that was given them is never raised
-on: its text is, in an error of our own, without what was secret.
+they enter, no variable of ours holds them as they are, and an error of a library that was given them is never passed
+on: only its text is, in an error of our own, without the secrets.
 """
 
 import re
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 _MASK = "[hidden]"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NAMED_BY_BUCKET = frozenset({"s3", "s3a", "gs", "gcs", "memory", "oss", "oci"})
-"""Schemes whose URLs have the name of a bucket in the place of a host: what stands behind it is a key, as it is."""
+"""Schemes whose URLs have the name of a bucket in place of a host: all that follows it is a key, unchanged."""
 _NAMED_BY_CONTAINER = frozenset({"abfs", "abfss", "az", "adl"})
 """Azure's: `abfs://container@account.dfs.core.windows.net/key`."""
 
 
 class Hidden(Secret):
-    """A destination, its options, or what is secret in them."""
+    """A destination, its options, or the secrets in them."""
 
     __slots__ = ()
     _mask = _MASK
@@ -32,13 +32,13 @@ class Hidden(Secret):
 
 
 def scheme_of(given: Hidden) -> str | None:
-    """The scheme of a URL, in lower case; None if it is none."""
+    """The scheme of a URL, in lower case; None if it isn't a URL."""
     found = _URL.match(given.value) if isinstance(given.value, str) else None
     return None if found is None else found[1].lower()
 
 
 def shown(given: Hidden) -> str:
-    """A URL without user, password and query, which may hold a token."""
+    """A URL without its user, password and query (which may hold a token)."""
     scheme = scheme_of(given) or ""
     head, _, rest = str(given.value).partition("://")
     authority, slash, key = rest.partition("/")
@@ -47,12 +47,12 @@ def shown(given: Hidden) -> str:
     rest = rest.partition("?")[0]
     if scheme in _NAMED_BY_CONTAINER and ":" not in authority.partition("@")[0]:
         return f"{head}://{rest}"
-    # The last @ of all: a slash in a password that wasn't encoded mustn't make a part of it look like a path.
+    # Up to the last @: with a slash in it that wasn't encoded, a part of the password would look like a path.
     return f"{head}://{rest.rpartition('@')[2]}"
 
 
 def without_secrets(destination: str) -> str:
-    """A destination as it may be shown."""
+    """A destination as messages may show it."""
     given = Hidden(destination)
     return destination if scheme_of(given) is None else shown(given)
 
@@ -67,7 +67,7 @@ def _of_url(url: str) -> Iterator[str]:
     query = url.partition("?")[2]
     found = [userinfo.partition(":")[2], *(part.partition("=")[2] for part in re.split("[&;]", query))]
     for text in found:
-        if len(text) >= 3:  # what is shorter is in many words
+        if len(text) >= 3:  # shorter texts are in many words
             yield from (text, unquote(text))
 
 
@@ -80,26 +80,26 @@ def _of_options(value: Any) -> Iterator[str]:
             yield from _of_options(each)
     elif isinstance(value, bytes):
         yield from _of_options(value.decode("utf-8", "replace"))
-    # An address is what a message is about.
+    # A URL without a password isn't secret: the message is about it.
     elif isinstance(value, str) and len(value) >= 4 and (not _URL.match(value) or "@" in value or "?" in value):
         yield value
 
 
 def clean(text: str, secrets: Hidden) -> str:
-    """A text of others as one printable line without the secrets."""
+    """A text from elsewhere as one printable line without the secrets."""
     for secret in secrets.value:
         text = text.replace(secret, _MASK)
     return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
 
 
 def guarded(secrets: Hidden, failed: str, call: Callable[[], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
-    """Call a library that was given secrets: its frames and its errors stay in here.
+    """Call a library that was given secrets, so that none of its frames and errors gets out.
 
     Args:
         secrets: what no message may hold.
-        failed: what can't be done if it fails.
+        failed: what the message says if it fails.
         call: what to call.
-        but: errors that are the caller's business: one is raised anew, without its text.
+        but: kinds of errors that the caller handles: a new one of that kind is raised, without the text.
 
     Raises:
         ExportError: it failed.
@@ -111,5 +111,5 @@ def guarded(secrets: Hidden, failed: str, call: Callable[[], _T], *, but: tuple[
         problem = next(kind for kind in but if isinstance(error, kind))()
     except Exception as error:
         problem = ExportError(f"{failed}: {clean(str(error), secrets) or type(error).__name__}")
-    # Out of the block, so that the error has no context: its frames hold what was given.
+    # Outside of the block, so that the error has no context, whose frames hold the secrets.
     raise problem

@@ -1,7 +1,7 @@
 """An object in an object store, or a file elsewhere, by fsspec.
 
 The file is made in the working folder, and uploaded last. An object store shows an object when its upload is complete;
-elsewhere it is uploaded under another name, and moved. What is uploaded when something goes wrong is discarded.
+elsewhere it is uploaded under another name, and moved. If something goes wrong, what was uploaded is discarded.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tfruns.export.watermark import check_names, check_number, numbered
 _T = TypeVar("_T")
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
-"""Schemes under which nothing can be seen of an object until it is complete."""
+"""Schemes where no part of an object can be seen until it is complete."""
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
@@ -35,13 +35,13 @@ _PACKAGES = {
     "oss": "ossfs",
 }
 _BLOCK = 8 * 2**20
-"""Bytes that are uploaded at a time: enough for few requests, and few enough to be held."""
+"""How many bytes are uploaded at a time: enough for few requests, and few enough for memory."""
 _MOST_BLOCKS = 9_000
 """S3 takes 10,000 parts."""
 
 
 def check_scheme(scheme: str) -> None:
-    """See that there is such a scheme.
+    """Check that there is such a scheme.
 
     Raises:
         ValueError: fsspec doesn't know it, or can't write there.
@@ -60,11 +60,11 @@ def check_scheme(scheme: str) -> None:
 
 @attrs.frozen
 class Store:
-    """A place that fsspec knows: an object store, mostly, or a part of one.
+    """A place that fsspec knows: mostly an object in an object store, or a folder there.
 
     Args:
         url: the URL of what is written there.
-        options: what fsspec is to know besides.
+        options: options for fsspec besides the URL.
     """
 
     url: Hidden
@@ -76,15 +76,15 @@ class Store:
         return shown(self.url)
 
     def sibling(self, name: str) -> "Store":
-        """What stands beside it under that name."""
+        """The object of that name beside it."""
         return attrs.evolve(self, url=Hidden(f"{self.url.value.rpartition('/')[0]}/{name}"))
 
     def beside(self, name: str) -> "Store":
-        """What stands beside a folder, whose URL ends with a slash, under that name."""
+        """The object of that name beside a folder, whose URL ends with a slash."""
         return attrs.evolve(self, url=Hidden(self.url.value.rstrip("/"))).sibling(name)
 
     def check(self) -> None:
-        """See that the store is there, as far as can be seen without writing.
+        """Check that the store is there, as far as that is possible without writing.
 
         Raises:
             ExportError: it isn't.
@@ -95,14 +95,14 @@ class Store:
         except ImportError:
             package = _PACKAGES.get(scheme or "", "what fsspec's documentation names")
             raise ExportError(f"destinations with {scheme}:// need {package}: pip install {package}") from None
-        except PermissionError:  # who may only write can't see what is there
+        except PermissionError:  # with a permission to write alone, nothing can be seen
             pass
         except FileNotFoundError:
             if scheme in _OBJECT_STORES and not self._call(lambda system, path: system.exists(path.partition("/")[0])):
                 raise ExportError(f"{self.shown} can't be written: there is no such bucket or container") from None
 
     def names(self) -> list[str]:
-        """The names of what stands beside it."""
+        """The names of the objects beside it."""
 
         def list_names(system: Any, path: str) -> list[str]:
             parent = path.rpartition("/")[0]
@@ -111,7 +111,7 @@ class Store:
 
         try:
             return self._call(list_names, but=(FileNotFoundError, PermissionError))
-        except (FileNotFoundError, PermissionError):  # who may only write can't see what is there
+        except (FileNotFoundError, PermissionError):  # with a permission to write alone, nothing can be seen
             return []
 
     def sizes(self) -> dict[str, int]:
@@ -133,7 +133,7 @@ class Store:
         self._call(lambda system, path: system.get_file(path, str(target)))
 
     def put_rejected(self, content: Content, scratch: Path) -> None:
-        """Write the quarantine, or see that there is none."""
+        """Write the quarantine, or remove it if no run was rejected."""
         if not content.has_rejected:
             self.remove()
             return
@@ -146,7 +146,7 @@ class Store:
 
         Args:
             source: the file.
-            check: called between blocks; raises where the work should end.
+            check: called between blocks; raises if the work should end.
 
         Raises:
             ExportError: it failed, and nothing has changed.
@@ -178,11 +178,11 @@ class Store:
             with contextlib.suppress(Exception):
                 upload.discard()
             with contextlib.suppress(Exception):
-                upload.closed = True  # or it would be completed when it is collected
+                upload.closed = True  # or it would be completed when Python frees it
             raise
 
     def remove(self) -> None:
-        """See that nothing is there.
+        """Remove the object, if it is there.
 
         Raises:
             ExportError: it can't be removed.
@@ -204,7 +204,7 @@ class Store:
 
 @attrs.frozen
 class StoredObject:
-    """An object: a new one in the place of the one before."""
+    """An object: a new one replaces the one before."""
 
     store: Store
     form: Format

@@ -1,4 +1,4 @@
-"""Formats of text: JSON lines, compressed or not, and CSV. Their pieces follow each other as they are."""
+"""Formats of text: JSON lines and CSV, compressed or not. Their pieces are appended to the file unchanged."""
 
 import gzip
 import itertools
@@ -18,13 +18,13 @@ from tfruns.export.writer import Appended, Writer
 
 # --- JSON lines ---
 
-_ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they stand escaped
+_ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they are escaped
 _SMALL = 65_536
-"""Bytes: pieces with less are compressed together, for a frame of a few runs is large."""
+"""Bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly."""
 
 
 def lines(page: Page) -> bytes:
-    """Runs as lines: their JSON as the server sent it, and the job's id before all else."""
+    """Runs as lines: their JSON as the server sent it, with the job's id first."""
     head = b'{"jobId":%b,' % json.dumps(page.job_id, ensure_ascii=False).encode()
     texts = page.texts()
     joined = b"".join(texts)
@@ -67,18 +67,18 @@ def frame(text: bytes) -> bytes:
 
 def member(text: bytes) -> bytes:
     """Text as a member of a gzip file."""
-    return gzip.compress(text, 6, mtime=0)  # no time within: the same runs make the same file
+    return gzip.compress(text, 6, mtime=0)  # without the time: the same runs make the same file
 
 
 class _Unpacked(Appended):
-    """Appends what was packed."""
+    """Appends pieces uncompressed."""
 
     def write(self, piece: bytes) -> None:
         self.append(unpack(piece))
 
 
 class _Compressed(Appended):
-    """Appends frames as they are, but makes one of many small ones."""
+    """Appends frames unchanged, but many small ones as one."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Compressed(Appended):
 
     def close(self) -> None:
         self._flush()
-        if os.fstat(self.descriptor).st_size == 0:  # without a run, too, it is a file of its kind
+        if os.fstat(self.descriptor).st_size == 0:  # a file without runs is a valid one too
             self.append(self._compress(b""))
         super().close()
 
@@ -118,7 +118,7 @@ class _Compressed(Appended):
 
 
 def json_lines(path: Path, scratch: Path) -> Writer:
-    """A run a line, as the server sent it, with its job."""
+    """One run per line, as the server sent it, with its job."""
     return _Unpacked(path)
 
 
@@ -175,10 +175,10 @@ def csv_rows(page: Page) -> bytes:
 def cell(value: str | None) -> str:
     """A text in a cell of CSV.
 
-    Text is quoted, and null is nothing, without quotes: so the empty string, `""`, is another thing. An apostrophe
-    stands before whatever a spreadsheet would take for a formula, at the start of a cell, or behind a character that
-    starts a cell where another separator is the custom; and before an apostrophe in such a place, so that taking away
-    one apostrophe in each such place gives the text back.
+    Text is quoted, and null is an empty cell without quotes, so that the empty string, `""`, differs from it. An
+    apostrophe is put before whatever a spreadsheet would take for a formula: at the start of a cell, and after a
+    character that starts a cell in countries with another separator. It is also put before an apostrophe in such a
+    place, so that removing one apostrophe in each such place gives the text back.
     """
     if value is None:
         return ""

@@ -1,7 +1,7 @@
-"""One thread in which an export reads and writes files, so that the event loop is never held.
+"""One thread in which an export reads and writes files, so that the event loop is never blocked.
 
-The thread owns everything on the disk. `run` waits until the function has ended, however often the wait for it is
-cancelled: what a function has opened or made is therefore known to whoever has to close or remove it.
+The thread owns everything on the disk. `run` waits until the function has ended, even if the wait is cancelled several
+times: so the caller always knows what a function has opened or made, and can close or remove it.
 """
 
 import asyncio
@@ -43,11 +43,11 @@ class WorkThread:
                 cancelled = error
                 self._stopped.set()
         if cancelled is not None:
-            ended.exception()  # it was stopped: what it says of that is of no interest
+            ended.exception()  # it was stopped: its error doesn't matter
             raise cancelled
         return ended.result()
 
     def check(self) -> None:
-        """Raise StoppedError if the work is to stop: for functions in the thread, between two of their steps."""
+        """Raise StoppedError if the work has to stop: functions in the thread call this between their steps."""
         if self._stopped.is_set():
             raise StoppedError

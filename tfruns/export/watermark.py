@@ -19,7 +19,7 @@ from tfruns.export.page import Page
 from tfruns.models import BadRun, JobRunStatus
 
 LATE = 3_600_000
-"""Milliseconds: a run may show up in the list that much later than others that were created after it."""
+"""Milliseconds: a run may show up in the list so much later than runs that were created after it."""
 MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
 _VERSION = 2
@@ -27,28 +27,28 @@ _ENDED = frozenset(status for status in JobRunStatus if status.is_terminal)
 
 
 class JobState(msgspec.Struct):
-    """What is known of a job: which of its runs were written, and as what."""
+    """What is known of a job: which of its runs were written, and with what content."""
 
     newest: float | None = None
-    """When the newest of its runs was created, in milliseconds since 1970 UTC; never later than when that was read: a
-    run from a clock that is ahead must not make those to come look old."""
+    """When the newest of its runs was created, in milliseconds since 1970 UTC; never later than the time when it was
+    read: a run from a clock that is ahead must not make later runs look old."""
     recent: dict[str, float] = msgspec.field(default_factory=dict)
-    """The runs that ended, by id, and when they were created, of those among which others may still show up. All that
-    are older were written."""
+    """The ended runs, by id, with their creation, in the time in which other runs may still show up. All older runs
+    were written."""
     open: dict[str, tuple[float, str]] = msgspec.field(default_factory=dict)
     """The runs that hadn't ended, by id: when they were created, and a digest of what was written."""
     bad: set[str] = msgspec.field(default_factory=set)
-    """Digests of the runs that couldn't be understood, of those that were read the last time."""
+    """Digests of the runs that couldn't be understood, among those that were read the last time."""
     count: int = 0
     """How many runs the last increment found that weren't known for good."""
 
     @property
     def until(self) -> float:
-        """Runs created before that are known for good, unless they are open."""
+        """All runs created before this time are known for good, unless they are open."""
         return float("-inf") if self.newest is None else self.newest - LATE
 
     def copy(self) -> "JobState":
-        """The same, for one more reading."""
+        """A copy, for another reading."""
         return JobState(self.newest, dict(self.recent), dict(self.open), set(self.bad), self.count)
 
 
@@ -56,21 +56,21 @@ class JobState(msgspec.Struct):
 class Reading:
     """What one export learns of a job that earlier ones may know.
 
-    `known` is what the next export is to know.
+    `known` is what the next export will know.
     """
 
     before: JobState
     known: JobState = attrs.field(init=False)
     unseen: set[str] = attrs.field(init=False)
-    """The runs that were open the last time, and haven't come yet."""
+    """The runs that were open the last time, and weren't read yet."""
     gone: list[str] = attrs.Factory(list)
-    """Of these, the runs that are no more."""
+    """Those of them that no longer exist."""
 
     def __attrs_post_init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Nothing was read yet."""
+        """Start the reading from the beginning."""
         self.known = self.before.copy()
         self.known.bad.clear()
         self.known.count = 0
@@ -79,15 +79,15 @@ class Reading:
 
     @property
     def since(self) -> float | None:
-        """Runs created before that, in milliseconds since 1970 UTC, are known for good, unless they are open."""
+        """All runs created before this, in milliseconds since 1970 UTC, are known for good, unless they are open."""
         return None if self.before.newest is None else self.before.until
 
     def wanted(self, page: Page) -> Page:
-        """Those of some runs that were open the last time, and haven't come yet."""
+        """Those of the page's runs that were open the last time, and weren't read yet."""
         return page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
 
     def news(self, page: Page) -> Page:
-        """Take note of some runs, and return those that aren't written yet as they are now."""
+        """Take note of some runs, and return those that weren't written yet in their present state."""
         if not page.runs:
             return page
         known, recent_before, since = self.known, self.before.recent, self.before.until
@@ -119,13 +119,13 @@ class Reading:
         return page if len(fresh) == len(page.runs) else page.only(fresh)
 
     def bad_news(self, bad: Iterable[BadRun]) -> list[BadRun]:
-        """The same of runs that can't be understood."""
+        """The same for runs that can't be understood."""
         by_digest = {_digest(run.text): run for run in bad}
         self.known.bad.update(by_digest)
         return [run for digest, run in by_digest.items() if digest not in self.before.bad]
 
     def lose(self, run_id: str) -> None:
-        """An open run is no more."""
+        """An open run no longer exists."""
         self.known.open.pop(run_id, None)
         self.unseen.discard(run_id)
         self.gone.append(run_id)
@@ -149,7 +149,7 @@ class _Content(_Versioned):
 
 @attrs.define
 class State:
-    """What all jobs' earlier exports have read, as a small file keeps it."""
+    """What earlier exports have read of all jobs, as it is kept in a small file."""
 
     path: Path
     about: Mapping[str, Any]
@@ -163,7 +163,7 @@ class State:
         """The state in a file; none yet if the file isn't there.
 
         Raises:
-            ExportError: the file is no such state, or that of other exports.
+            ExportError: the file isn't a state, or it is the state of other exports.
         """
         about = json.loads(json.dumps(about))
         if not path.parent.is_dir():
@@ -183,7 +183,7 @@ class State:
         return cls(path, about, content.exports, content.jobs)
 
     def save(self) -> None:
-        """Put it in the place of the one before."""
+        """Write it to the file, in place of the state before."""
         content = _Content(_VERSION, dict(self.about), self.exports, self.jobs)
         fresh = self.path.with_name(self.path.name + ".new")
         with fresh.open("wb") as file:
@@ -201,13 +201,13 @@ def numbered(name: str, form: Format, number: int) -> str:
 
 
 def check_names(names: Iterable[str], name: str, form: Format, state: Path | None) -> None:
-    """See that what a full or a first export writes can't be taken for what it isn't.
+    """Check that the file of a full or a first export can't be mistaken for one of other exports.
 
     Args:
         names: what is there already.
-        name: of the destination.
-        form: what it holds.
-        state: the file of the state, which knows of no export before; None for an export without one.
+        name: the name of the destination.
+        form: its format.
+        state: the file of the state, which has no export yet; None for an export without a state.
 
     Raises:
         ExportError: there are files of other exports.
@@ -229,7 +229,7 @@ def check_names(names: Iterable[str], name: str, form: Format, state: Path | Non
 
 
 def check_number(number: int, state: Path) -> None:
-    """See that one more file can be named.
+    """Check that one more file can be named.
 
     Raises:
         ExportError: there were too many.

@@ -11,26 +11,26 @@ from tfruns.export.files import open_own_file, write_all
 
 
 class Writer(Protocol):
-    """Puts pieces together, in the order in which they come.
+    """Puts pieces together, in the order in which they are written.
 
-    It is used in one thread. Where a piece isn't what its format makes, `write` raises ValueError.
+    It is used in one thread. If a piece isn't one of its format, `write` raises ValueError.
     """
 
     def write(self, piece: bytes) -> None:
         """Add a piece, as the format's `encode` has made it."""
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        """Take some runs of a job out: for databases."""
+        """Remove some runs of a job: for databases."""
 
     def close(self) -> None:
-        """Write what is left, and close the file. (It isn't on the disk for sure.)"""
+        """Write what is left, and close the file. (It may not be on the disk yet.)"""
 
     def abandon(self) -> None:
-        """Close the file after something went wrong. It may raise once more."""
+        """Close the file after an error. It may raise again."""
 
 
 class File:
-    """What files have in common: nothing can be taken out of one."""
+    """What files have in common: no run can be removed from one."""
 
     def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from tfruns._checks import checked_number
 
 
 class Clock:
-    """A clock under the control of whoever holds it. Threads may share it.
+    """A clock that can be set. Threads may share it.
 
     Args:
         now: the time to start at, in ms since 1970 UTC.
@@ -31,7 +31,7 @@ class Clock:
 
     @property
     def now(self) -> int:
-        """What it shows, in whole ms since 1970 UTC."""
+        """The clock's time, in whole ms since 1970 UTC."""
         with self._lock:
             return int(self._shown())
 
@@ -48,13 +48,13 @@ class Clock:
             self._rate = rate
 
     def advance(self, seconds: float) -> None:
-        """Move it on. It never goes back.
+        """Move the clock forward. It never goes back.
 
         Args:
             seconds: by how many seconds, 0 or more.
 
         Raises:
-            TypeError, ValueError: that isn't a number of seconds.
+            TypeError, ValueError: `seconds` isn't a number of seconds.
 
         Example:
             >>> sandbox.clock.advance(3600)

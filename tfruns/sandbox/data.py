@@ -11,10 +11,10 @@ NEWEST = 1_767_225_600_000
 
 _HISTORY = 180 * 24 * 3600 * 1000
 _LATEST_VERSION = 12
-_LAST_WITHOUT_SUBJECT = 6  # older runs have the slug of who started them, and no more
+_LAST_WITHOUT_SUBJECT = 6  # older runs have only the slug of the subject that started them
 
-# What the newest runs are, over and over. A cycle rather than a draw, so that even the rarest status is in every
-# history of some length.
+# The statuses of the newest runs, repeated. They aren't drawn at random, so that even the rarest status is in every
+# history that isn't very short.
 _RECENT = (
     JobRunStatus.CREATED,
     JobRunStatus.SCHEDULED,
@@ -34,7 +34,7 @@ _MOST_RECENT = 5 * len(_RECENT)  # of a long history: a job has some 30 open run
 KNOWN_NAME = "train-7f3a"
 """The name of one of the newest runs of each job, which is RUNNING at the start: documentation can refer to it."""
 _KNOWN_BY_NAME = _RECENT.index(JobRunStatus.RUNNING)
-# What older runs are: status and share, in percent.
+# The statuses of older runs, each with its share in percent.
 _SETTLED = {
     JobRunStatus.FINISHED: 78.0,
     JobRunStatus.FAILED: 15.0,
@@ -78,7 +78,7 @@ _SUBJECTS = (
 
 
 def made_up_job_ids(seed: int, count: int) -> tuple[str, ...]:
-    """Ids for as many jobs, the first ones the same whatever the count."""
+    """Ids for so many jobs. The first ids are the same for every count."""
     rng = random.Random(f"jobs/{seed}")  # noqa: S311  # made-up data
     return tuple(_identifier(rng) for _ in range(count))
 
@@ -88,12 +88,12 @@ def _identifier(rng: random.Random) -> str:
 
 
 class RunMaker:
-    """Makes the runs of one job. What it makes depends on nothing but the arguments and the calls before.
+    """Makes the runs of one job. They depend on nothing but the arguments and the calls before.
 
     Args:
         seed: what they are made from.
         job_id: the job.
-        since: for a job that has runs already, when the last of them was; what is made are others than were made then.
+        since: for a job that has runs already, the time of the last of them; so new runs differ from those made before.
     """
 
     def __init__(self, seed: int, job_id: str, since: float | None = None) -> None:
@@ -106,7 +106,7 @@ class RunMaker:
             rng.seed(f"runs/{seed}/{job_id}/{since}")
 
     def history(self, count: int, now: int = NEWEST) -> Iterator[Wire]:
-        """As many runs, the newest first, over the half year that ends now."""
+        """So many runs, the newest first, over the half year that ends now."""
         rng, created_at, version = self._rng, now, _LATEST_VERSION
         recent = max(len(_RECENT), min(count // 50, _MOST_RECENT))
         settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)
@@ -165,12 +165,12 @@ class RunMaker:
             "subjectControllerName": "tfy-cron" if kind == SubjectType.VIRTUALACCOUNT else None,
             "subjectExternalIdentitySlug": slug if kind == SubjectType.EXTERNAL_IDENTITY else None,
         }
-        # A run has its nulls written out, a subject has them left out: clients are to read both.
+        # Nulls are written out in a run and left out in a subject: clients must read both.
         return {name: value for name, value in fields.items() if value is not None}
 
 
 def ended(run: Wire, status: JobRunStatus, when: float) -> Wire:
-    """What changes in a run that ends so, at this time in ms since 1970, or when it was created if that is later."""
+    """The changes of a run that ends with this status at this time, in ms since 1970, but not before its creation."""
     rng = random.Random(f"end/{run['id']}")  # noqa: S311  # made-up data
     error, exit_code = _outcome(status, rng, rng.randint(1, 28))
     end_time = max(int(when), run["createdAt"])

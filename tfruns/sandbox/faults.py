@@ -1,4 +1,4 @@
-"""What a sandbox does wrong on purpose: to which requests, how often, and what."""
+"""What a sandbox does wrong on purpose, how often, and with which requests."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -29,9 +29,9 @@ def _nth(value: Any) -> Any:
 @shows_field_docs
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Something that goes wrong: what, and with which requests. All effects that are given happen together.
+    """Something that goes wrong, and the requests with which it does. All effects that are given happen together.
 
-    As text, for flags, the same names with hyphens: `status=429,wait=2`, `latency=0.2,rate=0.1`,
+    As text, for flags, it has the same names with hyphens: `status=429,wait=2`, `latency=0.2,rate=0.1`,
     `breaks=cut,job-id=my-job,nth=3`, `status=502,html`. `Fault.parse` reads it.
 
     Raises:
@@ -49,7 +49,7 @@ class Fault:
     status: int | None = None
     """Respond with this status, 400 to 599, and the contract's `HttpError`."""
     wait: float | None = None
-    """Seconds that the client is to wait: `Retry-After`, rounded up to whole seconds. Only with a status."""
+    """Seconds that the client should wait: `Retry-After`, rounded up to whole seconds. Only with a status."""
     html: bool = False
     """Respond with a page of HTML, as proxies do; without a status, with 200."""
     latency: float = 0.0
@@ -58,15 +58,15 @@ class Fault:
     """Break the connection: `cut` it after half of the body, `reset` it before a response, or `stall` after half of the
     body until the client gives up."""
     limit: int | None = None
-    """The most runs a page has, 1 or more, whatever was requested; `pagination` repeats this limit then."""
+    """The most runs a page has, 1 or more, whatever was requested; `pagination` then has this limit."""
     total: int = 0
-    """Runs that `pagination.total` says too many (or too few, if negative; it never falls below 0)."""
+    """How many runs too many `pagination.total` says (too few if negative; it never falls below 0)."""
     rate: float = 1.0
     """The share of the requests that it hits, above 0 and up to 1, drawn from the sandbox's seed."""
     job_id: str | None = None
     """The job whose requests it hits; None: those of every job."""
     nth: tuple[int, ...] = attrs.field(default=(), converter=_nth)
-    """Which requests of a job it hits, counted from 1; a single number will do. Empty: all. (As text: `nth=3/4`.)"""
+    """Which requests of a job it hits, counted from 1; a single number is allowed. Empty: all. (As text: `nth=3/4`.)"""
 
     def __attrs_post_init__(self) -> None:
         if self.status is not None:
@@ -97,7 +97,7 @@ class Fault:
     def parse(cls, text: str) -> Self:
         """The fault that a text describes: `name=value` after `name=value`, with commas between.
 
-        A value may be percent-encoded, and has to be where it holds a comma. `html` needs no value.
+        A value may be percent-encoded, and must be if it holds a comma. `html` needs no value.
 
         Args:
             text: such as `status=429,wait=2,rate=0.1`.
@@ -145,9 +145,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
 @shows_field_docs
 @attrs.frozen(kw_only=True)
 class RateLimit:
-    """How many requests a second a sandbox takes; others get a 429, which says when there is room again.
+    """How many requests a second a sandbox accepts; others get a 429, which says how long to wait.
 
-    Time is real time here, not the sandbox's clock: it is what clients wait by.
+    It uses real time, not the sandbox's clock, because clients wait in real time.
 
     Raises:
         TypeError, ValueError: a value isn't one of these.
@@ -164,7 +164,7 @@ class RateLimit:
     per_second: float
     """Requests a second, above 0, in the long run."""
     burst: int = 1
-    """How many may come at once after a pause."""
+    """How many requests may come at once after a pause."""
     wait_as: WaitAs | None = "ms"
     """How a response says how long to wait: "seconds" for `Retry-After` in whole seconds, "ms" for `retry-after-ms`;
     None: it doesn't."""

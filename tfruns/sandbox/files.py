@@ -11,10 +11,10 @@ from tfruns.sandbox.wire import Wire, encode, parse
 
 
 def read_runs(path: str | PathLike[str]) -> dict[str, list[Wire]]:
-    """The runs of each job, in the order of the file; of one that is there twice, the last.
+    """The runs of each job, in the order of the file; if a run is there twice, the last one.
 
-    Each line is a run as the API's JSON has it, and its job in `jobId`; the file may be compressed by gzip. What older
-    servers sent otherwise is brought to the contract's form: a version that is a number, a duration that is a text, no
+    Each line is a run as the API's JSON has it, and its job in `jobId`; the file may be compressed by gzip. The form
+    that older servers sent is changed to the contract's: a version that is a number, a duration that is a text, no
     `totalRetries`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The runs of a sandbox while it serves: what they start from, and how its clock changes them."""
+"""The runs of a sandbox while it serves: where they come from, and how its clock changes them."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ _STEP = 500  # runs to make, or events to simulate, before other requests get th
 
 
 class History:
-    """The runs of every job, each change of which is dated by the clock. Threads may share it.
+    """The runs of every job; each change has the time of the clock. Threads may share it.
 
     The runs of a job are made when they are first needed, and simulated when they are next needed: a job that nobody
     reads costs nothing.
@@ -25,14 +25,14 @@ class History:
     Args:
         seed: what the runs are made from.
         run_counts: the jobs, and how many runs each has.
-        runs_from: a file of runs to take in place of made-up ones.
+        runs_from: a file of runs to use in place of made-up ones.
         living: whether to simulate runs.
         clock_rate: how many seconds of the clock pass in a second.
-        clock_start: when the clock starts, in ms since 1970, but not before the last thing in a file happened.
+        clock_start: when the clock starts, in ms since 1970, but not before the last event in a file.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: the file isn't what it should be.
+        ValueError: the file doesn't hold what it should.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class History:
         return self._store.job_ids
 
     def step(self, job_id: str) -> bool:
-        """Do a part of what must be done before the job can be read. True if more must be done.
+        """Do a part of the work that is needed before the job can be read. True if more is needed.
 
         Raises:
             KeyError: there is no such job.
@@ -139,7 +139,7 @@ class History:
             return self._put(job_id, run | end | _changes(run_id, fields))
 
     def delete(self, job_id: str, run_id: str) -> None:
-        """Forget a run."""
+        """Delete a run."""
         with self._lock:
             if not self._store_of(job_id).delete(job_id, run_id):
                 raise _no_run(job_id, run_id)

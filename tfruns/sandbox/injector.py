@@ -12,13 +12,13 @@ from tfruns.sandbox.faults import Break, Fault, RateLimit, WaitAs
 
 @attrs.frozen
 class Effects:
-    """What the faults of one request do, all together."""
+    """The effects of all faults of one request."""
 
     delay: float = 0.0
     refusal: Fault | None = None
     """The first fault with a status or a page of HTML."""
     wait_as: WaitAs = "seconds"
-    """How it says how long to wait."""
+    """How the refusal says how long to wait."""
     breaks: Break | None = None
     limit: int | None = None
     total: int = 0
@@ -66,7 +66,7 @@ class FaultInjector:
         )
 
     def _wait(self, limit: RateLimit) -> float:
-        """Take one request out of the bucket: 0, or the seconds until there is one in it."""
+        """Take one token out of the bucket. Returns 0, or the seconds until there is a token."""
         now = time.monotonic()
         self._tokens = min(limit.burst, self._tokens + (now - self._since) * limit.per_second)
         self._since = now

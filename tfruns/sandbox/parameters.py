@@ -1,4 +1,4 @@
-"""The query parameters of the endpoint. What they may be, and mean, is listed in `tfruns.sandbox.server`."""
+"""The query parameters of the endpoint. `tfruns.sandbox.server` lists their values and meaning."""
 
 import re
 from collections.abc import Callable

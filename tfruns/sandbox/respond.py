@@ -1,4 +1,4 @@
-"""Responses that are broken on purpose: what aiohttp would never send."""
+"""Responses that are broken on purpose, as aiohttp would never send them."""
 
 import asyncio
 import math
@@ -25,7 +25,7 @@ def html_page(status: int) -> web.Response:
 
 
 def add_wait_header(response: web.Response, seconds: float, wait_as: WaitAs) -> None:
-    """Add the header that says how long the client is to wait."""
+    """Add the header that says how long the client should wait."""
     if wait_as == "seconds":
         response.headers["Retry-After"] = str(math.ceil(seconds))
     else:
@@ -33,15 +33,15 @@ def add_wait_header(response: web.Response, seconds: float, wait_as: WaitAs) -> 
 
 
 async def respond(request: web.BaseRequest, response: web.Response, effects: Effects) -> web.Response:
-    """Send the response with these effects. aiohttp is quiet where it then finds the connection closed.
+    """Send the response with these effects. aiohttp doesn't complain if it finds the connection closed after that.
 
-    A stalled one waits until the client goes away, which cancels it.
+    A stalled response waits until the client closes the connection, which cancels it.
     """
     transport = request.transport
     if transport is None or effects.breaks is None:
         return response
     if effects.breaks == "reset":
-        # With no time to linger, the connection is closed by a reset.
+        # With SO_LINGER at 0 seconds, the connection is closed by a reset.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

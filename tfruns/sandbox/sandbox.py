@@ -1,4 +1,4 @@
-"""The sandbox itself: its settings, its start and its end, and what tests do with it."""
+"""The sandbox itself: its settings, its start and its end, and its methods for tests."""
 
 import os
 import secrets
@@ -31,9 +31,9 @@ class Sandbox:
     """A server of job runs for tests and for trying things out.
 
     Within `async with`, or from `await start()` to `await aclose()`, it serves from the running event loop; within
-    `with`, from a thread of its own: for synchronous code, and code that blocks its event loop or has several. Its
-    methods can be called from any thread and any event loop (`asyncio.run(sandbox.create_run("my-job-id"))` in
-    synchronous code), and the next request sees their changes.
+    `with`, from its own thread: for synchronous code, and code that blocks its event loop or has several. Its methods
+    can be called from any thread and any event loop (`asyncio.run(sandbox.create_run("my-job-id"))` in synchronous
+    code), and the next request sees their changes.
 
     Its runs are held in memory, some 1.2 kB each, and are the same for the same arguments. Those of a job are made when
     they are first needed, which takes some 15 µs a run. Choices that the contract leaves to the server are listed in
@@ -45,7 +45,7 @@ class Sandbox:
         seed: what the runs are made from. The runs of a job depend on the seed, its id and their number alone.
         host: the address to listen on.
         port: the port to listen on, up to 65535; 0 for a free one.
-        api_key: the bearer token to accept; without one, a new one of the sandbox's own.
+        api_key: the bearer token to accept; without one, the sandbox makes one.
         living: create new runs, and let every run move from CREATED through SCHEDULED and RUNNING to its end, as its
             clock moves. What happens when depends on the seed and the clock alone. A job that has 10,000 more runs than
             at the start loses its oldest run when a new one is created.
@@ -54,10 +54,10 @@ class Sandbox:
         clock_rate: how many seconds of its clock pass in a second; with 0, the clock moves only by `Clock.advance`.
         runs_from: a file of JSON lines, plain or compressed by gzip, to take jobs and runs from, as `tfruns export`
             writes it: each line a run, with its job in `jobId`. `jobs` and `runs` have no effect then, and the clock
-            starts when the last thing in the file happened, if that is later.
+            starts at the last event in the file, if that is later.
         faults: what goes wrong, and with which requests: each a `Fault`, or the text of one.
-        rate_limit: how many requests a second it takes.
-        forbidden: ids of jobs, there or not, that the key's owner has no access to (403).
+        rate_limit: how many requests a second it accepts.
+        forbidden: ids of jobs, existing or not, that the key's owner has no access to (403).
 
     Raises:
         ValueError, TypeError: an argument isn't one of these.
@@ -120,12 +120,12 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where it listens: `http://host:port`, without a slash at the end. Empty until it is started."""
+        """The URL of the server: `http://host:port`, without a slash at the end. Empty until it is started."""
         return self._url
 
     @property
     def api_key(self) -> str:
-        """The bearer token it accepts."""
+        """The bearer token that it accepts."""
         return self._access.api_key
 
     @property
@@ -135,20 +135,20 @@ class Sandbox:
 
     @property
     def faults(self) -> list[Fault]:
-        """What goes wrong, from the next request on. Change the list as you like."""
+        """What goes wrong, from the next request on. You may change the list."""
         return self._faults
 
     @property
     def requests(self) -> deque[SeenRequest]:
-        """The last 100,000 requests it has responded to, the latest last. Clear it as you like."""
+        """The last 100,000 requests that it has responded to, the latest last. You may clear it."""
         return self._requests
 
     @property
     def clock(self) -> Clock:
         """Its clock. It stands still unless `clock_rate` says otherwise.
 
-        Runs are created and finished at the time it shows. What the clock has passed is done, and seen, by the next
-        request or call.
+        Runs are created and finished at the clock's time. The next request or call does, and shows, all events until
+        that time.
 
         Raises:
             RuntimeError: the sandbox isn't running.
@@ -160,7 +160,7 @@ class Sandbox:
 
         Raises:
             OSError: an address can't be listened on, or a file can't be read.
-            ValueError: a file isn't what it should be.
+            ValueError: a file doesn't hold what it should.
             RuntimeError: it is running already.
 
         Example:
@@ -241,7 +241,7 @@ class Sandbox:
                 thread.close()
 
     def runs(self, job_id: str) -> list[JobRun]:
-        """All runs of the job as they stand, the newest first.
+        """All runs of the job as they are now, the newest first.
 
         Args:
             job_id: the job.
@@ -266,7 +266,7 @@ class Sandbox:
         Args:
             job_id: the job.
             fields: fields of `JobRun` by name, in place of the generated values. The generated ones agree with the
-                status; without one, the run is CREATED.
+                status; without a status, the run is CREATED.
 
         Returns:
             The new run.
@@ -322,7 +322,8 @@ class Sandbox:
         Raises:
             KeyError: there is no such job or run.
             TypeError: there is no such field.
-            ValueError: the run has ended, the status is no end, or a value isn't one that the field can have.
+            ValueError: the run has ended already, the status isn't one that a run ends with, or a value isn't one that
+                the field can have.
             RuntimeError: the sandbox isn't running.
 
         Example:
@@ -350,9 +351,9 @@ class Sandbox:
         self._running().delete(job_id, run_id)
 
     def new_key(self) -> str:
-        """Make a new key, in place of the last, which is refused (401) from now on.
+        """Make a new key. The last one is refused (401) from now on.
 
-        A client sees it by `api_key=lambda: sandbox.api_key`.
+        A client with `api_key=lambda: sandbox.api_key` uses the new one.
         """
         self._access.api_key = _made_up_key()
         return self._access.api_key

@@ -1,21 +1,21 @@
-"""The endpoint over HTTP. What the contract leaves open is decided here, and listed here:
+"""The endpoint over HTTP. Where the contract leaves something open, this module decides it:
 
 - Checks come in this order: path (404), method (405), faults, key (401), parameters (422), job forbidden (403), job
-  unknown (404). A forbidden job is forbidden whether it exists or not.
-- A parameter that isn't known is ignored. A single-valued one given twice is refused (422). `nullable` is taken to
-  mean that it may be left out; there is no way to write null.
+  unknown (404). A forbidden job gets a 403 even if it doesn't exist.
+- An unknown parameter is ignored. A parameter with a single value that is given twice is refused (422). `nullable` is
+  taken to mean that a parameter may be left out; there is no way to write null.
 - The empty string is a search prefix (of everything) and a slug (of no run); elsewhere it is refused (422).
-- A whole number is digits, perhaps after a minus sign: `1.0`, `1e2` and `+1` are not. A version number is any number
-  JSON can write, and compared as one: `3`, `3.0` and `3e0` are the same version.
-- The prefix is matched as it is, code point by code point: case counts, nothing is normalised, `%` and `_` stand for
-  themselves. `triggeredBy` is matched with the run's field of that name.
+- A whole number is digits, perhaps after a minus sign: `1.0`, `1e2` and `+1` are not. A version number is any number in
+  JSON's form, and is compared as a number: `3`, `3.0` and `3e0` are the same version.
+- The prefix is compared unchanged, code point by code point: case counts, nothing is normalised, `%` and `_` are
+  ordinary characters. `triggeredBy` is compared with the run's field of that name.
 - Without `order`, descending; without `sortBy`, by creation. `startTime` is the time of creation, the only one a run
   has. Text, status included, is sorted by code point. Null comes last in either direction. Runs with equal keys are
   sorted newest first, and then by id, ascending.
-- `offset` may lie beyond the end: the page is then empty. `pagination` repeats the offset and the limit that were used.
-- The job id is one path segment, percent-decoded after the path is taken apart.
-- HEAD and OPTIONS are refused (405), as the contract has GET alone.
-- What isn't HTTP, a request line above 1 MiB included, gets aiohttp's own 400, and isn't recorded.
+- `offset` may be beyond the end: then the page is empty. `pagination` repeats the offset and the limit that were used.
+- The job id is one path segment, percent-decoded after the path is split.
+- HEAD and OPTIONS are refused (405), because the contract has only GET. - What isn't HTTP, a request line above 1 MiB
+  included, gets aiohttp's own 400, and isn't recorded.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class SeenRequest:
 
 @attrs.define
 class Access:
-    """Who may see what."""
+    """The key, and the jobs that it has no access to."""
 
     api_key: str
     forbidden: frozenset[str] = frozenset()
@@ -78,8 +78,7 @@ class Server:
     """Serves a history on one address, from the event loop that started it.
 
     Args:
-        history: the runs.
-        access: who may see them.
+        history: the runs. access: who may see them.
         injector: decides which faults a request has.
         requests: where requests are recorded.
     """
@@ -98,14 +97,14 @@ class Server:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and say on which port (the one chosen, if it was 0).
+        """Listen. Returns the port (the one chosen, if it was 0).
 
         Raises:
             OSError: the address can't be listened on.
         """
-        # A client that goes away ends what is done for it: a stalled response, or a slow one.
+        # When a client closes its connection, its response is cancelled: a stalled one, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
-        # Nothing is worth waiting for at the end but responses on their way to clients that read them.
+        # At the end, wait only for responses that clients are reading.
         runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()

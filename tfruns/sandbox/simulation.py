@@ -1,7 +1,7 @@
 """Simulated runs: new ones are created, and each moves from CREATED to its end, by the sandbox's clock.
 
-What happens, and when, depends on the seed and the clock alone, not on how often the job is read: what was due is done,
-in its order and dated when it was due, before the next request for the job.
+What happens, and when, depends on the seed and the clock alone, not on how often the job is read: all events that are
+due are done before the next request for the job, in their order, each with the time when it was due.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from tfruns.sandbox.store import Store
 from tfruns.sandbox.wire import decode
 
 _SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
-_MOST_NEW_RUNS = 10_000  # those of three and a half days; then each new run takes the place of the oldest
+_MOST_NEW_RUNS = 10_000  # those of three and a half days; after that each new run replaces the oldest
 _NEXT = {
     Status.CREATED: Status.SCHEDULED,
     Status.SCHEDULED: Status.RUNNING,
@@ -35,8 +35,7 @@ class Simulation:
         seed: what happens depends on it.
         job_id: the job.
         store: where its runs are.
-        maker: what makes new ones.
-        now: since when its runs are as they are, in ms since 1970.
+        maker: what makes new ones. now: since when its runs are as they are, in ms since 1970.
     """
 
     def __init__(self, seed: int, job_id: str, store: Store, maker: RunMaker, now: float) -> None:
@@ -45,8 +44,8 @@ class Simulation:
         self._store = store
         self._maker = maker
         self._most_runs = store.count(job_id) + _MOST_NEW_RUNS
-        # What is due, soonest first: when, which of those made at once, and the run (None: a new one) that leaves this
-        # status. By then it may be gone, or its status changed by someone else: then nothing is done.
+        # The events, soonest first: when, a number for events at the same time, and the run (None: a new one) that
+        # leaves this status. If the run is gone by then, or its status was changed by someone else, nothing is done.
         self._due: list[tuple[float, int, str | None, str]] = []
         self._count = 0
         self._arrivals = self._rng()
@@ -55,7 +54,7 @@ class Simulation:
             self.expect(run_id, status, now)
 
     def expect(self, run_id: str, status: str, now: float) -> None:
-        """Schedule the next change of this run, which has had this status since now."""
+        """Schedule the next change of this run, which has this status from now on."""
         rng = self._rng(run_id, status)
         if status == Status.RUNNING:
             seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less
@@ -66,7 +65,7 @@ class Simulation:
         self._push(now + 1 + int(seconds * 1000), run_id, status)
 
     def run_until(self, now: float, *, most: int) -> bool:
-        """Do what was due by now, but no more than so much of it. True if more of it is left."""
+        """Do the events that are due now, but at most so many. True if more of them are left."""
         for _ in range(most):
             if not self._is_due(now):
                 return False
@@ -78,7 +77,7 @@ class Simulation:
         return self._is_due(now)
 
     def _is_due(self, now: float) -> bool:
-        return self._due[0][0] <= now  # a new run is always among what is due
+        return self._due[0][0] <= now  # the list is never empty: a new run is always in it
 
     def _create(self, when: float) -> None:
         run = self._maker.new_run(int(when), Status.CREATED)

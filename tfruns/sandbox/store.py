@@ -68,7 +68,7 @@ class _List:
         self.rows = sorted(filter(self._lets_through, rows), key=self._key)
 
     def change(self, old: _Row | None, new: _Row | None) -> None:
-        """Put the new row in place of the old one. A move costs a shift of pointers, the only cost that grows."""
+        """Replace the old row by the new one. The only cost that grows with the list is that of shifting pointers."""
         if old is not None and self._lets_through(old):
             place = bisect.bisect_left(self.rows, self._key(old), key=self._key)
             if new is not None and self._lets_through(new) and self._key(new) == self._key(old):
@@ -126,12 +126,12 @@ class Store:
         return ((row.id, row.status) for row in self._list(job_id, _NEWEST_FIRST).rows)
 
     def fill(self, job_id: str, runs: Iterable[Wire]) -> None:
-        """Store many runs; one with the id of another of the same job takes its place."""
+        """Store many runs; one with the id of another of the same job replaces it."""
         self._rows[job_id].update((run["id"], _row(run)) for run in runs)
         self._lists[job_id].clear()
 
     def put(self, job_id: str, run: Wire) -> None:
-        """Store a run; if the job has one with its id, it takes its place."""
+        """Store a run; if the job has one with the same id, replace that one."""
         row = _row(run)
         self._change(job_id, self._rows[job_id].get(row.id), row)
         self._rows[job_id][row.id] = row
@@ -192,7 +192,7 @@ def _filter(selection: Selection) -> Callable[[_Row], bool]:
 
 
 def _key(selection: Selection) -> _Key:
-    """What to sort by. It ends with the id, so that no two runs of a job have the same."""
+    """The sort key. It ends with the id, so that no two runs of a job have the same key."""
     falls = selection.order == SortDirection.DESC
     match selection.sort_by:
         case JobRunsSortBy.START_TIME:

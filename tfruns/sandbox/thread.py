@@ -15,7 +15,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run it there, and wait for its end."""
+        """Run a coroutine in the loop, and wait for its end."""
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Runs as the API's JSON has them, to and from the models.
+"""Runs in the form of the API's JSON, to and from the models.
 
-The sandbox has its own few lines for this, so that tests of the SDK's decoding don't rest on what they test.
+The sandbox has its own few lines for this, so that tests of the SDK's decoding don't depend on what they test.
 """
 
 import re
@@ -12,7 +12,7 @@ import msgspec
 from tfruns.models import JobRun, JobRunStatus, Subject, wire_name
 
 Wire = dict[str, Any]
-"""A run or a subject as the API's JSON has it: camelCase names, plain strings for enums."""
+"""A run or a subject in the form of the API's JSON: camelCase names, plain strings for enums."""
 
 _RUN_FIELDS = {field.name: wire_name(field.name) for field in attrs.fields(JobRun)}
 _NAMES = {wire: name for name, wire in _RUN_FIELDS.items()}
@@ -28,7 +28,7 @@ def encode(run: Wire) -> bytes:
 
 
 def decode(text: bytes) -> Wire:
-    """What `encode` encoded."""
+    """The run that `encode` has encoded."""
     run: Wire = msgspec.json.decode(text)
     return run
 
@@ -46,7 +46,7 @@ def parse(text: bytes) -> JobRun:
 
 
 def from_fields(fields: dict[str, Any]) -> Wire:
-    """These fields of a `JobRun`, by their names there, as the JSON has them.
+    """These fields of a `JobRun`, given by their names there, in the form of the JSON.
 
     Raises:
         TypeError: there is no such field.
@@ -62,7 +62,7 @@ def from_fields(fields: dict[str, Any]) -> Wire:
 
 
 def in_capitals(status: Any) -> Any:
-    """The known status that a text names in any case, as in the client's filters; anything else as it is."""
+    """The known status that a text names in any case, as in the client's filters; anything else unchanged."""
     if type(status) is str and status.upper() in JobRunStatus.__members__:
         return status.upper()
     return status

@@ -2,10 +2,10 @@
 
     python -m tfruns.spark --to /lake/runs --option jobsPath=jobs.txt --option maxRate=50
 
-It can be run again, with any jobs and filters: a run that it reads takes the place of what the table has of it, and
-nothing else goes. So runs that the control plane has forgotten, and those of jobs that were skipped, stay. Only the
-days of runs that it reads are written again, each as a whole and at the end. Run it where you run other Spark jobs, or
-by `spark-submit` with a file that calls `main`.
+It can be run again, with any jobs and filters: a run that it reads replaces the table's row of that run, and nothing
+else is removed. So runs that the control plane has deleted, and those of jobs that were skipped, stay. Only the days of
+the runs that it reads are written again, each as a whole and at the end. Run it where you run other Spark jobs, or by
+`spark-submit` with a file that calls `main`.
 """
 
 import argparse
@@ -52,9 +52,9 @@ def write(spark: SparkSession, options: dict[str, str], path: str) -> None:
 
 
 def _with_old(spark: SparkSession, runs: DataFrame, path: str) -> DataFrame:
-    """These runs, and what else the table has of their days.
+    """These runs, and the other rows that the table has for their days.
 
-    The runs stand in the query once, for each use would be a reading of its own, in which other runs may be there.
+    The query uses the runs only once: each use would read them again, and might find other runs.
     """
     try:
         old = spark.read.parquet(path)

@@ -1,4 +1,4 @@
-"""An async generator for code that isn't async: its event loop runs in a thread, and never waits for that code."""
+"""Makes an async generator usable in code that isn't async: its event loop runs in a thread, and isn't blocked."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,10 @@ class _End:
 
 
 def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
-    """What the generator yields, made in another thread, which keeps `_AHEAD` items ready. Close it to stop that.
+    """The items of the generator, made in another thread, which keeps `_AHEAD` items ready. Close it to stop the
+    thread.
 
-    A loop that runs only while it is waited for would let requests time out while Spark is busy.
+    If the loop ran only while an item is waited for, requests would time out while Spark is busy.
     """
     ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
     room = asyncio.Semaphore(_AHEAD)

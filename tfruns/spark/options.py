@@ -1,4 +1,4 @@
-"""What `spark.read.format("tfruns").option(...)` takes, as one validated value."""
+"""The options of `spark.read.format("tfruns").option(...)`, as one validated value."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -58,16 +58,16 @@ class Options:
         """A client with these options.
 
         Raises:
-            ConfigurationError, TypeError, ValueError: what `Client` says of its arguments.
+            ConfigurationError, TypeError, ValueError: as `Client` raises them for its arguments.
         """
         return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
 
 
 def parse(given: Mapping[str, str]) -> Options:
-    """The options that a user of Spark gave, by names in any case, with underscores or without.
+    """The options that a user of Spark has given, by names in any case, with underscores or without.
 
     Raises:
-        TypeError, ValueError: an option isn't known, isn't what it should be, or is missing.
+        TypeError, ValueError: an option is unknown, wrong or missing.
     """
     values: dict[str, str] = {}
     for name, value in given.items():

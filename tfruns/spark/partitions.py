@@ -18,13 +18,13 @@ from tfruns.spark.options import Options
 logger = logging.getLogger("tfruns")
 
 REFUSED = (NotFoundError, PermissionDeniedError)
-"""What a job can be skipped for."""
+"""The errors for which a job can be skipped."""
 
 _NAMED = 10
 
 
 class RunsPartition(InputPartition):
-    """What one task reads. It holds no key."""
+    """The jobs that one task reads. It holds no key."""
 
     def __init__(self, job_ids: Sequence[str], *, run_filter: RunFilter, base_url: str, max_rate: float | None) -> None:
         self.job_ids = tuple(job_ids)
@@ -56,7 +56,7 @@ async def plan_partitions(options: Options) -> list[RunsPartition]:
 
 
 async def _counted(client: Client, options: Options) -> dict[str, int]:
-    """How many runs each job has. A handful of tasks, for there may be very many jobs."""
+    """How many runs each job has. Only a few tasks count, because there may be very many jobs."""
     counts: dict[str, int] = {}
     refused: dict[str, APIStatusError] = {}
     job_ids = options.job_ids()
@@ -95,8 +95,8 @@ def _refusal(refused: dict[str, APIStatusError]) -> APIStatusError:
 
 
 def balanced(requests: Mapping[str, int], groups: int) -> list[list[str]]:
-    """At most so many groups of jobs, none empty, as even as may be by requests: the largest first, each to the group
-    that has the least."""
+    """At most so many groups of jobs, none empty, with requests shared out evenly: the largest jobs first, each to the
+    group that has the fewest requests so far."""
     even: list[list[str]] = [[] for _ in range(min(groups, len(requests)))]
     least = [(0, number) for number in range(len(even))]
     for job_id in sorted(requests, key=lambda job_id: -requests[job_id]):

@@ -1,4 +1,4 @@
-"""The data source, as Spark's Python API wants it."""
+"""The data source, in the form of Spark's Python API."""
 
 import asyncio
 import contextlib
@@ -39,12 +39,13 @@ class TfRunsDataSource(DataSource):
     """Job runs as a Spark data source: `spark.read.format("tfruns").option("jobs", "a,b,c").load()`.
 
     Register it first: `spark.dataSource.register(TfRunsDataSource)`. The columns are those of the Parquet export:
-    `job_id` and the fields of `JobRun`, the subject's in the subject's place; moments are timestamps. `tfruns[spark]`
-    must be installed on the driver and on the executors.
+    `job_id` and the fields of `JobRun`, where the fields of the subject replace it; moments are timestamps.
+    `tfruns[spark]` must be installed on the driver and on the executors.
 
     Each job is walked whole by one task, as `Client.iter_runs` walks it: every run that exists throughout is there
-    once. Tasks that are tried again, or run twice by speculation, repeat no row, for Spark keeps the rows of one
-    of them. A `load()` is planned once, by a request for each job, which counts its runs; each query of it reads anew.
+    once. Tasks that are retried, or run twice by speculation, repeat no row, because Spark keeps the rows of one of
+    them. A `load()` is planned once, by a request for each job, which counts its runs; each query of it reads the runs
+    again.
 
     Options, by names in any case, with underscores or without:
 
@@ -53,27 +54,27 @@ class TfRunsDataSource(DataSource):
     - `baseUrl`, `allowHttp` (`true`), `timeout`, `maxConcurrency` (for each task), `pageSize`: as the arguments of
       `Client` and `iter_runs`.
       Without `baseUrl`, the driver's `TFY_HOST` or credentials file; the executors get it from there.
-    - `apiToken`: the key. Better leave it out: then the driver and each executor take it from their own environment
-      (`TFY_API_KEY`). Spark hides the option in its UI and its logs, because of the name; it does not hide
+    - `apiToken`: the key. It is better to leave it out: then the driver and each executor take it from their own
+      environment (`TFY_API_KEY`). Spark hides the option in its UI and its logs, because of the name; it does not hide
       `spark.executorEnv.TFY_API_KEY`. On Kubernetes, use `spark.kubernetes.executor.secretKeyRef.TFY_API_KEY`.
     - `maxRate`: requests a second, by all tasks together: every partition has a share of it, as large as its share of
-      the requests. A task that waits for its slot leaves its share unused; a speculative copy has another.
+      the requests. The share of a task that waits for its slot isn't used; a speculative copy has the same share again.
     - `searchPrefix`, `triggeredBy`, `status`, `versionNumbers`: only runs that match, as in `iter_runs`, the last three
       with commas between several.
-    - `numPartitions`: into how many groups of about as many requests the jobs are put, at most; 8 if left out. As many
-      as there are slots for tasks is best.
-    - `onError`: `raise` (as it is), or `skip` to leave out jobs with a 403 or a 404, with a warning of the logger
+    - `numPartitions`: the most groups that the jobs are divided into, each of about as many requests; 8 if left out.
+      The number of slots for tasks is best.
+    - `onError`: `raise` (the default), or `skip` to leave out jobs with a 403 or a 404, with a warning of the logger
       `tfruns` for each. If that happens in the middle of a walk, the rows read before stay.
 
-    Filters of a query are Spark's work, after all runs were read; those of the options are the control plane's.
+    Spark applies the filters of a query, after all runs were read; the control plane applies those of the options.
 
-    What is wrong with an option, the key or a job is raised on the driver: by `load()`, or, where it takes a request
-    to find out, when the first query is planned.
+    Errors of options, the key or a job are raised on the driver: by `load()`, or, if it takes a request to find them,
+    when the first query is planned.
 
-    There is no stream (`spark.readStream`). A micro-batch must be there to be read again, between two offsets that the
-    driver knows first; but the API has no order of what changed, and no history of what a run was. An offset would have
-    to hold every open run of every job, and the driver to read all that the executors then read again. Load anew, as
-    `python -m tfruns.spark` does, or feed a queue that Spark streams from with `Client.watch_runs`.
+    There is no stream (`spark.readStream`). Spark must be able to read a micro-batch again, between two offsets that
+    the driver knows before; but the API has no order by change, and no history of a run's states. An offset would have
+    to hold every open run of every job, and the driver would have to read all that the executors then read again. Load
+    again, as `python -m tfruns.spark` does, or use `Client.watch_runs` to fill a queue that Spark streams from.
 
     Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
 
@@ -92,7 +93,7 @@ class TfRunsDataSource(DataSource):
         return "tfruns"
 
     def schema(self) -> StructType:
-        """The columns; the options are checked on the way, so that `load()` fails where they are wrong."""
+        """The columns. The options are checked here, so that `load()` fails if they are wrong."""
         with _plain_errors():
             options = parse(self.options)
             options.job_ids()
@@ -100,13 +101,13 @@ class TfRunsDataSource(DataSource):
             return SCHEMA
 
     def reader(self, schema: StructType) -> DataSourceReader:
-        """What plans and reads; Spark calls it.
+        """The object that plans and reads; Spark calls this method.
 
         Args:
-            schema: the one that Spark has, which must be the data source's own.
+            schema: the schema that Spark has, which must be the data source's own.
 
         Raises:
-            ValueError, TypeError: it is another, or an option is wrong.
+            ValueError, TypeError: it is another schema, or an option is wrong.
         """
         with _plain_errors():
             if schema != SCHEMA:
@@ -123,7 +124,7 @@ class _Reader(DataSourceReader):
             return asyncio.run(plan_partitions(self._options))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        if isinstance(partition, RunsPartition):  # Spark makes one of its own where there are none
+        if isinstance(partition, RunsPartition):  # Spark makes its own partition if there are none
             with _plain_errors():
                 yield from in_background(self._batches(partition))
 
@@ -158,7 +159,7 @@ def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
 
 
 class _plain_errors:  # noqa: N801
-    """Errors of ours reach the driver as their message, without the frames that lead there."""
+    """Our own errors reach the driver with their message alone, without the frames that lead there."""
 
     def __enter__(self) -> None:
         pass
