@@ -78,7 +78,8 @@ class Server:
     """Serves a history on one address, from the event loop that started it.
 
     Args:
-        history: the runs. access: who may see them.
+        history: the runs.
+        access: who may see them.
         injector: decides which faults a request has.
         requests: where requests are recorded.
     """
