@@ -19,7 +19,7 @@ def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], st
     """
     try:
         payload = with_strings(json.loads(body), lambda text: hide(writable(text)))
-        pickle.dumps(payload)  # an error may go to another process: what is nested too deeply for that is no detail
+        pickle.dumps(payload)  # an error may go to another process: a body too deeply nested for that isn't used
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
