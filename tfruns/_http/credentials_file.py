@@ -60,7 +60,7 @@ class CredentialsFile:
         """The file after its token was refused; if the CLI is rewriting it, its new content.
 
         Raises:
-            ConfigurationError: it can't be read, isn't a JSON object, or is gone.
+            ConfigurationError: it can't be read, isn't a JSON object, or was removed.
         """
         give_up = time.monotonic() + _LOCKED_AT_MOST
         while _is_locked(path) and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it

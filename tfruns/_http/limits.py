@@ -86,7 +86,8 @@ class Limiter:
     """Lets requests be sent at a pace. All of them belong to one event loop.
 
     Args:
-        pace: how fast; it lives on when the event loop is closed. base_url: the server's, for messages.
+        pace: how fast; it is kept when the event loop is closed.
+        base_url: the server's, for messages.
     """
 
     def __init__(self, pace: Pace, base_url: str) -> None:

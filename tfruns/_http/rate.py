@@ -20,7 +20,7 @@ from collections import deque
 import attrs
 
 _LATE = 0.05
-"""Seconds: timers fire late; so much of the lost time, and no more, is made up for."""
+"""Seconds: timers fire late; only so much of the lost time is made up for."""
 _SLOWEST = 1.0
 """Requests a second: a learned rate never holds a request back for longer than a second."""
 _IDLE = 1.0
@@ -82,7 +82,7 @@ class _Round:
     refused: int = 0
     refused_in_a_row: int = 0
     is_costly: bool = False
-    """Whether a refusal asked for a wait, which holds back all requests."""
+    """Whether a refusal requested a long wait, which holds back all requests."""
 
     @property
     def outcomes(self) -> int:
@@ -160,8 +160,8 @@ class RateLimiter:
 
         Args:
             now: the time.
-            held: seconds since the last request in which the server wanted none. idle: seconds in which there was none
-                to send.
+            held: seconds since the last request in which the server wanted none.
+            idle: seconds in which there was no request to send.
             not_before: until when the server wanted no requests.
         """
         self._paused += max(0.0, held - _SHORT) + idle

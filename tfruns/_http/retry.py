@@ -84,9 +84,9 @@ class RetryPolicy:
     back; but not the time in which it waits for its turn because of `max_concurrency` and `max_rate`. None for no
     limit."""
     patience: float = attrs.field(default=300.0, validator=_seconds)
-    """Seconds: how long an outage is waited out. A request fails once the client has had no good response from the
-    server for so long, or once this request alone has failed for so long. (A server that has never responded since the
-    client was made is given five seconds: its host may be wrong.)"""
+    """Seconds: how long to wait for the end of an outage. A request fails once the client has had no good response from
+    the server for so long, or once this request alone has failed for so long. (A server that has never responded since
+    the client was made is given five seconds: its host may be wrong.)"""
 
 
 @attrs.define

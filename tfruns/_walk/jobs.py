@@ -325,7 +325,7 @@ class _JobWalks:
         self._turns = _Turns(side_by_side)
         self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
         self._shared = None if ordered else _Channel()
-        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # where ordered
+        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # if ordered
         self._channel = self._shared  # the channel that is read now
         self._is_consuming = False  # whether a page of that channel is being consumed
         self._has_all_jobs = self._is_over = False

@@ -6,9 +6,9 @@ was before the changes that aren't reported yet. The difficulty is the first pol
 runs that a job's first poll finds count as those that existed already. So with a token from before that poll,
 everything that happens until the first poll after a restart would count as existing already. Two measures are needed:
 
-- *Reports wait for first polls.* Until each job has had its first poll, or has failed it, nothing is reported, and so
-  no token is given out. It costs no request and relies on no clock. In most watches the first polls take a moment, and
-  with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
+- *Reports wait for first polls.* Until the first poll of each job has succeeded or failed, nothing is reported, and so
+  there is no token yet. This costs no request and relies on no clock. In most watches the first polls take a moment,
+  and with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
   500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
   showed. It is a time by the server's clock, no later than the moment at which the watch began, so this machine's clock

@@ -241,7 +241,7 @@ class _Database:
         try:
             yield
         except ExportError:
-            check()  # a statement that was cancelled is no failure
+            check()  # a statement that was cancelled isn't a failure
             raise
         finally:
             over.set()

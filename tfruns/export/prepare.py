@@ -196,7 +196,7 @@ def choose_target(request: Request) -> Target:
     """Find out where the runs go, by the state of earlier exports. (It reads files, so it runs in the thread.)
 
     Raises:
-        ExportError: nothing can be written there, or the state doesn't fit what is there.
+        ExportError: nothing can be written there, or the state doesn't match the existing files.
     """
     destination, path = request.destination, request.state_path
     arguments = request.arguments

@@ -59,7 +59,7 @@ def checked_path(name: str, value: Any) -> str:
 
 
 def checked_start(value: Any) -> float | None:
-    """When a clock starts, in ms since 1970; None for where the runs end.
+    """When a clock starts, in ms since 1970; None for the time of the newest run.
 
     Raises:
         TypeError: it isn't a time.
