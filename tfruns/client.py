@@ -55,7 +55,8 @@ class Client:
         api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
             The function is called when a key is first needed, and once more for a request that is refused (401), so it
             can follow a key that changes. For a key that is mounted as a file:
-            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that it raises ends the request.
+            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that the function raises ends the
+            request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
         retry: how often and for how long a failed request is retried, and how long to wait for the end of an outage.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
@@ -497,7 +498,7 @@ class Client:
             interval: seconds between two polls of a job: always the same, or the least and the most. The least is
                 kept while runs change; with each poll that finds nothing the pause grows, up to the most.
             start: which runs are reported first, for jobs that aren't in the token: none that exist already ("now"),
-                the open runs ("open"), the runs created since a time (a datetime), or all runs ("existing", which reads
+                the open runs ("open"), the runs created since a given datetime, or all runs ("existing", which reads
                 them all, and holds them in memory while it reports them). Reports begin once each job was polled; if a
                 job fails, or doesn't respond for 10 seconds, they begin without it. When it responds later, its runs
                 that were created or ended since the newest event of the other jobs are reported too.

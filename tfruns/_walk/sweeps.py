@@ -28,12 +28,12 @@ class Sweeps:
         self._start = start
         self._seen: set[str] = set()
         self._newest = -math.inf  # creation of the newest run of the first sweep
-        self._in_vain = 0  # so many sweeps in a row found nothing
+        self._fruitless = 0  # so many sweeps in a row found nothing
 
     def begin(self) -> set[str]:
         """Begin a sweep. Returns the set for the ids that it meets."""
         self.number += 1
-        self._in_vain += 1  # until it finds a run
+        self._fruitless += 1  # until it finds a run
         self._met: set[str] = set()
         return self._met
 
@@ -45,7 +45,7 @@ class Sweeps:
             if self.number == 1:
                 self._newest = max(self._newest, run.created_at)
             if run.created_at <= self._newest:
-                self._in_vain = 0
+                self._fruitless = 0
         return fresh
 
     def is_complete(self, total: int, shortest: float, longest: int, *, is_unstable: bool) -> bool:
@@ -62,9 +62,9 @@ class Sweeps:
             return True
         if shortest == longest:
             return seen >= total
-        return seen >= shortest and self._in_vain >= (_SWEEPS_TO_BE_SURE if is_unstable else 1)
+        return seen >= shortest and self._fruitless >= (_SWEEPS_TO_BE_SURE if is_unstable else 1)
 
     @property
     def is_hopeless(self) -> bool:
         """Whether a further sweep would be useless."""
-        return self._in_vain >= _SWEEPS_TO_GIVE_UP
+        return self._fruitless >= _SWEEPS_TO_GIVE_UP

@@ -30,7 +30,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_all
 
 _COMMIT_EVERY = 0.5
-"""Seconds. Not more often, because each commit waits for the disk."""
+"""The least seconds between two commits, because each one waits for the disk."""
 _VERSION = 3
 
 NUMBER = "number of the export"
@@ -47,7 +47,7 @@ class Piece:
 
 @attrs.define
 class JobParts:
-    """What was read of a job."""
+    """The parts of one job that were read."""
 
     runs: int = 0
     pieces: list[Piece] = attrs.Factory(list)

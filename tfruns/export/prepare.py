@@ -30,7 +30,7 @@ _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_befor
 
 @attrs.frozen
 class Request:
-    """What an export was called with."""
+    """The checked arguments of an export."""
 
     destination: Destination
     filters: Mapping[str, Any]
@@ -180,7 +180,7 @@ async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
 
 @attrs.frozen
 class Target:
-    """Where the runs of this export go."""
+    """The destination of this export, with the state of earlier ones."""
 
     destination: Destination
     state: State | None

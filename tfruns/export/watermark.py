@@ -54,7 +54,7 @@ class JobState(msgspec.Struct):
 
 @attrs.define
 class Reading:
-    """What one export learns of a job that earlier ones may know.
+    """What one export learns about a job, which earlier exports may know already.
 
     `known` is what the next export will know.
     """
@@ -140,7 +140,7 @@ class _Versioned(msgspec.Struct):
 
 
 class _Content(_Versioned):
-    """What is in the file."""
+    """The content of the file."""
 
     about: dict[str, Any]
     exports: Annotated[int, msgspec.Meta(ge=1)]
