@@ -148,7 +148,7 @@ class JobsPaginator:
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
 
-        All that reads Arrow reads these: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
+        Every library that reads Arrow can read them: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
 
         Yields:
             A batch for each page: those of one job in the server's order, those of several as they arrive.

@@ -87,7 +87,7 @@ class Reading:
         return page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
 
     def news(self, page: Page) -> Page:
-        """Take note of some runs, and return those that weren't written yet in their present state."""
+        """Take note of some runs, and return those whose present state wasn't written yet."""
         if not page.runs:
             return page
         known, recent_before, since = self.known, self.before.recent, self.before.until
