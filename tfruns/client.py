@@ -55,21 +55,22 @@ class Client:
         api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
             The function is called when a key is first needed, and once more for a request that is refused (401), so it
             can follow a key that changes. For a key that is mounted as a file:
-            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that it raises ends the request.
+            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that the function raises ends the
+            request.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
-        retry: how often and for how long a failed request is retried, and for how long an outage is waited out.
+        retry: how often and for how long a failed request is retried, and how long to wait for the end of an outage.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
         max_rate: how many requests may be sent in a second, over all walks of this client; None for as many as the
             server accepts, which the client learns from refused requests.
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which you close yourself; else the client makes its own.
             (Give it your own connector for TLS settings, or `trust_env=True` for a proxy from the environment.)
-        allow_http: whether the key may be sent over plain http to other machines than this one, where anyone on the way
-            can read it.
+        allow_http: whether the key may be sent over plain http to other machines than this one, where others on the
+            network can read it.
         trace_configs: aiohttp trace configs, which see connections and DNS; not together with `session`, which has its
             own. (For OpenTelemetry there is `tfruns.otel`.)
         on_request: a function that is called with a `RequestEvent` when a request is sent.
-        on_response: one that is called with a `ResponseEvent` when a complete response has come.
+        on_response: one that is called with a `ResponseEvent` when a complete response has arrived.
         on_retry: one that is called with a `RetryEvent` when a request will be retried.
         on_failure: one that is called with a `FailureEvent` when a request has failed for good. These four are called
             in the event loop, and must be quick; an error in one of them ends the walk. `add_hooks` adds more.
@@ -179,15 +180,15 @@ class Client:
         Every run that exists from the first request to the last is yielded exactly once, in order, even if other runs
         are created and deleted meanwhile. Those others are yielded once or not at all, and a deleted one can come out
         of order. If this can't be guaranteed, the walk ends with `IncompleteWalkError`. After the first page, pages are
-        fetched ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on these two numbers and
-        not on how many runs there are.
+        fetched ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on
+        `page_size`, not on how many runs there are.
 
         When sorted by status, duration, version or trigger, runs can change their place, and runs with equal keys can
         come in another order in each response. So the ids of all runs are kept (about 100 bytes a run), no run is
-        repeated, and the list is walked again for runs that the total shows missing: at least twice if the list
-        changes. Runs that a later walk finds come last. Runs can be missing without an error only in two cases: the
-        order of equal keys, or of runs created in the same millisecond, differs from response to response while runs
-        are created or deleted; or the list holds a run twice, with others between the two.
+        repeated, and the list is walked again for runs that the total shows missing. Runs that a later walk finds come
+        last. Runs can be missing without an error only in two cases: the order of equal keys, or of runs created in the
+        same millisecond, differs from response to response while runs are created or deleted; or the list holds a run
+        twice, with others between the two.
 
         Args:
             job_id: id of the job.
@@ -497,10 +498,10 @@ class Client:
             interval: seconds between two polls of a job: always the same, or the least and the most. The least is
                 kept while runs change; with each poll that finds nothing the pause grows, up to the most.
             start: which runs are reported first, for jobs that aren't in the token: none that exist already ("now"),
-                the open runs ("open"), the runs created since a time, or all runs ("existing", which reads them all,
-                and holds them in memory while it reports them). Reports begin once each job was polled; if a job fails,
-                or doesn't respond for 10 seconds, they begin without it. When it responds later, its runs that were
-                created or ended since the newest event of the other jobs are reported too.
+                the open runs ("open"), the runs created since a given datetime, or all runs ("existing", which reads
+                them all, and holds them in memory while it reports them). Reports begin once each job was polled; if a
+                job fails, or doesn't respond for 10 seconds, they begin without it. When it responds later, its runs
+                that were created or ended since the newest event of the other jobs are reported too.
             resume_token: go on after the change that had this token: nothing is missed or reported again, in any of the
                 jobs. The filters must be the same, except `status`.
             on_error: what to do if a job can't be polled because of an error of its own, such as 403, 404 or a
@@ -656,7 +657,7 @@ class Client:
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice does nothing; using a closed client raises.
 
-        Requests in flight end with a `ClientClosedError`. An aiohttp session of yours stays open.
+        Requests in flight end with a `ClientClosedError`. Your own aiohttp session stays open.
 
         Raises:
             EventLoopError: the client is in use in another event loop, which isn't closed.
@@ -698,7 +699,7 @@ class Client:
 
         Args:
             on_request: a function that is called with a `RequestEvent` when a request is sent.
-            on_response: one that is called with a `ResponseEvent` when a complete response has come.
+            on_response: one that is called with a `ResponseEvent` when a complete response has arrived.
             on_retry: one that is called with a `RetryEvent` when a request will be retried.
             on_failure: one that is called with a `FailureEvent` when a request has failed for good.
 

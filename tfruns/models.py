@@ -233,7 +233,7 @@ class JobRun(Payload):
         """`created_at` as an aware datetime in UTC.
 
         Raises:
-            ValueError: the server's number lies beyond the years a datetime can hold.
+            ValueError: the server's number is beyond the years that a datetime can hold.
         """
         return _instant(self.created_at, "created_at")
 
@@ -242,7 +242,7 @@ class JobRun(Payload):
         """`end_time` as an aware datetime in UTC, or None while the run has no end.
 
         Raises:
-            ValueError: the server's number lies beyond the years a datetime can hold.
+            ValueError: the server's number is beyond the years that a datetime can hold.
         """
         return None if self.end_time is None else _instant(self.end_time, "end_time")
 

@@ -146,9 +146,9 @@ class RunFilter:
     """
 
     search_prefix: str | None = attrs.field(default=None, converter=_search_prefix)
-    """What the name or the id of a run begins with."""
+    """The beginning of the name or the id of the run."""
     sort_by: str | None = attrs.field(default=None, converter=_sort_by)
-    """What the runs are sorted by; None for the server's order, newest first."""
+    """The key that runs are sorted by; None for the server's order, newest first."""
     order: str | None = attrs.field(default=None, converter=_order)
     """"asc" or "desc"; None for the server's choice."""
     triggered_by: tuple[str, ...] | None = attrs.field(default=None, converter=_triggered_by)

@@ -85,7 +85,7 @@ async def test_one_refusal_in_ten_at_random_loses_nothing_and_takes_no_request_t
 async def test_slowing_down_and_recovering_are_logged_once_each(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "_STEADY", 0.5)
+    monkeypatch.setattr(limits, "_RECOVERED_AFTER", 0.5)
     monkeypatch.setattr(rate, "_ROUND", 0.1)
     tokens, filled_at = 10.0, time.monotonic()
     is_limited = True
@@ -250,7 +250,7 @@ def stalls(_: Request) -> Reply:
 async def test_after_an_outage_in_the_middle_of_twenty_jobs_all_is_there_soon(
     down: Callable[[Request], Reply], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_LOST", 0.2)
+    monkeypatch.setattr(pace, "_PROBE_LOST_AFTER", 0.2)
     job_ids = [f"job-{n}" for n in range(20)]
     async with outage_after(30, 1.2, down) as (url, sent), Client(url, KEY, timeout=0.5) as client:
         began = time.monotonic()

@@ -153,8 +153,8 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
     """The error for a body that isn't a page of runs, or a list of runs: it names each field that is wrong.
 
     Args:
-        body: what could not be structured.
-        model: as what.
+        body: the text that could not be structured.
+        model: the class that it should be.
         job_id: of the request.
         offset: of the request.
         hide: removes secrets from a text that goes into the error.

@@ -17,7 +17,7 @@ def decode_leniently(body: bytes, *, job_id: str, offset: int, hide: Callable[[s
     """The page in a body, with a `BadRun` in place of each run that can't be understood.
 
     Raises:
-        DecodeError: the body is no page at all.
+        DecodeError: the body isn't a page at all.
     """
     try:
         return decode_page(body, job_id=job_id, offset=offset, hide=hide)

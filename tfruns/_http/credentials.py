@@ -78,7 +78,7 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     if file is None or file.token.value is None:
         raise _no_key()
     if not _is_for(file, url):
-        raise _no_key(f" for {url}", f" ({_whose(file)})")
+        raise _no_key(f" for {url}", f" ({_purpose_of(file)})")
     return url, _key_of_file(url, file)
 
 
@@ -151,7 +151,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _place(url: str) -> tuple[object, ...]:
-    """What two URLs of the same control plane have in common."""
+    """A key that is equal for two URLs of the same control plane."""
     parsed = URL(url)
     return parsed.scheme, (parsed.raw_host or "").rstrip("."), parsed.port, parsed.raw_path.rstrip("/")
 
@@ -205,7 +205,7 @@ def _key_of_file(url: str, file: CredentialsFile) -> "KeySource":
             new = await CredentialsFile.read_again(file.path)
             if _is_for(new, url):
                 return _checked_key(_Given(origin, new.token))
-            logger.warning("the API key was refused, and the credentials file has no other: %s", _whose(new))
+            logger.warning("the API key was refused, and the credentials file has no other: %s", _purpose_of(new))
         except ConfigurationError as error:
             logger.warning("the API key was refused, and the credentials file can't be read again: %s", error)
         return None
@@ -222,7 +222,7 @@ def _has_host(file: CredentialsFile) -> bool:
     return _flaw_of_url(file.host.value, allow_http=True) is None
 
 
-def _whose(file: CredentialsFile) -> str:
+def _purpose_of(file: CredentialsFile) -> str:
     if not _has_host(file):
         return f"{file.path} names no host, so its token goes nowhere"
     return f"{file.path} is for {_normal(file.host.value)}, and its token goes there alone"

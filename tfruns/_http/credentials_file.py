@@ -14,7 +14,7 @@ from tfruns._http.secret import Secret
 from tfruns.errors import ConfigurationError
 
 _READS = 5  # of a file that is being rewritten, before it counts as broken
-_MOMENT = 0.05  # seconds between two reads
+_PAUSE = 0.05  # seconds between two reads
 _LOCKED_AT_MOST = 2.0  # seconds that a refused request waits for the CLI
 
 
@@ -52,7 +52,7 @@ class CredentialsFile:
                 return found
             if found == _GONE:
                 return None
-            time.sleep(_MOMENT)
+            time.sleep(_PAUSE)
         raise ConfigurationError(f"{path} {_BROKEN}")
 
     @classmethod
@@ -60,17 +60,17 @@ class CredentialsFile:
         """The file after its token was refused; if the CLI is rewriting it, its new content.
 
         Raises:
-            ConfigurationError: it can't be read, isn't a JSON object, or is gone.
+            ConfigurationError: it can't be read, isn't a JSON object, or was removed.
         """
         give_up = time.monotonic() + _LOCKED_AT_MOST
         while _is_locked(path) and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it
-            await asyncio.sleep(_MOMENT)
+            await asyncio.sleep(_PAUSE)
         found: CredentialsFile | str = _GONE
         for _ in range(_READS):
             found = cls._read_once(path)
             if not isinstance(found, str):
                 return found
-            await asyncio.sleep(_MOMENT)
+            await asyncio.sleep(_PAUSE)
         raise ConfigurationError(f"{path} {found}")
 
     @classmethod

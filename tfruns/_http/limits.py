@@ -22,7 +22,7 @@ _FIRST_CONTACT = 5.0
 """Seconds to wait for a server that has never responded: its host may be wrong."""
 _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
-_STEADY = 10.0
+_RECOVERED_AFTER = 10.0
 """Seconds at full speed after which a server that refused requests counts as recovered."""
 
 logger = logging.getLogger("tfruns")
@@ -86,7 +86,7 @@ class Limiter:
     """Lets requests be sent at a pace. All of them belong to one event loop.
 
     Args:
-        pace: how fast; it lives on when the event loop is closed.
+        pace: how fast; it is kept when the event loop is closed.
         base_url: the server's, for messages.
     """
 
@@ -268,6 +268,6 @@ class Limiter:
                     self.pace.concurrency,
                     rate,
                 )
-        elif self._is_slow and now - self._limited_at >= _STEADY:
+        elif self._is_slow and now - self._limited_at >= _RECOVERED_AFTER:
             self._is_slow = False
             logger.warning("%s takes requests again: back to full speed", self._base_url)

@@ -9,11 +9,11 @@ from tfruns._http.rate import RateLimiter
 
 _AWAY = 10
 """So many failures in a row, without a good response between them, and the server counts as away."""
-_FIRST_PROBE, _LAST_PROBE, _SLOWER = 0.01, 1.0, 1.25
+_FIRST_PROBE, _LAST_PROBE, _PROBE_GROWTH = 0.01, 1.0, 1.25
 """Seconds from a failure to the next probe, at first and at most, and the factor by which they grow."""
-_LOST = 5.0
+_PROBE_LOST_AFTER = 5.0
 """Seconds after which the next probe is sent, even if there is no response to the last one."""
-_LAPSED = 60.0
+_OUTAGE_UNKNOWN_AFTER = 60.0
 """Seconds without an attempt after which it isn't known any more whether an outage lasts."""
 
 
@@ -143,7 +143,7 @@ class Pace:
 
     def outage(self, now: float) -> float:
         """Seconds since the first failure without a good response after it; 0 if there was one."""
-        if not self._failures or now - self._failed_at > _LAPSED:
+        if not self._failures or now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
             return 0.0
         return now - self._failing_since
 
@@ -161,7 +161,7 @@ class Pace:
             idle = now - could_be_sent_at
         self._rate.sent(now, held=held, idle=idle if idle > 0.1 else 0.0, not_before=self._held_until)
         self.in_flight += 1
-        self._probe_at = now + _LOST
+        self._probe_at = now + _PROBE_LOST_AFTER
 
     def good(self, sent_at: float, now: float) -> None:
         """A request sent at that time got a good response."""
@@ -208,7 +208,7 @@ class Pace:
             self._free_at = now
 
     def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
-        if not self._failures or now - self._failed_at > _LAPSED:
+        if not self._failures or now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
             self._failing_since = now
             self._rate.remember()
         self._failures += 1
@@ -224,7 +224,7 @@ class Pace:
         elif sent_at < self._away_since:  # it was sent before: that it failed is nothing new
             return
         else:
-            self._probe_pause = min(_LAST_PROBE, _SLOWER * self._probe_pause)
+            self._probe_pause = min(_LAST_PROBE, _PROBE_GROWTH * self._probe_pause)
         self._probe_at = now + self._probe_pause
 
     def _count_blocked(self, now: float) -> None:

@@ -7,9 +7,9 @@ a server with a limit would refuse most of the requests. So outcomes are judged 
 - A round with few refusals lets the rate grow: by little near the goodput of the last round with many refusals, and
   twice as much with each round after that. While nothing is known, the rate doubles.
 - A round with many refusals sets the rate to the goodput, which is the number of good responses in the last second.
-- If the same share is refused after that, a round at 70 % of the goodput, an experiment, finds out why. If the refusals
-  end, they were about the rate. If their share stays the same, they aren't: the cut is undone, that share is *usual*
-  from then on, and only a larger share counts as many. Whether it is still usual is tested from time to time.
+- If as large a share is refused after that, a round at 70 % of the goodput, an experiment, finds out why. If the
+  refusals end, they were about the rate. If their share stays the same, they aren't: the cut is undone, that share is
+  *usual* from then on, and only a larger share counts as many. Whether it is still usual is tested from time to time.
 
 The constants were tuned on simulated servers (`benchmarks.limits_simulated`), and tested on other seeds.
 """
@@ -20,7 +20,7 @@ from collections import deque
 import attrs
 
 _LATE = 0.05
-"""Seconds: timers fire late; so much of the lost time, and no more, is made up for."""
+"""Seconds: timers fire late; only so much of the lost time is made up for."""
 _SLOWEST = 1.0
 """Requests a second: a learned rate never holds a request back for longer than a second."""
 _IDLE = 1.0
@@ -32,7 +32,7 @@ _SHORT = 0.1
 """Seconds: a shorter wait that the server requests doesn't stop the clock of sending."""
 
 _ROUND = 0.5
-"""Seconds of a round; half as many if the rate is known to be too low."""
+"""How many seconds a round lasts; half as many if the rate is known to be too low."""
 _OUTCOMES = 8
 """The least number of outcomes in a round, if any of them is a refusal."""
 _GOOD_OUTCOMES = 3
@@ -82,7 +82,7 @@ class _Round:
     refused: int = 0
     refused_in_a_row: int = 0
     is_costly: bool = False
-    """Whether a refusal requested a wait, which holds back all requests."""
+    """Whether a refusal requested a long wait, which holds back all requests."""
 
     @property
     def outcomes(self) -> int:
@@ -120,7 +120,7 @@ class RateLimiter:
         self._goods: deque[float] = deque()  # when the good responses of the last second arrived
         self._round = _Round()
         self._cautious_until = -math.inf
-        # What the last rounds with many refusals say:
+        # What is known from the last rounds with many refusals:
         self._ceiling = math.inf  # the goodput in the last of them
         self._is_unsure = True  # whether that is still unknown
         self._good_rounds = 0  # since then
@@ -129,7 +129,7 @@ class RateLimiter:
         self._last_share = 0.0
         self._rate_before = math.inf  # the first of them
         self._refused_below_ceiling = 0
-        # What experiments say:
+        # What is known from experiments:
         self._experiment: _Experiment | None = None
         self._usual = 0.0  # the share of refusals that is not about the rate
         self._usual_until = -math.inf
@@ -160,8 +160,8 @@ class RateLimiter:
 
         Args:
             now: the time.
-            held: seconds since the last request in which the server wanted none. idle: seconds in which there was none
-                to send.
+            held: seconds since the last request in which the server wanted none.
+            idle: seconds in which there was no request to send.
             not_before: until when the server wanted no requests.
         """
         self._paused += max(0.0, held - _SHORT) + idle

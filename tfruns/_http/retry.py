@@ -27,7 +27,7 @@ _LONGEST_WAIT = 60.0
 _OWN_FAILURES = 10
 """The most attempts at a request that the server fails on while it responds well to others."""
 
-_SURELY_OWN = 5
+_OWN_FAILURES_WITHOUT_OTHERS = 5
 """After so many of them, further failures count too, even without other requests: it isn't a new outage."""
 
 
@@ -84,9 +84,9 @@ class RetryPolicy:
     back; but not the time in which it waits for its turn because of `max_concurrency` and `max_rate`. None for no
     limit."""
     patience: float = attrs.field(default=300.0, validator=_seconds)
-    """Seconds: how long an outage is waited out. A request fails once the client has had no good response from the
-    server for so long, or once this request alone has failed for so long. (A server that has never responded since the
-    client was made is given five seconds: its host may be wrong.)"""
+    """Seconds: how long to wait for the end of an outage. A request fails once the client has had no good response from
+    the server for so long, or once this request alone has failed for so long. (A server that has never responded since
+    the client was made is given five seconds: its host may be wrong.)"""
 
 
 @attrs.define
@@ -114,7 +114,7 @@ class Call:
             self.failing_since = self.spent
         is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
         others_are_well = last_good is None or self.failed_at is None or last_good >= self.failed_at
-        if not is_about_server and (others_are_well or self.own_failures >= _SURELY_OWN):
+        if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1
         self.failed_at = now
 

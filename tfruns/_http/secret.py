@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NoReturn
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
-"""The least characters of a key that is removed from texts: a shorter one is no secret, and part of many words."""
+"""The least length of a key that is removed from texts: a shorter one isn't secret, and is a part of many words."""
 
 
 class Secret:

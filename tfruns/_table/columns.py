@@ -39,8 +39,8 @@ _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run t
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
 _SUBJECT_FIELDS = tuple(field.name for field in attrs.fields(Subject))
-_subject: Any = Subject  # untyped, because `_NOBODY` has None in fields that aren't declared to hold it
-_NOBODY = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # used if there is no subject: its fields in a row are null
+_subject: Any = Subject  # untyped, because `_NO_SUBJECT` has None in all fields
+_NO_SUBJECT = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # used if there is no subject: its fields in a row are null
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:
@@ -71,7 +71,7 @@ def values_of(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
     for field in attrs.fields(JobRun):
         values = [*map(operator.attrgetter(field.name), runs)]
         if field.name == _SUBJECT:
-            subjects = [_NOBODY if subject is None else subject for subject in values]
+            subjects = [_NO_SUBJECT if subject is None else subject for subject in values]
             yield from ([*map(operator.attrgetter(name), subjects)] for name in _SUBJECT_FIELDS)
         else:
             yield values

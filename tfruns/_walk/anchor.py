@@ -103,7 +103,7 @@ class Anchor:
             self._order.holds_for(runs)
             return self._consume(runs, ids, offset + len(runs))
         if self._met is None and not self._has_equals and self._is_last(runs, expected):
-            # So it is with most responses, when nothing has moved. Then only one thing is checked: that no new run is
+            # Most responses are like this: nothing has moved. Then it is only checked that none of the new runs is
             # known.
             shift = offset + expected + 1 - self.front
             new, new_ids = runs[expected + 1 :], ids[expected + 1 :]

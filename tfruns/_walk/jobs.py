@@ -148,7 +148,7 @@ class JobsPaginator:
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
 
-        All that reads Arrow reads these: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
+        Every library that reads Arrow can read them: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
 
         Yields:
             A batch for each page: those of one job in the server's order, those of several as they arrive.
@@ -325,7 +325,7 @@ class _JobWalks:
         self._turns = _Turns(side_by_side)
         self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
         self._shared = None if ordered else _Channel()
-        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # where ordered
+        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # if ordered
         self._channel = self._shared  # the channel that is read now
         self._is_consuming = False  # whether a page of that channel is being consumed
         self._has_all_jobs = self._is_over = False

@@ -101,7 +101,7 @@ class RunPaginator:
 
         Args:
             keep_bad: whether a run that can't be understood is put into `RawPage.bad`, and the walk goes on. Otherwise
-                it is a `DecodeError`.
+                such a run raises a `DecodeError`.
 
         Yields:
             Each page, in the server's order.
@@ -269,7 +269,7 @@ class RunPaginator:
         return expected((await self.fetch(0, 1)).pagination.total, self)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
-        """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` don't count.
+        """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` are ignored.
 
         Args:
             offset: how many runs to skip, 0 or more.

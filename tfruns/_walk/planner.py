@@ -94,9 +94,9 @@ class Planner:
         max_runs: how many runs to yield at most; None for all.
         by_creation: whether the list is sorted by creation, one way or the other.
         window: the wanted times of creation, if not all are wanted. If the newest runs come first, the walk ends at the
-            first run that is too old, unless the responses show another order. keeps_ids: whether the ids of all runs
-            are kept, and the list is walked again for what is missing: where runs can change their place, or where many
-            runs have equal keys.
+            first run that is too old, unless the responses show another order.
+        keeps_ids: whether the ids of all runs are kept, and the list is walked again for missing runs: for orders in
+            which runs can change their place, or in which many runs have equal keys.
     """
 
     def __init__(

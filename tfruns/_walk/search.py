@@ -4,9 +4,9 @@
 class Search:
     """The search for the index of the last consumed run: one request after the other, with nothing else in flight.
 
-    The first two requests go where the run is expected. After that, a binary search, if the order shows on which side
-    of a response the run is. Without a known order, each request is farther away from the expected place, on
-    alternating sides.
+    The first two requests are for the place where the run is expected. After that, it is a binary search if the order
+    shows on which side of a response the run is. Without a known order, each request is farther away from the expected
+    place, on alternating sides.
     """
 
     def __init__(self) -> None:

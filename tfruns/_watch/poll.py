@@ -81,7 +81,8 @@ class Job:
             total: how many runs there are, about; inf if that isn't known.
         """
         found: dict[str, JobRun | None] = {}
-        # The filter can't name a status that this version doesn't know: a server may refuse one that has gone.
+        # The filter names no status that this version doesn't know: a server that doesn't know it either would refuse
+        # the request.
         named = {run_id for run_id, run in wanted.items() if run is None or run.status.is_known}
         if len(named) > 1:
             await self._read(self._all_open(), named, found)
@@ -132,7 +133,7 @@ class Job:
         return await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
 
     async def _may_hide_open_runs(self, newest: Sequence[JobRun], total: int) -> bool:
-        """Whether runs in unknown statuses may stand further down than these.
+        """Whether there may be runs in unknown statuses further down than these.
 
         The runs in known statuses are counted by the page that shows the newest of them: a run that was created
         meanwhile is seen there. Other changes meanwhile can only make the count too small, which leads to a needless

@@ -64,7 +64,7 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
 
     Raises:
         TypeError: it isn't a string.
-        ValueError: it is no token of this version, or incomplete, or from a watch with other jobs or filters.
+        ValueError: it isn't a token of this version, or it is incomplete, or from a watch with other jobs or filters.
     """
     if not isinstance(token, str):
         raise argument_error(TypeError, "resume_token", f" must be a string, got {token!r}")

@@ -6,13 +6,13 @@ was before the changes that aren't reported yet. The difficulty is the first pol
 runs that a job's first poll finds count as those that existed already. So with a token from before that poll,
 everything that happens until the first poll after a restart would count as existing already. Two measures are needed:
 
-- *Reports wait for first polls.* Until each job has had its first poll, or has failed it, nothing is reported, and so
-  no token is given out. It costs no request and relies on no clock. In most watches the first polls take a moment, and
-  with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
+- *Reports wait for first polls.* Until the first poll of each job has succeeded or failed, nothing is reported, and so
+  there is no token yet. This costs no request and relies on no clock. In most watches the first polls take a moment,
+  and with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
   500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
   showed. It is a time by the server's clock, no later than the moment at which the watch began, so this machine's clock
-  doesn't matter, and nothing is lost. Whatever was created or ended since is reported when the first poll succeeds, in
+  doesn't matter, and nothing is lost. All runs created or ended since are reported when the first poll succeeds, in
   this process or in one that goes on from a token: the token holds `start` and the watermark of the job. (If the other
   jobs have no runs, the watermark is an hour ago by this machine's clock.) The price: if nothing had happened in all
   other jobs for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
@@ -216,7 +216,7 @@ class Watch:
 
 @attrs.frozen
 class _Found:
-    """What a poll has found."""
+    """The changes that a poll has found."""
 
     job_id: str
     before: Snapshot
@@ -305,7 +305,7 @@ class _Polls:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _poll(self, job_id: str, snapshot: Snapshot | None, beginning: Beginning | None) -> tuple[Snapshot, Poll]:
-        """What was known, and what the server shows now."""
+        """The snapshot before the poll, and what the poll has found."""
         job = Job(self._watch.client, job_id, self._watch.filters)
         if snapshot is not None:
             return snapshot, await job.poll(snapshot)
@@ -333,7 +333,7 @@ class _Polls:
             self._poll_in(self._paces[job_id].next(changed=False), job_id)
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
-        """Raise the error if it ends the watch. Else seconds to wait until the next poll."""
+        """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
         on_error, skipped = self._watch.on_error, self._watch.skipped
         if is_transient(error):
             seconds = self._paces[job_id].after_failure()
@@ -375,7 +375,7 @@ def _needs_watermark(beginning: Beginning) -> bool:
 
 
 def _checked_start(start: Start | datetime) -> Start | float:
-    """What is reported first; a time in ms since 1970."""
+    """The argument `start`, checked; a datetime as ms since 1970."""
     if isinstance(start, datetime) and start.utcoffset() is not None:
         return start.timestamp() * 1000
     if isinstance(start, str) and start in get_args(Start):

@@ -180,7 +180,7 @@ def _shown(destination: str) -> str:
 
 @contextlib.contextmanager
 def _place(destination: str, form: str | None, *, is_output: bool) -> "Iterator[str]":
-    """Where the file is written: for standard output, in a folder that is removed in the end."""
+    """The path that is written: for standard output, in a folder that is removed in the end."""
     if not is_output:
         yield destination
         return

@@ -98,7 +98,7 @@ def order_options(command: _Command) -> _Command:
 
 @asynccontextmanager
 async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
-    """The walk that a command's arguments describe. Those that weren't given are left to the client."""
+    """The walk that a command's arguments describe. For arguments that weren't given, the client's defaults apply."""
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     async with connect(host, patience=PATIENCE) as client:
         try:

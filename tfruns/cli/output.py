@@ -20,7 +20,7 @@ def is_terminal() -> bool:
 
 
 def width() -> int | None:
-    """How many cells a line of standard output has: None if it is no terminal."""
+    """How many cells a line of standard output has: None if it isn't a terminal."""
     return shutil.get_terminal_size().columns if is_terminal() else None
 
 
@@ -85,7 +85,7 @@ async def write(data: bytes) -> None:
 
 
 async def until_nobody_reads() -> None:
-    """Wait until the reader of standard output is gone, as `head` is after ten lines; for ever if it is no pipe.
+    """Wait until the reader of standard output has ended, as `head` does after ten lines; for ever if it isn't a pipe.
 
     Without this, a command that prints only now and then would go on until its next line.
     """

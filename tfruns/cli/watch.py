@@ -231,7 +231,7 @@ class Board:
 
 
 def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[tuple[str, str], JobRun]":
-    """As many of the ended runs as there is room for, chosen by failure first; in order, the last ended first."""
+    """The most important ended runs, failures first, as many as there is room for; sorted by end, the latest first."""
     newest_first = list(reversed(ended))
     chosen = set(sorted(newest_first, key=lambda key: ended[key].status != "FAILED")[:room])
     return {key: ended[key] for key in newest_first if key in chosen}

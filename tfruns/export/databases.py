@@ -88,7 +88,7 @@ def sqlite(path: Path, scratch: Path) -> Writer:
 
 
 class _DuckDb:
-    """Puts the pieces into a Parquet file, and loads that at once.
+    """Writes the pieces to a Parquet file, and loads that as a whole.
 
     DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
     """

@@ -1,4 +1,4 @@
-"""A folder of files, one for each day on which runs were created: a dataset, which engines read as it is.
+"""A folder of files, one for each day on which runs were created: a dataset, which engines read directly.
 
 `runs/created_date=2026-11-24/runs.parquet` holds all runs of that day. A run is in the file of one day only, whatever
 happens to it later. So each file can be replaced on its own, and a run is never in the folder twice.

@@ -51,13 +51,13 @@ class Destination(Protocol):
         """Raise ExportError if it can't be written. Called before anything is read."""
 
     def begin(self, state: Path | None) -> None:
-        """Raise ExportError if no first or full export can be written, because of what is there."""
+        """Raise ExportError if existing files don't allow a first or full export."""
 
     @abstractmethod
     def numbered(self, number: int, state: Path) -> Self:
         """The destination of one of several exports with a state, of which the first has the number 0.
 
-        Raises ExportError if what the state says was written isn't there.
+        Raises ExportError if the destination doesn't exist though, by the state, it was written before.
         """
 
     @abstractmethod

@@ -40,7 +40,7 @@ def open_own_file(path: Path, flags: int) -> int:
     """Open a file that only its owner can read and write; made if it isn't there. Returns its descriptor.
 
     Raises:
-        ExportError: it belongs to another user, or others may write to it, or it is no file.
+        ExportError: it belongs to another user, or others may write to it, or it isn't a file.
     """
     try:
         descriptor = os.open(path, flags | os.O_CREAT | _NOT_INHERITED | _NO_LINK, 0o600)

@@ -193,7 +193,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
 
 
 def checked_folder(destination: str) -> Path:
-    """Where a folder of files is, or will be.
+    """The path of a folder of files, which may not exist yet.
 
     Raises:
         ExportError: it can't be.

@@ -30,7 +30,7 @@ from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_all
 
 _COMMIT_EVERY = 0.5
-"""Seconds. Not more often, because each commit waits for the disk."""
+"""The least seconds between two commits, because each one waits for the disk."""
 _VERSION = 3
 
 NUMBER = "number of the export"
@@ -47,7 +47,7 @@ class Piece:
 
 @attrs.define
 class JobParts:
-    """What was read of a job."""
+    """The parts of one job that were read."""
 
     runs: int = 0
     pieces: list[Piece] = attrs.Factory(list)
@@ -76,7 +76,7 @@ def _numbers(pieces: list[Piece]) -> list[tuple[int, int]]:
 
 
 class Parts:
-    """The parts in a folder. Not for two threads at once.
+    """The parts in a folder. Only one thread at a time may use them.
 
     Args:
         folder: where they are kept; made if it isn't there, and removed when they are deleted.
@@ -156,7 +156,7 @@ class Parts:
             write_all(self._manifest, _line({"version": _VERSION, "arguments": given}))
 
     def _lines(self) -> Iterator[tuple[Any, int]]:
-        """The lines that are whole, each with where it ends."""
+        """The complete lines, each with the position of its end."""
         end = 0
         with open(os.dup(self._manifest), "rb") as file:
             for line in file:

@@ -241,7 +241,7 @@ class _Database:
         try:
             yield
         except ExportError:
-            check()  # a statement that was cancelled is no failure
+            check()  # a statement that was cancelled isn't a failure
             raise
         finally:
             over.set()
@@ -353,7 +353,8 @@ class _Database:
         """Replace the rows of these runs, and remove the rows of runs that no longer exist."""
         arrow = arrow_module()
         self._stage("tfruns_staging", arrow.PLAIN_SCHEMA, _batches(content))
-        # One export at a time: if two made the table, or wrote the same rows in another order, one would fail.
+        # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
+        # other fail.
         self._rows("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(name[-1].encode())))
         if self.find(name) is None:
             columns = [

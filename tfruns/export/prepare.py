@@ -30,7 +30,7 @@ _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_befor
 
 @attrs.frozen
 class Request:
-    """What an export was called with."""
+    """The checked arguments of an export."""
 
     destination: Destination
     filters: Mapping[str, Any]
@@ -184,7 +184,7 @@ async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
 
 @attrs.frozen
 class Target:
-    """Where the runs of this export go."""
+    """The destination of this export, with the state of earlier ones."""
 
     destination: Destination
     state: State | None
@@ -200,7 +200,7 @@ def choose_target(request: Request) -> Target:
     """Find out where the runs go, by the state of earlier exports. (It reads files, so it runs in the thread.)
 
     Raises:
-        ExportError: nothing can be written there, or the state doesn't fit what is there.
+        ExportError: nothing can be written there, or the state doesn't match the existing files.
     """
     destination, path = request.destination, request.state_path
     arguments = request.arguments

@@ -43,7 +43,7 @@ class ExportProgress:
 @shows_field_docs
 @attrs.frozen(kw_only=True)
 class ExportSummary:
-    """What an export did.
+    """The result of an export.
 
     Example:
         >>> from tfruns.export import export_runs

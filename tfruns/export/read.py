@@ -40,9 +40,9 @@ from tfruns.export.watermark import JobState, Reading
 from tfruns.models import JobRunStatus, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
-_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+_NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses that say nothing about the job."""
-_ENDS = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
+_END_THE_EXPORT = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
 """Errors that every other job would have too: they end the export."""
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
 _OPEN = tuple(status.value for status in JobRunStatus if not status.is_terminal)
@@ -292,7 +292,9 @@ class Reader:
     # --- jobs that fail ---
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if isinstance(error, _ENDS) or (_is_of_server(error) and not await self._is_of_job(job.job_id, error)):
+        if isinstance(error, _END_THE_EXPORT) or (
+            _is_of_server(error) and not await self._is_of_job(job.job_id, error)
+        ):
             raise error
         self.skipped[job.job_id] = error
         await self.thread.run(self.parts.drop, job.number)
@@ -300,7 +302,7 @@ class Reader:
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
         """Whether the server fails on this job alone: if it responds with a 500 here, and well to another job."""
-        if not isinstance(error, InternalServerError) or error.status_code in _PASSING:
+        if not isinstance(error, InternalServerError) or error.status_code in _NOT_ABOUT_THE_JOB:
             return False
         others = (self._finished, *self.others)
         witness = next((each for each in others if each and each != job_id and each not in self.skipped), None)
@@ -316,5 +318,5 @@ class Reader:
 def _is_of_server(error: TfRunsError) -> bool:
     """Whether the whole server fails, maybe for a while: it ends the export, as the next job would fail too."""
     if isinstance(error, APIStatusError):
-        return error.status_code in _PASSING or error.status_code >= 500
+        return error.status_code in _NOT_ABOUT_THE_JOB or error.status_code >= 500
     return isinstance(error, APIConnectionError)

@@ -54,7 +54,7 @@ class JobState(msgspec.Struct):
 
 @attrs.define
 class Reading:
-    """What one export learns of a job that earlier ones may know.
+    """What one export learns about a job, which earlier exports may know already.
 
     `known` is what the next export will know.
     """
@@ -87,7 +87,7 @@ class Reading:
         return page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
 
     def news(self, page: Page) -> Page:
-        """Take note of some runs, and return those that weren't written yet in their present state."""
+        """Take note of some runs, and return those whose present state wasn't written yet."""
         if not page.runs:
             return page
         known, recent_before, since = self.known, self.before.recent, self.before.until
@@ -140,7 +140,7 @@ class _Versioned(msgspec.Struct):
 
 
 class _Content(_Versioned):
-    """What is in the file."""
+    """The content of the file."""
 
     about: dict[str, Any]
     exports: Annotated[int, msgspec.Meta(ge=1)]

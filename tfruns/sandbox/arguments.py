@@ -1,4 +1,4 @@
-"""What a sandbox can be made with: checks that say what was given and what is allowed."""
+"""Checks of the arguments of a sandbox. Each error says what was given and what is allowed."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ def checked_path(name: str, value: Any) -> str:
 
 
 def checked_start(value: Any) -> float | None:
-    """When a clock starts, in ms since 1970; None for where the runs end.
+    """When a clock starts, in ms since 1970; None for the default.
 
     Raises:
         TypeError: it isn't a time.

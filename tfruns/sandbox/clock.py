@@ -1,4 +1,4 @@
-"""The time of a sandbox: it stands still until it is moved, or runs at a rate."""
+"""The clock of a sandbox: it stands still until it is moved, or runs at a rate."""
 
 import threading
 import time

@@ -14,8 +14,8 @@
   sorted newest first, and then by id, ascending.
 - `offset` may be beyond the end: then the page is empty. `pagination` repeats the offset and the limit that were used.
 - The job id is one path segment, percent-decoded after the path is split.
-- HEAD and OPTIONS are refused (405), because the contract has only GET. - What isn't HTTP, a request line above 1 MiB
-  included, gets aiohttp's own 400, and isn't recorded.
+- HEAD and OPTIONS are refused (405), because the contract has only GET.
+- What isn't HTTP, including a request line above 1 MiB, gets aiohttp's own 400, and isn't recorded.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Server:
 
     Args:
         history: the runs.
-        access: who may see them.
+        access: who may read them.
         injector: decides which faults a request has.
         requests: where requests are recorded.
     """

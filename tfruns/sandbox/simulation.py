@@ -35,8 +35,8 @@ class Simulation:
         seed: what happens depends on it.
         job_id: the job.
         store: where its runs are.
-        maker: what makes new ones.
-        now: since when its runs are as they are, in ms since 1970.
+        maker: makes new runs.
+        now: the time from which on its runs have their present state, in ms since 1970.
     """
 
     def __init__(self, seed: int, job_id: str, store: Store, maker: RunMaker, now: float) -> None:

@@ -80,7 +80,7 @@ class _List:
 
 
 class Store:
-    """Runs by job and id. Not for more than one thread at a time.
+    """Runs by job and id. Only one thread at a time may use it.
 
     Args:
         job_ids: the jobs, with runs or without.
@@ -202,9 +202,9 @@ def _key(selection: Selection) -> _Key:
         case JobRunsSortBy.DEPLOYMENT_VERSION:
             return _nulls_last(lambda row: row.version, _negative if falls else _same)
         case JobRunsSortBy.TRIGGERED_BY:
-            return _nulls_last(lambda row: row.triggered_by, _turned if falls else _same)
+            return _nulls_last(lambda row: row.triggered_by, _descending if falls else _same)
         case JobRunsSortBy.STATUS:
-            return _nulls_last(lambda row: row.status, _turned if falls else _same)
+            return _nulls_last(lambda row: row.status, _descending if falls else _same)
 
 
 def _nulls_last(read: Callable[[_Row], Any], ordered: Callable[[Any], Any]) -> _Key:
@@ -224,6 +224,6 @@ def _negative(value: float) -> float:
 
 
 @functools.lru_cache(1024)
-def _turned(text: str) -> tuple[int, ...]:
+def _descending(text: str) -> tuple[int, ...]:
     """A key that sorts texts in descending order. (The 1 at the end is above all others: longer texts come first.)"""
     return (*(-ord(character) for character in text), 1)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for code that isn't async."""
+"""An event loop in its own thread, for code that isn't async."""
 
 import asyncio
 import threading
