@@ -48,8 +48,7 @@ def instrument(
 
     - A CLIENT span for each attempt, from sending it to the last byte of its response. It is an error if the status is
       400 or more, or no complete response has arrived. A span that is cancelled, or ends because the client is closed
-      or a hook raises, isn't an error: its attribute `tfruns.cancelled` is true. Such a span ends when its task ends or
-      sends the next request.
+      or a hook raises, isn't an error: its attribute `tfruns.cancelled` is true.
     - `http.client.request.duration`: a histogram of seconds, of all attempts but those that are cancelled.
     - `tfruns.client.retries`: a counter of failed attempts that are retried.
     - `tfruns.client.runs`: a counter of the runs yielded.
@@ -83,32 +82,28 @@ def instrument(
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
     _instrumented.add(client)  # after everything that can fail because of an argument
-    client.add_hooks(
+    transport = transport_of(client)
+    transport.hooks.add(
         on_request=attempts.on_request,
         on_response=attempts.on_response,
         on_retry=attempts.on_retry,
         on_failure=attempts.on_failure,
+        on_end=attempts.on_end,
     )
-    _counted_runs(meter_provider, meter).add(transport_of(client), url.host, url.port)
+    _counted_runs(meter_provider, meter).add(transport, url.host, url.port)
 
 
 @attrs.define
 class _Attempt:
-    """The newest attempt of a task; a task makes one after the other."""
+    """The newest attempt of a page request."""
 
-    request: RequestEvent
-    span: trace.Span | None
-    """None once it has ended."""
+    span: trace.Span
+    has_ended: bool
     resends: int
     started: int
     """Nanoseconds by the wall clock, as spans use them."""
     began: int
     """The same moment on the monotonic clock."""
-    status: int | None = None
-
-    def is_for_page_of(self, event: RequestEvent | FailureEvent) -> bool:
-        mine = self.request
-        return (mine.job_id, mine.offset, mine.limit) == (event.job_id, event.offset, event.limit)
 
 
 class _Attempts:
@@ -127,19 +122,12 @@ class _Attempts:
         self._retries = meter.create_counter(
             "tfruns.client.retries", unit="{retry}", description="Attempts that failed and are made again."
         )
-        self._newest = weakref.WeakKeyDictionary[asyncio.Task[Any], _Attempt]()
+        self._newest: dict[asyncio.Task[Any] | None, _Attempt] = {}
 
     def on_request(self, event: RequestEvent) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # aiohttp sends nothing outside a task
-        last = self._newest.get(task)
-        if last is None:
-            task.add_done_callback(self._on_done)
-        else:
-            _cancel(last)
-        # A second request of an attempt is sent with a renewed key, after a 401.
-        is_resent = event.attempt > 1 or (last is not None and last.is_for_page_of(event) and last.status == 401)
-        resends = 1 + (0 if last is None else last.resends) if is_resent else 0
+        last = self._newest.get(task)  # an attempt has a second request if the key was renewed, after a 401
+        resends = event.attempt - 1 if last is None else last.resends + 1
         attributes = {
             **self._attributes,
             "tfruns.job_id": event.job_id,
@@ -152,51 +140,41 @@ class _Attempts:
         span = self._tracer.start_span(
             f"GET {_TEMPLATE}", kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=started
         )
-        self._newest[task] = _Attempt(event, span, resends, started, began)
+        self._newest[task] = _Attempt(span, False, resends, started, began)
 
     def on_response(self, event: ResponseEvent) -> None:
         found: dict[str, Any] = {"http.response.status_code": event.status_code}
         if event.status_code >= 400:
             found["error.type"] = str(event.status_code)
-        self._end(event, found, status=event.status_code)
+        self._end(found)
 
     def on_retry(self, event: RetryEvent) -> None:
         found = {"error.type": _type_of(event.error)}
         self._retries.add(1, {**self._server, **found})
-        self._end(event, found)
+        self._end(found)
 
     def on_failure(self, event: FailureEvent) -> None:
-        if attempt := self._end(event, {"error.type": _type_of(event.error)}):
-            attempt.status = None  # the next request for this page isn't a retry of this one
+        self._end({"error.type": _type_of(event.error)})
 
-    def _end(
-        self, event: RequestEvent | FailureEvent, found: dict[str, Any], *, status: int | None = None
-    ) -> _Attempt | None:
-        """End the span of the newest attempt, unless it has ended with a response."""
-        attempt = None if (task := asyncio.current_task()) is None else self._newest.get(task)
-        if attempt is None or not attempt.is_for_page_of(event):
-            return None
-        if attempt.span is not None:
-            span, attempt.span, attempt.status = attempt.span, None, status
-            taken = time.monotonic_ns() - attempt.began
-            self._duration.record(taken / 1e9, {**self._attributes, **found}, trace.set_span_in_context(span))
-            span.set_attributes(found)
-            if "error.type" in found:
-                span.set_status(trace.StatusCode.ERROR)
-            span.end(attempt.started + taken)
-        return attempt
+    def on_end(self) -> None:
+        """The page request is over: an attempt that no event has ended was cancelled."""
+        attempt = self._newest.pop(asyncio.current_task(), None)
+        if attempt is not None and not attempt.has_ended:
+            attempt.span.set_attribute("tfruns.cancelled", True)
+            attempt.span.end(attempt.started + time.monotonic_ns() - attempt.began)
 
-    def _on_done(self, task: asyncio.Task[Any]) -> None:
-        if attempt := self._newest.pop(task, None):
-            _cancel(attempt)
-
-
-def _cancel(attempt: _Attempt) -> None:
-    """End the span of an attempt that no event has ended."""
-    if attempt.span is not None:
-        attempt.span.set_attribute("tfruns.cancelled", True)
-        attempt.span.end(attempt.started + time.monotonic_ns() - attempt.began)
-        attempt.span = None
+    def _end(self, found: dict[str, Any]) -> None:
+        """End the span of the newest attempt, unless a response has ended it."""
+        attempt = self._newest.get(asyncio.current_task())
+        if attempt is None or attempt.has_ended:
+            return
+        attempt.has_ended = True
+        span, taken = attempt.span, time.monotonic_ns() - attempt.began
+        self._duration.record(taken / 1e9, {**self._attributes, **found}, trace.set_span_in_context(span))
+        span.set_attributes(found)
+        if "error.type" in found:
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(attempt.started + taken)
 
 
 def _type_of(error: Exception) -> str:

@@ -162,8 +162,10 @@ class Hooks:
     on_response: tuple[Callable[[ResponseEvent], object], ...] = ()
     on_retry: tuple[Callable[[RetryEvent], object], ...] = ()
     on_failure: tuple[Callable[[FailureEvent], object], ...] = ()
+    on_end: tuple[Callable[[], object], ...] = ()
+    """Ours alone: called in the task of a page request when that is over, cancelled ones included."""
 
-    def add(self, **hooks: Callable[[Any], object] | None) -> None:
+    def add(self, **hooks: Callable[..., object] | None) -> None:
         """Add a function for each name that isn't None.
 
         Raises:

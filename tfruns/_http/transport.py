@@ -106,7 +106,7 @@ class Transport:
         self.max_concurrency = max_concurrency
         self.counters = counters
         self._key = key
-        self._hooks = hooks
+        self.hooks = hooks
         self._connections = Connections(http, most=max_concurrency, trace_configs=trace_configs)
         self._pace = Pace(max_concurrency, max_rate)
         self._limiter: Limiter | None = None
@@ -124,6 +124,13 @@ class Transport:
             ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
             ConfigurationError: the key that the caller's function returned can't be sent.
         """
+        try:
+            return await self._fetch(request, options)
+        finally:
+            for on_end in self.hooks.on_end:
+                on_end()
+
+    async def _fetch(self, request: PageRequest, options: CallOptions) -> Fetched:
         call = _Call(request, options, time.monotonic(), Call(options.retry))
         try:
             return Fetched(await self._attempts(call), call)
@@ -260,7 +267,7 @@ class Transport:
         return response
 
     async def _send(self, http: aiohttp.ClientSession, call: _Call, key: Secret) -> Response:
-        call_hooks(self._hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
+        call_hooks(self.hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
         self.counters.requests += 1
         began = time.monotonic()
         url = URL(self.base_url + call.request.target(), encoded=True)
@@ -286,7 +293,7 @@ class Transport:
                 event.seconds,
                 extra=attrs.asdict(event),
             )
-        call_hooks(self._hooks.on_response, event)
+        call_hooks(self.hooks.on_response, event)
         return response
 
     def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
@@ -331,7 +338,7 @@ class Transport:
                 "request_id": call.request_id,
             },
         )
-        call_hooks(self._hooks.on_retry, event)
+        call_hooks(self.hooks.on_retry, event)
 
     def _failed(self, call: _Call, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
@@ -345,7 +352,7 @@ class Transport:
             request_id=call.request_id,
         )
         try:
-            call_hooks(self._hooks.on_failure, event)
+            call_hooks(self.hooks.on_failure, event)
         except CallerError as failed:
             return failed.error
         return error

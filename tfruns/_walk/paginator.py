@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from tfruns._extras import require
+from tfruns._http.events import Counters
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Transport
 from tfruns._public import shows_field_docs
@@ -264,9 +265,10 @@ class RunPaginator:
             200
         """
         if self.filter.has_window:
-            async with aclosing(self.pages()) as pages:
-                return sum([len(page.data) async for page in pages])
-        return expected((await self.fetch(0, 1)).pagination.total, self)
+            async with self._walk() as walk:
+                walk.counters = Counters()  # these runs aren't yielded
+                return sum([len(found.runs) async for found in walk])
+        return expected((await self._fetch(0, 1)).pagination.total, self)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
         """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` are ignored.
@@ -284,10 +286,13 @@ class RunPaginator:
         Example:
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
-        request = PageRequest(self.job_id, self.filter, limit, offset)
-        page = self._transport.read(await self._transport.fetch(request, self._options))
+        page = await self._fetch(offset, limit)
         self._transport.counters.runs += len(page.data)
         return page
+
+    async def _fetch(self, offset: int, limit: int) -> RunPage:
+        request = PageRequest(self.job_id, self.filter, limit, offset)
+        return self._transport.read(await self._transport.fetch(request, self._options))
 
 
 def expected(total: int, walked: RunPaginator) -> int:

@@ -70,6 +70,7 @@ class Walk:
         self._transport = transport
         self._options = options
         self._prefetch = prefetch
+        self.counters = transport.counters
         self._job_id = job_id
         self._filter = filter
         self._keep_bad = keep_bad
@@ -132,7 +133,7 @@ class Walk:
             await self._cancel()
         self._fetch_ahead()
         if found is not None:
-            self._transport.counters.runs += len(found.runs)
+            self.counters.runs += len(found.runs)
         return found
 
     def _consume(self) -> Found | None:
