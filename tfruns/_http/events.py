@@ -1,7 +1,7 @@
 """What a client reports about its requests: an event for each step, and its counts."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
