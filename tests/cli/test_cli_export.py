@@ -51,6 +51,8 @@ async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox:
         "skipped": {},
         "rejected": 0,
         "quarantine": None,
+        "removed_files": 0,
+        "removed_rows": 0,
         "size": path.stat().st_size,
         "resumed_jobs": 0,
         "requests": 4,

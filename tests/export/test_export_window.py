@@ -43,6 +43,7 @@ async def test_so_long_ago_is_the_same_argument_at_each_call(tmp_path: Path) -> 
                     table="runs",
                     format=None,
                     state=None,
+                    replace=False,
                     work_dir=None,
                     on_bad_run="raise",
                     page_size=1000,

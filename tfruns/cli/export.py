@@ -89,6 +89,11 @@ Exit status:
     help="Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
 )
 @_output(
+    "--replace",
+    is_flag=True,
+    help="Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
+)
+@_output(
     "-q",
     "--quiet",
     is_flag=True,
@@ -135,15 +140,15 @@ def export(
     DEST.rejected.jsonl, with the reason.
 
     The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), rejected (runs), quarantine (their file),
-    size, seconds, resumed_jobs (read before an interruption), requests and retries; after a failure, and until the end,
-    path and error.
+    removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), requests and retries; after
+    a failure, and until the end, path and error.
     """
     is_output = destination in STANDARD_OUTPUT
     names = {"-o": None if is_output else destination, "--jobs-from": _name(jobs_from), "--summary-json": summary_json}
     _check_files({**names, "--state": arguments["state"]})
     if is_output and summary_json in STANDARD_OUTPUT:
         raise click.UsageError("-o and --summary-json can't both be standard output")
-    given = {name: value for name, value in arguments.items() if value not in (None, ())}
+    given = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
     with Report(summary_json, _shown(destination)) as report:
         ids = [*job_ids, *_read_ids(jobs_from)]
         if not ids:

@@ -88,6 +88,8 @@ def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
         "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
         "rejected": summary.rejected,
         "quarantine": None if summary.quarantine is None else str(summary.quarantine),
+        "removed_files": summary.removed_files,
+        "removed_rows": summary.removed_rows,
         "size": summary.size,
         "seconds": round(summary.seconds, 3),
         "resumed_jobs": summary.resumed_jobs,
@@ -107,6 +109,13 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
         )
         if summary.resumed_jobs:
             yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
+    removed = [
+        counted(number, what)
+        for number, what in ((summary.removed_files, "file"), (summary.removed_rows, "row"))
+        if number
+    ]
+    if removed and not quiet:
+        yield f"removed what earlier exports had written and isn't there any more: {' and '.join(removed)}"
     if summary.skipped:
         yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job

@@ -36,6 +36,7 @@ async def export_runs(
     *,
     format: str | None = None,  # noqa: A002
     state: str | os.PathLike[str] | None = None,
+    replace: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     table: str = "runs",
@@ -107,6 +108,9 @@ async def export_runs(
             export. Runs that show up in the list up to an hour late are not missed. The deletion of a run is not
             noticed, unless the run was open the last time and is in a database or a folder. A state can't be combined
             with `sort_by`, `order`, `status`, `created_after` or `created_before`.
+        replace: whether to begin anew: what earlier exports, of whatever jobs and filters, have written there is thrown
+            away once everything was read. A database's own table is emptied, a folder's files are removed, and the
+            state, if one is given, begins anew. No other table goes, and no file that no export has written.
         work_dir: the folder in which the working folder is made. None for the folder of the destination (or of the
             state, if there is one and each export writes its own file); for a URL, the user's folder for caches.
         storage_options: options for fsspec's file system besides the URL, such as `{"profile": "reports"}`.
@@ -152,6 +156,7 @@ async def export_runs(
         table=table,
         format=format,
         state=state,
+        replace=replace,
         work_dir=work_dir,
         on_bad_run=on_bad_run,
         page_size=page_size,

@@ -24,7 +24,7 @@ from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
 from tfruns.export.destination import cache_folder, named_work_folder
 from tfruns.export.errors import ExportError
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS, Format
 from tfruns.export.local import fresh_folder, new_folder, put_in_place, write_quarantine
 from tfruns.export.page import Page
@@ -388,7 +388,7 @@ class Dataset:
         sizes = self.folder.sizes()
         return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
 
-    def finish(self, content: Content, work: Path) -> int:
+    def finish(self, content: Content, work: Path) -> Written:
         before = self._names()
         with new_folder(self.folder.scratch(work)) as scratch:
             self.folder.put_rejected(content, self._rejected, scratch)
@@ -409,7 +409,7 @@ class Dataset:
                 self.folder.remove(name)
             (scratch / _COMPLETE).touch()
             self.folder.put(scratch / _COMPLETE, _COMPLETE, content.check)
-        return sum(after.values())
+        return Written(size=sum(after.values()), removed_files=len(before.keys() - after.keys()))
 
     def _make(self, content: Content, before: Mapping[str, int], scratch: Path) -> dict[str, Path | None]:
         """Write the files of all days that change, each to be put under its name; None for one without a run."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from tfruns.export.files import make_own_folder
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.formats import Format
 
 
@@ -61,8 +61,8 @@ class Destination(Protocol):
         """
 
     @abstractmethod
-    def finish(self, content: Content, work: Path) -> int:
-        """Write everything, or change nothing. Returns the size in bytes.
+    def finish(self, content: Content, work: Path) -> Written:
+        """Write everything, or change nothing.
 
         Args:
             content: what to write: an increment, if `content.gone` isn't None.

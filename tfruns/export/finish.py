@@ -11,6 +11,18 @@ from tfruns.export.parts import JobParts, Parts
 from tfruns.export.writer import Writer
 
 
+@attrs.frozen(kw_only=True)
+class Written:
+    """What a destination has done at the end."""
+
+    size: int
+    """Bytes of what was written."""
+    removed_files: int = 0
+    """How many files of earlier exports were removed."""
+    removed_rows: int = 0
+    """How many rows of earlier exports were removed, with no newer row of the same run in their place."""
+
+
 @attrs.frozen
 class Content:
     """What an export has read, for a destination to write."""
@@ -23,6 +35,9 @@ class Content:
     gone: Mapping[str, Mapping[str, float]] | None = None
     """For an increment: the runs that no longer exist, by job and id, each with its creation in milliseconds since 1970
     UTC. None if this export replaces all that was written before."""
+
+    replace: bool = False
+    """Whether what earlier exports of any jobs and filters have written is thrown away."""
 
     @property
     def done(self) -> Iterator[JobParts]:

@@ -13,7 +13,7 @@ import attrs
 from tfruns.export.destination import work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.files import make_own_folder, sync
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.formats import Format
 from tfruns.export.watermark import check_names, check_number, numbered
 
@@ -67,7 +67,7 @@ class LocalFile:
             )
         return attrs.evolve(self, number=number)
 
-    def finish(self, content: Content, work: Path) -> int:
+    def finish(self, content: Content, work: Path) -> Written:
         write_quarantine(content, self.quarantine, fresh_folder(work, self.path))
         with new_folder(fresh_folder(work, self.path)) as folder:
             if self.form.is_database and content.gone is not None:
@@ -76,7 +76,7 @@ class LocalFile:
                 fresh = folder / self.path.name
                 content.fill(self.form.open(fresh, folder))
                 put_in_place(fresh, self.path, self._check_alone)
-        return self.path.stat().st_size
+        return Written(size=self.path.stat().st_size)
 
     def _check_alone(self) -> None:
         """Check that no part of the old database is in another file, which would damage the new database.

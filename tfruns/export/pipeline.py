@@ -13,7 +13,7 @@ from tfruns.errors import TfRunsError
 from tfruns.export.destination import make_cache_folder
 from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.parts import Parts
 from tfruns.export.prepare import Request, Target, choose_target
 from tfruns.export.progress import ExportSummary, Progress
@@ -112,9 +112,11 @@ async def _read_and_finish(
         raise _every_job_failed(reader.skipped, target.destination.path)
     progress.writing()
 
-    def finish() -> int:
-        size = target.destination.finish(
-            Content(parts, jobs, thread.check, _gone(target, parts, jobs) if target.is_increment else None),
+    def finish() -> Written:
+        written = target.destination.finish(
+            Content(
+                parts, jobs, thread.check, _gone(target, parts, jobs) if target.is_increment else None, request.replace
+            ),
             request.work,
         )
         if state is not None:
@@ -122,19 +124,21 @@ async def _read_and_finish(
             notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
             state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
             state.save()
-        return size
+        return written
 
-    size = await thread.run(finish)
+    written = await thread.run(finish)
     rejected = sum(job.rejected_runs for job in parts.done.values())
     return ExportSummary(
         path=target.destination.path,
         jobs=len(parts.done),
         runs=sum(job.runs for job in parts.done.values()),
         skipped=reader.skipped,
-        size=size,
+        size=written.size,
         seconds=0,
         resumed_jobs=before,
         rejected=rejected,
+        removed_files=written.removed_files,
+        removed_rows=written.removed_rows,
         quarantine=target.destination.quarantine if rejected else None,
     )
 

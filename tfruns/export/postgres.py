@@ -24,7 +24,7 @@ from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
 from tfruns.export.destination import cache_folder, named_work_folder
 from tfruns.export.errors import ExportError
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.export.secrets import Hidden, guarded, secrets_of, shown
@@ -193,14 +193,14 @@ class PostgresTable:
                 )
         return self
 
-    def finish(self, content: Content, work: Path) -> int:
+    def finish(self, content: Content, work: Path) -> Written:
         with self._connected() as database, database.stopped_by(content.check):
             database.write(self.name, content)
             database.write_rejected(self._rejected, content)
             size = database.size(self.name)
             content.check()
             database.commit()
-            return size
+            return Written(size=size)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator["_Database"]:

@@ -41,6 +41,8 @@ class Request:
     work: Path
     """The working folder."""
     quarantines: bool
+    replace: bool
+    """Whether what earlier exports have written is thrown away."""
     page_size: int
     state_path: Path | None
 
@@ -53,8 +55,12 @@ class Request:
     def arguments(self) -> dict[str, Any]:
         """What has to be the same in a call that resumes this export."""
         digest = hashlib.sha256(json.dumps([job_id for _, job_id in self.jobs]).encode()).hexdigest()
-        bad = {} if self.quarantines else {"on_bad_run": "raise"}
-        return {**self.about, **bad, "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}"}
+        more = {"on_bad_run": None if self.quarantines else "raise", "replace": self.replace or None}
+        return {
+            **self.about,
+            **{name: value for name, value in more.items() if value},
+            "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
+        }
 
 
 async def prepare(
@@ -66,6 +72,7 @@ async def prepare(
     table: str,
     format: str | None,  # noqa: A002
     state: str | os.PathLike[str] | None,
+    replace: bool,
     work_dir: str | os.PathLike[str] | None,
     on_bad_run: str,
     page_size: int,
@@ -84,6 +91,8 @@ async def prepare(
     if on_bad_run not in ON_BAD_RUN:
         allowed = ", ".join(ON_BAD_RUN)
         raise argument_error(ValueError, "on_bad_run", f" must be one of {allowed}, got {on_bad_run!r}")
+    if not isinstance(replace, bool):
+        raise argument_error(TypeError, "replace", f" must be True or False, got {replace!r}")
     filters = {name: _kept(value) for name, value in filters.items()}
     destination = find_destination(given, options, table, format)
     if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
@@ -112,6 +121,7 @@ async def prepare(
         if state_file is None or not destination.is_file
         else work_folder_of(state_file, folder),
         quarantines=on_bad_run == "quarantine",
+        replace=replace,
         page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
         state_path=state_file,
     )

@@ -72,6 +72,10 @@ class ExportSummary:
     """Runs that couldn't be written."""
     quarantine: Path | str | None = None
     """The file with those runs, or the URL of one; None if there are none."""
+    removed_files: int = 0
+    """Files of earlier exports that were removed, because their days have no run any more or `replace` was given."""
+    removed_rows: int = 0
+    """Rows of earlier exports that were removed from a table or a folder, with no newer row in their place."""
 
 
 class Progress:

@@ -15,7 +15,7 @@ import attrs
 from tfruns._extras import install
 from tfruns.export.destination import cache_folder, named_work_folder
 from tfruns.export.errors import ExportError
-from tfruns.export.finish import Content
+from tfruns.export.finish import Content, Written
 from tfruns.export.formats import Format
 from tfruns.export.local import new_folder
 from tfruns.export.secrets import Hidden, guarded, scheme_of, secrets_of, shown
@@ -247,10 +247,10 @@ class StoredObject:
         check_number(number, state)
         return attrs.evolve(self, store=self.store.sibling(numbered(self._name, self.form, number)))
 
-    def finish(self, content: Content, work: Path) -> int:
+    def finish(self, content: Content, work: Path) -> Written:
         with new_folder(work / "new") as folder:
             self._quarantine.put_rejected(content, folder)
             made = folder / self._name
             content.fill(self.form.open(made, folder))
             self.store.put(made, content.check)
-            return made.stat().st_size
+            return Written(size=made.stat().st_size)
