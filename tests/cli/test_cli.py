@@ -1,4 +1,4 @@
-"""The program `tfruns` as its users run it: a process of its own, judged by what it prints and how it ends."""
+"""The program `tfruns` as its users run it, judged by what it prints and how it ends."""
 
 import asyncio
 import datetime
@@ -17,7 +17,19 @@ import click
 import pytest
 
 import tfruns
-from tests.support.cli import KEY, NASTY, Ended, end_of, exported, invoke, on_terminal, started
+from tests.support.cli import (
+    KEY,
+    NASTY,
+    Ended,
+    end_of,
+    exported,
+    invoke,
+    invoke_process,
+    needs_posix,
+    needs_terminals,
+    on_terminal,
+    started,
+)
 from tests.support.hostile import Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.cli import filters, output
@@ -26,6 +38,7 @@ from tfruns.cli.export import export
 from tfruns.cli.filters import open_walk
 from tfruns.cli.host import connect
 from tfruns.cli.list import list_
+from tfruns.cli.program import program
 from tfruns.cli.table import LISTED
 from tfruns.cli.text import human_age, human_duration
 from tfruns.cli.wait import wait
@@ -53,7 +66,7 @@ async def test_the_json_lines_are_the_stored_runs_in_order(sandbox: Sandbox) -> 
 async def test_the_json_is_compact_utf8_even_in_a_locale_of_ascii(sandbox: Sandbox) -> None:
     job = sandbox.job_ids[0]
     made = await sandbox.create_run(job, name="学習 é")
-    ended = await invoke(
+    ended = await invoke_process(
         "list", job, "--json", "--max-runs", "1", LC_ALL="POSIX", PYTHONUTF8="0", PYTHONIOENCODING="ascii"
     )
     assert ended.out == json.dumps(made.to_dict(), ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -62,7 +75,8 @@ async def test_the_json_is_compact_utf8_even_in_a_locale_of_ascii(sandbox: Sandb
 async def test_the_table_shows_what_the_locale_can_in_a_locale_of_ascii(sandbox: Sandbox) -> None:
     job = sandbox.job_ids[0]
     await sandbox.create_run(job, name="学習-1")
-    ended = await invoke("list", job, "--max-runs", "1", LC_ALL="POSIX", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    ended = await invoke_process("list", job, "--max-runs", "1", **ascii_only)
     assert (ended.status, ended.err) == (0, "")
     assert "\\u5b66\\u7fd2-1" in ended.out
 
@@ -208,6 +222,7 @@ async def test_a_date_beyond_the_calendar_is_shown_as_the_server_has_it() -> Non
     ]
 
 
+@needs_terminals
 async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colours(sandbox: Sandbox) -> None:
     job = sandbox.job_ids[0]
     await sandbox.create_run(job, status="FAILED", name=NASTY)
@@ -302,7 +317,8 @@ async def test_who_waits_at_a_terminal_waits_for_less_of_an_outage(
     """`list` and `count` show their result to somebody; the others are there to outlast an outage."""
     monkeypatch.setenv("TFY_API_KEY", KEY)
     words = {export: ["j", "-o", "runs.csv"], wait: ["j", "r"]}.get(command, ["j"])
-    with command.make_context(command.name, words).scope():
+    name = str(command.name)
+    with program.make_context("tfruns", [name]) as parent, command.make_context(name, words, parent=parent).scope():
         if command in (list_, count):
             async with open_walk("http://127.0.0.1:9", "job") as walk:
                 assert walk._options.retry.patience == patience
@@ -322,6 +338,7 @@ async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none
     assert re.fullmatch(r"tfruns: job 'job', offset 0: 503 [^\n]*try \\x1b\[1mlater[^\n]*attempt 2[^\n]*\n", ended.err)
 
 
+@needs_posix
 async def test_a_reader_that_goes_away_ends_it_quietly(sandbox: Sandbox) -> None:
     reader, writer = os.pipe()
     async with started("list", sandbox.job_ids[0], "--json", stdout=writer) as process:
@@ -345,12 +362,20 @@ async def test_output_that_cannot_be_written_is_an_error_of_one_line(sandbox: Sa
 @pytest.mark.parametrize("args", [("demo", "--runs", "10"), ("--version",), ("list", "--help")])
 async def test_a_full_disk_is_reported_in_one_line_by_commands_without_a_server_too(args: tuple[str, ...]) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    async with started(*args, stdout=full) as process:
-        _, err = await process.communicate()
+    ended = await invoke(*args, stdout=full)
     os.close(full)
-    assert (process.returncode, err) == (1, b"tfruns: standard output: No space left on device\n")
+    assert ended == Ended(1, "", "tfruns: standard output: No space left on device\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+async def test_a_full_disk_is_not_reported_again_when_python_ends() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    ended = await invoke_process("demo", "--runs", "10", stdout=full)
+    os.close(full)
+    assert ended == Ended(1, "", "tfruns: standard output: No space left on device\n")
+
+
+@needs_posix
 async def test_ctrl_c_ends_it_with_status_130_while_a_request_is_under_way() -> None:
     requested = asyncio.Event()
 
@@ -364,6 +389,7 @@ async def test_ctrl_c_ends_it_with_status_130_while_a_request_is_under_way() -> 
         assert await end_of(process) == Ended(130, "", "\ntfruns: interrupted\n")
 
 
+@needs_posix
 async def test_ctrl_c_ends_it_with_status_130_while_nobody_reads_its_output(sandbox: Sandbox) -> None:
     reader, writer = os.pipe()
     async with started("list", sandbox.job_ids[0], "--json", stdout=writer) as process:
@@ -389,6 +415,7 @@ async def test_a_reader_that_pauses_does_not_stop_the_event_loop(monkeypatch: py
 # --- sandbox and demo -------------------------------------------------------------------------------------------------
 
 
+@needs_posix
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 async def test_sandbox_says_where_it_is_responds_and_ends_cleanly(stop: signal.Signals) -> None:
     flags = "--jobs 2 --runs 30 --seed 7 --still --clock-start 2026-01-01T00:00Z --api-key it's-$mine"
@@ -416,6 +443,7 @@ async def test_a_port_in_use_is_reported_in_one_line() -> None:
     assert f"127.0.0.1 port {port}" in ended.complaint
 
 
+@needs_posix
 async def test_sandbox_has_faults_and_a_clock_by_flags() -> None:
     flags = "--runs 30 --living --clock-rate 9000 --fault status=418,nth=1 --fault limit=7 --rate-limit 900/50"
     flags += " --forbidden shut"
@@ -526,6 +554,7 @@ async def test_demo_says_what_it_does_and_sums_up_the_runs_by_status() -> None:
     assert re.fullmatch(r"2,500 runs in [\d.]+ s by \d requests: [\d,]+ runs a second.*", lines[-1])
 
 
+@needs_terminals
 async def test_demo_shows_a_bar_on_a_terminal() -> None:
     shown = (await on_terminal("demo", "--runs", "1200")).text
     assert "━" in shown
@@ -558,9 +587,9 @@ async def test_version_is_the_package_s() -> None:
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-async def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
-    code = f"import sys; sys.modules['{missing}'] = None; from tfruns.cli import main; sys.exit(main())"
-    ended = await invoke(command=(sys.executable, "-c", code))
+async def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    ended = await invoke("list", "job")
     assert ended.status == 1
     # Here it is run in a checkout, where a tfruns from elsewhere would be another.
     assert ended.complaint.endswith("needs click and rich: pip install --editable '.[cli]'")
@@ -615,6 +644,7 @@ def test_an_age_is_shown_as_its_largest_unit(seconds: float, shown: str) -> None
     assert human_age(seconds) == shown
 
 
+@needs_terminals
 async def test_a_terminal_shows_how_long_ago_each_run_was_created_and_a_pipe_does_not(sandbox: Sandbox) -> None:
     job_id = sandbox.job_ids[0]
     created_at = int(time.time() * 1000) - 3 * 3_600_000 - 600_000

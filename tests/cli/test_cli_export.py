@@ -1,25 +1,39 @@
 """`tfruns export` as its users run it."""
 
 import asyncio
+import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Ended, end_of, invoke, started
+import tfruns
+from tests.support.cli import (
+    KEY,
+    Ended,
+    Terminal,
+    end_of,
+    invoke,
+    invoke_process,
+    needs_posix,
+    needs_terminals,
+    started,
+)
 from tfruns.cli.export import FORMATS
 from tfruns.cli.progress import Lines
-from tfruns.export import ExportProgress
+from tfruns.export import ExportProgress, export_runs
 from tfruns.export.formats import FORMATS as KNOWN
 from tfruns.sandbox import Fault, Sandbox
 
-KEY = "tfy-secret-key-1234567890"
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 
 @pytest.fixture
@@ -100,19 +114,24 @@ async def test_jobs_that_fail_are_named_with_reasons_and_the_status_says_so(sand
 
 async def test_ids_come_from_standard_input_too(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    command = f"{sys.executable} -m tfruns export --jobs-from - -o {path} --quiet"
-    ids = "\\n".join(sandbox.job_ids)
-    ended = await invoke(command=("sh", "-c", f"printf '{ids}\\n' | {command}"))
+    ids = "".join(f"{job_id}\n" for job_id in sandbox.job_ids).encode()
+    ended = await invoke("export", "--jobs-from", "-", "-o", str(path), "--quiet", stdin=ids)
     assert (ended.status, ended.err, lines_of(path)) == (0, "", 1530)
 
 
+YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
+
+
+@needs_posix
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
     stop: signal.Signals, status: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    path = tmp_path / "runs.jsonl"
+    """In its summary, too."""
+    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
     path.write_text("old")
-    command = ("export", *sandbox.job_ids, "-o", str(path))
+    summary_file.write_text(YESTERDAY)
+    command = ("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file))
     sandbox.faults.append(stall := Fault(breaks="stall", nth=(2,)))
     async with started(*command) as process:
         while len(sandbox.requests) < 4:
@@ -121,32 +140,56 @@ async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
         ended = await end_of(process)
     assert (ended.status, ended.err) == (status, "tfruns: interrupted; the same command goes on from here\n")
     assert path.read_text() == "old"
+    assert json.loads(summary_file.read_text()) == {"path": str(path), "error": "interrupted"}
     sandbox.faults.remove(stall)
     again = await invoke(*command)
     assert (again.status, lines_of(path)) == (0, 1530)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"runs.jsonl", "summary.json"}
 
 
-UNLIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"
-"""What measures coverage writes a file at the end."""
+@needs_posix
+async def test_the_summary_of_an_export_that_was_killed_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    """In place of yesterday's success."""
+    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
+    summary_file.write_text(YESTERDAY)
+    sandbox.faults.append(Fault(breaks="stall", nth=(2,)))
+    async with started("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file)) as process:
+        while len(sandbox.requests) < 2:
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        await end_of(process)
+    why = "the export has not ended: it is at work, or was killed"
+    assert json.loads(summary_file.read_text()) == {"path": str(path), "error": why}
 
 
+needs_limits = pytest.mark.skipif(resource is None, reason="needs limits of resources")
+
+
+@contextlib.contextmanager
+def full_disk(most: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A disk that is full: each file of this process can have so many bytes, or as many as the function is given."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(bytes_: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
+
+    if most is not None:
+        limit(most)
+    try:
+        yield limit
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@needs_limits
 @pytest.mark.parametrize("most", [20_000, 300_000])
 async def test_a_disk_that_is_full_while_it_reads_is_reported_in_one_line_and_leaves_the_old_file(
     most: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text("old")
-    code = f"""
-import resource, sys
-from tfruns.cli import main
-
-resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))
-status = main()
-{UNLIMITED}
-sys.exit(status)
-"""
-    ended = await invoke("export", *sandbox.job_ids, "-o", str(path), command=(sys.executable, "-c", code))
+    with full_disk(most):
+        ended = await invoke("export", *sandbox.job_ids, "-o", str(path))
     assert ended.status == 1
     assert "can't be written: " in ended.complaint
     assert path.read_text() == "old"
@@ -154,6 +197,7 @@ sys.exit(status)
     assert lines_of(path) == 1530
 
 
+@needs_limits
 @pytest.mark.parametrize(
     "name", ["runs.jsonl", "runs.jsonl.gz", "runs.csv", "runs.parquet", "runs.sqlite", "runs.duckdb"]
 )
@@ -162,27 +206,15 @@ async def test_a_disk_that_is_full_while_it_writes_leaves_the_old_file_and_nothi
 ) -> None:
     path = tmp_path / name
     path.write_text("old")
-    code = f"""
-import asyncio, resource, sys, tfruns
-from tfruns.export import export_runs
+    with full_disk() as limit:
 
-def fill(progress):
-    if progress.is_writing:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+        def fill(progress: ExportProgress) -> None:
+            if progress.is_writing:
+                limit(4_000)
 
-async def main():
-    async with tfruns.Client() as client:
-        try:
-            await export_runs(client, sys.argv[2:], sys.argv[1], on_progress=fill)
-        except (OSError, tfruns.TfRunsError) as error:
-            print(error)
-
-asyncio.run(main())
-{UNLIMITED}
-"""
-    ended = await invoke(str(path), *sandbox.job_ids, command=(sys.executable, "-c", code))
-    assert (ended.status, ended.err) == (0, "")
-    assert re.search("can't be written|File too large", ended.out)
+        async with tfruns.Client() as client:
+            with pytest.raises((OSError, tfruns.TfRunsError), match="can't be written|File too large"):
+                await export_runs(client, sandbox.job_ids, path, on_progress=fill)
     assert path.read_text() == "old"
     sandbox.requests.clear()
     assert (await invoke("export", *sandbox.job_ids, "-o", str(path))).status == 0
@@ -311,10 +343,11 @@ async def test_standard_output_gets_nothing_of_an_export_that_fails(sandbox: San
     )
 
 
+@needs_posix
 async def test_a_reader_of_standard_output_that_goes_away_ends_it_quietly(sandbox: Sandbox) -> None:
     """As `head` does."""
     command = f"{sys.executable} -m tfruns export {' '.join(sandbox.job_ids)} -o - --quiet | head -n 3"
-    ended = await invoke(command=("bash", "-c", f"set -o pipefail; {command}"))
+    ended = await invoke_process(command=("bash", "-c", f"set -o pipefail; {command}"))
     assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 3)
 
 
@@ -329,8 +362,10 @@ async def test_a_summary_that_cant_be_written_is_named(sandbox: Sandbox, tmp_pat
 async def test_standard_output_that_is_full_is_an_error_and_no_success(sandbox: Sandbox, tmp_path: Path) -> None:
     """In the summary, too."""
     summary_file = tmp_path / "summary.json"
-    command = f"{sys.executable} -m tfruns export {sandbox.job_ids[0]} -o - --summary-json {summary_file} > /dev/full"
-    ended = await invoke(command=("sh", "-c", command))
+    full = os.open("/dev/full", os.O_WRONLY)
+    command = ("export", sandbox.job_ids[0], "-o", "-", "--summary-json", str(summary_file))
+    ended = await invoke(*command, stdout=full)
+    os.close(full)
     assert ended.status == 1
     assert ended.complaint == "tfruns: standard output: No space left on device"
     assert "No space left" in json.loads(summary_file.read_text())["error"]
@@ -375,14 +410,10 @@ async def test_a_summary_into_a_pipe_is_the_last_word_alone(sandbox: Sandbox, tm
     pipe = tmp_path / "summary"
     os.mkfifo(pipe)
     command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--summary-json", str(pipe))
-    async with started(*command) as process:
-        text = await asyncio.to_thread(pipe.read_text)
-        assert (await end_of(process)).status == 0
+    text, ended = await asyncio.gather(asyncio.to_thread(pipe.read_text), invoke(*command))
+    assert ended.status == 0
     assert json.loads(text)["runs"] == 30
     assert pipe.is_fifo()
-
-
-YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
 
 
 @pytest.mark.parametrize(
@@ -410,48 +441,22 @@ async def test_after_any_failure_the_summary_says_so(
     assert says in summary["error"]
 
 
-@pytest.mark.parametrize(
-    ("stop", "says"),
-    [
-        (signal.SIGINT, "interrupted"),
-        (signal.SIGTERM, "interrupted"),
-        (signal.SIGKILL, "the export has not ended: it is at work, or was killed"),
-    ],
-)
-async def test_the_summary_of_an_export_that_was_stopped_says_so(
-    stop: signal.Signals, says: str, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """However it was stopped."""
-    path, summary_file = tmp_path / "runs.jsonl", tmp_path / "summary.json"
-    summary_file.write_text(YESTERDAY)
-    sandbox.faults.append(Fault(breaks="stall", nth=(2,)))
-    async with started("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file)) as process:
-        while len(sandbox.requests) < 2:
-            await asyncio.sleep(0.01)
-        process.send_signal(stop)
-        await end_of(process)
-    assert json.loads(summary_file.read_text()) == {"path": str(path), "error": says}
-
-
 async def on_terminal(*args: str) -> str:
     """What the program prints where standard error is a terminal."""
-    master, slave = pty.openpty()
+    terminal = Terminal(120, 40)
     command = (sys.executable, "-m", "tfruns", *args)
     process = await asyncio.create_subprocess_exec(
-        *command, stderr=slave, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+        *command, stderr=terminal.slave, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     )
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := await asyncio.to_thread(os.read, master, 65_536):
-            shown += chunk
-    except OSError:
-        pass  # the end of a terminal, on Linux
-    os.close(master)
+    os.close(terminal.slave)
+    while await terminal.read():
+        pass
+    os.close(terminal.master)
     assert await process.wait() == 0
-    return shown.decode()
+    return terminal.raw.decode()
 
 
+@needs_terminals
 async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults.append(Fault(latency=0.3))
     text = await on_terminal("export", *sandbox.job_ids, "-o", str(tmp_path / "runs.jsonl"))
@@ -460,6 +465,7 @@ async def test_on_a_terminal_there_are_bars_and_they_are_gone_at_the_end(sandbox
     assert "1,530 runs of 3 jobs" in text.rsplit("\x1b[2K", 1)[-1]
 
 
+@needs_terminals
 async def test_on_a_terminal_a_long_wait_is_shown_under_the_bars(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults.append(Fault(status=429, wait=2, nth=(1,)))
     text = await on_terminal("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
@@ -568,6 +574,7 @@ async def test_a_link_that_leads_in_a_circle_is_refused_before_any_request(sandb
     assert not sandbox.requests
 
 
+@needs_posix
 async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whole(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -14,7 +14,17 @@ import pytest
 from click.testing import CliRunner
 
 import tfruns
-from tests.support.cli import ROOT, Ended, invoke, on_terminal
+from tests.support.cli import (
+    CLOSED,
+    ROOT,
+    Ended,
+    invoke,
+    invoke_line,
+    invoke_process,
+    needs_posix,
+    needs_terminals,
+    on_terminal,
+)
 from tfruns.cli.program import program
 from tfruns.sandbox import Sandbox
 
@@ -83,8 +93,10 @@ def test_every_example_is_a_command_line_that_parses(
                 assert parsed.params
 
 
+@needs_posix
 @pytest.mark.parametrize("command", ["list", "count", "export", "wait"])
-async def test_the_examples_work_in_a_shell(command: str, tmp_path: Path) -> None:
+async def test_the_examples_work_in_a_shell(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
     for name, line in (("tfruns", f'{shlex.quote(sys.executable)} -m tfruns "$@"'), ("less", "cat")):
         (tmp_path / name).write_text(f"#!/bin/sh\nexec {line}\n")
@@ -94,8 +106,7 @@ async def test_the_examples_work_in_a_shell(command: str, tmp_path: Path) -> Non
         env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key}
         env |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         for example in examples_of(command):
-            shell = ("sh", "-c", f"cd {shlex.quote(str(tmp_path))} && {example}")
-            ended = await invoke(command=shell, **env)
+            ended = await invoke_line(example, **env)
             assert (example, ended.status) == (example, 0)
             assert "tfruns:" not in ended.err
             made = re.findall(r"(?:-o|>) ([^\s-]\S*)", example)
@@ -112,7 +123,7 @@ async def test_no_help_and_no_completion_imports_anything_slow() -> None:
     code += "sys.argv = ['tfruns']\n"
     code += "with contextlib.suppress(SystemExit): main()\n"
     code += "print(*sys.modules)"
-    ended = await invoke(command=(sys.executable, "-c", code))
+    ended = await invoke_process(command=(sys.executable, "-c", code))
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.startswith("plain,--status\n")
     imported = {name.partition(".")[0] for name in ended.out.split()}
@@ -220,7 +231,7 @@ async def test_bash_completes_with_the_line_that_the_help_gives(tmp_path: Path) 
     script = f"{line}\ncomplete -p tfruns | grep -o '_tfruns[a-z_]*'\n"
     script += "COMP_WORDS=(tfruns list job --status FINI); COMP_CWORD=4\n"
     script += '_tfruns_completion tfruns\nprintf "%s\\n" "${COMPREPLY[@]}"'
-    ended = await invoke(
+    ended = await invoke_process(
         command=("bash", "--norc", "-c", script), PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHONPATH=ROOT
     )
     assert (ended.status, ended.err) == (0, "")
@@ -230,6 +241,7 @@ async def test_bash_completes_with_the_line_that_the_help_gives(tmp_path: Path) 
 # --- odd surroundings -------------------------------------------------------------------------------------------------
 
 
+@needs_posix
 async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) -> None:
     async with Sandbox(jobs=1, runs=5) as sandbox:
         env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key}
@@ -237,12 +249,12 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
         job_id = sandbox.job_ids[0]
 
         async def shell(line: str) -> Ended:
-            return await invoke(command=("sh", "-c", f"{program} {line}"), **env)
+            return await invoke_process(command=("sh", "-c", f"{program} {line}"), **env)
 
-        assert (await shell(f"count {job_id} <&-")) == Ended(0, "5\n", "")
-        for command in ("list", "count", "export -o -"):
-            closed = await shell(f"{command} {job_id} >&-")
-            assert closed == Ended(1, "", "tfruns: standard output: it is closed\n")
+        is_closed = Ended(1, "", "tfruns: standard output: it is closed\n")
+        assert (await shell(f"count {job_id} >&-")) == is_closed
+        for command in ("list", "export -o -"):
+            assert await invoke(*command.split(), job_id, stdout=CLOSED, **env) == is_closed
         assert (await shell("count nowhere 2>&-")) == Ended(1, "", "")
         nothing = await shell(f"export --jobs-from - -o {shlex.quote(str(tmp_path / 'runs.csv'))} <&-")
         assert nothing.status == 2
@@ -250,12 +262,14 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
 
 
 async def test_a_pager_that_ends_early_ends_a_help_and_a_demo_without_a_word() -> None:
-    program = f"{shlex.quote(sys.executable)} -m tfruns"
-    for line in (f"{program} list --help | head -n 1", f"{program} demo --runs 10 | head -n 1"):
-        ended = await invoke(command=("sh", "-c", line))
-        assert (ended.status, ended.err, ended.out.count("\n")) == (0, "", 1)
+    for command in ("list --help", "demo --runs 10"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        assert await invoke(*command.split(), stdout=writer) == Ended(0, "", "")
+        os.close(writer)
 
 
+@needs_terminals
 async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
     async with Sandbox(jobs=1, runs=5) as sandbox:
         env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "TERM": "dumb"}
@@ -265,5 +279,5 @@ async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
 
 
 async def test_the_version_is_reported_even_where_the_locale_is_ascii() -> None:
-    ended = await invoke("--version", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    ended = await invoke_process("--version", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended == Ended(0, f"tfruns {tfruns.__version__}\n", "")

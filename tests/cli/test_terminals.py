@@ -9,9 +9,21 @@ from collections.abc import AsyncGenerator
 import pytest
 from rich.cells import cell_len
 
-from tests.support.cli import KEY, Ended, Terminal, end_of, invoke, on_terminal, running_on_terminal, started
+from tests.support.cli import (
+    KEY,
+    Ended,
+    Terminal,
+    end_of,
+    invoke,
+    invoke_process,
+    needs_terminals,
+    on_terminal,
+    reading,
+    running_on_terminal,
+)
 from tfruns.sandbox import Sandbox
 
+pytestmark = needs_terminals
 SIZES = [(80, 24), (50, 24), (200, 50), (24, 10)]
 QUICK = ("--interval", "0.02", "0.05")
 STATUSES = {"CREATED", "SCHEDULED", "RUNNING", "FINISHED", "FAILED", "TERMINATED", "TERMINATING", "UNKNOWN"}
@@ -56,14 +68,11 @@ async def test_a_list_of_80_columns_has_the_name_the_age_the_duration_and_the_er
 
 
 async def test_a_list_of_50_columns_has_the_name_and_the_error_and_counts_what_it_leaves_out(sandbox: Sandbox) -> None:
-    async with running_on_terminal("list", "a-job", "--status", "failed", size=(50, 24)) as (process, terminal):
-        while await terminal.read():
-            pass
-        ended = await end_of(process)
+    terminal = await on_terminal("list", "a-job", "--status", "failed", size=(50, 24))
     heading, newest, *_ = terminal.text.splitlines()
     assert re.split(r"  +", heading) == ["STATUS", "AGE", "NAME", "ERROR"]
     assert newest.endswith("no module")
-    assert ended.err == (
+    assert terminal.err == (
         "tfruns: 5 columns left out to fit the terminal: CREATED (UTC), DURATION, VERSION, TRIGGERED BY, ID\n"
     )
 
@@ -78,11 +87,8 @@ async def test_a_list_without_errors_has_no_column_of_them(sandbox: Sandbox) -> 
 async def test_errors_are_left_out_only_where_there_are_some(sandbox: Sandbox, status: str, left_out: str) -> None:
     columns = 200 if not left_out else 24
     command = ("list", "a-job", "--status", status, "--max-runs", "2")
-    async with running_on_terminal(*command, size=(columns, 24)) as (process, terminal):
-        while await terminal.read():
-            pass
-        ended = await end_of(process)
-    assert ("ERROR" in ended.err) == bool(left_out)
+    terminal = await on_terminal(*command, size=(columns, 24))
+    assert ("ERROR" in terminal.err) == bool(left_out)
 
 
 async def test_errors_of_a_later_page_are_shown_under_headings_of_their_own(sandbox: Sandbox) -> None:
@@ -109,7 +115,9 @@ async def test_what_is_no_terminal_gets_every_column_whole(sandbox: Sandbox) -> 
 
 async def test_a_locale_that_has_no_ellipsis_gets_three_dots(sandbox: Sandbox) -> None:
     environment = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    terminal = await on_terminal("list", "a-job", "--max-runs", "1", size=(80, 24), **environment)
+    command = ("list", "a-job", "--max-runs", "1")
+    async with running_on_terminal(*command, size=(80, 24), **environment) as (process, terminal):
+        assert (await leaving(process, terminal)).status == 0
     assert re.search(r"x\.\.\.  no module", terminal.text)
     assert fits(terminal, 80)
 
@@ -125,12 +133,13 @@ async def test_wait_prints_its_run_within_the_terminal(sandbox: Sandbox, size: t
 async def test_wait_says_on_a_terminal_that_it_waits(sandbox: Sandbox) -> None:
     """Who waits at a terminal sees that something happens; standard output still holds the run alone."""
     run = await sandbox.create_run("a-job", status="RUNNING", name="train-1")
-    async with running_on_terminal("wait", "a-job", "train-1", *QUICK) as (process, terminal):
-        assert process.stderr is not None
-        notice = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
-        assert "waiting for the end of 'train-1'" in notice
-        await sandbox.finish_run("a-job", run.id, "FINISHED")
-        assert (await leaving(process, terminal)).status == 0
+    waiting = asyncio.create_task(on_terminal("wait", "a-job", "train-1", *QUICK))
+    async with asyncio.timeout(60):
+        while not sandbox.requests:
+            await asyncio.sleep(0.01)
+    await sandbox.finish_run("a-job", run.id, "FINISHED")
+    terminal = await waiting
+    assert "waiting for the end of 'train-1'" in terminal.err
     assert "FINISHED" in terminal.text
     assert "waiting" not in terminal.text
 
@@ -154,18 +163,19 @@ async def test_the_demo_cuts_no_status_and_breaks_no_word(size: tuple[int, int])
 # --- watch ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(80, 24), (50, 24)], ids=str)
-async def test_a_failure_is_seen_among_more_runs_than_fit(sandbox: Sandbox, size: tuple[int, int]) -> None:
+async def test_a_failure_is_seen_among_more_runs_than_fit(sandbox: Sandbox) -> None:
     """A run that failed stays on the screen, with its error, however many are open or ended after it."""
     runs = [await sandbox.create_run("b-job", status="RUNNING") for _ in range(60)]
-    async with running_on_terminal("watch", "b-job", *QUICK, size=size) as (process, terminal):
+    async with running_on_terminal("watch", "b-job", *QUICK, size=(50, 24)) as (process, terminal):
         await terminal.until(lambda screen: "60 open (" in screen)
+        assert "\x1b[36mRUNNING" in terminal.raw.decode()
         await sandbox.finish_run("b-job", runs[0].id, "FAILED", error="OOMKilled: exceeded")
         await terminal.until(lambda screen: "1 failed" in screen)
         for run in runs[1:40]:
             await sandbox.finish_run("b-job", run.id)
         await terminal.until(lambda screen: "20 open" in screen)
-        assert len(terminal.screen) <= size[1]
+        assert "\x1b[31mFAILED" in terminal.raw.decode()
+        assert len(terminal.screen) <= 24
         [failed] = [line for line in terminal.screen if line.startswith("FAILED")]
         assert runs[0].name in failed
         assert "OOMKilled" in failed
@@ -187,17 +197,24 @@ async def leaving(process: asyncio.subprocess.Process, terminal: Terminal) -> En
     return await end_of(process)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-async def test_no_line_of_a_watch_wraps(sandbox: Sandbox, size: tuple[int, int]) -> None:
+async def test_no_line_of_a_watch_wraps_however_its_terminal_is_resized(sandbox: Sandbox) -> None:
     for name in ("x" * 300, "學" * 50):
         await sandbox.create_run("b-job", name=name, status="RUNNING")
-    async with running_on_terminal("watch", "a-job", "b-job", *QUICK, size=size) as (process, terminal):
-        await terminal.until(lambda screen: "13 open" in screen)
-        heading, *rows, counts = terminal.screen
-        assert heading.startswith("JOB" if size[0] > 24 else ("JOB", "STATUS"))
-        assert all(set(row.split()) & STATUSES for row in rows)
-        hidden = re.findall(r"13 open \((\d+) not shown\)", counts) or ["0"]
-        assert len(rows) + int(hidden[0]) == 13
+
+    def is_whole(screen: str) -> bool:
+        lines = screen.split("\n")
+        heading, rows, counts = lines[0], lines[1:-1], lines[-1]
+        hidden = re.findall(r"^13 open(?: \((\d+) not shown\))?, ", counts)
+        has_headings = heading.startswith("JOB" if terminal.columns > 24 else ("JOB", "STATUS"))
+        each_a_run = all(set(row.split()) & STATUSES for row in rows)
+        is_wide = max(map(cell_len, terminal.screen)) > terminal.columns // 2
+        return bool(hidden) and has_headings and each_a_run and is_wide and len(rows) + int(hidden[0] or 0) == 13
+
+    async with running_on_terminal("watch", "a-job", "b-job", *QUICK, size=(80, 24)) as (process, terminal):
+        for size in SIZES:
+            terminal.resize(*size)
+            await terminal.until(is_whole)
+            assert max(map(cell_len, terminal.screen)) <= size[0]
         process.send_signal(signal.SIGINT)
         await leaving(process, terminal)
 
@@ -215,18 +232,13 @@ async def test_a_terminal_that_can_draw_nothing_gets_a_line_for_each_change(sand
 async def test_a_reader_that_has_enough_ends_it_with_status_0(sandbox: Sandbox, command: str) -> None:
     """`| head` is no failure; a watch ends without waiting for a change that it couldn't write."""
     await sandbox.create_run("b-job")
-    async with started(*command.split(), *(QUICK if "watch" in command else ())) as process:
-        assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30)
-        process.stdout._transport.close()  # type: ignore[attr-defined]
-        status = await asyncio.wait_for(process.wait(), 30)
-        assert process.stderr is not None
-        assert (status, await process.stderr.read()) == (0, b"")
+    async with reading(*command.split(), *(QUICK if "watch" in command else ())) as line:
+        assert await line()
 
 
 async def test_head_gets_its_line_and_the_pipeline_succeeds(sandbox: Sandbox) -> None:
     await sandbox.create_run("b-job")
     line = f"set -o pipefail; {sys.executable} -m tfruns watch b-job --start existing --json | head -n 1"
-    ended = await invoke(command=("bash", "-c", line))
+    ended = await invoke_process(command=("bash", "-c", line))
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.count("\n") == 1

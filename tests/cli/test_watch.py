@@ -2,18 +2,15 @@
 
 import asyncio
 import json
-import os
-import pty
 import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import NASTY, Ended, end_of, invoke, started
+from tests.support.cli import KEY, NASTY, Ended, end_of, invoke, needs_posix, reading, started
 from tfruns.sandbox import Sandbox
 
-KEY = "tfy-secret-key-1234567890"
 QUICK = ("--interval", "0.02", "0.05")
 
 
@@ -39,6 +36,7 @@ async def looked(sandbox: Sandbox, requests: int = 4) -> None:
         await asyncio.sleep(0.1)
 
 
+@needs_posix
 async def test_watch_prints_a_harmless_line_for_each_change(sandbox: Sandbox) -> None:
     async with started("watch", "a-job", "b-job", *QUICK) as process:
         await looked(sandbox, 6)
@@ -54,64 +52,33 @@ async def test_watch_prints_a_harmless_line_for_each_change(sandbox: Sandbox) ->
         assert (await end_of(process)).status == 130
 
 
+@needs_posix
 async def test_watch_prints_json_and_goes_on_from_its_file(sandbox: Sandbox, tmp_path: Path) -> None:
     kept = str(tmp_path / "place")
     command = ("watch", "a-job", "--json", "--resume-from", kept, *QUICK)
-    async with started(*command) as process:
+    async with reading(*command) as line:
         await looked(sandbox, 3)
         run = await sandbox.create_run("a-job")
         expected = {"kind": "appeared", "jobId": "a-job", "run": run.to_dict(), "before": None}
-        assert json.loads(await line_of(process)) == expected
+        assert json.loads(await line()) == expected
         ended = await sandbox.finish_run("a-job", run.id)
         expected = {"kind": "finished", "jobId": "a-job", "run": ended.to_dict(), "before": run.to_dict()}
-        assert json.loads(await line_of(process)) == expected
-        process.send_signal(signal.SIGINT)
-        assert (await end_of(process)).status == 130
+        assert json.loads(await line()) == expected
     meanwhile = await sandbox.create_run("a-job", status="FINISHED")
-    async with started(*command) as process:
-        # Ctrl-C may have come between the printing of the last line and its being noted.
-        if (change := json.loads(await line_of(process))) == expected:
-            change = json.loads(await line_of(process))
+    async with reading(*command) as line:
+        # The end may have come between the printing of the last line and its being noted.
+        if (change := json.loads(await line())) == expected:
+            change = json.loads(await line())
         assert change["run"] == meanwhile.to_dict()
-
-
-async def test_watch_shows_a_live_table_on_a_terminal(sandbox: Sandbox) -> None:
-    await sandbox.create_run("a-job", name="is-running", status="RUNNING")
-    master, slave = pty.openpty()
-    command = ("watch", "a-job", "b-job", *QUICK)
-    async with started(*command, stdout=slave, TERM="xterm-256color", COLUMNS="140") as process:
-        os.close(slave)
-        shown = ""
-
-        async def until(text: str) -> None:
-            nonlocal shown
-            while text not in shown:
-                shown += (await asyncio.wait_for(asyncio.to_thread(os.read, master, 65_536), 30)).decode(
-                    errors="replace"
-                )
-
-        await until("is-running")
-        assert "\x1b[36mRUNNING" in shown
-        assert "a-job" in shown
-        shown = ""
-        await sandbox.create_run("b-job", name="comes-later", status="FAILED", duration=61)
-        await until("comes-later")
-        assert "\x1b[31mFAILED" in shown
-        assert "1m 01s" in shown
-        process.send_signal(signal.SIGINT)
-        reading = asyncio.create_task(until("there is no such text"))  # for it can't end while nobody reads
-        assert await asyncio.wait_for(process.wait(), 30) == 130
-        await asyncio.gather(reading, return_exceptions=True)
-        os.close(master)
 
 
 @pytest.mark.parametrize(("end", "status"), [("FINISHED", 0), ("FAILED", 3), ("TERMINATED", 4)])
 async def test_the_status_of_wait_says_how_the_run_ended(sandbox: Sandbox, end: str, status: int) -> None:
     run = await sandbox.create_run("a-job")
-    async with started("wait", "a-job", run.name, "--json", *QUICK) as process:
-        await looked(sandbox, 2)
-        ended = await sandbox.finish_run("a-job", run.id, end)
-        result = await end_of(process)
+    waiting = asyncio.create_task(invoke("wait", "a-job", run.name, "--json", *QUICK))
+    await looked(sandbox, 2)
+    ended = await sandbox.finish_run("a-job", run.id, end)
+    result = await waiting
     assert (result.status, result.err) == (status, "")
     assert json.loads(result.out) == ended.to_dict()
 
@@ -136,10 +103,10 @@ async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbo
     assert "hasn't ended within 0.5 s, it is CREATED" in late.complaint
     assert "no-such-job" in unknown.complaint
     sandbox.requests.clear()
-    async with started("wait", "a-job", run.id, *QUICK) as process:
-        await looked(sandbox, 2)
-        await sandbox.delete_run("a-job", run.id)
-        deleted = await end_of(process)
+    waiting = asyncio.create_task(invoke("wait", "a-job", run.id, *QUICK))
+    await looked(sandbox, 2)
+    await sandbox.delete_run("a-job", run.id)
+    deleted = await waiting
     assert deleted.status == 5
     assert "was deleted" in deleted.complaint
 

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 import tfruns
-from tests.support.cli import invoke
+from tests.support.cli import invoke, invoke_process
 from tests.support.hostile import Raw, Reply, Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Sandbox
@@ -154,7 +154,7 @@ async def test_a_private_certificate_is_reported_with_the_variable_that_names_it
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         code = "import asyncio, tfruns\nonce = tfruns.RetryPolicy(max_attempts=1)\n"
         code += f"asyncio.run(tfruns.Client({url!r}, 'k', retry=once).count_runs('j'))"
-        ended = await invoke(command=(sys.executable, "-c", code), SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        ended = await invoke_process(command=(sys.executable, "-c", code), SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert "the connection was closed" in ended.err  # by that server: the certificate holds
 
 

@@ -15,6 +15,7 @@ import click
 import pytest
 
 import tfruns
+from tests.support.cli import invoke_line, needs_posix
 from tests.support.hostile import response, serve
 from tests.support.readme import DOCS, README, ROOMS, Block, blocks
 from tests.support.snippets import run_snippet
@@ -128,20 +129,18 @@ def leaf(line: str) -> tuple[click.Command, list[str]]:
     return command, words
 
 
+@needs_posix
 @pytest.mark.parametrize("line", COMMANDS)
 async def test_a_command_does_what_it_says_and_shows_something(line: str, control_plane: None) -> None:
     assert leaf(line)[0] is not None
     Path("jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "LESS": "-E"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if line.startswith("tfruns watch"):
         line += " | head -n 1"  # it has no end of its own
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-c", line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, err.decode()
-    assert "Traceback" not in err.decode()
-    assert out or "export" in line or ">" in line
+    ended = await invoke_line(line, PATH=path, LESS="-E")
+    assert ended.status == 0, ended.err
+    assert "Traceback" not in ended.err
+    assert ended.out or "export" in line or ">" in line
 
 
 def headings(page: Path) -> set[str]:

@@ -1,29 +1,51 @@
-"""The program `tfruns` in a process of its own, as its users run it."""
+"""The program `tfruns`: within this process, which takes milliseconds, or in a process of its own, which takes most of
+a second of CPU time, and is for signals, pipes, terminals, locales, and how the program ends.
+"""
 
 import asyncio
-import fcntl
+import contextlib
+import io
 import json
+import logging
 import os
-import pty
 import re
 import shlex
 import struct
 import sys
-import termios
-from collections.abc import AsyncGenerator, Callable
+import tempfile
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
+from unittest import mock
 
 import attrs
 import pyte
+import pytest
 
 import tfruns
+from tfruns.cli import main
+
+try:
+    import fcntl
+    import pty
+    import termios
+except ImportError:  # on Windows
+    pty = None  # type: ignore[assignment]
 
 ROOT = str(Path(tfruns.__file__).parents[1])
 PROGRAM = (sys.executable, "-W", "error", "-m", "tfruns")
 KEY = "tfy-secret-key-1234567890"
 NASTY = "\x1b[31mred\x1b[0m \x9b1m\x07 \u202eeman\n\rFAILED \u2028學"
+CLOSED = -1
+"""In place of a file descriptor: no standard output."""
+_ONE_AT_A_TIME = threading.Lock()
+"""The standard streams, the environment and the arguments belong to the whole process."""
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, pipes and shells of POSIX")
+needs_terminals = pytest.mark.skipif(pty is None, reason="needs pseudo-terminals")
 
 
 @attrs.frozen
@@ -45,6 +67,85 @@ class Ended:
         """The runs in lines of JSON, where nothing went wrong."""
         assert (self.status, self.err) == (0, "")
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+# --- within this process ----------------------------------------------------------------------------------------------
+
+
+async def invoke(*args: str, stdin: bytes = b"", stdout: int | None = None, **env: str) -> Ended:
+    """Run the program in a thread of this process.
+
+    Args:
+        args: its arguments.
+        stdin: what it can read from standard input.
+        stdout: a file descriptor for standard output, which stays open, or `CLOSED` for none. By default what it prints
+            is in the result.
+        env: variables of its environment, besides those of this process.
+    """
+    result: Future[Ended] = Future()
+
+    def work() -> None:
+        try:
+            with _ONE_AT_A_TIME:
+                result.set_result(_run(args, stdin, stdout, env))
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="tfruns-command", daemon=True).start()  # one that hangs must not hang the tests
+    return await asyncio.wait_for(asyncio.wrap_future(result), 60)
+
+
+def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str, str]) -> Ended:
+    logger = logging.getLogger("tfruns")
+    handlers, propagate = list(logger.handlers), logger.propagate
+    err = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(tempfile.TemporaryFile())
+        out = None
+        if stdout != CLOSED:
+            out = stack.enter_context(_text_stream(kept.fileno() if stdout is None else stdout))
+        stack.enter_context(mock.patch.dict(os.environ, env))
+        if "COLUMNS" not in env:
+            os.environ.pop("COLUMNS", None)
+            os.environ.pop("LINES", None)
+        stack.enter_context(mock.patch("sys.argv", ["tfruns", *args]))
+        stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
+        # A thread other than the first can't handle signals, as a loop on Windows can't.
+        name = "add_signal_handler"
+        stack.enter_context(mock.patch.object(asyncio.SelectorEventLoop, name, side_effect=NotImplementedError))
+        stack.enter_context(mock.patch("sys.stdout", out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        try:
+            status = main()
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        finally:
+            logger.handlers[:], logger.propagate = handlers, propagate
+        if out is not None:
+            out.flush()
+        kept.seek(0)
+        return Ended(status, kept.read().decode(), err.getvalue())
+
+
+def _text_stream(descriptor: int) -> IO[str]:
+    """A stream like the standard output of a process."""
+    return open(os.dup(descriptor), "w", encoding="utf-8", newline="\n")
+
+
+@asynccontextmanager
+async def reading(*args: str, **env: str) -> AsyncGenerator[Callable[[], Awaitable[str]]]:
+    """The program within this process, as a function that reads its next line. After the block nobody reads any more,
+    and it must have ended without a failure.
+    """
+    reader, writer = os.pipe()
+    running = asyncio.create_task(invoke(*args, stdout=writer, **env))
+    running.add_done_callback(lambda _: os.close(writer))
+    with os.fdopen(reader, "rb", buffering=0) as lines:
+        yield lambda: asyncio.wait_for(asyncio.to_thread(lambda: lines.readline().decode()), 60)
+    assert await running == Ended(0, "", "")
+
+
+# --- in a process of its own ------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -71,14 +172,22 @@ async def started(
 
 
 async def end_of(process: asyncio.subprocess.Process) -> Ended:
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return Ended(process.returncode, (out or b"").decode(), err.decode())
 
 
-async def invoke(*args: str, **options: object) -> Ended:
+async def invoke_process(*args: str, **options: object) -> Ended:
     async with started(*args, **options) as process:  # type: ignore[arg-type]
         return await end_of(process)
+
+
+async def invoke_line(line: str, **env: str) -> Ended:
+    """A line as one types it: by a shell, but within this process where the program stands alone."""
+    words = shlex.split(line)
+    if words[0] == "tfruns" and not re.search(r"[|&<>;$`]", line):
+        return await invoke(*words[1:], **env)
+    return await invoke_process(command=("bash", "-c", f"set -o pipefail; {line}"), **env)
 
 
 async def exported(process: asyncio.subprocess.Process) -> dict[str, str]:
@@ -86,11 +195,14 @@ async def exported(process: asyncio.subprocess.Process) -> dict[str, str]:
     assert process.stdout is not None
     variables = {}
     for _ in range(2):
-        words = shlex.split((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+        words = shlex.split((await asyncio.wait_for(process.stdout.readline(), 60)).decode())
         assert words[0] == "export"
         name, _, value = words[1].partition("=")
         variables[name] = value
     return variables
+
+
+# --- on a terminal ----------------------------------------------------------------------------------------------------
 
 
 class Terminal:
@@ -98,11 +210,21 @@ class Terminal:
 
     def __init__(self, columns: int, lines: int) -> None:
         self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self._screen = pyte.Screen(columns, lines)
-        self._stream = pyte.ByteStream(self._screen)
+        self.resize(columns, lines)
         self.raw = b""
         """All that was written to it."""
+        self.err = ""
+        """What went to standard error instead, once the program has ended."""
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give it another size, and an empty screen."""
+        self.columns, self.lines = columns, lines
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._screen = pyte.Screen(self.columns, self.lines)
+        self._stream = pyte.ByteStream(self._screen)
 
     @property
     def text(self) -> str:
@@ -125,17 +247,35 @@ class Terminal:
         return bool(chunk)
 
     async def until(self, shown: Callable[[str], bool]) -> None:
-        """Read until the screen is as it is to be."""
-        async with asyncio.timeout(30):
+        """Read until the screen is as it is to be. Each time it is drawn anew, from an empty screen."""
+        async with asyncio.timeout(60):
             while not shown("\n".join(self.screen)):
+                self._clear()
                 assert await self.read(), "\n".join(self.screen)
+
+
+async def on_terminal(*args: str, size: tuple[int, int] = (120, 40), **env: str) -> Terminal:
+    """The terminal after the program has ended there, with success, within this process."""
+    terminal = Terminal(*size)
+    kind = {"TERM": "xterm-256color", "COLUMNS": str(size[0]), "LINES": str(size[1])}
+    try:
+        running = asyncio.create_task(invoke(*args, stdout=terminal.slave, **kind | env))
+        running.add_done_callback(lambda _: os.close(terminal.slave))
+        while await terminal.read():
+            pass
+        ended = await running
+    finally:
+        os.close(terminal.master)
+    assert ended.status == 0, ended
+    terminal.err = ended.err
+    return terminal
 
 
 @asynccontextmanager
 async def running_on_terminal(
     *args: str, size: tuple[int, int] = (120, 40), **env: str
 ) -> AsyncGenerator[tuple[asyncio.subprocess.Process, Terminal]]:
-    """The program, with standard output on a terminal of so many columns and lines."""
+    """The program in a process of its own, with standard output on a terminal of so many columns and lines."""
     terminal = Terminal(*size)
     try:
         async with started(*args, stdout=terminal.slave, **{"TERM": "xterm-256color"} | env) as process:
@@ -143,12 +283,3 @@ async def running_on_terminal(
             yield process, terminal
     finally:
         os.close(terminal.master)
-
-
-async def on_terminal(*args: str, **options: Any) -> Terminal:
-    """The terminal after the program has ended, with success."""
-    async with running_on_terminal(*args, **options) as (process, terminal):
-        while await terminal.read():
-            pass
-        assert (await end_of(process)).status == 0
-    return terminal
