@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from tfruns._public import shows_field_docs
-
 __all__ = ["Payload", "payload", "wire_name"]
 
 
@@ -29,7 +27,7 @@ else:
     )
 
     def payload(cls: Any = None, *, kw_only: bool = False) -> Any:
-        """Make the class a msgspec Struct and an attrs class at once: frozen, with its fields explained in `help`.
+        """Make the class a frozen msgspec Struct and an attrs class at once.
 
         It returns another class, like attrs does for a class with slots; but here methods can't use `super()`.
         """
@@ -57,8 +55,7 @@ else:
         )
         these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
         attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only, these=these)(struct)
-        del struct.__attrs_init__  # Struct has its own `__init__`
-        return shows_field_docs(struct)
+        return struct
 
 
 class Payload:

@@ -33,7 +33,6 @@ from typing import Any, ClassVar
 
 import attrs
 
-from tfruns._public import shows_field_docs
 from tfruns._text import shortened
 from tfruns.models import HttpError, JobRun
 
@@ -271,7 +270,6 @@ def status_error_class(status_code: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status_code, APIStatusError)
 
 
-@shows_field_docs
 @attrs.frozen
 class FieldProblem:
     """One field of a response that isn't what the contract says.

@@ -14,7 +14,6 @@ import msgspec
 
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
-from tfruns._public import shows_field_docs
 from tfruns._text import counted, iso_moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -287,7 +286,6 @@ class RunPage(Payload):
         return iter(self.data)
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class BadRun:
     """A run that can't be understood, in a page whose other runs can be (see `raw_pages`).
@@ -310,7 +308,6 @@ class BadRun:
     """What is wrong with it: each a `FieldProblem`."""
 
 
-@shows_field_docs
 @attrs.frozen(weakref_slot=False)
 class RawPage:
     """One page of runs, with the text of each as the server sent it, including unknown fields and the form of numbers.

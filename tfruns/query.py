@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from tfruns._checks import argument_error, checked_number, checked_string
-from tfruns._public import shows_field_docs
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
@@ -126,7 +125,6 @@ def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None
         raise argument_error(ValueError, "created_after", text, "created_before", ": no run matches")
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RunFilter:
     """Which runs of a job, and in which order: the filters of `Client.iter_runs`, checked.

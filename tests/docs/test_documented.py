@@ -1,21 +1,17 @@
 """Every public name says what it is, what it takes, gives and raises, and shows how it is used. griffe reads it all."""
 
 import ast
-import inspect
-import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import griffe
 import pytest
 import yaml
 
-import tfruns
 from tests.support.contract import FILE as CONTRACT
 from tests.support.examples import sources
-from tests.support.surface import ROOT, each_name, public_members, public_names, value_of
+from tests.support.surface import ROOT, public_members, public_names
 
 OF_SPARK = re.compile(r"tfruns\.spark\.TfRunsDataSource\.")
 CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose", "tfruns.types.RunFilter.is_within"}
@@ -99,18 +95,6 @@ def test_each_argument_is_explained_in_the_order_of_the_signature(one: griffe.Ob
 @of_each(*(name for name, one in EVERYTHING.items() if attributes(one)))
 def test_each_attribute_is_explained(one: griffe.Object) -> None:
     assert explained(one, "attributes") == attributes(one)
-
-
-@each_name(CLASSES)
-def test_the_help_of_each_field_is_its_docstring(name: str) -> None:
-    cls = value_of(name)
-    fields = [field.name for field in attrs.fields(cls) if field.name[0] != "_"] if attrs.has(cls) else []
-    assert [field for field in fields if not inspect.getdoc(getattr(cls, field))] == []
-
-
-def test_help_shows_them() -> None:
-    text = pydoc.plain(pydoc.render_doc(tfruns.Subject))
-    assert "subject_slug\n |      Readable id: an e-mail address, or the account's name.\n" in text
 
 
 @of_each(*(name for name in CALLS if name not in CAN_NOT_FAIL))

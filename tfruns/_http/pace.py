@@ -210,7 +210,7 @@ class Pace:
     def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
         if not self._failures or now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
             self._failing_since = now
-            self._rate.remember()
+            self._rate.failing()
         self._failures += 1
         self._failed_at = now
         if self._away_since is None:

@@ -12,7 +12,6 @@ import attrs
 import tenacity
 
 from tfruns._checks import checked_int, checked_number
-from tfruns._public import shows_field_docs
 from tfruns.errors import APIConnectionError, APIError, APIStatusError
 
 REFUSED = frozenset({429, 503})
@@ -44,7 +43,6 @@ def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> N
     checked_number(value, field.name, allowed, least=least, most=_A_DAY)
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """How often and for how long a request is retried.

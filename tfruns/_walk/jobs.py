@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from tfruns._checks import checked_job_id
-from tfruns._public import shows_field_docs
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
@@ -26,7 +25,6 @@ _MOST_NEW_IN_A_ROW = 31
 """How many new jobs may go first in a row while a job that has started waits."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class JobsProgress:
     """How far the runs of many jobs were read: the value of `JobsPaginator.progress`.

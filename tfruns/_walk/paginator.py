@@ -10,7 +10,6 @@ from tfruns._extras import require
 from tfruns._http.events import Counters
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Transport
-from tfruns._public import shows_field_docs
 from tfruns._walk.walker import Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-@shows_field_docs
 @attrs.frozen(eq=False)
 class RunPaginator:
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.

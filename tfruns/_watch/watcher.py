@@ -37,7 +37,6 @@ from typing import Any, Self, get_args
 import attrs
 
 from tfruns._checks import argument_error, check_on_error, checked_job_id
-from tfruns._public import shows_field_docs
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
 from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, is_transient
 from tfruns._watch.poll import Job, Lister
@@ -55,7 +54,6 @@ _CLOCK_AHEAD = 3600.0
 """Seconds by which this machine's clock may be ahead of the server's."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RunChange:
     """What happened to a run between two polls of its job.

@@ -6,11 +6,9 @@ from typing import Any
 
 import attrs
 
-from tfruns._public import shows_field_docs
 from tfruns.errors import TfRunsError
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ExportProgress:
     """How far an export is.
@@ -40,7 +38,6 @@ class ExportProgress:
     """Runs that can't be written, and go to the quarantine."""
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class ExportSummary:
     """The result of an export.

@@ -8,7 +8,6 @@ from urllib.parse import unquote
 import attrs
 
 from tfruns._checks import checked_int
-from tfruns._public import shows_field_docs
 from tfruns.sandbox.clock import checked_seconds
 
 WaitAs = Literal["seconds", "ms"]
@@ -26,7 +25,6 @@ def _nth(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class Fault:
     """Something that goes wrong, and the requests with which it does. All effects that are given happen together.
@@ -142,7 +140,6 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@shows_field_docs
 @attrs.frozen(kw_only=True)
 class RateLimit:
     """How many requests a second a sandbox accepts; others get a 429, which says how long to wait.

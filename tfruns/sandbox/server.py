@@ -29,7 +29,6 @@ import attrs
 import msgspec
 from aiohttp import web
 
-from tfruns._public import shows_field_docs
 from tfruns.models import HttpError
 from tfruns.sandbox.history import History
 from tfruns.sandbox.injector import NO_EFFECTS, Effects, FaultInjector
@@ -41,7 +40,6 @@ _STEPS_OF_AN_ACCEPT = 3
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
 
 
-@shows_field_docs
 @attrs.frozen
 class SeenRequest:
     """A request that a sandbox has responded to.
