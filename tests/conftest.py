@@ -1,4 +1,4 @@
-"""What every test has: an environment without a control plane of its own."""
+"""What every test has: an environment without a control plane of its own, and the seeds that the options say."""
 
 import json
 import signal
@@ -9,11 +9,42 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support import seeds
 from tests.support.contract import problems
 from tfruns.sandbox.respond import respond
 
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tfruns")
+    group.addoption(
+        "--seed", type=seeds.parse_seed, metavar="N|fresh", help="Where properties begin. Default: always the same."
+    )
+    group.addoption("--examples", type=int, metavar="N", help="How often each property is tried. Default: a few times.")
+
+
+@pytest.hookimpl(tryfirst=True)  # hypothesis reads its option when it is configured
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("seed")
+    seeds.use(seed, config.getoption("examples"))
+    if seed is not None:
+        config.option.hypothesisseed = str(seed)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return None if config.getoption("seed") is None else f"to run it again: {_again(config)}"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.getoption("seed") is not None and terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"A failure by a fresh seed is a finding. To run it again: {_again(config)}")
+
+
+def _again(config: pytest.Config) -> str:
+    number = config.getoption("examples")
+    return f"pytest --seed {config.getoption('seed')}" + ("" if number is None else f" --examples {number}")
 
 
 @pytest.fixture(autouse=True)
