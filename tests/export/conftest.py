@@ -8,6 +8,7 @@ import pytest
 import tfruns
 from tests.support.postgres import Cluster, cluster
 from tfruns import Client
+from tfruns.export import read
 from tfruns.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -49,3 +50,9 @@ def bucket(object_store_of_all: "ObjectStore") -> "Iterator[ObjectStore]":
     """An empty bucket."""
     yield object_store_of_all
     object_store_of_all.empty()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose response says that something has gone is sent again at once."""
+    monkeypatch.setattr(read, "_PAUSE", 0)

@@ -48,14 +48,21 @@ class Server:
     runs: list[dict[str, Any]]
     requests: int = 0
     served: int = 0
+    is_empty_for: int = 0
+    """How many requests get an empty list."""
 
     def reply(self, request: Request) -> bytes:
         query = parse_qs(urlsplit(request.target).query)
         statuses = query.get("status", ())
         prefix = query.get("searchPrefix", [""])[0]
         found = [
-            run for run in self.runs if (not statuses or run["status"] in statuses) and run["id"].startswith(prefix)
+            run
+            for run in self.runs
+            if (not statuses or run.get("status") in statuses) and str(run.get("id")).startswith(prefix)
         ]
+        if self.is_empty_for > 0:  # a replica that lags
+            self.is_empty_for -= 1
+            found = []
         here = found[request.offset : request.offset + request.limit]
         self.requests += 1
         self.served += len(here)
@@ -348,12 +355,12 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
     [
         ("{", "isn't the state of an export: delete it"),
         ("[]", "isn't the state of an export"),
-        ('{"version": 2, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
+        ('{"version": 3, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
         ('{"version": 9}', "is of another version of tfruns"),
         ("[" * 100_000, "isn't the state of an export"),
         *(
             (
-                f'{{"version": 2, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
+                f'{{"version": 3, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
                 "isn't the state of an export",
             )
             for about, exports, jobs in [
@@ -367,7 +374,7 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
             ]
         ),
         (
-            '{"version": 2, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
+            '{"version": 3, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
             "with another control plane, format: give",
         ),
     ],
@@ -470,3 +477,167 @@ async def test_a_run_from_a_clock_that_is_ahead_hides_none_of_those_to_come(tmp_
         runs.insert(1, run(2, createdAt=now + 60_000))
         second = await export(client, ["job"], tmp_path / "runs.jsonl")
     assert ("job", "run-2") in rows_of([second.path])
+
+
+OPEN_FOR_HOURS = 1.6e12 - 5 * 3_600_000
+
+
+@pytest.mark.parametrize("fields", [{"command": 7}, {"name": None}, {"status": None}, {"createdAt": None}])
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_an_open_run_that_turns_bad_takes_none_of_its_job_with_it(
+    form: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    """It is set aside once, its row is gone from a database, and it is written when it is good again."""
+    path = tmp_path / f"runs.{form}"
+    server = Server([run(0, createdAt=1.6e12), run(1, createdAt=OPEN_FOR_HOURS, status="RUNNING")])
+    async with server.serve() as client:
+        await export(client, ["job"], path)
+        server.runs[1] = run(1, **{"createdAt": OPEN_FOR_HOURS, "status": "FAILED", **fields})
+        server.runs[:0] = [run(n + 10, createdAt=1.6e12 + 60_000, status="RUNNING") for n in range(5)]
+        second = await export(client, ["job"], path)
+        assert (second.runs, second.rejected, second.skipped) == (5, 1, {})
+        if form == "sqlite":
+            assert ("job", "run-1") not in rows_of([path])
+        third = await export(client, ["job"], path)
+        assert (third.runs, third.rejected, third.skipped) == (0, 0, {})
+        server.runs[-1] = run(1, createdAt=OPEN_FOR_HOURS, status="FAILED")
+        fourth = await export(client, ["job"], path)
+    assert fourth.runs == 1
+    assert rows_of([fourth.path])["job", "run-1"]["status"] == "FAILED"
+
+
+async def test_a_bad_run_doesnt_hide_the_open_runs_beside_it(tmp_path: Path) -> None:
+    """Where open runs are listed by status, one of them that was always bad is among them."""
+    runs = [run(n, createdAt=1.6e12 - n, status="RUNNING") for n in range(6)]
+    runs[3]["command"] = 7
+    server = Server(runs)
+    path = tmp_path / "runs.sqlite"
+    async with server.serve() as client:
+        assert (await export(client, ["job"], path)).rejected == 1
+        runs[:0] = [run(100 + n, createdAt=1.6e12 + 1e9 + n) for n in range(300)]
+        runs[-1]["status"] = "FAILED"
+        second = await export(client, ["job"], path)
+    assert (second.runs, second.rejected, second.skipped) == (301, 0, {})
+    assert rows_of([path])["job", "run-5"]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("form", ["sqlite", "parquet"])
+async def test_a_run_that_ends_with_what_no_table_holds_leaves_no_row_that_says_that_it_runs(
+    form: str, tmp_path: Path
+) -> None:
+    """The summary counts the row, in a database and in a folder; and the run is written once it can be."""
+    is_folder = form == "parquet"
+    destination = f"{tmp_path}/runs/" if is_folder else str(tmp_path / "runs.sqlite")
+    state = tmp_path / "state.json"
+    server = Server([run(0), run(1, createdAt=OPEN_FOR_HOURS, status="RUNNING")])
+
+    async def export_all() -> ExportSummary:
+        return await export_runs(client, ["job"], destination, state=state, format="parquet" if is_folder else None)
+
+    def rows() -> dict[tuple[str, str], dict[str, Any]]:
+        paths = [*Path(destination).glob("*/*.parquet")] if is_folder else [Path(destination)]
+        return rows_of(paths)
+
+    async with server.serve() as client:
+        await export_all()
+        assert rows()["job", "run-1"]["status"] == "RUNNING"
+        server.runs[1] = run(1, createdAt=OPEN_FOR_HOURS, status="FAILED", duration=2**63)
+        second = await export_all()
+        assert second.rejected == 1
+        assert rows().keys() == {("job", "run-0")}
+        third = await export_all()
+        assert (third.runs, third.rejected) == (0, 0)
+        server.runs[1]["duration"] = 5
+        await export_all()
+        assert rows()["job", "run-1"]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("responses", [1, 2, 7])
+async def test_an_empty_response_loses_no_open_run(responses: int, tmp_path: Path) -> None:
+    """One is asked again; and a run that seemed to be gone for a whole export is looked for in those that follow."""
+    path = tmp_path / "runs.sqlite"
+    old = run(1, createdAt=OPEN_FOR_HOURS, status="RUNNING")
+    server = Server([run(0, createdAt=1.6e12), old])
+    async with server.serve() as client:
+        await export(client, ["job"], path)
+        server.is_empty_for = responses
+        second = await export(client, ["job"], path)
+        if responses == 1:
+            assert rows_of([path])["job", "run-1"]["status"] == "RUNNING"
+            assert second.removed_rows == 0
+        server.is_empty_for = 0
+        await export(client, ["job"], path)
+        assert rows_of([path])["job", "run-1"]["status"] == "RUNNING"
+        old["status"] = "FINISHED"
+        await export(client, ["job"], path)
+        assert rows_of([path])["job", "run-1"]["status"] == "FINISHED"
+
+
+async def test_a_run_that_has_gone_costs_no_request_for_ever(tmp_path: Path) -> None:
+    """It is looked for in some exports more."""
+    path = tmp_path / "runs.sqlite"
+    server = Server([run(0, createdAt=1.6e12), run(1, createdAt=OPEN_FOR_HOURS, status="RUNNING")])
+    async with server.serve() as client:
+        await export(client, ["job"], path)
+        server.runs.pop()
+        counts = []
+        for _ in range(12):
+            server.requests = 0
+            await export(client, ["job"], path)
+            counts.append(server.requests)
+    assert counts == [3, *[2] * 10, 1]
+
+
+async def test_an_end_is_not_undone_by_one_response_of_an_older_state(tmp_path: Path) -> None:
+    """A list that is older than the one before shows a run as it was before it ended."""
+    path = tmp_path / "runs.jsonl"
+    runs = [run(n, createdAt=1.6e12 - n) for n in range(3)]
+    server = Server(runs)
+    stale = [{**runs[1], "status": "RUNNING"}, runs[2]]
+
+    def reply(request: Request) -> bytes:
+        if server.requests == 1:
+            server.requests += 1
+            return response(200, page(stale))
+        return server.reply(request)
+
+    async with serve(reply) as (url, _), Client(url, "a-long-enough-key") as client:
+        await export(client, ["job"], path)
+        second = await export(client, ["job"], path)
+    assert second.runs == 0
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "sqlite", "duckdb"])
+async def test_ten_rounds_are_what_one_export_is_while_runs_turn_bad_end_vanish_and_come_back(
+    form: str, tmp_path: Path
+) -> None:
+    """But for the rows of runs that are bad or gone now, which numbered files keep."""
+    chance = random.Random(form)
+    path = tmp_path / f"runs.{form}"
+    runs = [run(n, createdAt=1.6e12 - n * 400_000, status="RUNNING") for n in range(60)]
+    server = Server(runs)
+    away: list[dict[str, Any]] = []
+    paths = []
+    async with server.serve() as client:
+        for number in range(11):
+            paths.append((await export(client, ["job"], path)).path)
+            if number == 10:
+                break
+            runs += away
+            away.clear()
+            runs[:0] = [run(100 * (number + 1) + n, createdAt=1.6e12 + number * 4e6 + n) for n in range(3)]
+            runs.sort(key=lambda each: -each["createdAt"])
+            for each in chance.sample([each for each in runs if each["status"] != "FINISHED"], 8):
+                each.update(chance.choice([{"command": 7}, {"command": "true"}, {"duration": 2**63}, {"duration": 3}]))
+                if chance.random() < 0.3:
+                    each["status"] = "FINISHED"
+            away += [runs.pop(chance.randrange(20, len(runs))) for _ in range(3) if number < 9]
+            away[:] = [each for each in away if each["status"] != "FINISHED"] + [
+                each for each in away if each["status"] == "FINISHED"
+            ]
+        full = (await export_runs(client, ["job"], tmp_path / f"full.{form}")).path
+    wanted, found = rows_of([full]), rows_of(list(dict.fromkeys(paths)))
+    if form in ("jsonl", "csv"):
+        assert wanted.keys() <= found.keys()
+        found = {key: found[key] for key in wanted}
+    assert found == wanted

@@ -31,7 +31,7 @@ from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_
 
 _COMMIT_EVERY = 0.5
 """The least seconds between two commits, because each one waits for the disk."""
-_VERSION = 3
+_VERSION = 4
 
 NUMBER = "number of the export"
 """The argument that tells one increment from the next: parts with another number are of a finished increment."""

@@ -114,9 +114,7 @@ async def _read_and_finish(
 
     def finish() -> Written:
         written = target.destination.finish(
-            Content(
-                parts, jobs, thread.check, _gone(target, parts, jobs) if target.is_increment else None, request.replace
-            ),
+            Content(parts, jobs, thread.check, _gone(parts, jobs) if target.is_increment else None, request.replace),
             request.work,
         )
         if state is not None:
@@ -143,14 +141,9 @@ async def _read_and_finish(
     )
 
 
-def _gone(target: Target, parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict[str, dict[str, float]]:
-    """The runs that were open the last time and no longer exist, by job and id, each with its creation."""
-    known = {} if target.state is None else target.state.jobs
-    return {
-        job_id: {run_id: known[job_id].open[run_id][0] for run_id in parts.done[number].note["gone"]}
-        for number, job_id in jobs
-        if number in parts.done
-    }
+def _gone(parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict[str, dict[str, float]]:
+    """The runs that were written before and must not be there any more, by job and id, each with its creation."""
+    return {job_id: parts.done[number].note["removed"] for number, job_id in jobs if number in parts.done}
 
 
 def _every_job_failed(skipped: dict[str, TfRunsError], path: Path | str) -> ExportError:

@@ -7,7 +7,7 @@ smaller pages.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -51,6 +51,8 @@ _FEW = 3
 _SEARCHED = 20
 """How many runs are requested one by one if neither the newest runs nor the open ones include them; more only if that
 takes fewer requests than reading all runs."""
+_PAUSE = 1.0
+"""Seconds before a request is sent again whose response said that something has gone."""
 _SIDE_BY_SIDE = 8
 """How many jobs with more than one page to read are read side by side for an increment."""
 
@@ -123,7 +125,8 @@ class Reader:
             page_size = min(_QUIET_PAGE, self._page_sizes[0]) if is_quiet else self._page_sizes[0]
 
             async def end(job: _Job, page_size: int = page_size) -> None:
-                job.is_past |= job.read < page_size
+                # One empty response is no proof that a list is empty that wasn't: it is read again.
+                job.is_past |= job.read < page_size and (job.read > 0 or known[job.job_id].newest is None)
                 if job.is_past and not (job.reading and job.reading.unseen):
                     await self._finish(job)
                 else:
@@ -185,7 +188,7 @@ class Reader:
 
     async def _finish(self, job: _Job) -> None:
         reading = job.reading
-        note = None if reading is None else {"known": msgspec.to_builtins(reading.known), "gone": reading.gone}
+        note = None if reading is None else {"known": msgspec.to_builtins(reading.known), "removed": reading.removed}
         await self.thread.run(self.parts.finish, job.number, note)
         self._finished = job.job_id
         self.progress.done()
@@ -206,6 +209,8 @@ class Reader:
         for page_size in self._page_sizes:
             try:
                 if not job.is_past:
+                    if job.read == 0:
+                        await asyncio.sleep(_PAUSE)
                     await self._begin_again(job)
                     await self._walk(job, page_size, created_after=reading.since)
                 await self._find_open(job, reading, page_size)
@@ -227,22 +232,28 @@ class Reader:
             max_response_bytes=None if self._is_last(page_size) else MAX_PAGE_BYTES // 2,
             **{**self.filters, **filters},
         )
-        async with aclosing(walk.raw_pages(keep_bad=not is_search)) as pages:
+        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for page in pages:
                 await self._keep(job, page, is_search=is_search)
                 del page
 
     async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
-        """Find the runs that were open the last time, and weren't read yet."""
+        """Find the runs that must be found, and weren't read yet. One response is no proof that a run has gone."""
         if len(reading.unseen) > _FEW:
             await self._walk(job, page_size, is_search=True, status=_OPEN)
-        if len(reading.unseen) > max(_SEARCHED, job.total // MAX_PAGE_SIZE):
-            oldest = min(reading.known.open[run_id][0] for run_id in reading.unseen)
+        await self._find(job, reading, reading.unseen, page_size)
+        if vanished := reading.vanished:
+            await asyncio.sleep(_PAUSE)
+            await self._find(job, reading, vanished, page_size)
+        for run_id in sorted(reading.unseen):
+            reading.mark_deleted(run_id)
+
+    async def _find(self, job: _Job, reading: Reading, wanted: Collection[str], page_size: int) -> None:
+        if len(wanted) > max(_SEARCHED, job.total // MAX_PAGE_SIZE):
+            oldest = min(map(reading.created_at, wanted))
             await self._walk(job, page_size, is_search=True, created_after=oldest)
         else:
-            await asyncio.gather(*(self._look_up(job, run_id) for run_id in sorted(reading.unseen)))
-        for run_id in sorted(reading.unseen):
-            reading.lose(run_id)
+            await asyncio.gather(*(self._look_up(job, run_id) for run_id in sorted(wanted)))
 
     async def _look_up(self, job: _Job, run_id: str) -> None:
         await self._walk(job, 10, is_search=True, search_prefix=run_id)
@@ -269,15 +280,20 @@ class Reader:
         self.thread.check()
         found, bad = Page(job.job_id, page.data, lambda: page.texts), [*page.bad]
         if job.reading is not None:
-            found = job.reading.news(job.reading.wanted(found) if is_search else found)
-            bad = job.reading.bad_news(bad)
+            found = job.reading.record(found, is_search=is_search)
+            bad = job.reading.record_bad(bad, is_search=is_search)
         rejected = [Rejected.of_bad_run(run) for run in bad]
         try:
             piece = self.form.encode(found) if found.runs else b""
         except (ValueError, OverflowError):
+            runs = {run.id: run for run in found.runs}
             found, unfit = quarantine.split(found, self.form.unfit)
             if not unfit:
                 raise
+            for each in unfit:
+                if job.reading is not None:
+                    run = runs[each.run_id]
+                    job.reading.set_aside(run.id, run.created_at, each.text, has_ended=run.status.is_terminal)
             rejected += unfit
             piece = self.form.encode(found) if found.runs else b""
         if rejected:

@@ -1,5 +1,6 @@
 """What earlier exports have read, so that the next one reads only runs that are new or hadn't ended."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,12 +19,27 @@ from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.models import BadRun, JobRunStatus
 
+NO_ID = "(no id, "
+"""How the `id` of a `BadRun` without one begins."""
+
 LATE = 3_600_000
 """Milliseconds: a run may show up in the list so much later than runs that were created after it."""
 MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
-_VERSION = 2
+_VERSION = 3
+_EXPORTS_REMEMBERED = 10
+"""How many exports look again for a run that has gone, or has ended with a value that can't be written."""
 _ENDED = frozenset(status for status in JobRunStatus if status.is_terminal)
+
+
+class OpenRun(msgspec.Struct, frozen=True, array_like=True):
+    """A run that the next export has to find again, however old it is."""
+
+    created_at: float
+    digest: str
+    """A digest of its text when it was read last; empty if it has gone."""
+    exports_left: int | None = None
+    """How many more exports look for it, if it has gone, or has ended with a value that can't be written."""
 
 
 class JobState(msgspec.Struct):
@@ -35,10 +51,8 @@ class JobState(msgspec.Struct):
     recent: dict[str, float] = msgspec.field(default_factory=dict)
     """The ended runs, by id, with their creation, in the time in which other runs may still show up. All older runs
     were written."""
-    open: dict[str, tuple[float, str]] = msgspec.field(default_factory=dict)
-    """The runs that hadn't ended, by id: when they were created, and a digest of what was written."""
-    bad: set[str] = msgspec.field(default_factory=set)
-    """Digests of the runs that couldn't be understood, among those that were read the last time."""
+    open: dict[str, OpenRun] = msgspec.field(default_factory=dict)
+    """The runs, by id, that hadn't ended, couldn't be written, or have gone."""
     count: int = 0
     """How many runs the last increment found that weren't known for good."""
 
@@ -46,10 +60,6 @@ class JobState(msgspec.Struct):
     def until(self) -> float:
         """All runs created before this time are known for good, unless they are open."""
         return float("-inf") if self.newest is None else self.newest - LATE
-
-    def copy(self) -> "JobState":
-        """A copy, for another reading."""
-        return JobState(self.newest, dict(self.recent), dict(self.open), set(self.bad), self.count)
 
 
 @attrs.define
@@ -62,77 +72,144 @@ class Reading:
     before: JobState
     known: JobState = attrs.field(init=False)
     unseen: set[str] = attrs.field(init=False)
-    """The runs that were open the last time, and weren't read yet."""
-    gone: list[str] = attrs.Factory(list)
-    """Those of them that no longer exist."""
+    """The runs that must be found, and weren't read yet."""
+    removed: dict[str, float] = attrs.field(init=False)
+    """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
     def __attrs_post_init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
         """Start the reading from the beginning."""
-        self.known = self.before.copy()
-        self.known.bad.clear()
-        self.known.count = 0
-        self.unseen = set(self.before.open)
-        self.gone = []
+        before = self.before
+        self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
+        is_left = {
+            run_id for run_id, run in before.open.items() if run_id in self.unseen or run.created_at >= before.until
+        }
+        self.known = JobState(before.newest, dict(before.recent), {run_id: before.open[run_id] for run_id in is_left})
+        self.removed = {}
 
     @property
     def since(self) -> float | None:
         """All runs created before this, in milliseconds since 1970 UTC, are known for good, unless they are open."""
         return None if self.before.newest is None else self.before.until
 
-    def wanted(self, page: Page) -> Page:
-        """Those of the page's runs that were open the last time, and weren't read yet."""
-        return page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
+    @property
+    def vanished(self) -> set[str]:
+        """Those of the runs that weren't read yet which were there the last time."""
+        return {run_id for run_id in self.unseen if run_id not in self.before.open or self.before.open[run_id].digest}
 
-    def news(self, page: Page) -> Page:
-        """Take note of some runs, and return those whose present state wasn't written yet."""
+    def created_at(self, run_id: str) -> float:
+        """When one of the runs that must be found was created."""
+        return self.before.open[run_id].created_at if run_id in self.before.open else self.before.recent[run_id]
+
+    def record(self, page: Page, *, is_search: bool = False) -> Page:
+        """Take note of some runs, and return those whose present state wasn't written yet.
+
+        Args:
+            page: the runs.
+            is_search: whether the page was requested to find the runs that must be found: the others are left out.
+        """
+        if is_search:
+            page = page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
         if not page.runs:
             return page
-        known, recent_before, since = self.known, self.before.recent, self.before.until
+        known, before, since = self.known, self.before, self.before.until
         newest = min(max([run.created_at for run in page.runs]), time.time() * 1000)
         if known.newest is None or known.newest < newest:
             known.newest = newest
         until = known.until
         texts: Sequence[bytes] | None = None
         fresh: list[int] = []
+        doubtful: set[str] = set()
         for at, run in enumerate(page.runs):
-            run_id, created_at = run.id, run.created_at
+            run_id, created_at, has_ended = run.id, run.created_at, run.status in _ENDED
             is_new = created_at >= since
-            if run.status in _ENDED:
-                if known.open.pop(run_id, None) is not None or (is_new and run_id not in recent_before):
+            known.count += is_new
+            last = before.open.get(run_id)
+            if has_ended and last is None:
+                if is_new and run_id not in before.recent:
                     fresh.append(at)
-                if created_at >= until:
-                    known.recent[run_id] = created_at
+            elif not has_ended and run_id in before.recent and not is_search:
+                # It had ended: one response, maybe from an older state, is no proof that it hasn't.
+                doubtful.add(run_id)
+                continue
             else:
                 texts = page.texts() if texts is None else texts
-                found = created_at, _digest(texts[at])
-                if known.open.get(run_id) != found:
-                    fresh.append(at)
-                known.open[run_id] = found
-            known.count += is_new
+                digest = _digest(texts[at])
+                if last is not None and last.digest == digest:
+                    self._keep(run_id, last)
+                    continue
+                fresh.append(at)
+                known.open.pop(run_id, None)
+                if not has_ended:
+                    known.open[run_id] = OpenRun(created_at, digest)
+                    known.recent.pop(run_id, None)
+            if has_ended and created_at >= until:
+                known.recent[run_id] = created_at
         self.unseen.difference_update([run.id for run in page.runs])
+        self.unseen |= doubtful
         known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
-        if self.before.newest is None:  # all is new this time
+        if before.newest is None:  # all is new this time
             known.count = len(known.recent)
         return page if len(fresh) == len(page.runs) else page.only(fresh)
 
-    def bad_news(self, bad: Iterable[BadRun]) -> list[BadRun]:
+    def record_bad(self, bad: Iterable[BadRun], *, is_search: bool = False) -> list[BadRun]:
         """The same for runs that can't be understood."""
-        by_digest = {_digest(run.text): run for run in bad}
-        self.known.bad.update(by_digest)
-        return [run for digest, run in by_digest.items() if digest not in self.before.bad]
+        fresh = []
+        for run in bad:
+            last = self.before.open.get(run.id)
+            if is_search and run.id not in self.unseen:
+                continue
+            self.unseen.discard(run.id)
+            if last is not None and last.digest == _digest(run.text):
+                self._keep(run.id, last)
+            elif last is not None or run.created_at >= self.before.until:
+                self.set_aside(run.id, run.created_at, run.text, has_ended=_has_ended(run.text))
+                fresh.append(run)
+        return fresh
 
-    def lose(self, run_id: str) -> None:
-        """An open run no longer exists."""
-        self.known.open.pop(run_id, None)
+    def set_aside(self, run_id: str, created_at: float, text: bytes, *, has_ended: bool) -> None:
+        """A run can't be written: what was written of it before is contradicted. A later export may write it."""
+        self.known.open[run_id] = OpenRun(created_at, _digest(text), _EXPORTS_REMEMBERED if has_ended else None)
+        self.known.recent.pop(run_id, None)
+        if run_id in self.before.open or run_id in self.before.recent:
+            self.removed[run_id] = self.created_at(run_id)
+
+    def mark_deleted(self, run_id: str) -> None:
+        """A run that must be found isn't there. If it comes back soon, a later export writes it again."""
+        last = self.before.open.get(run_id)
         self.unseen.discard(run_id)
-        self.gone.append(run_id)
+        self.known.recent.pop(run_id, None)
+        if last is not None and not last.digest:
+            self._keep(run_id, last)
+        else:
+            self.removed[run_id] = self.created_at(run_id)
+            self.known.open[run_id] = OpenRun(self.removed[run_id], "", _EXPORTS_REMEMBERED)
+
+    def _keep(self, run_id: str, last: OpenRun) -> None:
+        """Nothing has changed of a run that must be found."""
+        if last.exports_left is None or last.created_at >= self.known.until:
+            return
+        if last.exports_left > 1:
+            self.known.open[run_id] = msgspec.structs.replace(last, exports_left=last.exports_left - 1)
+        else:
+            self.known.open.pop(run_id, None)
+
+
+def _has_ended(text: bytes) -> bool:
+    """Whether a run that can't be understood says that it has ended."""
+    with contextlib.suppress(msgspec.DecodeError, ValueError, TypeError):
+        return JobRunStatus(msgspec.json.decode(text, type=_Status).status) in _ENDED
+    return False
 
 
 def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+class _Status(msgspec.Struct):
+    status: str
 
 
 class _Versioned(msgspec.Struct):
