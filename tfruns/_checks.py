@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, TypeVar, cast
 
-_Error = TypeVar("_Error", bound=Exception)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are options of the command line
@@ -20,33 +19,15 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `un
 }
 
 
-def argument_error(kind: type[_Error], *parts: str) -> _Error:
-    """An error about arguments that stores their names, because the command line has other names for them.
-
-    Args:
-        kind: the class of the error.
-        parts: its text, as names of arguments with text between them: name, text, name, and so on.
-    """
-    error = kind("".join(parts))
-    vars(error)["argument_parts"] = parts
-    return error
-
-
-def named_otherwise(error: Exception, names: dict[str, str]) -> str:
-    """The text of an error, with these names in place of the arguments that it stores."""
-    parts: tuple[str, ...] = vars(error).get("argument_parts", ("", str(error)))
-    return "".join(part if at % 2 else names.get(part, part) for at, part in enumerate(parts))
-
-
 def checked_int(value: Any, name: str, *, least: int | None = None, most: int | None = None) -> int:
     """The value, if it is an int (no bool) from `least` to `most`."""
     allowed = "a whole number"
     if least is not None:
         allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
     if not isinstance(value, int) or isinstance(value, bool):
-        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if (least is not None and value < least) or (most is not None and value > most):
-        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return value
 
 
@@ -64,10 +45,10 @@ def checked_number(
         above: what it must be greater than.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
     # (`math.isfinite` can't take an int that is too large for a float.)
     if not (least <= value <= most and above < value and abs(value) < math.inf):
-        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return value
 
 
@@ -79,11 +60,11 @@ def checked_timeout(value: Any) -> float:
 def checked_string(value: Any, name: str, what: str = "a string") -> str:
     """The value, if it is a string that can be sent."""
     if not isinstance(value, str):
-        raise argument_error(TypeError, name, f" must be {what}, got {value!r}")
+        raise TypeError(f"{name} must be {what}, got {value!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise argument_error(ValueError, name, f" can't be sent, for it isn't valid Unicode: {value!r}") from None
+        raise ValueError(f"{name} can't be sent, for it isn't valid Unicode: {value!r}") from None
     return value
 
 
@@ -91,12 +72,12 @@ def checked_job_id(job_id: str) -> str:
     """The job id, if it can be one."""
     checked_string(job_id, "job_id")
     if not job_id.strip():
-        raise argument_error(ValueError, "job_id", f" is empty: {job_id!r}")
+        raise ValueError(f"job_id is empty: {job_id!r}")
     if job_id != job_id.strip():
-        raise argument_error(ValueError, "job_id", f" begins or ends with white space: {job_id!r}")
+        raise ValueError(f"job_id begins or ends with white space: {job_id!r}")
     if job_id in (".", ".."):
         # Percent-encoded dots are still dots: a proxy that normalises paths would make another path of them.
-        raise argument_error(ValueError, "job_id", f" can't be {job_id!r}: in a URL that names another path")
+        raise ValueError(f"job_id can't be {job_id!r}: in a URL that names another path")
     return job_id
 
 
@@ -104,13 +85,13 @@ def check_job_ids(job_ids: object) -> None:
     """Raise TypeError unless it can be the ids of several jobs: each id is checked when it is read."""
     if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
         allowed = "an iterable of job ids, sync or async"
-        raise argument_error(TypeError, "job_ids", f" must be {allowed}, got {job_ids!r}")
+        raise TypeError(f"job_ids must be {allowed}, got {job_ids!r}")
 
 
 def check_on_error(on_error: object) -> None:
     """Raise ValueError unless it says what to do if a job fails."""
     if on_error not in ("raise", "skip") and not callable(on_error):
-        raise argument_error(ValueError, "on_error", f" must be 'raise', 'skip' or a function, got {on_error!r}")
+        raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
 
 
 def check_plain_function(value: object, name: str) -> None:
@@ -118,10 +99,9 @@ def check_plain_function(value: object, name: str) -> None:
     if value is None:
         return
     if not callable(value):
-        raise argument_error(TypeError, name, f" must be a function, got {value!r}")
+        raise TypeError(f"{name} must be a function, got {value!r}")
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
-        text = " must be a plain function, not an async one: nothing waits for it"
-        raise argument_error(TypeError, name, text)
+        raise TypeError(f"{name} must be a plain function, not an async one: nothing waits for it")
 
 
 def suggests_arguments(method: _Method) -> _Method:

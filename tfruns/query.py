@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
-from tfruns._checks import argument_error, checked_number, checked_string
+from tfruns._checks import checked_number, checked_string
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
@@ -35,7 +35,7 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
         return value.value
     allowed = "one of " + ", ".join(repr(member.value) for member in cls)
     if not isinstance(value, str):
-        raise argument_error(TypeError, name, f" must be {allowed}, got {value!r}")
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if value not in cls.__members__.values():
         in_any_case = {member.value.lower(): member.value for member in cls}
         if (meant := in_any_case.get(value.lower())) is not None:
@@ -47,7 +47,7 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
         if cls is JobRunStatus:
             hints.append(f"for one that is newer than this version, pass {cls.__name__}({value!r})")
         hint = f"; {' Or '.join(hints)}" if hints else ""
-        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}{hint}")
+        raise ValueError(f"{name} must be {allowed}, got {value!r}{hint}")
     return value
 
 
@@ -56,7 +56,7 @@ def _several(value: Any, name: str, single: Callable[[Any], str]) -> tuple[str, 
         return None
     many = (value,) if isinstance(value, (str, bytes, int, float)) or not isinstance(value, Iterable) else tuple(value)
     if not many:
-        raise argument_error(ValueError, name, " is empty, which would match no run; leave it out for all runs")
+        raise ValueError(f"{name} is empty, which would match no run; leave it out for all runs")
     return tuple(map(single, many))
 
 
@@ -97,16 +97,15 @@ def _moment(value: Moment | None, name: str) -> float | None:
         return None
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            text = f" must be {allowed}; this datetime has no time zone: {value!r}"
-            raise argument_error(ValueError, name, text)
+            raise ValueError(f"{name} must be {allowed}; this datetime has no time zone: {value!r}")
         return value.timestamp() * 1000
     if isinstance(value, timedelta):
         if value < timedelta(0):
-            raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}, which lies in the future")
+            raise ValueError(f"{name} must be {allowed}, got {value!r}, which lies in the future")
         return (time.time() - value.total_seconds()) * 1000
     checked_number(value, name, allowed, above=-_LATEST, most=_LATEST)
     if 0 < value < 1e11:  # in 1973 as milliseconds, now as seconds
-        raise argument_error(ValueError, name, f" must be {allowed}, got {value!r}: are these seconds?")
+        raise ValueError(f"{name} must be {allowed}, got {value!r}: are these seconds?")
     return value
 
 
@@ -121,8 +120,7 @@ def _created_before(value: Moment | None) -> float | None:
 def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None:
     after = run_filter.created_after
     if after is not None and before is not None and after >= before:
-        text = " must be earlier than "
-        raise argument_error(ValueError, "created_after", text, "created_before", ": no run matches")
+        raise ValueError("created_after must be earlier than created_before: no run matches")
 
 
 @attrs.frozen(kw_only=True)

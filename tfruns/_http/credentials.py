@@ -28,7 +28,6 @@ from typing import Any
 import attrs
 from yarl import URL
 
-from tfruns._checks import argument_error
 from tfruns._http.credentials_file import CredentialsFile
 from tfruns._http.events import CallerError
 from tfruns._http.secret import Redactor, Secret
@@ -39,7 +38,7 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
 _FORM = "a URL such as https://acme.truefoundry.cloud"
 _LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
-_PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with "
+_PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
 
 logger = logging.getLogger("tfruns")
 
@@ -61,19 +60,15 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     if key is not None:
         source = _key_source(key)
         if url is None:
-            raise argument_error(
-                ConfigurationError,
-                "",
-                f"no host is given for the API key from {key.origin}: pass ",
-                "base_url",
-                " or set TFY_HOST (the host in the credentials file goes with the token in that file alone)",
+            raise ConfigurationError(
+                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST "
+                "(the host in the credentials file goes with the token in that file alone)"
             )
         return url, source
     file = CredentialsFile.read()
     if url is None:
         if file is None or file.host.value is None:
-            text = f", set TFY_HOST, or {_LOG_IN}"
-            raise argument_error(ConfigurationError, "", "no host is given: pass ", "base_url", text)
+            raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
         url = _checked_base_url(_Given(f"`host` in {file.path}", file.host), allow_http)
     if file is None or file.token.value is None:
         raise _no_key()
@@ -83,8 +78,7 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
 
 
 def _no_key(of: str = "", why: str = "") -> ConfigurationError:
-    text = f"set TFY_API_KEY, or {_LOG_IN}{why}"
-    return argument_error(ConfigurationError, "", f"no API key is given{of}: ", "pass api_key, ", text)
+    return ConfigurationError(f"no API key is given{of}: pass api_key, set TFY_API_KEY, or {_LOG_IN}{why}")
 
 
 @attrs.frozen
@@ -107,8 +101,7 @@ class _Given:
 def _checked_base_url(host: _Given, allow_http: bool) -> str:
     flaw = _flaw_of_url(host.secret.value, allow_http)
     if flaw is not None:
-        advice = ("allow_http=True",) if flaw == _PLAIN_HTTP else ()
-        raise argument_error(ConfigurationError, host.origin, f" {flaw}", *advice)
+        raise ConfigurationError(f"{host.origin} {flaw}")
     return _normal(host.secret.value)
 
 

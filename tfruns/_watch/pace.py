@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection
 from typing import Any
 
-from tfruns._checks import argument_error, checked_number
+from tfruns._checks import checked_number
 from tfruns._http.retry import is_retried
 from tfruns.errors import IncompleteWalkError, TfRunsError
 from tfruns.types import Interval
@@ -26,8 +26,7 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
     for seconds in (least, most):
         checked_number(seconds, "interval", _INTERVALS, above=0, most=86_400)
     if least > most:
-        text = f" must be the least seconds and then the most, got {interval!r}"
-        raise argument_error(ValueError, "interval", text)
+        raise ValueError(f"interval must be the least seconds and then the most, got {interval!r}")
     return least, most
 
 

@@ -17,7 +17,6 @@ from typing import Any, get_args
 
 import attrs
 
-from tfruns._checks import argument_error
 from tfruns._decode.fast import decode_page
 from tfruns._text import shortened
 from tfruns._watch.diff import Beginning, Snapshot
@@ -67,11 +66,11 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         ValueError: it isn't a token of this version, or it is incomplete, or from a watch with other jobs or filters.
     """
     if not isinstance(token, str):
-        raise argument_error(TypeError, "resume_token", f" must be a string, got {token!r}")
+        raise TypeError(f"resume_token must be a string, got {token!r}")
     version, dot, text = token.strip().partition(".")
     if version != _VERSION or not dot:
-        text = f" must begin with {_VERSION + '.'!r}, as this version makes it, got {shortened(token, 40)!r}"
-        raise argument_error(ValueError, "resume_token", text)
+        start = f"{_VERSION}."
+        raise ValueError(f"resume_token must begin with {start!r} in this version, got {shortened(token, 40)!r}")
     try:
         body = _unpacked(text)
         content = json.loads(body)
@@ -80,15 +79,12 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         beginnings = {job_id: _beginning(*parts) for job_id, parts in content["beginnings"].items()}
         meant = content["filters"]
     except (ValueError, LookupError, TypeError, AttributeError, DecodeError, zlib.error, RecursionError):
-        text = f" is damaged: its {len(token)} characters were cut off or changed"
-        raise argument_error(ValueError, "resume_token", text) from None
+        raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
     if meant != json.loads(json.dumps(filters)):
-        text = f" is of a watch with other filters: {meant!r}, got {dict(filters)!r}"
-        raise argument_error(ValueError, "resume_token", text)
+        raise ValueError(f"resume_token is of a watch with other filters: {meant!r}, got {dict(filters)!r}")
     jobs = [*snapshots, *beginnings]
     if job_ids and jobs and not set(job_ids) & set(jobs):
-        text = f" is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}"
-        raise argument_error(ValueError, "resume_token", text)
+        raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, jobs[:3]))}")
     return WatchState(
         {job_id: snapshots[job_id] for job_id in job_ids if job_id in snapshots},
         {job_id: beginnings[job_id] for job_id in job_ids if job_id in beginnings},

@@ -6,7 +6,7 @@ An outage ends no wait: after a transient failure the run is polled again, until
 import asyncio
 import math
 
-from tfruns._checks import argument_error, checked_string, checked_timeout
+from tfruns._checks import checked_string, checked_timeout
 from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, is_transient
 from tfruns._watch.poll import Job, Lister
 from tfruns.errors import (
@@ -43,7 +43,7 @@ class Waits:
         """See `Client.wait_for_run`."""
         checked_string(run, "run", "the id or the name of a run, as a string")
         if not run.strip():
-            raise argument_error(ValueError, "run", f" is empty: {run!r}")
+            raise ValueError(f"run is empty: {run!r}")
         if timeout is not None:
             checked_timeout(timeout)
         seconds = checked_interval(interval)

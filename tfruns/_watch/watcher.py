@@ -36,7 +36,7 @@ from typing import Any, Self, get_args
 
 import attrs
 
-from tfruns._checks import argument_error, check_on_error, checked_job_id
+from tfruns._checks import check_on_error, checked_job_id
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
 from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, is_transient
 from tfruns._watch.poll import Job, Lister
@@ -170,7 +170,7 @@ class Watch:
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
         jobs = tuple(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
-            raise argument_error(ValueError, "job_ids", " is empty: there is nothing to watch")
+            raise ValueError("job_ids is empty: there is nothing to watch")
         check_on_error(on_error)
         checked = RunFilter(status=status, **filters)
         kept = {name: value for name in filters if (value := getattr(checked, name)) is not None}
@@ -380,4 +380,4 @@ def _checked_start(start: Start | datetime) -> Start | float:
         return start
     kind = ValueError if isinstance(start, (str, datetime)) else TypeError
     allowed = f"one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a time zone"
-    raise argument_error(kind, "start", f" must be {allowed}, got {start!r}")
+    raise kind(f"start must be {allowed}, got {start!r}")

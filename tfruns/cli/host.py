@@ -1,6 +1,7 @@
 """Which control plane a command uses, and how requests are sent to it."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -119,6 +120,10 @@ def connect(host: str | None, **defaults: Any) -> "Client":
         raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
 
 
+# An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
+# words. Quoted values stay as they are.
+_ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
+
 # Arguments whose option, if there is one, has another name.
 _SPELLED = {
     "base_url": "--host",
@@ -132,10 +137,8 @@ _SPELLED = {
 
 def wrong_usage(error: Exception) -> click.UsageError:
     """The error for an argument that the library refused, with the command's options in place of Python's arguments."""
-    from tfruns._checks import named_otherwise
-
     names = dict(_SPELLED)
     for parameter in click.get_current_context().command.params:
         is_option = isinstance(parameter, click.Option)
         names[str(parameter.name)] = parameter.opts[-1] if is_option else str(parameter.metavar).strip("[].")
-    return click.UsageError(named_otherwise(error, names))
+    return click.UsageError(_ARGUMENT.sub(lambda found: names.get(found[0], found[0]), str(error)))

@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 
-from tfruns._checks import argument_error
 from tfruns.export import arrow_files, databases, text_files
 from tfruns.export.page import Page
 from tfruns.export.writer import Writer, needed
@@ -82,4 +81,4 @@ def find_format(name: str | None, destination: str) -> Format:
             return known
     if name is None:
         raise ValueError(f"the name {destination!r} doesn't say which format is meant: give one of {names}")
-    raise argument_error(ValueError, "format", f" must be one of {names}, got {name!r}")
+    raise ValueError(f"format must be one of {names}, got {name!r}")

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import attrs
 
-from tfruns._checks import argument_error
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
@@ -105,11 +104,11 @@ def table_parts(table: str) -> tuple[str, ...]:
         TypeError, ValueError: it isn't such a name.
     """
     if not isinstance(table, str):
-        raise argument_error(TypeError, "table", f" must be the name of a table, got {table!r}")
+        raise TypeError(f"table must be the name of a table, got {table!r}")
     parts = tuple(table.split("."))
     if len(parts) > 2 or not all(0 < len(part.encode()) <= 63 and "\0" not in part for part in parts):
         allowed = "the name of a table, or of a schema and a table with a dot between, each of at most 63 bytes"
-        raise argument_error(ValueError, "table", f" must be {allowed}, got {table!r}")
+        raise ValueError(f"table must be {allowed}, got {table!r}")
     return parts
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tfruns._checks import argument_error, check_job_ids, checked_int, checked_job_id
+from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
 from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
 from tfruns.export.destination import Destination, work_folder_of
@@ -90,15 +90,14 @@ async def prepare(
     """
     if on_bad_run not in ON_BAD_RUN:
         allowed = ", ".join(ON_BAD_RUN)
-        raise argument_error(ValueError, "on_bad_run", f" must be one of {allowed}, got {on_bad_run!r}")
+        raise ValueError(f"on_bad_run must be one of {allowed}, got {on_bad_run!r}")
     if not isinstance(replace, bool):
-        raise argument_error(TypeError, "replace", f" must be True or False, got {replace!r}")
+        raise TypeError(f"replace must be True or False, got {replace!r}")
     filters = {name: _kept(value) for name, value in filters.items()}
     destination = find_destination(given, options, table, format)
     if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
-        others = [part for name in _NOT_WITH_STATE for part in (name, ", ")][:-1]
-        text = ": it reads the newest runs of any status first"
-        raise argument_error(ValueError, "state", " goes with no ", *others, text)
+        others = ", ".join(_NOT_WITH_STATE)
+        raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
     state_file = None if state is None else state_path(state, destination.path)
     folder = None if work_dir is None else _checked_work_dir(work_dir)
     resolved = RunFilter(**filters)
@@ -135,12 +134,10 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         ExportError: nothing can be written there.
     """
     if not isinstance(given.value, (str, os.PathLike)):
-        text = f" must be a path or a URL, got {type(given.value).__name__}"
-        raise argument_error(TypeError, "destination", text)
+        raise TypeError(f"destination must be a path or a URL, got {type(given.value).__name__}")
     if given.value in ("", "-"):
         hint = ": only the command line writes to standard output" if given.value else ""
-        text = f" must be a path or a URL, got {given.value!r}{hint}"
-        raise argument_error(ValueError, "destination", text)
+        raise ValueError(f"destination must be a path or a URL, got {given.value!r}{hint}")
     scheme = scheme_of(given)
     if scheme is not None:  # libraries know it only in lower case
         given = Hidden(scheme + str(given.value)[len(scheme) :])
@@ -148,14 +145,13 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         given, scheme = Hidden(str(given.value).partition("://")[2]), None
     if scheme in ("postgresql", "postgres"):
         if format is not None:
-            text = f" goes with files, not with a table of PostgreSQL, got {format!r}"
-            raise argument_error(ValueError, "format", text)
+            raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
         if options.value is not None:
             raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
         check_url(given)
         return PostgresTable(given, table_parts(table))
     if table != "runs":
-        raise argument_error(ValueError, "table", f" goes with postgresql:// alone, got {table!r}")
+        raise ValueError(f"table goes with postgresql:// alone, got {table!r}")
     if scheme is None:
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")

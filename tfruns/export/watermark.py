@@ -13,7 +13,6 @@ from typing import Annotated, Any, Self
 import attrs
 import msgspec
 
-from tfruns._checks import argument_error
 from tfruns.export.errors import ExportError
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
@@ -326,9 +325,7 @@ def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
     """
     path = Path(os.path.realpath(state))
     if path == destination:
-        text = f" must name another file than the destination, got {os.fspath(state)!r}"
-        raise argument_error(ValueError, "state", text)
+        raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
     if destination in path.parents:
-        text = f" must name a file outside of {destination}, whose files are runs, got {path}"
-        raise argument_error(ValueError, "state", text)
+        raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
     return path

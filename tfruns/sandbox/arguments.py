@@ -6,7 +6,7 @@ from datetime import datetime
 from os import PathLike, fspath
 from typing import Any, TypeGuard
 
-from tfruns._checks import argument_error, checked_int, checked_number
+from tfruns._checks import checked_int, checked_number
 from tfruns.sandbox.data import made_up_job_ids
 
 _LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
@@ -20,11 +20,9 @@ def checked_text(name: str, value: Any) -> str:
         ValueError: it is empty, or holds something other than visible ASCII characters.
     """
     if not isinstance(value, str):
-        raise argument_error(TypeError, name, f" must be a string, got {value!r}")
+        raise TypeError(f"{name} must be a string, got {value!r}")
     if not value or not all("!" <= character <= "~" for character in value):
-        raise argument_error(
-            ValueError, name, f" must be one or more visible ASCII characters, without spaces, got {value!r}"
-        )
+        raise ValueError(f"{name} must be one or more visible ASCII characters, without spaces, got {value!r}")
     return value
 
 
@@ -35,11 +33,11 @@ def checked_strings(name: str, values: Any) -> tuple[str, ...]:
         TypeError: they aren't, or a single string was given.
     """
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise argument_error(TypeError, name, f" must be a sequence of strings, got {values!r}")
+        raise TypeError(f"{name} must be a sequence of strings, got {values!r}")
     strings = tuple(values)
     for value in strings:
         if not isinstance(value, str):
-            raise argument_error(TypeError, name, f" must be a sequence of strings, got {value!r} in it")
+            raise TypeError(f"{name} must be a sequence of strings, got {value!r} in it")
     return strings
 
 
@@ -52,9 +50,9 @@ def checked_path(name: str, value: Any) -> str:
     """
     path = fspath(value) if isinstance(value, PathLike) else value
     if not isinstance(path, str):
-        raise argument_error(TypeError, name, f" must be the path of a file, got {value!r}")
+        raise TypeError(f"{name} must be the path of a file, got {value!r}")
     if not path or "\0" in path:
-        raise argument_error(ValueError, name, f" must be the path of a file, got {path!r}")
+        raise ValueError(f"{name} must be the path of a file, got {path!r}")
     return path
 
 
@@ -72,8 +70,7 @@ def checked_start(value: Any) -> float | None:
         return time.time() * 1000
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            text = f" must be {allowed}, got {value!r}, which has no time zone"
-            raise argument_error(ValueError, "clock_start", text)
+            raise ValueError(f"clock_start must be {allowed}, got {value!r}, which has no time zone")
         return value.timestamp() * 1000
     return float(checked_number(value, "clock_start", f"{allowed}, from 0 to {_LATEST:.0f}", least=0, most=_LATEST))
 
@@ -87,16 +84,16 @@ def checked_job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
     """
     if isinstance(jobs, int):
         return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1))
-    allowed = " must be a number of jobs or a sequence of job ids"
+    allowed = "jobs must be a number of jobs or a sequence of job ids"
     if not _is_sequence(jobs) or not all(isinstance(job_id, str) for job_id in jobs):
-        raise argument_error(TypeError, "jobs", f"{allowed}, got {jobs!r}")
+        raise TypeError(f"{allowed}, got {jobs!r}")
     if not jobs or "" in jobs or len(set(jobs)) < len(jobs):
-        raise argument_error(ValueError, "jobs", f"{allowed}, at least one, none empty, none twice, got {jobs!r}")
+        raise ValueError(f"{allowed}, at least one, none empty, none twice, got {jobs!r}")
     for job_id in jobs:
         try:
             job_id.encode()
         except UnicodeEncodeError:
-            raise argument_error(ValueError, "jobs", f"{allowed}, each valid Unicode, got {job_id!r}") from None
+            raise ValueError(f"{allowed}, each valid Unicode, got {job_id!r}") from None
     return tuple(jobs)
 
 
@@ -110,13 +107,9 @@ def checked_run_counts(runs: Any, job_count: int) -> tuple[int, ...]:
     if isinstance(runs, int):
         return (checked_int(runs, "runs", least=0),) * job_count
     if not _is_sequence(runs) or not all(isinstance(count, int) for count in runs):
-        raise argument_error(
-            TypeError, "runs", f" must be a number of runs or a sequence of them, one for each job, got {runs!r}"
-        )
+        raise TypeError(f"runs must be a number of runs or a sequence of them, one for each job, got {runs!r}")
     if len(runs) != job_count:
-        raise argument_error(
-            ValueError, "runs", f" must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}"
-        )
+        raise ValueError(f"runs must hold one number for each job, {job_count} in all, got {len(runs)}: {runs!r}")
     return tuple(checked_int(count, "each of runs", least=0) for count in runs)
 
 

@@ -9,7 +9,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tfruns._checks import argument_error, checked_int
+from tfruns._checks import checked_int
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox.arguments import (
     checked_job_ids,
@@ -103,14 +103,14 @@ class Sandbox:
         key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
         self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
         if not isinstance(living, bool):
-            raise argument_error(TypeError, "living", f" must be a bool, got {living!r}")
+            raise TypeError(f"living must be a bool, got {living!r}")
         self._living = living
         self._clock_start = checked_start(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
         self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
         self._faults = checked_faults(faults)
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
-            raise argument_error(TypeError, "rate_limit", f" must be a RateLimit, got {rate_limit!r}")
+            raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
         self._rate_limit = rate_limit
         self._requests = deque[SeenRequest](maxlen=100_000)
         self._history: History | None = None
