@@ -167,7 +167,9 @@ async def sandbox() -> None:
         assert_type(sandbox_.clock, Clock)
         assert_type(sandbox_.job_ids, tuple[str, ...])
         assert_type(await sandbox_.create_run("a", status="FAILED"), tfruns.JobRun)
-        assert_type(sandbox_.faults, list[Fault])
+        sandbox_.faults.append("status=503")
+        sandbox_.faults += ["latency=1", Fault(nth=1, latency=1)]
+        assert_type(sandbox_.faults[0], Fault)
 
 
 async def what_must_be_refused(client: tfruns.Client, run: tfruns.JobRun) -> None:

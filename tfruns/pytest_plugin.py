@@ -6,7 +6,8 @@ Example:
 
 They work in async tests under pytest-asyncio, in either of its modes, and anyio's plugin on asyncio; and in synchronous
 tests, because the sandbox serves from its own thread: so `asyncio.run`, FastAPI's `TestClient`, a subprocess, or a
-client in another language can use it too.
+client in another language can use it too. The client needs asyncio: where anyio runs a test on trio as well, that run
+is skipped.
 """
 
 import asyncio
@@ -41,12 +42,22 @@ def tfruns_sandbox(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
         yield sandbox
 
 
+def _needs_asyncio(request: pytest.FixtureRequest) -> None:
+    if "anyio_backend" not in request.fixturenames or request.getfixturevalue("anyio_backend_name") == "asyncio":
+        return
+    reason = "tfruns needs asyncio, and this test runs on trio: let a fixture `anyio_backend` return 'asyncio'"
+    if "anyio_backend" in getattr(getattr(request.node, "callspec", None), "params", ()):
+        pytest.skip(reason)  # anyio runs it on asyncio, too
+    pytest.fail(reason, pytrace=False)
+
+
 @pytest.fixture
-def tfruns_client(tfruns_sandbox: "Sandbox") -> "Iterator[tfruns.Client]":
+def tfruns_client(request: pytest.FixtureRequest, tfruns_sandbox: "Sandbox") -> "Iterator[tfruns.Client]":
     """A `tfruns.Client` of the sandbox of this test, with the key that the sandbox accepts at the time.
 
     It can be used in one event loop at a time: the test's, an `asyncio.run` of the test, or that of a `TestClient`.
     """
+    _needs_asyncio(request)
     loops: list[asyncio.AbstractEventLoop] = []
 
     def remember_loop(_: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+from yarl import URL
 
 import tfruns
 from tests.support.readme import DOCS, README, Block, blocks
@@ -114,6 +115,26 @@ async def test_the_service_streams_runs_and_says_whether_it_is_ready(monkeypatch
             sandbox.faults.clear()
             async with http.get("/ready") as response:
                 assert (response.status, await response.json()) == (503, {"detail": "AuthenticationError"})
+
+
+@pytest.mark.parametrize("job_id", ["%2e%2e", "%2E", "%20", "a%20", "%09x"])
+async def test_an_id_that_no_job_can_have_is_a_422(job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes from the reader, so it is the reader's mistake, and nothing is requested."""
+    async with Sandbox(["my-job-id"], 5) as sandbox:
+        async with served(sandbox, monkeypatch) as (url, _), aiohttp.ClientSession() as http:
+            async with http.get(URL(f"{url}/jobs/{job_id}/runs", encoded=True)) as response:
+                assert response.status == 422, await response.text()
+                assert "job_id" in (await response.json())["detail"]
+        assert not sandbox.requests
+
+
+async def test_what_the_control_plane_refuses_is_a_502(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a 500, which would say that the service itself is broken."""
+    async with Sandbox(["my-job-id"], 5, forbidden=["my-job-id"]) as sandbox:
+        async with served(sandbox, monkeypatch) as (url, _), aiohttp.ClientSession(url) as http:
+            async with http.get("/jobs/my-job-id/runs") as response:
+                assert response.status == 502
+                assert (await response.json())["detail"] == "the control plane: PermissionDeniedError"
 
 
 @pytest.mark.parametrize("waits_for", ["the control plane", "the reader"])

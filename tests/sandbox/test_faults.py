@@ -213,6 +213,45 @@ async def test_faults_add_up() -> None:
         assert (len(page.data), page.pagination.limit, page.pagination.total) == (3, 3, 303)
 
 
+async def test_faults_of_a_sandbox_that_runs_may_be_texts() -> None:
+    """In every way in which a list can be changed, as in the constructor."""
+    async with faulty() as (sandbox, client):
+        sandbox.faults.append("status=404")
+        with pytest.raises(tfruns.NotFoundError, match="A fault on purpose"):
+            await client.count_runs("job")
+        sandbox.faults[0] = "status=403"
+        with pytest.raises(tfruns.PermissionDeniedError):
+            await client.count_runs("job")
+        sandbox.faults = ["status=401"]
+        with pytest.raises(tfruns.AuthenticationError):
+            await client.count_runs("job")
+        sandbox.faults[:] = ["status=409"]
+        sandbox.faults.extend(["limit=5"])
+        sandbox.faults += ["total=3"]
+        sandbox.faults.insert(0, "latency=0.01")
+        assert sandbox.faults == [Fault(latency=0.01), Fault(status=409), Fault(limit=5), Fault(total=3)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [("status=99", ValueError), ("404", ValueError), (404, TypeError), (None, TypeError)]
+)
+async def test_what_is_no_fault_is_refused_when_it_is_given(wrong: Any, error: type[Exception]) -> None:
+    """Not at the next request, for which it would look like a failure of the code under test."""
+    async with faulty("latency=0.01") as (sandbox, client):
+        for change in (
+            lambda: sandbox.faults.append(wrong),
+            lambda: sandbox.faults.insert(0, wrong),
+            lambda: sandbox.faults.extend(["limit=5", wrong]),
+            lambda: sandbox.faults.__iadd__([wrong]),
+            lambda: sandbox.faults.__setitem__(0, wrong),
+            lambda: sandbox.faults.__setitem__(slice(None), [wrong]),
+        ):
+            with pytest.raises(error):
+                change()
+        assert sandbox.faults == [Fault(latency=0.01)]
+        assert await client.count_runs("job") == 300
+
+
 async def test_the_same_seed_draws_the_same_faults() -> None:
     async def statuses(seed: int) -> list[int]:
         async with Sandbox(["job"], 1, seed, faults=["status=500,rate=0.5"]) as s, aiohttp.ClientSession() as http:

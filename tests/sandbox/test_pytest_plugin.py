@@ -134,6 +134,46 @@ def test_async_tests_need_nothing_but_the_fixtures(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [NO_ASYNCIO, STRICT], ids=["anyio alone", "anyio beside pytest-asyncio"])
+def test_trio_is_refused_by_name(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """anyio runs each test on trio too, where it is installed: those are skipped, with the reason, and the others run.
+    A suite that runs on trio alone isn't skipped in silence: it fails with that reason."""
+    pytest.importorskip("trio")
+    test = ASYNC.format(mark="@pytest.mark.anyio", imports="")
+    done = suite(tmp_path, test, *options, "-rs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed, 3 skipped" in done.stdout
+    assert "tfruns needs asyncio" in done.stdout
+    (tmp_path / "alone").mkdir()
+    imports = "@pytest.fixture\ndef anyio_backend():\n    return 'trio'\n"
+    done = suite(tmp_path / "alone", ASYNC.format(mark="@pytest.mark.anyio", imports=imports), *options)
+    assert "3 errors" in done.stdout
+    assert "tfruns needs asyncio" in done.stdout
+    assert "no running event loop" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_sandbox_serves_programs_on_trio(tmp_path: Path) -> None:
+    """It has its own thread: a program that talks HTTP by itself may run on any event loop."""
+    pytest.importorskip("trio")
+    test = """
+import httpx2
+import pytest
+
+@pytest.mark.anyio
+async def test_http(tfruns_sandbox):
+    await tfruns_sandbox.create_run(tfruns_sandbox.job_ids[0])
+    headers = {"Authorization": f"Bearer {tfruns_sandbox.api_key}"}
+    async with httpx2.AsyncClient(base_url=tfruns_sandbox.url, headers=headers) as http:
+        response = await http.get(f"/api/svc/v1/jobs/{tfruns_sandbox.job_ids[0]}/runs")
+        assert response.json()["pagination"]["total"] == 1001
+"""
+    done = suite(tmp_path, test, *NO_ASYNCIO)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [AUTO, STRICT, NO_ASYNCIO, NEITHER], ids=["auto", "strict", "anyio alone", "neither plugin"]
 )

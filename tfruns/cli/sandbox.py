@@ -32,10 +32,10 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
 
 
 def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Any]:
-    from tfruns.sandbox.faults import checked_faults
+    from tfruns.sandbox.faults import Faults
 
     try:
-        return checked_faults(texts)
+        return Faults(texts)
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error)) from None
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, SupportsIndex, get_args
 from urllib.parse import unquote
 
 import attrs
@@ -174,20 +174,39 @@ class RateLimit:
             _one_of("wait_as", self.wait_as, WaitAs)
 
 
-def checked_faults(faults: Any) -> list[Fault]:
-    """The faults, each a Fault or the text of one.
+def _fault(value: Any) -> Fault:
+    if isinstance(value, str):
+        return Fault.parse(value)
+    if not isinstance(value, Fault):
+        raise TypeError(f"each of faults must be a Fault, or the text of one, got {value!r}")
+    return value
 
-    Raises:
-        TypeError: something else was given.
-        ValueError: a text isn't that of a fault.
-    """
-    if isinstance(faults, (str, Fault)) or not isinstance(faults, Iterable):
-        raise TypeError(f"faults must be a sequence of faults, got {faults!r}")
-    checked = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
-    for fault in checked:
-        if not isinstance(fault, Fault):
-            raise TypeError(f"each of faults must be a Fault, or the text of one, got {fault!r}")
-    return checked
+
+class Faults(list[Fault]):
+    """A list of faults, each given as a Fault or as the text of one. Anything else is refused when it is given, not
+    when a request comes, for which it would look like a failure of the code under test."""
+
+    def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+        super().__init__()
+        self.extend(faults)
+
+    def append(self, fault: Fault | str) -> None:
+        super().append(_fault(fault))
+
+    def insert(self, index: SupportsIndex, fault: Fault | str) -> None:
+        super().insert(index, _fault(fault))
+
+    def extend(self, faults: Iterable[Fault | str]) -> None:
+        if isinstance(faults, str) or not isinstance(faults, Iterable):
+            raise TypeError(f"faults must be a sequence of faults, got {faults!r}")
+        super().extend([_fault(fault) for fault in faults])
+
+    def __iadd__(self, faults: Iterable[Fault | str]) -> Self:  # type: ignore[misc, override]  # as `extend` takes them
+        self.extend(faults)
+        return self
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        super().__setitem__(place, Faults(value) if isinstance(place, slice) else _fault(value))
 
 
 def parse_rate_limit(text: str) -> RateLimit:

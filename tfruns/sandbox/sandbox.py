@@ -20,7 +20,7 @@ from tfruns.sandbox.arguments import (
     checked_text,
 )
 from tfruns.sandbox.clock import Clock, checked_seconds
-from tfruns.sandbox.faults import Fault, RateLimit, checked_faults
+from tfruns.sandbox.faults import Fault, Faults, RateLimit
 from tfruns.sandbox.history import History
 from tfruns.sandbox.injector import FaultInjector
 from tfruns.sandbox.server import Access, SeenRequest, Server
@@ -108,7 +108,7 @@ class Sandbox:
         self._clock_start = checked_start(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
         self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
-        self._faults = checked_faults(faults)
+        self._faults = Faults(faults)
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
             raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
         self._rate_limit = rate_limit
@@ -134,9 +134,20 @@ class Sandbox:
         return self._job_ids if self._history is None else tuple(self._history.job_ids)
 
     @property
-    def faults(self) -> list[Fault]:
-        """What goes wrong, from the next request on. You may change the list."""
+    def faults(self) -> Faults:
+        """What goes wrong, from the next request on. You may change or replace the list: it takes a `Fault`,
+        or the text of one.
+
+        Example:
+            >>> sandbox.faults.append("status=503,nth=1")
+            >>> print(await client.count_runs("my-job-id"), "runs, after a retry")
+            250 runs, after a retry
+        """
         return self._faults
+
+    @faults.setter
+    def faults(self, faults: Iterable[Fault | str]) -> None:
+        self._faults[:] = faults
 
     @property
     def requests(self) -> deque[SeenRequest]:
