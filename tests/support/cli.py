@@ -110,9 +110,6 @@ def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str,
             os.environ.pop("LINES", None)
         stack.enter_context(mock.patch("sys.argv", ["tfruns", *args]))
         stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
-        # A thread other than the first can't handle signals, as a loop on Windows can't.
-        name = "add_signal_handler"
-        stack.enter_context(mock.patch.object(asyncio.SelectorEventLoop, name, side_effect=NotImplementedError))
         stack.enter_context(mock.patch("sys.stdout", out))
         stack.enter_context(contextlib.redirect_stderr(err))
         try:
