@@ -1,6 +1,5 @@
 """The contract as JSON schemas, to check responses with."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,6 @@ import jsonschema_rs
 import yaml
 
 FILE = Path(__file__).with_name("openapi.yaml")
-
-
-@functools.cache
-def contract_of() -> Any:
-    """The contract as it stands."""
-    return yaml.load(FILE.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
 
 def _with_nulls(schema: Any) -> Any:
@@ -27,7 +20,8 @@ def _with_nulls(schema: Any) -> Any:
 
 
 def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
-    schemas = {"components": {"schemas": _with_nulls(contract_of()["components"]["schemas"])}}
+    document = yaml.safe_load(FILE.read_text())
+    schemas = {"components": {"schemas": _with_nulls(document["components"]["schemas"])}}
     return jsonschema_rs.Draft202012Validator({"$ref": f"#/components/schemas/{name}", **schemas})
 
 

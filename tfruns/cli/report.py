@@ -67,13 +67,14 @@ class Report:
         if self._name in STANDARD_OUTPUT:
             click.echo(text, nl=False)
             return
-        path = os.path.realpath(self._name) if self._is_replaced else self._name  # a pipe has no real path
+        path = os.path.realpath(self._name)
         written = path + ".new" if self._is_replaced else path
         try:
             with open(written, "w", encoding="utf-8") as file:
                 file.write(text)
-        except OSError as error:  # a full disk shows when the file is closed, without its name
-            raise click.ClickException(f"{self._name}: {error.strerror}") from None
+        except OSError as error:
+            error.filename = self._name  # a full disk shows when the file is closed, without its name
+            raise
         if written != path:
             os.replace(written, path)
 

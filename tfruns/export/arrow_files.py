@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from tfruns._table.columns import LIMITS, Kind
+from tfruns._table.columns import Kind
 from tfruns.export.compress import pack, unpack
 from tfruns.export.page import Page
-from tfruns.export.rows import INSTANTS
-from tfruns.export.writer import File, Writer, needed
+from tfruns.export.rows import INSTANTS, LIMITS
+from tfruns.export.writer import Writer, needed
 
 _ROWS_A_GROUP = 64_000
 _BYTES_A_GROUP = 8 * 2**20
@@ -57,7 +57,7 @@ def arrow_module() -> Any:
     return arrow
 
 
-class ArrowFile(File):
+class ArrowFile:
     """Gathers the record batches of pieces, and writes many rows at a time.
 
     Args:

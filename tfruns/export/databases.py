@@ -1,10 +1,16 @@
-"""Tables in SQLite and DuckDB: a new file, or new rows that replace old ones in an existing file."""
+"""SQLite and DuckDB: new databases, and the table `runs` of one that is there."""
+
+# ruff: noqa: S608  # names are quoted, and values are parameters
 
 import contextlib
 import itertools
+import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -12,63 +18,176 @@ from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.arrow_files import ArrowFile, arrow_module
 from tfruns.export.compress import pack, unpack
 from tfruns.export.errors import ExportError
+from tfruns.export.finish import Key
 from tfruns.export.page import Page
 from tfruns.export.rows import columns
+from tfruns.export.tables import NAMES, REST, Column, Dialect, Found, same_as, stopped_by
 from tfruns.export.writer import Writer, needed
 
-_DUCKDB_MEMORY = ("64MB", "512MB", "4GB")
-_GROUP_BYTES = 16 * 2**20
-"""How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
-_DELETE = f"DELETE FROM runs WHERE {JOB_ID} = ? AND id = ?"  # noqa: S608
-_DUCKDB_TYPES = {Kind.TEXT: "VARCHAR", Kind.WORD: "VARCHAR", Kind.COUNT: "BIGINT", Kind.INSTANT: "TIMESTAMPTZ"}
-_SQLITE_TYPES = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
+_T = TypeVar("_T")
+Check = Callable[[], None]
+_FAILED = "the database can't be written"
 
 
-def _columns(types: Mapping[Kind, str]) -> str:
-    columns = [f"{JOB_ID} {types[Kind.WORD]} NOT NULL"]
-    columns += [f"{column.name} {types[column.kind]}{'' if column.is_nullable else ' NOT NULL'}" for column in COLUMNS]
-    return ", ".join(columns)
+def _no_check() -> None:
+    pass
 
 
 @contextlib.contextmanager
-def _as_export_error(kind: type[Exception]) -> Iterator[None]:
+def _as_export_error(kind: type[Exception], failed: str = _FAILED) -> Iterator[None]:
     """Raise a database's own errors as an `ExportError`."""
     try:
         yield
     except kind as error:
-        raise ExportError(f"the database can't be written: {error}") from None
+        raise ExportError(f"{failed}: {error}") from None
+
+
+class FileTable(Dialect):
+    """The table `runs` of a database in a file."""
+
+    name: ClassVar[str]
+    begins: ClassVar[tuple[int, bytes]]
+    """What is in every such file, and where."""
+    parts: ClassVar[tuple[str, ...]]
+    """The endings of files that hold a part of the database."""
+
+    @classmethod
+    def check(cls, path: Path) -> bool:
+        """Whether the database is there.
+
+        Raises:
+            ExportError: there can be none.
+        """
+        if path.exists() and path.stat().st_size:
+            at, mark = cls.begins
+            with path.open("rb") as file:
+                if file.read(at + len(mark))[at:] != mark:
+                    raise ExportError(f"{path} is no database of {cls.name}, and is left as it is: give another file")
+            return True
+        for part in (path.with_name(path.name + ending) for ending in cls.parts):
+            if part.exists():  # it would damage a new database
+                raise ExportError(
+                    f"{part} holds a part of the database that is or was at {path}: close the program that uses it, or,"
+                    " if there is none, open the database once with its own program; or remove both files"
+                )
+        return False
+
+    @classmethod
+    @abstractmethod
+    def use(
+        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
+    ) -> _T:
+        """Do something with the table of a database that is there.
+
+        Args:
+            path: the database.
+            failed: what a message begins with.
+            do: what to do. (It may be called again, if DuckDB needs more memory.)
+            staged: a new database with the staged rows; without one, nothing is changed.
+            check: raises if the work should end.
+        """
 
 
 # --- SQLite ---
 
+_CACHE = 32 * 1024
+"""KiB of a database that are held in memory: enough for an index, to which rows are added in any order."""
+
 
 def sqlite_piece(page: Page) -> bytes:
-    """A piece of `sqlite`: rows."""
-    rows = zip(itertools.repeat(page.job_id), *columns(page.runs), strict=False)
-    return pack(msgspec.msgpack.encode([*rows]))
+    """A piece of `sqlite`: columns."""
+    return pack(msgspec.msgpack.encode([page.job_id, *columns(page.runs)]))
 
 
-class _Sqlite:
+class SqliteTable(FileTable):
+    """SQLite's. Types are those to which a column converts its values."""
+
+    name = "SQLite"
+    begins = (0, b"SQLite format 3\0")
+    parts = ("-journal", "-wal", "-shm")
+    types: ClassVar = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
+    as_good: ClassVar = {"INTEGER": ("NUMERIC",)}
+    differs = "IS NOT"
+
+    @classmethod
+    def use(
+        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
+    ) -> _T:
+        with _as_export_error(sqlite3.Error, failed), contextlib.closing(_sqlite(path)) as database:
+            if staged is None:
+                database.execute("BEGIN IMMEDIATE")  # to see whether it may be written, and isn't locked
+                return do(cls(database, failed))
+            with stopped_by(check, database.interrupt):
+                database.execute("ATTACH ? AS tfruns_staged", [str(staged)])
+                database.execute("BEGIN IMMEDIATE")
+                done = do(cls(database, failed))
+                database.execute("COMMIT")
+                return done
+
+    def __init__(self, database: sqlite3.Connection, failed: str) -> None:
+        super().__init__(failed, "main.runs", "tfruns_staged.runs")
+        self._database = database
+
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self._database.execute(statement, parameters).fetchall()
+
+    def find(self) -> Found | None:
+        kinds = self.run("SELECT type FROM main.sqlite_master WHERE name = 'runs' COLLATE NOCASE AND type <> 'index'")
+        if kinds in ([], [("trigger",)]):
+            return None
+        if ("table",) not in kinds:
+            return Found({}, problem="it is no table")
+        found = {}
+        for name, type_, not_null, default, key in self.run(
+            "SELECT lower(name), type, \"notnull\", dflt_value, pk FROM pragma_table_info('runs', 'main')"
+        ):
+            is_row_id = bool(key) and type_.upper() == "INTEGER"
+            found[name] = Column(_affinity(type_), not not_null, default is not None or is_row_id)
+        keys = self.run(
+            "SELECT group_concat(name || ' ' || coll) FROM (SELECT lists.name AS list, lower(columns.name) AS name,"
+            " columns.coll FROM pragma_index_list('runs', 'main') AS lists,"
+            " pragma_index_xinfo(lists.name, 'main') AS columns WHERE lists.\"unique\" AND NOT lists.partial AND"
+            " columns.key ORDER BY 1, 2) GROUP BY list"
+        )
+        return Found(found, has_key=("id BINARY,job_id BINARY",) in keys)
+
+    def delete(self, keys: Sequence[Key] | None) -> int:
+        if keys is None:
+            return self._database.execute(f"DELETE FROM {self.table}").rowcount
+        statement = f"DELETE FROM {self.table} WHERE {JOB_ID} = ? AND id = ?"
+        return self._database.executemany(statement, keys).rowcount
+
+
+def _affinity(type_: str) -> str:
+    """The type to which a column converts its values, by SQLite's rules."""
+    type_ = type_.upper()
+    rules = {"INT": "INTEGER", "CHAR": "TEXT", "CLOB": "TEXT", "TEXT": "TEXT", "BLOB": "BLOB"}
+    rules |= {"REAL": "REAL", "FLOA": "REAL", "DOUB": "REAL"}
+    return next((affinity for part, affinity in rules.items() if part in type_), "NUMERIC" if type_ else "BLOB")
+
+
+def _sqlite(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    database.execute(f"PRAGMA cache_size = -{_CACHE}")
+    return database
+
+
+class _SqliteFile:
+    """A new database. It gets its name when it is complete: nothing has to be undone."""
+
     def __init__(self, path: Path) -> None:
-        is_new = not path.exists()
-        self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-        self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"  # noqa: S608
+        self._database = _sqlite(path)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
         with _as_export_error(sqlite3.Error):
-            if is_new:  # it gets its name when it is complete: nothing has to be undone
-                self._database.execute("PRAGMA journal_mode = OFF")
-                self._database.execute("PRAGMA synchronous = OFF")
-            self._database.execute("BEGIN IMMEDIATE")
-            if is_new:
-                columns = f"{_columns(_SQLITE_TYPES)}, PRIMARY KEY ({JOB_ID}, id)"
-                self._database.execute(f"CREATE TABLE runs ({columns}) STRICT")
+            self._database.execute("BEGIN")
+            self._database.execute(f"CREATE TABLE runs ({SqliteTable.columns(has_key=True)}) STRICT")
 
     def write(self, piece: bytes) -> None:
+        job_id, *values = msgspec.msgpack.decode(unpack(piece))
         with _as_export_error(sqlite3.Error):
-            self._database.executemany(self._insert, msgspec.msgpack.decode(unpack(piece)))
-
-    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        with _as_export_error(sqlite3.Error):
-            self._database.executemany(_DELETE, [(job_id, run_id) for run_id in run_ids])
+            self._database.executemany(self._insert, zip(itertools.repeat(job_id), *values, strict=False))
 
     def close(self) -> None:
         with _as_export_error(sqlite3.Error):
@@ -80,82 +199,149 @@ class _Sqlite:
 
 
 def sqlite(path: Path, scratch: Path) -> Writer:
-    """A table `runs` in a SQLite database; moments as text in UTC, which its date functions read."""
-    return _Sqlite(path)
+    """A table `runs` in a new SQLite database; moments as text in UTC, which its date functions read."""
+    return _SqliteFile(path)
 
 
 # --- DuckDB ---
 
+_MEMORY = ("64MB", "512MB", "4GB")
+"""How much memory DuckDB may use. How much it needs isn't known before, so it is tried again with more."""
+_GROUP_BYTES = 16 * 2**20
+"""How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
 
-class _DuckDb:
-    """Writes the pieces to a Parquet file, and loads that as a whole.
+
+class DuckDbTable(FileTable):
+    """DuckDB's. It needs no key, whose index DuckDB would hold in memory."""
+
+    name = "DuckDB"
+    begins = (8, b"DUCK")
+    parts = (".wal",)
+    types: ClassVar = {
+        Kind.TEXT: "VARCHAR",
+        Kind.WORD: "VARCHAR",
+        Kind.COUNT: "BIGINT",
+        Kind.INSTANT: "TIMESTAMP WITH TIME ZONE",
+    }
+    needs_key = False
+
+    @classmethod
+    def check(cls, path: Path) -> bool:
+        if os.sep != "\\" and "\\" in str(path):
+            raise ExportError(f"DuckDB takes a backslash in a path for a slash, and can't open {path}")
+        return super().check(path)
+
+    @classmethod
+    def use(
+        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
+    ) -> _T:
+        def attempt(options: Mapping[str, Any]) -> _T:
+            # The caller's own process may have the database open: with other options, which DuckDB then refuses.
+            with _duckdb(str(path), options) as database:
+                if staged is None:
+                    return do(cls(database, failed))
+                with stopped_by(check, database.interrupt):
+                    database.execute(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
+                    database.execute(f"ATTACH {_quoted(staged)} AS tfruns_staged (READ_ONLY)")
+                    database.execute("BEGIN")
+                    done = do(cls(database, failed))
+                    database.execute("COMMIT")
+                    return done
+
+        return _with_memory(attempt, failed)
+
+    def __init__(self, database: Any, failed: str) -> None:
+        self._database = database
+        ((self._catalog,),) = self.run("SELECT current_database()")
+        catalog = self._catalog.replace('"', '""')
+        super().__init__(failed, f'"{catalog}".main.runs', "tfruns_staged.main.runs")
+
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._database.execute(statement, parameters).fetchall()
+        return rows
+
+    def find(self) -> Found | None:
+        where = "WHERE database_name = ? AND schema_name = 'main' AND lower({}_name) = 'runs'"
+        if self.run(f"SELECT 1 FROM duckdb_views() {where.format('view')}", self._catalog):
+            return Found({}, problem="it is no table")
+        rows = self.run(
+            "SELECT lower(column_name), data_type, is_nullable, column_default IS NOT NULL FROM duckdb_columns()"
+            f" {where.format('table')}",
+            self._catalog,
+        )
+        return Found({name: Column(*about) for name, *about in rows}) if rows else None
+
+    def delete(self, keys: Sequence[Key] | None) -> int:
+        statement, lists = f"DELETE FROM {self.table} AS old", []
+        if keys is not None:
+            named = f"(SELECT unnest(?::VARCHAR[]) AS {JOB_ID}, unnest(?::VARCHAR[]) AS id)"
+            statement, lists = f"{statement} WHERE {same_as(named)}", [*map(list, zip(*keys, strict=True))]
+        ((deleted,),) = self.run(statement, *lists)
+        return int(deleted)
+
+    def upsert(self) -> None:
+        old, new = (", ".join(f"{name}.{column}" for column in REST) for name in ("old", "new"))
+        self.run(
+            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in REST)}"
+            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
+            f" AND ({old}) IS DISTINCT FROM ({new})"
+        )
+        self.run(
+            f"INSERT INTO {self.table} ({NAMES}) SELECT {NAMES} FROM {self.staged} AS old"
+            f" WHERE NOT {same_as(self.table)}"
+        )
+
+
+class _DuckDbFile(ArrowFile):
+    """Writes the pieces to a Parquet file, and loads that as a whole into a new database.
 
     DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
     """
 
     def __init__(self, path: Path, scratch: Path) -> None:
-        self._module = needed("duckdb", "duckdb")
         self._path = path
-        # A new file gets its name when it is complete: it needs no transaction.
-        self._replaces = path.exists()
-        self._scratch = scratch
         self._rows_path = scratch / "rows.parquet"
-        self._rows = _Rows(self._rows_path)
-        self._removed: list[tuple[str, str]] = []
-
-    def write(self, piece: bytes) -> None:
-        self._rows.write(piece)
-
-    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        self._removed += [(job_id, run_id) for run_id in run_ids]
+        schema = arrow_module().PLAIN_SCHEMA
+        parquet = needed("pyarrow.parquet", "arrow")
+        super().__init__(parquet.ParquetWriter(self._rows_path, schema, compression="lz4"), schema)  # fast
 
     def close(self) -> None:
-        self._rows.close()
-        error: type[Exception] = self._module.Error
-        for limit in _DUCKDB_MEMORY:
-            try:
-                self._load(limit)
-                break
-            except error as failed:
-                # How much memory it needs isn't known before: so it is tried again with more.
-                if limit == _DUCKDB_MEMORY[-1] or "memory" not in str(failed).lower():
-                    raise ExportError(f"the database can't be written: {failed}") from None
-                if not self._replaces:
-                    self._path.unlink(missing_ok=True)
+        super().close()
+        _with_memory(self._load)
 
-    def _load(self, memory: str) -> None:
-        with self._module.connect() as database:
-            # Without a limit DuckDB takes most of the machine's memory, and each of its threads holds its own rows.
-            database.execute(f"SET memory_limit = '{memory}'; SET threads = 1; SET enable_progress_bar = false")
-            database.execute(f"SET temp_directory = {_quoted(self._scratch / 'spilled')}")
-            options = "" if self._replaces else _row_groups(self._rows.rows, self._rows.bytes)
-            database.execute(f"ATTACH {_quoted(self._path)} AS target{options}")
-            database.execute("USE target")
+    def _load(self, options: Mapping[str, Any]) -> None:
+        self._path.unlink(missing_ok=True)
+        rows = re.sub(r"([*?\[])", r"[\1]", str(self._rows_path))  # it is taken for a pattern
+        with _duckdb(":memory:", options) as database:
+            database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
+            groups = _row_groups(self.rows, self.bytes)
+            database.execute(f"ATTACH {_quoted(self._path)} AS target{groups}")
             database.execute("BEGIN")
-            if self._removed:
-                database.executemany(_DELETE, self._removed)
-            fresh = f"read_parquet({_quoted(self._rows_path)})"
-            if self._replaces:
-                same = f"runs.{JOB_ID} = fresh.{JOB_ID} AND runs.id = fresh.id"
-                database.execute(f"DELETE FROM runs USING {fresh} AS fresh WHERE {same}")  # noqa: S608
-            else:  # without a primary key: DuckDB would hold its index in memory
-                database.execute(f"CREATE TABLE runs ({_columns(_DUCKDB_TYPES)})")
-            database.execute(f"INSERT INTO runs SELECT * FROM {fresh}")  # noqa: S608
+            database.execute(f"CREATE TABLE target.runs ({DuckDbTable.columns(has_key=False)})")
+            # Without `hive_partitioning` a folder's name, such as status=all, would be taken for a column.
+            database.execute(
+                f"INSERT INTO target.runs SELECT * FROM read_parquet({_quoted(rows)}, hive_partitioning = false)"
+            )
             database.execute("COMMIT")
-            database.execute("USE memory")
-            database.execute("DETACH target")
-
-    def abandon(self) -> None:
-        self._rows.abandon()
 
 
-class _Rows(ArrowFile):
-    """The Parquet file that is loaded: it is removed soon, so it is compressed fast."""
+def _with_memory(do: Callable[[Mapping[str, Any]], _T], failed: str = _FAILED) -> _T:
+    error: type[Exception] = needed("duckdb", "duckdb").Error
+    for limit in _MEMORY:
+        try:
+            # Each of its threads holds rows of its own.
+            return do({"memory_limit": limit, "threads": 1})
+        except error as problem:
+            if limit == _MEMORY[-1] or "memory" not in str(problem).lower():
+                raise ExportError(f"{failed}: {problem}") from None
+    raise AssertionError
 
-    def __init__(self, path: Path) -> None:
-        schema = arrow_module().PLAIN_SCHEMA
-        writer = needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="lz4")
-        super().__init__(writer, schema)
+
+@contextlib.contextmanager
+def _duckdb(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
+    with needed("duckdb", "duckdb").connect(path, config=options) as database:
+        database.execute("SET enable_progress_bar = false")
+        yield database
 
 
 def _row_groups(rows: int, size: int) -> str:
@@ -164,10 +350,10 @@ def _row_groups(rows: int, size: int) -> str:
     return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path | str) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
 def duckdb(path: Path, scratch: Path) -> Writer:
-    """A table `runs` in a DuckDB database."""
-    return _DuckDb(path, scratch)
+    """A table `runs` in a new DuckDB database."""
+    return _DuckDbFile(path, scratch)

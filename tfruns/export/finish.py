@@ -6,9 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import msgspec
 
 from tfruns.export.parts import JobParts, Parts
 from tfruns.export.writer import Writer
+
+Key = tuple[str, str]
+"""Ids of a job and of a run."""
+
+
+class RejectedLine(msgspec.Struct, rename="camel"):
+    """A line of the quarantine."""
+
+    job_id: str
+    run_id: str
+    field: str
+    why: str
+    text: str
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +52,13 @@ class Content:
 
     replace: bool = False
     """Whether what earlier exports of any jobs and filters have written is thrown away."""
+    is_whole: bool = False
+    """Whether all runs of these jobs were read: without filters, and not as an increment."""
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The jobs that were read whole."""
+        return [job_id for number, job_id in self.jobs if number in self.parts.done]
 
     @property
     def done(self) -> Iterator[JobParts]:
@@ -58,24 +79,32 @@ class Content:
                 self.check()
                 yield self.parts.read(piece)
 
+    def rejected_lines(self) -> Iterator[list[RejectedLine]]:
+        """The same, decoded, some at a time."""
+        for piece in self.rejected():
+            yield [msgspec.json.decode(line, type=RejectedLine) for line in piece.splitlines()]
+
+    def rejected_keys(self) -> list[Key]:
+        """The runs that were set aside."""
+        return [(line.job_id, line.run_id) for lines in self.rejected_lines() for line in lines]
+
+    def contradicted(self) -> list[Key]:
+        """The runs whose older rows the server contradicts: they no longer exist, or were set aside."""
+        gone = ((job_id, run_id) for job_id, runs in (self.gone or {}).items() for run_id in runs)
+        return [*dict.fromkeys([*gone, *self.rejected_keys()])]
+
     @property
     def has_rejected(self) -> bool:
         """Whether the quarantine has a line."""
         return any(job.rejected for job in self.done)
 
-    def fill(self, writer: Writer, *, merges: bool = False) -> None:
+    def fill(self, writer: Writer) -> None:
         """Write the runs, and close the writer.
-
-        Args:
-            writer: what writes them.
-            merges: whether it adds to what earlier exports wrote: then runs that no longer exist are removed.
 
         Raises:
             ExportError: a piece is damaged.
         """
         try:
-            for job_id, runs in (self.gone or {}).items() if merges else ():
-                writer.remove(job_id, runs)
             for piece in self.pieces():
                 try:
                     writer.write(piece)

@@ -27,18 +27,18 @@ class Format:
     encode: Callable[[Page], bytes]
     """Turns a page into a piece.
 
-    Raises ValueError or OverflowError if it can't hold a value (see `LIMITS` of tables).
+    Raises ValueError or OverflowError if it can't hold a value (see `rows.LIMITS`).
     """
     open: Callable[[Path, Path], Writer]
     """Takes the file's path, and that of a folder for temporary files, and returns the writer of the file."""
-    is_database: bool = False
-    """Whether a run that is written again replaces the one before."""
+    table: type[databases.FileTable] | None = None
+    """For a database: how its table is written, if it is there already."""
     extra: str = ""
     modules: tuple[str, ...] = ()
     """The modules that the extra has to install."""
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
     """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
-    the reason, without those beyond `LIMITS` of tables."""
+    the reason, without those beyond `rows.LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed."""
@@ -56,13 +56,13 @@ FORMATS = (
     Format(
         "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)
     ),
-    Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite, is_database=True),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite, databases.SqliteTable),
     Format(
         "duckdb",
         (".duckdb",),
         arrow_files.arrow_piece,
         databases.duckdb,
-        is_database=True,
+        databases.DuckDbTable,
         extra="duckdb",
         modules=("duckdb", "pyarrow"),
     ),

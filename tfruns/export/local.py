@@ -22,26 +22,22 @@ logger = logging.getLogger("tfruns")
 
 @attrs.frozen
 class LocalFile:
-    """A file: a new one that replaces the one before; or an existing database, in which new rows replace old ones."""
+    """A file: a new one replaces the one before."""
 
     path: Path
     form: Format
-    number: int | None = None
-    """For a database: which of several exports this is."""
 
     @property
     def quarantine(self) -> Path:
-        name = self.path.name if self.number is None else numbered(self.path.name, self.form, self.number)
-        return self.path.with_name(name + ".rejected.jsonl")
+        return self.path.with_name(self.path.name + ".rejected.jsonl")
 
     @property
     def is_file(self) -> bool:
-        return not self.form.is_database
+        return True
 
     @property
     def about(self) -> Mapping[str, str]:
-        # A state describes the content of one database, not of another. (Files may get another name each time.)
-        return {"database": self.path.name} if self.form.is_database else {}
+        return {}
 
     def work_folder(self, work_dir: Path | None) -> Path:
         return work_folder_of(self.path, work_dir)
@@ -50,47 +46,22 @@ class LocalFile:
         self.form.check()
 
     def begin(self, state: Path | None) -> None:
-        if self.is_file:
-            check_names((found.name for found in self.path.parent.iterdir()), self.path.name, self.form, state)
-        self._check_alone()
+        check_names((found.name for found in self.path.parent.iterdir()), self.path.name, self.form, state)
 
     def numbered(self, number: int, state: Path) -> "LocalFile":
-        if self.is_file:
-            check_number(number, state)
-            path = self.path.with_name(numbered(self.path.name, self.form, number))
-            if path == state:
-                raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
-            return attrs.evolve(self, path=path)
-        if number > 0 and not self.path.exists():
-            raise ExportError(
-                f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
-            )
-        return attrs.evolve(self, number=number)
+        check_number(number, state)
+        path = self.path.with_name(numbered(self.path.name, self.form, number))
+        if path == state:
+            raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
+        return attrs.evolve(self, path=path)
 
     def finish(self, content: Content, work: Path) -> Written:
         write_quarantine(content, self.quarantine, fresh_folder(work, self.path))
         with new_folder(fresh_folder(work, self.path)) as folder:
-            if self.form.is_database and content.gone is not None:
-                content.fill(self.form.open(self.path, folder), merges=True)
-            else:
-                fresh = folder / self.path.name
-                content.fill(self.form.open(fresh, folder))
-                put_in_place(fresh, self.path, self._check_alone)
+            fresh = folder / self.path.name
+            content.fill(self.form.open(fresh, folder))
+            put_in_place(fresh, self.path)
         return Written(size=self.path.stat().st_size)
-
-    def _check_alone(self) -> None:
-        """Check that no part of the old database is in another file, which would damage the new database.
-
-        Raises:
-            ExportError: there is such a file, because the database is in use, or a write to it was interrupted.
-        """
-        for ending in ("-journal", "-wal", "-shm", ".wal") if self.form.is_database else ():
-            part = self.path.with_name(self.path.name + ending)
-            if part.exists():
-                raise ExportError(
-                    f"{part} holds a part of the database that is or was at {self.path}: close the program that uses"
-                    " it, or, if there is none, open the database once with its own program; or remove both files"
-                )
 
 
 def fresh_folder(work: Path, path: Path) -> Path:

@@ -114,7 +114,14 @@ async def _read_and_finish(
 
     def finish() -> Written:
         written = target.destination.finish(
-            Content(parts, jobs, thread.check, _gone(parts, jobs) if target.is_increment else None, request.replace),
+            Content(
+                parts,
+                jobs,
+                thread.check,
+                _gone(parts, jobs) if target.is_increment else None,
+                request.replace,
+                is_whole=not target.is_increment and not request.is_filtered,
+            ),
             request.work,
         )
         if state is not None:

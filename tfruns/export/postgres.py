@@ -1,69 +1,41 @@
-"""A table in PostgreSQL, by ADBC: all runs are written to a temporary table first, and from there, in one transaction,
-they replace the rows of the same runs.
-
-If anything, such as a kill, ends the connection before the transaction is over, the table stays as it was. Writing the
-same runs once more makes no difference.
-"""
+"""A table in PostgreSQL, by ADBC. All runs are written to a temporary table first, which lives and dies within the
+transaction: so connections may be pooled by transaction."""
 
 # ruff: noqa: S608  # names are quoted, and values are parameters
 
+import codecs
 import contextlib
 import json
 import re
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
-from tfruns._table.columns import COLUMNS, JOB_ID, Kind
+from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
 from tfruns.export.destination import cache_folder, named_work_folder
 from tfruns.export.errors import ExportError
-from tfruns.export.finish import Content, Written
+from tfruns.export.finish import Content, Key, Written
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.export.secrets import Hidden, guarded, secrets_of, shown
+from tfruns.export.tables import Column, Dialect, Found, same_as, stopped_by
 from tfruns.export.thread import StoppedError
 from tfruns.export.writer import Writer, needed
 
 _T = TypeVar("_T")
 
-_TYPES = {
-    Kind.TEXT: "text",
-    Kind.WORD: "text",
-    Kind.COUNT: "bigint",
-    Kind.INSTANT: "timestamp with time zone",
-}
-_ALL = {JOB_ID: "text", **{column.name: _TYPES[column.kind] for column in COLUMNS}}
-"""The columns of the table, each with its type."""
-_SAME = {"text": ("text", "character varying")}
-"""For a type of ours, the types that hold as much."""
-_MANDATORY = {JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)}
-_KEY = (JOB_ID, "id")
-_REJECTED = (JOB_ID, "run_id", "field", "why", "text")
-
+_REJECTED = ("job_id", "run_id", "field", "why", "text")
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that name the database. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600
 """How many bytes the two ids may have together, for an index on both to hold them."""
-_MOST_NAMED = 4
-"""How many problems of a table an error names."""
+_MOST_NAME_BYTES = 63
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
-
-
-def _piece(page: Page) -> bytes:
-    """A piece: the same as for Arrow, if PostgreSQL can hold it."""
-    batch = arrow_batch(page)
-    for column in batch.columns:
-        if column.type == "string" and b"\0" in _text_of(column):
-            raise ValueError("PostgreSQL holds no text with the character U+0000")
-    if max(len(run.id.encode()) for run in page.runs) + len(page.job_id.encode()) > _MOST_KEY_BYTES:
-        raise ValueError("an id is too long for an index")
-    return pack(batch.serialize())
 
 
 def _text_of(column: Any) -> bytes:
@@ -72,29 +44,8 @@ def _text_of(column: Any) -> bytes:
     return b"" if data is None else data.to_pybytes()
 
 
-def _unfit(job_id: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields of a row that PostgreSQL can't hold, each with the reason."""
-    for name, value in {JOB_ID: job_id, **row}.items():
-        if isinstance(value, str) and "\0" in value:
-            yield name, "expected text without the character U+0000"
-    if len(str(row["id"]).encode()) + len(job_id.encode()) > _MOST_KEY_BYTES:
-        yield "id", f"expected at most {_MOST_KEY_BYTES:,} bytes with the job's id"
-
-
 def _no_file(path: Path, scratch: Path) -> Writer:
     raise NotImplementedError
-
-
-FORMAT = Format(
-    "postgresql",
-    (),
-    _piece,
-    _no_file,
-    is_database=True,
-    extra="postgres",
-    modules=("adbc_driver_postgresql", "pyarrow"),
-    unfit=_unfit,
-)
 
 
 def table_parts(table: str) -> tuple[str, ...]:
@@ -106,7 +57,7 @@ def table_parts(table: str) -> tuple[str, ...]:
     if not isinstance(table, str):
         raise TypeError(f"table must be the name of a table, got {table!r}")
     parts = tuple(table.split("."))
-    if len(parts) > 2 or not all(0 < len(part.encode()) <= 63 and "\0" not in part for part in parts):
+    if len(parts) > 2 or not all(0 < len(part.encode()) <= _MOST_NAME_BYTES and "\0" not in part for part in parts):
         allowed = "the name of a table, or of a schema and a table with a dot between, each of at most 63 bytes"
         raise ValueError(f"table must be {allowed}, got {table!r}")
     return parts
@@ -132,7 +83,7 @@ def check_url(url: Hidden) -> None:
         )
 
 
-@attrs.frozen
+@attrs.define
 class PostgresTable:
     """A table: new rows replace those of the same runs.
 
@@ -143,10 +94,42 @@ class PostgresTable:
 
     url: Hidden
     name: tuple[str, ...]
+    _encoding: str = "utf-8"
+    """Python's name of the encoding of the database, from `check` on."""
 
     @property
     def form(self) -> Format:
-        return FORMAT
+        return Format(
+            "postgresql",
+            (),
+            self._piece,
+            _no_file,
+            extra="postgres",
+            modules=("adbc_driver_postgresql", "pyarrow"),
+            unfit=self._unfit,
+        )
+
+    def _piece(self, page: Page) -> bytes:
+        """A piece: the same as for Arrow, if the database can hold it."""
+        batch = arrow_batch(page)
+        for column in batch.columns:
+            if column.type == "string":
+                text = _text_of(column)
+                if b"\0" in text:
+                    raise ValueError("PostgreSQL holds no text with the character U+0000")
+                if self._encoding != "utf-8":
+                    text.decode().encode(self._encoding)
+        if max(len(run.id.encode()) for run in page.runs) + len(page.job_id.encode()) > _MOST_KEY_BYTES:
+            raise ValueError("an id is too long for an index")
+        return pack(batch.serialize())
+
+    def _unfit(self, job_id: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The fields of a row that the database can't hold, each with the reason."""
+        for name, value in {JOB_ID: job_id, **row}.items():
+            if isinstance(value, str) and (problem := _problem(value, self._encoding)):
+                yield name, problem
+        if len(str(row["id"]).encode()) + len(job_id.encode()) > _MOST_KEY_BYTES:
+            yield "id", f"expected at most {_MOST_KEY_BYTES:,} bytes with the job's id"
 
     @property
     def path(self) -> str:
@@ -158,7 +141,13 @@ class PostgresTable:
 
     @property
     def _rejected(self) -> tuple[str, ...]:
-        return (*self.name[:-1], self.name[-1] + "_rejected")
+        """The table of rejected runs: where its name would be too long, with a digest in place of the end."""
+        *schema, name = self.name
+        if len(name.encode()) + len("_rejected") > _MOST_NAME_BYTES:
+            digest = f"~{zlib.crc32(name.encode()):08x}"
+            most = _MOST_NAME_BYTES - len(digest) - len("_rejected")
+            name = name.encode()[:most].decode("utf-8", "ignore") + digest
+        return (*schema, name + "_rejected")
 
     def _shown(self, name: tuple[str, ...]) -> str:
         where = shown(self.url).partition("://")[2]
@@ -177,260 +166,236 @@ class PostgresTable:
         return named_work_folder(work_dir or cache_folder(), self.path.rpartition("/")[2], self.path.encode())
 
     def check(self) -> None:
-        FORMAT.check()
-        with self._connected() as database:
-            database.check_table(self.name)
+        self.form.check()
+        with self._connected() as (runs, rejected):
+            ((may, is_read_only),) = runs.run(
+                "SELECT has_database_privilege(current_database(), 'TEMP'), current_setting('transaction_read_only')"
+            )
+            if is_read_only == "on":
+                raise ExportError(f"{runs.failed}: the database is read-only")
+            if not may:
+                raise ExportError(f"{runs.failed}: you may make no temporary table in the database (GRANT TEMP)")
+            runs.check()
+            rejected.check()
+            self._encoding = runs.encoding
 
     def begin(self, state: Path | None) -> None:
         pass
 
     def numbered(self, number: int, state: Path) -> "PostgresTable":
-        with self._connected() as database:
-            if number > 0 and database.find(self.name) is None:
+        with self._connected() as (runs, _):
+            if number > 0 and not runs.is_there():
                 raise ExportError(
                     f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
                 )
         return self
 
     def finish(self, content: Content, work: Path) -> Written:
-        with self._connected() as database, database.stopped_by(content.check):
-            database.write(self.name, content)
-            database.write_rejected(self._rejected, content)
-            size = database.size(self.name)
+        with self._connected() as (runs, rejected), stopped_by(content.check, runs.connection.adbc_cancel):
+            runs.stage(content)
+            # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
+            # other fail.
+            runs.run("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(self.name[-1].encode())))
+            removed = runs.write(content)
+            rejected.write(content)
+            ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
             content.check()
-            database.commit()
-            return Written(size=size)
+            guarded(runs.secrets, runs.failed, runs.connection.commit)
+            return Written(size=int(size), removed_rows=removed)
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator["_Database"]:
+    def _connected(self) -> Iterator[tuple["_Runs", "_RejectedRuns"]]:
         secrets = secrets_of(self.url, Hidden(None))
         dbapi = needed("adbc_driver_postgresql.dbapi", "postgres")
-        failed = f"{self.path} can't be written"
-        connection = guarded(secrets, failed, lambda: dbapi.connect(self.url.value))
+        connection = guarded(secrets, f"{self.path} can't be written", lambda: dbapi.connect(self.url.value))
         try:
-            yield _Database(connection, secrets, failed)
+            yield (
+                _Runs(f"{self.path} can't be written", _quoted(self.name), connection, secrets),
+                _RejectedRuns(f"{self.quarantine} can't be written", _quoted(self._rejected), connection, secrets),
+            )
         finally:
             with contextlib.suppress(Exception):
                 connection.close()  # which rolls back what isn't committed
 
 
-@attrs.frozen
-class _Database:
-    """A connection, and a transaction in it."""
+class _Table(Dialect):
+    """A table of PostgreSQL, in a transaction."""
 
-    _connection: Any
-    _secrets: Hidden
-    _failed: str
+    types: ClassVar = {
+        Kind.TEXT: "text",
+        Kind.WORD: "text",
+        Kind.COUNT: "bigint",
+        Kind.INSTANT: "timestamp with time zone",
+    }
+    as_good: ClassVar = {"text": ("character varying",)}
+    instead = "Give the name of another table, which is made if it isn't there"
 
-    @contextlib.contextmanager
-    def stopped_by(self, check: Callable[[], None]) -> Iterator[None]:
-        """While the block runs, a statement is cancelled soon after `check` begins to raise."""
-        over = threading.Event()
+    def __init__(self, failed: str, table: str, connection: Any, secrets: Hidden) -> None:
+        super().__init__(failed, table, "pg_temp.tfruns_staged")
+        self.connection = connection
+        self.secrets = secrets
+        # Whatever the URL, the environment or the role says: the driver sends UTF-8.
+        self.run("SET LOCAL client_encoding = 'UTF8'")
+        ((encoding,),) = self.run("SELECT current_setting('server_encoding')")
+        self.encoding = _codec(encoding)
 
-        def watch() -> None:
-            while not over.wait(0.1):
-                try:
-                    check()
-                except StoppedError:
-                    with contextlib.suppress(Exception):
-                        self._connection.adbc_cancel()
+    def do(self, call: Callable[[Any], _T]) -> _T:
+        """Call a function with a cursor."""
 
-        watcher = threading.Thread(target=watch, name="tfruns-export-watch")
-        watcher.start()
-        try:
-            yield
-        except ExportError:
-            check()  # a statement that was cancelled isn't a failure
-            raise
-        finally:
-            over.set()
-            watcher.join()
-
-    def _do(self, call: Callable[[Any], _T]) -> _T:
         def with_cursor() -> _T:
-            with self._connection.cursor() as cursor:
+            with self.connection.cursor() as cursor:
                 return call(cursor)
 
-        return guarded(self._secrets, self._failed, with_cursor, but=(StoppedError,))
+        return guarded(self.secrets, self.failed, with_cursor, but=(StoppedError,))
 
-    def _run(self, statement: str) -> None:
-        self._do(lambda cursor: cursor.execute(statement))
-
-    def _rows(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         def rows(cursor: Any) -> list[tuple[Any, ...]]:
-            cursor.execute(query, parameters or None)
+            cursor.execute(statement, parameters or None)
             return [tuple(row) for row in cursor.fetchall()]
 
-        return self._do(rows)
+        return self.do(rows)
 
-    def _stage(self, name: str, schema: Any, batches: Iterator[Any]) -> None:
-        """Make a temporary table of some batches."""
-        pa = arrow_module().pa
-        stopped: list[Exception] = []
-
-        def kept() -> Iterator[Any]:
-            # An error that is raised here passes through a library: so it is kept, and raised again.
-            try:
-                yield from batches
-            except Exception as error:
-                stopped.append(error)
-                raise
-
-        reader = pa.RecordBatchReader.from_batches(schema, kept())
-        try:
-            self._do(lambda cursor: cursor.adbc_ingest(name, reader, "create", temporary=True))
-        except ExportError:
-            if stopped:
-                raise stopped[0] from None
-            raise
-
-    def find(self, name: tuple[str, ...]) -> int | None:
-        """The table's id; None if it isn't there."""
-        ((found,),) = self._rows("SELECT to_regclass($1::text)::oid::bigint", _quoted(name))
-        return None if found is None else int(found)
-
-    def check_table(self, name: tuple[str, ...]) -> None:
-        """Check that the table can be written to, or made.
+    def check(self) -> None:
+        """Check that the table may be written, or made.
 
         Raises:
-            ExportError: it can't.
+            ExportError: it may not.
         """
-        found = self.find(name)
-        if found is None:
-            ((may,),) = self._rows(
-                "SELECT COALESCE((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace"
-                " WHERE nspname = COALESCE(NULLIF($1::text, ''), current_schema())), false)",
-                "" if len(name) == 1 else name[0],
-            )
-            if not may:
-                raise ExportError(f"{self._failed}: it isn't there, and there is no schema in which you may make it")
+        if self.is_there():
             return
-        wrong = [*self._wrong(found)]
-        if wrong:
-            more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
-            problems = "; ".join(wrong[:_MOST_NAMED]) + more
-            raise ExportError(
-                f"{self._failed}: {problems}. Give the name of another table, which is made if it isn't there"
-            )
+        ((may,),) = self.run(
+            "SELECT COALESCE((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname ="
+            " COALESCE((parse_ident($1::text))[array_length(parse_ident($1::text), 1) - 1], current_schema())), false)",
+            self.table,
+        )
+        if not may:
+            raise ExportError(f"{self.failed}: it isn't there, and there is no schema in which you may make it")
 
-    def _wrong(self, table: int) -> Iterator[str]:
-        ((kind, may),) = self._rows(
-            f"SELECT relkind::text, has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
-            f" AND has_table_privilege(oid, 'UPDATE') FROM pg_class WHERE oid = {table}"
+    def find(self) -> Found | None:
+        ((table,),) = self.run("SELECT to_regclass($1::text)::oid::bigint", self.table)
+        if table is None:
+            return None
+        ((kind, missing),) = self.run(
+            "SELECT relkind::text, array_to_string(ARRAY(SELECT name FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE',"
+            f" 'DELETE']) AS name WHERE NOT has_table_privilege(oid, name)), ', ') FROM pg_class WHERE oid = {table}"
         )
         if kind not in ("r", "p"):
-            yield "it is no table"
-            return
-        if not may:
-            yield "you may not SELECT, INSERT and UPDATE"
-        columns = {
-            name: (type_, is_free)
-            for name, type_, is_free in self._rows(
-                "SELECT attname::text, format_type(atttypid, atttypmod),"
-                " NOT attnotnull OR atthasdef OR attidentity <> '' FROM pg_attribute"
-                f" WHERE attrelid = {table} AND attnum > 0 AND NOT attisdropped"
-            )
-        }
-        for name, type_ in _ALL.items():
-            if name not in columns:
-                yield f"it has no column {name} {type_}"
-            elif columns[name][0] not in _SAME.get(type_, (type_,)):
-                yield f"its column {name} is {columns[name][0]}, not {type_}"
-        for name, (_, is_free) in columns.items():
-            if name not in _ALL and not is_free:
-                yield f"its column {name} may not be null and has no default"
-        keys = self._rows(
+            return Found({}, problem="it is no table")
+        if missing:
+            return Found({}, problem=f"you may not {missing}")
+        columns = self.run(
+            "SELECT attname::text, format_type(atttypid, atttypmod), NOT attnotnull, atthasdef OR attidentity <> ''"
+            f" FROM pg_attribute WHERE attrelid = {table} AND attnum > 0 AND NOT attisdropped"
+        )
+        keys = self.run(
             "SELECT array_to_string(ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid"
             " AND attnum = ANY (indkey) ORDER BY 1), ',') FROM pg_index"
             f" WHERE indrelid = {table} AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL"
             " AND indexprs IS NULL AND indnkeyatts = 2 AND indnatts = 2"
         )
-        if (",".join(sorted(_KEY)),) not in keys:
-            yield f"it has no primary key ({', '.join(_KEY)})"
+        return Found({name: Column(*about) for name, *about in columns}, has_key=(",".join(sorted(self.key)),) in keys)
 
-    def write(self, name: tuple[str, ...], content: Content) -> None:
-        """Replace the rows of these runs, and remove the rows of runs that no longer exist."""
+    def delete(self, keys: Sequence[Key] | None) -> int:
+        if keys is None:
+            return self._delete("true")
+        named = f"(SELECT each->>0 AS {JOB_ID}, each->>1 AS id FROM json_array_elements($1::text::json) AS each)"
+        return self._delete(same_as(named, self.key), self.json(keys))
+
+    def _delete(self, condition: str, *parameters: str) -> int:
+        ((deleted,),) = self.run(
+            f"WITH deleted AS (DELETE FROM {self.table} AS old WHERE {condition} RETURNING 1)"
+            " SELECT count(*) FROM deleted",
+            *parameters,
+        )
+        return int(deleted)
+
+    def json(self, rows: Iterable[Sequence[str]]) -> str:
+        """Rows of texts as JSON, with what the database can't hold as JSON escapes it."""
+        return json.dumps([[self._storable(text) for text in row] for row in rows])
+
+    def _storable(self, text: str) -> str:
+        if not _problem(text, self.encoding):
+            return text
+        return "".join(json.dumps(each)[1:-1] if _problem(each, self.encoding) else each for each in text)
+
+
+class _Runs(_Table):
+    """The table of runs."""
+
+    def stage(self, content: Content) -> None:
+        """Make a temporary table of the rows. It ends with the transaction, as the connection may be another's then."""
+        self.run(f"CREATE TEMP TABLE tfruns_staged ({self.columns(has_key=False)}) ON COMMIT DROP")
         arrow = arrow_module()
-        self._stage("tfruns_staging", arrow.PLAIN_SCHEMA, _batches(content))
-        # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
-        # other fail.
-        self._rows("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(name[-1].encode())))
-        if self.find(name) is None:
-            columns = [
-                f"{_quoted((column,))} {type_}{' NOT NULL' if column in _MANDATORY else ''}"
-                for column, type_ in _ALL.items()
-            ]
-            key = f"PRIMARY KEY ({_names(_KEY)})"
-            self._run(f"CREATE TABLE IF NOT EXISTS {_quoted(name)} ({', '.join([*columns, key])})")
-        self.check_table(name)
-        gone: list[tuple[str, ...]] = [
-            (job_id, run_id) for job_id, runs in (content.gone or {}).items() for run_id in runs
-        ]
-        if gone:
-            self._stage_texts("tfruns_gone", _KEY, iter([gone]))
-            same = " AND ".join(f"old.{column} = gone.{column}" for column in _KEY)
-            self._run(f"DELETE FROM {_quoted(name)} AS old USING pg_temp.tfruns_gone AS gone WHERE {same}")
-        rest = [column for column in _ALL if column not in _KEY]
-        self._run(
-            f"INSERT INTO {_quoted(name)} AS old ({_names(_ALL)}) SELECT {_names(_ALL)} FROM pg_temp.tfruns_staging"
-            f" ON CONFLICT ({_names(_KEY)}) DO UPDATE SET"
-            f" {', '.join(f'{_quoted((column,))} = excluded.{_quoted((column,))}' for column in rest)}"
-            f" WHERE ({', '.join(f'old.{_quoted((column,))}' for column in rest)})"
-            f" IS DISTINCT FROM ({', '.join(f'excluded.{_quoted((column,))}' for column in rest)})"
-        )
+        stopped: list[Exception] = []
 
-    def write_rejected(self, name: tuple[str, ...], content: Content) -> None:
-        """Write the runs that were rejected to a table, which is made if there are any. An increment adds its own to
-        the earlier ones, which it doesn't see again; any other export replaces them."""
-        is_there = self.find(name) is not None
-        if not is_there and not content.has_rejected:
-            return
-        if not is_there:
-            self._run(f"CREATE TABLE {_quoted(name)} ({', '.join(f'{column} text' for column in _REJECTED)})")
-        if content.gone is None:
-            self._run(f"DELETE FROM {_quoted(name)}")
-        self._stage_texts("tfruns_rejected", _REJECTED, map(_rejected_rows, content.rejected()))
-        self._run(
-            f"INSERT INTO {_quoted(name)} ({_names(_REJECTED)}) SELECT {_names(_REJECTED)} FROM pg_temp.tfruns_rejected"
-        )
+        def batches() -> Iterator[Any]:
+            # An error that is raised here passes through a library: so it is kept, and raised again.
+            try:
+                for piece in content.pieces():
+                    try:
+                        yield read_piece(piece)
+                    except ValueError:
+                        raise content.parts.damaged() from None
+            except Exception as error:
+                stopped.append(error)
+                raise
 
-    def _stage_texts(self, name: str, columns: tuple[str, ...], rows: Iterator[list[tuple[str, ...]]]) -> None:
-        pa = arrow_module().pa
-        schema = pa.schema([(column, pa.string()) for column in columns])
-        batches = (
-            pa.RecordBatch.from_arrays(
-                [pa.array(values, pa.string()) for values in zip(*some, strict=True)], schema=schema
-            )
-            for some in rows
-            if some
-        )
-        self._stage(name, schema, batches)
-
-    def size(self, name: tuple[str, ...]) -> int:
-        """Bytes of the table and its indexes."""
-        ((found,),) = self._rows("SELECT pg_total_relation_size(to_regclass($1::text))", _quoted(name))
-        return int(found)
-
-    def commit(self) -> None:
-        guarded(self._secrets, self._failed, self._connection.commit)
-
-
-def _rejected_rows(piece: bytes) -> list[tuple[str, ...]]:
-    lines = [json.loads(line) for line in piece.splitlines()]
-    return [tuple(str(value).replace("\0", "\\u0000") for value in line.values()) for line in lines]
-
-
-def _batches(content: Content) -> Iterator[Any]:
-    for piece in content.pieces():
+        reader = arrow.pa.RecordBatchReader.from_batches(arrow.PLAIN_SCHEMA, batches())
         try:
-            yield read_piece(piece)
-        except ValueError:
-            raise content.parts.damaged() from None
+            self.do(lambda cursor: cursor.adbc_ingest("tfruns_staged", reader, "append", temporary=True))
+        except ExportError:
+            if stopped:
+                raise stopped[0] from None
+            raise
+
+
+class _RejectedRuns(_Table):
+    """The table of the runs that were set aside."""
+
+    kinds: ClassVar = dict.fromkeys(("job_id", "run_id", "field", "why", "text"), Kind.TEXT)
+    mandatory: ClassVar = frozenset()
+    key = ("job_id", "run_id")
+    needs_key = False
+
+    def write(self, content: Content) -> int:
+        """Write the runs that were set aside, in place of older rows of the same runs, or of all runs of these jobs, if
+        all were read. A run that is among the staged rows leaves the table."""
+        if self.is_there():
+            if content.replace:
+                self.delete(None)
+            if content.is_whole:
+                jobs = json.dumps([self._storable(job_id) for job_id in content.job_ids])
+                self._delete("job_id IN (SELECT json_array_elements_text($1::text::json))", jobs)
+            self.delete(content.rejected_keys())
+            self._delete(same_as(self.staged, self.key))
+        elif content.has_rejected:
+            self.create()
+        names = ", ".join(self.kinds)
+        for lines in content.rejected_lines():
+            self.run(
+                f"INSERT INTO {self.table} ({names}) SELECT each->>0, each->>1, each->>2, each->>3, each->>4"
+                " FROM json_array_elements($1::text::json) AS each",
+                self.json((line.job_id, line.run_id, line.field, line.why, line.text) for line in lines),
+            )
+        return 0
+
+
+def _problem(text: str, encoding: str) -> str:
+    """Why the database can't hold a text."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        return f"expected text that {encoding}, the database's encoding, can hold, got {text[error.start]!r}"
+    return "expected text without the character U+0000" if "\0" in text else ""
+
+
+def _codec(encoding: str) -> str:
+    """Python's name of PostgreSQL's encoding."""
+    try:
+        return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
+    except LookupError:  # SQL_ASCII, which holds any bytes; or one of the two that Python doesn't know
+        return "utf-8"
 
 
 def _quoted(name: tuple[str, ...]) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name)
-
-
-def _names(columns: Any) -> str:
-    return ", ".join(_quoted((column,)) for column in columns)

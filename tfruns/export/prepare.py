@@ -21,6 +21,7 @@ from tfruns.export.parts import NUMBER
 from tfruns.export.postgres import PostgresTable, check_url, table_parts
 from tfruns.export.secrets import Hidden, scheme_of, shown
 from tfruns.export.stores import Store, StoredObject, check_scheme
+from tfruns.export.table_file import TableFile
 from tfruns.export.watermark import State, state_path
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
@@ -50,6 +51,11 @@ class Request:
     def form(self) -> Format:
         """The format that is written."""
         return self.destination.form
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some runs of the jobs are left out."""
+        return any(value is not None for name, value in self.filters.items() if name not in ("sort_by", "order"))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -159,7 +165,8 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
             path = checked_folder(given.value)
             return Dataset(LocalFolder(path), find_layout(format), path.name)
         path = checked_destination(given.value)
-        return LocalFile(path, find_format(format, path.name))
+        found = find_format(format, path.name)
+        return LocalFile(path, found) if found.table is None else TableFile(path, found, found.table)
     check_scheme(scheme)
     parent, _, name = shown(given).partition("://")[2].rpartition("/")
     store = Store(given, Hidden(dict(options.value or {})))

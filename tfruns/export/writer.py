@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +18,6 @@ class Writer(Protocol):
     def write(self, piece: bytes) -> None:
         """Add a piece, as the format's `encode` has made it."""
 
-    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        """Remove some runs of a job: for databases."""
-
     def close(self) -> None:
         """Write what is left, and close the file. (It may not be on the disk yet.)"""
 
@@ -29,14 +25,7 @@ class Writer(Protocol):
         """Close the file after an error. It may raise again."""
 
 
-class File:
-    """What files have in common: no run can be removed from one."""
-
-    def remove(self, job_id: str, run_ids: Iterable[str]) -> None:
-        raise NotImplementedError
-
-
-class Appended(File):
+class Appended:
     """A file to which bytes are appended."""
 
     def __init__(self, path: Path) -> None:

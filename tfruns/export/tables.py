@@ -1,0 +1,185 @@
+"""Tables of runs in SQLite, DuckDB and PostgreSQL: one road for all three, and what they do differently in a dialect.
+
+The new rows are staged first: in a database of their own in the working folder, or in PostgreSQL in a temporary table.
+Then, in one transaction, they replace the rows of the same runs, by job and id, and rows that the server contradicts
+are removed: those of runs that it has deleted, and of runs that had to be set aside. Every other row, table, view and
+index stays. A database that isn't there yet is the staged one, which is put in its place.
+
+So a kill at any moment leaves the table as it was, and writing the same runs once more makes no difference.
+"""
+
+# ruff: noqa: S608  # names are quoted, and values are parameters
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from tfruns._table.columns import COLUMNS, JOB_ID, Kind
+from tfruns.export.errors import ExportError
+from tfruns.export.finish import Content, Key
+from tfruns.export.thread import StoppedError
+
+_KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}
+_MANDATORY = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
+NAMES = ", ".join(_KINDS)
+REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
+_MOST_NAMED = 4
+"""How many problems of a table an error names."""
+
+
+@attrs.frozen
+class Column:
+    """A column of a table that is there."""
+
+    type_: str
+    is_nullable: bool
+    has_default: bool
+
+
+@attrs.frozen
+class Found:
+    """A table that is there."""
+
+    columns: Mapping[str, Column]
+    has_key: bool = True
+    """Whether two of its rows can't have the same job and id."""
+    problem: str = ""
+    """What else keeps it from being written."""
+
+
+class Dialect(ABC):
+    """The table of runs, and the staged rows, in a transaction that is open.
+
+    Args:
+        failed: what a message begins with.
+        table: its quoted name.
+        staged: the quoted name of the table of staged rows.
+    """
+
+    kinds: ClassVar[Mapping[str, Kind]] = _KINDS
+    mandatory: ClassVar[frozenset[str]] = _MANDATORY
+    key: ClassVar = (JOB_ID, "id")
+    types: ClassVar[Mapping[Kind, str]]
+    as_good: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """For a type, others that hold as much."""
+    needs_key: ClassVar = True
+    differs: ClassVar = "IS DISTINCT FROM"
+    instead: ClassVar = "Export to another file"
+    """What to do where the table doesn't fit."""
+
+    def __init__(self, failed: str, table: str, staged: str) -> None:
+        self.failed = failed
+        self.table = table
+        self.staged = staged
+
+    @abstractmethod
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement, and return its rows."""
+
+    @abstractmethod
+    def find(self) -> Found | None:
+        """The table; None if it isn't there."""
+
+    @abstractmethod
+    def delete(self, keys: Sequence[Key] | None) -> int:
+        """Delete the rows of some runs, or all rows; returns how many there were."""
+
+    @classmethod
+    def columns(cls, *, has_key: bool) -> str:
+        """The columns of a new table."""
+        columns = [
+            f"{name} {cls.types[kind]}{' NOT NULL' * (name in cls.mandatory)}" for name, kind in cls.kinds.items()
+        ]
+        return ", ".join([*columns, f"PRIMARY KEY ({', '.join(cls.key)})"] if has_key else columns)
+
+    def create(self) -> None:
+        """Make the table."""
+        self.run(f"CREATE TABLE {self.table} ({self.columns(has_key=self.needs_key)})")
+
+    def upsert(self) -> None:
+        """Put the staged rows in the place of those of the same runs, where they differ."""
+        new, old = (", ".join(f"{name}.{column}" for column in REST) for name in ("excluded", "old"))
+        self.run(
+            f"INSERT INTO {self.table} AS old ({NAMES}) SELECT {NAMES} FROM {self.staged} WHERE true"
+            f" ON CONFLICT ({', '.join(self.key)})"
+            f" DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in REST)}"
+            f" WHERE ({old}) {self.differs} ({new})"
+        )
+
+    def is_there(self) -> bool:
+        """Whether the table is there.
+
+        Raises:
+            ExportError: it can't hold runs.
+        """
+        found = self.find()
+        problems = [] if found is None else [*self._problems(found)]
+        if problems:
+            more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
+            raise ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
+        return found is not None
+
+    def _problems(self, found: Found) -> Iterator[str]:
+        if found.problem:
+            yield found.problem
+            return
+        for name, kind in self.kinds.items():
+            column, type_ = found.columns.get(name), self.types[kind]
+            if column is None:
+                yield f"it has no column {name} {type_}"
+            elif column.type_ not in (type_, *self.as_good.get(type_, ())):
+                yield f"its column {name} is {column.type_}, not {type_}"
+            elif name not in self.mandatory and not column.is_nullable:
+                yield f"its column {name} may not be null"
+        for name, column in found.columns.items():
+            if name not in self.kinds and not column.is_nullable and not column.has_default:
+                yield f"its column {name} may not be null and has no default"
+        if self.needs_key and not found.has_key:
+            yield f"it has no primary key ({', '.join(self.key)})"
+
+    def write(self, content: Content) -> int:
+        """Write the staged rows; returns how many rows of other runs are gone."""
+        if not self.is_there():
+            self.create()
+        removed = 0
+        if content.replace:
+            ((kept,),) = self.run(f"SELECT count(*) FROM {self.table} AS old WHERE {same_as(self.staged)}")
+            removed = self.delete(None) - kept
+        elif keys := content.contradicted():
+            removed = self.delete(keys)
+        self.upsert()
+        return removed
+
+
+def same_as(table: str, key: tuple[str, str] = Dialect.key) -> str:
+    """The condition that the run of a row `old`, which has this key, is in a table of runs."""
+    return f"EXISTS (SELECT 1 FROM {table} AS new WHERE new.{JOB_ID} = old.{key[0]} AND new.id = old.{key[1]})"
+
+
+@contextlib.contextmanager
+def stopped_by(check: Callable[[], None], cancel: Callable[[], object]) -> Iterator[None]:
+    """While the block runs, `cancel` ends its statement soon after `check` begins to raise."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            try:
+                check()
+            except StoppedError:
+                with contextlib.suppress(Exception):
+                    cancel()
+
+    watcher = threading.Thread(target=watch, name="tfruns-export-watch")
+    watcher.start()
+    try:
+        yield
+    except Exception:
+        check()  # a statement that was cancelled isn't a failure
+        raise
+    finally:
+        over.set()
+        watcher.join()
