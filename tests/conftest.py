@@ -17,6 +17,15 @@ from tfruns.sandbox.respond import respond
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_OF_ONE_MARKER = {
+    "tests/docs/test_vendor.py": "vendor",
+    "tests/docs/test_side_by_side.py": "vendor",
+    "tests/export/test_postgres.py": "postgres",
+    "tests/export/test_stores.py": "s3",
+    "tests/spark/test_*.py": "spark",
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tfruns")
     group.addoption(
@@ -31,6 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     seeds.use(seed, config.getoption("examples"))
     if seed is not None:
         config.option.hypothesisseed = str(seed)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules whose tests are left out anyway, and that import what takes seconds, aren't imported."""
+    left_out = str(config.getoption("markexpr"))
+    is_left_out = any(
+        f"not {marker}" in left_out and collection_path.match(pattern) for pattern, marker in _OF_ONE_MARKER.items()
+    )
+    return True if is_left_out else None
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

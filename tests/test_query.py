@@ -5,14 +5,15 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from tests.support.seeds import examples
 from tfruns import Client, JobRunsSortBy, JobRunStatus, SortDirection
 from tfruns.query import PageRequest, RunFilter
 
-UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
+TRIED = settings(max_examples=examples(50, share=0.25))
 CLIENT = Client("http://127.0.0.1:1", "key")
 
 
@@ -104,7 +105,8 @@ async def test_a_bad_limit_is_named(limit: Any) -> None:
         await CLIENT.list_runs("job", limit=limit)
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip() and text.strip("."))
 )
@@ -165,7 +167,8 @@ def test_a_list_is_a_repeated_key_after_the_paging() -> None:
     )
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.text(st.characters(codec="utf-8")))
 def test_any_text_reaches_the_server_as_it_was_given(slugs: list[str], prefix: str) -> None:
     sent = parse_qsl(

@@ -1,7 +1,4 @@
-"""Any arguments at all: a status and, at most, words on stderr; never a traceback.
-
-`TFRUNS_FUZZ=20000` makes it that many.
-"""
+"""Any arguments at all: a status and, at most, words on stderr; never a traceback."""
 
 import contextlib
 import http.server
@@ -12,12 +9,12 @@ from collections.abc import Iterator
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.seeds import examples
 from tfruns.cli.program import run
 
-EXAMPLES = int(os.environ.get("TFRUNS_FUZZ", "150"))
 _OPTIONS = {
     "list": "--search-prefix --status --triggered-by --version-number --sort-by --order --page-size --offset --max-runs"
     " --json --since --allow-http",
@@ -71,7 +68,8 @@ def control_plane() -> Iterator[str]:
     thread.join()
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.property
+@settings(max_examples=examples(60, share=0.25))
 @given(data=st.data(), command=st.sampled_from(sorted(_OPTIONS)))
 def test_any_arguments_end_in_a_status_and_words(
     data: st.DataObject, command: str, control_plane: str, tmp_path: pytest.TempPathFactory

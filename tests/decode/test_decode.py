@@ -11,18 +11,19 @@ from typing import Any
 import attrs
 import cattrs
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import plain_converter
 from tests.support.hostile import page, run
+from tests.support.seeds import examples
 from tfruns import DecodeError, FieldProblem, JobRun, JobRunStatus, Pagination, RunPage
 from tfruns._decode.explain import converter, decode_error
 from tfruns._decode.failure import decode_http_error
 from tfruns._decode.fast import decode_page, decode_runs, split_page
 from tfruns.models import HttpError
 
-UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
+TRIED = settings(max_examples=examples(25))
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 number = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-(2**63), 2**64 - 1)
@@ -116,7 +117,8 @@ def refusal(value: Any) -> DecodeError:
     return caught.value
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(payload)
 def test_both_paths_and_plain_cattrs_give_what_the_server_sent(sent: dict[str, Any]) -> None:
     body = json.dumps(sent).encode()
@@ -167,7 +169,8 @@ def is_accepted(name: str, value: Any) -> bool:
             return is_integer or (value is None and name != "totalRetries")
 
 
-@settings(UNTIMED, max_examples=300)
+@pytest.mark.property
+@settings(max_examples=examples(60))
 @given(st.sampled_from(FIELDS), near)
 @example("createdAt", "NaN")
 def test_both_paths_accept_and_refuse_the_same_field_and_what_plain_python_would(name: str, raw: str) -> None:
@@ -202,7 +205,8 @@ def test_a_page_that_was_decoded_is_as_immutable_and_picklable_as_one_that_was_m
     assert pickle.loads(pickle.dumps(got)) == got  # noqa: S301
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.lists(job_run, max_size=3))
 def test_runs_alone_are_those_of_a_page_that_holds_them(sent: list[dict[str, Any]]) -> None:
     runs = decode_runs(json.dumps(sent).encode(), job_id="j")
@@ -276,7 +280,8 @@ def test_an_unknown_status_keeps_its_value_on_every_path(fields: dict[str, Any])
     ]
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(payload)
 def test_a_page_goes_to_json_and_back(sent: dict[str, Any]) -> None:
     first = decode(sent)
@@ -285,7 +290,8 @@ def test_a_page_goes_to_json_and_back(sent: dict[str, Any]) -> None:
     assert [hash(one) for one in again.data] == [hash(one) for one in first.data]
 
 
-@settings(UNTIMED, max_examples=300)
+@pytest.mark.property
+@settings(max_examples=examples(60))
 @given(payload, st.data())
 def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.DataObject) -> None:
     body = bytearray(json.dumps(sent, ensure_ascii=data.draw(st.booleans())).encode())
@@ -298,7 +304,8 @@ def test_bytes_are_a_page_or_one_decode_error(sent: dict[str, Any], data: st.Dat
         assert got == explained
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.binary() | text.map(str.encode))
 @example(b"\xed\xa0\x80")
 @example(b'{"data":[],"pagination":{"total":0}}\x00')
@@ -311,7 +318,8 @@ def test_any_bytes_at_all_are_a_page_or_one_decode_error(body: bytes) -> None:
         assert got.data == ()
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(junk)
 def test_any_json_is_a_page_or_an_error_that_says_where(value: Any) -> None:
     around = {"data": [], "pagination": {"total": 1}}
@@ -329,7 +337,8 @@ def test_any_json_is_a_page_or_an_error_that_says_where(value: Any) -> None:
             assert got.to_dict()["data"] == sent["data"] == []
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.binary())
 def test_any_bytes_make_the_message_of_a_failed_request(body: bytes) -> None:
     made = decode_http_error(body, status_code=500)
@@ -339,7 +348,8 @@ def test_any_bytes_make_the_message_of_a_failed_request(body: bytes) -> None:
     assert "\n" not in made.message
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(junk)
 def test_any_json_makes_the_message_of_a_failed_request(value: Any) -> None:
     made = decode_http_error(json.dumps({"message": value, "code": value, "details": value}).encode(), status_code=500)

@@ -17,7 +17,7 @@ import pytest
 import tfruns
 from tests.export.test_export import READERS, StoppedError, stop_after
 from tests.support.hostile import Request, page, response, run, serve
-from tests.support.living import change
+from tests.support.living import change, first_of
 from tests.support.readme import ROOMS, blocks
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
@@ -84,7 +84,7 @@ async def texts_of(client: Client, job_ids: Sequence[str]) -> dict[tuple[str, st
     return found
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
+@first_of("jsonl", "csv", "parquet", "sqlite", "duckdb")
 async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_the_end(
     form: str, tmp_path: Path
 ) -> None:

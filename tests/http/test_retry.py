@@ -9,16 +9,17 @@ import aiohttp
 import attrs
 import pytest
 import tenacity
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from tests.support.seeds import examples
 from tfruns import RetryPolicy
 from tfruns._http.retry import Call, is_retried, retrying, server_wait
 from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
 from tfruns.models import HttpError
 
-UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine breaks no promise
+TRIED = settings(max_examples=examples(50, share=0.25))
 
 
 def refused(status: int = 429, **headers: str) -> APIStatusError:
@@ -115,7 +116,8 @@ header = st.text() | dates | st.integers().map(str) | st.floats().map(str)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["retry_after", "x_ratelimit_reset", "date"], header)), header)
 def test_no_header_makes_anything_but_a_wait(status: int, headers: dict[str, str], milliseconds: str) -> None:
     for sent in (headers, {**headers, "retry_after_ms": milliseconds}):
@@ -144,7 +146,8 @@ def test_a_date_is_read_by_the_servers_clock_and_else_by_ours() -> None:
     assert 8 <= server_wait(refused(retry_after=formatdate(time.time() + 10, usegmt=True))) <= 10
 
 
-@UNTIMED
+@pytest.mark.property
+@TRIED
 @given(st.integers(1, 200))
 def test_the_backoff_doubles_up_to_its_cap_and_is_spread_at_random(attempt: int) -> None:
     policy = RetryPolicy(initial_backoff=0.5, max_backoff=4)

@@ -5,13 +5,14 @@ import random
 import time
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.seeds import examples
 from tfruns.models import JobRunsSortBy, SortDirection
 from tfruns.sandbox.store import Selection, Store
 
-UNTIMED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 SELECTIONS = [
     Selection(sort_by=sort_by, order=order, **filters)
     for sort_by, order in itertools.product(JobRunsSortBy, SortDirection)
@@ -75,7 +76,8 @@ def served(store: Store, selection: Selection) -> list[str]:
     return [text.split(b'"')[3].decode() for text in texts]
 
 
-@UNTIMED
+@pytest.mark.property
+@settings(max_examples=examples(30, share=0.1))
 @given(
     st.lists(RUNS, max_size=15),
     st.lists(RUNS | st.integers(0, 20), max_size=15),

@@ -110,9 +110,6 @@ def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str,
             os.environ.pop("LINES", None)
         stack.enter_context(mock.patch("sys.argv", ["tfruns", *args]))
         stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
-        # A thread other than the first can't handle signals, as a loop on Windows can't.
-        name = "add_signal_handler"
-        stack.enter_context(mock.patch.object(asyncio.SelectorEventLoop, name, side_effect=NotImplementedError))
         stack.enter_context(mock.patch("sys.stdout", out))
         stack.enter_context(contextlib.redirect_stderr(err))
         try:
@@ -184,9 +181,9 @@ async def invoke_process(*args: str, **options: object) -> Ended:
 
 async def invoke_line(line: str, **env: str) -> Ended:
     """A line as one types it: by a shell, but within this process where the program stands alone."""
-    words = shlex.split(line)
-    if words[0] == "tfruns" and not re.search(r"[|&<>;$`]", line):
-        return await invoke(*words[1:], **env)
+    if found := re.fullmatch(r"tfruns ([^|&<>;$`]+?)(?: > (\S+))?", line):
+        with open(found[2], "wb") if found[2] else contextlib.nullcontext() as file:  # noqa: ASYNC230
+            return await invoke(*shlex.split(found[1]), stdout=file and file.fileno(), **env)
     return await invoke_process(command=("bash", "-c", f"set -o pipefail; {line}"), **env)
 
 

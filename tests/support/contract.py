@@ -1,5 +1,6 @@
 """The contract as JSON schemas, to check responses with."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,12 @@ import jsonschema_rs
 import yaml
 
 FILE = Path(__file__).with_name("openapi.yaml")
+
+
+@functools.cache
+def contract_of() -> Any:
+    """The contract as it stands."""
+    return yaml.load(FILE.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
 
 def _with_nulls(schema: Any) -> Any:
@@ -20,8 +27,7 @@ def _with_nulls(schema: Any) -> Any:
 
 
 def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
-    document = yaml.safe_load(FILE.read_text())
-    schemas = {"components": {"schemas": _with_nulls(document["components"]["schemas"])}}
+    schemas = {"components": {"schemas": _with_nulls(contract_of()["components"]["schemas"])}}
     return jsonschema_rs.Draft202012Validator({"$ref": f"#/components/schemas/{name}", **schemas})
 
 

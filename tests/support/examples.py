@@ -12,6 +12,8 @@ import attrs
 
 from tests.support.snippets import run_snippet
 
+Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 
 @attrs.frozen
 class Example:
@@ -34,19 +36,31 @@ def modules() -> dict[str, Path]:
 def examples() -> Iterator[Example]:
     """Every example of a docstring, anywhere in the package."""
     for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                continue
-            if (doc := ast.get_docstring(node, clean=False)) is None:
+        if ">>> " not in (text := path.read_text(encoding="utf-8")):
+            continue
+        for node in _definitions(ast.parse(text)):
+            if (doc := ast.get_docstring(node, clean=False)) is None or ">>> " not in doc:
                 continue
             if statements := doctest.DocTestParser().get_examples(doc):
                 name = module if isinstance(node, ast.Module) else f"{module}.{node.name}"
                 yield Example(name, str(path), statements, node.body[0].lineno)
 
 
+def _definitions(node: Definition) -> Iterator[Definition]:
+    """A module, class or function, and those in it."""
+    yield node
+    for inner in node.body:
+        if isinstance(inner, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from _definitions(inner)
+
+
 def sources() -> Iterator[tuple[str, Path]]:
     """The text of each module and where it is, but for the commands, whose examples are the shell's."""
-    return ((path.read_text(), path) for name, path in modules().items() if not name.startswith("tfruns.cli."))
+    return (
+        (path.read_text(encoding="utf-8"), path)
+        for name, path in modules().items()
+        if not name.startswith("tfruns.cli.")
+    )
 
 
 async def run_example(example: Example, names: dict[str, Any]) -> None:

@@ -4,8 +4,16 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tfruns import Client
 from tfruns.sandbox import Sandbox
+
+
+def first_of(*formats: str) -> pytest.MarkDecorator:
+    """The first of these formats; the others are `slow`, because each takes many exports."""
+    first, *others = formats
+    return pytest.mark.parametrize("form", [first, *(pytest.param(form, marks=pytest.mark.slow) for form in others)])
 
 
 async def change(sandbox: Sandbox, chance: random.Random) -> None:

@@ -1,5 +1,5 @@
-"""How often a property is tried, and from which seeds: the same few by default, so that a run of the tests never fails by
-chance; others, and more, with the options `--seed` and `--examples`, which the gate gives.
+"""How often a property is tried, and from which seeds: the same few by default, so that a run of the tests never fails
+by chance; others, and more, with the options `--seed` and `--examples`, which the gate gives.
 
 A test from a seed of its own takes `seeds(…)`, one by hypothesis `settings(max_examples=examples(…))`:
 

@@ -5,12 +5,11 @@
 
 import functools
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import griffe
-import pytest
 
 FILE = Path(__file__).with_name("surface.txt")
 ROOT = Path(__file__).parents[2]
@@ -45,12 +44,6 @@ def value_of(name: str) -> Any:
     """What users import under this name."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
-
-
-def each_name(names: Iterable[str]) -> pytest.MarkDecorator:
-    """A test for each of the names."""
-    marks = {name: [pytest.mark.spark] if name.startswith("tfruns.spark.") else [] for name in names}
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in marks])
 
 
 def surface() -> str:

@@ -5,17 +5,17 @@ is reported once. A state is lasting if it is there when everything responds aga
 """
 
 import asyncio
-import os
 from collections import Counter
 from contextlib import aclosing
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.hostile import serve
+from tests.support.seeds import examples
 from tests.support.watching import Over, watch_of
 from tests.support.world import ENDS, World, WorldTimer, history_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
@@ -207,11 +207,8 @@ ACT = st.tuples(
 SIZES = st.sampled_from([0, 3, 8, 9, 13, 14, 15, 40])
 
 
-@settings(
-    max_examples=int(os.environ.get("TFRUNS_WATCH_EXAMPLES", "60")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@pytest.mark.property
+@settings(max_examples=examples(30, share=0.1))
 @given(
     script=st.lists(st.lists(ACT, min_size=0, max_size=5), min_size=2, max_size=12),
     sizes=st.tuples(SIZES, SIZES, SIZES),

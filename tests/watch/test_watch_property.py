@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-import os
 import random
 from collections import Counter, defaultdict
 from contextlib import aclosing
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.seeds import examples
 from tests.support.watching import Over, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.poll import PAGE_SIZE
@@ -131,11 +131,8 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
     assert account is not None
 
 
-@settings(
-    max_examples=int(os.environ.get("TFRUNS_WATCH_EXAMPLES", "30")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@pytest.mark.property
+@settings(max_examples=examples(15, share=0.05))
 @given(
     script=st.lists(st.lists(ACTS, min_size=1, max_size=6), min_size=1, max_size=8),
     runs=st.sampled_from([0, 1, 15, 49, 50, 51, 70, 300]),

@@ -32,6 +32,12 @@ class Column:
     is_nullable: bool
 
 
+LIMITS: dict[Kind, tuple[float, float]] = {
+    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999),  # the years 1 to 9999
+    Kind.COUNT: (-(2**63), 2**63 - 1),
+}
+"""The least and the most that tables hold, in every format and its readers; moments in milliseconds since 1970 UTC."""
+
 JOB_ID = "job_id"
 """Name of the first column, which isn't a field of the run."""
 

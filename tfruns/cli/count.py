@@ -1,6 +1,5 @@
 """`tfruns count`: how many runs of a job match."""
 
-import asyncio
 from typing import Any
 
 import click
@@ -9,6 +8,7 @@ from tfruns.cli.filters import as_json_line, filter_options, open_walk
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options
 from tfruns.cli.output import write
+from tfruns.cli.signals import run_async
 from tfruns.cli.since import window_options
 
 _output = options_of("Output")
@@ -37,7 +37,7 @@ def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    asyncio.run(_count(job_id, host, as_json, filters))
+    run_async(_count(job_id, host, as_json, filters))
 
 
 async def _count(job_id: str, host: str | None, as_json: bool, filters: dict[str, Any]) -> None:

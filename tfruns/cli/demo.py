@@ -1,6 +1,5 @@
 """`tfruns demo`: everything from a server to a table, without an account."""
 
-import asyncio
 import contextlib
 import statistics
 import time
@@ -12,6 +11,7 @@ import click
 
 from tfruns.cli.help import Command
 from tfruns.cli.output import has_colours, is_terminal, width
+from tfruns.cli.signals import run_async
 from tfruns.cli.table import LISTED, STATUS, Table, run_cells
 from tfruns.cli.text import harmless, human_duration
 
@@ -57,7 +57,7 @@ def demo(runs: int, seed: int) -> None:
         f"Starts a sandbox of the TrueFoundry API on this machine, lists the {runs:,} runs of one made-up job over HTTP"
         " through tfruns.Client, and sums them up."
     )
-    asyncio.run(_demo(runs, seed))
+    run_async(_demo(runs, seed))
 
 
 async def _demo(runs: int, seed: int) -> None:

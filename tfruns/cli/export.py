@@ -1,10 +1,8 @@
 """`tfruns export`: the runs of many jobs, in a file."""
 
-import asyncio
 import contextlib
 import os
 import re
-import signal
 import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from tfruns.cli.host import ENVIRONMENT, connect, host_options, request_options,
 from tfruns.cli.output import write
 from tfruns.cli.progress import shown
 from tfruns.cli.report import STANDARD_OUTPUT, Report, as_dict, summary_lines
+from tfruns.cli.signals import Interrupted, end_line, run_async
 from tfruns.cli.since import window_options
 from tfruns.cli.text import harmless
 
@@ -29,7 +28,7 @@ _which = options_of("Which runs")
 _many = options_of("Requests")
 
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
-_SKIPPED, _TERMINATED, _INTERRUPTED = 3, 143, 130
+_SKIPPED = 3
 _NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
 """Characters that no job's id has, but that other lists have: CSV, JSON, or ids followed by comments."""
 _NAMES = {",": "a comma", ";": "a semicolon", " ": "a space", "\t": "a tab"}
@@ -44,7 +43,7 @@ Examples:
 Exit status:
   0  every job is in the file
   3  some jobs were skipped (404, 403, ...): the summary names them
-  1  it failed; 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM
+  1  it failed; 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
 {ENVIRONMENT}"""
 
 
@@ -164,15 +163,13 @@ def export(
             )
         with _place(destination, form, is_output=is_output) as path:
             try:
-                status = asyncio.run(_export(ids, path, form, host, quiet, report, given, is_output=is_output))
-            except KeyboardInterrupt:
-                status = _INTERRUPTED
-            except asyncio.CancelledError:
-                status = _TERMINATED
-        if status in (_INTERRUPTED, _TERMINATED):
-            report.fail("interrupted")
-            rest = "" if is_output else "; the same command goes on from here"
-            click.echo(f"tfruns: interrupted{rest}", err=True)
+                status = run_async(_export(ids, path, form, host, quiet, report, given, is_output=is_output))
+            except Interrupted as error:
+                status = error.status
+                report.fail("interrupted")
+                rest = "" if is_output else "; the same command goes on from here"
+                end_line()
+                click.echo(f"tfruns: interrupted{rest}", err=True)
     click.get_current_context().exit(status)
 
 
@@ -245,10 +242,6 @@ async def _export(
     import tfruns
     from tfruns.export import export_runs
 
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # for the type checker
-    with contextlib.suppress(NotImplementedError):  # on Windows
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connect(host) as client:
         has_begun = has_work = False
         with shown(client, quiet=quiet) as show:

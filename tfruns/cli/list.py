@@ -1,6 +1,5 @@
 """`tfruns list`: the runs of a job, as a table or as lines of JSON."""
 
-import asyncio
 import time
 from contextlib import aclosing
 from typing import Any
@@ -12,6 +11,7 @@ from tfruns.cli.filters import PATIENCE, as_json_line, filter_options, open_walk
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, host_options, request_options
 from tfruns.cli.output import encoded, has_colours, width, write
+from tfruns.cli.signals import run_async
 from tfruns.cli.since import window_options
 from tfruns.cli.table import AGE, LISTED, Table, run_cells
 
@@ -70,7 +70,7 @@ def list_(job_id: str, host: str | None, as_json: bool, **arguments: Any) -> Non
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    asyncio.run(_list(job_id, host, as_json, arguments))
+    run_async(_list(job_id, host, as_json, arguments))
 
 
 async def _list(job_id: str, host: str | None, as_json: bool, arguments: dict[str, Any]) -> None:

@@ -1,14 +1,103 @@
-"""Standard output, for commands that run in an event loop."""
+"""Standard output and standard error, as commands use them."""
 
 import asyncio
 import contextlib
 import errno
+import io
+import os
 import select
 import shutil
 import sys
 import threading
 import time
 from typing import Any
+
+_PATIENCE = 5.0  # seconds that a message may wait for a reader of standard error
+_AT_ONCE = 512  # bytes that a pipe takes without waiting, once it has room (POSIX)
+
+
+class NobodyReadsError(Exception):
+    """The reader of standard output has ended, as `head` does after ten lines. That is no failure."""
+
+
+class _Stream(io.RawIOBase):
+    """A standard stream, over the one that Python has made."""
+
+    def __init__(self, raw: Any, stream: Any) -> None:
+        self._raw = raw
+        self._stream = stream  # which would be closed, if nothing held it
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def writable(self) -> bool:
+        return True
+
+
+class _Output(_Stream):
+    """Standard output. After an error nothing more is written: Python would try it again when it ends."""
+
+    _is_lost = False
+
+    def write(self, data: Any) -> int | None:
+        if self._is_lost:
+            return len(data)
+        try:
+            written: int | None = self._raw.write(data)
+        except OSError as error:
+            self._is_lost = True
+            if isinstance(error, BrokenPipeError):
+                raise NobodyReadsError from None
+            error.filename = "standard output"
+            raise
+        return written
+
+
+class _Messages(_Stream):
+    """Standard error. A message that can't be written changes nothing: it is dropped.
+
+    That is so where the disk is full or the reader has ended, and also where the reader has stopped reading, as a
+    journal may: once a message has waited for it in vain, the next ones don't wait.
+    """
+
+    _patience = _PATIENCE
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        with contextlib.suppress(OSError):
+            while left and self._has_room():
+                left = left[self._raw.write(left[:_AT_ONCE]) or 0 :]
+        return len(data)
+
+    def _has_room(self) -> bool:
+        if not hasattr(select, "poll"):  # on Windows
+            return True
+        poll = select.poll()
+        poll.register(self._raw, select.POLLOUT)
+        has_room = bool(poll.poll(self._patience * 1000))
+        self._patience = _PATIENCE if has_room else 0.0
+        return has_room
+
+
+def guard_streams() -> None:
+    """Make standard output and standard error those of this module, if they are the process's own."""
+    sys.stdout = _guarded(sys.stdout, _Output)
+    if sys.stderr is None:  # closed by whoever started the program: no other file must get its number
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = _guarded(sys.stderr, _Messages)
+
+
+def _guarded(stream: Any, kind: type[_Stream]) -> Any:
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    # What the locale can't show must not end a listing.
+    wrapped = io.BufferedWriter(kind(raw, stream))
+    return io.TextIOWrapper(wrapped, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
 
 
 def is_terminal() -> bool:
@@ -47,17 +136,17 @@ async def write(data: bytes) -> None:
     Python's buffers, so that Ctrl-C ends the program even then.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
-        OSError: another reason why it can't be written, such as a full disk.
+        NobodyReadsError: its reader has ended.
+        OSError: it can't be written for another reason, such as a full disk.
     """
     if sys.stdout is None:  # the program was started with standard output closed
-        raise OSError(errno.EBADF, "it is closed")
+        raise OSError(errno.EBADF, "it is closed", "standard output")
     stream: Any = sys.stdout.buffer
     raw = getattr(stream, "raw", stream)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
-    def settle(error: OSError | None) -> None:
+    def settle(error: Exception | None) -> None:
         if done.done():
             return
         if error is None:
@@ -66,7 +155,7 @@ async def write(data: bytes) -> None:
             done.set_exception(error)
 
     def work() -> None:
-        problem = None
+        problem: Exception | None = None
         try:
             left = memoryview(data)
             while left:
@@ -75,7 +164,7 @@ async def write(data: bytes) -> None:
                     time.sleep(0.01)
                 else:
                     left = left[written:]
-        except OSError as error:
+        except (OSError, NobodyReadsError) as error:
             problem = error
         with contextlib.suppress(RuntimeError):  # the loop has already ended, by Ctrl-C
             loop.call_soon_threadsafe(settle, problem)
@@ -89,10 +178,10 @@ async def until_nobody_reads() -> None:
 
     Without this, a command that prints only now and then would go on until its next line.
     """
-    if sys.stdout is None or not hasattr(select, "poll"):  # the latter on Windows
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
+    except (AttributeError, TypeError, OSError):  # on Windows; or it is closed, or no file
         await asyncio.Event().wait()
-        return
-    poll = select.poll()
-    poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
     while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
         await asyncio.sleep(0.5)

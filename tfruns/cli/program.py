@@ -3,12 +3,10 @@
 Every module of the command line imports only click at its top, and the rest inside its commands: `--help` is quick.
 """
 
-import contextlib
 import io
 import logging
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -17,7 +15,9 @@ from tfruns.cli.demo import demo
 from tfruns.cli.export import export
 from tfruns.cli.help import Group
 from tfruns.cli.list import list_
+from tfruns.cli.output import NobodyReadsError, guard_streams
 from tfruns.cli.sandbox import sandbox
+from tfruns.cli.signals import handled
 from tfruns.cli.text import on_one_line
 from tfruns.cli.wait import wait
 from tfruns.cli.watch import watch
@@ -38,28 +38,16 @@ Environment:
   machine could read it in the list of processes.
 
 Exit status (export and wait have more):
-  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+  0 success, 1 failure, 2 wrong usage
+  130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
 
 Completion, for ~/.bashrc (zsh and fish go likewise):
   eval "$(_TFRUNS_COMPLETE=bash_source tfruns)"
 """
 
 
-class _NobodyReadsError(Exception):
-    """The reader of standard output is gone. (For a BrokenPipeError, click would end with status 1.)"""
-
-
-class _Program(Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _NobodyReadsError from None
-
-
 @click.group(
-    cls=_Program,
+    cls=Group,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -84,42 +72,32 @@ def run() -> int:
     """Run the program on `sys.argv`, and return its exit status."""
     if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
         sys.stdin = io.TextIOWrapper(io.BytesIO())
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale can't show must not end a listing
+    guard_streams()
     _show_warnings()
     try:
-        status = program.main(prog_name="tfruns", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk shows here, and not when Python ends
+        with handled():
+            status = program.main(prog_name="tfruns", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk shows here, and not when Python ends
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), 1)
-    except (_NobodyReadsError, BrokenPipeError):  # as in `tfruns list JOB | head`, which has read enough
-        _give_up_output()
+    except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
-    except click.Abort:
-        return _fail("interrupted", 130)
+    except click.Abort as error:
+        return _fail("interrupted", getattr(error.__cause__, "status", 130))
     except Exception as error:
         from tfruns.errors import TfRunsError
 
-        # An OSError is about a file that it names, or else about the output, such as a full disk; a failure of the
-        # network is a TfRunsError.
-        if not isinstance(error, (TfRunsError, OSError)):
-            raise
-        _give_up_output()
-        if isinstance(error, OSError) and not isinstance(error, TfRunsError):
-            where = "standard output" if error.filename is None else os.fsdecode(error.filename)
-            return _fail(f"{where}: {error.strerror or error}", 1)
-        return _fail(str(error), 1)
+        if isinstance(error, TfRunsError):  # also where it is an OSError: a failure of the network
+            return _fail(str(error), 1)
+        if isinstance(error, OSError):
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return _fail(f"{where}{error.strerror or error}", 1)
+        raise
     return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`
-
-
-def _give_up_output() -> None:
-    """Make sure that Python doesn't try again, when it exits, to write the output."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

@@ -67,14 +67,13 @@ class Report:
         if self._name in STANDARD_OUTPUT:
             click.echo(text, nl=False)
             return
-        path = os.path.realpath(self._name)
+        path = os.path.realpath(self._name) if self._is_replaced else self._name  # a pipe has no real path
         written = path + ".new" if self._is_replaced else path
         try:
             with open(written, "w", encoding="utf-8") as file:
                 file.write(text)
-        except OSError as error:
-            error.filename = self._name  # a full disk shows when the file is closed, without its name
-            raise
+        except OSError as error:  # a full disk shows when the file is closed, without its name
+            raise click.ClickException(f"{self._name}: {error.strerror}") from None
         if written != path:
             os.replace(written, path)
 

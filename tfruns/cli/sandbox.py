@@ -1,9 +1,7 @@
 """`tfruns sandbox`: a control plane to try things on."""
 
-import asyncio
 import contextlib
 import shlex
-import signal
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +9,8 @@ import click
 
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import wrong_usage
+from tfruns.cli.output import until_nobody_reads
+from tfruns.cli.signals import Interrupted, end_line, run_async
 from tfruns.cli.since import parsed_time
 
 _where = options_of("Where it listens")
@@ -162,15 +162,16 @@ def sandbox(**options: Any) -> None:
                 await stack.enter_async_context(control_plane)
             except (OSError, ValueError) as error:
                 raise click.ClickException(_complaint(error)) from None
-            stopped = _stop_signal()
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
             click.echo(f"tfruns: ready{_size(options)}; Ctrl-C stops it", err=True)
-            await stopped.wait()
+            await until_nobody_reads()
 
-    with contextlib.suppress(KeyboardInterrupt):  # on Windows, where the loop can't handle signals
-        asyncio.run(serve())
+    try:
+        run_async(serve())
+    except Interrupted:
+        end_line()
 
 
 def _size(options: dict[str, Any]) -> str:
@@ -188,13 +189,3 @@ def _complaint(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is None:
         return error.strerror or str(error)
     return str(error)
-
-
-def _stop_signal() -> asyncio.Event:
-    """An event that is set by SIGINT (Ctrl-C) or SIGTERM."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
-    return stopped

@@ -1,6 +1,5 @@
 """`tfruns wait`: until a run has ended."""
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tfruns.cli.filters import as_json_line
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.output import encoded, has_colours, is_terminal, width, write
+from tfruns.cli.signals import run_async
 from tfruns.cli.table import LISTED, Table, run_cells
 from tfruns.cli.text import on_one_line
 
@@ -72,7 +72,7 @@ def wait(
     as_json: bool,
 ) -> None:
     """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
-    context.exit(asyncio.run(_wait(job_id, run, timeout, interval, host, as_json)))
+    context.exit(run_async(_wait(job_id, run, timeout, interval, host, as_json)))
 
 
 async def _wait(

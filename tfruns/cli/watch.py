@@ -14,6 +14,7 @@ from tfruns.cli.filters import as_json_line, filter_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
 from tfruns.cli.output import encoded, has_colours, is_terminal, until_nobody_reads, write
+from tfruns.cli.signals import run_async
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 from tfruns.cli.text import harmless, human_duration
 
@@ -86,7 +87,7 @@ def watch(
     if resume_from is not None and os.path.exists(resume_from):
         with open(resume_from, encoding="utf-8", errors="replace") as file:
             given["resume_token"] = file.read()
-    asyncio.run(_watch(job_ids, host, as_json, resume_from, {"start": start, **given}))
+    run_async(_watch(job_ids, host, as_json, resume_from, {"start": start, **given}))
 
 
 def _is_live(as_json: bool) -> bool:

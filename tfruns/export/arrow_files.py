@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from tfruns._table.columns import Kind
+from tfruns._table.columns import LIMITS, Kind
 from tfruns.export.compress import pack, unpack
 from tfruns.export.page import Page
-from tfruns.export.rows import INSTANTS, LIMITS
+from tfruns.export.rows import INSTANTS
 from tfruns.export.writer import Writer, needed
 
 _ROWS_A_GROUP = 64_000

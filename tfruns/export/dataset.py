@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import attrs
 import msgspec
 
-from tfruns._table.columns import JOB_ID, Kind
+from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
@@ -28,7 +28,6 @@ from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS, Format
 from tfruns.export.local import fresh_folder, new_folder, put_in_place, write_quarantine
 from tfruns.export.page import Page
-from tfruns.export.rows import LIMITS
 from tfruns.export.stores import Store
 
 Key = tuple[str, str]

@@ -27,7 +27,7 @@ class Format:
     encode: Callable[[Page], bytes]
     """Turns a page into a piece.
 
-    Raises ValueError or OverflowError if it can't hold a value (see `rows.LIMITS`).
+    Raises ValueError or OverflowError if it can't hold a value (see `LIMITS` of tables).
     """
     open: Callable[[Path, Path], Writer]
     """Takes the file's path, and that of a folder for temporary files, and returns the writer of the file."""
@@ -38,7 +38,7 @@ class Format:
     """The modules that the extra has to install."""
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
     """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
-    the reason, without those beyond `rows.LIMITS`."""
+    the reason, without those beyond `LIMITS` of tables."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed."""

@@ -10,9 +10,8 @@ from typing import Any
 
 import attrs
 
-from tfruns._table.columns import COLUMNS, Kind, values_of
+from tfruns._table.columns import COLUMNS, LIMITS, Kind, values_of
 from tfruns.export.page import Page
-from tfruns.export.rows import LIMITS
 from tfruns.models import BadRun, JobRun
 
 

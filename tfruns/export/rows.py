@@ -5,17 +5,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tfruns._table.columns import COLUMNS, Column, Kind, values_of
+from tfruns._table.columns import COLUMNS, LIMITS, Column, Kind, values_of
 from tfruns._text import iso_moment
 from tfruns.models import JobRun
 
 INSTANTS = tuple(column.name for column in COLUMNS if column.kind is Kind.INSTANT)
-LIMITS: dict[Kind, tuple[float, float]] = {
-    Kind.INSTANT: (-62_135_596_800_000, 253_402_300_799_999),  # the years 1 to 9999
-    Kind.COUNT: (-(2**63), 2**63 - 1),
-}
-"""The least and the most that tables hold, in every format and its readers; moments in milliseconds since 1970 UTC."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_A_DAY = 86_400_000
 
