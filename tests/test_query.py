@@ -221,6 +221,26 @@ def test_the_name_of_a_field_gets_the_key_to_sort_by(given: str, meant: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("SUCCEEDED", "FINISHED"),
+        ("Completed", "FINISHED"),
+        ("PENDING", "SCHEDULED"),
+        ("queued", "SCHEDULED"),
+        ("CANCELLED", "TERMINATED"),
+        ("canceled", "TERMINATED"),
+        ("KILLED", "TERMINATED"),
+        ("ERROR", "FAILED"),
+        ("in-progress", "RUNNING"),
+        ("termination requested", "TERMINATION_REQUESTED"),
+    ],
+)
+def test_what_other_systems_call_a_status_gets_the_name_that_it_has_here(given: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"got '{given}'; did you mean '{meant}'\\?"):
+        CLIENT.iter_runs("job", status=given)
+
+
+@pytest.mark.parametrize(
     ("method", "given", "says"),
     [
         ("iter_runs", "limit", "Client.iter_runs() has no argument 'limit': did you mean 'max_runs'?"),

@@ -23,11 +23,31 @@ Moment = datetime | timedelta | float
 _LATEST = 1e17
 """In ms since 1970: later than any datetime or run."""
 
-SORT_KEYS_BY_FIELD = {
-    **dict.fromkeys(("created_at", "createdAt", "created", "start_time"), JobRunsSortBy.START_TIME.value),
-    **{key.name.lower(): key.value for key in JobRunsSortBy},
+_OTHER_NAMES: dict[type[enum.StrEnum], dict[str, str]] = {
+    JobRunsSortBy: {
+        **dict.fromkeys(("created_at", "createdat", "created", "start_time"), "startTime"),
+        **{key.name.lower(): key.value for key in JobRunsSortBy},
+    },
+    JobRunStatus: {
+        **dict.fromkeys(("succeeded", "success", "successful", "complete", "completed", "done", "ok"), "FINISHED"),
+        **dict.fromkeys(("pending", "queued", "waiting"), "SCHEDULED"),
+        **dict.fromkeys(("cancelled", "canceled", "killed", "aborted", "stopped", "terminate"), "TERMINATED"),
+        **dict.fromkeys(("cancelling", "canceling", "stopping", "killing"), "TERMINATING"),
+        **dict.fromkeys(("error", "errored", "failure", "crashed"), "FAILED"),
+        **dict.fromkeys(("active", "started", "in_progress", "executing"), "RUNNING"),
+    },
+    SortDirection: {"ascending": "asc", "descending": "desc"},
 }
-"""The value of `sort_by` for a field of a run, which may have another name."""
+"""What other systems, and the fields of a run, call the values."""
+
+
+def meant_value(text: str, cls: type[enum.StrEnum]) -> str | None:
+    """The value that is probably meant by a text that is none."""
+    values = {member.value.lower(): member.value for member in cls}
+    word = text.strip().lower().replace("-", "_").replace(" ", "_")
+    if (found := values.get(word) or _OTHER_NAMES[cls].get(word)) is not None:
+        return found
+    return next(map(values.get, difflib.get_close_matches(word, values, n=1)), None)
 
 
 def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
@@ -37,12 +57,9 @@ def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if value not in cls.__members__.values():
-        in_any_case = {member.value.lower(): member.value for member in cls}
-        if (meant := in_any_case.get(value.lower())) is not None:
+        meant = meant_value(value, cls)
+        if meant is not None and meant.lower() == value.lower():
             return meant
-        other_names = SORT_KEYS_BY_FIELD if cls is JobRunsSortBy else {}
-        close = difflib.get_close_matches(value.lower(), in_any_case, n=1)
-        meant = other_names.get(value) or next(map(in_any_case.get, close), None)
         hints = [f"did you mean {meant!r}?"] if meant else []
         if cls is JobRunStatus:
             hints.append(f"for one that is newer than this version, pass {cls.__name__}({value!r})")

@@ -163,6 +163,17 @@ def test_an_empty_variable_counts_as_none(credentials: Path, monkeypatch: pytest
     assert Client().base_url == "https://file.example"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+async def test_a_variable_may_end_with_line_breaks(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Secret of Kubernetes that was made from a file does; one of nothing else counts as none."""
+    monkeypatch.setenv("TFY_HOST", A + end)
+    monkeypatch.setenv("TFY_API_KEY", KEY + end)
+    async with Client() as client:
+        assert (client.base_url, await key_of(client)) == (A, KEY)
+    monkeypatch.setenv("TFY_API_KEY", end)
+    assert NO_KEY in refusal()
+
+
 def test_no_host_and_no_key_say_what_to_do() -> None:
     assert "no host is given" in refusal()
     assert "TFY_HOST" in refusal(api_key=KEY)
@@ -281,7 +292,7 @@ def test_a_key_that_cant_be_sent_safely_is_refused_without_showing_it(
     key: Any, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert says in refusal("https://a.example", key)
-    if isinstance(key, str) and key and "\x00" not in key:
+    if isinstance(key, str) and key.rstrip("\r\n") not in ("", KEY) and "\x00" not in key:
         monkeypatch.setenv("TFY_API_KEY", key)
         assert f"from TFY_API_KEY {says}" in refusal("https://a.example")
 

@@ -92,7 +92,8 @@ class _Given:
     def first(cls, name: str, argument: Secret, variable: str) -> "_Given | None":
         if argument.value is not None:
             return cls(name, argument)
-        return cls(variable, Secret(os.environ[variable])) if os.environ.get(variable) else None
+        secret = Secret(os.environ.get(variable, "").rstrip("\r\n"))
+        return cls(variable, secret) if secret.value else None
 
 
 # --- hosts ---

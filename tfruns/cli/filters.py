@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,11 +37,35 @@ STATUSES = (
 SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
 DIRECTIONS = ("asc", "desc")
 
+
+class Word(click.Choice[str]):
+    """One of a set of words, in any case. Messages and completions spell them as the help does.
+
+    Args:
+        words: the words.
+        enum_name: the name of the enum of `tfruns.models` that has them, for the word that is meant by a wrong one.
+    """
+
+    def __init__(self, words: Iterable[str], enum_name: str) -> None:
+        super().__init__(words, case_sensitive=False)
+        self._enum_name = enum_name
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return next((word for word in self.choices if word.lower() == str(choice).lower()), str(choice))
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        from tfruns import models, query
+
+        meant = query.meant_value(value, getattr(models, self._enum_name))
+        hint = "" if meant is None else f". Did you mean {meant}?"
+        return f"{value!r} is not one of {', '.join(self.choices)}{hint}"
+
+
 _OPTIONS = (
     _which("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
     _which(
         "--status",
-        type=click.Choice(STATUSES, case_sensitive=False),
+        type=Word(STATUSES, "JobRunStatus"),
         metavar="STATUS",
         multiple=True,
         help=f"Only runs with this status, in any case: {', '.join(STATUSES)}. May be given several times.",
@@ -68,26 +92,14 @@ def filter_options(command: _Command) -> _Command:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
-class _SortKey(click.Choice[str]):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            from tfruns.query import SORT_KEYS_BY_FIELD
-
-            if (meant := SORT_KEYS_BY_FIELD.get(value)) is None:
-                raise
-            self.fail(f"{error.message.rstrip('.')}. Did you mean {meant}?", param, ctx)
-
-
 _ORDER_OPTIONS = (
     _order(
         "--sort-by",
-        type=_SortKey(SORT_KEYS, case_sensitive=False),
+        type=Word(SORT_KEYS, "JobRunsSortBy"),
         metavar="KEY",
         help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
     ),
-    _order("--order", type=click.Choice(DIRECTIONS, case_sensitive=False), help="Ascending or descending."),
+    _order("--order", type=Word(DIRECTIONS, "SortDirection"), help="Ascending or descending."),
 )
 
 
