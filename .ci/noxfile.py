@@ -33,6 +33,14 @@ def suite(session: nox.Session) -> None:
     pytest(session, "-m", "not recipes")
 
 
+@nox.session(python="3.13")
+def systems(session: nox.Session) -> None:
+    """What differs between systems, for Windows and macOS."""
+    session.chdir(ROOT)
+    session.install("--editable", ".[test]")
+    pytest(session, *(f"tests/{room}" for room in ("decode", "http", "walk", "export", "cli")))
+
+
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
     """The oldest version of each package that pyproject.toml allows, with today's test tools."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import KEY, PROGRAM, Ended, end_of, invoke_process, running_on_terminal, started
+from tests.support.cli import KEY, PROGRAM, Ended, end_of, invoke_process, needs_posix, running_on_terminal, started
 from tests.support.hostile import Reply, Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Fault, Sandbox
@@ -21,7 +21,8 @@ from tfruns.sandbox import Fault, Sandbox
 QUICK = ("--interval", "0.02", "0.05")
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
-STATUS_OF = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+pytestmark = needs_posix
+STATUS_OF = {} if sys.platform == "win32" else {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 number = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(-(2**63), 2**64 - 1)
 junk = st.recursive(
-    st.none() | st.booleans() | number | text, lambda inner: st.lists(inner) | st.dictionaries(text, inner)
+    st.none() | st.booleans() | number | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
 )
 
 

@@ -334,6 +334,7 @@ def test_a_credentials_file_that_cant_be_read_is_named(credentials: Path) -> Non
     assert Client("https://a.example", KEY).base_url == "https://a.example"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes with names")
 def test_a_pipe_in_place_of_the_credentials_file_is_named_and_not_waited_for(credentials: Path) -> None:
     credentials.unlink()
     os.mkfifo(credentials, 0o600)
@@ -419,6 +420,7 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
     assert Client(api_key=KEY, allow_http=True).base_url == host.lower()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
     path = credentials_path()

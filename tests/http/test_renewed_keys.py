@@ -1,7 +1,6 @@
 """A key that is refused (401): what replaces it, how often, and what if there is no other."""
 
 import asyncio
-import fcntl
 import json
 import logging
 from collections.abc import Callable
@@ -14,6 +13,11 @@ import tfruns
 from tests.support.hostile import Reply, Request, pages_of, response, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http.credentials_file import CredentialsFile
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 OLD, NEW = "an-old-key-of-the-file", "a-new-key-of-the-file"
 REFUSAL = response(401, {"statusCode": 401, "message": "expired"})
@@ -122,6 +126,7 @@ async def test_a_file_that_is_just_being_rewritten_is_read_again_a_moment_later(
     assert plane.refused == 1
 
 
+@pytest.mark.skipif(fcntl is None, reason="the CLI locks files on POSIX alone")
 async def test_a_file_under_the_lock_of_the_cli_is_read_when_the_lock_is_released(path: Path) -> None:
     """The token that the CLI is about to replace isn't taken for the new one."""
     plane = ControlPlane(NEW)
@@ -140,6 +145,7 @@ async def test_a_file_under_the_lock_of_the_cli_is_read_when_the_lock_is_release
     assert plane.refused == 1
 
 
+@pytest.mark.skipif(fcntl is None, reason="the CLI locks files on POSIX alone")
 async def test_a_lock_that_is_never_released_delays_a_request_but_does_not_hold_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
