@@ -29,7 +29,9 @@ async def one_job(client: tfruns.Client) -> None:
     async for raw in runs.raw_pages():
         assert_type(raw, tfruns.RawPage)
         assert_type(raw.texts, tuple[bytes, ...])
-    assert_type(await runs.collect(), list[tfruns.JobRun])
+    assert_type(await runs.collect(), tfruns.RunList)
+    collected: list[tfruns.JobRun] = await runs.collect()
+    assert_type(collected[0], tfruns.JobRun)
     assert_type(await runs.first(), tfruns.JobRun | None)
     assert_type(await runs.count(), int)
     assert_type(await runs.fetch(0, 10), tfruns.RunPage)

@@ -1,5 +1,6 @@
 """The public names of `tfruns`, listed once. They are imported together when the first of them is used."""
 
+from tfruns._decode import schema as _schema  # noqa: F401  # it makes `from_dict` and pydantic's schemas
 from tfruns._http.events import ClientStats as ClientStats
 from tfruns._http.events import FailureEvent as FailureEvent
 from tfruns._http.events import RequestEvent as RequestEvent
@@ -7,6 +8,8 @@ from tfruns._http.events import ResponseEvent as ResponseEvent
 from tfruns._http.events import RetryEvent as RetryEvent
 from tfruns._http.retry import RetryPolicy as RetryPolicy
 from tfruns._public import publish as _publish
+from tfruns._table.lists import JobsRunList as JobsRunList
+from tfruns._table.lists import RunList as RunList
 from tfruns._walk.jobs import JobsPaginator as JobsPaginator
 from tfruns._walk.jobs import JobsProgress as JobsProgress
 from tfruns._walk.paginator import RunPaginator as RunPaginator

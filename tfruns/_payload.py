@@ -4,10 +4,12 @@ For type checkers, `payload` is `attrs.frozen`, because the class behaves like t
 """
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import msgspec
+
+from tfruns import _interchange
 
 __all__ = ["Payload", "payload", "wire_name"]
 
@@ -63,8 +65,43 @@ class Payload:
 
     __slots__ = ()
 
+    @classmethod
+    def from_dict(cls, wire: dict[str, Any]) -> Self:
+        """The value that the API's JSON describes: what `to_dict` makes, or what older and newer servers send.
+
+        Args:
+            wire: the JSON, as `json.loads` makes it. Unknown keys are ignored.
+
+        Returns:
+            The value.
+
+        Raises:
+            DecodeError: it can't be understood; the error names every bad field.
+
+        Example:
+            >>> import json
+            >>> run = await client.iter_runs("my-job-id").first()
+            >>> tfruns.JobRun.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+            True
+
+        .. versionadded:: 0.3.0
+        """
+        value: Self = _interchange.structure(wire, cls)
+        return value
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        return _interchange.core_schema(cls, handler)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        return _interchange.json_schema(cls, schema, handler)
+
     def to_dict(self) -> dict[str, Any]:
-        """This value in the form of the API's JSON: camelCase keys, plain strings for enums, None for absent values."""
+        """This value in the form of the API's JSON: camelCase keys, plain strings for enums, None for absent values.
+
+        `json.dumps(run.to_dict())` is its JSON text.
+        """
         wire: dict[str, Any] = msgspec.to_builtins(self)
         return {name: [*value] if isinstance(value, tuple) else value for name, value in wire.items()}
 

@@ -119,7 +119,9 @@ class APIError(TfRunsError):
         self.gave_up_because = ""
 
     def __str__(self) -> str:
-        text = f"job {self.job_id!r}, offset {self.offset}: {super().__str__()}"
+        text = super().__str__()
+        if self.job_id:
+            text = f"job {self.job_id!r}, offset {self.offset}: {text}"
         if self.attempts > 1:
             text += f" (after {self.attempts} attempts{self._advice and '; '}{self._advice})"
         if self.gave_up_because:

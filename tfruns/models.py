@@ -7,11 +7,12 @@ be null. Decoding, validation, serialisation and tests all read these classes.
 import enum
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, SupportsIndex, overload
 
 import attrs
 import msgspec
 
+from tfruns import _interchange
 from tfruns._payload import Payload, payload
 from tfruns._payload import wire_name as wire_name
 from tfruns._text import counted, iso_moment
@@ -33,6 +34,10 @@ class _OpenEnum(enum.StrEnum):
         member._name_ = value
         member._value_ = value
         return member
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        return _interchange.json_schema(cls, schema, handler)
 
     @property
     def is_known(self) -> bool:
@@ -270,9 +275,12 @@ class Pagination(Payload):
 class RunPage(Payload):
     """One page of runs (contract: `ListJobRunResponse`). Iterating over it yields its runs.
 
+    Polars, DuckDB and pyarrow take it for a table of its runs (extra `arrow`): `polars.DataFrame(page)`,
+    `duckdb.sql("FROM page")`, `pyarrow.table(page)`.
+
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10)
-        >>> print([run.name for run in page], page.pagination.total)
+        >>> print(len(page), "of", page.pagination.total, "the newest:", page[0].name)
 
     .. versionadded:: 0.1.0
     """
@@ -284,6 +292,22 @@ class RunPage(Payload):
 
     def __iter__(self) -> Iterator[JobRun]:
         return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> JobRun: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[JobRun, ...]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> JobRun | tuple[JobRun, ...]:
+        return self.data[index]
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return _interchange.arrow_stream(self.data, requested_schema)
+
+    def _repr_html_(self) -> str:
+        return _interchange.html_table(self.data, f"{counted(len(self.data), 'run')} of {self.pagination.total:,}")
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

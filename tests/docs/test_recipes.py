@@ -117,12 +117,43 @@ async def test_the_service_streams_runs_and_says_whether_it_is_ready(monkeypatch
                 assert (response.status, await response.json()) == (503, {"detail": "AuthenticationError"})
 
 
+@pytest.mark.beyond_contract
+async def test_the_service_returns_a_page_as_the_control_plane_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox(["my-job-id"], 250) as sandbox:
+        paused = await sandbox.create_run("my-job-id", status=tfruns.JobRunStatus("PAUSED"))
+        async with served(sandbox, monkeypatch) as (url, client), aiohttp.ClientSession(url) as http:
+            expected = await client.list_runs("my-job-id")
+            async with http.get("/jobs/my-job-id/page") as response:
+                assert (response.status, await response.json()) == (200, expected.to_dict())
+            async with http.get("/jobs/my-job-id/page?status=FAILED&status=RUNNING&offset=1") as response:
+                runs = tfruns.RunPage.from_dict(await response.json())
+        assert expected[0] == paused
+        assert {run.status for run in runs} == {"FAILED", "RUNNING"}
+
+
+async def test_the_service_describes_runs_in_its_openapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox(["my-job-id"], 5) as sandbox:
+        async with served(sandbox, monkeypatch) as (url, _), aiohttp.ClientSession(url) as http:
+            async with http.get("/openapi.json") as response:
+                described = await response.json()
+    get = described["paths"]["/jobs/{job_id}/page"]["get"]
+    returned = get["responses"]["200"]["content"]["application/json"]["schema"]
+    assert returned == {"$ref": "#/components/schemas/RunPage"}
+    schemas = described["components"]["schemas"]
+    assert {"JobRun", "JobRunStatus", "Pagination", "RunPage", "Subject", "SubjectType"} <= schemas.keys()
+    assert schemas["RunPage"]["properties"]["data"]["items"] == {"$ref": "#/components/schemas/JobRun"}
+    assert schemas["JobRun"]["properties"]["exitCode"]["description"] == "Exit code of the command."
+    [status] = [one for one in get["parameters"] if one["name"] == "status"]
+    assert {"$ref": "#/components/schemas/JobRunStatus"} in [one.get("items") for one in status["schema"]["anyOf"]]
+
+
+@pytest.mark.parametrize("page", ["runs", "page"])
 @pytest.mark.parametrize("job_id", ["%2e%2e", "%2E", "%20", "a%20", "%09x"])
-async def test_an_id_that_no_job_can_have_is_a_422(job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_id_that_no_job_can_have_is_a_422(job_id: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes from the reader, so it is the reader's mistake, and nothing is requested."""
     async with Sandbox(["my-job-id"], 5) as sandbox:
         async with served(sandbox, monkeypatch) as (url, _), aiohttp.ClientSession() as http:
-            async with http.get(URL(f"{url}/jobs/{job_id}/runs", encoded=True)) as response:
+            async with http.get(URL(f"{url}/jobs/{job_id}/{page}", encoded=True)) as response:
                 assert response.status == 422, await response.text()
                 assert "job_id" in (await response.json())["detail"]
         assert not sandbox.requests

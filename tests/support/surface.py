@@ -14,7 +14,18 @@ import griffe
 FILE = Path(__file__).with_name("surface.txt")
 ROOT = Path(__file__).parents[2]
 MODULES = ("arrow", "export", "otel", "sandbox", "spark", "types")
-PROTOCOLS = ("__init__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__enter__", "__exit__", "__iter__")
+PROTOCOLS = (
+    "__init__",
+    "__aenter__",
+    "__aexit__",
+    "__aiter__",
+    "__anext__",
+    "__enter__",
+    "__exit__",
+    "__iter__",
+    "__len__",
+    "__getitem__",
+)
 
 
 @functools.cache

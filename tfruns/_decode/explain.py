@@ -165,7 +165,7 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
         return _not_json(body, "it is nested too deeply", job_id, offset, hide)
     except ValueError as error:
         return _not_json(body, hide(str(error)), job_id, offset, hide)
-    problems = _problems(with_strings(payload, hide), model, offset)
+    problems = problems_of(with_strings(payload, hide), model, offset)
     shown = "; ".join(map(str, problems[:5]))
     more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
     return DecodeError(
@@ -186,14 +186,15 @@ def _not_json(body: bytes, reason: str, job_id: str, offset: int, hide: Callable
     )
 
 
-def _problems(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:
+def problems_of(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:
     try:
         converter.structure(payload, model)
     except cattrs.BaseValidationError as error:
         runs = payload.get("data") if model is RunPage else payload
         return tuple(_located(path, reason, runs, offset) for path, reason in _leaves(error))
     except ValueError as error:
-        return (FieldProblem("the page" if model is RunPage else "the runs", str(error)),)
+        whole = {RunPage: "the page", tuple[JobRun, ...]: "the runs"}.get(model, "the value")
+        return (FieldProblem(whole, str(error)),)
     return ()
 
 

@@ -63,10 +63,21 @@ def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatc
     return _batch(pa.array(job_ids, pa.string()), runs, PLAIN_SCHEMA)
 
 
+def runs_alone(runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs without the id of their job, as a record batch with the other columns of `SCHEMA`.
+
+    Raises:
+        ValueError: a number is beyond what 64 bits hold.
+    """
+    return pa.RecordBatch.from_arrays(_columns(runs, SCHEMA), schema=pa.schema([*SCHEMA][1:]))
+
+
 def _batch(job_ids: Any, runs: Sequence[JobRun], schema: pa.Schema) -> pa.RecordBatch:
-    types = schema.types[1:]
-    columns = [_array(*each) for each in zip(COLUMNS, types, values_of(runs), strict=True)]
-    return pa.RecordBatch.from_arrays([job_ids, *columns], schema=schema)
+    return pa.RecordBatch.from_arrays([job_ids, *_columns(runs, schema)], schema=schema)
+
+
+def _columns(runs: Sequence[JobRun], schema: pa.Schema) -> list[Any]:
+    return [_array(*each) for each in zip(COLUMNS, schema.types[1:], values_of(runs), strict=True)]
 
 
 def _array(column: Column, type_: Any, values: list[Any]) -> Any:

@@ -5,11 +5,13 @@ import heapq
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from tfruns._checks import checked_job_id
+from tfruns._table.frames import Tables
+from tfruns._table.lists import JobsRunList
 from tfruns._walk.paginator import RunPaginator, expected, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
@@ -53,7 +55,7 @@ class JobsProgress:
     """Runs of all jobs that have started, by the server's count. (Those of other jobs aren't known yet.)"""
 
 
-class JobsPaginator:
+class JobsPaginator(Tables):
     """The runs of many jobs, as `Client.iter_runs_for` returns them. Nothing is requested until they are iterated.
 
     `async for job_id, run in …` yields each run with its job's id. Each `async for` is a new walk from the start.
@@ -100,9 +102,9 @@ class JobsPaginator:
             runs_expected=sum(walks.expected.values()) + walks.expected_of_ended if walks else 0,
         )
 
-    def _begin(self, *, keep_bad: bool = False) -> "_JobWalks":
+    def _begin(self, **changes: Any) -> "_JobWalks":
         self.skipped.clear()
-        template = attrs.evolve(self._template, keep_bad=keep_bad)
+        template = attrs.evolve(self._template, **changes)
         self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
         return self._walks
 
@@ -176,28 +178,52 @@ class JobsPaginator:
                         yield record_batch(job_id, found.runs[start : start + size])
                 del found  # before the next is made
 
-    async def to_arrow(self) -> "pyarrow.Table":
-        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
+    async def collect(self) -> JobsRunList:
+        """Every run, as one list of `(job_id, run)`, which is a table, too. Takes memory for all of them.
 
         Returns:
-            The table: the runs of one job in the server's order, the jobs as their pages arrived.
+            The runs: those of one job in the server's order, those of several as they arrive.
 
         Raises:
-            ImportError: pyarrow isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
             TfRunsError: see `Client.iter_runs_for`.
 
         Example:
-            >>> table = await client.iter_runs_for(["job-a", "job-b"]).to_arrow()
-            >>> print(table.num_rows, "runs of", len(table["job_id"].unique()), "jobs")
-            500 runs of 2 jobs
+            >>> failed = await client.iter_runs_for(["job-a", "job-b"], status="FAILED").collect()
 
-        .. versionadded:: 0.2.0
+        .. versionadded:: 0.3.0
         """
-        from tfruns.arrow import table
+        return JobsRunList([found async for found in self])
 
-        async with aclosing(self.arrow_batches()) as batches:
-            return table([batch async for batch in batches])
+    async def count(self) -> int:
+        """How many runs the walk would yield by the server's counts now: a request or two for each job.
+
+        The server doesn't count by time of creation. With `created_after` or `created_before` the runs are read, and
+        counted.
+
+        Returns:
+            The sum over all jobs, each less `offset`, and at most `max_runs`; without those that were skipped.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs_for`.
+
+        Example:
+            >>> print(await client.iter_runs_for(["job-a", "job-b"]).count())
+            500
+
+        .. versionadded:: 0.3.0
+        """
+        if self._template.filter.has_window:
+            async with aclosing(self.pages()) as pages:
+                return sum([len(page) async for _, page in pages])
+        counted = 0
+        first = 1 if self._template.max_runs is None else min(1, self._template.max_runs)
+        async with self._begin(max_runs=first) as walks:
+            async for job_id, found in walks:
+                if isinstance(found, BaseException):
+                    await self._handle_failure(walks, job_id, found)
+                elif found is not None:
+                    counted += expected(found.page.pagination.total, self._template)
+        return counted
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.

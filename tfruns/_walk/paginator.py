@@ -2,25 +2,25 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
-from tfruns._extras import require
 from tfruns._http.events import Counters
 from tfruns._http.options import CallOptions
 from tfruns._http.transport import Transport
+from tfruns._table.frames import Tables
+from tfruns._table.lists import RunList
 from tfruns._walk.walker import Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 if TYPE_CHECKING:
-    import polars
     import pyarrow
 
 
 @attrs.frozen(eq=False)
-class RunPaginator:
+class RunPaginator(Tables):
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.
 
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
@@ -119,8 +119,8 @@ class RunPaginator:
                     yield page
                 del found
 
-    async def collect(self) -> list[JobRun]:
-        """Every run, as one list. Takes memory for all of them.
+    async def collect(self) -> RunList:
+        """Every run, as one list, which is a table, too. Takes memory for all of them.
 
         Returns:
             The runs, in the server's order.
@@ -131,7 +131,7 @@ class RunPaginator:
         Example:
             >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
         """
-        return [run async for run in self]
+        return RunList([run async for run in self], job_id=self.job_id)
 
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
@@ -158,75 +158,6 @@ class RunPaginator:
                 for start in range(0, len(step.runs), self.page_size):
                     yield record_batch(self.job_id, step.runs[start : start + self.page_size])
                 del step
-
-    async def to_arrow(self) -> "pyarrow.Table":
-        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
-
-        DuckDB can query the table by the name of its variable; for pandas and Polars there are `to_pandas` and
-        `to_polars`.
-
-        Returns:
-            The table, its rows in the server's order.
-
-        Raises:
-            ImportError: pyarrow isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs`.
-
-        Example:
-            >>> table = await client.iter_runs("my-job-id").to_arrow()
-            >>> print(table.num_rows, table.schema.field("created_at").type)
-            250 timestamp[us, tz=UTC]
-
-        .. versionadded:: 0.1.0
-        """
-        from tfruns.arrow import table
-
-        async with aclosing(self.arrow_batches()) as batches:
-            return table([batch async for batch in batches])
-
-    async def to_pandas(self) -> Any:
-        """Every run, as a pandas data frame: `to_arrow`, converted.
-
-        Returns:
-            The data frame, its rows in the server's order.
-
-        Raises:
-            ImportError: pyarrow or pandas isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs`.
-
-        Example:
-            >>> frame = await client.iter_runs("my-job-id").to_pandas()
-            >>> print(len(frame))
-            250
-
-        .. versionadded:: 0.2.0
-        """
-        require("pandas", "to_pandas()")  # before the runs are fetched
-        return (await self.to_arrow()).to_pandas()
-
-    async def to_polars(self) -> "polars.DataFrame":
-        """Every run, as a Polars data frame: `to_arrow`, converted.
-
-        Returns:
-            The data frame, its rows in the server's order.
-
-        Raises:
-            ImportError: pyarrow or Polars isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs`.
-
-        Example:
-            >>> frame = await client.iter_runs("my-job-id").to_polars()
-            >>> print(frame.height)
-            250
-
-        .. versionadded:: 0.2.0
-        """
-        package = require("polars", "to_polars()")  # before the runs are fetched
-        frame: polars.DataFrame = package.DataFrame(await self.to_arrow())
-        return frame
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.

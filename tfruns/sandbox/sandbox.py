@@ -135,8 +135,9 @@ class Sandbox:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong, from the next request on. You may change or replace the list: it takes a `Fault`,
-        or the text of one.
+        """What goes wrong, from the next request on.
+
+        You may change or replace the list: it takes a `Fault`, or the text of one.
 
         Example:
             >>> sandbox.faults.append("status=503,nth=1")

@@ -1,0 +1,110 @@
+"""Lists of runs that notebooks and other libraries can take for tables."""
+
+import operator
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tfruns import _interchange
+from tfruns._text import counted
+from tfruns.models import JobRun
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_T = TypeVar("_T")
+
+
+def _arrow_stream(runs: Sequence[JobRun], requested_schema: object) -> object:
+    from tfruns._table.arrow import runs_alone
+
+    batch: Any = runs_alone(runs)
+    return batch.__arrow_c_stream__(requested_schema)
+
+
+_interchange.arrow_stream = _arrow_stream
+
+
+class _Collected(list[_T]):
+    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
+        raise NotImplementedError
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """These runs, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`).
+
+        Returns:
+            The table, its rows in the order of this list.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+
+        Example:
+            >>> runs = await client.iter_runs("my-job-id", status="FAILED").collect()
+            >>> table = runs.to_arrow()
+            >>> table.num_rows == len(runs)
+            True
+
+        .. versionadded:: 0.3.0
+        """
+        from tfruns._table.arrow import record_batch, table
+
+        by_job = groupby(self._pairs(), operator.itemgetter(0))
+        return table([record_batch(job_id, [run for _, run in pairs]) for job_id, pairs in by_job])
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        table: Any = self.to_arrow()
+        return table.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        most = _interchange.MOST_SHOWN
+        shown = repr(self[:most])
+        return shown if len(self) <= most else f"{shown[:-1]}, … and {len(self) - most:,} more]"
+
+
+class RunList(_Collected[JobRun]):
+    """The runs of a job, as `RunPaginator.collect` returns them: a list that is a table, too.
+
+    A notebook shows it as one, and `to_arrow` makes one. Whatever reads Arrow's streams can read it:
+    `pyarrow.RecordBatchReader.from_stream(runs)`. (Polars, pandas and DuckDB would take it for a list of objects: give
+    them `runs.to_arrow()`.)
+
+    Attributes:
+        job_id: the job.
+
+    Example:
+        >>> runs = await client.iter_runs("my-job-id", status="FAILED").collect()
+        >>> print(len(runs) == runs.to_arrow().num_rows, runs.job_id)
+        True my-job-id
+
+    .. versionadded:: 0.3.0
+    """
+
+    def __init__(self, runs: Iterable[JobRun] = (), *, job_id: str = "") -> None:
+        super().__init__(runs)
+        self.job_id = job_id
+
+    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
+        return [(self.job_id, run) for run in self]
+
+    def _repr_html_(self) -> str:
+        return _interchange.html_table(self, counted(len(self), "run"))
+
+
+class JobsRunList(_Collected[tuple[str, JobRun]]):
+    """The runs of many jobs, as `JobsPaginator.collect` returns them: `(job_id, run)` for each. See `RunList`.
+
+    Example:
+        >>> runs = await client.iter_runs_for(["job-a", "job-b"], status="FAILED").collect()
+        >>> for job_id, run in runs:
+        ...     print(job_id, run.name, run.error)
+
+    .. versionadded:: 0.3.0
+    """
+
+    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
+        return self
+
+    def _repr_html_(self) -> str:
+        job_ids, runs = [job_id for job_id, _ in self], [run for _, run in self]
+        return _interchange.html_table(runs, counted(len(self), "run"), job_ids)
