@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import KEY, PROGRAM, Ended, end_of, invoke_process, needs_posix, running_on_terminal, started
+from tests.support.combinations import each_once
 from tests.support.hostile import Reply, Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.sandbox import Fault, Sandbox
@@ -71,9 +72,8 @@ async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox, stderr
     assert (status, out.count(b"\n")) == (0, 3_500)
 
 
-@pytest.mark.parametrize("stderr", STDERRS)
-@pytest.mark.parametrize(
-    ("line", "status"),
+@each_once(
+    "line, status, stderr",
     [
         ("export b-job no-such-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 3),
         ("export b-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 0),
@@ -84,6 +84,7 @@ async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox, stderr
         ("lst", 2),
         ("", 2),
     ],
+    STDERRS,
 )
 async def test_no_message_changes_the_status(
     sandbox: Sandbox, tmp_path: Path, line: str, status: int, stderr: Callable[[], int]
@@ -205,9 +206,7 @@ def stalls(requests: list[None]) -> Callable[[object], Reply]:
 COMMANDS = ["list job", "count job --since 5000w", "export job -o runs.csv", "watch job", "wait job run-0"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("number", STATUS_OF)
-@pytest.mark.parametrize("line", COMMANDS)
+@each_once("line, number", COMMANDS, [*STATUS_OF])
 async def test_a_signal_ends_every_command_with_the_same_statuses(
     line: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,10 +223,11 @@ async def test_a_signal_ends_every_command_with_the_same_statuses(
     assert ended.err.strip().startswith("tfruns: interrupted")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("number", STATUS_OF)
-async def test_a_signal_gives_the_terminal_its_cursor_back(sandbox: Sandbox, number: signal.Signals) -> None:
-    async with running_on_terminal("watch", "b-job", *QUICK) as (process, terminal):
+@each_once("command, number", ["watch"], [*STATUS_OF])
+async def test_a_signal_gives_the_terminal_its_cursor_back(
+    sandbox: Sandbox, command: str, number: signal.Signals
+) -> None:
+    async with running_on_terminal(command, "b-job", *QUICK) as (process, terminal):
         await terminal.until(lambda screen: "open" in screen)
         assert terminal.raw.rindex(HIDE) > terminal.raw.rfind(SHOW)
         process.send_signal(number)
@@ -238,8 +238,7 @@ async def test_a_signal_gives_the_terminal_its_cursor_back(sandbox: Sandbox, num
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-@pytest.mark.parametrize("line", ["watch job", "wait job run-0", "export job -o runs.csv", "list job"])
-@pytest.mark.parametrize("number", STATUS_OF)
+@each_once("line, number", ["watch job", "wait job run-0", "export job -o runs.csv", "list job"], [*STATUS_OF])
 async def test_the_first_process_of_a_container_obeys_signals_too(
     line: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +262,6 @@ async def test_the_first_process_of_a_container_obeys_signals_too(
         assert (await end_of(process)).status == STATUS_OF[number]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 async def test_a_program_that_was_started_to_ignore_a_hang_up_does(sandbox: Sandbox) -> None:
     async with started("watch", "b-job", *QUICK, command=("nohup", *PROGRAM)) as process:
         async with asyncio.timeout(60):
