@@ -124,7 +124,14 @@ def test_the_seeds_of_these_tests_are_not_those_of_the_tuning() -> None:
     assert not TUNED_ON & set(SEEDS)
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.target is not None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "20 times" in name or "3 clients" in name else ())
+        for name, row in ROWS.items()
+        if row.target is not None
+    ],
+)
 def test_the_pace_fits_the_server(name: str) -> None:
     """On the mean of twenty seeds: the targets of `benchmarks/README.md`; and no seed is far from them."""
     row = ROWS[name]
