@@ -578,7 +578,7 @@ def _from_environment(**variables: str) -> Way:
     return fails
 
 
-WAYS["TFY_API_KEY with a newline"] = _from_environment(TFY_HOST="https://a.example", TFY_API_KEY=KEY + "\n")
+WAYS["TFY_API_KEY with a newline"] = _from_environment(TFY_HOST="https://a.example", TFY_API_KEY="\n" + KEY)
 WAYS["TFY_API_KEY in place of TFY_HOST"] = _from_environment(TFY_HOST=KEY, TFY_API_KEY=KEY)
 WAYS["TFY_API_KEY without a host"] = _from_environment(TFY_API_KEY=KEY)
 
