@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 
 import tfruns
@@ -33,16 +33,7 @@ from tests.support.cli import (
 from tests.support.hostile import Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.cli import filters, output
-from tfruns.cli.count import count
-from tfruns.cli.export import export
-from tfruns.cli.filters import open_walk
-from tfruns.cli.host import connect
-from tfruns.cli.list import list_
-from tfruns.cli.program import program
-from tfruns.cli.table import LISTED
 from tfruns.cli.text import human_age, human_duration
-from tfruns.cli.wait import wait
-from tfruns.cli.watch import watch
 from tfruns.sandbox import Sandbox
 
 
@@ -87,7 +78,9 @@ async def test_the_table_has_a_row_for_each_run_with_aligned_columns(sandbox: Sa
     heading, *rows = ended.out.splitlines()
     runs = [run for run in sandbox.runs(job) if run.name.startswith("train-")]
     assert len(rows) == len(runs)
-    assert re.split(r"  +", heading) == [*LISTED]
+    assert re.split(r"  +", heading) == [
+        *("STATUS", "CREATED (UTC)", "DURATION", "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR")
+    ]
     for row, stored in zip(rows, runs, strict=True):
         subject = stored.triggered_by_subject
         trigger = stored.triggered_by or (subject.subject_display_name if subject else None) or "-"
@@ -310,21 +303,32 @@ async def test_a_wrong_port_ends_soon_and_with_few_lines() -> None:
     assert "is the host right, and the network in order?" in error
 
 
-@pytest.mark.parametrize(("command", "patience"), [(list_, 30), (count, 30), (export, 300), (watch, 300), (wait, 300)])
+@pytest.mark.parametrize(
+    ("line", "patience"),
+    [
+        ("list no-such-job", 30),
+        ("count no-such-job", 30),
+        ("show no-such-job run", 30),
+        ("export no-such-job -o runs.csv", 300),
+        ("watch no-such-job", 300),
+        ("wait no-such-job run", 300),
+    ],
+)
 async def test_who_waits_at_a_terminal_waits_for_less_of_an_outage(
-    command: click.Command, patience: float, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, line: str, patience: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`list` and `count` show their result to somebody; the others are there to outlast an outage."""
-    monkeypatch.setenv("TFY_API_KEY", KEY)
-    words = {export: ["j", "-o", "runs.csv"], wait: ["j", "r"]}.get(command, ["j"])
-    name = str(command.name)
-    with program.make_context("tfruns", [name]) as parent, command.make_context(name, words, parent=parent).scope():
-        if command in (list_, count):
-            async with open_walk("http://127.0.0.1:9", "job") as walk:
-                assert walk._options.retry.patience == patience
-        else:
-            async with connect("http://127.0.0.1:9") as client:
-                assert client.iter_runs("job")._options.retry.patience == patience
+    """`list`, `count` and `show` have a result for somebody; the others are there to outlast an outage."""
+    used = []
+
+    class Recording(tfruns.Client):
+        def __init__(self, *arguments: Any, retry: tfruns.RetryPolicy, **settings: Any) -> None:
+            used.append(retry.patience)
+            super().__init__(*arguments, retry=retry, **settings)
+
+    monkeypatch.setattr(tfruns, "Client", Recording)
+    monkeypatch.chdir(tmp_path)
+    assert (await invoke(*line.split())).status == 1
+    assert used == [patience]
 
 
 async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none_on_stdout() -> None:

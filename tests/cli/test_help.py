@@ -28,7 +28,7 @@ from tests.support.cli import (
 from tfruns.cli.program import program
 from tfruns.sandbox import Sandbox
 
-COMMANDS = ("list", "count", "export", "watch", "wait", "sandbox", "demo")
+COMMANDS = ("list", "show", "count", "export", "watch", "wait", "sandbox", "demo")
 HELPS = [(), *((command,) for command in COMMANDS)]
 
 
@@ -146,9 +146,9 @@ async def test_no_help_and_no_completion_imports_anything_slow() -> None:
         ),
         ("list job --status", r"Option '--status' requires an argument \(see tfruns list --help\)"),
         ("export job -o", r"Option '-o' requires an argument \(see tfruns export --help\)"),
-        ("count", r"Missing argument 'JOB' \(see tfruns count --help\)"),
+        ("count", r"Missing argument 'JOB\.\.\.' \(see tfruns count --help\)"),
         ("wait job", r"Missing argument 'RUN' \(see tfruns wait --help\)"),
-        ("list one two", r"Got unexpected extra argument \(two\) \(see tfruns list --help\)"),
+        ("show one two three", r"Got unexpected extra argument \(three\) \(see tfruns show --help\)"),
         ("list job --max-runs many", r"Invalid value for '--max-runs': 'many' is not .* \(see tfruns list --help\)"),
     ],
 )

@@ -1,46 +1,79 @@
-"""`tfruns count`: how many runs of a job match."""
+"""`tfruns count`: how many runs of jobs match."""
 
+import asyncio
 from typing import Any
 
 import click
 
-from tfruns.cli.filters import as_json_line, filter_options, open_walk
+from tfruns.cli.filters import PATIENCE, filter_options, window_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, host_options
-from tfruns.cli.output import write
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, say_failures, with_given
+from tfruns.cli.output import as_json_line, encoded, has_colours, width, write
 from tfruns.cli.signals import run_async
-from tfruns.cli.since import window_options
+from tfruns.cli.table import JOB, Table, header_option
+from tfruns.cli.text import harmless
 
 _output = options_of("Output")
 
+_RUNS = "RUNS"
 _EPILOG = f"""
 Examples:
   tfruns count my-job-id
-  tfruns count my-job-id --status failed --since 24h
+  tfruns count my-job-id my-other-job-id --status failed --since 24h
+
+Exit status:
+  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+  3 of several jobs, some failed (404, 403, ...): stderr names them
 {ENVIRONMENT}"""
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Print how many runs of a job match.")
-@click.argument("job_id", metavar="JOB")
+@click.command(cls=Command, epilog=_EPILOG, short_help="Print how many runs of jobs match.")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
 @window_options
 @_output(
     "--json",
     "as_json",
     is_flag=True,
-    help='Print {"job_id":...,"count":...} in place of the number alone.',
+    help='Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.',
 )
+@header_option
 @host_options
-def count(job_id: str, host: str | None, as_json: bool, **filters: Any) -> None:
-    """Print how many runs of JOB, given by its id, match: the server's count now, by one request. (With --since or
-    --until, they are read and counted.)
+def count(job_ids: tuple[str, ...], host: str | None, as_json: bool, no_header: bool, **filters: Any) -> None:
+    """Print how many runs of each JOB, given by its id, match: the server's count now, by one request. (With --since or
+    --until, they are read and counted.) For one job that is a number alone, for several a table.
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    run_async(_count(job_id, host, as_json, filters))
+    click.get_current_context().exit(run_async(_count(checked_ids(job_ids), host, as_json, no_header, filters)))
 
 
-async def _count(job_id: str, host: str | None, as_json: bool, filters: dict[str, Any]) -> None:
-    async with open_walk(host, job_id, **filters) as walk:
-        number = await walk.count()
-    await write(as_json_line({"job_id": job_id, "count": number}) if as_json else b"%d\n" % number)
+async def _count(job_ids: list[str], host: str | None, as_json: bool, no_header: bool, filters: dict[str, Any]) -> int:
+    from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
+
+    errors: dict[str, TfRunsError] = {}
+    async with connect(host, patience=PATIENCE) as client:
+
+        async def number_of(job_id: str) -> int | None:
+            try:
+                return await with_given(client.iter_runs, job_id, **filters).count()
+            except TfRunsError as error:
+                if len(job_ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
+                    raise
+                errors[job_id] = error
+                return None
+
+        numbers = await asyncio.gather(*map(number_of, job_ids))
+    counts = {job_id: number for job_id, number in zip(job_ids, numbers, strict=True) if number is not None}
+    if as_json:
+        await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in counts.items()))
+    elif len(job_ids) == 1:
+        await write(b"%d\n" % counts[job_ids[0]])
+    elif counts:
+        columns, colour = (JOB, _RUNS), has_colours()
+        table = Table(
+            columns, width=width(), colour=colour, to_the_right={_RUNS}, priority=(_RUNS, JOB), header=not no_header
+        )
+        rows = [{JOB: harmless(job_id), _RUNS: f"{number}"} for job_id, number in counts.items()]
+        await write(encoded(table.text(rows)))
+    return say_failures(errors, len(job_ids))

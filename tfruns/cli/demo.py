@@ -12,7 +12,7 @@ import click
 from tfruns.cli.help import Command
 from tfruns.cli.output import has_colours, is_terminal, width
 from tfruns.cli.signals import run_async
-from tfruns.cli.table import LISTED, STATUS, Table, run_cells
+from tfruns.cli.table import STATUS, Table, run_cells, run_table
 from tfruns.cli.text import harmless, human_duration
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ def demo(runs: int, seed: int) -> None:
     Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
     what the client alone is capable of.
     """
-    _say(
-        f"Starts a sandbox of the TrueFoundry API on this machine, lists the {runs:,} runs of one made-up job over HTTP"
-        " through tfruns.Client, and sums them up."
-    )
+    _say(f"Lists {runs:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
     run_async(_demo(runs, seed))
 
 
@@ -79,11 +76,12 @@ async def _demo(runs: int, seed: int) -> None:
         seconds = time.perf_counter() - begun
         requests = len(sandbox.requests)
     _print_statuses(summary)
-    click.echo(f"\nThe first {len(summary.samples)} runs, as `tfruns list` prints them:\n")
-    table = Table(LISTED, width=width(), colour=has_colours())
-    click.echo(table.text([run_cells(run, now=time.time()) for run in summary.samples]))
+    click.echo(f"\nThe first {len(summary.samples)} runs, as `tfruns list` prints them:")
+    table = run_table()
+    now = time.time() if is_terminal() else None
+    click.echo(table.text([run_cells(run, table.columns, now=now) for run in summary.samples]))
     took = f"{summary.count:,} runs in {seconds:.2f} s by {requests:,} requests"
-    _say(f"{took}: {summary.count / seconds:,.0f} runs a second, with the server in the same process")
+    _say(f"{took}: {summary.count / seconds:,.0f} runs a second, server included")
 
 
 def _say(sentence: str) -> None:
@@ -155,5 +153,5 @@ def _print_statuses(summary: _Summary) -> None:
                 _LONGEST: human_duration(max(durations, default=None)),
             }
         )
-    click.echo("\nRuns by status:\n")
+    click.echo("Runs by status:")
     click.echo(table.text(rows), nl=False)

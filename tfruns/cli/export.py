@@ -9,14 +9,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.filters import filter_options, order_options
+from tfruns.cli.filters import filter_options, order_options, window_options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, request_options, wrong_usage
 from tfruns.cli.output import write
 from tfruns.cli.progress import shown
 from tfruns.cli.report import STANDARD_OUTPUT, Report, as_dict, summary_lines
 from tfruns.cli.signals import Interrupted, end_line, run_async
-from tfruns.cli.since import window_options
 from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:

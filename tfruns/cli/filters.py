@@ -1,26 +1,19 @@
-"""What `list` and `count` share: the options that select runs, and the walk that they make."""
+"""The options that select runs: by status, name, trigger, version and time of creation; and the order of runs."""
 
-import functools
-import json
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import click
 
-from tfruns.cli.help import options_of
-from tfruns.cli.host import connect, wrong_usage
-
-if TYPE_CHECKING:
-    from tfruns._walk.paginator import RunPaginator
+from tfruns.cli.help import options, options_of
 
 PATIENCE = 30
 """How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
 
 _which = options_of("Which runs")
 _order = options_of("Order")
-
-_Command = TypeVar("_Command", bound=Callable[..., None])
 
 # Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
 STATUSES = (
@@ -61,7 +54,7 @@ class Word(click.Choice[str]):
         return f"{value!r} is not one of {', '.join(self.choices)}{hint}"
 
 
-_OPTIONS = (
+filter_options = options(
     _which("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
     _which(
         "--status",
@@ -86,13 +79,7 @@ _OPTIONS = (
     ),
 )
 
-
-def filter_options(command: _Command) -> _Command:
-    """Give a command the options that select runs."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
-
-
-_ORDER_OPTIONS = (
+order_options = options(
     _order(
         "--sort-by",
         type=Word(SORT_KEYS, "JobRunsSortBy"),
@@ -102,35 +89,59 @@ _ORDER_OPTIONS = (
     _order("--order", type=Word(DIRECTIONS, "SortDirection"), help="Ascending or descending."),
 )
 
-
-def order_options(command: _Command) -> _Command:
-    """Give a command the options for the order."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_ORDER_OPTIONS), command)
-
-
-@asynccontextmanager
-async def open_walk(host: str | None, job_id: str, **arguments: Any) -> "AsyncGenerator[RunPaginator]":
-    """The walk that a command's arguments describe. For arguments that weren't given, the client's defaults apply."""
-    given = {name: value for name, value in arguments.items() if value not in (None, ())}
-    async with connect(host, patience=PATIENCE) as client:
-        try:
-            walk = client.iter_runs(job_id, **given)
-        except (TypeError, ValueError) as error:
-            raise wrong_usage(error) from None
-        yield walk
+_DAYS = {"today": 0, "yesterday": 1}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = (
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+)
+_AGO = re.compile(rf"{_PART}(?: *{_PART})*(?: +ago)?", re.IGNORECASE)
+_MONTHS = re.compile(r"[0-9.]+ *(M|mo|months?|y|yrs?|years?)( +ago)?")
 
 
-def as_json_line(value: dict[str, Any]) -> bytes:
-    """A line of compact JSON in UTF-8, whatever the locale.
+def moment(text: str) -> datetime:
+    """The time that a text names: how long ago, a date, or a day.
 
-    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped: the
-    value is the same. (json escapes those below U+0020 itself.)
+    Raises:
+        click.BadParameter: it names none.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if not text.isprintable():
-        text = text.translate(_JSON_ESCAPES)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    word = text.strip()
+    if _MONTHS.fullmatch(word):
+        raise click.BadParameter(
+            f"{text!r}: months and years differ in length, and m is for minutes: give days, such as 30d, or a date"
+        )
+    try:
+        if _AGO.fullmatch(word):
+            parts = re.findall(r"([0-9.]+) *([a-z])", word.lower().removesuffix("ago"))
+            return datetime.now(UTC) - timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        if word.lower() in _DAYS:
+            word = (date.today() - timedelta(days=_DAYS[word.lower()])).isoformat()  # noqa: DTZ011  # the user's day
+        return datetime.fromisoformat(word).astimezone(UTC)
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is too long ago") from None
+    except (ValueError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no time: give one such as 30m, 2h, 7d, 2026-11-23 or 2026-11-23T08:30Z"
+        ) from None
 
 
-_TO_ESCAPE = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _TO_ESCAPE}
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
+    return None if text is None else moment(text)
+
+
+window_options = options(
+    _which(
+        "--since",
+        "created_after",
+        callback=_moment,
+        metavar="TIME",
+        help="Runs created since then: 30m, 1h30m, 7d or 1w ago, yesterday or today from 0:00, or 2026-11-23T08:30 in"
+        " local time, or with Z in UTC.",
+    ),
+    _which(
+        "--until",
+        "created_before",
+        callback=_moment,
+        metavar="TIME",
+        help="Only runs created before that time, given in the same way.",
+    ),
+)

@@ -21,6 +21,11 @@ def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
     return functools.partial(click.option, cls=_Option, group=group)
 
 
+def options(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decorated]:
+    """Several options as one decorator, which has them in this order in the help."""
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
+
+
 _KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})
 _OTHER_NAMES = {
     "--limit": "--max-runs",
@@ -28,6 +33,10 @@ _OTHER_NAMES = {
     "--max": "--max-runs",
     "-o": "--json",
     "--output": "--json",
+    "--fields": "--columns",
+    "--no-headers": "--no-header",
+    "--no-trunc": "--wide",
+    "--no-truncate": "--wide",
     "--format": "--json",
     "--jobs": "--jobs-from",
     "--url": "--host",
@@ -42,7 +51,7 @@ _OTHER_NAMES = {
 }
 
 
-def _options(command: click.Command, ctx: click.Context) -> set[str]:
+def _names(command: click.Command, ctx: click.Context) -> set[str]:
     return {name for parameter in command.get_params(ctx) for name in parameter.opts}
 
 
@@ -63,14 +72,14 @@ class Command(click.Command):
     def _explained(self, error: click.NoSuchOption, ctx: click.Context) -> click.UsageError:
         """The error with the option that is probably meant, if other programs have another name for it."""
         name = error.option_name
-        if name in _KEY_OPTIONS and "--host" in _options(self, ctx):
+        if name in _KEY_OPTIONS and "--host" in _names(self, ctx):
             return click.UsageError(
                 f"No such option: {name}. The key comes from TFY_API_KEY, or the credentials file: other users of this"
                 " machine could read an option in the list of processes",
                 ctx,
             )
         meant = _OTHER_NAMES.get(name)
-        if meant is None or meant not in _options(self, ctx):
+        if meant is None or meant not in _names(self, ctx):
             return error
         return click.UsageError(f"No such option: {name}. Did you mean {meant}?", ctx)
 
@@ -99,7 +108,7 @@ class Group(click.Group):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             name = error.option_name
-            takers = [command for command in self.commands.values() if name in _options(command, ctx)]
+            takers = [command for command in self.commands.values() if name in _names(command, ctx)]
             if not takers:
                 raise
             text = f"{name} goes after the command: tfruns {takers[0].name} {name}"

@@ -2,17 +2,20 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tfruns.cli.help import options_of
+from tfruns.cli.help import options, options_of
+from tfruns.cli.text import on_one_line
 
 if TYPE_CHECKING:
     from tfruns.client import Client
+    from tfruns.errors import TfRunsError
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
+_Result = TypeVar("_Result")
 _SETTINGS = "tfruns.settings"
 _OF_RETRIES = ("patience", "max_attempts")
 
@@ -35,7 +38,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 _host = options_of("Control plane")
 _requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
 
-_OPTIONS = (
+host_options = options(
     _host(
         "--host",
         metavar="URL",
@@ -51,11 +54,6 @@ _OPTIONS = (
 )
 
 
-def host_options(command: _Command) -> _Command:
-    """Give a command the options for the control plane."""
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
-
-
 _REQUEST_OPTIONS = (
     _requests(
         "--max-attempts",
@@ -64,10 +62,7 @@ _REQUEST_OPTIONS = (
         help="How often a request is sent at most. Else as often as --patience allows.",
     ),
     _requests(
-        "--timeout",
-        type=click.FloatRange(0.001, 86_400),
-        metavar="S",
-        help="Seconds for one response. Default: 60.",
+        "--timeout", type=click.FloatRange(0.001, 86_400), metavar="S", help="Seconds for one response. Default: 60."
     ),
     _requests(
         "--max-concurrency",
@@ -98,8 +93,7 @@ def request_options(*, patience: int) -> Callable[[_Command], _Command]:
         show_default=True,
         help="Seconds without any good response that are worth waiting for.",
     )
-    options = (option, *_REQUEST_OPTIONS)
-    return lambda command: functools.reduce(lambda decorated, each: each(decorated), reversed(options), command)
+    return options(option, *_REQUEST_OPTIONS)
 
 
 def connect(host: str | None, **defaults: Any) -> "Client":
@@ -123,6 +117,37 @@ def connect(host: str | None, **defaults: Any) -> "Client":
 # An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
 # words. Quoted values stay as they are.
 _ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
+
+
+def with_given(method: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
+    """Call a method of the client with those of the arguments that were given.
+
+    Raises:
+        click.UsageError: one of them is wrong.
+    """
+    try:
+        return method(*args, **{name: value for name, value in arguments.items() if value not in (None, ())})
+    except (TypeError, ValueError) as error:
+        raise wrong_usage(error) from None
+
+
+def checked_ids(job_ids: Iterable[str]) -> list[str]:
+    """The ids of jobs, each once.
+
+    Raises:
+        click.UsageError: one of them can't be an id.
+    """
+    from tfruns._checks import checked_job_id
+
+    return [with_given(checked_job_id, job_id) for job_id in dict.fromkeys(job_ids)]
+
+
+def say_failures(errors: "Mapping[str, TfRunsError]", jobs: int) -> int:
+    """Say which of several jobs failed, and return the exit status."""
+    for error in errors.values():
+        click.echo(f"tfruns: {on_one_line(str(error))}", err=True)
+    return 0 if not errors else 3 if len(errors) < jobs else 1
+
 
 # Arguments whose option, if there is one, has another name.
 _SPELLED = {

@@ -1,4 +1,4 @@
-"""`tfruns list`: the runs of a job, as a table or as lines of JSON."""
+"""`tfruns list`: the runs of jobs, as a table or as lines of JSON."""
 
 import time
 from contextlib import aclosing
@@ -7,27 +7,33 @@ from typing import Any
 import click
 
 from tfruns._text import counted
-from tfruns.cli.filters import PATIENCE, as_json_line, filter_options, open_walk, order_options
+from tfruns.cli.filters import PATIENCE, filter_options, order_options, window_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, host_options, request_options
-from tfruns.cli.output import encoded, has_colours, width, write
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, request_options, say_failures, with_given
+from tfruns.cli.output import as_json_line, encoded, is_terminal, write
 from tfruns.cli.signals import run_async
-from tfruns.cli.since import window_options
-from tfruns.cli.table import AGE, LISTED, Table, run_cells
+from tfruns.cli.table import run_cells, run_table, table_options
 
 _many = options_of("How many")
 _output = options_of("Output")
 
+_ON_A_TERMINAL = 50
+_ALIGNED = 1_000
 _EPILOG = f"""
 Examples:
-  tfruns list my-job-id --status failed --status terminated --max-runs 20
-  tfruns list my-job-id --since 2h | less -R
+  tfruns list my-job-id --status failed --status terminated
+  tfruns list my-job-id my-other-job-id --since yesterday --all | less -R
+  tfruns list my-job-id --columns name,created_at,exit_code,error
   tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
+
+Exit status:
+  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+  3 of several jobs, some failed (404, 403, ...): stderr names them
 {ENVIRONMENT}"""
 
 
-@click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of a job.")
-@click.argument("job_id", metavar="JOB")
+@click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of jobs.")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
 @order_options
 @_many(
@@ -44,51 +50,92 @@ Examples:
     metavar="N",
     default=0,
     show_default=True,
-    help="Runs to skip first.",
+    help="Runs of each job to skip first.",
 )
 @window_options
 @_many(
     "--max-runs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Runs to print at most. Else all.",
+    help=f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
 )
+@_many("--all", "wants_all", is_flag=True, help="Print all runs on a terminal, too.")
 @_output(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print each run as a line of JSON, as the API has it, in UTF-8.",
+    help="Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.",
 )
+@table_options
 @request_options(patience=PATIENCE)
 @host_options
-def list_(job_id: str, host: str | None, as_json: bool, **arguments: Any) -> None:
-    """Print the runs of JOB, given by its id: each run once, also while others come and go.
+def list_(job_ids: tuple[str, ...], host: str | None, **arguments: Any) -> None:
+    """Print the runs of each JOB, given by its id: each run once, also while others come and go.
 
-    Runs are printed page by page as they arrive. On a terminal, columns that there is no room for are left out, and
-    what is cut ends with an ellipsis; elsewhere every column is whole. In the JSON, durations are in seconds, and times
-    in milliseconds since 1970.
+    On a terminal that is a screen of them, the newest unless --sort-by or --order says otherwise; elsewhere all. They
+    are printed page by page as they arrive, one job after the other. On a terminal, columns that there is no room for
+    are left out, what is cut ends with an ellipsis, and the duration of a run that hasn't ended is its time so far;
+    elsewhere every column is whole. In the JSON, durations are in seconds, and times in milliseconds since 1970.
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    run_async(_list(job_id, host, as_json, arguments))
+    if arguments["wants_all"] and arguments["max_runs"] is not None:
+        raise click.UsageError("--all and --max-runs exclude each other")
+    click.get_current_context().exit(run_async(_list(checked_ids(job_ids), host, **arguments)))
 
 
-async def _list(job_id: str, host: str | None, as_json: bool, arguments: dict[str, Any]) -> None:
-    columns = LISTED if width() is None else (*LISTED[:2], AGE, *LISTED[2:])
-    table = None if as_json else Table(columns, width=width(), colour=has_colours())
-    now = time.time()
-    found = False
-    async with open_walk(host, job_id, **arguments) as walk, aclosing(walk.pages()) as pages:
-        async for page in pages:
-            found = True
-            if table is None:
-                await write(b"".join(as_json_line(run.to_dict()) for run in page.data))
-            else:
-                await write(encoded(table.text([run_cells(run, now=now) for run in page.data])))
-    if table is None:
-        return
-    if not found:
+async def _list(
+    job_ids: list[str],
+    host: str | None,
+    *,
+    as_json: bool,
+    wants_all: bool,
+    max_runs: int | None,
+    columns: tuple[str, ...] | None,
+    wide: bool,
+    no_header: bool,
+    **arguments: Any,
+) -> int:
+    several = len(job_ids) > 1
+    table = run_table(columns, wide=wide, no_header=no_header, several=several)
+    now = time.time() if is_terminal() else None
+    most = None
+    if is_terminal() and not (as_json or wants_all) and max_runs is None:
+        most = max(1, _ON_A_TERMINAL // len(job_ids))
+        max_runs = most + 1  # the one that isn't printed shows that there are more
+    printed = dict.fromkeys(job_ids, 0)
+    total = unprinted = 0
+    rows: list[dict[str, str]] = []  # on a terminal, those of small jobs are aligned together
+    async with connect(host, patience=PATIENCE) as client:
+        on_error = "skip" if several else "raise"
+        walks = with_given(
+            client.iter_runs_for, job_ids, max_runs=max_runs, ordered=True, on_error=on_error, **arguments
+        )
+        async with aclosing(walks.pages()) as pages:
+            async for job_id, page in pages:
+                if not printed[job_id]:
+                    total += page.pagination.total - arguments["offset"]
+                runs = page.data if most is None else page.data[: most - printed[job_id]]
+                unprinted += len(page.data) - len(runs)
+                printed[job_id] += len(runs)
+                if as_json:
+                    job = {"jobId": job_id} if several else {}
+                    await write(b"".join(as_json_line({**job, **run.to_dict()}) for run in runs))
+                else:
+                    rows += [run_cells(run, table.columns, now=now, job_id=job_id) for run in runs]
+                    if not several or now is None or len(rows) >= _ALIGNED:
+                        await write(encoded(table.text(rows)))
+                        rows = []
+    if rows:
+        await write(encoded(table.text(rows)))
+    count = sum(printed.values())
+    if not count and not walks.skipped and not as_json:
         click.echo("tfruns: no runs", err=True)  # on stderr: a program that counts lines must count none
     elif table.left_out:
         names = ", ".join(table.left_out)
         click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out to fit the terminal: {names}", err=True)
+    if unprinted:
+        has_window = arguments["created_after"] is not None or arguments["created_before"] is not None
+        of = "more" if has_window else f"{max(total, count + unprinted):,}"  # the server counts without a window
+        click.echo(f"{count:,} of {of}: --all, or --max-runs", err=True)
+    return say_failures(walks.skipped, len(job_ids))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import io
+import json
 import os
 import select
 import shutil
@@ -126,6 +127,22 @@ def has_colours() -> bool:
 def encoded(text: str) -> bytes:
     """Text as standard output takes it: in the locale's encoding."""
     return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
+
+
+def as_json_line(value: dict[str, Any]) -> bytes:
+    """A line of compact JSON in UTF-8, whatever the locale.
+
+    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped: the
+    value is the same. (json escapes those below U+0020 itself.)
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isprintable():
+        text = text.translate(_JSON_ESCAPES)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+_TO_ESCAPE = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _TO_ESCAPE}
 
 
 async def write(data: bytes) -> None:

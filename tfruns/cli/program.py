@@ -17,6 +17,7 @@ from tfruns.cli.help import Group
 from tfruns.cli.list import list_
 from tfruns.cli.output import NobodyReadsError, guard_streams
 from tfruns.cli.sandbox import sandbox
+from tfruns.cli.show import show
 from tfruns.cli.signals import handled
 from tfruns.cli.text import on_one_line
 from tfruns.cli.wait import wait
@@ -47,15 +48,12 @@ Completion, for ~/.bashrc (zsh and fish go likewise):
 
 
 @click.group(
-    cls=Group,
-    epilog=_EPILOG,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Group, epilog=_EPILOG, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="tfruns", message="%(prog)s %(version)s")
 @click.pass_context
 def program(context: click.Context) -> None:
-    """The run history of TrueFoundry jobs: list, count and export runs, and see what happens to them.
+    """The run history of TrueFoundry jobs: list, show, count and export runs, and see what happens to them.
 
     `tfruns COMMAND --help` explains a command.
     """
@@ -64,7 +62,7 @@ def program(context: click.Context) -> None:
         context.exit(2)
 
 
-for _command in (list_, count, export, watch, wait, sandbox, demo):
+for _command in (list_, show, count, export, watch, wait, sandbox, demo):
     program.add_command(_command)
 
 

@@ -99,10 +99,12 @@ def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
 
 def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
     """The summary for people; with `quiet`, only what went wrong."""
+    from rich.filesize import decimal
+
     where = "standard output" if report["path"] == "-" else report["path"]
     if not quiet:
         yield (
-            f"{where}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {_human_size(summary.size)},"
+            f"{where}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {decimal(summary.size)},"
             f" in {human_duration(summary.seconds)}; {counted(report['requests'], 'request')}, {report['retries']:,} of"
             " them retried"
         )
@@ -132,11 +134,3 @@ def _rejected(summary: "ExportSummary", problem: str) -> Iterator[str]:
             yield f"  job {run['jobId']!r}, run {run['runId']!r}: {run['why']}"
     if summary.rejected > _NAMED:
         yield f"  and {summary.rejected - _NAMED:,} more"
-
-
-def _human_size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

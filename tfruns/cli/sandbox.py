@@ -2,16 +2,15 @@
 
 import contextlib
 import shlex
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from tfruns.cli.filters import moment
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import wrong_usage
 from tfruns.cli.output import until_nobody_reads
 from tfruns.cli.signals import Interrupted, end_line, run_async
-from tfruns.cli.since import parsed_time
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -41,9 +40,7 @@ def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> li
 
 
 def _start(_: click.Context, __: click.Parameter, text: str) -> Any:
-    if text == "now":
-        return text
-    return datetime.fromtimestamp(parsed_time(text) / 1000, UTC)
+    return text if text == "now" else moment(text)
 
 
 def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:

@@ -1,5 +1,7 @@
 """Values as people read them: text that is safe to print, times and numbers."""
 
+from datetime import datetime, timedelta
+
 _COLOURS = {
     "FINISHED": "green",
     "FAILED": "red",
@@ -31,6 +33,14 @@ def harmless(text: str) -> str:
 def on_one_line(text: str) -> str:
     """The text, harmless, with each sequence of white space, including newlines, replaced by one space."""
     return harmless(" ".join(text.split()))
+
+
+def instant(milliseconds: float) -> str:
+    """A time in ms since 1970, in UTC to the second; beyond the year 9999 as the server sent it."""
+    try:
+        return f"{datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ001
+    except OverflowError:
+        return f"{milliseconds} ms"
 
 
 def human_duration(seconds: float | None) -> str:

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfruns.cli.filters import as_json_line
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
-from tfruns.cli.output import encoded, has_colours, is_terminal, width, write
+from tfruns.cli.output import as_json_line, encoded, is_terminal, write
 from tfruns.cli.signals import run_async
-from tfruns.cli.table import LISTED, Table, run_cells
+from tfruns.cli.table import run_cells, run_table
 from tfruns.cli.text import on_one_line
 
 if TYPE_CHECKING:
@@ -54,25 +53,13 @@ Exit status:
     show_default=True,
     help="Seconds between two polls: the least while runs change, the most while nothing happens.",
 )
-@_output(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the run as a line of JSON, as the API has it, in UTF-8.",
-)
+@_output("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
 @host_options
-@click.pass_context
 def wait(
-    context: click.Context,
-    job_id: str,
-    run: str,
-    timeout: float | None,
-    interval: tuple[float, float],
-    host: str | None,
-    as_json: bool,
+    job_id: str, run: str, timeout: float | None, interval: tuple[float, float], host: str | None, as_json: bool
 ) -> None:
     """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
-    context.exit(run_async(_wait(job_id, run, timeout, interval, host, as_json)))
+    click.get_current_context().exit(run_async(_wait(job_id, run, timeout, interval, host, as_json)))
 
 
 async def _wait(
@@ -98,6 +85,7 @@ async def _wait(
             statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
             click.echo(f"tfruns: {on_one_line(str(error))}", err=True)
             return statuses[type(error)]
-    table = Table(LISTED, width=width(), colour=has_colours())
-    await write(as_json_line(ended.to_dict()) if as_json else encoded(table.text([run_cells(ended, now=time.time())])))
+    table = run_table()
+    cells = run_cells(ended, table.columns, now=time.time())
+    await write(as_json_line(ended.to_dict()) if as_json else encoded(table.text([cells])))
     return _STATUS_OF_END[ended.status]

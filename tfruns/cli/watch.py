@@ -4,19 +4,20 @@ import asyncio
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.filters import as_json_line, filter_options
+from tfruns.cli.filters import filter_options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options, wrong_usage
-from tfruns.cli.output import encoded, has_colours, is_terminal, until_nobody_reads, write
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, with_given
+from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.signals import run_async
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
-from tfruns.cli.text import harmless, human_duration
+from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
     from tfruns._watch.watcher import RunChange, RunWatch
@@ -26,6 +27,7 @@ _when = options_of("When")
 _output = options_of("Output")
 
 _ENDED_KEPT = 1_000
+_STALE = 86_400.0  # seconds
 _EPILOG = f"""
 Examples:
   tfruns watch my-job-id my-other-job-id
@@ -59,12 +61,7 @@ Examples:
     help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
-@_output(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print each change as a line of JSON, in UTF-8.",
-)
+@_output("--json", "as_json", is_flag=True, help="Print each change as a line of JSON, in UTF-8.")
 @host_options
 def watch(
     job_ids: tuple[str, ...],
@@ -83,11 +80,10 @@ def watch(
     """
     if start is None:
         start = "open" if _is_live(as_json) else "now"
-    given = {name: value for name, value in arguments.items() if value not in (None, ())}
     if resume_from is not None and os.path.exists(resume_from):
         with open(resume_from, encoding="utf-8", errors="replace") as file:
-            given["resume_token"] = file.read()
-    run_async(_watch(job_ids, host, as_json, resume_from, {"start": start, **given}))
+            arguments["resume_token"] = file.read()
+    run_async(_watch(checked_ids(job_ids), host, as_json, resume_from, {"start": start, **arguments}))
 
 
 def _is_live(as_json: bool) -> bool:
@@ -96,13 +92,10 @@ def _is_live(as_json: bool) -> bool:
 
 
 async def _watch(
-    job_ids: tuple[str, ...], host: str | None, as_json: bool, kept_in: str | None, arguments: dict[str, Any]
+    job_ids: list[str], host: str | None, as_json: bool, kept_in: str | None, arguments: dict[str, Any]
 ) -> None:
     async with connect(host) as client:
-        try:
-            watch = client.watch_runs(job_ids, **arguments)
-        except (TypeError, ValueError) as error:
-            raise wrong_usage(error) from None
+        watch = with_given(client.watch_runs, job_ids, **arguments)
         changes = watch if kept_in is None else _keeping(watch, kept_in)
         async with aclosing(changes):
             if _is_live(as_json):
@@ -217,18 +210,32 @@ class Board:
         self._open, self._ended = runs, ended  # replaced as a whole, because another thread draws
 
     def lines(self, width: int, height: int, *, colour: bool) -> list[str]:
-        """The lines to show now, at most `height`. All but the last, which says how many runs aren't shown, fit."""
-        opened, ended = dict(self._open), dict(self._ended)
+        """The lines to show now, at most `height`: the runs that there is room for, and a line that sums up all."""
+        now = time.time()
+        opened = sorted(self._open.items(), key=lambda item: (_is_stale(item[1], now), -item[1].created_at))
+        ended = dict(self._ended)
         room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
         ended_shown = _most_important(ended, max(room - len(opened), room // 2))
-        newest_first = sorted(opened.items(), key=lambda item: -item[1].created_at)
-        open_shown = dict(newest_first[: room - len(ended_shown)])
+        shown = ended_shown | dict(opened[: room - len(ended_shown)])
         table = Table(self._columns, width=width, colour=colour)
-        lines = table.lines([_cells(key[0], run) for key, run in (ended_shown | open_shown).items()])
-        counts = f"{len(opened):,} open{_hidden(len(opened) - len(open_shown))}"
+        lines = table.lines([run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown.items()])
+        counts = f"{len(opened):,} open{_hidden(len(opened) - len(shown) + len(ended_shown))}"
         counts += f", {self._ended_count:,} ended{_hidden(self._ended_count - len(ended_shown))}"
-        counts += f", {self._failed_count:,} failed; Ctrl-C to end"
-        return [*lines, counts]
+        numbers = Counter(run.status.value for _, run in opened)
+        statuses = sorted(numbers, key=lambda status: (status == "UNKNOWN", -numbers[status]))
+        words = [f"{numbers[status]:,} {harmless(status)}" for status in statuses]
+        sums = [f"{counts}, {self._failed_count:,} failed; {', '.join(words[:most])}" for most in range(len(words) + 1)]
+        endings = [text.removesuffix("; ") + "; Ctrl-C to end" for text in sums]
+        return [*lines, next((text for text in reversed(endings) if len(text) <= width), endings[0])]
+
+
+def _hidden(number: int) -> str:
+    return f" ({number:,} not shown)" if number > 0 else ""
+
+
+def _is_stale(run: "JobRun", now: float) -> bool:
+    """Whether a run is open for the server alone: it has been UNKNOWN for so long that it won't be known again."""
+    return run.status == "UNKNOWN" and now - run.created_at / 1000 > _STALE
 
 
 def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[tuple[str, str], JobRun]":
@@ -236,18 +243,3 @@ def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[
     newest_first = list(reversed(ended))
     chosen = set(sorted(newest_first, key=lambda key: ended[key].status != "FAILED")[:room])
     return {key: ended[key] for key in newest_first if key in chosen}
-
-
-def _hidden(number: int) -> str:
-    return f" ({number:,} not shown)" if number > 0 else ""
-
-
-def _cells(job_id: str, run: "JobRun") -> dict[str, str]:
-    return run_cells(run, now=time.time(), job_id=job_id) | {DURATION: human_duration(_elapsed(run))}
-
-
-def _elapsed(run: "JobRun") -> float | None:
-    """Seconds that the run took, or has taken by now."""
-    if run.status.is_terminal:
-        return run.duration
-    return max(0.0, time.time() - run.created_at / 1000)

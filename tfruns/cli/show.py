@@ -1,0 +1,110 @@
+"""`tfruns show`: one run, every field."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfruns._text import counted
+from tfruns.cli.filters import PATIENCE
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, connect, host_options, with_given
+from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, write
+from tfruns.cli.signals import run_async
+from tfruns.cli.table import time_so_far
+from tfruns.cli.text import colour_of, harmless, human_age, human_duration, instant
+
+if TYPE_CHECKING:
+    from tfruns.client import Client
+    from tfruns.models import JobRun
+
+_output = options_of("Output")
+
+_NO_SUCH_RUN = 6
+_NAMED = 5
+_FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
+_EPILOG = f"""
+Examples:
+  tfruns show my-job-id train-7f3a
+  tfruns show my-job-id train-7f3a --json > run.json
+
+Exit status:
+  6  there is no such run
+  1  RUN begins the names of several runs, or another failure
+  2  wrong usage
+{ENVIRONMENT}"""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Print one run, with every field.")
+@click.argument("job_id", metavar="JOB")
+@click.argument("run", metavar="RUN")
+@_output("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
+@host_options
+def show(job_id: str, run: str, host: str | None, as_json: bool) -> None:
+    """Print RUN of JOB: every field, times in UTC and how long ago, the subject that started it, the whole error.
+
+    RUN is an id, a name, or the beginning of either, if only one run has it. Of several runs with that name it is the
+    newest.
+    """
+    if not run.strip():
+        raise click.UsageError("RUN is empty")
+    click.get_current_context().exit(run_async(_show(job_id, run, host, as_json)))
+
+
+async def _show(job_id: str, text: str, host: str | None, as_json: bool) -> int:
+    async with connect(host, patience=PATIENCE) as client:
+        found = await _find(client, job_id, text)
+    if not found:
+        click.echo(f"tfruns: job {job_id!r} has no run whose id or name begins with {text!r}", err=True)
+        return _NO_SUCH_RUN
+    if len(found) > 1:
+        names = ", ".join(f"{run.name} ({run.id})" for run in found[:_NAMED])
+        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        raise click.ClickException(f"{text!r} begins the ids or names of {counted(len(found), 'run')}: {names}{more}")
+    [run] = found
+    await write(as_json_line(run.to_dict()) if as_json else encoded("".join(_lines(job_id, run))))
+    return 0
+
+
+async def _find(client: "Client", job_id: str, text: str) -> "list[JobRun]":
+    """The run with that id; else the newest with that name; else those whose id or name begins with the text."""
+    named: JobRun | None = None
+    begun = []
+    async for run in with_given(client.iter_runs, job_id, search_prefix=text):
+        if run.id == text:
+            return [run]
+        if run.name == text:
+            named = named or run
+        elif run.id.startswith(text) or run.name.startswith(text):
+            begun.append(run)
+    return begun if named is None else [named]
+
+
+def _lines(job_id: str, run: "JobRun") -> Iterator[str]:
+    """A line for each field; a text of several lines, such as an error, goes below its name."""
+    now = time.time()
+    fields = {"job_id": job_id, **_fields(run), "error": run.error}
+    for name in ("created_at", "end_time"):
+        if (when := fields[name]) is not None:
+            fields[name] = f"{instant(when)} UTC ({human_age(now - when / 1000)} ago)"
+    duration = time_so_far(run, now) if is_terminal() else run.duration
+    if duration is not None:
+        fields["duration"] = f"{human_duration(duration)} ({duration:.0f} s)"
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        lines = [harmless(line.expandtabs()) for line in str("-" if value is None else value).splitlines()]
+        colour = colour_of(lines[0]) if name == "status" and has_colours() else None
+        if len(lines) > 1:
+            yield f"{name}\n" + "".join(f"  {line}\n" for line in lines)
+        else:
+            yield f"{name:<{width}}  {click.style(''.join(lines), fg=colour) if colour else ''.join(lines)}\n"
+
+
+def _fields(run: "JobRun") -> dict[str, Any]:
+    """Each field but the error by its name, those of the subject too: first what everybody asks."""
+    from tfruns._table.columns import COLUMNS, values_of
+
+    values = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
+    del values["error"]
+    return {name: values[name] for name in (*_FIRST, *(name for name in values if name not in _FIRST))}
