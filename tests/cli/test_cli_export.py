@@ -70,6 +70,7 @@ async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox:
         "removed_rows": 0,
         "size": path.stat().st_size,
         "resumed_jobs": 0,
+        "resumed_age": None,
         "requests": 4,
         "retries": 0,
     }
@@ -199,9 +200,7 @@ async def test_a_disk_that_is_full_while_it_reads_is_reported_in_one_line_and_le
 
 
 @needs_limits
-@pytest.mark.parametrize(
-    "name", ["runs.jsonl", "runs.jsonl.gz", "runs.csv", "runs.parquet", "runs.sqlite", "runs.duckdb"]
-)
+@pytest.mark.parametrize("name", ["runs.parquet", "runs.sqlite", "runs.duckdb"])
 async def test_a_disk_that_is_full_while_it_writes_leaves_the_old_file_and_nothing_is_read_again(
     name: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -590,7 +589,7 @@ async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whol
             await asyncio.sleep(0.01)
         second = await invoke(*command)
         assert second.status == 1
-        assert "another export is at work here" in second.complaint
+        assert "another export is at work on " in second.complaint
         first.send_signal(signal.SIGINT)
         assert (await end_of(first)).status == 130
     sandbox.faults.remove(stall)

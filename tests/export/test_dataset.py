@@ -122,12 +122,13 @@ async def test_a_full_export_takes_away_the_days_that_are_no_more(tmp_path: Path
         assert names == [
             "runs.rejected.jsonl",
             "runs/_SUCCESS",
+            "runs/_tfruns.json",
             "runs/created_date=1970-01-05/runs.jsonl",
             "runs/created_date=1970-01-06/runs.jsonl",
         ]
         runs.clear()
         await export_runs(client, ["job"], f"{tmp_path}/runs/", format="jsonl", state=tmp_path / "state")
-        assert [path.name for path in tmp_path.glob("runs/**/*")] == ["_SUCCESS"]
+        assert sorted(path.name for path in tmp_path.glob("runs/**/*")) == ["_SUCCESS", "_tfruns.json"]
         runs.append(run(1, createdAt=day))
         await export_runs(client, ["job"], f"{tmp_path}/runs/", format="jsonl", state=tmp_path / "state")
         assert len([*tmp_path.glob("runs/*/runs.jsonl")]) == 1

@@ -22,7 +22,6 @@ import tfruns
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs, files
 from tfruns.export.compress import zstd
-from tfruns.export.parts import Parts
 from tfruns.export.text_files import cell
 from tfruns.sandbox import Fault, Sandbox
 
@@ -312,26 +311,25 @@ async def test_a_database_is_not_replaced_while_a_part_of_the_old_one_would_spoi
     assert len(READERS[form](path)) == 5
 
 
-def test_one_that_opens_the_parts_while_another_removes_them_doesnt_go_on_with_what_is_gone(
+def test_one_that_opens_the_lock_while_another_removes_it_isnt_alone_with_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock on a file that was removed excludes nobody: who gets one makes the file anew."""
-    folder = tmp_path / "runs.csv.tfruns-partial"
-    first = Parts(folder, {})
+    path = tmp_path / "runs.csv.tfruns-lock"
+    first = files.FileLock(path)
     lock = files._lock
 
     def late(descriptor: int) -> None:
         monkeypatch.undo()
-        first.delete()
-        folder.mkdir(mode=0o700)
+        first.release()
         lock(descriptor)
 
     monkeypatch.setattr(files, "_lock", late)
-    second = Parts(folder, {})
-    with pytest.raises(ExportError, match="another export is at work"):
-        Parts(folder, {})
-    second.delete()
-    assert not folder.exists()
+    second = files.FileLock(path)
+    with pytest.raises(BlockingIOError):
+        files.FileLock(path)
+    second.release()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["manifest", "pieces"])

@@ -355,17 +355,20 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
     [
         ("{", "isn't the state of an export: delete it"),
         ("[]", "isn't the state of an export"),
-        ('{"version": 3, "about": {}, "exports": 1, "jobs": {"a": 5}}', "isn't the state of an export"),
+        (
+            '{"version": 3, "id": "a", "writing": null, "about": {}, "exports": 1, "jobs": {"a": 5}}',
+            "isn't the state of an export",
+        ),
         ('{"version": 9}', "is of another version of tfruns"),
         ("[" * 100_000, "isn't the state of an export"),
         *(
             (
-                f'{{"version": 3, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
+                f'{{"version": 3, "id": "a", "writing": null, "about": {about}, "exports": {exports}, "jobs": {jobs}}}',
                 "isn't the state of an export",
             )
             for about, exports, jobs in [
                 ("[]", "1", "{}"),
-                ("{}", "0", "{}"),
+                ("{}", "-1", "{}"),
                 ("{}", "1.5", "{}"),
                 ("{}", "true", "{}"),
                 ("{}", "1", '{"job": {"newest": NaN}}'),
@@ -374,7 +377,7 @@ async def test_a_failure_between_exports_loses_nothing(tmp_path: Path) -> None:
             ]
         ),
         (
-            '{"version": 3, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
+            '{"version": 3, "id": "a", "writing": null, "about": {"format": "csv"}, "exports": 1, "jobs": {}}',
             "with another control plane, format: give",
         ),
     ],
@@ -406,10 +409,13 @@ async def test_later_files_whose_state_is_lost_are_not_left_to_pass_for_newer(fo
         first = path.with_name(f"runs.0000.{form}")
         before = first.read_bytes()
         path.with_name("state.json").unlink()
-        with pytest.raises(ExportError, match=rf"runs\.0001\.{form} is of earlier exports, but their state"):
+        with pytest.raises(ExportError, match=rf"runs\.0001\.{form} is of other exports than those with the state"):
+            await export(client, sandbox.job_ids, path)
+        path.with_name(f"runs.0001.{form}").unlink()
+        with pytest.raises(ExportError, match=rf"runs\.0000\.{form} is of other exports than those with the state"):
             await export(client, sandbox.job_ids, path)
         assert first.read_bytes() == before
-        path.with_name(f"runs.0001.{form}").unlink()
+        first.unlink()
         assert (await export(client, sandbox.job_ids, path)).runs == 5
 
 

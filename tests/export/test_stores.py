@@ -24,7 +24,7 @@ from tests.http.test_key_stays_home import LOOKS
 from tests.support.hostile import page, response, run, serve
 from tests.support.objects import KEY, SECRET, ObjectStore
 from tfruns import Client
-from tfruns.export import ExportError, export_runs, stores
+from tfruns.export import ExportError, export_runs, store
 from tfruns.sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.s3
@@ -88,14 +88,14 @@ async def test_increments_are_objects_of_their_own_and_are_not_left_to_pass_for_
     assert bucket.names() == ["runs.0000.jsonl", "runs.0001.jsonl"]
     assert SECRET not in (tmp_path / "state.json").read_text()
     (tmp_path / "state.json").unlink()
-    with pytest.raises(ExportError, match=r"runs\.0001\.jsonl is of earlier exports, but their state"):
+    with pytest.raises(ExportError, match=r"runs\.0001\.jsonl is of other exports than those"):
         await export()
 
 
 @pytest.fixture
 async def large(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Sandbox, Client]]:
     """What takes three parts to upload."""
-    monkeypatch.setattr(stores, "_BLOCK", 5 * 2**20)
+    monkeypatch.setattr(store, "_BLOCK", 5 * 2**20)
     async with Sandbox(jobs=2, runs=10_000) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         bucket.client.put_object(Bucket="bucket", Key="runs.jsonl", Body=b"old")
         yield sandbox, client

@@ -31,6 +31,8 @@ _SKIPPED = 3
 _NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
 """Characters that no job's id has, but that other lists have: CSV, JSON, or ids followed by comments."""
 _NAMES = {",": "a comma", ";": "a semicolon", " ": "a space", "\t": "a tab"}
+_UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
+"""Characters that can't be seen, which come along when files are joined or ids are copied."""
 
 _EPILOG = f"""
 Examples:
@@ -138,8 +140,8 @@ def export(
     DEST.rejected.jsonl, with the reason.
 
     The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), rejected (runs), quarantine (their file),
-    removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), requests and retries; after
-    a failure, and until the end, path and error.
+    removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), resumed_age (in seconds),
+    requests and retries; after a failure, and until the end, path and error.
     """
     is_output = destination in STANDARD_OUTPUT
     names = {"-o": None if is_output else destination, "--jobs-from": _name(jobs_from), "--summary-json": summary_json}
@@ -213,14 +215,13 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
 
     for number, line in enumerate(file or (), start=1):
         try:
-            job_id = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            job_id = line.decode().strip(_UNSEEN + " \t\r\n\v\f")
             if job_id and not job_id.startswith("#"):
-                if found := _NO_ID.search(job_id):
+                wrong = next((each for each in job_id if _NO_ID.match(each) or not each.isprintable()), None)
+                if wrong is not None:
                     shown = job_id if len(job_id) < 80 else job_id[:79] + "…"
-                    raise ValueError(
-                        f"one id, and nothing else, must stand on a line, got {shown!r} with"
-                        f" {_NAMES.get(found[0], found[0])}"
-                    )
+                    what = _NAMES.get(wrong, wrong if wrong.isprintable() else f"the character U+{ord(wrong):04X}")
+                    raise ValueError(f"one id, and nothing else, must stand on a line, got {shown!r} with {what}")
                 yield checked_job_id(job_id)
         except ValueError as error:
             problem = "isn't text in UTF-8" if isinstance(error, UnicodeDecodeError) else wrong_usage(error).message

@@ -51,8 +51,12 @@ class Report:
     @property
     def _is_replaced(self) -> bool:
         """Whether it is a file that can be replaced, and no stream, pipe or device."""
+        from tfruns.export.files import is_mounted
+
         name = self._name
-        return name is not None and name not in STANDARD_OUTPUT and (os.path.isfile(name) or not os.path.exists(name))
+        if name is None or name in STANDARD_OUTPUT:
+            return False
+        return not os.path.exists(name) or (os.path.isfile(name) and not is_mounted(Path(os.path.realpath(name))))
 
     def fail(self, why: str) -> None:
         """Write why the export failed."""
@@ -67,15 +71,15 @@ class Report:
         if self._name in STANDARD_OUTPUT:
             click.echo(text, nl=False)
             return
-        path = os.path.realpath(self._name) if self._is_replaced else self._name  # a pipe has no real path
-        written = path + ".new" if self._is_replaced else path
+        from tfruns.export.files import write_file
+
         try:
-            with open(written, "w", encoding="utf-8") as file:
-                file.write(text)
+            if self._is_replaced:
+                write_file(Path(os.path.realpath(self._name)), text.encode(), mode=0o666)
+            else:
+                Path(self._name).write_text(text, "utf-8")
         except OSError as error:  # a full disk shows when the file is closed, without its name
             raise click.ClickException(f"{self._name}: {error.strerror}") from None
-        if written != path:
-            os.replace(written, path)
 
 
 def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
@@ -92,6 +96,7 @@ def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
         "size": summary.size,
         "seconds": round(summary.seconds, 3),
         "resumed_jobs": summary.resumed_jobs,
+        "resumed_age": summary.resumed_age,
         "requests": stats.requests,
         "retries": stats.retries,
     }
@@ -109,7 +114,8 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
             " them retried"
         )
         if summary.resumed_jobs:
-            yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption"
+            ago = human_duration(summary.resumed_age or 0)
+            yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption, from {ago} ago on"
     removed = [
         counted(number, what)
         for number, what in ((summary.removed_files, "file"), (summary.removed_rows, "row"))

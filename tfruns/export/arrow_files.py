@@ -1,10 +1,12 @@
 """Parquet and Arrow files. A piece is a record batch, as for DuckDB's tables."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from tfruns._table.columns import LIMITS, Kind
 from tfruns.export.compress import pack, unpack
+from tfruns.export.files import fresh_file
 from tfruns.export.page import Page
 from tfruns.export.rows import INSTANTS
 from tfruns.export.writer import Writer, needed
@@ -105,12 +107,14 @@ class ArrowFile:
 
 def parquet(path: Path, scratch: Path) -> Writer:
     """A Parquet file, compressed with zstd."""
+    os.close(fresh_file(path))
     schema = arrow_module().SCHEMA
     return ArrowFile(needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="zstd"), schema)
 
 
 def arrow(path: Path, scratch: Path) -> Writer:
     """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
+    os.close(fresh_file(path))
     ipc = needed("pyarrow", "arrow").ipc
     schema = arrow_module().PLAIN_SCHEMA
     return ArrowFile(ipc.new_file(str(path), schema, options=ipc.IpcWriteOptions(compression="zstd")), schema)

@@ -6,9 +6,10 @@ happens to it later. So each file can be replaced on its own, and a run is never
 
 import contextlib
 import gzip
-import os
+import json
 import re
 import struct
+import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
@@ -22,23 +23,28 @@ from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
-from tfruns.export.destination import cache_folder, named_work_folder
+from tfruns.export.destination import QUARANTINE, Claim, put_quarantine, scratch_of, work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS, Format
-from tfruns.export.local import fresh_folder, new_folder, put_in_place, write_quarantine
 from tfruns.export.page import Page
-from tfruns.export.stores import Store
+from tfruns.export.store import Store
+from tfruns.export.writer import needed
 
 Key = tuple[str, str]
 """Ids of a job and of a run."""
 
 _HELD = 8 * 2**20
 """How many bytes of runs are held in memory while they are sorted by day."""
-_DAY = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})")
+_FILE = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/(runs\.(?:parquet|jsonl(?:\.gz|\.zst)?))")
+_RECORD = re.compile(r"(?:created_date=[^/]+/)?_tfruns\.(?:json|parquet)")
+"""The file in which a folder says whose it is. Engines don't read it, or find no rows in it."""
+_KEY = b"tfruns"
+"""Where the record stands in the metadata of a Parquet file."""
 _COMPLETE = "_SUCCESS"
 """An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
-_MICROSECONDS_A_DAY = 86_400_000_000
+MS_A_DAY = 86_400_000
+_MICROSECONDS_A_DAY = 1000 * MS_A_DAY
 _EPOCH = date(1970, 1, 1)
 
 
@@ -67,6 +73,11 @@ class Layout(Protocol):
         """The runs of a piece, grouped by day: for each group the day, the runs, and their size in bytes."""
 
     @abstractmethod
+    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
+        """Make the file in which the folder says whose it is; returns its name in the folder, too. There are runs of
+        that day."""
+
+    @abstractmethod
     def join(self, some: list[Any]) -> bytes:
         """Runs of one day as a piece of the file's format."""
 
@@ -75,8 +86,8 @@ class Layout(Protocol):
         """The keys of the runs in a piece of the file's format."""
 
     @abstractmethod
-    def others(self, path: Path, keys: Collection[Key]) -> Iterator[bytes]:
-        """The runs of a file that have none of these keys, as pieces of the file's format."""
+    def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
+        """Those runs of a file whose keys are kept, as pieces of the file's format."""
 
 
 class _Tables:
@@ -85,6 +96,12 @@ class _Tables:
     def __init__(self, form: Format) -> None:
         self.form = attrs.evolve(form, name="parquet by day")
         self.file_form = form
+
+    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
+        # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
+        schema = arrow_module().SCHEMA.with_metadata({_KEY: record})
+        needed("pyarrow.parquet", "arrow").write_table(schema.empty_table(), scratch / "record")
+        return f"{_folder_of(day)}/_tfruns.parquet", scratch / "record"
 
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         pa = arrow_module().pa
@@ -106,7 +123,7 @@ class _Tables:
     def keys(self, piece: bytes) -> Iterable[Key]:
         return _keys(read_piece(piece))
 
-    def others(self, path: Path, keys: Collection[Key]) -> Iterator[bytes]:
+    def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         from pyarrow import parquet
 
         arrow = arrow_module()
@@ -118,7 +135,7 @@ class _Tables:
             for batch in file.iter_batches(10_000):
                 table = arrow.pa.Table.from_batches([batch]).cast(arrow.PLAIN_SCHEMA).combine_chunks()
                 for plain in table.to_batches():
-                    kept = [key not in keys for key in _keys(plain)]
+                    kept = [is_kept(key) for key in _keys(plain)]
                     if any(kept):
                         yield pack(plain.filter(arrow.pa.array(kept)).serialize())
 
@@ -144,6 +161,10 @@ class _Lines:
             "jsonl.zst": (text_files.frame, unpack, zstd.open),
         }[form.name]
 
+    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
+        (scratch / "record").write_bytes(record)
+        return "_tfruns.json", scratch / "record"
+
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         for day, lines in msgspec.msgpack.decode(unpack(piece), type=list[tuple[int, bytes]]):
             yield day, lines, len(lines)
@@ -154,12 +175,12 @@ class _Lines:
     def keys(self, piece: bytes) -> Iterable[Key]:
         return map(_key, self._expand(piece).splitlines())
 
-    def others(self, path: Path, keys: Collection[Key]) -> Iterator[bytes]:
+    def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         open_: Any = self._open
         with open_(path, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
-                    kept = [line for line in lines if _key(line) not in keys]
+                    kept = [line for line in lines if is_kept(_key(line))]
                 except msgspec.DecodeError as error:
                     raise ExportError(f"{path.name} isn't what an export has written: {error}") from None
                 if kept:
@@ -198,134 +219,42 @@ def find_layout(name: str | None) -> Layout:
     return _Tables(forms[name]) if name == "parquet" else _Lines(forms[name])
 
 
-# --- where it is ---
-
-
-class Folder(Protocol):
-    """A folder of files, whose names are paths in it, with slashes."""
-
-    @property
-    @abstractmethod
-    def path(self) -> Path | str:
-        """The folder, as messages may show it."""
-
-    def check(self) -> None:
-        """Raise ExportError if there can be no such folder."""
-
-    @abstractmethod
-    def scratch(self, work: Path) -> Path:
-        """The folder in which files are made before they are put there; `work` is the working folder."""
-
-    @abstractmethod
-    def sizes(self) -> dict[str, int]:
-        """The files, each with its size."""
-
-    @abstractmethod
-    def fetch(self, name: str, scratch: Path) -> Path:
-        """A file, to be read."""
-
-    def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
-        """Put a file in the place of the one of that name."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-
-    @abstractmethod
-    def beside(self, name: str) -> Path | str:
-        """The path of a file beside the folder."""
-
-    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
-        """Write the quarantine beside the folder, or remove it."""
-
-
-@attrs.frozen
-class LocalFolder:
-    """A folder on this machine."""
-
-    path: Path
-
-    def check(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise ExportError(f"{self.path} is no folder")
-
-    def scratch(self, work: Path) -> Path:
-        return fresh_folder(work, self.path)
-
-    def sizes(self) -> dict[str, int]:
-        found = (path for path in self.path.rglob("*") if path.is_file())
-        return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in found}
-
-    def fetch(self, name: str, scratch: Path) -> Path:
-        return self.path / name
-
-    def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
-        place = self.path / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        put_in_place(source, place, check)
-
-    def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else is in it
-            (self.path / name).parent.rmdir()
-
-    def beside(self, name: str) -> Path:
-        return self.path.with_name(name)
-
-    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
-        write_quarantine(content, self.beside(name), scratch / "rejected")
-
-
-@attrs.frozen
-class StoredFolder:
-    """A folder in an object store. Its URL ends with a slash."""
-
-    store: Store
-
-    @property
-    def path(self) -> str:
-        return self.store.shown
-
-    def check(self) -> None:
-        self.store.check()
-
-    def scratch(self, work: Path) -> Path:
-        return work / "new"
-
-    def sizes(self) -> dict[str, int]:
-        return self.store.sizes()
-
-    def fetch(self, name: str, scratch: Path) -> Path:
-        path = scratch / "before"
-        self.store.sibling(name).get(path)
-        return path
-
-    def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
-        self.store.sibling(name).put(source, check)
-
-    def remove(self, name: str) -> None:
-        self.store.sibling(name).remove()
-
-    def beside(self, name: str) -> str:
-        return self.store.beside(name).shown
-
-    def put_rejected(self, content: Content, name: str, scratch: Path) -> None:
-        self.store.beside(name).put_rejected(content, scratch)
-
-
 # --- the destination ---
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """What a folder says about itself: which exports it belongs to."""
+
+    about: dict[str, Any]
+    jobs: list[str]
+    state: str | None
+    """The id of the state, if there is one."""
+
+    @classmethod
+    def of(cls, path: Path) -> "_Record | None":
+        """The record in a file; None if it is none."""
+        try:
+            if path.suffix == ".parquet":
+                metadata = needed("pyarrow.parquet", "arrow").read_metadata(path).metadata
+                return msgspec.json.decode(metadata[_KEY], type=cls)
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (ValueError, OSError, KeyError, TypeError):  # pyarrow's errors are of these, too
+            return None
 
 
 @attrs.frozen
 class Dataset:
-    """A folder of files by day. An export replaces all files; or, with a state, those of the days on which its new and
-    changed runs were created."""
+    """A folder of files by day. An export replaces all files, or those of the days that it covers; with a state, those
+    of the days on which its new and changed runs were created."""
 
-    folder: Folder
-    layout: Layout
+    store: Store
+    """Where the folder is."""
     base: str
     """The folder's name."""
-    number: int | None = None
-    """Which of several exports with a state this is."""
+    layout: Layout
+    _claim: Claim | None = None
+    _record: _Record | None = None
+    _record_name: str | None = None
 
     @property
     def form(self) -> Format:
@@ -333,16 +262,16 @@ class Dataset:
 
     @property
     def path(self) -> Path | str:
-        return self.folder.path
+        return self.store.path(f"{self.base}/")
 
     @property
     def _rejected(self) -> str:
-        number = "" if self.number is None else f".{self.number:04}"
-        return f"{self.base}{number}.rejected.jsonl"
+        state = None if self._claim is None else self._claim.state
+        return f"{self.base}{'' if state is None else f'.{state.exports:04}'}{QUARANTINE}"
 
     @property
     def quarantine(self) -> Path | str:
-        return self.folder.beside(self._rejected)
+        return self.store.path(self._rejected)
 
     @property
     def is_file(self) -> bool:
@@ -357,87 +286,153 @@ class Dataset:
         return "runs" + self.layout.file_form.suffixes[0]
 
     def work_folder(self, work_dir: Path | None) -> Path:
-        if work_dir is None and isinstance(self.path, Path):
-            return self.path.with_name(self.base + ".tfruns-partial")
-        return named_work_folder(work_dir or cache_folder(), self.base, os.fsencode(self.path))
+        return work_folder_of(self.path, work_dir)
 
-    def check(self) -> None:
+    def scratch(self, work: Path) -> Path:
+        return scratch_of(self.path, work)
+
+    def _names(self) -> dict[str, int]:
+        """The files that engines read, each with its size."""
+        return _seen(self.store.sizes(self.base))
+
+    def begin(self, claim: Claim) -> "Dataset":
         self.form.check()
-        self.folder.check()
-        for name in self._names():
-            day, _, file = name.partition("/")
-            if not _DAY.fullmatch(day) or file != self._file:
+        self.store.check(self.base)
+        sizes = self.store.sizes(self.base)
+        names = _seen(sizes)
+        for name in names:
+            found = _FILE.fullmatch(name)
+            if found is None or (found[2] != self._file and not claim.replace):
                 raise ExportError(
                     f"{self.path} holds {name}, which isn't of such a dataset, and would be read with it: give another"
                     " folder, or move that away"
                 )
+        record = None
+        record_name = next(filter(_RECORD.fullmatch, sizes), None)
+        if record_name is not None:
+            with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
+                path = self.store.fetch(f"{self.base}/{record_name}", Path(scratch))
+                record = None if path is None else _Record.of(path)
+        problems = [] if claim.replace else [*self._problems(claim, record, names)]
+        if problems:
+            hint = "Give another folder, or begin anew with replace=True (--replace)"
+            raise ExportError(f"{self.path} {'; '.join(problems)}. {hint}")
+        return attrs.evolve(self, claim=claim, record=record, record_name=record_name)
 
-    def begin(self, state: Path | None) -> None:
-        pass
+    def _problems(self, claim: Claim, record: _Record | None, names: Collection[str]) -> Iterator[str]:
+        state = claim.state
+        if state is not None and state.exports > 0 and (record is None or record.state != state.id):
+            yield f"isn't there any more, but by {state.path} it was written before"
+        if record is None:
+            if names:
+                yield "doesn't say whose files it holds"
+            return
+        if not names:
+            return
+        about = json.loads(json.dumps(claim.about))
+        for name in about:
+            if record.about.get(name) != about[name]:
+                yield f"holds exports whose {name} is {record.about.get(name)!r}, not {about[name]!r}"
+        if state is not None and record.state not in (None, state.id):
+            yield f"holds exports with another state than {state.path}"
+        elif state is None or state.exports == 0:
+            others = {"not in it": [*claim.jobs], "in it alone": record.jobs}
+            wrong = {
+                what: sorted({*jobs} - {*others[other]})
+                for (what, jobs), other in zip(others.items(), reversed(others), strict=True)
+            }
+            for what, jobs in wrong.items():
+                if jobs:
+                    more = f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else ""
+                    yield f"holds exports of other jobs: {jobs[0]!r}{more} {'is' if len(jobs) == 1 else 'are'} {what}"
 
-    def numbered(self, number: int, state: Path) -> "Dataset":
-        if number > 0 and not self.folder.sizes():
-            raise ExportError(
-                f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
-            )
-        return attrs.evolve(self, number=number)
-
-    def _names(self) -> dict[str, int]:
-        """The files that engines read, each with its size."""
-        sizes = self.folder.sizes()
-        return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
+    def open(self, scratch: Path) -> "_Days":
+        return _Days(self.layout, scratch)
 
     def finish(self, content: Content, work: Path) -> Written:
+        claim = self._claim
+        assert claim is not None  # noqa: S101  # for the type checker
         before = self._names()
-        with new_folder(self.folder.scratch(work)) as scratch:
-            self.folder.put_rejected(content, self._rejected, scratch)
-            made = self._make(content, before, scratch)  # all of it, so that a full disk changes nothing
-            after = {} if content.gone is None else dict(before)
+        days = content.assembly.close()
+        assert isinstance(days, _Days)  # noqa: S101  # for the type checker
+        put_quarantine(self.store, self._rejected, content)
+        made, removed_rows = self._make(content, claim, days, before)  # all of it, so that a full disk changes nothing
+        after = dict(before)
+        content.check()
+        if before:
+            self.store.remove(f"{self.base}/{_COMPLETE}")
+        self._put_record(content, claim, min(map(_day_in, made or before), default=0))
+        for name, path in made.items():
             content.check()
-            if before:
-                self.folder.remove(_COMPLETE)
-            for name, path in made.items():
-                content.check()
-                if path is None:
-                    self.folder.remove(name)
-                    after.pop(name, None)
-                else:
-                    after[name] = path.stat().st_size
-                    self.folder.put(path, name, content.check)
-            for name in before.keys() - after.keys() - made.keys():
-                self.folder.remove(name)
-            (scratch / _COMPLETE).touch()
-            self.folder.put(scratch / _COMPLETE, _COMPLETE, content.check)
-        return Written(size=sum(after.values()), removed_files=len(before.keys() - after.keys()))
+            if path is None:
+                self.store.remove(f"{self.base}/{name}")
+                after.pop(name, None)
+            else:
+                after[name] = path.stat().st_size
+                self.store.put(path, f"{self.base}/{name}", content.check)
+        (content.scratch / _COMPLETE).touch()
+        self.store.put(content.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", content.check)
+        removed_files = len(before.keys() - after.keys())
+        return Written(size=sum(after.values()), removed_files=removed_files, removed_rows=removed_rows)
 
-    def _make(self, content: Content, before: Mapping[str, int], scratch: Path) -> dict[str, Path | None]:
-        """Write the files of all days that change, each to be put under its name; None for one without a run."""
-        days = _Days(self.layout, scratch)
-        for piece in content.pieces():
-            try:
-                days.add(piece)
-            except ValueError:
-                raise content.parts.damaged() from None
+    def _put_record(self, content: Content, claim: Claim, day: int) -> None:
+        """Before any other file: so no file is ever there without one."""
+        before = None if claim.replace else self._record
+        state = claim.state.id if claim.state is not None else None if before is None else before.state
+        jobs = {*claim.jobs, *(before.jobs if before is not None else ())}
+        record = _Record(about=dict(claim.about), jobs=sorted(jobs), state=state)
+        if record != before:
+            name, path = self.layout.write_record(msgspec.json.encode(record), day, content.scratch)
+            old = self._record_name
+            name = name if old is None or Path(old).suffix != Path(name).suffix else old
+            self.store.put(path, f"{self.base}/{name}", content.check)
+            if old not in (None, name):
+                self.store.remove(f"{self.base}/{old}")
+
+    def _make(
+        self, content: Content, claim: Claim, days: "_Days", before: Mapping[str, int]
+    ) -> tuple[dict[str, Path | None], int]:
+        """Write the files of all days that change, each to be put under its name, None for one without a run; and count
+        the rows that are gone."""
         gone: dict[int, set[Key]] = {}
         for job_id, runs in (content.gone or {}).items():
             for run_id, created_at in runs.items():
                 gone.setdefault(day_of(created_at), set()).add((job_id, run_id))
+        first, end = claim.days
+        changed = {day for day in days.all | gone.keys() if first <= day < end}
         made: dict[str, Path | None] = {}
-        for day in sorted(days.all | gone.keys()):
+        if content.gone is None:
+            for name in before:
+                day = _day_in(name)
+                if claim.replace or first <= day < end:
+                    made[name] = None
+                    changed.add(day)
+        skipped = content.skipped
+        removed = 0
+
+        def is_kept(key: Key) -> bool:
+            nonlocal removed
+            if content.gone is None:
+                return key[0] in skipped  # as nothing was read of these jobs
+            is_removed = key not in fresh_keys and key in gone.get(day, ())
+            removed += is_removed
+            return key not in fresh_keys and not is_removed
+
+        for day in sorted(changed):
             content.check()
             name = f"{_folder_of(day)}/{self._file}"
-            fresh = scratch / f"{day}{self.layout.file_form.suffixes[0]}"
-            is_kept = content.gone is not None and name in before
-            pieces = days.pieces(day)
-            writer = self.layout.file_form.open(fresh, scratch)
-            has_runs = day in days.all
+            fresh = content.scratch / f"{day}{self.layout.file_form.suffixes[0]}"
+            is_read = name in before and not claim.replace and (content.gone is not None or bool(skipped))
+            fresh_keys = set().union(*map(self.layout.keys, days.pieces(day))) if is_read else set()
+            writer = self.layout.file_form.open(fresh, content.scratch)
+            has_runs = False
             try:
-                if is_kept:
-                    keys = gone.get(day, set()).union(*map(self.layout.keys, days.pieces(day)))
-                    for piece in self.layout.others(self.folder.fetch(name, scratch), keys):
+                if is_read and (old := self.store.fetch(f"{self.base}/{name}", content.scratch)) is not None:
+                    for piece in self.layout.kept(old, is_kept):
                         has_runs = True
                         writer.write(piece)
-                for piece in pieces:
+                for piece in days.pieces(day):
+                    has_runs = True
                     writer.write(piece)
                 writer.close()
             except BaseException:
@@ -446,7 +441,18 @@ class Dataset:
                 raise
             if has_runs or name in before:
                 made[name] = fresh if has_runs else None
-        return made
+        return made, removed
+
+
+def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
+
+
+def _day_in(name: str) -> int:
+    """The day of a file."""
+    found = _FILE.fullmatch(name)
+    assert found is not None  # noqa: S101  # as `begin` has checked
+    return (date.fromisoformat(found[1]) - _EPOCH).days
 
 
 class _Days:
@@ -459,7 +465,7 @@ class _Days:
         self._held: dict[int, list[Any]] = {}
         self._bytes = 0
 
-    def add(self, piece: bytes) -> None:
+    def write(self, piece: bytes) -> None:
         """Sort the runs of a piece."""
         for day, some, size in self._layout.split(piece):
             self.all.add(day)
@@ -471,6 +477,12 @@ class _Days:
                 with self._path(day).open("ab") as file:
                     file.write(struct.pack("<Q", len(joined)) + joined)
             self._held, self._bytes = {}, 0
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
 
     def pieces(self, day: int) -> Iterator[bytes]:
         """The runs of a day, in their order, as pieces of the file's format."""

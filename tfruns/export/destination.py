@@ -1,4 +1,4 @@
-"""What each kind of destination of an export has to do."""
+"""What each kind of destination of an export has to do, and the simplest kind: a file."""
 
 import hashlib
 import os
@@ -6,17 +6,38 @@ import re
 import sys
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+import attrs
+
+from tfruns.export.errors import ExportError
 from tfruns.export.files import make_own_folder
 from tfruns.export.finish import Content, Written
 from tfruns.export.formats import Format
+from tfruns.export.store import Store
+from tfruns.export.watermark import MOST_EXPORTS, State, numbered
+from tfruns.export.writer import Writer
+
+_WORK = ".tfruns-partial"
+
+
+@attrs.frozen
+class Claim:
+    """What an export writes: in a place that belongs to some exports, all others are refused."""
+
+    about: Mapping[str, Any]
+    """The control plane and the filters."""
+    jobs: Collection[str]
+    days: tuple[float, float]
+    """The first day of creation, and the first one that isn't meant any more, in days since 1970 UTC."""
+    state: State | None
+    replace: bool
 
 
 class Destination(Protocol):
-    """A file, an object, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
+    """A file, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
 
     @property
     @abstractmethod
@@ -47,18 +68,20 @@ class Destination(Protocol):
     def work_folder(self, work_dir: Path | None) -> Path:
         """The working folder."""
 
-    def check(self) -> None:
-        """Raise ExportError if it can't be written. Called before anything is read."""
-
-    def begin(self, state: Path | None) -> None:
-        """Raise ExportError if existing files don't allow a first or full export."""
+    @abstractmethod
+    def scratch(self, work: Path) -> Path:
+        """A folder for files that aren't complete: best on the same file system."""
 
     @abstractmethod
-    def numbered(self, number: int, state: Path) -> Self:
-        """The destination of one of several exports with a state, of which the first has the number 0.
+    def begin(self, claim: Claim) -> Self:
+        """The destination of this export, before anything is read.
 
-        Raises ExportError if the destination doesn't exist though, by the state, it was written before.
+        Raises ExportError if nothing can be written there, or it belongs to other exports, or what the state says was
+        written isn't there.
         """
+
+    def open(self, scratch: Path) -> Writer | None:
+        """What takes the pieces while others are read, if anything can: see `Content.assembly`."""
 
     @abstractmethod
     def finish(self, content: Content, work: Path) -> Written:
@@ -70,18 +93,127 @@ class Destination(Protocol):
         """
 
 
-def work_folder_of(path: Path, work_dir: Path | None) -> Path:
-    """The working folder of a file on this machine."""
-    if work_dir is None:
-        return path.with_name(path.name + ".tfruns-partial")
-    return named_work_folder(work_dir, path.name, os.fsencode(path))
+@attrs.frozen
+class File:
+    """A file: a new one takes its place. With a state, each export writes a file of its own."""
+
+    store: Store
+    name: str
+    form: Format
+    _before: Sequence[str] = ()
+    """Files of exports with the state that begins anew."""
+
+    @property
+    def path(self) -> Path | str:
+        return self.store.path(self.name)
+
+    @property
+    def quarantine(self) -> Path | str:
+        return self.store.path(self.name + QUARANTINE)
+
+    @property
+    def is_file(self) -> bool:
+        return True
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        return {}
+
+    def work_folder(self, work_dir: Path | None) -> Path:
+        return work_folder_of(self.path, work_dir)
+
+    def scratch(self, work: Path) -> Path:
+        return scratch_of(self.path, work)
+
+    def begin(self, claim: Claim) -> "File":
+        self.form.check()
+        state = claim.state
+        if state is None:
+            self.store.check(self.name)
+            first = numbered(self.name, self.form, 0)
+            if first in self.store.names():
+                raise ExportError(
+                    f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
+                    " those to come. Give the state, or another destination"
+                )
+            return self
+        if state.exports >= MOST_EXPORTS:
+            raise ExportError(
+                f"there were {MOST_EXPORTS:,} exports with {state.path}, and no more files can be named in their order:"
+                " begin anew with replace=True (--replace)"
+            )
+        name = numbered(self.name, self.form, state.exports)
+        path = self.store.path(name)
+        if path == state.path:
+            raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
+        self.store.check(name)
+        before, after = name.rsplit(f".{state.exports:04}", 1)
+        pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
+        found = [other for other in sorted(self.store.names()) if pattern.fullmatch(other)]
+        wrong = [other for other in found if other >= name and (other, str(path)) != (name, state.writing)]
+        if wrong and not claim.replace:
+            raise ExportError(
+                f"{wrong[-1]} is of other exports than those with the state {state.path}, and would be replaced or"
+                " taken for newer: give their state or another destination, move their files away, or begin anew with"
+                " replace=True (--replace)"
+            )
+        return attrs.evolve(self, name=name, before=[other for other in found if other > name])
+
+    def open(self, scratch: Path) -> Writer:
+        return self.form.open(scratch / self.name, scratch)
+
+    def finish(self, content: Content, work: Path) -> Written:
+        fresh = content.scratch / self.name
+        content.assembly.close()
+        put_quarantine(self.store, self.name + QUARANTINE, content)
+        for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
+            content.check()
+            self.store.remove(name)
+            self.store.remove(name + QUARANTINE)
+        size = fresh.stat().st_size
+        self.store.put(fresh, self.name, content.check)
+        return Written(size=size, removed_files=len(self._before))
+
+
+QUARANTINE = ".rejected.jsonl"
+
+
+def put_quarantine(store: Store, name: str, content: Content) -> None:
+    """Write the runs that were rejected to a file; if no run was, remove the file."""
+    if content.has_rejected:
+        path = content.scratch / "rejected"
+        content.write_rejected(path)
+        store.put(path, name, content.check)
+    else:
+        store.remove(name)
+
+
+def scratch_of(path: Path | str, work: Path) -> Path:
+    """A folder for incomplete files: on the file system of a path, for one on this machine."""
+    if isinstance(path, str) or work.parent == path.parent:
+        return work / "new"
+    return path.with_name(path.name + ".tfruns-new")
+
+
+def work_folder_of(path: Path | str, work_dir: Path | None) -> Path:
+    """The working folder of a path or a URL."""
+    if work_dir is None and isinstance(path, Path):
+        return path.with_name(path.name + _WORK)
+    name = path.name if isinstance(path, Path) else path.rstrip("/").rpartition("/")[2]
+    return named_work_folder(work_dir or cache_folder(), name, os.fsencode(path))
 
 
 def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
     """A working folder in a folder for many, in which several destinations may have the same name."""
     digest = hashlib.sha256(identity).hexdigest()[:8]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
-    return folder / f"{plain}.{digest}.tfruns-partial"
+    return folder / f"{plain}.{digest}{_WORK}"
+
+
+def lock_of(destination: Destination) -> Path:
+    """The file that is locked while an export writes there, whatever its working folder."""
+    folder = destination.work_folder(None)
+    return folder.with_name(folder.name.removesuffix(_WORK) + ".tfruns-lock")
 
 
 def _caches() -> list[Path]:
@@ -91,7 +223,9 @@ def _caches() -> list[Path]:
     elif sys.platform == "darwin":
         base = os.path.expanduser("~/Library/Caches")
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        base = os.environ.get("XDG_CACHE_HOME") or ""
+        if not os.path.isabs(base):  # as its specification says
+            base = os.path.expanduser("~/.cache")
     user = getattr(os, "getuid", lambda: "me")()
     return [Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")]
 

@@ -1,13 +1,19 @@
 """Files and folders of an export: readable by their owner alone, used only if they are the user's own, locked."""
 
 import contextlib
+import logging
 import os
+import re
+import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfruns.export.errors import ExportError
+
+logger = logging.getLogger("tfruns")
 
 _IS_POSIX = os.name == "posix"
 _NOT_INHERITED = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -76,16 +82,140 @@ def write_all(descriptor: int, data: bytes) -> None:
         left = left[os.write(descriptor, left) :]
 
 
+def fresh_file(path: Path, mode: int = 0o600) -> int:
+    """Make a new file, by default for its owner alone, in place of whatever has its name. Returns its descriptor.
+
+    So nothing is ever written through a link that another user has planted.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_INHERITED | _NO_LINK, mode)
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Replace a file by one with this content, or leave it as it is."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = fresh_file(fresh, mode)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    replace(fresh, path)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of files, is on the disk."""
-    try:
+    if path.is_dir():
+        if not _IS_POSIX:
+            return  # no folder can be opened on Windows
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder, on Windows
-        return
+    else:
+        descriptor = os.open(path, os.O_RDWR)  # as fsync needs on Windows
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace(fresh: Path, path: Path) -> None:
+    """Give a file another's name and place. On Windows that has to wait until nobody has the other open.
+
+    Raises:
+        ExportError: a program goes on having it open.
+    """
+    for pause in (0.05, 0.2, 0.5, 1.0, None):
+        try:
+            os.replace(fresh, path)
+        except PermissionError as error:
+            if _IS_POSIX or not path.is_file():
+                raise
+            if pause is None:
+                raise ExportError(f"{path} can't be replaced: close the program that has it open ({error})") from None
+            time.sleep(pause)
+        else:
+            return
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that another file can take the place of the one at this path.
+
+    Raises:
+        ExportError: it can't.
+    """
+    if is_mounted(path):
+        raise ExportError(f"{path} is mounted as a single file, and no new file can take its place: mount the folder")
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether a file is mounted by itself, as containers do with single files."""
+    return path.is_file() and (path.stat().st_dev != path.parent.stat().st_dev or str(path) in _mount_points())
+
+
+def _mount_points() -> set[str]:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        places = (line.split(" ")[4] for line in lines)
+        return {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) for place in places}
+    return set()
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder for its owner alone, which is removed in the end."""
+    if folder.is_symlink():
+        raise ExportError(f"{folder} is a symbolic link: remove it")
+    make_own_folder(folder)
+    empty(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for found in folder.iterdir():
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found)
+        else:
+            found.unlink()
+
+
+def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:
+    """Replace a file by a complete one, which gets the mode and the owner of the old one.
+
+    Args:
+        fresh: the new file, in its own folder on the same file system.
+        path: its place.
+        check: raises if it must not be replaced; called last.
+    """
+    sync(fresh)
+    _adopt(fresh, path)
+    check()
+    replace(fresh, path)
+    sync(path.parent)
+
+
+def _adopt(fresh: Path, destination: Path) -> None:
+    """Give a file the mode and the owner of the one that it replaces, or the mode of any new file."""
+    try:
+        old = destination.stat()
+    except FileNotFoundError:
+        probe = fresh.with_name("mode")
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+        fresh.chmod(probe.stat().st_mode & 0o777)
+        return
+    now = fresh.stat()
+    if hasattr(os, "chown") and (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.chown(fresh, old.st_uid, old.st_gid)
+        except PermissionError:
+            with contextlib.suppress(PermissionError):
+                os.chown(fresh, -1, old.st_gid)
+            if fresh.stat().st_uid != old.st_uid:
+                logger.warning("%s belonged to the user with the id %d; now it is yours", destination, old.st_uid)
+    fresh.chmod(old.st_mode & 0o777)
 
 
 class FileLock:

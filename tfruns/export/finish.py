@@ -1,14 +1,15 @@
 """What a destination writes at the end, once everything was read."""
 
 import contextlib
-import os
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 import msgspec
 
-from tfruns.export.parts import JobParts, Parts
+from tfruns.export.files import empty, fresh_file
+from tfruns.export.parts import JobParts, Parts, Piece
 from tfruns.export.writer import Writer
 
 Key = tuple[str, str]
@@ -25,6 +26,10 @@ class RejectedLine(msgspec.Struct, rename="camel"):
     text: str
 
 
+_MOST_RESTARTS = 2
+"""After so many, a job's pieces are written only once it was read whole."""
+
+
 @attrs.frozen(kw_only=True)
 class Written:
     """What a destination has done at the end."""
@@ -37,6 +42,91 @@ class Written:
     """How many rows of earlier exports were removed, with no newer row of the same run in their place."""
 
 
+class Assembly:
+    """Puts the pieces together, job after job in their order: while other pages are fetched, as far as the order
+    allows, and the rest at the end.
+
+    A job of which some pieces are written already, and that is dropped then, makes it begin again.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        jobs: Sequence[int],
+        open_: Callable[[Path], Writer | None],
+        scratch: Path,
+        check: Callable[[], None],
+    ) -> None:
+        self._writer: Writer | None = None
+        self._open = open_
+        self._parts = parts
+        self._jobs = jobs
+        self._scratch = scratch
+        self._check = check
+        self._at = self._written = self._restarts = 0
+        self._job: JobParts | None = None
+
+    def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
+        """Write pieces, at most so many, if the destination takes them one by one."""
+        while self._at < len(self._jobs):
+            number = self._jobs[self._at]
+            job = self._parts.find(number)
+            if self._written and job is not self._job:
+                self._begin_again()
+                continue
+            is_done = number in self._parts.done
+            if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
+                self._job = job
+                for piece in job.pieces[self._written :]:
+                    if most <= 0:
+                        return
+                    self._check()
+                    if not self._write(piece):
+                        return
+                    most -= 1
+            if not (is_done or is_end or number in self._parts.failed):
+                return
+            self._at, self._written, self._job = self._at + 1, 0, None
+
+    def _write(self, piece: Piece) -> bool:
+        self._writer = self._writer or self._open(self._scratch)
+        if self._writer is None:
+            return False
+        try:
+            self._writer.write(self._parts.read(piece))
+        except ValueError:
+            raise self._parts.damaged() from None
+        self._written += 1
+        return True
+
+    def _begin_again(self) -> None:
+        self.abandon()
+        empty(self._scratch)
+        self._restarts += 1
+        self._at = self._written = 0
+
+    def close(self) -> Writer:
+        """Write what is left."""
+        try:
+            self.advance(is_end=True)
+            writer = self._writer or self._open(self._scratch)
+            assert writer is not None  # noqa: S101  # for the type checker
+            self._check()
+            writer.close()
+        except BaseException:
+            self.abandon()
+            raise
+        self._writer = None
+        return writer
+
+    def abandon(self) -> None:
+        """Close what is open, after an error."""
+        if self._writer is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to raise
+                self._writer.abandon()
+            self._writer = None
+
+
 @attrs.frozen
 class Content:
     """What an export has read, for a destination to write."""
@@ -46,10 +136,11 @@ class Content:
     """Number and id of each job, in their order."""
     check: Callable[[], None]
     """Raises if the work should end: to be called between its steps."""
-    gone: Mapping[str, Mapping[str, float]] | None = None
-    """For an increment: the runs that no longer exist, by job and id, each with its creation in milliseconds since 1970
-    UTC. None if this export replaces all that was written before."""
-
+    scratch: Path
+    """A folder for what isn't complete."""
+    assembly: Assembly
+    is_increment: bool = False
+    """Whether it holds only what is new or has changed."""
     replace: bool = False
     """Whether what earlier exports of any jobs and filters have written is thrown away."""
     is_whole: bool = False
@@ -64,6 +155,20 @@ class Content:
     def done(self) -> Iterator[JobParts]:
         """The parts of the jobs that were read whole, in their order."""
         return (self.parts.done[number] for number, _ in self.jobs if number in self.parts.done)
+
+    @property
+    def gone(self) -> Mapping[str, Mapping[str, float]] | None:
+        """For an increment: the runs that were written before and must not be there any more, by job and id, each with
+        its creation in milliseconds since 1970 UTC. None if this export replaces all that was written before."""
+        done = self.parts.done
+        if not self.is_increment:
+            return None
+        return {job_id: done[number].note["removed"] for number, job_id in self.jobs if number in done}
+
+    @property
+    def skipped(self) -> set[str]:
+        """The jobs that failed."""
+        return {job_id for number, job_id in self.jobs if number not in self.parts.done}
 
     def pieces(self) -> Iterator[bytes]:
         """All pieces, in the order of the jobs."""
@@ -98,27 +203,7 @@ class Content:
         """Whether the quarantine has a line."""
         return any(job.rejected for job in self.done)
 
-    def fill(self, writer: Writer) -> None:
-        """Write the runs, and close the writer.
-
-        Raises:
-            ExportError: a piece is damaged.
-        """
-        try:
-            for piece in self.pieces():
-                try:
-                    writer.write(piece)
-                except ValueError:
-                    raise self.parts.damaged() from None
-            self.check()
-            writer.close()
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to raise
-                writer.abandon()
-            raise
-
     def write_rejected(self, path: Path) -> None:
         """Write the quarantine to a new file."""
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with open(descriptor, "wb") as file:
+        with open(fresh_file(path), "wb") as file:
             file.writelines(self.rejected())

@@ -1,8 +1,7 @@
 """What an export has read so far: the parts of a working folder, which outlive the process.
 
-The folder holds three files:
+The folder, which only one export uses at a time, holds two files:
 
-- `lock`: keeps a second export out, and ends with the process.
 - `pieces`: the runs read so far, in the format's own form: a piece for each page, one after the other, in the order in
   which the pages of all jobs arrived.
 - `manifest`: a line for the export's arguments, then a line for each job that was read whole, with where its pieces
@@ -25,13 +24,15 @@ from typing import Any, Self
 
 import attrs
 
-from tfruns._text import shortened
+from tfruns._text import counted, shortened
 from tfruns.export.errors import ExportError
-from tfruns.export.files import FileLock, make_own_folder, open_own_file, write_all
+from tfruns.export.files import logger, make_own_folder, open_own_file, write_all
 
 _COMMIT_EVERY = 0.5
 """The least seconds between two commits, because each one waits for the disk."""
 _VERSION = 4
+_OLDEST = 86_400.0
+"""Seconds, a day: an export that began longer ago doesn't go on from there."""
 
 NUMBER = "number of the export"
 """The argument that tells one increment from the next: parts with another number are of a finished increment."""
@@ -84,38 +85,31 @@ class Parts:
 
     Attributes:
         done: the jobs that were read whole, by number.
+        failed: the numbers of those that were skipped.
+        age: seconds since the export began, if it goes on from an interruption.
 
     Raises:
-        ExportError: another export is at work here; one with other arguments was interrupted here; or the folder isn't
-            the user's own.
+        ExportError: an export with other arguments was interrupted here; or the folder isn't the user's own.
         OSError: it can't be read or written, as from all methods.
     """
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
         self.done: dict[int, JobParts] = {}
+        self.failed: set[int] = set()
+        self.age: float | None = None
         self._open_jobs: dict[int, JobParts] = {}
         self._uncommitted: list[bytes] = []
         self._end = 0
         self._committed_at = time.monotonic()
         self._manifest = self._pieces = -1
-        is_new = make_own_folder(folder)
-        try:
-            self._lock = FileLock(folder / "lock")
-        except BaseException as error:
-            if is_new:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-            if isinstance(error, BlockingIOError):
-                raise ExportError(f"another export is at work here: {folder} is in use") from None
-            raise
+        make_own_folder(folder)
         try:
             self._manifest = open_own_file(folder / "manifest", os.O_RDWR)
             self._pieces = open_own_file(folder / "pieces", os.O_RDWR)
             self._load({name: json.loads(json.dumps(value)) for name, value in arguments.items()})
         except ExportError:  # the files of another export must stay as they are
             self._close()
-            self._lock.release()
             with contextlib.suppress(OSError):
                 folder.rmdir()
             raise
@@ -140,6 +134,8 @@ class Parts:
         before = header["arguments"] if header and self.done else given
         if before.get(NUMBER) != given.get(NUMBER) and NUMBER in before and NUMBER in given:
             self.done.clear()  # of a finished increment
+        if self.done and header is not None:
+            self._check_age(header["began"])
         # Without a completed job there is nothing to resume: after a typing error in the host, a new try must work at
         # once.
         if self.done:
@@ -153,7 +149,19 @@ class Parts:
             os.ftruncate(self._manifest, 0)
             os.lseek(self._manifest, 0, os.SEEK_SET)
             os.ftruncate(self._pieces, 0)
-            write_all(self._manifest, _line({"version": _VERSION, "arguments": given}))
+            header = {"version": _VERSION, "began": time.time(), "arguments": given}
+            write_all(self._manifest, _line(header))
+
+    def _check_age(self, began: float) -> None:
+        """What was read long ago may be wrong by now."""
+        self.age = max(0.0, time.time() - min(began, os.fstat(self._manifest).st_mtime))
+        if self.age > _OLDEST:
+            logger.warning(
+                "an export that was interrupted %s ago begins anew: what it had read is too old",
+                counted(int(self.age // _OLDEST), "day"),
+            )
+            self.done.clear()
+            self.age = None
 
     def _lines(self) -> Iterator[tuple[Any, int]]:
         """The complete lines, each with the position of its end."""
@@ -198,9 +206,15 @@ class Parts:
         self._end += len(piece)
         return where
 
-    def drop(self, job: int) -> None:
+    def find(self, job: int) -> JobParts | None:
+        """What there is of a job."""
+        return self.done.get(job) or self._open_jobs.get(job)
+
+    def drop(self, job: int, *, is_failed: bool = False) -> None:
         """Forget the pieces of a job that failed, or that is read again."""
         self._open_jobs.pop(job, None)
+        if is_failed:
+            self.failed.add(job)
 
     def finish(self, job: int, note: Any) -> None:
         """A job was read whole. It is written to the disk soon after, together with others."""
@@ -243,21 +257,17 @@ class Parts:
             return self.delete()
         with contextlib.suppress(OSError):  # the error of the export matters more
             self.commit()
-        self._close()
-        return self._lock.release()
+        return self._close()
 
     def delete(self) -> None:
         """The export is over: remove the folder."""
         self._close()
-        # The manifest first: if a kill leaves the other files, they can't be resumed without it. The lock last, so
-        # that no export begins here while files are removed.
+        # The manifest first: if a kill leaves the pieces, they can't be resumed without it.
         for name in ("manifest", "pieces"):
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()
         shutil.rmtree(self.folder / "new", ignore_errors=True)
-        with self._lock.released_last(), contextlib.suppress(OSError):
-            self.folder.rmdir()
-        with contextlib.suppress(OSError):  # on Windows it couldn't be removed before
+        with contextlib.suppress(OSError):
             self.folder.rmdir()
 
     def _close(self) -> None:

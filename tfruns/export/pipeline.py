@@ -1,7 +1,8 @@
 """One export from its start to its end: prepare, read, finish; and clean up, whatever happens."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
-from tfruns.export.destination import make_cache_folder
+from tfruns.export.destination import Destination, lock_of, make_cache_folder
 from tfruns.export.errors import ExportError
-from tfruns.export.files import FileLock
-from tfruns.export.finish import Content, Written
-from tfruns.export.parts import Parts
-from tfruns.export.prepare import Request, Target, choose_target
+from tfruns.export.files import FileLock, new_folder
+from tfruns.export.finish import Assembly, Content, Written
+from tfruns.export.parts import NUMBER, Parts
+from tfruns.export.prepare import Request
 from tfruns.export.progress import ExportSummary, Progress
 from tfruns.export.read import Reader
 from tfruns.export.thread import WorkThread
-from tfruns.export.watermark import JobState
+from tfruns.export.watermark import JobState, State
 
 
 @attrs.define
@@ -27,52 +28,94 @@ class _Opened:
     """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
 
     request: Request
-    state_lock: FileLock | None = None
+    thread: WorkThread
+    locks: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
     parts: Parts | None = None
+    content: Content | None = None
+    state: State | None = None
 
-    def open(self) -> tuple[Target, Parts]:
-        """Find out where the runs go, and open the parts."""
-        if (state := self.request.state_path) is not None:
-            if not state.parent.is_dir():
-                raise ExportError(f"there is no folder {state.parent} for the state")
-            try:
-                self.state_lock = FileLock(state.with_name(state.name + ".lock"))
-            except BlockingIOError:
-                raise ExportError(f"another export is at work with the state {state}") from None
-        target = choose_target(self.request)
-        make_cache_folder(self.request.work)
-        self.parts = Parts(self.request.work, target.arguments)
-        return target, self.parts
+    def open(self) -> tuple[Destination, Content]:
+        """Find out where the runs go, and open what was read before.
+
+        Raises:
+            ExportError: nothing can be written there, or the state doesn't match what is there.
+        """
+        request, arguments = self.request, self.request.arguments
+        destination, path = request.destination, request.state_path
+        if path is not None:
+            if not path.parent.is_dir():
+                raise ExportError(f"there is no folder {path.parent} for the state")
+            self._lock(path.with_name(path.name + ".lock"), f"with the state {path}")
+        make_cache_folder(lock_of(destination))
+        self._lock(lock_of(destination), f"on {destination.path}")
+        if path is not None:
+            self.state = State.load(path, {**request.about, **destination.about}, is_new=request.replace)
+            arguments[NUMBER] = self.state.exports
+        destination = destination.begin(request.claim(self.state))
+        make_cache_folder(request.work)
+        self.parts = Parts(request.work, arguments)
+        scratch = self.locks.enter_context(new_folder(destination.scratch(request.work)))
+        check = self.thread.check
+        is_increment = self.state is not None and self.state.exports > 0
+        numbers = [number for number, _ in request.jobs]
+        assembly = Assembly(self.parts, numbers, destination.open, scratch, check)
+        self.content = Content(
+            self.parts,
+            request.jobs,
+            check,
+            scratch,
+            assembly,
+            is_increment=is_increment,
+            replace=request.replace,
+            is_whole=not is_increment and not request.is_filtered,
+        )
+        return destination, self.content
+
+    def _lock(self, path: Path, where: str) -> None:
+        try:
+            self.locks.callback(FileLock(path).release)
+        except BlockingIOError:
+            raise ExportError(f"another export is at work {where}") from None
 
     def leave(self) -> None:
         """Close everything: jobs that were read whole are kept."""
-        try:
+        with self.locks:
+            if self.content is not None:
+                self.content.assembly.abandon()
             if self.parts is not None:
                 self.parts.leave()
-        finally:
-            self._unlock()
 
-    def delete(self) -> None:
-        """Remove everything: the export is over."""
-        assert self.parts is not None  # noqa: S101  # for the type checker
-        self.parts.delete()
-        self.parts = None
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self.state_lock is not None:
-            self.state_lock.release()
+    def finish(self, destination: Destination) -> Written:
+        """Write everything, and remove what was kept until then: the export is over."""
+        content, state = self.content, self.state
+        assert content is not None  # noqa: S101  # for the type checker
+        if state is not None:
+            state.writing = str(destination.path)
+            state.save()
+        written = destination.finish(content, self.request.work)
+        if state is not None:
+            state.exports, state.writing = state.exports + 1, None
+            notes = {
+                job_id: content.parts.done[number].note
+                for number, job_id in content.jobs
+                if number in content.parts.done
+            }
+            state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
+            state.save()
+        with self.locks:
+            content.parts.delete()
+            self.parts = self.content = None
+        return written
 
 
 async def run_export(client: Client, request: Request, report: Callable[[Any], object] | None) -> ExportSummary:
     """Do what was requested. For the errors see `export_runs`."""
     began = time.monotonic()
-    opened = _Opened(request)
     async with WorkThread() as thread:
+        opened = _Opened(request, thread)
         try:
-            target, parts = await thread.run(opened.open)
-            summary = await _read_and_finish(client, request, target, parts, thread, report)
-            await thread.run(opened.delete)
+            destination, content = await thread.run(opened.open)
+            summary = await _read_and_finish(client, opened, destination, content, report)
         except BaseException:
             await thread.run(opened.leave)
             raise
@@ -81,13 +124,12 @@ async def run_export(client: Client, request: Request, report: Callable[[Any], o
 
 async def _read_and_finish(
     client: Client,
-    request: Request,
-    target: Target,
-    parts: Parts,
-    thread: WorkThread,
+    opened: _Opened,
+    destination: Destination,
+    content: Content,
     report: Callable[[Any], object] | None,
 ) -> ExportSummary:
-    jobs, state = request.jobs, target.state
+    request, state, parts, jobs = opened.request, opened.state, content.parts, content.jobs
     progress = Progress(len(jobs), report)
     before = len(parts.done)
     progress.resumed(
@@ -97,10 +139,10 @@ async def _read_and_finish(
     known = {} if state is None else state.jobs
     reader = Reader(
         client,
-        parts,
-        request.form,
+        content,
+        destination.form,
         request.filters,
-        thread,
+        opened.thread,
         progress,
         request.quarantines,
         request.page_size,
@@ -108,49 +150,26 @@ async def _read_and_finish(
     )
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
     await reader.read_new([job for job in left if job[1] in known], known)
-    if jobs and not parts.done:
-        raise _every_job_failed(reader.skipped, target.destination.path)
+    if not parts.done:
+        raise _every_job_failed(reader.skipped, destination.path)
     progress.writing()
-
-    def finish() -> Written:
-        written = target.destination.finish(
-            Content(
-                parts,
-                jobs,
-                thread.check,
-                _gone(parts, jobs) if target.is_increment else None,
-                request.replace,
-                is_whole=not target.is_increment and not request.is_filtered,
-            ),
-            request.work,
-        )
-        if state is not None:
-            state.exports += 1
-            notes = {job_id: parts.done[number].note for number, job_id in jobs if number in parts.done}
-            state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
-            state.save()
-        return written
-
-    written = await thread.run(finish)
-    rejected = sum(job.rejected_runs for job in parts.done.values())
+    done = [*parts.done.values()]
+    written = await opened.thread.run(opened.finish, destination)
+    rejected = sum(job.rejected_runs for job in done)
     return ExportSummary(
-        path=target.destination.path,
-        jobs=len(parts.done),
-        runs=sum(job.runs for job in parts.done.values()),
+        path=destination.path,
+        jobs=len(done),
+        runs=sum(job.runs for job in done),
         skipped=reader.skipped,
         size=written.size,
         seconds=0,
         resumed_jobs=before,
+        resumed_age=parts.age,
         rejected=rejected,
         removed_files=written.removed_files,
         removed_rows=written.removed_rows,
-        quarantine=target.destination.quarantine if rejected else None,
+        quarantine=destination.quarantine if rejected else None,
     )
-
-
-def _gone(parts: Parts, jobs: Iterable[tuple[int, str]]) -> dict[str, dict[str, float]]:
-    """The runs that were written before and must not be there any more, by job and id, each with its creation."""
-    return {job_id: parts.done[number].note["removed"] for number, job_id in jobs if number in parts.done}
 
 
 def _every_job_failed(skipped: dict[str, TfRunsError], path: Path | str) -> ExportError:

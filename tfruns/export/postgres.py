@@ -17,7 +17,7 @@ import attrs
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
-from tfruns.export.destination import cache_folder, named_work_folder
+from tfruns.export.destination import Claim, cache_folder, named_work_folder, scratch_of
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key, Written
 from tfruns.export.formats import Format
@@ -165,7 +165,10 @@ class PostgresTable:
     def work_folder(self, work_dir: Path | None) -> Path:
         return named_work_folder(work_dir or cache_folder(), self.path.rpartition("/")[2], self.path.encode())
 
-    def check(self) -> None:
+    def scratch(self, work: Path) -> Path:
+        return scratch_of(self.path, work)
+
+    def begin(self, claim: Claim) -> "PostgresTable":
         self.form.check()
         with self._connected() as (runs, rejected):
             ((may, is_read_only),) = runs.run(
@@ -178,17 +181,15 @@ class PostgresTable:
             runs.check()
             rejected.check()
             self._encoding = runs.encoding
-
-    def begin(self, state: Path | None) -> None:
-        pass
-
-    def numbered(self, number: int, state: Path) -> "PostgresTable":
-        with self._connected() as (runs, _):
-            if number > 0 and not runs.is_there():
+            if claim.state is not None and claim.state.exports > 0 and not runs.is_there():
                 raise ExportError(
-                    f"{self.path} isn't there, but by {state} it was written before: delete that to write it anew"
+                    f"{self.path} isn't there, but by {claim.state.path} it was written before: delete that to write it"
+                    " anew"
                 )
         return self
+
+    def open(self, scratch: Path) -> None:
+        return None
 
     def finish(self, content: Content, work: Path) -> Written:
         with self._connected() as (runs, rejected), stopped_by(content.check, runs.connection.adbc_cancel):

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
+import re
+import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,20 +15,22 @@ import attrs
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
-from tfruns.export.dataset import Dataset, LocalFolder, StoredFolder, find_layout
-from tfruns.export.destination import Destination, work_folder_of
+from tfruns.export.dataset import MS_A_DAY, Dataset, day_of, find_layout
+from tfruns.export.destination import Claim, Destination, File, work_folder_of
 from tfruns.export.errors import ExportError
-from tfruns.export.formats import Format, find_format
-from tfruns.export.local import LocalFile, checked_destination, checked_folder
-from tfruns.export.parts import NUMBER
+from tfruns.export.formats import find_format
 from tfruns.export.postgres import PostgresTable, check_url, table_parts
-from tfruns.export.secrets import Hidden, scheme_of, shown
-from tfruns.export.stores import Store, StoredObject, check_scheme
+from tfruns.export.secrets import Hidden, scheme_of
+from tfruns.export.store import LocalStore, checked_destination, checked_folder, remote_store
+from tfruns.export.store import check_url as check_remote
 from tfruns.export.table_file import TableFile
 from tfruns.export.watermark import State, state_path
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 ON_BAD_RUN = ("quarantine", "raise")
+_WINDOW = ("created_after", "created_before")
+_OF_A_FOLDER = ("search_prefix", "triggered_by", "status", "version_numbers")
+"""The filters of which a folder holds all runs."""
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
 
@@ -48,11 +53,6 @@ class Request:
     state_path: Path | None
 
     @property
-    def form(self) -> Format:
-        """The format that is written."""
-        return self.destination.form
-
-    @property
     def is_filtered(self) -> bool:
         """Whether some runs of the jobs are left out."""
         return any(value is not None for name, value in self.filters.items() if name not in ("sort_by", "order"))
@@ -67,6 +67,17 @@ class Request:
             **{name: value for name, value in more.items() if value},
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
+
+    def claim(self, state: State | None) -> Claim:
+        """What this export writes."""
+        after, before = (self.filters[name] for name in _WINDOW)
+        return Claim(
+            about={name: self.about[name] for name in ("control plane", *_OF_A_FOLDER)},
+            jobs=[job_id for _, job_id in self.jobs],
+            days=(-math.inf if after is None else day_of(after), math.inf if before is None else day_of(before)),
+            state=state,
+            replace=self.replace,
+        )
 
 
 async def prepare(
@@ -107,20 +118,27 @@ async def prepare(
     state_file = None if state is None else state_path(state, destination.path)
     folder = None if work_dir is None else _checked_work_dir(work_dir)
     resolved = RunFilter(**filters)
-    window = {name: getattr(resolved, name) for name in ("created_after", "created_before")}  # the same for all jobs
+    window = {name: getattr(resolved, name) for name in _WINDOW}  # the same for all jobs
+    if isinstance(destination, Dataset):  # whose files are of whole days
+        ends = zip(_WINDOW, (math.floor, math.ceil), strict=True)
+        window = {name: window[name] and whole(window[name] / MS_A_DAY) * MS_A_DAY for name, whole in ends}
     # With a timedelta, a second call means another time, and yet has the same argument.
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
     about = {
         "control plane": client.base_url,
         "format": destination.form.name,
         **attrs.asdict(resolved),
+        **window,
         **ago,
     }
+    ids = await _read_ids(job_ids)
+    if not ids:
+        raise ValueError("job_ids is empty: an export without a job would replace what is there")
     return Request(
         destination=destination,
         filters={**filters, **window},
         about=about,
-        jobs=tuple(enumerate(await _read_ids(job_ids))),
+        jobs=tuple(enumerate(ids)),
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
         work=destination.work_folder(folder)
         if state_file is None or not destination.is_file
@@ -148,7 +166,10 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
     if scheme is not None:  # libraries know it only in lower case
         given = Hidden(scheme + str(given.value)[len(scheme) :])
     if scheme in ("file", "local"):
-        given, scheme = Hidden(str(given.value).partition("://")[2]), None
+        path_of_url = str(given.value).partition("://")[2]
+        if sys.platform == "win32":
+            path_of_url = re.sub("^/+(?=[A-Za-z]:)", "", path_of_url)
+        given, scheme = Hidden(path_of_url), None
     if scheme in ("postgresql", "postgres"):
         if format is not None:
             raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
@@ -163,18 +184,17 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
         if isinstance(given.value, str) and given.value.endswith(("/", os.sep)):
             path = checked_folder(given.value)
-            return Dataset(LocalFolder(path), find_layout(format), path.name)
+            return Dataset(LocalStore(path.parent), path.name, find_layout(format))
         path = checked_destination(given.value)
-        found = find_format(format, path.name)
-        return LocalFile(path, found) if found.table is None else TableFile(path, found, found.table)
-    check_scheme(scheme)
-    parent, _, name = shown(given).partition("://")[2].rpartition("/")
-    store = Store(given, Hidden(dict(options.value or {})))
-    if not name:
-        if "/" not in parent:
-            raise ValueError(f"{shown(given)} names no object: give one such as {scheme}://bucket/runs.parquet")
-        return Dataset(StoredFolder(store), find_layout(format), parent.rpartition("/")[2])
-    return StoredObject(store, find_format(format, name))
+        form = find_format(format, path.name)
+        if form.table is not None:
+            return TableFile(path, form, form.table)
+        return File(LocalStore(path.parent), path.name, form)
+    check_remote(given)
+    store, name = remote_store(given, Hidden(dict(options.value or {})))
+    if name.endswith("/"):
+        return Dataset(store, name[:-1], find_layout(format))
+    return File(store, name, find_format(format, name))
 
 
 def _checked_work_dir(work_dir: str | os.PathLike[str]) -> Path:
@@ -193,36 +213,3 @@ async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
     check_job_ids(job_ids)
     ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
     return list(dict.fromkeys(map(checked_job_id, ids)))
-
-
-@attrs.frozen
-class Target:
-    """The destination of this export, with the state of earlier ones."""
-
-    destination: Destination
-    state: State | None
-    arguments: Mapping[str, Any]
-
-    @property
-    def is_increment(self) -> bool:
-        """Whether there were exports before."""
-        return self.state is not None and self.state.exports > 0
-
-
-def choose_target(request: Request) -> Target:
-    """Find out where the runs go, by the state of earlier exports. (It reads files, so it runs in the thread.)
-
-    Raises:
-        ExportError: nothing can be written there, or the state doesn't match the existing files.
-    """
-    destination, path = request.destination, request.state_path
-    arguments = request.arguments
-    destination.check()
-    if path is None:
-        destination.begin(None)
-        return Target(destination, None, arguments)
-    state = State.load(path, {**request.about, **destination.about})
-    arguments[NUMBER] = state.exports
-    if state.exports == 0:
-        destination.begin(path)
-    return Target(destination.numbered(state.exports, path), state, arguments)

@@ -65,6 +65,8 @@ class ExportSummary:
     """Seconds that it took, without those before an interruption."""
     resumed_jobs: int
     """Jobs that an interrupted export had read already."""
+    resumed_age: float | None = None
+    """Seconds since the interrupted export began that had read them; None if none had."""
     rejected: int = 0
     """Runs that couldn't be written."""
     quarantine: Path | str | None = None

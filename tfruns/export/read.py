@@ -30,6 +30,7 @@ from tfruns.errors import (
 )
 from tfruns.export import quarantine
 from tfruns.export.errors import ExportError
+from tfruns.export.finish import Content
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.export.parts import Parts
@@ -53,6 +54,8 @@ _SEARCHED = 20
 takes fewer requests than reading all runs."""
 _PAUSE = 1.0
 """Seconds before a request is sent again whose response said that something has gone."""
+_PIECES_AT_ONCE = 4
+"""How many pieces are written after each page, at most, while others are fetched."""
 _SIDE_BY_SIDE = 8
 """How many jobs with more than one page to read are read side by side for an increment."""
 
@@ -84,7 +87,7 @@ class Reader:
     """Reads runs into parts."""
 
     client: Client
-    parts: Parts
+    content: Content
     form: Format
     filters: Mapping[str, Any]
     thread: WorkThread
@@ -97,6 +100,10 @@ class Reader:
     _finished: str | None = None
     skipped: dict[str, TfRunsError] = attrs.Factory(dict)
     """The jobs that failed, by id, each with its error."""
+
+    @property
+    def parts(self) -> Parts:
+        return self.content.parts
 
     @property
     def _page_sizes(self) -> Sequence[int]:
@@ -303,6 +310,7 @@ class Reader:
             self.parts.reject(job.number, b"".join(each.line(job.job_id) for each in rejected), len(rejected))
         if found.runs:
             self.parts.add(job.number, piece, len(found.runs))
+        self.content.assembly.advance(_PIECES_AT_ONCE)
         return len(found.runs), len(rejected)
 
     # --- jobs that fail ---
@@ -313,7 +321,7 @@ class Reader:
         ):
             raise error
         self.skipped[job.job_id] = error
-        await self.thread.run(self.parts.drop, job.number)
+        await self.thread.run(self.parts.drop, job.number, is_failed=True)
         self.progress.dropped(job.runs, job.rejected, is_skipped=True)
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:

@@ -17,8 +17,13 @@ from tfruns.export.errors import ExportError
 _T = TypeVar("_T")
 _MASK = "[hidden]"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_NAMED_BY_BUCKET = frozenset({"s3", "s3a", "gs", "gcs", "memory", "oss", "oci"})
+NAMED_BY_BUCKET = frozenset({"s3", "s3a", "gs", "gcs", "memory", "oss", "oci"})
 """Schemes whose URLs have the name of a bucket in place of a host: all that follows it is a key, unchanged."""
+_NOT_SECRET = frozenset(
+    {"application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host"}
+    | {"hostaddr", "port", "service", "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert", "target_session_attrs"}
+)
+"""Parameters of a URL whose values are words that messages need, such as `require`."""
 _NAMED_BY_CONTAINER = frozenset({"abfs", "abfss", "az", "adl"})
 """Azure's: `abfs://container@account.dfs.core.windows.net/key`."""
 
@@ -42,7 +47,7 @@ def shown(given: Hidden) -> str:
     scheme = scheme_of(given) or ""
     head, _, rest = str(given.value).partition("://")
     authority, slash, key = rest.partition("/")
-    if scheme in _NAMED_BY_BUCKET:
+    if scheme in NAMED_BY_BUCKET:
         return f"{head}://{authority.rpartition('@')[2]}{slash}{key}"
     rest = rest.partition("?")[0]
     if scheme in _NAMED_BY_CONTAINER and ":" not in authority.partition("@")[0]:
@@ -64,8 +69,8 @@ def secrets_of(url: Hidden, options: Hidden) -> Hidden:
 
 def _of_url(url: str) -> Iterator[str]:
     userinfo = url.partition("://")[2].rpartition("@")[0]
-    query = url.partition("?")[2]
-    found = [userinfo.partition(":")[2], *(part.partition("=")[2] for part in re.split("[&;]", query))]
+    parts = [part.partition("=") for part in re.split("[&;]", url.partition("?")[2])]
+    found = [userinfo.partition(":")[2], *(value for name, _, value in parts if name not in _NOT_SECRET)]
     for text in found:
         if len(text) >= 3:  # shorter texts are in many words
             yield from (text, unquote(text))

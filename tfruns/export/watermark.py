@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import re
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ import attrs
 import msgspec
 
 from tfruns.export.errors import ExportError
+from tfruns.export.files import check_replaceable, write_file
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.models import BadRun, JobRunStatus
@@ -211,16 +212,18 @@ class _Status(msgspec.Struct):
     status: str
 
 
-class _Versioned(msgspec.Struct):
+class _Versioned(msgspec.Struct, kw_only=True):
     version: int
 
 
 class _Content(_Versioned):
     """The content of the file."""
 
+    id: str
     about: dict[str, Any]
-    exports: Annotated[int, msgspec.Meta(ge=1)]
+    exports: Annotated[int, msgspec.Meta(ge=0)]
     jobs: dict[str, JobState]
+    writing: str | None
 
 
 @attrs.define
@@ -233,18 +236,23 @@ class State:
     exports: int = 0
     """How many there were."""
     jobs: dict[str, JobState] = attrs.Factory(dict)
+    id: str = attrs.Factory(lambda: secrets.token_hex(8))
+    """What tells it from all other states."""
+    writing: str | None = None
+    """The file that the next export has begun to write."""
 
     @classmethod
-    def load(cls, path: Path, about: Mapping[str, Any]) -> Self:
-        """The state in a file; none yet if the file isn't there.
+    def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:
+        """The state in a file; one without an export if the file isn't there, or is to be replaced.
 
         Raises:
-            ExportError: the file isn't a state, or it is the state of other exports.
+            ExportError: the file isn't a state, or it is the state of other exports, or it can't be replaced.
         """
         about = json.loads(json.dumps(about))
-        if not path.parent.is_dir():
-            raise ExportError(f"there is no folder {path.parent} for the state")
+        check_replaceable(path)
         try:
+            if is_new:
+                return cls(path, about)
             text = path.read_bytes()
             if msgspec.json.decode(text, type=_Versioned).version != _VERSION:
                 raise ExportError(f"{path} is of another version of tfruns: delete it to export all runs again")
@@ -256,17 +264,19 @@ class State:
         if content.about != about:
             names = ", ".join(name for name in about if content.about.get(name) != about[name])
             raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
-        return cls(path, about, content.exports, content.jobs)
+        return cls(path, about, content.exports, content.jobs, content.id, content.writing)
 
     def save(self) -> None:
         """Write it to the file, in place of the state before."""
-        content = _Content(_VERSION, dict(self.about), self.exports, self.jobs)
-        fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(content))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.path)
+        content = _Content(
+            version=_VERSION,
+            id=self.id,
+            about=dict(self.about),
+            exports=self.exports,
+            jobs=self.jobs,
+            writing=self.writing,
+        )
+        write_file(self.path, msgspec.json.encode(content))
 
 
 def numbered(name: str, form: Format, number: int) -> str:
@@ -274,47 +284,6 @@ def numbered(name: str, form: Format, number: int) -> str:
     suffix = next((suffix for suffix in form.suffixes if name.lower().endswith(suffix)), "")
     stem = name[: len(name) - len(suffix)]
     return f"{stem}.{number:04}{name[len(stem) :]}"
-
-
-def check_names(names: Iterable[str], name: str, form: Format, state: Path | None) -> None:
-    """Check that the file of a full or a first export can't be mistaken for one of other exports.
-
-    Args:
-        names: what is there already.
-        name: the name of the destination.
-        form: its format.
-        state: the file of the state, which has no export yet; None for an export without a state.
-
-    Raises:
-        ExportError: there are files of other exports.
-    """
-    first = numbered(name, form, 0)
-    before, after = first.rsplit(".0000", 1)
-    pattern = re.compile(rf"{re.escape(before)}\.[0-9]{{4}}{re.escape(after)}")
-    found = sorted(filter(pattern.fullmatch, names))
-    if state is None and first in found:
-        raise ExportError(
-            f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than those to"
-            " come. Give the state, or another destination"
-        )
-    if state is not None and found[-1:] > [first]:
-        raise ExportError(
-            f"{found[-1]} is of earlier exports, but their state, {state}, is gone: move the earlier files away, or"
-            " what they hold would be taken for newer"
-        )
-
-
-def check_number(number: int, state: Path) -> None:
-    """Check that one more file can be named.
-
-    Raises:
-        ExportError: there were too many.
-    """
-    if number >= MOST_EXPORTS:
-        raise ExportError(
-            f"there were {MOST_EXPORTS:,} exports with {state}, and no more files can be named in their order: delete"
-            " it, and move the files away, to write all runs anew"
-        )
 
 
 def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:

@@ -1,0 +1,406 @@
+"""An export removes or replaces only what exports of its own kind have written, and says what it has removed."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.export.test_dataset import content
+from tests.export.test_export import StoppedError, stop_after
+from tests.export.test_increments import Server
+from tests.support.hostile import run
+from tfruns import Client
+from tfruns.export import ExportError, ExportSummary, export_runs, files
+from tfruns.sandbox import Fault, Sandbox
+
+DAY = 86_400_000
+NOW = 20_000 * DAY + DAY // 2
+only_posix = pytest.mark.skipif(os.name != "posix", reason="of POSIX")
+
+
+def days(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("*/runs.*"))
+
+
+@attrs.define
+class Place:
+    """A folder by day, and a server of some runs a day."""
+
+    server: Server
+    client: Client
+    path: Path
+    format: str
+
+    async def export(self, **options: Any) -> ExportSummary:
+        return await export_runs(
+            self.client, options.pop("jobs", ["job"]), f"{self.path}/", format=self.format, **options
+        )
+
+
+@pytest.fixture(params=["jsonl", "parquet"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    runs = [run(n, createdAt=NOW - n * DAY // 2, status="FAILED" if n % 5 else "FINISHED") for n in range(20)]
+    server = Server(runs)
+    async with server.serve() as client:
+        yield Place(server, client, tmp_path / "runs", request.param)
+
+
+async def test_a_window_replaces_its_days_whole_and_leaves_all_others(place: Place) -> None:
+    """It begins at the start of a day in UTC, so that no day ever holds a part of its runs."""
+    await place.export()
+    before = {path: path.stat().st_mtime_ns for path in place.path.glob("*/runs.*")}
+    wanted = content(place.path, place.format)
+    place.server.runs[0]["name"] = "changed"
+    del place.server.runs[2]
+    summary = await place.export(created_after=datetime.fromtimestamp((NOW - 1.2 * DAY) / 1000, UTC))
+    after = {path: path.stat().st_mtime_ns for path in place.path.glob("*/runs.*")}
+    assert after.keys() == before.keys()
+    assert len(before.items() - after.items()) == 2
+    found = content(place.path, place.format)
+    assert found["job", "run-0"]["name"] == "changed"
+    assert wanted.keys() - found.keys() == {("job", "run-2")}
+    assert (summary.removed_files, summary.runs) == (0, 3)
+    before_only = await place.export(created_before=datetime.fromtimestamp((NOW - 8.9 * DAY) / 1000, UTC))
+    assert before_only.runs == 2
+    assert content(place.path, place.format) == found
+
+
+async def test_days_of_a_window_that_have_no_runs_any_more_are_removed_and_counted(place: Place) -> None:
+    await place.export()
+    place.server.runs[:4] = []
+    summary = await place.export(created_after=NOW - 1.5 * DAY)
+    assert (summary.runs, summary.removed_files) == (0, 2)
+    assert len(days(place.path)) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"status": "FAILED"}, r"whose status is None, not \['FAILED'\]"),
+        ({"search_prefix": "run-1"}, "whose search_prefix is None, not 'run-1'"),
+        ({"jobs": ["other"]}, "of other jobs: 'other' is not in it; .*'job' is in it alone"),
+        ({"jobs": ["job", "other"]}, "of other jobs: 'other' is not in it"),
+        ({"state": "state.json", "jobs": ["other"]}, "'other' is not in it"),
+    ],
+)
+async def test_a_folder_is_refused_to_other_exports_until_it_is_begun_anew(
+    options: dict[str, Any], says: str, place: Place
+) -> None:
+    """The error says what differs and what to do; nothing is requested, and nothing has changed."""
+    if "state" in options:
+        options = options | {"state": place.path.with_name("state.json")}
+    await place.export()
+    wanted, requests = content(place.path, place.format), place.server.requests
+    with pytest.raises(
+        ExportError, match=rf"{says}.* Give another folder, or begin anew with replace=True \(--replace\)"
+    ):
+        await place.export(**options)
+    assert place.server.requests == requests
+    assert content(place.path, place.format) == wanted
+    await place.export()
+    summary = await place.export(replace=True, **options)
+    assert summary.runs > 0
+    assert {job for job, _ in content(place.path, place.format)} == {*options.get("jobs", ["job"])}
+    assert (await place.export(**options)).runs == (0 if "state" in options else summary.runs)
+
+
+async def test_a_folder_belongs_to_one_control_plane(place: Place) -> None:
+    await place.export()
+    async with place.server.serve() as other:
+        with pytest.raises(ExportError, match="whose control plane is 'http"):
+            await export_runs(other, ["job"], f"{place.path}/", format=place.format)
+
+
+async def test_begun_anew_a_folder_loses_what_exports_have_written_in_another_format_too(place: Place) -> None:
+    """And nothing that others have written."""
+    other = "jsonl.zst"
+    await export_runs(place.client, ["job"], f"{place.path}/", format=other)
+    with pytest.raises(ExportError, match="which isn't of such a dataset"):
+        await place.export()
+    (place.path / "mine.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds mine\.txt"):
+        await place.export(replace=True)
+    (place.path / "mine.txt").unlink()
+    count = len(days(place.path))
+    place.server.runs[4:] = []
+    assert (await place.export(replace=True)).removed_files == count
+    assert len([*place.path.glob("*/runs.*")]) == 2
+    assert len([*place.path.rglob("*_tfruns*")]) == 1
+
+
+async def test_a_job_that_is_skipped_keeps_the_rows_that_the_folder_has_of_it(tmp_path: Path) -> None:
+    async with Sandbox(jobs=2, runs=30) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        first, second = sandbox.job_ids
+        await export_runs(client, [first, second], f"{tmp_path}/runs/", format="jsonl")
+        before = content(tmp_path / "runs", "jsonl")
+        sandbox.faults.append(Fault(status=403, job_id=second))
+        summary = await export_runs(client, [first, second], f"{tmp_path}/runs/", format="jsonl")
+        assert [*summary.skipped] == [second]
+    assert content(tmp_path / "runs", "jsonl") == before
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "runs.parquet", "runs/"])
+async def test_an_export_without_jobs_is_refused(name: str, tmp_path: Path) -> None:
+    """It would replace what is there by nothing."""
+
+    async def none() -> AsyncIterator[str]:
+        for job_id in ():
+            yield job_id
+
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        for jobs in ([], (), none()):
+            with pytest.raises(ValueError, match="job_ids is empty"):
+                await export_runs(client, jobs, f"{tmp_path}/{name}", format="jsonl" if name == "runs/" else None)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("runs.jsonl", None), ("runs.csv", None), ("runs/", "jsonl"), ("runs/", "parquet")]
+)
+async def test_files_and_folders_refuse_a_second_state(name: str, form: str | None, tmp_path: Path) -> None:
+    """Its exports would replace those of the first, whose increments would never bring them back."""
+    async with Sandbox(jobs=2, runs=30) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        (tmp_path / "states").mkdir()
+
+        async def export(who: str, **options: Any) -> ExportSummary:
+            job = sandbox.job_ids["ab".index(who)]
+            state = tmp_path / "states" / who
+            return await export_runs(client, [job], f"{tmp_path}/{name}", state=state, format=form, **options)
+
+        await export("a")
+        for _ in range(2):
+            with pytest.raises(ExportError, match="is of other exports than|holds exports with another state"):
+                await export("b")
+            await sandbox.create_run(sandbox.job_ids[0])
+            assert (await export("a")).runs > 0
+        written = {path for path in tmp_path.rglob("runs*") if path.is_file()}
+        anew = await export("b", replace=True)
+        assert anew.runs == 30
+        left = {path for path in tmp_path.rglob("runs*") if path.is_file()}
+        if form is None:
+            assert (len(written), len(left), anew.removed_files) == (3, 1, 2)
+        else:
+            with pytest.raises(ExportError, match="replace=True"):
+                await export("a")
+
+
+async def test_a_file_written_just_before_a_kill_is_written_again_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state says which file it has begun to write."""
+    from tfruns.export.watermark import State
+
+    path, state = tmp_path / "runs.jsonl", tmp_path / "state"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for number in range(2):
+            save = State.save
+
+            def killed(self: State, save: Any = save) -> None:
+                if self.writing is None:
+                    raise StoppedError
+                save(self)
+
+            await sandbox.create_run(sandbox.job_ids[0])
+            with monkeypatch.context() as patched:
+                patched.setattr(State, "save", killed)
+                with pytest.raises(StoppedError):
+                    await export_runs(client, sandbox.job_ids, path, state=state)
+            assert (tmp_path / f"runs.{number:04}.jsonl").exists()
+            summary = await export_runs(client, sandbox.job_ids, path, state=state)
+            assert summary.path == tmp_path / f"runs.{number:04}.jsonl"
+
+
+@pytest.mark.parametrize("name", ["runs.parquet", "runs/", "memory://locks/runs.jsonl"])
+async def test_one_destination_takes_one_export_at_a_time_whatever_the_working_folder(
+    name: str, tmp_path: Path
+) -> None:
+    """Or the state's folder."""
+    destination = name if "://" in name else f"{tmp_path}/{name}"
+    async with Sandbox(jobs=2, runs=50, faults=["latency=0.2"]) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            exports = []
+            for number in range(4):
+                (tmp_path / f"work-{number}").mkdir()
+                options: dict[str, Any] = {"work_dir": tmp_path / f"work-{number}"}
+                if number % 2:
+                    options = {"state": tmp_path / f"work-{number}" / "state"}
+                form = "parquet" if name == "runs/" else None
+                exports.append(export_runs(client, sandbox.job_ids, destination, format=form, **options))
+            ended = await asyncio.gather(*exports, return_exceptions=True)
+    refused = [error for error in ended if isinstance(error, ExportError)]
+    assert len(refused) == 3
+    assert all("another export is at work on " in str(error) for error in refused)
+    assert not [*tmp_path.rglob("*lock*")]
+
+
+@pytest.mark.parametrize(("hours", "goes_on"), [(5, True), (25, False)])
+async def test_an_interrupted_export_says_how_old_it_is_and_beyond_a_day_begins_anew(
+    hours: int, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(StoppedError):
+            await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(1))
+        new = await sandbox.create_run(sandbox.job_ids[0])
+        later = time.time() + hours * 3600
+        monkeypatch.setattr(time, "time", lambda: later)
+        with caplog.at_level(logging.WARNING, "tfruns"):
+            summary = await export_runs(client, sandbox.job_ids, path)
+    ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+    if goes_on:
+        assert (summary.resumed_jobs, round((summary.resumed_age or 0) / 3600)) == (1, 5)
+    else:
+        assert (summary.resumed_jobs, summary.resumed_age) == (0, None)
+        assert new.id in ids
+        assert "that was interrupted 1 day ago begins anew" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mount")
+@pytest.mark.parametrize("mounted", ["runs.csv", "state.json"])
+async def test_a_file_that_is_mounted_by_itself_is_refused_first(
+    mounted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: no new file can take its place."""
+    (tmp_path / mounted).write_text("{}")
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setattr(files, "_mount_points", lambda: {str(tmp_path / mounted)})
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        options = {"state": tmp_path / "state.json"} if mounted == "state.json" else {}
+        with pytest.raises(ExportError, match=f"{mounted} is mounted as a single file, .*: mount the folder"):
+            await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", **options)
+        assert not sandbox.requests
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's mounts")
+def test_mounts_are_known(tmp_path: Path) -> None:
+    """By another device, or by the kernel's list, where names are escaped."""
+    path = tmp_path / "a b.csv"
+    path.touch()
+    assert not files.is_mounted(path)
+    mount = f"mount --bind '{path}' '{path}'"
+    code = (
+        f"from pathlib import Path; from tfruns.export.files import is_mounted; print(is_mounted(Path({str(path)!r})))"
+    )
+    command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        pytest.skip(f"no mount is allowed here: {ended.stderr}")
+    assert ended.stdout == "True\n"
+
+
+@contextlib.contextmanager
+def windows_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`fsync` as on Windows, where a file must be open for writing."""
+    fcntl = pytest.importorskip("fcntl")
+    sync = os.fsync
+
+    def windows_sync(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        sync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", windows_sync)
+        patched.setattr(files, "_IS_POSIX", False)
+        yield
+
+
+@pytest.mark.parametrize(
+    "name", ["r.jsonl", "r.jsonl.zst", "r.csv", "r.parquet", "r.arrow", "r.sqlite", "r.duckdb", "runs/"]
+)
+async def test_a_file_is_written_by_the_rules_of_windows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox(jobs=1, runs=50) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with windows_rules(monkeypatch):
+            for state in (None, tmp_path / "state.json"):
+                form = "jsonl" if name == "runs/" else None
+                summary = await export_runs(client, sandbox.job_ids, f"{tmp_path}/{name}", format=form, state=state)
+                assert summary.runs == 50
+
+
+async def test_a_file_that_a_reader_has_open_is_waited_for_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There no other file can take its place until it is closed."""
+    path = tmp_path / "runs.jsonl"
+    path.write_text("old")
+    move, tries = os.replace, []
+
+    def windows_replace(fresh: Any, place: Any) -> None:
+        tries.append(place)
+        if len(tries) < most:
+            raise PermissionError(errno.EACCES, "Access is denied", str(place))
+        move(fresh, place)
+
+    monkeypatch.setattr(os, "replace", windows_replace)
+    monkeypatch.setattr(files, "_IS_POSIX", False)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        most = 100
+        with pytest.raises(ExportError, match="can't be replaced: close the program that has it open"):
+            await export_runs(client, sandbox.job_ids, path)
+        assert path.read_text() == "old"
+        tries.clear()
+        most = 3
+        assert (await export_runs(client, sandbox.job_ids, path)).resumed_jobs == 1
+    assert len(path.read_text().splitlines()) == 5
+
+
+@only_posix
+@pytest.mark.parametrize("planted", ["state.json.new", "summary.json.new"])
+async def test_nothing_is_written_through_a_planted_link(planted: str, tmp_path: Path) -> None:
+    """In a folder where others may write."""
+    from tfruns.cli.report import Report
+
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / planted).symlink_to(victim)
+    if planted.startswith("summary"):
+        Report(str(tmp_path / "summary.json"), "runs").fail("why")
+    else:
+        async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+            await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=tmp_path / "state.json")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / planted).exists()
+
+
+@only_posix
+async def test_a_link_in_place_of_a_folder_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "runs.csv.tfruns-new").symlink_to(tmp_path / "elsewhere")
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(ExportError, match=r"runs\.csv\.tfruns-new is a symbolic link: remove it"):
+            await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", work_dir=tmp_path / "work")
+        assert not sandbox.requests
+        day = (await client.list_runs(sandbox.job_ids[0], limit=1)).data[0].created.date().isoformat()
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / f"created_date={day}").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ExportError, match=f"created_date={day} is a symbolic link: remove it"):
+            await export_runs(client, sandbox.job_ids, f"{tmp_path}/runs/", format="jsonl")
+    assert [*(tmp_path / "elsewhere").iterdir()] == []
+
+
+async def test_an_age_counts_from_this_call(tmp_path: Path) -> None:
+    """A window of a folder by day that was given as a time ago."""
+    server = Server([run(n, createdAt=time.time() * 1000 - n * DAY) for n in range(6)])
+    async with server.serve() as client:
+        await export_runs(client, ["job"], f"{tmp_path}/runs/", format="jsonl")
+        summary = await export_runs(
+            client, ["job"], f"{tmp_path}/runs/", format="jsonl", created_after=timedelta(days=2)
+        )
+    assert summary.runs == 3
+    assert len(days(tmp_path / "runs")) == 6
