@@ -525,6 +525,10 @@ async def test_quiet_still_names_the_jobs_that_were_skipped(sandbox: Sandbox, tm
         (b"- fine\n", "with a space"),
         (b"'fine'\n", "one id"),
         (b"a" * 500 + b" b\n", "aaa…' with a space"),
+        (b"fi\x00ne\n", "with the character U+0000"),
+        ("fine".encode("utf-16-le"), "with the character U+0000"),
+        ("fi\u200bne\n".encode(), "with the character U+200B"),
+        ("fi\ufeffne\n".encode(), "with the character U+FEFF"),
     ],
 )
 async def test_what_is_wrong_in_a_file_of_jobs_is_reported_with_file_and_line(
@@ -643,3 +647,32 @@ async def test_no_password_of_a_url_is_printed(
     assert re.search(says, ended.err)
     assert json.loads(summary_file.read_text())["path"] == "postgresql://127.0.0.1:1/db"
     assert "hunter22" not in ended.err + ended.out + summary_file.read_text()
+
+
+async def test_characters_that_cant_be_seen_are_no_part_of_an_id(sandbox: Sandbox, tmp_path: Path) -> None:
+    """As where several files with a mark at their start are joined, or ids are copied from a page."""
+    jobs, path = tmp_path / "jobs.txt", tmp_path / "runs.jsonl"
+    first, second, third = sandbox.job_ids
+    jobs.write_text(f"\ufeff{first}\r\n\ufeff{second}\u200b\n\u2060 {third}\u200e\n\ufeff\n\ufeff# none\n", "utf-8")
+    ended = await invoke("export", "--jobs-from", str(jobs), "-o", str(path))
+    assert ended.status == 0
+    assert "1,530 runs of 3 jobs" in ended.err
+
+
+async def test_a_folder_of_others_is_refused_and_what_was_removed_is_said(sandbox: Sandbox, tmp_path: Path) -> None:
+    """`--since` leaves the days before as they are; `--replace` begins anew."""
+    command = ("export", sandbox.job_ids[2], "-o", f"{tmp_path}/runs/", "--format", "jsonl")
+    summary_file = tmp_path / "summary.json"
+    assert (await invoke(*command)).status == 0
+    before = len([*tmp_path.glob("runs/*/*")])
+    since = await invoke(*command, "--since", "3d")
+    assert (since.status, len([*tmp_path.glob("runs/*/*")])) == (0, before)
+    assert "removed" not in since.err
+    other = await invoke("export", sandbox.job_ids[0], *command[2:])
+    assert other.status == 1
+    assert "begin anew with replace=True (--replace)" in other.complaint
+    anew = await invoke("export", sandbox.job_ids[0], *command[2:], "--replace", "--summary-json", str(summary_file))
+    assert anew.status == 0
+    removed = json.loads(summary_file.read_text())["removed_files"]
+    assert removed == before - len([*tmp_path.glob("runs/*/*")]) > 0
+    assert f"removed {removed} files" in anew.err

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -9,7 +10,9 @@ import pytest
 
 from tests.http.test_key_stays_home import LOOKS
 from tfruns import Client
-from tfruns.export import ExportError, export_runs
+from tfruns.export import ExportError, export_runs, store
+from tfruns.export.destination import cache_folder
+from tfruns.export.secrets import Hidden, clean, secrets_of
 from tfruns.sandbox import Sandbox
 
 
@@ -94,3 +97,53 @@ def _ours(error: BaseException) -> Any:
     """The traceback without the frame of the test itself."""
     assert error.__traceback__ is not None
     return error.__traceback__.tb_next
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://bucket", "s3://bucket names no object"),
+        ("s3:///runs.csv", "s3:///runs.csv names no object"),
+        ("s3://", "s3:// names no object"),
+        ("s3://bucket/a::b.csv", "two colons"),
+        ("s3://bucket/a//", "two slashes in a row"),
+        ("s3://bucket/a//b.csv", "two slashes in a row"),
+        ("s3://bucket//b.csv", "two slashes in a row"),
+        ("memory://a//", "two slashes in a row"),
+        ("memory://a::b/runs.csv", "two colons"),
+    ],
+)
+async def test_a_url_with_two_meanings_is_refused_at_the_call(url: str, says: str) -> None:
+    """With a format, too, which would make any name one of a file."""
+    async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
+        with pytest.raises(ValueError, match=says):
+            await export_runs(client, ["job"], url, format="jsonl")
+
+
+@pytest.mark.parametrize(("version", "is_old"), [("0.4.2", True), ("2023.12.0", True), ("2024.6.0", False)])
+def test_a_package_that_is_too_old_is_named_with_the_version_wanted(
+    version: str, is_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that a resolver has chosen to go with a new boto3."""
+    monkeypatch.setitem(sys.modules, "s3fs", SimpleNamespace(__version__=version))
+    if is_old:
+        with pytest.raises(ExportError, match=rf"s3fs {version} is too old: pip install 's3fs>=2024\.6'"):
+            store._check_version("s3fs")
+    else:
+        store._check_version("s3fs")
+
+
+def test_words_of_a_url_that_arent_secret_stay_in_messages() -> None:
+    url = Hidden("postgresql://me:hunter22@host/db?sslmode=require&sslpassword=swordfish&application_name=SSL")
+    secrets = secrets_of(url, Hidden(None))
+    text = "SSL was required, but hunter22 and swordfish"
+    assert clean(text, secrets) == "SSL was required, but [hidden] and [hidden]"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="of the XDG's systems")
+def test_a_relative_folder_for_caches_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its specification says."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, wanted in (("relative", ".cache"), ("", ".cache"), (str(tmp_path / "own"), "own")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert cache_folder() == tmp_path / wanted / "tfruns"

@@ -122,7 +122,7 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
         if number
     ]
     if removed and not quiet:
-        yield f"removed what earlier exports had written and isn't there any more: {' and '.join(removed)}"
+        yield f"removed {' and '.join(removed)} that earlier exports had written"
     if summary.skipped:
         yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job

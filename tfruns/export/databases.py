@@ -18,6 +18,7 @@ from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.arrow_files import ArrowFile, arrow_module
 from tfruns.export.compress import pack, unpack
 from tfruns.export.errors import ExportError
+from tfruns.export.files import fresh_file
 from tfruns.export.finish import Key
 from tfruns.export.page import Page
 from tfruns.export.rows import columns
@@ -176,6 +177,7 @@ class _SqliteFile:
     """A new database. It gets its name when it is complete: nothing has to be undone."""
 
     def __init__(self, path: Path) -> None:
+        os.close(fresh_file(path))
         self._database = _sqlite(path)
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             self._database.execute(f"PRAGMA {setting}")
@@ -303,6 +305,7 @@ class _DuckDbFile(ArrowFile):
         self._rows_path = scratch / "rows.parquet"
         schema = arrow_module().PLAIN_SCHEMA
         parquet = needed("pyarrow.parquet", "arrow")
+        os.close(fresh_file(self._rows_path))
         super().__init__(parquet.ParquetWriter(self._rows_path, schema, compression="lz4"), schema)  # fast
 
     def close(self) -> None:

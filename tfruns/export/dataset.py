@@ -23,7 +23,7 @@ from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
-from tfruns.export.destination import QUARANTINE, Claim, put_quarantine, scratch_of, work_folder_of
+from tfruns.export.destination import QUARANTINE, Claim, lock_of, put_quarantine, scratch_of, work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS, Format
@@ -288,12 +288,11 @@ class Dataset:
     def work_folder(self, work_dir: Path | None) -> Path:
         return work_folder_of(self.path, work_dir)
 
+    def lock(self, work: Path) -> Path:
+        return lock_of(self.work_folder(None))
+
     def scratch(self, work: Path) -> Path:
         return scratch_of(self.path, work)
-
-    def _names(self) -> dict[str, int]:
-        """The files that engines read, each with its size."""
-        return _seen(self.store.sizes(self.base))
 
     def begin(self, claim: Claim) -> "Dataset":
         self.form.check()
@@ -352,7 +351,8 @@ class Dataset:
     def finish(self, content: Content, work: Path) -> Written:
         claim = self._claim
         assert claim is not None  # noqa: S101  # for the type checker
-        before = self._names()
+        sizes = self.store.sizes(self.base)
+        before = _seen(sizes)
         days = content.assembly.close()
         assert isinstance(days, _Days)  # noqa: S101  # for the type checker
         put_quarantine(self.store, self._rejected, content)
@@ -361,7 +361,8 @@ class Dataset:
         content.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
-        self._put_record(content, claim, min(map(_day_in, made or before), default=0))
+        record_size = self._put_record(content, claim, min(map(_day_in, made or before), default=0))
+        record_size = record_size or sizes.get(self._record_name or "", 0)
         for name, path in made.items():
             content.check()
             if path is None:
@@ -373,21 +374,23 @@ class Dataset:
         (content.scratch / _COMPLETE).touch()
         self.store.put(content.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", content.check)
         removed_files = len(before.keys() - after.keys())
-        return Written(size=sum(after.values()), removed_files=removed_files, removed_rows=removed_rows)
+        return Written(size=sum(after.values()) + record_size, removed_files=removed_files, removed_rows=removed_rows)
 
-    def _put_record(self, content: Content, claim: Claim, day: int) -> None:
-        """Before any other file: so no file is ever there without one."""
+    def _put_record(self, content: Content, claim: Claim, day: int) -> int:
+        """Before any other file: so no file is ever there without one. Returns its size, if it has changed."""
         before = None if claim.replace else self._record
         state = claim.state.id if claim.state is not None else None if before is None else before.state
         jobs = {*claim.jobs, *(before.jobs if before is not None else ())}
         record = _Record(about=dict(claim.about), jobs=sorted(jobs), state=state)
+        size = 0
         if record != before:
             name, path = self.layout.write_record(msgspec.json.encode(record), day, content.scratch)
-            old = self._record_name
+            old, size = self._record_name, path.stat().st_size
             name = name if old is None or Path(old).suffix != Path(name).suffix else old
             self.store.put(path, f"{self.base}/{name}", content.check)
             if old not in (None, name):
                 self.store.remove(f"{self.base}/{old}")
+        return size
 
     def _make(
         self, content: Content, claim: Claim, days: "_Days", before: Mapping[str, int]
@@ -445,6 +448,7 @@ class Dataset:
 
 
 def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The files that engines read, each with its size."""
     return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
 
 

@@ -69,6 +69,10 @@ class Destination(Protocol):
         """The working folder."""
 
     @abstractmethod
+    def lock(self, work: Path) -> Path:
+        """The file that is locked while an export with that working folder writes there."""
+
+    @abstractmethod
     def scratch(self, work: Path) -> Path:
         """A folder for files that aren't complete: best on the same file system."""
 
@@ -121,6 +125,9 @@ class File:
 
     def work_folder(self, work_dir: Path | None) -> Path:
         return work_folder_of(self.path, work_dir)
+
+    def lock(self, work: Path) -> Path:
+        return lock_of(self.work_folder(None))
 
     def scratch(self, work: Path) -> Path:
         return scratch_of(self.path, work)
@@ -210,9 +217,8 @@ def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
     return folder / f"{plain}.{digest}{_WORK}"
 
 
-def lock_of(destination: Destination) -> Path:
-    """The file that is locked while an export writes there, whatever its working folder."""
-    folder = destination.work_folder(None)
+def lock_of(folder: Path) -> Path:
+    """The lock of a working folder; or, whatever the working folder, of the one that a destination has by default."""
     return folder.with_name(folder.name.removesuffix(_WORK) + ".tfruns-lock")
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
-from tfruns.export.destination import Destination, lock_of, make_cache_folder
+from tfruns.export.destination import Destination, make_cache_folder
 from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, new_folder
 from tfruns.export.finish import Assembly, Content, Written
@@ -46,8 +46,9 @@ class _Opened:
             if not path.parent.is_dir():
                 raise ExportError(f"there is no folder {path.parent} for the state")
             self._lock(path.with_name(path.name + ".lock"), f"with the state {path}")
-        make_cache_folder(lock_of(destination))
-        self._lock(lock_of(destination), f"on {destination.path}")
+        lock = destination.lock(request.work)
+        make_cache_folder(lock)
+        self._lock(lock, f"on {destination.path}")
         if path is not None:
             self.state = State.load(path, {**request.about, **destination.about}, is_new=request.replace)
             arguments[NUMBER] = self.state.exports

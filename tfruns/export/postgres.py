@@ -17,7 +17,7 @@ import attrs
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
-from tfruns.export.destination import Claim, cache_folder, named_work_folder, scratch_of
+from tfruns.export.destination import Claim, cache_folder, lock_of, named_work_folder, scratch_of
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key, Written
 from tfruns.export.formats import Format
@@ -164,6 +164,9 @@ class PostgresTable:
 
     def work_folder(self, work_dir: Path | None) -> Path:
         return named_work_folder(work_dir or cache_folder(), self.path.rpartition("/")[2], self.path.encode())
+
+    def lock(self, work: Path) -> Path:
+        return lock_of(work)  # the database keeps several exports apart
 
     def scratch(self, work: Path) -> Path:
         return scratch_of(self.path, work)

@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from tfruns.export.databases import FileTable
-from tfruns.export.destination import QUARANTINE, Claim, scratch_of, work_folder_of
+from tfruns.export.destination import QUARANTINE, Claim, lock_of, scratch_of, work_folder_of
 from tfruns.export.errors import ExportError
 from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.finish import Content, RejectedLine, Written
@@ -46,6 +46,9 @@ class TableFile:
 
     def work_folder(self, work_dir: Path | None) -> Path:
         return work_folder_of(self.path, work_dir)
+
+    def lock(self, work: Path) -> Path:
+        return lock_of(self.work_folder(None))
 
     def scratch(self, work: Path) -> Path:
         return scratch_of(self.path, work)
