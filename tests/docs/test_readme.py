@@ -34,7 +34,7 @@ COMMANDS = [line for block in SHELL for line in block.source.splitlines() if lin
 
 @pytest.fixture(scope="module")
 def variables() -> Iterator[dict[str, str]]:
-    """The sandbox that the README starts, by its own command, though time passes 20 times as fast in it and jobs are smaller."""
+    """The sandbox that the README starts, by its own command, but with smaller jobs, and time 20 times as fast."""
     [command] = re.findall(r"`\.venv/bin/tfruns (sandbox [^`]+)`", README.read_text(encoding="utf-8"))
     words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "20", "--runs", "1500"]
     env = {**os.environ, "PYTHONPATH": str(README.parent)}
