@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tfruns
+from tests.support.hostile import serve
+from tests.support.jobs import Jobs
 from tests.support.postgres import Cluster, cluster
 from tfruns import Client
 from tfruns.export import read
@@ -56,3 +58,11 @@ def bucket(object_store_of_all: "ObjectStore") -> "Iterator[ObjectStore]":
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose response says that something has gone is sent again at once."""
     monkeypatch.setattr(read, "_PAUSE", 0)
+
+
+@pytest.fixture
+async def jobs() -> AsyncIterator[Jobs]:
+    jobs = Jobs()
+    async with serve(jobs.reply) as (url, _), Client(url, "a-long-enough-key") as client:
+        jobs.client = client
+        yield jobs

@@ -23,6 +23,7 @@ import tfruns
 from tests.export.test_export import READERS, StoppedError, fill, flat, of_arrow, stop_after
 from tests.http.test_key_stays_home import LOOKS
 from tests.support.hostile import page, response, run, serve
+from tests.support.jobs import Jobs
 from tests.support.living import exported_in_rounds
 from tests.support.postgres import ENCODED, PASSWORD, Cluster
 from tfruns import Client
@@ -315,3 +316,184 @@ def _assert_hidden(error: BaseException, logs: str = "") -> None:
     error.__traceback__ = error.__traceback__.tb_next  # without the test itself
     shown_by = {look: show(error) for look, show in LOOKS.items()} | {"logs": logs}
     assert [look for look, text in shown_by.items() if PASSWORD in text or ENCODED in text] == []
+
+
+# --- encodings, rights and pools ---
+
+
+@pytest.mark.parametrize("where", ["environment", "URL", "role"])
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
+async def test_texts_arrive_whatever_encoding_the_client_is_set_to(
+    where: str, encoding: str, postgres: Cluster, table: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they did not: `café` was stored as `cafÃ©`."""
+    jobs["jöb"] = [run(1, name="café"), run(2, name="Ωmega", error="🐍"), {**run(3, name="ż"), "duration": 2**63}]
+    url = postgres.url
+    if where == "environment":
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    elif where == "URL":
+        url += f"?client_encoding={encoding}"
+    else:
+        postgres.psql(f"ALTER ROLE tests SET client_encoding = '{encoding}'")
+    try:
+        summary = await jobs.export(url, table=table)
+    finally:
+        postgres.psql("ALTER ROLE tests RESET client_encoding")
+    assert (summary.runs, summary.rejected) == (2, 1)
+    assert postgres.psql(f'SELECT job_id, name, error FROM "{table}" ORDER BY id') == "jöb|café|␀\njöb|Ωmega|🐍"  # noqa: S608
+    assert json.loads(postgres.psql(f'SELECT text FROM "{table}_rejected"'))["name"] == "ż"  # noqa: S608
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "KOI8R", "EUC_JP", "SQL_ASCII"])
+async def test_what_the_encoding_of_the_database_cant_hold_is_set_aside(
+    encoding: str, postgres: Cluster, jobs: Jobs
+) -> None:
+    """With its text as JSON, whose escapes any encoding can hold; in ASCII, as that of what others read, any bytes."""
+    name = f"in_{encoding.lower()}"
+    postgres.psql(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    try:
+        url = postgres.url.replace("/postgres", f"/{name}")
+        holds = {"LATIN1": "é", "WIN1252": "é€", "KOI8R": "Ж", "EUC_JP": "日本", "SQL_ASCII": "🐍"}[encoding]
+        jobs["job"] = [run(1, name=holds), run(2, name="a 🐍 \0"), run(3, error=f"{holds} 🐍"), run(4)]
+        summary = await jobs.export(url)
+        if encoding == "SQL_ASCII":
+            assert (summary.runs, summary.rejected) == (3, 1)
+            return
+        assert (summary.runs, summary.rejected) == (2, 2)
+        assert postgres.psql("SELECT id, name FROM runs ORDER BY 1", name) == f"run-1|{holds}\nrun-4|name-4"
+        found = postgres.psql("SELECT json_agg(json_build_array(run_id, field, why, text)) FROM runs_rejected", name)
+        for (run_id, field, why, text), wanted in zip(json.loads(found), jobs["job"][1:3], strict=True):
+            assert (run_id, field) == (wanted["id"], "name" if run_id == "run-2" else "error")
+            assert "the database's encoding" in why
+            assert json.loads(text) == wanted
+        jobs["job"][1:3] = [run(2), run(3)]
+        assert (await jobs.export(url)).rejected == 0
+        assert postgres.psql("SELECT count(*) FROM runs_rejected", name) == "0"
+    finally:
+        postgres.psql(f"DROP DATABASE {name}")
+
+
+async def test_what_other_jobs_had_set_aside_stays(postgres: Cluster, table: str, jobs: Jobs) -> None:
+    """A full export replaces what is there of its own jobs; one of some runs, what is there of these runs."""
+    jobs.update(a=[run(1, error="\0"), run(2, status=None)], b=[run(3)], c=[run(4, duration=2**63)])
+
+    def rejected() -> list[str]:
+        return postgres.psql(f'SELECT job_id, run_id FROM "{table}_rejected" ORDER BY 1, 2').splitlines()  # noqa: S608
+
+    await jobs.export(postgres.url, "a", "c", table=table)
+    await jobs.export(postgres.url, "b", table=table)
+    assert rejected() == ["a|run-1", "a|run-2", "c|run-4"]
+    jobs["a"][0] = run(1)
+    await jobs.export(postgres.url, "a", search_prefix="run-1", table=table)
+    assert rejected() == ["a|run-2", "c|run-4"]
+    del jobs["a"][1:]
+    await jobs.export(postgres.url, "a", table=table)
+    assert rejected() == ["c|run-4"]
+    summary = await jobs.export(postgres.url, "b", table=table, replace=True)
+    assert (summary.removed_rows, rejected()) == (1, [])
+    assert postgres.psql(f'SELECT job_id, id FROM "{table}"') == "b|run-3"  # noqa: S608
+
+
+async def test_a_rejected_run_is_written_once_if_the_state_isnt_saved(
+    postgres: Cluster, table: str, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between the end of the transaction and the state."""
+    jobs["a"] = [run(1, error="\0"), run(2)]
+    with monkeypatch.context() as patched:
+        patched.setattr("tfruns.export.watermark.State.save", lambda _: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError, match="no space"):
+            await jobs.export(postgres.url, table=table, state=tmp_path / "state.json")
+    assert (await jobs.export(postgres.url, table=table, state=tmp_path / "state.json")).resumed_jobs == 1
+    assert postgres.psql(f'SELECT count(*) FROM "{table}_rejected"') == "1"  # noqa: S608
+
+
+@pytest.mark.parametrize("mode", ["state", "full"])
+async def test_a_row_that_the_server_contradicts_is_removed(
+    mode: str, postgres: Cluster, table: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"state": tmp_path / "state.json"} if mode == "state" else {}
+    jobs["a"] = [run(1), run(2, status="RUNNING"), run(3, status="RUNNING")]
+    await jobs.export(postgres.url, table=table, **options)
+    jobs["a"][1:] = [run(2, status="FAILED", error="\0"), run(3, status=None)]
+    summary = await jobs.export(postgres.url, table=table, **options)
+    assert (summary.rejected, summary.removed_rows) == (2, 2)
+    assert postgres.psql(f'SELECT id FROM "{table}"') == "run-1"  # noqa: S608
+
+
+@pytest.mark.parametrize("length", [54, 55, 63])
+async def test_a_name_of_any_length_has_a_table_of_rejected_runs_beside_it(
+    length: int, postgres: Cluster, jobs: Jobs
+) -> None:
+    """However long, it is another table; another one for another table."""
+    jobs["a"] = [run(1, error="\0"), run(2)]
+    names = [f"{'é' * 26}{end:_>{length - 52}}" for end in "ab"]
+    for name in names:
+        summary = await jobs.export(postgres.url, table=name)
+        assert (summary.runs, summary.rejected) == (1, 1)
+        beside = str(summary.quarantine).rpartition("table ")[2]
+        assert postgres.psql(f'SELECT count(*) FROM "{name}"') == "1"  # noqa: S608
+        assert postgres.psql(f'SELECT count(*) FROM "{beside}"') == "1"  # noqa: S608
+        postgres.psql(f'DROP TABLE "{name}"')
+    for found in postgres.psql("SELECT relname FROM pg_class WHERE relname LIKE '%\\_rejected'").splitlines():
+        postgres.psql(f'DROP TABLE "{found}"')
+
+
+async def test_rights_that_will_be_needed_are_checked_before_anything_is_read(postgres: Cluster, jobs: Jobs) -> None:
+    """CREATE for what isn't there, TEMP for staging, DELETE for rows that the server contradicts."""
+    jobs["a"] = [run(1, error="\0"), run(2)]
+    postgres.psql("CREATE DATABASE guarded")
+    postgres.psql(f"CREATE ROLE writer LOGIN PASSWORD '{PASSWORD}'")
+    url = postgres.url.replace("/postgres", "/guarded").replace("tests:", "writer:", 1)
+
+    async def refused(says: str) -> None:
+        jobs.requests = 0
+        with pytest.raises(ExportError, match=says):
+            await jobs.export(url)
+        assert jobs.requests == 0
+
+    def do(statement: str) -> None:
+        postgres.psql(statement, "guarded")
+
+    try:
+        await refused("table runs can't be written: it isn't there, and there is no schema in which you may make it")
+        await jobs.export(postgres.url.replace("/postgres", "/guarded"))
+        await refused("table runs can't be written: you may not SELECT, INSERT, UPDATE, DELETE")
+        do("GRANT SELECT, INSERT, UPDATE ON runs TO writer")
+        await refused("table runs can't be written: you may not DELETE")
+        do("GRANT DELETE ON runs TO writer")
+        await refused("table runs_rejected can't be written: you may not SELECT, INSERT, DELETE")
+        do("ALTER TABLE runs_rejected RENAME TO other")
+        await refused("table runs_rejected can't be written: it isn't there, and there is no schema")
+        do("ALTER TABLE other RENAME TO runs_rejected; GRANT SELECT, INSERT, DELETE ON runs_rejected TO writer")
+        do("REVOKE TEMP ON DATABASE guarded FROM public")
+        await refused("you may make no temporary table in the database")
+        do("GRANT TEMP ON DATABASE guarded TO public; ALTER ROLE writer SET default_transaction_read_only = on")
+        await refused("the database is read-only")
+        do("ALTER ROLE writer RESET default_transaction_read_only")
+        summary = await jobs.export(url)
+        assert (summary.runs, summary.rejected) == (1, 1)
+    finally:
+        postgres.psql("DROP DATABASE guarded")
+        postgres.psql("DROP ROLE writer")
+
+
+async def test_a_connection_that_is_anothers_after_the_transaction_has_nothing_left(
+    postgres: Cluster, table: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pool by transaction: the next export gets the same session."""
+    jobs["a"] = [run(1, error="\0"), run(2)]
+    with dbapi.connect(postgres.url) as session:
+
+        class Borrowed:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(session, name)
+
+            def close(self) -> None:
+                session.rollback()
+
+        monkeypatch.setattr(dbapi, "connect", lambda _: Borrowed())
+        for _ in range(2):
+            assert (await jobs.export(postgres.url, table=table)).runs == 1
+        with session.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_class WHERE relpersistence = 't'")
+            assert cursor.fetchall() == [(0,)]

@@ -33,11 +33,11 @@ class Cluster:
         """The URL with which a superuser connects."""
         return self.address.replace("://", f"://tests:{ENCODED}@")
 
-    def psql(self, query: str) -> str:
+    def psql(self, query: str, database: str = "postgres") -> str:
         """What psql prints for a query: unaligned, fields separated by |, null as ␀."""
         command = [self.binaries / "psql", "-XqAt", "-P", "null=␀", "-v", "ON_ERROR_STOP=1", "-c", query]
         environment = {**os.environ, "PGPASSWORD": PASSWORD, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"}
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "tests", "postgres"]
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "tests", database]
         done = subprocess.run([*command, *where], env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout.removesuffix("\n")

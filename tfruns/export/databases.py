@@ -229,8 +229,8 @@ class DuckDbTable(FileTable):
 
     @classmethod
     def check(cls, path: Path) -> bool:
-        if os.sep != "\\" and "\\" in str(path):
-            raise ExportError(f"DuckDB takes a backslash in a path for a slash, and can't open {path}")
+        if os.sep == "/" and re.search(r"[?\\]", str(path)):
+            raise ExportError(f"DuckDB can't write to a path with ? or a backslash in it, such as {path}: give another")
         return super().check(path)
 
     @classmethod
@@ -314,17 +314,15 @@ class _DuckDbFile(ArrowFile):
 
     def _load(self, options: Mapping[str, Any]) -> None:
         self._path.unlink(missing_ok=True)
-        rows = re.sub(r"([*?\[])", r"[\1]", str(self._rows_path))  # it is taken for a pattern
         with _duckdb(":memory:", options) as database:
             database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
-            groups = _row_groups(self.rows, self.bytes)
-            database.execute(f"ATTACH {_quoted(self._path)} AS target{groups}")
+            database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
             database.execute("BEGIN")
             database.execute(f"CREATE TABLE target.runs ({DuckDbTable.columns(has_key=False)})")
-            # Without `hive_partitioning` a folder's name, such as status=all, would be taken for a column.
-            database.execute(
-                f"INSERT INTO target.runs SELECT * FROM read_parquet({_quoted(rows)}, hive_partitioning = false)"
-            )
+            # The path is taken for a pattern, and without `hive_partitioning` a folder status=all for a column.
+            pattern = _quoted(re.sub(r"([*\[])", r"[\1]", str(self._rows_path)))
+            rows = f"read_parquet({pattern}, hive_partitioning = false)"
+            database.execute(f"INSERT INTO target.runs SELECT * FROM {rows}")
             database.execute("COMMIT")
 
 

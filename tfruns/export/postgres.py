@@ -233,6 +233,7 @@ class _Table(Dialect):
     }
     as_good: ClassVar = {"text": ("character varying",)}
     instead = "Give the name of another table, which is made if it isn't there"
+    rights = "SELECT INSERT UPDATE DELETE"
 
     def __init__(self, failed: str, table: str, connection: Any, secrets: Hidden) -> None:
         super().__init__(failed, table, "pg_temp.tfruns_staged")
@@ -280,8 +281,9 @@ class _Table(Dialect):
         if table is None:
             return None
         ((kind, missing),) = self.run(
-            "SELECT relkind::text, array_to_string(ARRAY(SELECT name FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE',"
-            f" 'DELETE']) AS name WHERE NOT has_table_privilege(oid, name)), ', ') FROM pg_class WHERE oid = {table}"
+            "SELECT relkind::text, array_to_string(ARRAY(SELECT r FROM unnest(string_to_array($1::text, ' ')) AS r"
+            f" WHERE NOT has_table_privilege(oid, r)), ', ') FROM pg_class WHERE oid = {table}",
+            self.rights,
         )
         if kind not in ("r", "p"):
             return Found({}, problem="it is no table")
@@ -360,6 +362,7 @@ class _RejectedRuns(_Table):
     mandatory: ClassVar = frozenset()
     key = ("job_id", "run_id")
     needs_key = False
+    rights = "SELECT INSERT DELETE"
 
     def write(self, content: Content) -> int:
         """Write the runs that were set aside, in place of older rows of the same runs, or of all runs of these jobs, if
