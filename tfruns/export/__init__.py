@@ -71,7 +71,9 @@ async def export_runs(
         The columns are `job_id` and the fields of `JobRun`; the fields of the subject take its place.
 
     Destinations:
-        A path: a file, as above.
+        A path: a file, as above. In a database of SQLite or DuckDB that is there, rows of the same runs are replaced in
+            one transaction, as in PostgreSQL; every other row, table, view and index stays. The path of a DuckDB
+            database has no `?`.
         `s3://bucket/runs.parquet`, `gs://…`, `abfs://…` and whatever else fsspec can write to (extra `fsspec`, and
             `s3fs` or another): the file is made in the working folder and uploaded last; the object appears when it is
             complete. An upload that fails or is cancelled is aborted. The uploaded parts of a killed process stay until
@@ -79,7 +81,7 @@ async def export_runs(
         `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key (job_id,
             id). They replace the rows of the same runs, in one transaction; other rows stay. The table is made if it
             isn't there. Moments are TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
-            `runs_rejected`.
+            `runs_rejected`. You need the rights to SELECT, INSERT, UPDATE and DELETE, or to CREATE, and TEMP.
         `runs/`, or a URL that ends with a slash, with the format parquet, jsonl, jsonl.gz or jsonl.zst: a folder of
             files by day of creation in UTC, `runs/created_date=2026-11-24/runs.parquet`, which Spark, DuckDB and Polars
             read as it is. When all files are made, each is replaced whole, one after the other, and a run is never in
@@ -90,7 +92,8 @@ async def export_runs(
 
     A run that can't be understood goes to a quarantine. In a format with columns, so does one with a number beyond 64
     bits or a moment beyond the years 1 to 9999. The quarantine is the file `<destination>.rejected.jsonl`, which is
-    there only if it holds a run. Its lines have `jobId`, `runId`, `field`, `why` and the run's `text`.
+    there only if it holds a run. Its lines have `jobId`, `runId`, `field`, `why` and the run's `text`. An older row of
+    such a run is removed from a database.
 
     Files get the mode and, where that is allowed, the owner of those that they replace. Until then, and in the working
     folder, only you can read them.
