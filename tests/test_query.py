@@ -1,9 +1,12 @@
 """Bad arguments fail at the call, before any request, and say what was given and what is allowed."""
 
 import inspect
-from typing import Any
+import traceback
+from datetime import timedelta
+from typing import Any, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,7 +14,8 @@ from yarl import URL
 
 from tests.support.seeds import examples
 from tfruns import Client, JobRunsSortBy, JobRunStatus, SortDirection
-from tfruns.query import PageRequest, RunFilter
+from tfruns.export import export_runs
+from tfruns.query import Order, PageRequest, RunFilter, SortBy, Status
 
 TRIED = settings(max_examples=examples(50, share=0.25))
 CLIENT = Client("http://127.0.0.1:1", "key")
@@ -279,3 +283,57 @@ def test_the_methods_are_what_they_were_to_those_who_inspect_them() -> None:
     assert inspect.signature(Client.iter_runs).parameters["max_runs"].default is None
     assert inspect.iscoroutinefunction(Client.count_runs)
     assert Client.iter_runs.__qualname__ == "Client.iter_runs"
+
+
+@pytest.mark.parametrize(("alias", "values"), [(Status, JobRunStatus), (SortBy, JobRunsSortBy), (Order, SortDirection)])
+def test_the_typed_strings_are_the_values_of_the_enum(alias: Any, values: Any) -> None:
+    """So that a type checker and an editor know them all, and no other."""
+    enum, strings = get_args(alias)
+    assert enum is values
+    assert [*get_args(strings)] == [member.value for member in values]
+
+
+async def test_a_checked_filter_takes_the_place_of_single_ones() -> None:
+    chosen = RunFilter(status="failed", search_prefix="a", version_numbers=[2.5])
+    assert CLIENT.iter_runs("job", filter=chosen).filter is chosen
+    walked = CLIENT.iter_runs("job", status="failed", search_prefix="a", version_numbers=[2.5])
+    assert walked.filter == chosen
+    assert attrs.evolve(chosen, search_prefix=None) == RunFilter(status=["FAILED"], version_numbers="2.5")
+
+
+async def test_a_filter_that_is_none_or_goes_with_single_ones_is_refused() -> None:
+    chosen = RunFilter(status="FAILED")
+    with pytest.raises(ValueError, match="filter goes with no single filter, got order, status too"):
+        CLIENT.iter_runs("job", filter=chosen, status="FAILED", order="asc")
+    with pytest.raises(TypeError, match=r"filter must be a RunFilter, got \{'status': 'FAILED'\}"):
+        await CLIENT.count_runs("job", filter={"status": "FAILED"})
+    with pytest.raises(ValueError, match="filter has a time of creation"):
+        await CLIENT.list_runs("job", filter=RunFilter(created_after=timedelta(days=1)))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"host": "h"}, "Client() has no argument 'host': did you mean 'base_url'?"),
+        ({"url": "h"}, "Client() has no argument 'url': did you mean 'base_url'?"),
+        ({"token": "tfy-secret"}, "Client() has no argument 'token': did you mean 'api_key'?"),
+        ({"apikey": "tfy-secret"}, "Client() has no argument 'apikey': did you mean 'api_key'?"),
+        ({"base_url": "tfy-secret", "retries": 3}, "Client() has no argument 'retries': did you mean 'retry'?"),
+        ({"api_key": "tfy-secret", "colour": 3}, "Client() has no argument 'colour'"),
+    ],
+)
+def test_an_argument_of_another_sdk_says_what_is_meant_and_shows_no_key(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Client(**given)
+    assert str(caught.value) == says
+    given.clear()
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert len(frames) > 1
+    assert "tfy-secret" not in repr([frame.f_locals for frame in frames if "/tfruns/" in frame.f_code.co_filename])
+
+
+async def test_an_export_names_the_argument_that_is_meant() -> None:
+    with pytest.raises(TypeError, match=r"export_runs\(\) has no argument 'stauts': did you mean 'status'\?"):
+        await export_runs(CLIENT, ["job"], "runs.csv", stauts="FAILED")
+    with pytest.raises(TypeError, match="did you mean 'storage_options'"):
+        await export_runs(CLIENT, ["job"], "s3://bucket/runs.csv", storage_option={"secret": "s"})

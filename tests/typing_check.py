@@ -4,9 +4,9 @@ Each `ignore` below stands where the checkers must object: both complain of one 
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any, Unpack, assert_type
 
 import attrs
 
@@ -14,6 +14,7 @@ import tfruns
 from tfruns.export import ExportProgress, ExportSummary, export_runs
 from tfruns.otel import instrument
 from tfruns.sandbox import Clock, Fault, RateLimit, Sandbox
+from tfruns.types import Filters, RunFilter, Status
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,6 +38,18 @@ async def one_job(client: tfruns.Client) -> None:
     assert_type(await runs.fetch(0, 10), tfruns.RunPage)
     assert_type(await client.list_runs("job", limit=10, offset=20), tfruns.RunPage)
     assert_type(await client.count_runs("job", triggered_by=["a", "b"]), int)
+
+
+async def filters(client: tfruns.Client, text: str, statuses: list[Status], **given: Unpack[Filters]) -> None:
+    client.iter_runs("job", status=tfruns.JobRunStatus(text), sort_by="startTime", order=tfruns.SortDirection.DESC)
+    client.iter_runs("job", status=statuses, triggered_by={"a", "b"}, version_numbers=[1, 2.5, "3"])
+    client.iter_runs_for(["job"], **given)
+    assert_type(await client.count_runs("job", **given), int)
+    chosen = RunFilter(status=["FAILED", tfruns.JobRunStatus.RUNNING], created_after=timedelta(hours=1))
+    assert_type(chosen.status, tuple[str, ...] | None)
+    assert_type(await client.list_runs("job", filter=chosen), tfruns.RunPage)
+    await export_runs(client, ["job"], "runs.csv", filter=chosen)
+    client.watch_runs("job", status="FAILED", search_prefix="a")
 
 
 async def arrow(runs: tfruns.RunPaginator) -> None:
@@ -176,6 +189,19 @@ async def sandbox() -> None:
 
 async def what_must_be_refused(client: tfruns.Client, run: tfruns.JobRun) -> None:
     client.iter_runs("job", page_size="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", status=["FAILED", "fialed"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", sort_by="createdAt")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs("job", order="down")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_runs_for(["job"], status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.list_runs("job", order="down")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.list_runs("job", created_after=5.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.count_runs("job", status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.count_runs("job", stauts="FAILED")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.watch_runs("job", status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await export_runs(client, ["job"], "runs.csv", status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RunFilter(status="FIALED")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tfruns.Client(host="https://acme.truefoundry.cloud")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.iter_runs("job", status=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.iter_runs("job", stauts="FAILED")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.iter_runs("job", 100)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]

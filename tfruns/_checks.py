@@ -5,17 +5,19 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from typing import Any, TypeVar, cast, get_args
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; `since` and `until` are options of the command line
+_OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; the others have these names elsewhere
+    **dict.fromkeys(("host", "url", "endpoint", "tfy_host"), ("base_url",)),
+    **dict.fromkeys(("token", "key", "access_token", "api_token", "tfy_api_key", "bearer_token"), ("api_key",)),
+    **dict.fromkeys(("max_retries", "retries", "retry_policy"), ("retry",)),
     "limit": ("max_runs",),
     "max_runs": ("limit",),
     "since": ("created_after", "start"),
     "until": ("created_before",),
-    "retries": ("retry",),
 }
 
 
@@ -105,23 +107,38 @@ def check_plain_function(value: object, name: str) -> None:
 
 
 def suggests_arguments(method: _Method) -> _Method:
-    """If a method gets an argument that it doesn't have, let the error name the one that is probably meant."""
-    allowed = [name for name in inspect.signature(method).parameters if name != "self"]
+    """If a method gets an argument that it doesn't have, let the error name the one that is probably meant.
 
-    def check(given: Iterable[str]) -> None:
-        for name in given:
-            if name not in allowed:
-                close = difflib.get_close_matches(name, allowed, n=1)
-                meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
-                hint = "" if meant is None else f": did you mean {meant!r}?"
-                raise TypeError(f"{method.__qualname__}() has no argument {name!r}{hint}")
+    (Python 3.13 does so for slips, but not for other names, nor for `**filters`.)
+    """
+    allowed = argument_names(method)
 
+    @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
-        check(kwargs)
+        check_names(kwargs, allowed, method.__qualname__)
         return method(*args, **kwargs)
 
+    @functools.wraps(method)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        check(kwargs)
-        return await method(*args, **kwargs)
+        return await call(*args, **kwargs)
 
-    return cast("_Method", functools.wraps(method)(call_async if inspect.iscoroutinefunction(method) else call))
+    return cast("_Method", call_async if inspect.iscoroutinefunction(method) else call)
+
+
+def argument_names(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's arguments, and those in its `**filters: Unpack[...]`."""
+    names: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        is_several = parameter.kind is parameter.VAR_KEYWORD
+        names += get_args(parameter.annotation)[0].__annotations__ if is_several else [parameter.name]
+    return names
+
+
+def check_names(given: Iterable[str], allowed: Collection[str], function: str) -> None:
+    """Raise TypeError if an argument has a name that the function doesn't have."""
+    for name in given:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, [*allowed], n=1)
+            meant = next((other for other in (*_OTHER_NAMES.get(name, ()), *close) if other in allowed), None)
+            hint = "" if meant is None else f": did you mean {meant!r}?"
+            raise TypeError(f"{function}() has no argument {name!r}{hint}")

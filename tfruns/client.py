@@ -1,15 +1,17 @@
 """The client for the run history of the jobs of one control plane."""
 
+import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Never, NoReturn, Self, Unpack
 
 import aiohttp
 
 from tfruns._checks import (
     check_job_ids,
+    check_names,
     check_on_error,
     checked_int,
     checked_job_id,
@@ -35,9 +37,9 @@ from tfruns._walk.paginator import RunPaginator
 from tfruns._watch.pace import Closing
 from tfruns._watch.wait import Waits
 from tfruns._watch.watcher import RunWatch, Watch
-from tfruns.models import JobRun, JobRunsSortBy, JobRunStatus, RunPage, SortDirection
-from tfruns.query import MAX_PAGE_SIZE
-from tfruns.types import ApiKey, Interval, Moment, OnError, RunFilter, Start
+from tfruns.models import JobRun, RunPage
+from tfruns.query import MAX_PAGE_SIZE, PageFilters, WatchFilters, chosen_filter
+from tfruns.types import ApiKey, Filters, Interval, Moment, OnError, Order, RunFilter, SortBy, Start, Status
 
 _RATES = "requests a second, from 0.001 to 1,000,000, or None"
 
@@ -119,9 +121,12 @@ class Client:
         on_response: Callable[[ResponseEvent], object] | None = None,
         on_retry: Callable[[RetryEvent], object] | None = None,
         on_failure: Callable[[FailureEvent], object] | None = None,
+        **_others: Never,  # so that an error can say what is meant by `host` or `token`
     ) -> None:
         host, key, more_headers = Secret(base_url), Secret(api_key), Secret(headers)
-        del base_url, api_key, headers  # the traceback of an error shows the variables of this frame
+        others = [*_others]
+        del base_url, api_key, headers, _others  # the traceback of an error shows the variables of this frame
+        check_names(others, inspect.signature(Client).parameters, "Client")
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
         if session is not None and session.auth is not None:
@@ -156,13 +161,14 @@ class Client:
         job_id: str,
         *,
         search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
+        sort_by: SortBy | None = None,
+        order: Order | None = None,
         triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        status: Iterable[Status] | Status | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
         created_after: Moment | None = None,
         created_before: Moment | None = None,
+        filter: RunFilter | None = None,  # noqa: A002  # as `RunPaginator.filter`
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
@@ -203,6 +209,7 @@ class Client:
                 `order`, the walk ends at the first run that is older; in other orders every run is read.
             created_before: only runs created before a time, given in the same way. Newer runs are read too, but not
                 yielded.
+            filter: all filters and the order as one checked value, in place of the single ones.
             page_size: how many runs to request at once, 1 to 1,000. Pages overlap by one run, so with 1, two are
                 requested. If the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs to skip first.
@@ -244,6 +251,7 @@ class Client:
             version_numbers=version_numbers,
             created_after=created_after,
             created_before=created_before,
+            filter=filter,
             page_size=page_size,
             offset=offset,
             max_runs=max_runs,
@@ -260,15 +268,11 @@ class Client:
         *,
         limit: int = 100,
         offset: int = 0,
-        search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
+        filter: RunFilter | None = None,  # noqa: A002
         timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
+        **filters: Unpack[PageFilters],
     ) -> RunPage:
         """Exactly one page, by one request, as the server gives it.
 
@@ -279,6 +283,7 @@ class Client:
             job_id: id of the job.
             limit: how many runs to request, 1 to 1,000.
             offset: how many runs to skip.
+            **filters: the filters and the order, but no time of creation.
 
         Returns:
             The runs in the server's order, at most `limit`, and how many there are in all.
@@ -299,18 +304,9 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
-        runs = self.iter_runs(
-            job_id,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-        )
+        runs = self.iter_runs(job_id, filter=filter, timeout=timeout, retry=retry, headers=headers, **filters)
+        if runs.filter.has_window:
+            raise ValueError("filter has a time of creation, which a single page can't be selected by: use iter_runs")
         limit = checked_int(limit, "limit", least=1, most=MAX_PAGE_SIZE)
         return await runs.fetch(checked_int(offset, "offset", least=0), limit)
 
@@ -319,17 +315,11 @@ class Client:
         self,
         job_id: str,
         *,
-        search_prefix: str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        created_after: Moment | None = None,
-        created_before: Moment | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
+        filter: RunFilter | None = None,  # noqa: A002
         timeout: float | None = None,  # noqa: ASYNC109  # of an attempt
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
+        **filters: Unpack[Filters],
     ) -> int:
         """How many runs match, by the server's count now: one request for one run.
 
@@ -339,6 +329,7 @@ class Client:
 
         Args:
             job_id: id of the job.
+            **filters: the filters, and the order.
 
         Returns:
             The server's count.
@@ -358,20 +349,8 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
-        return await self.iter_runs(
-            job_id,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            created_after=created_after,
-            created_before=created_before,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-        ).count()
+        runs = self.iter_runs(job_id, filter=filter, timeout=timeout, retry=retry, headers=headers, **filters)
+        return await runs.count()
 
     @suggests_arguments
     def iter_runs_for(
@@ -379,13 +358,14 @@ class Client:
         job_ids: Iterable[str] | AsyncIterable[str],
         *,
         search_prefix: str | None = None,
-        sort_by: JobRunsSortBy | str | None = None,
-        order: SortDirection | str | None = None,
+        sort_by: SortBy | None = None,
+        order: Order | None = None,
         triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
+        status: Iterable[Status] | Status | None = None,
         version_numbers: Iterable[float | str] | float | str | None = None,
         created_after: Moment | None = None,
         created_before: Moment | None = None,
+        filter: RunFilter | None = None,  # noqa: A002  # as `RunPaginator.filter`
         page_size: int = MAX_PAGE_SIZE,
         offset: int = 0,
         max_runs: int | None = None,
@@ -444,6 +424,7 @@ class Client:
             version_numbers=version_numbers,
             created_after=created_after,
             created_before=created_before,
+            filter=filter,
             page_size=page_size,
             offset=offset,
             max_runs=max_runs,
@@ -469,10 +450,8 @@ class Client:
         start: Start | datetime = "now",
         resume_token: str | None = None,
         on_error: OnError = "raise",
-        search_prefix: str | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
+        status: Iterable[Status] | Status | None = None,
+        **filters: Unpack[WatchFilters],
     ) -> RunWatch:
         """The changes of the runs of a job, or of several, from now on and without end: a `RunChange` for each.
 
@@ -510,8 +489,8 @@ class Client:
                 is skipped. A skipped job is polled again after pauses that grow to 10 minutes; when it responds, it is
                 removed from `skipped`, and what happened meanwhile is reported. An error that isn't about one job (a
                 refused key, a closed client) is raised in any case.
-            status: report only changes after which the run has one of these statuses. All runs are still watched. (The
-                other filters are explained at `iter_runs`.)
+            status: report only changes after which the run has one of these statuses. All runs are still watched.
+            **filters: `search_prefix`, `triggered_by` and `version_numbers`, as of `iter_runs`.
 
         Yields:
             Each change, oldest run first among those found by one poll.
@@ -544,9 +523,7 @@ class Client:
             resume_token=resume_token,
             on_error=on_error,
             status=status,
-            search_prefix=search_prefix,
-            triggered_by=triggered_by,
-            version_numbers=version_numbers,
+            **filters,
         )
         return RunWatch(watch)
 
@@ -610,6 +587,7 @@ class Client:
         retry: RetryPolicy | None,
         headers: Mapping[str, str] | None,
         max_response_bytes: int | None,
+        filter: RunFilter | None,  # noqa: A002
         **filters: Any,
     ) -> RunPaginator:
         """A walk with these arguments of `iter_runs`, which are checked here."""
@@ -619,7 +597,7 @@ class Client:
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
             job_id=job_id,
-            filter=RunFilter(**filters),
+            filter=chosen_filter(filter, filters),
             page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
             offset=checked_int(offset, "offset", least=0),
             max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),

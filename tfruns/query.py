@@ -2,23 +2,81 @@
 
 import difflib
 import enum
+import math
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
 import attrs
 
-from tfruns._checks import checked_number, checked_string
+from tfruns._checks import checked_number, checked_string, suggests_arguments
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
 """The most runs a page can hold (contract: the maximum of `limit`)."""
 
-
 Moment = datetime | timedelta | float
 """A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
+
+Status = (
+    JobRunStatus
+    | Literal[
+        "CREATED",
+        "SCHEDULED",
+        "RUNNING",
+        "FINISHED",
+        "FAILED",
+        "TERMINATION_REQUESTED",
+        "TERMINATING",
+        "TERMINATED",
+        "UNKNOWN",
+    ]
+)
+"""A `JobRunStatus`, or its string. (For a string that isn't known before: `JobRunStatus(text)`.)"""
+
+SortBy = JobRunsSortBy | Literal["startTime", "duration", "deploymentVersion", "triggeredBy", "status"]
+"""A `JobRunsSortBy`, or its string."""
+
+Order = SortDirection | Literal["asc", "desc"]
+"""A `SortDirection`, or its string."""
+
+
+class WatchFilters(TypedDict, total=False):
+    """The filters of `Client.watch_runs`, but for `status`."""
+
+    search_prefix: str | None
+    triggered_by: Iterable[str] | str | None
+    version_numbers: Iterable[float | str] | float | str | None
+
+
+class PageFilters(WatchFilters, total=False):
+    """The filters, and the order, of `Client.list_runs`."""
+
+    status: Iterable[Status] | Status | None
+    sort_by: SortBy | None
+    order: Order | None
+
+
+class Filters(PageFilters, total=False):
+    """The filters and the order of `Client.iter_runs`, for functions of your own that take them, too.
+
+    Example:
+        >>> from typing import Unpack
+        >>> from tfruns.types import Filters
+        >>> async def names(job_id: str, **filters: Unpack[Filters]) -> list[str]:
+        ...     return [run.name for run in await client.iter_runs(job_id, **filters).collect()]
+        >>> print(len(await names("my-job-id", order="asc")))
+        250
+
+    .. versionadded:: 0.3.0
+    """
+
+    created_after: Moment | None
+    created_before: Moment | None
+
 
 _LATEST = 1e17
 """In ms since 1970: later than any datetime or run."""
@@ -50,68 +108,50 @@ def meant_value(text: str, cls: type[enum.StrEnum]) -> str | None:
     return next(map(values.get, difflib.get_close_matches(word, values, n=1)), None)
 
 
-def _member(value: object, cls: type[enum.StrEnum], name: str) -> str:
-    if isinstance(value, cls):
-        return value.value
+def _one_of(cls: type[enum.StrEnum]) -> Callable[[Any, str], str]:
     allowed = "one of " + ", ".join(repr(member.value) for member in cls)
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if value not in cls.__members__.values():
+
+    def check(value: Any, name: str) -> str:
+        if isinstance(value, cls):
+            return checked_string(value.value, name)
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be {allowed}, got {value!r}")
         meant = meant_value(value, cls)
         if meant is not None and meant.lower() == value.lower():
             return meant
         hints = [f"did you mean {meant!r}?"] if meant else []
         if cls is JobRunStatus:
             hints.append(f"for one that is newer than this version, pass {cls.__name__}({value!r})")
-        hint = f"; {' Or '.join(hints)}" if hints else ""
-        raise ValueError(f"{name} must be {allowed}, got {value!r}{hint}")
-    return value
+        raise ValueError(f"{name} must be {allowed}, got {value!r}{'; ' * bool(hints)}{' Or '.join(hints)}")
+
+    return check
 
 
-def _several(value: Any, name: str, single: Callable[[Any], str]) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    many = (value,) if isinstance(value, (str, bytes, int, float)) or not isinstance(value, Iterable) else tuple(value)
-    if not many:
-        raise ValueError(f"{name} is empty, which would match no run; leave it out for all runs")
-    return tuple(map(single, many))
+def _several(check: Callable[[Any, str], str]) -> Callable[[Any, str], tuple[str, ...]]:
+    def check_each(value: Any, name: str) -> tuple[str, ...]:
+        is_several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+        checked = tuple(check(one, name) for one in (value if is_several else [value]))
+        if not checked:
+            raise ValueError(f"{name} is empty, which would match no run; leave it out for all runs")
+        return checked
+
+    return check_each
 
 
-def _search_prefix(value: str | None) -> str | None:
-    return None if value is None else checked_string(value, "search_prefix")
+def _slug(value: Any, name: str) -> str:
+    return checked_string(value, name, "subject slugs, as strings")
 
 
-def _sort_by(value: JobRunsSortBy | str | None) -> str | None:
-    return None if value is None else _member(value, JobRunsSortBy, "sort_by")
+def _version_number(value: Any, name: str) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # as JobRun.deployment_version has it
+        return value
+    checked = checked_number(value, name, "finite numbers")
+    return str(int(checked) if checked == int(checked) else checked)
 
 
-def _order(value: SortDirection | str | None) -> str | None:
-    return None if value is None else _member(value, SortDirection, "order")
-
-
-def _triggered_by(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
-    return _several(value, "triggered_by", lambda one: checked_string(one, "triggered_by", "subject slugs, as strings"))
-
-
-def _status(value: Iterable[JobRunStatus | str] | JobRunStatus | str | None) -> tuple[str, ...] | None:
-    return _several(value, "status", lambda one: checked_string(_member(one, JobRunStatus, "status"), "status"))
-
-
-def _version_numbers(value: Iterable[float | str] | float | str | None) -> tuple[str, ...] | None:
-    def number(one: Any) -> str:
-        if isinstance(one, str) and one.isascii() and one.isdigit():  # as JobRun.deployment_version has it
-            return one
-        checked = checked_number(one, "version_numbers", "finite numbers")
-        return str(int(checked) if checked == int(checked) else checked)
-
-    return _several(value, "version_numbers", number)
-
-
-def _moment(value: Moment | None, name: str) -> float | None:
+def _moment(value: Any, name: str) -> Any:
     """A time in milliseconds since 1970."""
     allowed = "an aware datetime, a timedelta before now, or milliseconds since 1970"
-    if value is None:
-        return None
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise ValueError(f"{name} must be {allowed}; this datetime has no time zone: {value!r}")
@@ -126,54 +166,68 @@ def _moment(value: Moment | None, name: str) -> float | None:
     return value
 
 
-def _created_after(value: Moment | None) -> float | None:
-    return _moment(value, "created_after")
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "search_prefix": checked_string,
+    "sort_by": _one_of(JobRunsSortBy),
+    "order": _one_of(SortDirection),
+    "triggered_by": _several(_slug),
+    "status": _several(_one_of(JobRunStatus)),
+    "version_numbers": _several(_version_number),
+    "created_after": _moment,
+    "created_before": _moment,
+}
 
 
-def _created_before(value: Moment | None) -> float | None:
-    return _moment(value, "created_before")
-
-
-def _is_window(run_filter: "RunFilter", _: object, before: float | None) -> None:
-    after = run_filter.created_after
-    if after is not None and before is not None and after >= before:
-        raise ValueError("created_after must be earlier than created_before: no run matches")
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, init=False)
 class RunFilter:
     """Which runs of a job, and in which order: the filters of `Client.iter_runs`, checked.
 
-    The API has all of these filters but `created_after` and `created_before`, which a walk applies to the runs that it
-    reads.
+    Give it to a method as `filter`, in place of the single filters. The API has all of these filters but
+    `created_after` and `created_before`, which a walk applies to the runs that it reads.
+
+    Args:
+        **filters: those of `Client.iter_runs`, explained there.
 
     Raises:
         TypeError, ValueError: a value can't be used; the message says what is allowed.
 
     Example:
-        >>> failed = client.iter_runs("my-job-id", status="failed").filter
+        >>> from datetime import timedelta
+        >>> from tfruns.types import RunFilter
+        >>> failed = RunFilter(status="FAILED", created_after=timedelta(days=1))
         >>> print(failed.status, failed.sort_by)
         ('FAILED',) None
+        >>> for job_id in ["job-a", "job-b"]:
+        ...     print(job_id, await client.count_runs(job_id, filter=failed), "failed")  # doctest: +ELLIPSIS
+        job-a ... failed
+        job-b ... failed
 
     .. versionadded:: 0.2.0
     """
 
-    search_prefix: str | None = attrs.field(default=None, converter=_search_prefix)
+    search_prefix: str | None = None
     """The beginning of the name or the id of the run."""
-    sort_by: str | None = attrs.field(default=None, converter=_sort_by)
+    sort_by: str | None = None
     """The key that runs are sorted by; None for the server's order, newest first."""
-    order: str | None = attrs.field(default=None, converter=_order)
+    order: str | None = None
     """"asc" or "desc"; None for the server's choice."""
-    triggered_by: tuple[str, ...] | None = attrs.field(default=None, converter=_triggered_by)
+    triggered_by: tuple[str, ...] | None = None
     """Slugs of subjects, one of which started the run."""
-    status: tuple[str, ...] | None = attrs.field(default=None, converter=_status)
+    status: tuple[str, ...] | None = None
     """Statuses, one of which the run has."""
-    version_numbers: tuple[str, ...] | None = attrs.field(default=None, converter=_version_numbers)
+    version_numbers: tuple[str, ...] | None = None
     """Versions of the deployment, one of which the run is of."""
-    created_after: float | None = attrs.field(default=None, converter=_created_after)
+    created_after: float | None = None
     """In ms since 1970: the run was created then or later."""
-    created_before: float | None = attrs.field(default=None, converter=_created_before, validator=_is_window)
+    created_before: float | None = None
     """In ms since 1970: the run was created earlier."""
+
+    @suggests_arguments
+    def __init__(self, **filters: Unpack[Filters]) -> None:
+        given = {name: _CHECKS[name](value, name) for name, value in filters.items() if value is not None}
+        if given.get("created_after", -math.inf) >= given.get("created_before", math.inf):
+            raise ValueError("created_after must be earlier than created_before: no run matches")
+        self.__attrs_init__(**given)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def has_window(self) -> bool:
@@ -218,6 +272,18 @@ class RunFilter:
             if value is not None and name not in ours
         }
         return urlencode(given, doseq=True, quote_via=quote)
+
+
+def chosen_filter(given: RunFilter | None, single: Mapping[str, Any]) -> RunFilter:
+    """The filter that was given as `filter`, or else as single filters."""
+    if given is None:
+        return RunFilter(**single)
+    if not isinstance(given, RunFilter):
+        raise TypeError(f"filter must be a RunFilter, got {given!r}")
+    others = ", ".join(name for name, value in single.items() if value is not None)
+    if others:
+        raise ValueError(f"filter goes with no single filter, got {others} too")
+    return given
 
 
 @attrs.frozen

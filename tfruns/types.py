@@ -13,9 +13,9 @@ from typing import Literal
 
 from tfruns._public import publish
 from tfruns.errors import TfRunsError
-from tfruns.query import Moment, RunFilter
+from tfruns.query import Filters, Moment, Order, RunFilter, SortBy, Status
 
-__all__ = ["ApiKey", "Interval", "Moment", "OnError", "RunFilter", "Start"]
+__all__ = ["ApiKey", "Filters", "Interval", "Moment", "OnError", "Order", "RunFilter", "SortBy", "Start", "Status"]
 
 ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function, sync or async, that returns one: see `tfruns.Client`."""
@@ -29,4 +29,4 @@ OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[obje
 Start = Literal["now", "open", "existing"]
 """What a watch reports first: see `tfruns.Client.watch_runs`."""
 
-publish(__name__, [RunFilter])
+publish(__name__, [Filters, RunFilter])

@@ -38,7 +38,7 @@ def sections(one: griffe.Object, *kinds: str) -> list[griffe.DocstringSection]:
 
 def explained(one: griffe.Object, kind: str) -> list[str]:
     """The names that its sections of this kind explain, in their order."""
-    return [entry.name for section in sections(one, kind) for entry in section.value]
+    return [entry.name.lstrip("*") for section in sections(one, kind) for entry in section.value]
 
 
 def parameters(one: griffe.Object) -> list[str]:
@@ -46,7 +46,7 @@ def parameters(one: griffe.Object) -> list[str]:
     if isinstance(one, griffe.Class) and not sections(one, "parameters"):
         return []
     given = one.parameters if isinstance(one, (griffe.Class, griffe.Function)) else ()
-    return [parameter.name for parameter in given if parameter.name not in ("self", "cls")]
+    return [parameter.name for parameter in given if parameter.name not in ("self", "cls", "_others")]
 
 
 def attributes(one: griffe.Object) -> list[str]:

@@ -11,9 +11,11 @@ user's folder for caches), which it removes in the end. After a kill, the same c
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from tfruns._checks import check_plain_function
+import attrs
+
+from tfruns._checks import argument_names, check_names, check_plain_function
 from tfruns._public import publish
 from tfruns.client import Client
 from tfruns.export.errors import ExportError
@@ -21,8 +23,7 @@ from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
 from tfruns.export.progress import ExportProgress, ExportSummary
 from tfruns.export.secrets import Hidden
-from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection
-from tfruns.query import Moment
+from tfruns.query import Filters, RunFilter, chosen_filter
 
 __all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
 
@@ -43,14 +44,8 @@ async def export_runs(
     on_bad_run: Literal["quarantine", "raise"] = "quarantine",
     on_progress: Callable[[ExportProgress], object] | None = None,
     page_size: int = 1000,
-    search_prefix: str | None = None,
-    sort_by: JobRunsSortBy | str | None = None,
-    order: SortDirection | str | None = None,
-    triggered_by: Iterable[str] | str | None = None,
-    status: Iterable[JobRunStatus | str] | JobRunStatus | str | None = None,
-    version_numbers: Iterable[float | str] | float | str | None = None,
-    created_after: Moment | None = None,
-    created_before: Moment | None = None,
+    filter: RunFilter | None = None,  # noqa: A002
+    **filters: Unpack[Filters],
 ) -> ExportSummary:
     """Write the runs of many jobs to one place: job after job in the order of the ids, the runs in the server's order.
 
@@ -121,8 +116,9 @@ async def export_runs(
         on_bad_run: what to do with a run that can't be written: set it aside in a "quarantine", or "raise" an error.
         on_progress: a function that is called with an `ExportProgress`, after each page and each job.
         page_size: how many runs to request at once, at most: 1 to 1,000.
-        created_after: only runs created then or later. A timedelta counts from this call; for jobs that an interrupted
-            call has read whole, from that call. The other filters and the order are explained at `Client.iter_runs`.
+        filter: all filters and the order as one value, in place of the single ones.
+        **filters: the filters and the order of `Client.iter_runs`, explained there. A timedelta counts from this call;
+            for jobs that an interrupted call has read whole, from that call.
 
     Returns:
         What was done. A job that fails by itself (404, 403, a response that can't be understood, a 500 while the server
@@ -149,7 +145,10 @@ async def export_runs(
     .. versionadded:: 0.1.0
     """
     given, options = Hidden(destination), Hidden(storage_options)
-    del destination, storage_options  # the traceback of an error shows the variables of this frame
+    single = {name: filters.pop(name, None) for name in Filters.__annotations__}  # type: ignore[misc]
+    others = [*filters]
+    del destination, storage_options, filters  # the traceback of an error shows the variables of this frame
+    check_names(others, argument_names(export_runs), "export_runs")
     check_plain_function(on_progress, "on_progress")
     request = await prepare(
         client,
@@ -163,15 +162,6 @@ async def export_runs(
         work_dir=work_dir,
         on_bad_run=on_bad_run,
         page_size=page_size,
-        filters={
-            "search_prefix": search_prefix,
-            "sort_by": sort_by,
-            "order": order,
-            "triggered_by": triggered_by,
-            "status": status,
-            "version_numbers": version_numbers,
-            "created_after": created_after,
-            "created_before": created_before,
-        },
+        filters=single if filter is None else attrs.asdict(chosen_filter(filter, single)),
     )
     return await run_export(client, request, on_progress)
