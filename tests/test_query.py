@@ -298,7 +298,7 @@ async def test_a_checked_filter_takes_the_place_of_single_ones() -> None:
     assert CLIENT.iter_runs("job", filter=chosen).filter is chosen
     walked = CLIENT.iter_runs("job", status="failed", search_prefix="a", version_numbers=[2.5])
     assert walked.filter == chosen
-    assert attrs.evolve(chosen, search_prefix=None) == RunFilter(status=["FAILED"], version_numbers="2.5")
+    assert attrs.evolve(chosen, search_prefix=None) == RunFilter(status=["FAILED"], version_numbers="2.5")  # type: ignore[call-arg]
 
 
 async def test_a_filter_that_is_none_or_goes_with_single_ones_is_refused() -> None:
@@ -334,6 +334,6 @@ def test_an_argument_of_another_sdk_says_what_is_meant_and_shows_no_key(given: d
 
 async def test_an_export_names_the_argument_that_is_meant() -> None:
     with pytest.raises(TypeError, match=r"export_runs\(\) has no argument 'stauts': did you mean 'status'\?"):
-        await export_runs(CLIENT, ["job"], "runs.csv", stauts="FAILED")
+        await export_runs(CLIENT, ["job"], "runs.csv", stauts="FAILED")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="did you mean 'storage_options'"):
-        await export_runs(CLIENT, ["job"], "s3://bucket/runs.csv", storage_option={"secret": "s"})
+        await export_runs(CLIENT, ["job"], "s3://bucket/runs.csv", storage_option={"secret": "s"})  # type: ignore[call-arg]

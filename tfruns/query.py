@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
-from tfruns._checks import checked_number, checked_string, suggests_arguments
+from tfruns._checks import check_names, checked_number, checked_string
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
@@ -222,8 +222,8 @@ class RunFilter:
     created_before: float | None = None
     """In ms since 1970: the run was created earlier."""
 
-    @suggests_arguments
     def __init__(self, **filters: Unpack[Filters]) -> None:
+        check_names(filters, _CHECKS, "RunFilter")
         given = {name: _CHECKS[name](value, name) for name, value in filters.items() if value is not None}
         if given.get("created_after", -math.inf) >= given.get("created_before", math.inf):
             raise ValueError("created_after must be earlier than created_before: no run matches")
