@@ -54,6 +54,7 @@ async def test_the_json_lines_are_the_stored_runs_in_order(sandbox: Sandbox) -> 
     assert (await invoke("list", job, "--json")).runs() == [run.to_dict() for run in sandbox.runs(job)]
 
 
+@needs_posix
 async def test_the_json_is_compact_utf8_even_in_a_locale_of_ascii(sandbox: Sandbox) -> None:
     job = sandbox.job_ids[0]
     made = await sandbox.create_run(job, name="学習 é")
@@ -63,6 +64,7 @@ async def test_the_json_is_compact_utf8_even_in_a_locale_of_ascii(sandbox: Sandb
     assert ended.out == json.dumps(made.to_dict(), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+@needs_posix
 async def test_the_table_shows_what_the_locale_can_in_a_locale_of_ascii(sandbox: Sandbox) -> None:
     job = sandbox.job_ids[0]
     await sandbox.create_run(job, name="学習-1")
@@ -298,8 +300,9 @@ async def test_a_refused_key_is_not_shown(sandbox: Sandbox) -> None:
 async def test_a_wrong_port_ends_soon_and_with_few_lines() -> None:
     ended = await invoke("list", "job", TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 1
-    notice, error = ended.err.splitlines()
-    assert "attempt" in notice
+    *notices, error = ended.err.splitlines()
+    assert len(notices) <= 3  # how many depends on chance, and on how busy the machine is
+    assert all("attempt" in notice for notice in notices)
     assert "is the host right, and the network in order?" in error
 
 

@@ -274,6 +274,7 @@ async def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> N
     assert pipe.is_fifo()
 
 
+@needs_posix
 async def test_a_name_that_is_too_long_is_reported_in_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
     ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / ("n" * 245 + ".csv")))
     assert ended.status == 1
@@ -291,6 +292,7 @@ async def test_a_symbolic_link_stays_one_and_what_it_points_to_is_replaced(sandb
     assert lines_of(target) == 1530
 
 
+@needs_posix
 async def test_a_name_with_newlines_and_escapes_is_a_name_and_is_shown_harmlessly(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -574,6 +576,7 @@ async def test_the_list_of_jobs_is_not_overwritten(sandbox: Sandbox, tmp_path: P
     assert not sandbox.requests
 
 
+@needs_posix
 async def test_a_link_that_leads_in_a_circle_is_refused_before_any_request(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "runs.csv").symlink_to("runs.csv")
     ended = await invoke("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"))

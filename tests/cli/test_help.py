@@ -223,6 +223,7 @@ async def test_the_script_for_a_shell_is_printed(shell: str) -> None:
     assert f'eval "$(_TFRUNS_COMPLETE={shell}_source tfruns)"' in help_of() or shell != "bash"
 
 
+@needs_posix
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 async def test_bash_completes_with_the_line_that_the_help_gives(tmp_path: Path) -> None:
     (tmp_path / "tfruns").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tfruns "$@"\n')
@@ -261,6 +262,7 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
         assert "no jobs were given" in nothing.complaint
 
 
+@needs_posix
 async def test_a_pager_that_ends_early_ends_a_help_and_a_demo_without_a_word() -> None:
     for command in ("list --help", "demo --runs 10"):
         reader, writer = os.pipe()
@@ -278,6 +280,7 @@ async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
     assert shown.count("\n") == 6
 
 
+@needs_posix
 async def test_the_version_is_reported_even_where_the_locale_is_ascii() -> None:
     ended = await invoke_process("--version", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended == Ended(0, f"tfruns {tfruns.__version__}\n", "")

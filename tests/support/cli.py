@@ -171,7 +171,8 @@ async def started(
 async def end_of(process: asyncio.subprocess.Process) -> Ended:
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
-    return Ended(process.returncode, (out or b"").decode(), err.decode())
+    texts = [(stream or b"").decode().replace(os.linesep, "\n") for stream in (out, err)]
+    return Ended(process.returncode, *texts)
 
 
 async def invoke_process(*args: str, **options: object) -> Ended:
