@@ -29,7 +29,6 @@ from pyspark.sql import SparkSession
 import tfruns
 from benchmarks.server import serving
 from tfruns.spark import TfRunsDataSource
-from tfruns.spark.source import SCHEMA
 
 JOBS = [f"job-{size}" for size in range(7_989, 8_013)]  # few enough pages for the server to keep them all
 RUNS = sum(int(job_id.removeprefix("job-")) for job_id in JOBS)
@@ -74,7 +73,8 @@ async def rows(url: str) -> None:
 
 def without_spark(url: str) -> None:
     """The client, and what the data source does with its runs, in this process."""
-    reader = TfRunsDataSource({"baseUrl": url, "jobs": ",".join(JOBS), "numPartitions": "1"}).reader(SCHEMA)
+    source = TfRunsDataSource({"baseUrl": url, "jobs": ",".join(JOBS), "numPartitions": "1"})
+    reader = source.reader(source.schema())
     (partition,) = reader.partitions()
 
     async def batches() -> None:

@@ -1,7 +1,9 @@
 """Job runs as a Spark data source, with a real Spark in this machine's threads."""
 
+import json
 import types
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import SparkSession
 
 from tests.support.examples import examples, run_example
+from tests.support.hostile import run
 from tests.support.readme import ROOMS, blocks
-from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, spark_session
+from tests.support.sparking import KEY, ServedSandbox, in_order, needs_java, served, serving, spark_session
 from tfruns import arrow
 from tfruns.sandbox import Fault
-from tfruns.spark.__main__ import main, write
 
 pytestmark = needs_java
 
@@ -45,15 +47,18 @@ def test_every_run_of_every_job_is_a_row_once_with_the_values_of_the_client(
     assert rows(sandbox.load(spark)) == sandbox.rows()
 
 
-def test_the_columns_are_those_of_the_export_and_moments_are_timestamps(
-    spark: SparkSession, sandbox: ServedSandbox
-) -> None:
-    schema = sandbox.load(spark).schema
+def test_the_columns_are_those_of_the_export(spark: SparkSession, sandbox: ServedSandbox) -> None:
+    """And one for corrupt records, which may lack every other but the job; in modes without such rows, without it."""
+    schema = sandbox.load(spark, mode="FAILFAST").schema
     assert schema.names == arrow.SCHEMA.names
     assert schema["created_at"].dataType.simpleString() == schema["end_time"].dataType.simpleString() == "timestamp"
     assert {field.name for field in schema if not field.nullable} == {
         field.name for field in arrow.SCHEMA if not field.nullable
     }
+    given = {"baseUrl": sandbox.sandbox.url, "jobs": "few"}
+    schema = spark.read.format("tfruns").options(**given).load().schema
+    assert schema.names == [*arrow.SCHEMA.names, "_corrupt_record"]
+    assert [field.name for field in schema if not field.nullable] == ["job_id"]
 
 
 def test_filter_options_are_those_of_the_client_and_jobs_may_stand_in_a_file(
@@ -92,7 +97,20 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"baseUrl": "acme.truefoundry.cloud"}, "base_url must begin with https://"),
     ({"onError": "ignore"}, "onError must be one of 'raise', 'skip', got 'ignore'"),
     ({"status": "fail"}, "status must be one of 'CREATED'"),
-    ({"apiToken": "two words"}, "the API key from the argument api_key holds white space (U+0020) at position 3"),
+    ({"apiToken": "two words"}, "the API key from the option apiToken holds white space (U+0020) at position 3"),
+    ({"mode": "lenient"}, "mode must be one of 'permissive', 'dropmalformed', 'failfast', got 'lenient'"),
+    ({"columnNameOfCorruptRecord": "Status"}, "must be the name of a column that isn't one of a run, got 'Status'"),
+    (
+        {"createdAfter": "2026-11-23"},
+        "createdAfter must be a time with its zone (2026-11-23T08:30Z), a time ago (7 days)",
+    ),
+    ({"createdBefore": "soon"}, "createdBefore must be a time with its zone (2026-11-23T08:30Z), a time ago (7 days)"),
+    ({"createdAfter": 1_700_000_000}, "are these seconds?"),
+    ({"jobs": "['few' 'one']"}, "jobs must be a text with commas between, or a list of texts, got \"['few' 'one']\""),
+    ({"status": "[FAILED]"}, "status must be a text with commas between, or a list of texts, got '[FAILED]'"),
+    ({"pageSize": "nan"}, "pageSize must be a whole number from 1 to 1000"),
+    ({"maxConcurrency": "1.5"}, "maxConcurrency must be a whole number, 1 or more, got 1.5"),
+    ({"sortBy": "duration"}, "unknown option 'sortby'"),
 ]
 
 
@@ -173,69 +191,125 @@ def test_the_key_is_in_no_plan_and_no_text(
         assert KEY not in text
 
 
-def test_the_example_job_writes_a_partitioned_table_and_can_be_run_again(spark: SparkSession, tmp_path: Path) -> None:
-    table = str(tmp_path / "runs")
-    with served(jobs=["a", "b"], runs=[6, 9]) as it:
-        options = {"baseUrl": it.sandbox.url, "jobs": "a,b"}
-        for _ in range(2):
-            write(spark, options, table)
-            written = spark.read.parquet(table)
-            assert rows(written.drop("created_on")) == it.rows()
-            days = {day.name for day in Path(table).glob("created_on=*")}
-            assert days == {f"created_on={row['created_at']:%Y-%m-%d}" for row in it.rows()}
-            newest = it.sandbox.runs("a")[0]
-            it.do(it.sandbox.create_run("a"))
-            it.do(it.sandbox.update_run("a", newest.id, name="renamed"))
+# --- runs that can't be understood ---
+
+BAD: list[tuple[Any, dict[str, Any], set[str]]] = [
+    ({"status": None}, {}, {"status"}),
+    ({"id": 5}, {}, {"id"}),
+    ({"createdAt": "now", "duration": [1]}, {}, {"created_at", "duration"}),
+    ({"totalRetries": None, "exitCode": 3}, {"exit_code": 3}, {"total_retries"}),
+    (
+        {"triggeredBySubject": {"subjectId": 5, "subjectType": "user"}, "triggeredBy": "me"},
+        {"triggered_by": "me"},
+        set(),
+    ),
+    ({"duration": 2**63}, {}, {"duration"}),
+    ({"createdAt": 253_402_300_800_000}, {}, {"created_at"}),
+    ({"endTime": 1e300, "totalRetries": 2**70}, {}, {"end_time", "total_retries"}),
+    ("no run at all", {}, set(arrow.SCHEMA.names) - {"job_id"}),
+]
 
 
-def statuses(frame: Any) -> dict[tuple[str, str], str]:
-    return {(row["job_id"], row["id"]): row["status"] for row in frame.toArrow().to_pylist()}
+@pytest.fixture(scope="module")
+def bad_url() -> Iterator[str]:
+    bad = [{**run(number), **fields} if isinstance(fields, dict) else fields for number, (fields, *_) in enumerate(BAD)]
+    runs = [run(number) for number in range(1000, 1100)]
+    with serving({"bad": [*runs[:50], *bad, *runs[50:]], "good": [run(1), run(2)]}) as url:
+        yield url
 
 
-def test_the_example_job_deletes_no_run_that_it_did_not_read(spark: SparkSession, tmp_path: Path) -> None:
-    """Neither those of a job that is skipped, nor those that a filter leaves out, nor those that are gone."""
-    table = str(tmp_path / "runs")
-    with served(jobs=["a", "b", "c"], runs=[60, 60, 60]) as it:
-        url = it.sandbox.url
-        write(spark, {"baseUrl": url, "jobs": "a,b,c"}, table)
-        before = statuses(spark.read.parquet(table))
-        assert len(before) == 180
-        it.sandbox.faults.append(Fault(status=404, job_id="b"))
-        write(spark, {"baseUrl": url, "jobs": "a,b", "onError": "skip"}, table)
-        assert statuses(spark.read.parquet(table)) == before
-        it.sandbox.faults.clear()
-        gone, failing = it.sandbox.runs("a")[3], it.sandbox.runs("b")[5]
-        it.do(it.sandbox.delete_run("a", gone.id))
-        it.do(it.sandbox.update_run("b", failing.id, status="FAILED"))
-        write(spark, {"baseUrl": url, "jobs": "a,b,c", "status": "FAILED"}, table)
-        found = spark.read.parquet(table)
-        assert found.schema.names == [*arrow.SCHEMA.names, "created_on"]
-        assert statuses(found) == {**before, ("b", failing.id): "FAILED"}
-        assert found.count() == 180
+def of(spark: SparkSession, url: str, **options: Any) -> Any:
+    return spark.read.format("tfruns").options(**{"baseUrl": url, "jobs": "bad,good", **options}).load()
 
 
-def test_the_example_job_leaves_other_days_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
-    """Their files aren't written again."""
-    table = tmp_path / "runs"
-    day = 86_400_000
-    with served(jobs=["a"], runs=0) as it:
-        for number in range(3):
-            it.do(it.sandbox.create_run("a", status="FINISHED", created_at=1_700_000_000_000 + number * day))
-        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
-        files = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
-        (oldest,) = [run for run in it.sandbox.runs("a") if run.created_at == 1_700_000_000_000]
-        it.do(it.sandbox.delete_run("a", oldest.id))
-        write(spark, {"baseUrl": it.sandbox.url, "jobs": "a"}, str(table))
-        again = {path: path.stat().st_mtime_ns for path in table.glob("created_on=*/*.parquet")}
-    assert len(files) == len(again) == 3
-    assert len(files.items() & again.items()) == 1
-    assert spark.read.parquet(str(table)).count() == 3
+@pytest.mark.parametrize("options", [{}, {"mode": "permissive", "columnNameOfCorruptRecord": "broken"}])
+def test_a_run_that_cannot_be_understood_is_a_row_with_its_text(
+    spark: SparkSession, bad_url: str, options: dict[str, str]
+) -> None:
+    """As in Spark's own sources: in PERMISSIVE, the default, what can be understood of it has its columns, and the rest
+    is null. The other runs of the load are there."""
+    column = options.get("columnNameOfCorruptRecord", "_corrupt_record")
+    frame = of(spark, bad_url, **options)
+    assert frame.filter(f"{column} IS NULL").count() == 102
+    found = frame.filter(f"{column} IS NOT NULL").toArrow().to_pylist()
+    assert len(found) == len(BAD)
+    by_text = {row[column]: row for row in found}
+    for number, (fields, others, null) in enumerate(BAD):
+        sent = {**run(number), **fields} if isinstance(fields, dict) else fields
+        [row] = [row for text, row in by_text.items() if json.loads(text) == sent]
+        assert row["job_id"] == "bad"
+        for name in ("id", "name", "created_at", "total_retries", "status", "duration", "end_time"):
+            assert (row[name] is None) == (name in {"duration", "end_time"} | null), (fields, name)
+        assert others.items() <= row.items()
+    assert len(frame.collect()) == 102 + len(BAD)
 
 
-def test_the_example_job_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--to", "somewhere", "--option", "jobs"])
-    assert "must be NAME=VALUE, got 'jobs'" in capsys.readouterr().err
+def test_malformed_runs_can_be_dropped_or_fail_the_load(spark: SparkSession, bad_url: str) -> None:
+    """DROPMALFORMED and FAILFAST, as in Spark's own sources. A failure names the job and the run."""
+    assert of(spark, bad_url, mode="DROPMALFORMED").count() == 102
+    with pytest.raises(PythonException, match="job 'bad', offset 0: the response can't be understood"):
+        of(spark, bad_url, mode="FAILFAST").count()
+    with serving({"bad": [run(1), run(2, duration=2**63)], "good": []}) as url:
+        with pytest.raises(PythonException, match="job 'bad', run 'run-2': Spark can't hold its duration; mode=PERM"):
+            of(spark, url, mode="failFast").count()
+        assert of(spark, url, mode="dropMalformed").count() == 1
+
+
+# --- other ways to give options ---
+
+
+def test_a_window_of_creation_is_that_of_the_client(spark: SparkSession, sandbox: ServedSandbox) -> None:
+    """`createdAfter` and `createdBefore`, in every form in which Spark hands them over; a walk ends at the first older
+    run."""
+    times = sorted(row["created_at"] for row in sandbox.rows())
+    after, before = times[2000], times[3000]
+    expected = sandbox.rows(created_after=after, created_before=before)
+    assert len(expected) == 1000
+    milliseconds = [round(when.timestamp() * 1000) for when in (after, before)]
+    for pair in ((after, before), (after.isoformat(), before.isoformat()), milliseconds):
+        assert rows(sandbox.load(spark, createdAfter=pair[0], created_before=pair[1])) == expected
+    sent = len(sandbox.sandbox.requests)
+    assert sandbox.load(spark, jobs="many", createdAfter=times[-1], pageSize=50).count() <= 50
+    assert len(sandbox.sandbox.requests) - sent <= 1 + 17  # the count, and what is fetched ahead
+    for ago in (timedelta(weeks=99_999 // 7), "99999 days", "14285 weeks"):
+        assert sandbox.load(spark, jobs="few", createdAfter=ago).count() == 7
+    assert sandbox.load(spark, jobs="few", createdBefore=timedelta(days=99_999)).count() == 0
+
+
+def test_options_may_be_lists_and_numbers_of_python(
+    spark: SparkSession, sandbox: ServedSandbox, tmp_path: Path
+) -> None:
+    """Spark makes texts of them. A file of jobs may begin with a byte-order mark, as Windows writes it."""
+    found = sandbox.load(
+        spark, jobs=["few", "many"], versionNumbers=3.0, pageSize=1000.0, status=("FINISHED", "FAILED")
+    )
+    runs = sandbox.rows(version_numbers=3, status=["FINISHED", "FAILED"])
+    expected = [row for row in runs if row["job_id"] in ("few", "many")]
+    assert expected
+    assert rows(found) == expected
+    assert sandbox.load(spark, jobs='["few", "one"]', status=None).count() == 8
+    path = tmp_path / "jobs.txt"
+    path.write_text("few\r\none\r\n", encoding="utf-8-sig")
+    assert sandbox.load(spark, jobsPath=str(path)).count() == 8
+
+
+def test_a_table_keeps_its_options(spark: SparkSession, sandbox: ServedSandbox) -> None:
+    """`CREATE TABLE … USING tfruns` makes a table that each query reads from the control plane, by its options and
+    those of the query."""
+    options = f"jobs 'few,one', baseUrl '{sandbox.sandbox.url}', numPartitions 3"
+    spark.sql(f"CREATE TABLE some_runs USING tfruns OPTIONS ({options}) COMMENT 'ours' TBLPROPERTIES ('team' = 'ml')")
+    try:
+        assert spark.sql("SELECT * FROM some_runs").count() == 8
+        assert spark.read.option("jobs", "one").table("some_runs").count() == 1
+        expected = [row for row in sandbox.rows() if row["job_id"] in ("few", "one")]
+        assert rows(spark.table("some_runs").drop("_corrupt_record")) == expected
+        with pytest.raises(AnalysisException, match="unknown option 'job'"):
+            spark.sql("CREATE TABLE others USING tfruns OPTIONS (job 'few')")
+        with pytest.raises(AnalysisException, match="apiToken would be stored with the table") as caught:
+            spark.sql(f"CREATE TABLE others USING tfruns OPTIONS ({options}, apiToken 'something-secret')")
+        assert "something-secret" not in str(caught.value)
+    finally:
+        spark.sql("DROP TABLE some_runs")
 
 
 async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:

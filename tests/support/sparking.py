@@ -6,7 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import tfruns
+from tests.support.hostile import Request, page, response, serve
 from tfruns.models import JobRun
 from tfruns.sandbox import Sandbox
 from tfruns.spark import TfRunsDataSource
@@ -71,22 +72,21 @@ def spark_session(master: str, home: Path, **conf: str) -> Iterator[SparkSession
 
 
 class ServedSandbox:
-    """A sandbox in a thread of its own."""
+    """A sandbox that runs in a thread of its own."""
 
-    def __init__(self, sandbox: Sandbox, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self._loop = loop
 
     def do(self, work: Any) -> Any:
         """What the coroutine returns."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return asyncio.run(work)
 
     def load(self, spark: SparkSession, **options: Any) -> Any:
-        """A data frame of its runs: of all its jobs by default."""
+        """A data frame of its runs: of all its jobs by default, without the column for corrupt records."""
         given = {"baseUrl": self.sandbox.url, "jobs": ",".join(self.sandbox.job_ids)}
         if "jobsPath" in options:
             del given["jobs"]
-        return spark.read.format("tfruns").options(**{**given, **options}).load()
+        return spark.read.format("tfruns").options(**{**given, **options}).load().drop("_corrupt_record")
 
     async def runs(self, **filters: Any) -> AsyncIterator[tuple[str, JobRun]]:
         """The same by the plain client."""
@@ -123,19 +123,27 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @contextmanager
 def served(**arguments: Any) -> Iterator[ServedSandbox]:
     """A sandbox with those arguments that takes `KEY`, in a thread of its own."""
+    with Sandbox(**{"api_key": KEY, **arguments}) as sandbox:
+        yield ServedSandbox(sandbox)
+
+
+@contextmanager
+def serving(jobs: dict[str, list[Any]]) -> Iterator[str]:
+    """A control plane that sends these runs as they are, in a thread of its own: its URL."""
+
+    def reply(request: Request) -> bytes:
+        runs = jobs[request.target.split("/")[5]]
+        return response(200, page(runs[request.offset : request.offset + request.limit], len(runs)))
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-
+    stack = AsyncExitStack()
     try:
-        sandbox = Sandbox(**{"api_key": KEY, **arguments})
-        it = ServedSandbox(sandbox, loop)
-        it.do(sandbox.start())
-        try:
-            yield it
-        finally:
-            it.do(sandbox.aclose())
+        url, _ = asyncio.run_coroutine_threadsafe(stack.enter_async_context(serve(reply)), loop).result()
+        yield url
     finally:
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

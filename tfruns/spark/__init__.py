@@ -4,8 +4,6 @@ Example:
     >>> from tfruns.spark import TfRunsDataSource
     >>> spark.dataSource.register(TfRunsDataSource)
     >>> runs = spark.read.format("tfruns").option("jobs", "job-a,job-b").load()
-
-`python -m tfruns.spark` is an example job: it writes a partitioned Parquet table.
 """
 
 from tfruns._extras import install

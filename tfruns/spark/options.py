@@ -1,18 +1,23 @@
 """The options of `spark.read.format("tfruns").option(...)`, as one validated value."""
 
+import ast
 import math
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from tfruns._checks import checked_int, checked_job_id
 from tfruns._http.secret import SecretText
+from tfruns._table.columns import COLUMNS, JOB_ID
 from tfruns.client import Client
-from tfruns.query import MAX_PAGE_SIZE, RunFilter
+from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter
 
-_FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers")
+_FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers", "created_after", "created_before")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
 DEFAULT_PARTITIONS = 8
@@ -23,14 +28,21 @@ DEFAULT_PARTITIONS = 8
 class Options:
     """The options of a read, checked."""
 
-    jobs: str | None = attrs.field(repr=False)
-    jobs_path: str | None
+    jobs: list[str] | None = attrs.field(default=None, repr=False)
+    jobs_path: str | None = None
     client_arguments: Mapping[str, Any]
-    api_token: SecretText | None
+    api_token: SecretText | None = None
     filter: RunFilter
-    page_size: int
-    num_partitions: int
-    on_error: Literal["raise", "skip"]
+    page_size: int = MAX_PAGE_SIZE
+    num_partitions: int = DEFAULT_PARTITIONS
+    on_error: str = "raise"
+    mode: str = "permissive"
+    column_name_of_corrupt_record: str = "_corrupt_record"
+
+    @property
+    def corrupt_column(self) -> str | None:
+        """The column with the text of a run that can't be understood, if there is such a column."""
+        return self.column_name_of_corrupt_record if self.mode == "permissive" else None
 
     def job_ids(self) -> list[str]:
         """The jobs, each once, in the order given.
@@ -38,18 +50,16 @@ class Options:
         Raises:
             ValueError: there are none, one can't be an id, or the file can't be read.
         """
-        if self.jobs is not None:
-            origin, listed = "jobs", _items(self.jobs)
-        else:
-            assert self.jobs_path is not None  # noqa: S101  # for the type checker
+        origin, listed = "jobs", self.jobs
+        if listed is None:
             origin = f"jobsPath {self.jobs_path!r}"
             try:
-                lines = Path(self.jobs_path).read_text(encoding="utf-8").splitlines()
-                listed = [line for line in map(str.strip, lines) if line]
+                text = Path(self.jobs_path or "").read_text(encoding="utf-8-sig")
             except OSError as error:
                 raise ValueError(f"{origin} can't be read by the driver: {error.strerror}") from None
             except UnicodeDecodeError:
                 raise ValueError(f"{origin} isn't a text file in UTF-8") from None
+            listed = [line for line in map(str.strip, text.splitlines()) if line]
         if not listed:
             raise ValueError(f"{origin} names no job")
         return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
@@ -60,7 +70,10 @@ class Options:
         Raises:
             ConfigurationError, TypeError, ValueError: as `Client` raises them for its arguments.
         """
-        return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
+        try:
+            return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
+        except (TypeError, ValueError) as error:
+            raise type(error)(re.sub("(the argument )?api_key", "the option apiToken", str(error))) from None
 
 
 def parse(given: Mapping[str, str]) -> Options:
@@ -69,31 +82,41 @@ def parse(given: Mapping[str, str]) -> Options:
     Raises:
         TypeError, ValueError: an option is unknown, wrong or missing.
     """
-    values: dict[str, str] = {}
-    for name, value in given.items():
+    texts: dict[str, str] = {}
+    for name, text in given.items():
         known = _KNOWN.get(_bare(name))
         if known is None:
-            raise ValueError(f"unknown option {name!r}: {_hint(name)}the options are {', '.join(_SPELLED)}")
-        if known in values:
+            hint = "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
+            hint = hint if _bare(name) == "apikey" else ""
+            raise ValueError(f"unknown option {name!r}: {hint}the options are {', '.join(map(_camel, _READERS))}")
+        if known in texts:
             raise ValueError(f"the option {_camel(known)} is given twice, as {name!r} and in another spelling")
-        values[known] = value
-    if ("jobs" in values) == ("jobs_path" in values):
+        texts[known] = text
+    if ("jobs" in texts) == ("jobs_path" in texts):
         raise ValueError(
             "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
-            + (": give one of them, not both" if "jobs" in values else "")
+            + (": give one of them, not both" if "jobs" in texts else "")
         )
-    read: dict[str, Any] = {name: _READ[name](name, value) for name, value in values.items()}
-    filters: Any = {name: read[name] for name in _FILTERS if name in read}
-    return Options(
-        jobs=read.get("jobs"),
-        jobs_path=read.get("jobs_path"),
-        client_arguments={name: read[name] for name in _OF_CLIENT if name in read},
-        api_token=read.get("api_token"),
-        filter=RunFilter(**filters),
-        page_size=read.get("page_size", MAX_PAGE_SIZE),
-        num_partitions=read.get("num_partitions", DEFAULT_PARTITIONS),
-        on_error=read.get("on_error", "raise"),
-    )
+    values: dict[str, Any] = {name: _READERS[name](_camel(name), text) for name, text in texts.items()}
+    filters: Any = {name: values.pop(name) for name in _FILTERS if name in values}
+    client_arguments = {name: values.pop(name) for name in _OF_CLIENT if name in values}
+    return Options(client_arguments=client_arguments, filter=RunFilter(**filters), **values)
+
+
+def of_table(given: Mapping[str, str]) -> dict[str, str] | None:
+    """The options of `CREATE TABLE … USING tfruns OPTIONS (…)`; None if this isn't a table.
+
+    Spark adds the properties of the table to them, and the options once more with a prefix.
+
+    Raises:
+        ValueError: the key is one of them.
+    """
+    if "provider" not in given:
+        return None
+    options = {name.removeprefix("option."): text for name, text in given.items() if name.startswith("option.")}
+    if any(_bare(name) == "apitoken" for name in options):
+        raise ValueError("apiToken would be stored with the table: leave it out, and set TFY_API_KEY")
+    return options
 
 
 def _bare(name: str) -> str:
@@ -105,53 +128,69 @@ def _camel(name: str) -> str:
     return head + "".join(map(str.capitalize, rest))
 
 
-def _hint(name: str) -> str:
-    if _bare(name) == "apikey":
-        return "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
-    return ""
+# --- values: Spark hands over each as a text, also if it was a number, a list or a timedelta ---
 
 
-def _items(text: str) -> list[str]:
-    return [item for item in map(str.strip, text.split(",")) if item]
-
-
-def _text(name: str, text: str) -> str:
+def _text(_: str, text: str) -> str:
     return text
 
 
-def _several(name: str, text: str) -> list[str]:
-    return _items(text)
+def _list(name: str, text: str) -> list[str]:
+    if not text.lstrip().startswith(("[", "(", "{")):
+        return [item for item in map(str.strip, text.split(",")) if item]
+    with suppress(SyntaxError, ValueError, TypeError):
+        if not re.search(r"['\"]\s+['\"]", text):  # an array of NumPy has no commas
+            return [str(item) for item in ast.literal_eval(text.strip())]
+    raise ValueError(f"{name} must be a text with commas between, or a list of texts, got {text!r}")
 
 
-def _secret(name: str, text: str) -> SecretText:
-    return SecretText(text)
+def _versions(name: str, text: str) -> list[float | str]:
+    return [item if item.isdigit() else _parsed(item) for item in _list(name, text)]
+
+
+def _parsed(text: str) -> Any:
+    """The number that the text is, or else the text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str, str], int]:
-    def read(name: str, text: str) -> int:
-        try:
-            value: Any = int(text)
-        except ValueError:
-            value = text
-        return checked_int(value, _camel(name), least=least, most=most)
-
-    return read
+    return lambda name, text: checked_int(_parsed(text), name, least=least, most=most)
 
 
 def _number(name: str, text: str) -> float:
+    value = _parsed(text)
+    if isinstance(value, str) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number above 0, got {text!r}")
+    return float(value)
+
+
+_AGO = re.compile(r"([0-9]+) (second|minute|hour|day|week)s?", re.ASCII | re.IGNORECASE)
+_TIMEDELTA = re.compile(r"(?:([0-9]+) days?, )?([0-9]+):([0-9]{2}):([0-9.]+)", re.ASCII)
+
+
+def _moment(name: str, text: str) -> Moment:
+    if ago := _AGO.fullmatch(text.strip()):
+        return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
+    if ago := _TIMEDELTA.fullmatch(text.strip()):
+        return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
     try:
-        value = float(text)
+        value: Any = datetime.fromisoformat(text.strip())
     except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{_camel(name)} must be a number above 0, got {text!r}")
-    return value
+        value = _parsed(text)
+    if isinstance(value, str) or (isinstance(value, datetime) and value.tzinfo is None):
+        allowed = "a time with its zone (2026-11-23T08:30Z), a time ago (7 days), or milliseconds since 1970"
+        raise ValueError(f"{name} must be {allowed}, got {text!r}")
+    return value  # type: ignore[no-any-return]
 
 
 def _one_of(*words: str) -> Callable[[str, str], str]:
     def read(name: str, text: str) -> str:
         if text.lower() not in words:
-            raise ValueError(f"{_camel(name)} must be one of {', '.join(map(repr, words))}, got {text!r}")
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {text!r}")
         return text.lower()
 
     return read
@@ -161,22 +200,31 @@ def _bool(name: str, text: str) -> bool:
     return _one_of("true", "false")(name, text) == "true"
 
 
-_READ: dict[str, Callable[[str, str], Any]] = {
-    "jobs": _text,
+def _new_column(name: str, text: str) -> str:
+    if not text or text.lower() in (JOB_ID, *(column.name for column in COLUMNS)):
+        raise ValueError(f"{name} must be the name of a column that isn't one of a run, got {text!r}")
+    return text
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "jobs": _list,
     "jobs_path": _text,
     "base_url": _text,
     "allow_http": _bool,
-    "api_token": _secret,
+    "api_token": lambda _, text: SecretText(text),
     "timeout": _number,
     "max_concurrency": _whole(1),
     "max_rate": _number,
     "search_prefix": _text,
-    "triggered_by": _several,
-    "status": _several,
-    "version_numbers": _several,
+    "triggered_by": _list,
+    "status": _list,
+    "version_numbers": _versions,
+    "created_after": _moment,
+    "created_before": _moment,
     "page_size": _whole(1, MAX_PAGE_SIZE),
     "num_partitions": _whole(1),
     "on_error": _one_of("raise", "skip"),
+    "mode": _one_of("permissive", "dropmalformed", "failfast"),
+    "column_name_of_corrupt_record": _new_column,
 }
-_KNOWN = {_bare(name): name for name in _READ}
-_SPELLED = tuple(map(_camel, _READ))
+_KNOWN = {_bare(name): name for name in _READERS}

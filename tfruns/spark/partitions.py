@@ -41,7 +41,11 @@ async def plan_partitions(options: Options) -> list[RunsPartition]:
     """
     async with options.client() as client:
         counts = await _counted(client, options)
-        requests = {job_id: math.ceil(runs / options.page_size) + 1 for job_id, runs in counts.items()}
+        # How many runs are in a window isn't known before they are read: most jobs have few that are new.
+        has_start = options.filter.created_after is not None
+        requests = {
+            job_id: 1 if has_start else math.ceil(runs / options.page_size) + 1 for job_id, runs in counts.items()
+        }
         max_rate = options.client_arguments.get("max_rate")
         whole = sum(requests.values())
         return [
@@ -60,7 +64,7 @@ async def _counted(client: Client, options: Options) -> dict[str, int]:
     counts: dict[str, int] = {}
     refused: dict[str, APIStatusError] = {}
     job_ids = options.job_ids()
-    arguments: Any = attrs.asdict(options.filter)
+    arguments: Any = {**attrs.asdict(options.filter), "created_after": None, "created_before": None}
 
     async def count(waiting: Iterator[str]) -> None:
         for job_id in waiting:

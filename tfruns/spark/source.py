@@ -9,37 +9,30 @@ from typing import Any
 import attrs
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
-from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import StructType
 
-from tfruns._table.arrow import plain_batch
-from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.errors import TfRunsError
-from tfruns.models import JobRun
+from tfruns.models import RawPage
+from tfruns.spark import rows
 from tfruns.spark.background import in_background
-from tfruns.spark.options import Options, parse
+from tfruns.spark.options import Options, of_table, parse
 from tfruns.spark.partitions import REFUSED, RunsPartition, plan_partitions
 from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
 
 _ROWS = 2_000
-"""How many rows make a batch."""
-
-_TYPES = {Kind.TEXT: StringType, Kind.WORD: StringType, Kind.COUNT: LongType, Kind.INSTANT: TimestampType}
-
-SCHEMA = StructType(
-    [
-        StructField(JOB_ID, StringType(), nullable=False),
-        *(StructField(column.name, _TYPES[column.kind](), nullable=column.is_nullable) for column in COLUMNS),
-    ]
-)
+"""A batch has so many rows, or up to a page more."""
+_OPTIONS = "tfruns.options"
+"""Where the options of a table are: Spark keeps the metadata of columns, and hands a query nothing else of a table."""
 
 
 class TfRunsDataSource(DataSource):
     """Job runs as a Spark data source: `spark.read.format("tfruns").option("jobs", "a,b,c").load()`.
 
     Register it first: `spark.dataSource.register(TfRunsDataSource)`. The columns are those of the Parquet export:
-    `job_id` and the fields of `JobRun`, where the fields of the subject replace it; moments are timestamps.
+    `job_id` and the fields of `JobRun`, where the fields of the subject replace it; moments are timestamps. Another
+    column, `_corrupt_record`, is null but for runs that can't be understood.
     `tfruns[spark]` must be installed on the driver and on the executors.
 
     Each job is walked whole by one task, as `Client.iter_runs` walks it: every run that exists throughout is there
@@ -60,11 +53,19 @@ class TfRunsDataSource(DataSource):
     - `maxRate`: requests a second, by all tasks together: every partition has a share of it, as large as its share of
       the requests. The share of a task that waits for its slot isn't used; a speculative copy has the same share again.
     - `searchPrefix`, `triggeredBy`, `status`, `versionNumbers`: only runs that match, as in `iter_runs`, the last three
-      with commas between several.
+      with commas between several, or given as a list.
+    - `createdAfter`, `createdBefore`: only runs created within this time, as in `iter_runs`: a time with its zone
+      (`2026-11-23T08:30Z`), a time ago (`7 days`, or a timedelta), or milliseconds since 1970. With `createdAfter`, a
+      task ends each walk at the first older run; all jobs count alike when they are divided.
     - `numPartitions`: the most groups that the jobs are divided into, each of about as many requests; 8 if left out.
       The number of slots for tasks is best.
     - `onError`: `raise` (the default), or `skip` to leave out jobs with a 403 or a 404, with a warning of the logger
       `tfruns` for each. If that happens in the middle of a walk, the rows read before stay.
+    - `mode`: what becomes of a run that can't be understood, or has a number that Spark can't hold, as in Spark's JSON
+      source. `PERMISSIVE` (the default) makes a row with its JSON in the column `_corrupt_record`
+      (`columnNameOfCorruptRecord` gives it another name), its job, and those of its fields that can be understood; all
+      columns but `job_id` may be null then. `DROPMALFORMED` leaves it out, with a warning, and `FAILFAST` fails. Both
+      have no such column.
 
     Spark applies the filters of a query, after all runs were read; the control plane applies those of the options.
 
@@ -74,7 +75,10 @@ class TfRunsDataSource(DataSource):
     There is no stream (`spark.readStream`). Spark must be able to read a micro-batch again, between two offsets that
     the driver knows before; but the API has no order by change, and no history of a run's states. An offset would have
     to hold every open run of every job, and the driver would have to read all that the executors then read again. Load
-    again, as `python -m tfruns.spark` does, or use `Client.watch_runs` to fill a queue that Spark streams from.
+    again, or use `Client.watch_runs` to fill a queue that Spark streams from.
+
+    The data source writes nothing: see its README for ways to keep the rows. `CREATE TABLE … USING tfruns OPTIONS (…)`
+    makes a table that is read from the control plane by each query. The key can't be one of its options.
 
     Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
 
@@ -95,10 +99,14 @@ class TfRunsDataSource(DataSource):
     def schema(self) -> StructType:
         """The columns. The options are checked here, so that `load()` fails if they are wrong."""
         with _plain_errors():
-            options = parse(self.options)
+            of_this_table = of_table(self.options)
+            options = parse(self.options if of_this_table is None else of_this_table)
             options.job_ids()
             options.client()
-            return SCHEMA
+            columns = rows.schema(options.corrupt_column)
+            if of_this_table is not None:
+                columns[0].metadata = {_OPTIONS: of_this_table}
+            return columns
 
     def reader(self, schema: StructType) -> DataSourceReader:
         """The object that plans and reads; Spark calls this method.
@@ -110,9 +118,14 @@ class TfRunsDataSource(DataSource):
             ValueError, TypeError: it is another schema, or an option is wrong.
         """
         with _plain_errors():
-            if schema != SCHEMA:
-                raise ValueError("the schema of job runs is fixed: leave out `.schema(...)`, and select the columns")
-            return _Reader(parse(self.options))
+            options = parse({**schema[0].metadata.get(_OPTIONS, {}), **self.options})
+            if _types(schema) != _types(rows.schema(options.corrupt_column)):
+                raise ValueError("the columns of job runs are fixed: leave out `.schema(...)`, and select the columns")
+            return _Reader(options)
+
+
+def _types(schema: StructType) -> list[tuple[str, Any]]:
+    return [(field.name, field.dataType) for field in schema]
 
 
 class _Reader(DataSourceReader):
@@ -129,27 +142,28 @@ class _Reader(DataSourceReader):
                 yield from in_background(self._batches(partition))
 
     async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
-        job_ids: list[str] = []
-        runs: list[JobRun] = []
+        options = self._options
         changes: dict[str, Any] = {"base_url": partition.base_url}
         if partition.max_rate is not None:
             changes["max_rate"] = partition.max_rate
-        arguments: Any = attrs.asdict(partition.filter)
-        on_error: OnError = "raise" if self._options.on_error == "raise" else _skip_if_refused
-        async with self._options.client(**changes) as client:
+        filters: Any = attrs.asdict(partition.filter)
+        on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
+        pages: list[tuple[str, RawPage]] = []
+        async with options.client(**changes) as client:
             walk = client.iter_runs_for(
-                partition.job_ids, page_size=self._options.page_size, on_error=on_error, **arguments
-            )
-            async with contextlib.aclosing(aiter(walk)) as rows:
-                async for job_id, run in rows:
-                    job_ids.append(job_id)
-                    runs.append(run)
-                    if len(runs) == _ROWS:
-                        yield plain_batch(job_ids, runs)
-                        job_ids.clear()
-                        runs.clear()
-            if runs:
-                yield plain_batch(job_ids, runs)
+                partition.job_ids, page_size=options.page_size, on_error=on_error, **filters
+            ).raw_pages(keep_bad=options.mode != "failfast")
+            async with contextlib.aclosing(walk):
+                async for job_id, page in walk:
+                    if page is not None:
+                        pages.append((job_id, page))
+                    if sum(len(page.data) + len(page.bad) for _, page in pages) >= _ROWS:
+                        for batch in rows.batches(pages, options.mode, options.corrupt_column):
+                            yield batch
+                        pages.clear()
+            if pages:
+                for batch in rows.batches(pages, options.mode, options.corrupt_column):
+                    yield batch
 
 
 def _skip_if_refused(job_id: str, error: TfRunsError) -> None:

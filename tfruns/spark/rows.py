@@ -1,0 +1,104 @@
+"""Runs as record batches for Spark. A run that can't be a row becomes a corrupt record, as in Spark's own sources."""
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
+
+from tfruns._decode.fast import decode_runs
+from tfruns._payload import wire_name
+from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
+from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
+from tfruns.models import JobRun, RawPage
+
+logger = logging.getLogger("tfruns")
+
+_TYPES = {Kind.TEXT: StringType, Kind.WORD: StringType, Kind.COUNT: LongType, Kind.INSTANT: TimestampType}
+_MOMENTS = [column.name for column in COLUMNS if column.kind is Kind.INSTANT]
+_REQUIRED = {
+    **dict.fromkeys(("id", "name", "applicationName", "deploymentVersion", "command", "status"), ""),
+    **dict.fromkeys(("createdAt", "totalRetries"), 0),
+}
+"""Values for the fields that a corrupt record lacks, which are null in its row."""
+
+
+def schema(corrupt_column: str | None) -> StructType:
+    """The columns. A corrupt record may lack any of them but the job's id."""
+    is_open = corrupt_column is not None
+    fields = [StructField(column.name, _TYPES[column.kind](), column.is_nullable or is_open) for column in COLUMNS]
+    corrupt = [] if corrupt_column is None else [StructField(corrupt_column, StringType())]
+    return StructType([StructField(JOB_ID, StringType(), nullable=False), *fields, *corrupt])
+
+
+def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str | None) -> Iterator[pa.RecordBatch]:
+    """The runs of some pages, each with the id of its job.
+
+    Raises:
+        ValueError: Spark can't hold a value of a run, and the mode is "failfast".
+    """
+    rows = [(job_id, run) for job_id, page in pages for run in page.data]
+    bad = [(job_id, run.text, {each.field for each in run.problems}) for job_id, page in pages for run in page.bad]
+    batch = _batch(rows)
+    if batch is None:
+        rows.clear()
+        for job_id, page in pages:
+            for run, text in zip(page.data, page.texts, strict=True):
+                if not (unfit := _unfit(run)):
+                    rows.append((job_id, run))
+                elif mode == "failfast":
+                    what = f"job {job_id!r}, run {run.id!r}: Spark can't hold its {', '.join(unfit)}"
+                    raise ValueError(f"{what}; mode=PERMISSIVE makes such a run a corrupt record")
+                else:
+                    bad.append((job_id, text, set(map(wire_name, unfit))))
+        batch = _batch(rows)
+        assert batch is not None  # noqa: S101  # for the type checker
+    if corrupt_column is not None:
+        columns = _with_text(corrupt_column)
+        batch = pa.RecordBatch.from_arrays([*batch.columns, pa.nulls(batch.num_rows, pa.string())], schema=columns)
+        yield batch
+        yield from (_corrupt(*each, columns) for each in bad)
+    else:
+        yield batch
+        if bad:
+            logger.warning("dropped: %d runs that can't be understood, the first of job %r", len(bad), bad[0][0])
+
+
+def _with_text(corrupt_column: str) -> pa.Schema:
+    job_id, *fields = PLAIN_SCHEMA
+    return pa.schema([job_id, *(field.with_nullable(True) for field in fields), pa.field(corrupt_column, pa.string())])
+
+
+def _batch(rows: Sequence[tuple[str, JobRun]]) -> pa.RecordBatch | None:
+    """The runs as a batch; None if Spark can't hold a value of one."""
+    try:
+        batch = plain_batch([job_id for job_id, _ in rows], [run for _, run in rows])
+    except ValueError:
+        return None
+    least, most = LIMITS[Kind.INSTANT]
+    for name in _MOMENTS:
+        ends: Any = pc.min_max(batch.column(name).cast(pa.int64())).as_py()
+        if ends["min"] is not None and not least * 1000 <= ends["min"] <= ends["max"] <= most * 1000 + 999:
+            return None
+    return batch
+
+
+def _unfit(run: JobRun) -> list[str]:
+    """Its columns that Spark can't hold."""
+    values = [(column, value) for column, (value,) in zip(COLUMNS, values_of([run]), strict=True)]
+    limited = [(column.name, value, *LIMITS[column.kind]) for column, value in values if column.kind in LIMITS]
+    return [name for name, value, least, most in limited if value is not None and not least <= value <= most]
+
+
+def _corrupt(job_id: str, text: bytes, wrong: Collection[str], columns: pa.Schema) -> pa.RecordBatch:
+    """A row with the text of a run and those of its fields that can be understood; the others are null."""
+    content = json.loads(text)
+    roots = {field.partition(".")[0] for field in wrong}
+    fields = {name: value for name, value in content.items() if name not in roots} if isinstance(content, dict) else {}
+    runs = decode_runs(json.dumps([_REQUIRED | fields]).encode(), job_id=job_id)
+    row = plain_batch([job_id], runs).to_pylist()[0]
+    row |= {column.name: None for column in COLUMNS if wire_name(column.name) in _REQUIRED.keys() - fields.keys()}
+    return pa.RecordBatch.from_pylist([{**row, columns.names[-1]: text.decode("utf-8", "replace")}], columns)
