@@ -1,17 +1,20 @@
-"""The sandbox's lists, changed in place, against lists made anew."""
+"""The sandbox's lists, changed in place and made as far as a page needs them, against lists made anew."""
 
+import asyncio
 import itertools
 import random
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tfruns
 from tests.support.seeds import examples
 from tfruns.models import JobRunsSortBy, SortDirection
-from tfruns.sandbox.store import Selection, Store
+from tfruns.sandbox import Sandbox
+from tfruns.sandbox.store import NEWEST_FIRST, Selection, Store
 
 SELECTIONS = [
     Selection(sort_by=sort_by, order=order, **filters)
@@ -70,6 +73,13 @@ def expected(runs: list[dict[str, Any]], selection: Selection) -> list[str]:
     return [one["id"] for one in valued + [one for one in kept if read(one) is None]]
 
 
+def filled(runs: list[dict[str, Any]]) -> Store:
+    store = Store(["job"])
+    store.begin("job", iter(sorted(runs, key=lambda one: (-one["createdAt"], one["id"]))), len(runs))
+    store.make("job", len(runs))
+    return store
+
+
 def served(store: Store, selection: Selection) -> list[str]:
     total, texts = store.page("job", selection)
     assert total == len(texts)
@@ -86,8 +96,8 @@ def served(store: Store, selection: Selection) -> list[str]:
 def test_lists_that_are_kept_through_changes_are_those_made_anew(
     start: list[dict[str, Any]], changes: list[dict[str, Any] | int], selections: list[Selection]
 ) -> None:
-    store = Store(["job"])
-    store.fill("job", start)
+    start = [*{one["id"]: one for one in start}.values()]
+    store = filled(start)
     runs = {one["id"]: one for one in start}
     for change in [None, *changes]:
         if isinstance(change, int):
@@ -107,30 +117,46 @@ def test_every_order_falls_and_rises_alike() -> None:
         )
         for n in range(200)
     ]
-    store = Store(["job"])
-    store.fill("job", runs)
+    store = filled(runs)
     for selection in SELECTIONS:
         assert served(store, selection) == expected(runs, selection)
 
 
-def test_a_page_deep_in_a_long_list_costs_as_little_as_the_first_even_while_runs_come_and_go() -> None:
-    count = 200_000
+def test_a_page_of_the_newest_runs_makes_no_others() -> None:
+    """A long history costs nothing before it is read, and any other list needs all of it."""
+    made = 0
+
+    def runs() -> Iterator[dict[str, Any]]:
+        nonlocal made
+        for number in range(1000):
+            made += 1
+            yield run(number, createdAt=1000 - number)
+
     store = Store(["job"])
-    store.fill("job", (run(n) for n in range(count)))
-    selections = [Selection(), Selection(sort_by=JobRunsSortBy.DURATION), Selection(status=("FINISHED",))]
+    store.begin("job", runs(), 1000)
+    assert store.count("job") == 1000
+    while store.needs_more("job", NEWEST_FIRST, 30):
+        store.make("job", 20)
+    assert (store.page("job", NEWEST_FIRST, 0, 30)[0], made) == (1000, 40)
+    store.delete_oldest("job")
+    store.put("job", run(2000, createdAt=2000))
+    assert store.count("job") == 1000
+    while store.needs_more("job", Selection(status=("FINISHED",)), 1):
+        store.make("job", 300)
+    assert made == 999
+    assert [*map(int, (one.removeprefix("run-") for one in served(store, NEWEST_FIRST)))] == [2000, *range(999)]
 
-    def seconds(offset: int) -> float:
-        taken = []
-        for n in range(50):
-            store.put("job", run(count + n % 3))
-            store.delete("job", f"run-{count + n % 3}")
-            begun = time.perf_counter()
-            for selection in selections:
-                total, texts = store.page("job", selection, offset, 10)
-                assert (total, len(texts)) == (count, 10)
-            taken.append(time.perf_counter() - begun)
-        return min(taken)
 
-    seconds(0)
-    # Far from what the walk over all runs before it would take: a thousand times as long.
-    assert seconds(count - 10) < 30 * seconds(0)
+async def test_fifty_long_jobs_serve_their_first_pages_at_once() -> None:
+    """Their histories are made only as far as the pages go: a few hundredths of them."""
+    async with Sandbox(50, 25_000, living=True) as sandbox:
+        async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
+            pages = await asyncio.gather(*(client.list_runs(job_id, limit=10) for job_id in sandbox.job_ids))
+            assert [page.pagination.total for page in pages] == [25_000] * 50
+            assert sandbox._history is not None
+            jobs = sandbox._history._store._jobs.values()
+            assert sum(len(job.rows) for job in jobs) <= 50 * 500
+            first, job_id = pages[0].data, sandbox.job_ids[0]
+            assert tuple(sandbox.runs(job_id)[:10]) == first
+            failed = await client.iter_runs(job_id, status="FAILED").collect()
+            assert failed == [run for run in sandbox.runs(job_id) if run.status == "FAILED"]

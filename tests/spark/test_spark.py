@@ -3,6 +3,7 @@
 import json
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -324,14 +325,69 @@ async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:
     assert len(found) == 2
 
 
+ROOM = ROOMS / "spark" / "README.md"
+
+
+@pytest.fixture
+def recipe(spark: SparkSession) -> Any:
+    """`load` and `newest` of the page."""
+    [block] = [block for block in blocks("python", ROOM) if "def newest" in block.source]
+    names: dict[str, Any] = {}
+    exec(block.source, names)  # noqa: S102
+    return types.SimpleNamespace(load=names["load"], newest=lambda lake: rows(names["newest"](spark, lake)))
+
+
+def test_loads_to_folders_of_their_own_lose_nothing(spark: SparkSession, recipe: Any, tmp_path: Path) -> None:
+    """With a job that is added, a run that is created and one that ends in between, loads side by side, and one that
+    was killed in its commit: the newest rows are the list."""
+    lake = str(tmp_path / "lake")
+    with served(jobs=["a", "b", "c"], runs=[60, 40, 50]) as it:
+        url = it.sandbox.url
+        recipe.load(spark, lake, baseUrl=url, jobs="a,b")
+        found = recipe.newest(lake)
+        assert len(found) == 100
+        [open_run] = [run for run in it.sandbox.runs("a") if run.name == "train-7f3a"]
+        it.do(it.sandbox.finish_run("a", open_run.id, "FAILED"))
+        it.do(it.sandbox.create_run("b"))
+        with ThreadPoolExecutor(2) as threads:
+            loads = [threads.submit(recipe.load, spark, lake, baseUrl=url, jobs=jobs) for jobs in ("a,b", "b,c")]
+            folders = [load.result() for load in loads]
+        expected = [{**row, "_corrupt_record": None} for row in it.rows()]
+        assert recipe.newest(lake) == expected
+        for killed in Path(folders[0]).glob("part-*"):
+            killed.unlink()  # what hadn't been put in place
+        Path(folders[0], "_SUCCESS").unlink()
+        assert len(recipe.newest(lake)) == len(expected)
+        recipe.load(spark, lake, baseUrl=url, jobs="a,b,c")
+        assert recipe.newest(lake) == expected
+
+
+def test_a_corrupt_record_has_one_newest_row_too(
+    spark: SparkSession, recipe: Any, bad_url: str, tmp_path: Path
+) -> None:
+    """Also if its id can't be understood."""
+    for _ in range(2):
+        recipe.load(spark, str(tmp_path), baseUrl=bad_url, jobs="bad")
+        assert len(recipe.newest(str(tmp_path))) == 100 + len(BAD)
+
+
+def test_the_merge_of_the_readme_is_sql_of_spark(spark: SparkSession) -> None:
+    """Which needs a table of Delta Lake or Iceberg to run: here Spark reads it, and has the columns."""
+    [block] = blocks("sql", ROOM)
+    plan = spark._jsparkSession.sessionState().sqlParser().parsePlan(block.source).toString()  # type: ignore[attr-defined]
+    assert "MergeIntoTable" in plan
+    assert "_corrupt_record" in plan
+
+
 def test_the_snippet_of_the_readme_reads_what_it_says(
     spark: SparkSession, sandbox: ServedSandbox, tmp_path: Path
 ) -> None:
-    [block] = [block for block in blocks("python", ROOMS / "spark" / "README.md") if "spark.read" in block.source]
+    [block] = [block for block in blocks("python", ROOM) if '"jobsPath"' in block.source]
     path = tmp_path / "jobs.txt"
     path.write_text("".join(f"{job_id}\n" for job_id in sandbox.sandbox.job_ids))
-    # This Spark was started elsewhere and without TFY_HOST.
+    # This Spark was started elsewhere and without TFY_HOST; and the runs of the sandbox are of 2025.
     given = f'.option("jobsPath", {str(path)!r}).option("baseUrl", {sandbox.sandbox.url!r})'
     names: dict[str, Any] = {"spark": spark}
-    exec(block.source.replace('.option("jobsPath", "jobs.txt")', given), names)  # noqa: S102
+    source = block.source.replace('.option("jobsPath", "jobs.txt")', given).replace('"7 days"', '"9999 days"')
+    exec(source, names)  # noqa: S102
     assert names["runs"].count() == len(sandbox.rows(status=["FAILED", "TERMINATED"])) > 0

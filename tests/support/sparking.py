@@ -117,7 +117,7 @@ def row(job_id: str, run: JobRun) -> dict[str, Any]:
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows in an order of our own: Spark has none."""
-    return sorted(rows, key=lambda row: (row["job_id"], row["id"]))
+    return sorted(rows, key=lambda row: (row["job_id"], row["id"] or ""))
 
 
 @contextmanager

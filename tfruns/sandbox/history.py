@@ -1,8 +1,7 @@
 """The runs of a sandbox while it serves: where they come from, and how its clock changes them."""
 
-import itertools
 import threading
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import KeysView, Mapping
 from typing import Any
 
 from tfruns.models import JobRun, JobRunStatus
@@ -10,7 +9,7 @@ from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.data import NEWEST, RunMaker, ended
 from tfruns.sandbox.files import read_runs
 from tfruns.sandbox.simulation import Simulation
-from tfruns.sandbox.store import Selection, Store
+from tfruns.sandbox.store import NEWEST_FIRST, Selection, Store
 from tfruns.sandbox.wire import Wire, decode, encode, from_fields, in_capitals, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
@@ -19,8 +18,8 @@ _STEP = 500  # runs to make, or events to simulate, before other requests get th
 class History:
     """The runs of every job; each change has the time of the clock. Threads may share it.
 
-    The runs of a job are made when they are first needed, and simulated when they are next needed: a job that nobody
-    reads costs nothing.
+    The runs of a job are made when a page needs them, and simulated when they are next needed: a job that nobody reads
+    costs nothing, and the newest page of a long history little.
 
     Args:
         seed: what the runs are made from.
@@ -54,9 +53,9 @@ class History:
         self._living = living
         self._lock = threading.RLock()
         self._store = Store(given or run_counts)
-        self._makers = {job_id: RunMaker(seed, job_id, since=self._start) for job_id in given}
-        self._unmade: dict[str, Iterator[Wire]] = {job_id: iter(runs) for job_id, runs in given.items()}
-        self._run_counts = {} if given else dict(run_counts)
+        self._given = given
+        self._run_counts = run_counts
+        self._makers: dict[str, RunMaker] = {}
         self._simulations: dict[str, Simulation] = {}
 
     @property
@@ -64,8 +63,9 @@ class History:
         """The ids of the jobs."""
         return self._store.job_ids
 
-    def step(self, job_id: str) -> bool:
-        """Do a part of the work that is needed before the job can be read. True if more is needed.
+    def step(self, job_id: str, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
+        """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
+        more is needed.
 
         Raises:
             KeyError: there is no such job.
@@ -74,19 +74,25 @@ class History:
             if job_id not in self._store.job_ids:
                 raise KeyError(f"this sandbox has no job {job_id!r}")
             if job_id not in self._makers:
-                maker = self._makers[job_id] = RunMaker(self._seed, job_id)
-                self._unmade[job_id] = maker.history(self._run_counts[job_id], self._start)
-            if (unmade := self._unmade.get(job_id)) is not None:
-                made = list(itertools.islice(unmade, _STEP))
-                self._store.fill(job_id, made)
-                if len(made) == _STEP:
-                    return True
-                del self._unmade[job_id]
-                if self._living:
-                    maker = self._makers[job_id]
-                    self._simulations[job_id] = Simulation(self._seed, job_id, self._store, maker, self._start)
+                self._begin(job_id)
             simulation = self._simulations.get(job_id)
+            if self._store.needs_more(job_id, selection, end):
+                for run_id, status in self._store.make(job_id, _STEP):
+                    if simulation is not None:
+                        simulation.expect(run_id, status, self._start)
+                return True
             return simulation is not None and simulation.run_until(self.clock.now, most=_STEP)
+
+    def _begin(self, job_id: str) -> None:
+        maker = self._makers[job_id] = RunMaker(self._seed, job_id, since=self._start)
+        if self._given:
+            runs = sorted(self._given.pop(job_id), key=lambda run: (-run["createdAt"], run["id"]))
+            self._store.begin(job_id, iter(runs), len(runs))
+        else:
+            count = self._run_counts[job_id]
+            self._store.begin(job_id, RunMaker(self._seed, job_id).history(count, self._start), count)
+        if self._living:
+            self._simulations[job_id] = Simulation(self._seed, job_id, self._store, maker, self._start)
 
     def page(self, job_id: str, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
         """How many runs are selected in all, and the JSON texts of those on the page.
@@ -95,19 +101,20 @@ class History:
             KeyError: there is no such job.
         """
         with self._lock:
-            return self._store_of(job_id).page(job_id, selection, offset, limit)
+            return self._store_of(job_id, selection, offset + limit).page(job_id, selection, offset, limit)
 
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job, the newest first."""
         with self._lock:
-            _, texts = self._store_of(job_id).page(job_id, Selection())
+            _, texts = self._store_of(job_id).page(job_id, NEWEST_FIRST)
         return [parse(text) for text in texts]
 
     def create(self, job_id: str, fields: dict[str, Any]) -> JobRun:
         """Add a run; see `Sandbox.create_run`."""
         with self._lock:
-            store = self._store_of(job_id)
             changes = from_fields(fields)
+            # One that isn't the newest, or has the id of another, needs them all.
+            store = self._store_of(job_id, end=None if changes.keys() & {"id", "createdAt"} else 1)
             status = JobRunStatus(changes.get("status", "CREATED"))
             latest = store.latest(job_id)
             if latest == self.clock.now:
@@ -157,8 +164,8 @@ class History:
             simulation.expect(run.id, run.status, self.clock.now)
         return run
 
-    def _store_of(self, job_id: str) -> Store:
-        while self.step(job_id):
+    def _store_of(self, job_id: str, selection: Selection = NEWEST_FIRST, end: int | None = None) -> Store:
+        while self.step(job_id, selection, end):
             pass
         return self._store
 

@@ -156,9 +156,9 @@ class Server:
             return _http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
         if job_id not in self._history.job_ids:
             return _http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
-        while self._history.step(job_id):  # noqa: ASYNC110  # there is nothing to wait for
-            await asyncio.sleep(0)  # other requests get their turn
         limit = limit if effects.limit is None else min(limit, effects.limit)
+        while self._history.step(job_id, selection, offset + limit):  # noqa: ASYNC110  # there is nothing to wait for
+            await asyncio.sleep(0)  # other requests get their turn
         total, runs = self._history.page(job_id, selection, offset, limit)
         total = max(0, total + effects.total)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})

@@ -36,7 +36,7 @@ class Simulation:
         job_id: the job.
         store: where its runs are.
         maker: makes new runs.
-        now: the time from which on its runs have their present state, in ms since 1970.
+        now: the time from which on new runs are created, in ms since 1970.
     """
 
     def __init__(self, seed: int, job_id: str, store: Store, maker: RunMaker, now: float) -> None:
@@ -51,8 +51,6 @@ class Simulation:
         self._count = 0
         self._arrivals = self._rng()
         self._expect_run(now)
-        for run_id, status in store.statuses(job_id):
-            self.expect(run_id, status, now)
 
     def expect(self, run_id: str, status: str, now: float) -> None:
         """Schedule the next change of this run, which has this status from now on."""

@@ -1,11 +1,12 @@
 """The runs of all jobs, in memory: each as the JSON text that is served, beside the values that filters and orders use.
 
-For each job the lists that were lately requested are kept in order, and changed in place whenever a run is created,
-deleted or changed. A page is a slice of such a list: one deep in a million runs costs as little as the first.
+For each job there is one list, the newest run first, which is changed in place: a page of it is a slice. Its older part
+is made when a page needs it. Other lists are made from it when they are requested, and kept until a run changes.
 """
 
 import bisect
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, KeysView
@@ -32,7 +33,7 @@ class Selection:
     order: SortDirection = SortDirection.DESC
 
 
-_NEWEST_FIRST = Selection()
+NEWEST_FIRST = Selection()
 
 
 def as_number(text: str) -> float | None:
@@ -59,24 +60,20 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 _Key = Callable[[_Row], tuple[Any, ...]]
 
 
-class _List:
-    """The selected runs of a job, in order."""
+def _newest_first(row: _Row) -> tuple[Any, ...]:
+    return -row.created_at, row.id
 
-    def __init__(self, selection: Selection, rows: Iterable[_Row]) -> None:
-        self._lets_through = _filter(selection)
-        self._key = _key(selection)
-        self.rows = sorted(filter(self._lets_through, rows), key=self._key)
 
-    def change(self, old: _Row | None, new: _Row | None) -> None:
-        """Replace the old row by the new one. The only cost that grows with the list is that of shifting pointers."""
-        if old is not None and self._lets_through(old):
-            place = bisect.bisect_left(self.rows, self._key(old), key=self._key)
-            if new is not None and self._lets_through(new) and self._key(new) == self._key(old):
-                self.rows[place] = new
-                return
-            del self.rows[place]
-        if new is not None and self._lets_through(new):
-            bisect.insort_left(self.rows, new, key=self._key)
+@attrs.define
+class _Job:
+    rows: dict[str, _Row] = attrs.Factory(dict)
+    newest: list[_Row] = attrs.Factory(list)
+    """The same, the newest first."""
+    older: Iterator[Wire] = attrs.Factory(lambda: iter(()))
+    """Runs that follow these and aren't made yet."""
+    older_count: int = 0
+    lists: dict[Selection, list[_Row]] = attrs.Factory(dict)
+    """Other lists, since the last change."""
 
 
 class Store:
@@ -87,13 +84,32 @@ class Store:
     """
 
     def __init__(self, job_ids: Iterable[str]) -> None:
-        self._rows: dict[str, dict[str, _Row]] = {job_id: {} for job_id in job_ids}
-        self._lists: dict[str, dict[Selection, _List]] = {job_id: {} for job_id in self._rows}
+        self._jobs = {job_id: _Job() for job_id in job_ids}
 
     @property
     def job_ids(self) -> KeysView[str]:
         """The jobs there are, with runs or without."""
-        return self._rows.keys()
+        return self._jobs.keys()
+
+    def begin(self, job_id: str, runs: Iterator[Wire], count: int) -> None:
+        """Give a job without runs so many of them, the newest first, which `make` makes."""
+        job = self._jobs[job_id]
+        job.older, job.older_count = runs, count
+
+    def needs_more(self, job_id: str, selection: Selection, end: int | None) -> bool:
+        """Whether runs have to be made before a page up to this place can be served (None: all pages)."""
+        job = self._jobs[job_id]
+        return job.older_count > 0 and (selection != NEWEST_FIRST or end is None or end > len(job.newest))
+
+    def make(self, job_id: str, most: int) -> list[tuple[str, str]]:
+        """Make up to so many runs: the id and the status of each."""
+        job = self._jobs[job_id]
+        rows = [_row(run) for run in itertools.islice(job.older, min(most, job.older_count))]
+        job.older_count -= len(rows)
+        job.newest += rows
+        job.rows.update((row.id, row) for row in rows)
+        job.lists.clear()
+        return [(row.id, row.status) for row in rows]
 
     def page(
         self, job_id: str, selection: Selection, offset: int = 0, limit: int | None = None
@@ -103,64 +119,56 @@ class Store:
         Raises:
             KeyError: there is no such job.
         """
-        rows = self._list(job_id, selection).rows
+        job = self._jobs[job_id]
+        rows = job.newest if selection == NEWEST_FIRST else self._list(job, selection)
         wanted = rows[offset:] if limit is None else rows[offset : offset + limit]
-        return len(rows), [row.text for row in wanted]
+        return len(rows) + job.older_count, [row.text for row in wanted]
 
     def get(self, job_id: str, run_id: str) -> bytes | None:
         """The JSON text of a run, if there is such a run."""
-        row = self._rows[job_id].get(run_id)
+        row = self._jobs[job_id].rows.get(run_id)
         return None if row is None else row.text
 
     def latest(self, job_id: str) -> float | None:
         """When the newest run of the job was created, in ms since 1970; None if the job has no runs."""
-        rows = self._list(job_id, _NEWEST_FIRST).rows
-        return rows[0].created_at if rows else None
+        newest = self._jobs[job_id].newest
+        return newest[0].created_at if newest else None
 
     def count(self, job_id: str) -> int:
         """How many runs the job has."""
-        return len(self._rows[job_id])
-
-    def statuses(self, job_id: str) -> Iterator[tuple[str, str]]:
-        """The id and the status of each run of the job, the newest first."""
-        return ((row.id, row.status) for row in self._list(job_id, _NEWEST_FIRST).rows)
-
-    def fill(self, job_id: str, runs: Iterable[Wire]) -> None:
-        """Store many runs; one with the id of another of the same job replaces it."""
-        self._rows[job_id].update((run["id"], _row(run)) for run in runs)
-        self._lists[job_id].clear()
+        job = self._jobs[job_id]
+        return len(job.newest) + job.older_count
 
     def put(self, job_id: str, run: Wire) -> None:
         """Store a run; if the job has one with the same id, replace that one."""
-        row = _row(run)
-        self._change(job_id, self._rows[job_id].get(row.id), row)
-        self._rows[job_id][row.id] = row
+        job, row = self._jobs[job_id], _row(run)
+        self.delete(job_id, row.id)
+        job.rows[row.id] = row
+        bisect.insort_left(job.newest, row, key=_newest_first)
+        job.lists.clear()
 
     def delete(self, job_id: str, run_id: str) -> bool:
         """Delete the run. False if there was none."""
-        row = self._rows[job_id].pop(run_id, None)
+        job = self._jobs[job_id]
+        row = job.rows.pop(run_id, None)
         if row is not None:
-            self._change(job_id, row, None)
+            del job.newest[bisect.bisect_left(job.newest, _newest_first(row), key=_newest_first)]
+            job.lists.clear()
         return row is not None
 
     def delete_oldest(self, job_id: str) -> None:
         """Delete the run that was created first."""
-        self.delete(job_id, self._list(job_id, _NEWEST_FIRST).rows[-1].id)
+        job = self._jobs[job_id]
+        if job.older_count:
+            job.older_count -= 1  # the last of them is never made
+        else:
+            self.delete(job_id, job.newest[-1].id)
 
-    def _change(self, job_id: str, old: _Row | None, new: _Row | None) -> None:
-        for each in self._lists[job_id].values():
-            each.change(old, new)
-
-    def _list(self, job_id: str, selection: Selection) -> _List:
-        kept = self._lists[job_id]
-        if (found := kept.pop(selection, None)) is None:
-            if selection == _NEWEST_FIRST:
-                found = _List(selection, self._rows[job_id].values())
-            else:
-                found = _List(selection, self._list(job_id, _NEWEST_FIRST).rows)
-        kept[selection] = found  # the last used comes last
-        if len(kept) > _LISTS_KEPT:
-            del kept[next(iter(kept))]
+    def _list(self, job: _Job, selection: Selection) -> list[_Row]:
+        if (found := job.lists.get(selection)) is None:
+            if len(job.lists) == _LISTS_KEPT:
+                del job.lists[next(iter(job.lists))]
+            found = job.lists[selection] = sorted(filter(_filter(selection), job.newest), key=_key(selection))
         return found
 
 
@@ -191,23 +199,24 @@ def _filter(selection: Selection) -> Callable[[_Row], bool]:
     return lambda row: all(condition(row) for condition in conditions)
 
 
-def _key(selection: Selection) -> _Key:
+def _key(selection: Selection) -> Callable[[_Row], tuple[Any, ...]]:
     """The sort key. It ends with the id, so that no two runs of a job have the same key."""
     falls = selection.order == SortDirection.DESC
+    ordered = _fallen if falls else _same
     match selection.sort_by:
         case JobRunsSortBy.START_TIME:
-            return (lambda row: (-row.created_at, row.id)) if falls else (lambda row: (row.created_at, row.id))
+            return _newest_first if falls else (lambda row: (row.created_at, row.id))
         case JobRunsSortBy.DURATION:
-            return _nulls_last(lambda row: row.duration, _negative if falls else _same)
+            return _nulls_last(lambda row: row.duration, ordered)
         case JobRunsSortBy.DEPLOYMENT_VERSION:
-            return _nulls_last(lambda row: row.version, _negative if falls else _same)
+            return _nulls_last(lambda row: row.version, ordered)
         case JobRunsSortBy.TRIGGERED_BY:
-            return _nulls_last(lambda row: row.triggered_by, _descending if falls else _same)
+            return _nulls_last(lambda row: row.triggered_by, ordered)
         case JobRunsSortBy.STATUS:
-            return _nulls_last(lambda row: row.status, _descending if falls else _same)
+            return _nulls_last(lambda row: row.status, ordered)
 
 
-def _nulls_last(read: Callable[[_Row], Any], ordered: Callable[[Any], Any]) -> _Key:
+def _nulls_last(read: Callable[[_Row], Any], ordered: Callable[[Any], Any]) -> Callable[[_Row], tuple[Any, ...]]:
     def key(row: _Row) -> tuple[Any, ...]:
         value = read(row)
         return (value is None, 0 if value is None else ordered(value), -row.created_at, row.id)
@@ -219,11 +228,9 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _negative(value: float) -> float:
-    return -value
-
-
 @functools.lru_cache(1024)
-def _descending(text: str) -> tuple[int, ...]:
-    """A key that sorts texts in descending order. (The 1 at the end is above all others: longer texts come first.)"""
-    return (*(-ord(character) for character in text), 1)
+def _fallen(value: Any) -> Any:
+    """A key that sorts numbers, or texts, in descending order."""
+    if isinstance(value, str):  # the 1 at the end is above all others: longer texts come first
+        return (*(-ord(character) for character in value), 1)
+    return -value
