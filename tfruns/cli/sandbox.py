@@ -23,7 +23,6 @@ Examples:
   tfruns sandbox --runs-from runs.jsonl --rate-limit 50/10
   tfruns sandbox --still --clock-start 2026-01-01 --fault status=503,rate=0.05
 """
-_BYTES_A_RUN, _SECONDS_A_RUN = 1_100, 20e-6
 
 
 def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
@@ -138,7 +137,7 @@ def sandbox(**options: Any) -> None:
     When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, and then the
     id of each job on a line of its own.
 
-    The runs of a job are made at the first request for it. One of them is named train-7f3a.
+    One of the newest runs of each job is named train-7f3a.
 
     A FAULT is made of what goes wrong: status=503 (with wait=2, seconds to wait), html, latency=0.2 (seconds),
     breaks=cut, breaks=reset, breaks=stall, limit=50, total=-5; and of the requests that it hits: rate=0.1, job-id=JOB,
@@ -162,24 +161,13 @@ def sandbox(**options: Any) -> None:
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
-            click.echo(f"tfruns: ready{_size(options)}; Ctrl-C stops it", err=True)
+            click.echo("tfruns: ready; Ctrl-C stops it", err=True)
             await until_nobody_reads()
 
     try:
         run_async(serve())
     except Interrupted:
         end_line()
-
-
-def _size(options: dict[str, Any]) -> str:
-    """How much time and memory the first request for a job takes, if that is much."""
-    if options["runs_from"] is not None:
-        return ""
-    runs = options["runs"]
-    seconds, megabytes = runs * _SECONDS_A_RUN, runs * _BYTES_A_RUN / 1e6
-    if megabytes < 1:
-        return ""
-    return f"; the first request for a job makes its {runs:,} runs: some {seconds:.1f} s and {megabytes:,.0f} MB"
 
 
 def _complaint(error: Exception) -> str:

@@ -35,9 +35,9 @@ class Sandbox:
     can be called from any thread and any event loop (`asyncio.run(sandbox.create_run("my-job-id"))` in synchronous
     code), and the next request sees their changes.
 
-    Its runs are held in memory, some 1.2 kB each, and are the same for the same arguments. Those of a job are made when
-    they are first needed, which takes some 15 µs a run. Choices that the contract leaves to the server are listed in
-    `tfruns.sandbox.server`.
+    Its runs are held in memory, some 1.2 kB each, and are the same for the same arguments. They are made when a page
+    needs them, which takes some 15 µs a run: those before its end, or all of the job for a filter or another order.
+    Choices that the contract leaves to the server are listed in `tfruns.sandbox.server`.
 
     Args:
         jobs: how many jobs, 1 or more, or their ids.
