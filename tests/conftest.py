@@ -36,10 +36,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # hypothesis reads its option when it is configured
 def pytest_configure(config: pytest.Config) -> None:
-    seed = config.getoption("seed")
-    seeds.use(seed, config.getoption("examples"))
-    if seed is not None:
-        config.option.hypothesisseed = str(seed)
+    config.option.seed = getattr(config, "workerinput", {}).get("seed", config.getoption("seed"))
+    seeds.use(config.option.seed, config.getoption("examples"))
+    if config.option.seed is not None:
+        config.option.hypothesis_seed = str(config.option.seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Each process of pytest-xdist reads the options again, and would draw a seed of its own."""
+    node.workerinput["seed"] = node.config.getoption("seed")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
