@@ -71,10 +71,5 @@ class Clock:
 
 
 def checked_seconds(name: str, value: Any) -> float:
-    """The value, if it is a finite number, 0 or more.
-
-    Raises:
-        TypeError: it isn't a number.
-        ValueError: it is negative, or not finite.
-    """
+    """The value, if it is a finite number, 0 or more."""
     return float(checked_number(value, name, "a number from 0 to 1e9", least=0, most=1e9))

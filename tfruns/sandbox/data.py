@@ -99,13 +99,7 @@ def _pick(rng: random.Random, values: Sequence[_T]) -> _T:
 
 
 class RunMaker:
-    """Makes the runs of one job. They depend on nothing but the arguments and the calls before.
-
-    Args:
-        seed: what they are made from.
-        job_id: the job.
-        since: for a job that has runs already, the time of the last of them; so new runs differ from those made before.
-    """
+    """Makes the runs of one job. They depend on nothing but the arguments and the calls before."""
 
     def __init__(self, seed: int, job_id: str, since: float | None = None) -> None:
         self._rng = rng = random.Random(f"runs/{seed}/{job_id}")  # noqa: S311  # made-up data

@@ -210,11 +210,7 @@ class Faults(list[Fault]):
 
 
 def parse_rate_limit(text: str) -> RateLimit:
-    """`50` or `50/10`: requests a second, and how many at once.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """`50` or `50/10`: requests a second, and how many at once."""
     if not (parts := re.fullmatch(r"([0-9.]+)(?:/([0-9]+))?", text)):
         raise ValueError(f"a rate limit is requests a second, or that and a burst, such as 50 or 50/10, got {text!r}")
     return RateLimit(per_second=float(parts[1]), burst=int(parts[2] or 1))

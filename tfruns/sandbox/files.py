@@ -16,10 +16,6 @@ def read_runs(path: str | PathLike[str]) -> dict[str, list[Wire]]:
     Each line is a run as the API's JSON has it, and its job in `jobId`; the file may be compressed by gzip. The form
     that older servers sent is changed to the contract's: a version that is a number, a duration that is a text, no
     `totalRetries`.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: a line isn't such a run; the message says which, and why.
     """
     jobs: dict[str, dict[str, Wire]] = {}
     with open(path, "rb") as file:

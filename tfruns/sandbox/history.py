@@ -20,18 +20,6 @@ class History:
 
     The runs of a job are made when a page needs them, and simulated when they are next needed: a job that nobody reads
     costs nothing, and the newest page of a long history little.
-
-    Args:
-        seed: what the runs are made from.
-        run_counts: the jobs, and how many runs each has.
-        runs_from: a file of runs to use in place of made-up ones.
-        living: whether to simulate runs.
-        clock_rate: how many seconds of the clock pass in a second.
-        clock_start: when the clock starts, in ms since 1970, but not before the last event in a file.
-
-    Raises:
-        OSError: the file can't be read.
-        ValueError: the file doesn't hold what it should.
     """
 
     def __init__(
@@ -66,9 +54,6 @@ class History:
     def step(self, job_id: str, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
         """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
         more is needed.
-
-        Raises:
-            KeyError: there is no such job.
         """
         with self._lock:
             if job_id not in self._store.job_ids:
@@ -95,11 +80,7 @@ class History:
             self._simulations[job_id] = Simulation(self._seed, job_id, self._store, maker, self._start)
 
     def page(self, job_id: str, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page.
-
-        Raises:
-            KeyError: there is no such job.
-        """
+        """How many runs are selected in all, and the JSON texts of those on the page."""
         with self._lock:
             return self._store_of(job_id, selection, offset + limit).page(job_id, selection, offset, limit)
 

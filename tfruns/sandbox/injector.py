@@ -11,7 +11,7 @@ from tfruns.sandbox.faults import Break, Fault, RateLimit, WaitAs
 
 
 @attrs.frozen
-class Effects:
+class ActiveFaults:
     """The effects of all faults of one request."""
 
     delay: float = 0.0
@@ -24,7 +24,7 @@ class Effects:
     total: int = 0
 
 
-NO_EFFECTS = Effects()
+NO_FAULTS = ActiveFaults()
 
 
 class FaultInjector:
@@ -38,14 +38,14 @@ class FaultInjector:
         self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
         self._since = time.monotonic()
 
-    def next(self, job_id: str) -> Effects:
+    def next(self, job_id: str) -> ActiveFaults:
         """The effects on the next request for this job."""
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
             said = None if self._limit.wait_as is None else wait
-            return Effects(refusal=Fault(status=429, wait=said), wait_as=self._limit.wait_as or "seconds")
+            return ActiveFaults(refusal=Fault(status=429, wait=said), wait_as=self._limit.wait_as or "seconds")
         if not self.faults:
-            return NO_EFFECTS
+            return NO_FAULTS
         return self._together([fault for fault in self.faults if self._hits(fault, job_id)])
 
     def _hits(self, fault: Fault, job_id: str) -> bool:
@@ -55,9 +55,9 @@ class FaultInjector:
             and (fault.rate == 1 or self._rng.random() < fault.rate)
         )
 
-    def _together(self, faults: Iterable[Fault]) -> Effects:
+    def _together(self, faults: Iterable[Fault]) -> ActiveFaults:
         faults = list(faults)
-        return Effects(
+        return ActiveFaults(
             delay=sum(fault.latency for fault in faults),
             refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
             breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from aiohttp import web
 
 from tfruns.sandbox.faults import WaitAs
-from tfruns.sandbox.injector import Effects
+from tfruns.sandbox.injector import ActiveFaults
 
 _PAGE = b"""<!DOCTYPE html>
 <html><head><title>%(reason)s</title></head>
@@ -32,7 +32,7 @@ def add_wait_header(response: web.Response, seconds: float, wait_as: WaitAs) -> 
         response.headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
 
 
-async def respond(request: web.BaseRequest, response: web.Response, effects: Effects) -> web.Response:
+async def respond(request: web.BaseRequest, response: web.Response, effects: ActiveFaults) -> web.Response:
     """Send the response with these effects. aiohttp doesn't complain if it finds the connection closed after that.
 
     A stalled response waits until the client closes the connection, which cancels it.

@@ -12,11 +12,12 @@ from typing import Any, Literal, Self
 from tfruns._checks import checked_int
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox.arguments import (
+    checked,
+    checked_items,
     checked_job_ids,
     checked_path,
     checked_run_counts,
     checked_start,
-    checked_strings,
     checked_text,
 )
 from tfruns.sandbox.clock import Clock, checked_seconds
@@ -101,17 +102,13 @@ class Sandbox:
         self._host = checked_text("host", host)
         self._port = checked_int(port, "port", least=0, most=65535)
         key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
-        self._access = Access(key, frozenset(checked_strings("forbidden", forbidden)))
-        if not isinstance(living, bool):
-            raise TypeError(f"living must be a bool, got {living!r}")
-        self._living = living
-        self._clock_start = checked_start(clock_start)
+        self._access = Access(key, frozenset(checked_items(forbidden, "forbidden", str, "a sequence of strings")))
+        self._living = checked(living, "living", bool, "a bool")
+        self._clock_start = None if clock_start is None else checked_start(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
-        self._runs_from = None if runs_from is None else checked_path("runs_from", runs_from)
+        self._runs_from = None if runs_from is None else checked_path(runs_from)
         self._faults = Faults(faults)
-        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
-            raise TypeError(f"rate_limit must be a RateLimit, got {rate_limit!r}")
-        self._rate_limit = rate_limit
+        self._rate_limit = None if rate_limit is None else checked(rate_limit, "rate_limit", RateLimit, "a RateLimit")
         self._requests = deque[SeenRequest](maxlen=100_000)
         self._history: History | None = None
         self._server: Server | None = None

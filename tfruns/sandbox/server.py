@@ -31,7 +31,7 @@ from aiohttp import web
 
 from tfruns.models import HttpError
 from tfruns.sandbox.history import History
-from tfruns.sandbox.injector import NO_EFFECTS, Effects, FaultInjector
+from tfruns.sandbox.injector import NO_FAULTS, ActiveFaults, FaultInjector
 from tfruns.sandbox.parameters import Parameters
 from tfruns.sandbox.respond import add_wait_header, html_page, respond
 
@@ -73,14 +73,7 @@ class Access:
 
 
 class Server:
-    """Serves a history on one address, from the event loop that started it.
-
-    Args:
-        history: the runs.
-        access: who may read them.
-        injector: decides which faults a request has.
-        requests: where requests are recorded.
-    """
+    """Serves a history on one address, from the event loop that started it."""
 
     def __init__(
         self,
@@ -96,11 +89,7 @@ class Server:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen. Returns the port (the one chosen, if it was 0).
-
-        Raises:
-            OSError: the address can't be listened on.
-        """
+        """Listen. Returns the port (the one chosen, if it was 0)."""
         # When a client closes its connection, its response is cancelled: a stalled one, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
         # At the end, wait only for responses that clients are reading.
@@ -121,7 +110,7 @@ class Server:
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        url, effects = request.rel_url, NO_EFFECTS
+        url, effects = request.rel_url, NO_FAULTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
             response = _http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
@@ -138,7 +127,7 @@ class Server:
         self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, response.status))
         return await respond(request, response, effects)
 
-    async def _respond(self, request: web.BaseRequest, job_id: str, effects: Effects) -> web.Response:
+    async def _respond(self, request: web.BaseRequest, job_id: str, effects: ActiveFaults) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or key.strip() != self._access.api_key:
             refusal = _http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
@@ -166,7 +155,7 @@ class Server:
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
-def _refuse(effects: Effects) -> web.Response | None:
+def _refuse(effects: ActiveFaults) -> web.Response | None:
     fault = effects.refusal
     if fault is None:
         return None

@@ -29,15 +29,7 @@ _STAYS = {  # in seconds, the least and the most
 
 
 class Simulation:
-    """The events of one job, each done when it is due.
-
-    Args:
-        seed: what happens depends on it.
-        job_id: the job.
-        store: where its runs are.
-        maker: makes new runs.
-        now: the time from which on new runs are created, in ms since 1970.
-    """
+    """The events of one job, each done when it is due."""
 
     def __init__(self, seed: int, job_id: str, store: Store, maker: RunMaker, now: float) -> None:
         self._seed = seed

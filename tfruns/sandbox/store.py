@@ -77,11 +77,7 @@ class _Job:
 
 
 class Store:
-    """Runs by job and id. Only one thread at a time may use it.
-
-    Args:
-        job_ids: the jobs, with runs or without.
-    """
+    """Runs by job and id. Only one thread at a time may use it."""
 
     def __init__(self, job_ids: Iterable[str]) -> None:
         self._jobs = {job_id: _Job() for job_id in job_ids}
@@ -114,11 +110,7 @@ class Store:
     def page(
         self, job_id: str, selection: Selection, offset: int = 0, limit: int | None = None
     ) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on).
-
-        Raises:
-            KeyError: there is no such job.
-        """
+        """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on)."""
         job = self._jobs[job_id]
         rows = job.newest if selection == NEWEST_FIRST else self._list(job, selection)
         wanted = rows[offset:] if limit is None else rows[offset : offset + limit]

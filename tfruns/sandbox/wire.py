@@ -19,11 +19,7 @@ _NAMES = {wire: name for name, wire in _RUN_FIELDS.items()}
 
 
 def encode(run: Wire) -> bytes:
-    """The JSON text of a run, in UTF-8.
-
-    Raises:
-        ValueError: a string holds a lone surrogate.
-    """
+    """The JSON text of a run, in UTF-8."""
     return msgspec.json.encode(run)
 
 
@@ -34,11 +30,7 @@ def decode(text: bytes) -> Wire:
 
 
 def parse(text: bytes) -> JobRun:
-    """The run that a JSON text describes.
-
-    Raises:
-        ValueError: a field is of the wrong type; the message has its name in `JobRun`.
-    """
+    """The run that a JSON text describes."""
     try:
         return msgspec.json.decode(text, type=JobRun)
     except msgspec.ValidationError as error:  # which isn't a ValueError in every version
@@ -46,11 +38,7 @@ def parse(text: bytes) -> JobRun:
 
 
 def from_fields(fields: dict[str, Any]) -> Wire:
-    """These fields of a `JobRun`, given by their names there, in the form of the JSON.
-
-    Raises:
-        TypeError: there is no such field.
-    """
+    """These fields of a `JobRun`, given by their names there, in the form of the JSON."""
     unknown = fields.keys() - _RUN_FIELDS.keys()
     if unknown:
         given = ", ".join(map(repr, sorted(unknown)))

@@ -45,11 +45,7 @@ class Options:
         return self.column_name_of_corrupt_record if self.mode == "permissive" else None
 
     def job_ids(self) -> list[str]:
-        """The jobs, each once, in the order given.
-
-        Raises:
-            ValueError: there are none, one can't be an id, or the file can't be read.
-        """
+        """The jobs, each once, in the order given."""
         origin, listed = "jobs", self.jobs
         if listed is None:
             origin = f"jobsPath {self.jobs_path!r}"
@@ -65,11 +61,7 @@ class Options:
         return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
 
     def client(self, **changes: Any) -> Client:
-        """A client with these options.
-
-        Raises:
-            ConfigurationError, TypeError, ValueError: as `Client` raises them for its arguments.
-        """
+        """A client with these options."""
         try:
             return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
         except (TypeError, ValueError) as error:
@@ -77,11 +69,7 @@ class Options:
 
 
 def parse(given: Mapping[str, str]) -> Options:
-    """The options that a user of Spark has given, by names in any case, with underscores or without.
-
-    Raises:
-        TypeError, ValueError: an option is unknown, wrong or missing.
-    """
+    """The options that a user of Spark has given, by names in any case, with underscores or without."""
     texts: dict[str, str] = {}
     for name, text in given.items():
         known = _KNOWN.get(_bare(name))
@@ -107,9 +95,6 @@ def of_table(given: Mapping[str, str]) -> dict[str, str] | None:
     """The options of `CREATE TABLE … USING tfruns OPTIONS (…)`; None if this isn't a table.
 
     Spark adds the properties of the table to them, and the options once more with a prefix.
-
-    Raises:
-        ValueError: the key is one of them.
     """
     if "provider" not in given:
         return None

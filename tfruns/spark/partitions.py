@@ -34,11 +34,7 @@ class RunsPartition(InputPartition):
 
 
 async def plan_partitions(options: Options) -> list[RunsPartition]:
-    """The partitions of a read.
-
-    Raises:
-        TfRunsError: a job can't be counted.
-    """
+    """The partitions of a read."""
     async with options.client() as client:
         counts = await _counted(client, options)
         # How many runs are in a window isn't known before they are read: most jobs have few that are new.

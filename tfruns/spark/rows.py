@@ -35,11 +35,7 @@ def schema(corrupt_column: str | None) -> StructType:
 
 
 def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str | None) -> Iterator[pa.RecordBatch]:
-    """The runs of some pages, each with the id of its job.
-
-    Raises:
-        ValueError: Spark can't hold a value of a run, and the mode is "failfast".
-    """
+    """The runs of some pages, each with the id of its job."""
     rows = [(job_id, run) for job_id, page in pages for run in page.data]
     bad = [(job_id, run.text, {each.field for each in run.problems}) for job_id, page in pages for run in page.bad]
     batch = _batch(rows)
