@@ -76,7 +76,7 @@ def main() -> None:
     sections = chosen or [rows.decoding, rows.longest_hold, rows.start_up]
     if not (quick or chosen):
         far = [rows.distant_job, rows.busy_job, rows.many_jobs]
-        sections = [rows.one_job, *sections, *far, rows.compressed, rows.memory]
+        sections = [rows.one_job, rows.small_jobs, *sections, *far, rows.compressed, rows.memory]
     for section in sections:
         for row in section():
             show(row)

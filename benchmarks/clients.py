@@ -5,6 +5,8 @@
 - plain: aiohttp, orjson and cattrs, as one would write it well.
 - bytes: the bytes alone, read and dropped by one who knows beforehand which pages there are.
 - floor: the same, and msgspec decodes each page.
+- gathered: tfruns, with `iter_runs` for each job, side by side.
+- bare: a task for each job, a semaphore, aiohttp, and msgspec: one page of each job, without any promise.
 
 `Worker` is such a process as seen from outside.
 """
@@ -49,6 +51,36 @@ async def ours_gzip(url: str, jobs: list[str], page_size: int) -> int:
 async def ours_identity(url: str, jobs: list[str], page_size: int) -> int:
     """tfruns where the server may not compress."""
     return await ours(url, jobs, page_size, **{"Accept-Encoding": "identity"})
+
+
+async def ours_gathered(url: str, jobs: list[str], page_size: int) -> int:
+    """tfruns, with a walk of its own for each job, all at once."""
+    import tfruns
+
+    async def count(job: str) -> int:
+        return len([run async for run in client.iter_runs(job, page_size=page_size)])
+
+    async with tfruns.Client(url, "key", max_concurrency=CONCURRENCY) as client:
+        return sum(await asyncio.gather(*map(count, jobs)))
+
+
+async def bare(url: str, jobs: list[str], page_size: int) -> int:
+    """What one would write who needs only the first page of each job."""
+    import aiohttp
+    import msgspec
+
+    from tfruns.models import RunPage
+
+    slots = asyncio.Semaphore(CONCURRENCY)
+    decoder = msgspec.json.Decoder(RunPage)
+
+    async def count(job: str) -> int:
+        async with slots, http.get(f"{url}/api/svc/v1/jobs/{job}/runs?limit={page_size}&offset=0") as response:
+            return len(decoder.decode(await response.read()).data)
+
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    async with aiohttp.ClientSession(connector=connector, headers={"Authorization": "Bearer key"}) as http:
+        return sum(await asyncio.gather(*map(count, jobs)))
 
 
 async def vendor(url: str, jobs: list[str], page_size: int) -> int:
@@ -132,7 +164,7 @@ def _size(job: str) -> int:
 
 
 class Worker:
-    """One of the four, in a process of its own that reads from standard input what to walk."""
+    """One of them, in a process of its own that reads from standard input what to walk."""
 
     def __init__(self, name: str) -> None:
         command = [sys.executable, "-m", "benchmarks.clients", name]
@@ -199,4 +231,5 @@ def _peak_memory() -> float:
 
 if __name__ == "__main__":
     clients: dict[str, Walk] = {"ours": ours, "zstd": ours, "gzip": ours_gzip, "none": ours_identity}
+    clients |= {"gathered": ours_gathered, "bare": bare}
     _work({**clients, "vendor": vendor, "plain": plain, "bytes": bytes_alone, "floor": floor}[sys.argv[1]])

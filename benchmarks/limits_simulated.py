@@ -13,7 +13,7 @@ from statistics import mean
 
 import attrs
 
-from tfruns._http.pace import Pace
+from tfruns._http.pace import SendPace
 from tfruns._http.retry import RetryPolicy
 
 REQUESTS = 1_000
@@ -82,7 +82,7 @@ class Client:
 
     def __init__(self, world: "World", requests: int, at_once: int, concurrency: int) -> None:
         self.world, self.left, self.at_once = world, requests, at_once
-        self.pace = Pace(concurrency, math.inf)
+        self.pace = SendPace(concurrency, math.inf)
         self.active = 0
         self.waiting: deque[int] = deque()  # how often each was sent
         self.wakes_at = math.inf

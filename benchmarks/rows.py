@@ -94,6 +94,14 @@ def one_job() -> list[Row]:
     return rows
 
 
+def small_jobs() -> list[Row]:
+    """3,000 jobs of one page of ten runs: by `iter_runs_for`, and by `iter_runs` side by side."""
+    jobs = ["job-10"] * 3_000
+    with _workers(("ours", "gathered", "bare")) as workers, serving(10) as url:
+        row = _row("3,000 small jobs", "us of CPU a job", _walks(workers, url, *jobs, key="cpu", per=1e6 / 3_000), 5)
+    return [row.held_to("ours", "bare", most=1.6).held_to("gathered", "bare", most=1.6)]
+
+
 def distant_job() -> list[Row]:
     """The same, 100 pages with 100 ms each."""
     with _workers() as workers, serving(100_000, latency=100) as url:

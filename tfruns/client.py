@@ -28,7 +28,7 @@ from tfruns._http.events import (
     ResponseEvent,
     RetryEvent,
 )
-from tfruns._http.options import CallOptions
+from tfruns._http.options import RequestOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
@@ -144,7 +144,7 @@ class Client:
         self._transport = Transport(
             base_url=url,
             key=key_source,
-            options=CallOptions(timeout=timeout, retry=retry, headers=more_headers),
+            options=RequestOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
             max_rate=rate,
             hooks=self._hooks,
@@ -616,7 +616,7 @@ class Client:
     def __repr__(self) -> str:
         if "_transport" not in vars(self):  # in the traceback of an error in `__init__`
             return "<tfruns.Client, not made yet>"
-        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._transport.is_closed else ''}>"
+        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._transport.closed.is_set() else ''}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

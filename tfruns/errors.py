@@ -97,6 +97,7 @@ class APIError(TfRunsError):
         offset: how many runs of the list it skips.
         attempts: how many attempts were made.
         gave_up_because: why it was not retried, if the retry policy's deadline or patience was the reason; else empty.
+        is_transient: whether the same request may succeed later: it was retried, if the retry policy allows that.
 
     Example:
         >>> try:
@@ -117,6 +118,7 @@ class APIError(TfRunsError):
         self.offset = offset
         self.attempts = 1
         self.gave_up_because = ""
+        self.is_transient = False
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -136,6 +138,10 @@ class APIConnectionError(APIError):
     """
 
     _advice = "is the host right, and the network in order?"
+
+    def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
+        super().__init__(text, job_id=job_id, offset=offset)
+        self.is_transient = True
 
 
 class APITimeoutError(APIConnectionError):
@@ -189,6 +195,10 @@ class APIStatusError(APIError):
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
+        self.is_transient = self.status_code in _TRANSIENT
+
+
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class BadRequestError(APIStatusError):
@@ -305,6 +315,7 @@ class DecodeError(APIError):
 
     Attributes:
         problems: every bad field, as `FieldProblem`; empty if the response wasn't JSON at all.
+        is_page: whether it was a page, in which fields are wrong; else it is a proxy's own page, or was cut off.
 
     Example:
         >>> try:
@@ -321,6 +332,7 @@ class DecodeError(APIError):
     ) -> None:
         super().__init__(text, job_id=job_id, offset=offset)
         self.problems = problems
+        self.is_page = True
 
 
 class ResponseTooLargeError(DecodeError):

@@ -307,7 +307,7 @@ async def test_an_outage_ends_all_calls_together_when_the_patience_is_over() -> 
 
 async def test_a_call_with_a_deadline_does_not_wait_for_the_end_of_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even while a probe brings no response."""
-    monkeypatch.setattr(pace, "_AWAY", 2)
+    monkeypatch.setattr(pace, "_IN_OUTAGE", 2)
     async with serve(lambda r: refuses(r) if r.number < 2 else Stall()) as (url, requests), Client(url, KEY) as client:
         waiting = asyncio.create_task(client.count_runs("waits"))
         await until(lambda: len(requests) == 3)
@@ -348,7 +348,7 @@ async def test_a_host_that_was_never_reached_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     """A typo is no outage."""
-    monkeypatch.setattr(limits, "_FIRST_CONTACT", 0.5)
+    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.5)
     async with Client(f"http://127.0.0.1:{unused_tcp_port}", KEY) as client:
         began = time.monotonic()
         calls = (client.count_runs(f"job-{n}") for n in range(30))
@@ -356,12 +356,12 @@ async def test_a_host_that_was_never_reached_is_given_up_soon(
         assert time.monotonic() - began < 20
     assert {type(error) for error in errors} == {tfruns.APIConnectionError}
     assert any("could not connect" in str(error) and "has never responded" in str(error) for error in errors)
-    assert limits._FIRST_CONTACT == 0.5
+    assert pace._FIRST_CONTACT == 0.5
 
 
 async def test_a_host_that_was_reached_once_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same connection errors later are an outage."""
-    monkeypatch.setattr(limits, "_FIRST_CONTACT", 0.1)
+    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.1)
     async with outage_after(1, 0.6, resets) as (url, sent), Client(url, KEY) as client:
         assert await client.count_runs("job") == 20
         assert await client.count_runs("job") == 20
@@ -369,7 +369,7 @@ async def test_a_host_that_was_reached_once_is_waited_for(monkeypatch: pytest.Mo
 
 
 async def test_a_probe_that_is_cancelled_holds_back_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_AWAY", 2)
+    monkeypatch.setattr(pace, "_IN_OUTAGE", 2)
     monkeypatch.setattr(pace, "_PROBE_LOST_AFTER", 60)
 
     def reply(request: Request) -> Reply:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.limits_simulated import REQUESTS, ROWS, SEEDS, TUNED_ON, Bucket, World
-from tfruns._http.pace import ConcurrencyLimiter, Pace
+from tfruns._http.pace import ConcurrencyLimiter, SendPace
 
 EVENTS = st.lists(
     st.tuples(
@@ -25,7 +25,7 @@ def test_a_pace_stays_within_its_limits_and_never_stops(
     events: list[tuple[str, float, float, float]], most: int, max_rate: float
 ) -> None:
     """It keeps `max_concurrency` and the waits that the server asks for, and else lets a request go each second."""
-    pace, now, held_until = Pace(most, max_rate), 0.0, -math.inf
+    pace, now, held_until = SendPace(most, max_rate), 0.0, -math.inf
     for kind, pause, ago, wait in events:
         now += pause
         if kind == "sent" or pace.in_flight == 0:
@@ -51,7 +51,7 @@ def test_a_pace_stays_within_its_limits_and_never_stops(
 @given(st.floats(0.01, 1000), st.integers(2, 200), st.floats(0, 3))
 def test_no_more_requests_than_the_most_go_out(rate: float, count: int, pause: float) -> None:
     """`max_rate` holds however often requests are let through, and idle time earns no more than what timers lose."""
-    pace, now = Pace(16, rate), 0.0
+    pace, now = SendPace(16, rate), 0.0
     for _ in range(count):
         now = max(now, pace.earliest)
         pace.sent(now)
@@ -64,7 +64,7 @@ def test_no_more_requests_than_the_most_go_out(rate: float, count: int, pause: f
 @pytest.mark.parametrize("idle", [0.5, 3, 10, 60, 12 * 3600])
 def test_one_refusal_after_idle_time_holds_back_nothing(idle: float) -> None:
     """In 0.1.0, three good requests, a pause of a minute and one 429 made each of the next requests wait 20 s."""
-    pace, now = Pace(16, math.inf), 0.0
+    pace, now = SendPace(16, math.inf), 0.0
     for _ in range(3):
         pace.sent(now)
         pace.good(now, now + 0.05)
@@ -96,7 +96,7 @@ def test_one_refusal_in_many_requests_costs_next_to_nothing() -> None:
 def test_refusals_in_quiet_times_cost_a_later_burst_nothing() -> None:
     """Five single 429s, each three quiet seconds apart; then 200 requests at 32 at once, within 1.3 times the ideal."""
 
-    def burst(pace: Pace, now: float) -> float:
+    def burst(pace: SendPace, now: float) -> float:
         began, ends = now, []
         for _ in range(200):
             if len(ends) >= pace.concurrency:
@@ -107,8 +107,8 @@ def test_refusals_in_quiet_times_cost_a_later_burst_nothing() -> None:
             ends.append(now + 0.1)
         return ends[-1] - began
 
-    ideal = burst(Pace(32, math.inf), 0.0)
-    pace, now = Pace(32, math.inf), 0.0
+    ideal = burst(SendPace(32, math.inf), 0.0)
+    pace, now = SendPace(32, math.inf), 0.0
     for _ in range(5):
         for is_good in (True, False, True):
             pace.sent(now)
@@ -187,7 +187,8 @@ def test_failures_now_and_then_leave_the_concurrency_alone() -> None:
 
 def test_an_outage_costs_few_probes_and_ends_without_a_burst() -> None:
     """Five minutes without a good response: about one probe a second. Then twice as many requests with each round."""
-    pace, now, sent = Pace(16, math.inf), 0.0, 0
+    pace, now, sent = SendPace(16, math.inf), 0.0, 0
+    pace.begin(now)
     for _ in range(16):
         pace.sent(now)
     for _ in range(16):
@@ -198,13 +199,13 @@ def test_an_outage_costs_few_probes_and_ends_without_a_burst() -> None:
         sent += 1
         pace.failed(now, now + 0.01)
         assert pace.outage(now + 0.01) == pytest.approx(now - 0.09)
-    assert pace.is_away
+    assert pace.in_outage
     assert pace.blocked(now) == pytest.approx(now - 0.1)
     assert sent < 350
     now = pace.earliest
     pace.sent(now)
     pace.good(now, now + 0.05)
-    assert not pace.is_away
+    assert not pace.in_outage
     assert pace.outage(now + 0.05) == 0
     rounds = []
     while pace.concurrency < 16:
@@ -221,7 +222,7 @@ def test_an_outage_costs_few_probes_and_ends_without_a_burst() -> None:
 
 def test_a_probe_without_a_response_is_not_waited_for() -> None:
     """A server that takes a request and says nothing would hold all others back until the timeout."""
-    pace = Pace(4, math.inf)
+    pace = SendPace(4, math.inf)
     for _ in range(10):
         pace.sent(0.0)
         pace.failed(0.0, 1.0)
@@ -230,13 +231,22 @@ def test_a_probe_without_a_response_is_not_waited_for() -> None:
     assert pace.earliest == now + 5
 
 
-def test_an_old_outage_is_forgotten() -> None:
-    """A client that was idle can't know how long the server was away."""
-    pace = Pace(4, math.inf)
+def test_time_in_which_nobody_wants_anything_is_no_outage() -> None:
+    """A client that was idle can't know how long the server was away, and after a minute forgets that it was."""
+    pace = SendPace(4, math.inf)
+    pace.begin(0.0)
     pace.sent(0.0)
     pace.failed(0.0, 1.0)
-    assert pace.outage(60.0) == 59
-    assert pace.outage(62.0) == 0
-    pace.sent(100.0)
-    pace.failed(100.0, 101.0)
-    assert pace.outage(103.0) == 2
+    assert pace.outage(11.0) == 10  # the call backs off
+    pace.sent(11.0)
+    pace.failed(11.0, 12.0)
+    pace.end()
+    assert pace.outage(50.0) == 11
+    pace.begin(50.0)
+    assert pace.outage(51.0) == 12
+    pace.sent(51.0)
+    pace.failed(51.0, 52.0)
+    pace.end()
+    assert pace.outage(52.0) == 13
+    pace.begin(120.0)
+    assert pace.outage(121.0) == 1

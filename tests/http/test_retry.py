@@ -5,19 +5,27 @@ import time
 from email.utils import formatdate
 from typing import Any
 
-import aiohttp
 import attrs
 import pytest
-import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from tests.support.seeds import examples
 from tfruns import RetryPolicy
-from tfruns._http.retry import Call, is_retried, retrying, server_wait
-from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, DecodeError, status_error_class
+from tfruns._http.pace import SendPace
+from tfruns._http.responses import server_wait
+from tfruns._http.retry import RetryState, StopAfterAttempts, StopAfterDeadline, StopAfterPatience, retrying
+from tfruns.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    DecodeError,
+    status_error_class,
+)
 from tfruns.models import HttpError
+from tfruns.query import PageRequest, RunFilter
 
 TRIED = settings(max_examples=examples(50, share=0.25))
 
@@ -28,26 +36,24 @@ def refused(status: int = 429, **headers: str) -> APIStatusError:
     return status_error_class(status)(body=body, reason="", headers=named, job_id="j", offset=0)
 
 
-async def _no_sleep(_: float) -> None:
-    return None
+REQUEST = PageRequest("job", RunFilter(), 1, 0)
 
 
-def at_work(policy: RetryPolicy, *, is_away: bool = False) -> tenacity.AsyncRetrying:
-    return retrying(
-        Call(policy),
-        sleep=_no_sleep,
-        before_sleep=lambda _: None,
-        reason_to_give_up=lambda _error, _wait: None,
-        is_away=lambda: is_away,
-    )
+def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> RetryState:
+    return RetryState(retrying(pace or SendPace(1, math.inf)), REQUEST, policy)
 
 
-def planned_wait(policy: RetryPolicy, error: Exception, attempt: int, *, is_away: bool = False) -> float:
-    work = at_work(policy, is_away=is_away)
-    state = tenacity.RetryCallState(work, None, (), {})
-    state.attempt_number = attempt
+def failed_with(state: RetryState, error: Exception) -> RetryState:
     state.set_exception((type(error), error, error.__traceback__))
-    return float(work.wait(state))
+    return state
+
+
+def planned_wait(policy: RetryPolicy, error: Exception, attempt: int, *, in_outage: bool = False) -> float:
+    pace = SendPace(1, math.inf)
+    pace.in_outage = in_outage
+    state = failed_with(new_state(policy, pace), error)
+    state.attempt_number = attempt
+    return float(state.retry_object.wait(state))
 
 
 NOW = 2_000_000_000
@@ -167,8 +173,8 @@ def test_a_wait_the_server_demands_comes_before_the_backoff_and_is_a_minute_at_m
 
 def test_while_the_server_is_away_probes_take_the_place_of_the_backoff() -> None:
     policy = RetryPolicy(initial_backoff=8)
-    assert planned_wait(policy, refused(503), 5, is_away=True) == 0
-    assert planned_wait(policy, refused(503, retry_after="3"), 5, is_away=True) == 3
+    assert planned_wait(policy, refused(503), 5, in_outage=True) == 0
+    assert planned_wait(policy, refused(503, retry_after="3"), 5, in_outage=True) == 3
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 999])
@@ -177,6 +183,27 @@ def test_a_failure_without_a_response_waits_for_the_backoff_alone(attempt: int) 
     for error in (APIConnectionError("x", job_id="j", offset=0), APITimeoutError("x", job_id="j", offset=0)):
         assert 0 <= planned_wait(policy, error, attempt) <= min(1, 0.25 * 2 ** (attempt - 1))
     assert planned_wait(RetryPolicy(initial_backoff=0), APITimeoutError("x", job_id="j", offset=0), attempt) == 0
+
+
+class Failing:
+    """A request that fails, each second; others may be well meanwhile."""
+
+    def __init__(self, policy: RetryPolicy = RetryPolicy()) -> None:  # noqa: B008  # immutable
+        self.pace = SendPace(1, math.inf)
+        self.state = new_state(policy, self.pace)
+        self.stop = StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(self.pace)
+        self.error: Exception = refused(500)
+
+    def fail(self, error: Exception | None = None, *, last_good: float | None) -> None:
+        self.error = error or refused(500)
+        self.state.failed(self.error, now=float(self.state.attempts), last_good=last_good)
+        self.state.attempts += 1
+
+    def reason_to_give_up(self, wait: float = 1.0) -> str | None:
+        self.state.upcoming_sleep = wait
+        stops = self.stop(failed_with(self.state, self.error))
+        assert isinstance(self.error, APIError)
+        return self.error.gave_up_because if stops else None
 
 
 def gives_up(
@@ -190,12 +217,12 @@ def gives_up(
     others_are_well: bool = False,
 ) -> str | None:
     """Why a request is given up after so many failures; None if it is not."""
-    call = Call(policy)
+    failing = Failing(policy)
     for number in range(failures):
-        call.attempts += 1
-        call.failed(error or refused(500), now=number, last_good=number - 0.5 if others_are_well else -1.0)
-        call.spent = spent
-    return call.reason_to_give_up(wait, outage=outage, patience=policy.patience)
+        failing.fail(error, last_good=number - 0.5 if others_are_well else -1.0)
+        failing.state.spent = spent
+    failing.pace.outage = lambda _: outage  # type: ignore[assignment,method-assign]
+    return failing.reason_to_give_up(wait)
 
 
 @pytest.mark.parametrize(
@@ -235,42 +262,50 @@ def test_a_request_that_the_server_fails_on_is_given_up_after_ten_attempts() -> 
 
 
 def test_the_first_request_of_a_client_that_gets_only_500s_is_given_up_after_ten_attempts() -> None:
-    call = Call(RetryPolicy())
-    for number in range(10):
-        assert call.reason_to_give_up(1, outage=0, patience=300) is None
-        call.attempts += 1
-        call.failed(refused(500), now=number, last_good=None)
-    assert call.reason_to_give_up(1, outage=0, patience=300) == ""
+    failing = Failing()
+    for _ in range(10):
+        assert failing.reason_to_give_up() is None
+        failing.fail(last_good=None)
+    assert failing.reason_to_give_up() == ""
 
 
 def test_a_request_that_failed_often_while_others_were_well_is_given_up_when_they_are_over() -> None:
     """It is the only one left, so that nothing shows any more that the server is well."""
-    call = Call(RetryPolicy())
+    failing = Failing()
     for number in range(10):
-        assert call.reason_to_give_up(1, outage=0, patience=300) is None
-        call.attempts += 1
-        call.failed(refused(500), now=number, last_good=min(number, 4) - 0.5)
-    assert call.reason_to_give_up(1, outage=0, patience=300) == ""
+        assert failing.reason_to_give_up() is None
+        failing.fail(last_good=min(number, 4) - 0.5)
+    assert failing.reason_to_give_up() == ""
 
 
 def test_a_request_that_failed_a_few_times_before_an_outage_waits_for_its_end() -> None:
-    call = Call(RetryPolicy())
+    failing = Failing()
     for number in range(100):
-        call.attempts += 1
-        call.failed(refused(500), now=number, last_good=min(number, 3) - 0.5)
-    assert call.reason_to_give_up(1, outage=0, patience=300) is None
+        failing.fail(last_good=min(number, 3) - 0.5)
+    assert failing.reason_to_give_up() is None
 
 
-def test_what_may_pass_is_retried_and_nothing_else() -> None:
-    retried = {status for status in range(100, 1000) if is_retried(refused(status))}
-    assert retried == {408, 425, 429, *range(500, 600)}
-    assert is_retried(APIConnectionError("x", job_id="j", offset=0))
-    assert is_retried(APITimeoutError("x", job_id="j", offset=0))
-    assert not is_retried(DecodeError("x", job_id="j", offset=0))
-    assert not is_retried(ValueError("x"))
-    untrusted = APIConnectionError("x", job_id="j", offset=0)
-    untrusted.__cause__ = aiohttp.ClientConnectorCertificateError(None, ValueError("self-signed"))  # type: ignore[arg-type]
-    assert not is_retried(untrusted)
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"retry_after": "86400"}, "the server asks for a wait of 86,400 s, and 30 s are left of the retry policy's"),
+        ({"retry_after_ms": "45000"}, "the server asks for a wait of 45 s, and 30 s are left of the retry policy's"),
+        ({}, "the retry policy's patience of 30 s is over"),
+    ],
+)
+def test_a_wait_beyond_the_patience_is_said_to_be_the_servers(headers: dict[str, str], says: str) -> None:
+    """The patience isn't over after 0.00 s because the server asks for a day."""
+    reason = gives_up(RetryPolicy(patience=30), error=refused(429, **headers), wait=60)
+    assert reason is not None
+    assert says in reason
+
+
+def test_what_may_pass_is_transient_and_nothing_else() -> None:
+    transient = {status for status in range(100, 1000) if refused(status).is_transient}
+    assert transient == {408, 425, 429, *range(500, 600)}
+    assert APIConnectionError("x").is_transient
+    assert APITimeoutError("x").is_transient
+    assert not DecodeError("x").is_transient
 
 
 @pytest.mark.parametrize(

@@ -161,29 +161,29 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
     """
     try:
         payload = json.loads(body)
-    except RecursionError:
-        return _not_json(body, "it is nested too deeply", job_id, offset, hide)
-    except ValueError as error:
-        return _not_json(body, hide(str(error)), job_id, offset, hide)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else hide(str(error))
+        return _not_json(body, reason, job_id, offset, hide)
     problems = problems_of(with_strings(payload, hide), model, offset)
     shown = "; ".join(map(str, problems[:5]))
     more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
-    return DecodeError(
+    failure = DecodeError(
         f"the response can't be understood: {shown}{more} (a newer server may need a newer tfruns than {__version__})",
         job_id=job_id,
         offset=offset,
         problems=problems,
     )
+    failure.is_page = model is not RunPage or (isinstance(payload, dict) and "data" in payload)
+    return failure
 
 
 def _not_json(body: bytes, reason: str, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
     start = excerpt(body, hide)
     begins = f"it begins {start!r}" if start else "it is empty"
-    return DecodeError(
-        f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?",
-        job_id=job_id,
-        offset=offset,
-    )
+    text = f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?"
+    error = DecodeError(text, job_id=job_id, offset=offset)
+    error.is_page = False
+    return error
 
 
 def problems_of(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:

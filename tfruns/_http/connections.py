@@ -2,21 +2,32 @@
 
 import asyncio
 import os
+import urllib.request
 from collections.abc import Sequence
 
 import aiohttp
+from yarl import URL
 
+from tfruns._http.closed import ClosedSignal
 from tfruns.errors import ClientClosedError, EventLoopError
+
+_LONGEST_HEADER, _MOST_HEADERS = 2**16, 4096
+"""In bytes, and in a response: aiohttp's own limits are below what some proxies and browsers' policies take."""
 
 
 class Connections:
     """An aiohttp session: the caller's, or our own, made when it is first needed, and again in another event loop."""
 
     def __init__(
-        self, http: aiohttp.ClientSession | None, *, most: int, trace_configs: Sequence[aiohttp.TraceConfig]
+        self,
+        http: aiohttp.ClientSession | None,
+        closed: ClosedSignal,
+        *,
+        most: int,
+        trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
-        self.is_closed = False
         self._http = http
+        self._closed = closed
         self._left_behind: aiohttp.ClientSession | None = None
         self._is_ours = http is None
         self._most = most
@@ -29,33 +40,55 @@ class Connections:
         """Whether they belong to an event loop that isn't closed."""
         return self._loop is not None and not self._loop.is_closed()
 
-    def check_open(self) -> None:
-        """Raise ClientClosedError if they were closed, by us or by their owner."""
-        if self.is_closed:
-            raise ClientClosedError
+    @property
+    def has_netrc(self) -> bool:
+        """Whether the session sends logins from the netrc file."""
+        return self._http is not None and self._http.trust_env
+
+    def proxy(self, url: str) -> str:
+        """The proxy through which the session sends, without its login; empty if there is none, or it isn't known."""
+        found = getattr(self._http, "_default_proxy", None)
+        if not found and self.has_netrc:
+            found = urllib.request.getproxies().get(url.partition(":")[0])
+        try:
+            return str(URL(found or "").with_user(None))
+        except (TypeError, ValueError):
+            return ""
+
+    def why_closed(self) -> ClientClosedError | None:
+        """The error if they were closed, by us or by their owner."""
+        if self._closed.is_set():
+            return ClientClosedError()
         if self._http is not None and self._http.closed:
-            raise ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
+            return ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
+        return None
 
     def enter_loop(self) -> bool:
         """Bind to the running event loop. Returns whether that is another one than before.
 
         Raises:
             ClientClosedError: they were closed.
-            EventLoopError: they are in use elsewhere.
+            EventLoopError: they are in use elsewhere, or no event loop of asyncio is running.
         """
-        self.check_open()
-        loop = asyncio.get_running_loop()
+        if (error := self.why_closed()) is not None:
+            raise error
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None:
+            raise EventLoopError("no event loop of asyncio is running here, and the client needs one (trio's isn't)")
         if loop is self._loop:
             return False
         self._check_process()
-        if self._loop is not None:
-            if self.is_in_use:
-                raise EventLoopError("the client is in use in another event loop: make a client for each")
-            if not self._is_ours:
-                raise EventLoopError(
-                    "the aiohttp session that the client was given belongs to an event loop that is over: make both"
-                    " anew"
-                )
+        if self.is_in_use:
+            raise EventLoopError("the client is in use in another event loop: make a client for each")
+        if not self._is_ours and getattr(self._http, "_loop", loop) is not loop:
+            raise EventLoopError(
+                "the aiohttp session that the client was given was made in another event loop: make it in the one in"
+                " which the client is used"
+            )
+        if self._is_ours:
             self._left_behind, self._http = self._http, None
         self._loop = loop
         return True
@@ -70,6 +103,9 @@ class Connections:
                 connector=aiohttp.TCPConnector(limit=self._most),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=[*self._trace_configs],
+                max_line_size=_LONGEST_HEADER,
+                max_field_size=_LONGEST_HEADER,
+                max_headers=_MOST_HEADERS,
             )
         return self._http
 
@@ -82,7 +118,6 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close them, unless the session is the caller's."""
-        self.is_closed = True
         if self._http is not None and self._is_ours:
             await self._http.close()
 

@@ -29,7 +29,7 @@ import attrs
 from yarl import URL
 
 from tfruns._http.credentials_file import CredentialsFile
-from tfruns._http.events import CallerError
+from tfruns._http.events import UserCodeError
 from tfruns._http.secret import Redactor, Secret
 from tfruns.errors import ConfigurationError
 
@@ -54,8 +54,8 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     Raises:
         ConfigurationError: there is no host or no key, or it can't be used.
     """
-    host = _Given.first("base_url", base_url, "TFY_HOST")
-    key = _Given.first("the argument api_key", api_key, "TFY_API_KEY")
+    host = Sourced.first("base_url", base_url, "TFY_HOST")
+    key = Sourced.first("the argument api_key", api_key, "TFY_API_KEY")
     url = None if host is None else _checked_base_url(host, allow_http)
     if key is not None:
         source = _key_source(key)
@@ -69,7 +69,7 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     if url is None:
         if file is None or file.host.value is None:
             raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
-        url = _checked_base_url(_Given(f"`host` in {file.path}", file.host), allow_http)
+        url = _checked_base_url(Sourced(f"`host` in {file.path}", file.host), allow_http)
     if file is None or file.token.value is None:
         raise _no_key()
     if not _is_for(file, url):
@@ -82,14 +82,14 @@ def _no_key(of: str = "", why: str = "") -> ConfigurationError:
 
 
 @attrs.frozen
-class _Given:
+class Sourced:
     """A value, and where it comes from, as errors say it: `TFY_HOST`."""
 
     origin: str
     secret: Secret
 
     @classmethod
-    def first(cls, name: str, argument: Secret, variable: str) -> "_Given | None":
+    def first(cls, name: str, argument: Secret, variable: str) -> "Sourced | None":
         if argument.value is not None:
             return cls(name, argument)
         secret = Secret(os.environ.get(variable, "").rstrip("\r\n"))
@@ -99,7 +99,7 @@ class _Given:
 # --- hosts ---
 
 
-def _checked_base_url(host: _Given, allow_http: bool) -> str:
+def _checked_base_url(host: Sourced, allow_http: bool) -> str:
     flaw = _flaw_of_url(host.secret.value, allow_http)
     if flaw is not None:
         raise ConfigurationError(f"{host.origin} {flaw}")
@@ -144,7 +144,7 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def _place(url: str) -> tuple[object, ...]:
+def host_key(url: str) -> tuple[object, ...]:
     """A key that is equal for two URLs of the same control plane."""
     parsed = URL(url)
     return parsed.scheme, (parsed.raw_host or "").rstrip("."), parsed.port, parsed.raw_path.rstrip("/")
@@ -153,7 +153,7 @@ def _place(url: str) -> tuple[object, ...]:
 # --- keys ---
 
 
-def _checked_key(key: _Given) -> Secret:
+def _checked_key(key: Sourced) -> Secret:
     flaw = _flaw_of_key(key.secret.value)
     if flaw is not None:
         raise ConfigurationError(f"the API key from {key.origin} {flaw}")
@@ -174,7 +174,7 @@ def _flaw_of_key(value: Any) -> str | None:
     return None
 
 
-def _key_source(key: _Given) -> "KeySource":
+def _key_source(key: Sourced) -> "KeySource":
     if not callable(key.secret.value):
         return KeySource(key.origin, _checked_key(key))
     origin = "the function given as api_key"
@@ -185,8 +185,8 @@ def _key_source(key: _Given) -> "KeySource":
             if inspect.isawaitable(given.value):
                 given = Secret(await given.value)
         except Exception as error:
-            raise CallerError(error, is_of_a_hook=False) from None
-        return _checked_key(_Given(origin, given))
+            raise UserCodeError(error, is_of_a_hook=False) from None
+        return _checked_key(Sourced(origin, given))
 
     return KeySource(origin, None, call)
 
@@ -198,18 +198,18 @@ def _key_of_file(url: str, file: CredentialsFile) -> "KeySource":
         try:
             new = await CredentialsFile.read_again(file.path)
             if _is_for(new, url):
-                return _checked_key(_Given(origin, new.token))
+                return _checked_key(Sourced(origin, new.token))
             logger.warning("the API key was refused, and the credentials file has no other: %s", _purpose_of(new))
         except ConfigurationError as error:
             logger.warning("the API key was refused, and the credentials file can't be read again: %s", error)
         return None
 
-    return KeySource(origin, _checked_key(_Given(origin, file.token)), read_again)
+    return KeySource(origin, _checked_key(Sourced(origin, file.token)), read_again)
 
 
 def _is_for(file: CredentialsFile, url: str) -> bool:
     """Whether the file's token may be sent to this URL."""
-    return _has_host(file) and _place(_normal(file.host.value)) == _place(url)
+    return _has_host(file) and host_key(_normal(file.host.value)) == host_key(url)
 
 
 def _has_host(file: CredentialsFile) -> bool:
@@ -241,6 +241,11 @@ class KeySource:
         """Bind to the running event loop."""
         self._renewing = asyncio.Lock()
 
+    @property
+    def known(self) -> Secret | None:
+        """The key to send; None if `renew` has to get it first."""
+        return self._key
+
     async def current(self) -> Secret:
         """The key to send."""
         return self._key if self._key is not None else await self.renew(None)
@@ -252,7 +257,7 @@ class KeySource:
 
         Raises:
             ConfigurationError: the function returned something that can't be sent.
-            CallerError: the function raised.
+            UserCodeError: the function raised.
         """
         async with self._renewing:
             # By identity: a renewed key is a new object, so requests that waited for it meanwhile don't renew it again.

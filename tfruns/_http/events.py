@@ -1,7 +1,7 @@
 """What a client reports about its requests: an event for each step, and its counts."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import attrs
 
@@ -145,9 +145,6 @@ class Counters:
     runs: int = 0
 
 
-_Event = TypeVar("_Event", bound="RequestEvent | FailureEvent")
-
-
 @attrs.define
 class Hooks:
     """Functions that are called with the events of a client, in the order in which they were added."""
@@ -172,7 +169,7 @@ class Hooks:
                 setattr(self, name, (*getattr(self, name), hook))
 
 
-class CallerError(Exception):
+class UserCodeError(Exception):
     """Wraps the exception of a caller's function (a hook, or the one that gives the key).
 
     So an OSError, for example, isn't retried as a network failure. It is unwrapped in `Transport.fetch`.
@@ -186,14 +183,22 @@ class CallerError(Exception):
             self.error.__cause__ = error
 
 
-def call_hooks(hooks: tuple[Callable[[_Event], object], ...], event: _Event) -> None:
-    """Call each of the hooks, up to the first that raises.
+def call_hooks(
+    hooks: tuple[Callable[[Any], object], ...],
+    event: type[RequestEvent | FailureEvent],
+    where: Callable[[], dict[str, Any]],
+    **rest: Any,
+) -> None:
+    """Call each of the hooks with the event, up to the first that raises. The event is made only if there are any.
 
     Raises:
-        CallerError: one raised.
+        UserCodeError: one raised.
     """
+    if not hooks:
+        return
+    made = event(**where(), **rest)
     try:
         for hook in hooks:
-            hook(event)
+            hook(made)
     except Exception as error:
-        raise CallerError(error, is_of_a_hook=True) from None
+        raise UserCodeError(error, is_of_a_hook=True) from None

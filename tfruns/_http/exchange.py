@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from tfruns._http.responses import Response
@@ -43,5 +42,11 @@ async def exchange(
             blocks.append(block)
             size += len(block)
             if size > max_bytes:
-                raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
-        return Response(response.status, response.reason or "", CIMultiDict(response.headers), b"".join(blocks))
+                break
+        else:
+            # A trace config or a middleware of the caller's may have read the body: then aiohttp keeps it.
+            blocks = blocks or [await response.read()]
+            size = size or len(blocks[0])
+        if size > max_bytes:
+            raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
+        return Response(response.status, response.reason or "", response.headers, b"".join(blocks))

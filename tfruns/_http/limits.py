@@ -9,23 +9,17 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from typing import Self
 
-import attrs
-
-from tfruns._http.pace import Pace
-from tfruns._http.retry import RetryPolicy
+from tfruns._http.pace import SendPace
+from tfruns._http.retry import RetryState, seconds
+from tfruns._log import log
 from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientClosedError
 
-_FIRST_CONTACT = 5.0
-"""Seconds to wait for a server that has never responded: its host may be wrong."""
 _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
 _RECOVERED_AFTER = 10.0
 """Seconds at full speed after which a server that refused requests counts as recovered."""
-
-logger = logging.getLogger("tfruns")
 
 
 class NotSentError(Exception):
@@ -41,233 +35,219 @@ class NotSentError(Exception):
         self.error = kind(f"not sent: {reason}" + (f"; the last failure: {last.args[0]}" if last else ""))
 
 
-@attrs.define(eq=False)
-class Turn:
-    """One request that waits or is in flight. One method is called for its outcome; none if it was cancelled."""
+class QueuedRequest:
+    """One attempt of a request: within `async with` it is in flight.
 
-    limiter: "Limiter"
-    policy: RetryPolicy
-    spent: float
-    """How many seconds of the deadline have passed."""
-    attempts: int
-    """Attempts before this one, and probes that failed in its place."""
-    may_send: asyncio.Future[None]
-    blocked: float
-    """`Pace.blocked` when this request began to wait."""
-    sent_at: float = math.nan
-    is_over: bool = False
+    One method is called for its outcome; none if it was cancelled.
+    """
+
+    def __init__(self, limiter: "Limiter", state: RetryState) -> None:
+        self.state = state
+        self.probes = 0
+        """Probes that failed while it waited."""
+        self.sent_at = math.nan
+        self.may_send: asyncio.Future[None] | None = None
+        self._limiter = limiter
+        self._pace = limiter.pace
+        self._blocked = self._pace.blocked(time.monotonic())
+        self._is_over = False
+
+    async def __aenter__(self) -> Self:
+        limiter = self._limiter
+        if limiter.join(self):
+            return self
+        waiting = self.may_send = asyncio.get_running_loop().create_future()
+        limiter.wait(self)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if not waiting.done() or waiting.cancelled():
+                limiter.waiting -= 1  # it is still in the queue
+            elif waiting.exception() is None:  # its turn had just come
+                self._pace.cancelled(time.monotonic())
+                limiter.go_on()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._is_over:
+            self._pace.cancelled(time.monotonic())
+        self._limiter.go_on()
+
+    def held_for(self, now: float) -> float:
+        """Seconds that the server has held it back."""
+        return self._pace.blocked(now) - self._blocked
 
     def good(self) -> None:
         """A response has arrived that shows that the server is healthy."""
-        self._end()
-        self.limiter.pace.good(self.sent_at, time.monotonic())
+        self._is_over = True
+        self._pace.good(self.sent_at, time.monotonic())
 
     def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
         """It was refused because of the server's load; `wait` is what the server requests, in seconds."""
-        self._end()
-        self.limiter.pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
-        self.limiter.failed(self, error)
+        self._is_over = True
+        self._pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
+        self._limiter.failed(error)
 
     def failed(self, error: APIError) -> None:
         """No complete response has arrived, or one with an error of the server."""
-        self._end()
-        self.limiter.pace.failed(self.sent_at, time.monotonic())
-        self.limiter.failed(self, error)
-
-    def _end(self) -> None:
-        self.is_over = True
-
-    def held_for(self, now: float) -> float:
-        """Seconds that the server has held it back while it waited."""
-        return self.limiter.pace.blocked(now) - self.blocked
+        self._is_over = True
+        self._pace.failed(self.sent_at, time.monotonic())
+        self._limiter.failed(error)
 
 
 class Limiter:
-    """Lets requests be sent at a pace. All of them belong to one event loop.
+    """Lets requests be sent at a pace, which is kept when the event loop is closed. All belong to one event loop."""
 
-    Args:
-        pace: how fast; it is kept when the event loop is closed.
-        base_url: the server's, for messages.
-    """
-
-    def __init__(self, pace: Pace, base_url: str) -> None:
+    def __init__(self, pace: SendPace, base_url: str) -> None:
         self.pace = pace
         self.waiting = 0
-        self.has_responded = False
-        """Whether there was any response yet."""
         self._base_url = base_url
-        self._queues: dict[str, deque[Turn]] = {}  # by job; the first is next
+        self._queues: dict[str, deque[QueuedRequest]] = {}  # by job; the first is next
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
-        self._away_since: float | None = None  # when the outage that was logged began
+        self._outage_since: float | None = None  # when the outage that was logged began
         self._is_slow = False  # whether that was logged
         self._limited_at = -math.inf
 
-    @asynccontextmanager
-    async def turn(self, job_id: str, policy: RetryPolicy, *, spent: float, attempts: int) -> AsyncGenerator[Turn]:
-        """Wait for the turn of a request, and hold its place until it is over.
+    def join(self, request: QueuedRequest) -> bool:
+        """Whether it may be sent at once: then it is in flight."""
+        now, pace = time.monotonic(), self.pace
+        if self.waiting or pace.in_flight >= pace.concurrency or pace.earliest > now:
+            return False
+        pace.sent(now)
+        request.sent_at = now
+        return True
 
-        Raises:
-            NotSentError: the server holds it back for longer than the policy allows.
-            ClientClosedError: the client was closed.
-        """
-        now = time.monotonic()
-        may_send: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turn = Turn(self, policy, spent, attempts, may_send, self.pace.blocked(now))
-        self._queues.setdefault(job_id, deque()).append(turn)
+    def wait(self, request: QueuedRequest) -> None:
+        """Put it into the queue: its future ends when it is in flight, or with an error if that is too late."""
+        self._queues.setdefault(request.state.request.job_id, deque()).append(request)
         self.waiting += 1
-        self._expire(turn, now)
         self._let_through()
-        try:
-            await may_send
-        except asyncio.CancelledError:
-            if not may_send.done() or may_send.cancelled():
-                self.waiting -= 1  # it is still in the queue
-            elif may_send.exception() is None:  # its turn had just come
-                self._over(turn)
-            raise
-        try:
-            yield turn
-        finally:
-            self._over(turn)
 
-    def patience(self, policy: RetryPolicy) -> float:
-        """How many seconds to wait now without a good response."""
-        is_first_contact = not self.has_responded and isinstance(self._last_error, APIConnectionError)
-        if is_first_contact and not isinstance(self._last_error, APITimeoutError):
-            return min(policy.patience, _FIRST_CONTACT)
-        return policy.patience
-
-    def failed(self, turn: Turn, error: APIError) -> None:
+    def failed(self, error: APIError) -> None:
         """A request has failed because of the server."""
         self._last_error = error
-        if self.pace.is_away:  # a probe is an attempt for all that wait
+        if self.pace.in_outage:  # a probe is an attempt for all that wait
             for waiting in self._each_waiting():
-                waiting.attempts += 1
+                waiting.probes += 1
+
+    def go_on(self) -> None:
+        """A request is no longer in flight: send the next, and only then say what happened."""
+        self._let_through()
+        self._report(time.monotonic())
 
     def close(self) -> None:
         """Send nothing more: requests that wait end with ClientClosedError."""
         if self._timer is not None:
             self._timer.cancel()
-        for turn in self._each_waiting():
-            turn.may_send.set_exception(ClientClosedError())
+        for request in self._each_waiting():
+            self._end(request, ClientClosedError())
         self._queues.clear()
-        self.waiting = 0
 
     # --- the queue ---
 
-    def _each_waiting(self) -> list[Turn]:
-        return [turn for queue in self._queues.values() for turn in queue if not turn.may_send.done()]
+    def _each_waiting(self) -> list[QueuedRequest]:
+        return [one for queue in self._queues.values() for one in queue if one.may_send and not one.may_send.done()]
 
-    def _over(self, turn: Turn) -> None:
-        now = time.monotonic()
-        if not turn.is_over:
-            self.pace.cancelled(now)
-        self._report(now)
-        for waiting in self._each_waiting() if self._is_blocked(now) else ():
-            self._expire(waiting, now)
-        self._let_through()
+    def _end(self, request: QueuedRequest, error: Exception | None = None) -> None:
+        """End its wait."""
+        assert request.may_send is not None  # noqa: S101  # for the type checker
+        self.waiting -= 1
+        if error is None:
+            request.may_send.set_result(None)
+        else:
+            request.may_send.set_exception(error)
 
     def _let_through(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = time.monotonic()
-        while self._queues and self.pace.in_flight < self.pace.concurrency:
-            if self.pace.earliest > now:
-                break
-            turn = self._next()
-            if not turn.may_send.done():  # neither cancelled nor expired
-                self.waiting -= 1
-                self.pace.sent(now)
-                turn.sent_at = now
-                turn.may_send.set_result(None)
+        now, pace, wakes_at = time.monotonic(), self.pace, math.inf
+        if self._queues and (pace.in_outage or pace.held_for(now)):
+            for request in self._each_waiting():
+                if (error := self._too_late(request, now)) is not None:
+                    self._end(request, error)
+                else:
+                    wakes_at = min(wakes_at, now + self._seconds_left(request, now))
+        while self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
+            request = self._next()
+            if request.may_send and not request.may_send.done():  # neither cancelled nor too late
+                pace.sent(now)
+                request.sent_at = now
+                self._end(request)
         if self.waiting:
-            wakes_at = self.pace.earliest if self.pace.in_flight < self.pace.concurrency else math.inf
-            if self._is_blocked(now):
-                wakes_at = min(wakes_at, now + self._seconds_to_next_expiry(now))
+            if pace.in_flight < pace.concurrency:
+                wakes_at = min(wakes_at, pace.earliest)
             if wakes_at < math.inf:
-                delay = max(0.0, wakes_at - now)
-                self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+                self._timer = asyncio.get_running_loop().call_later(max(0.0, wakes_at - now), self._let_through)
 
-    def _wake(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        for waiting in self._each_waiting() if self._is_blocked(now) else ():
-            self._expire(waiting, now)
-        self._let_through()
-
-    def _next(self) -> Turn:
+    def _next(self) -> QueuedRequest:
         job_id = next(iter(self._queues))
         queue = self._queues.pop(job_id)
-        turn = queue.popleft()
+        request = queue.popleft()
         if queue:
             self._queues[job_id] = queue  # behind the others
-        return turn
+        return request
 
     # --- for how long the server may hold requests back ---
 
-    def _is_blocked(self, now: float) -> bool:
-        return self.pace.is_away or self.pace.held_for(now) > 0
+    def _seconds_left(self, request: QueuedRequest, now: float) -> float:
+        """Seconds until it may be too late."""
+        policy = request.state.policy
+        left = math.inf
+        if policy.deadline is not None:
+            left = policy.deadline - request.state.spent - request.held_for(now)
+        if self.pace.in_outage and request.probes:
+            left = min(left, self.pace.patience(policy.patience) - self.pace.outage(now))
+        return max(0.001, left)
 
-    def _seconds_left(self, turn: Turn, now: float) -> float:
-        """Seconds that the turn may still be held back."""
-        left = math.inf if turn.policy.deadline is None else turn.policy.deadline - turn.spent - turn.held_for(now)
-        if outage := self.pace.outage(now):
-            left = min(left, self.patience(turn.policy) - outage)
-        return left
-
-    def _seconds_to_next_expiry(self, now: float) -> float:
-        return min((self._seconds_left(turn, now) for turn in self._each_waiting()), default=math.inf)
-
-    def _expire(self, turn: Turn, now: float) -> None:
-        """End the wait if the server holds the request back for longer than its policy allows."""
-        if not self._is_blocked(now):
-            return
-        held_for, outage = self.pace.held_for(now), self.pace.outage(now)
-        policy = turn.policy
-        deadline_left = math.inf if policy.deadline is None else policy.deadline - turn.spent - turn.held_for(now)
-        patience = self.patience(policy)
-        kind: type[APIConnectionError] = APIConnectionError
-        if deadline_left <= 0 or held_for >= deadline_left:
+    def _too_late(self, request: QueuedRequest, now: float) -> NotSentError | None:
+        """The error if the server holds the request back for longer than its policy allows."""
+        pace, policy, server = self.pace, request.state.policy, self._base_url
+        held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
+        asks = f"{server} asks all requests to wait for {seconds(held_for)}"
+        deadline = math.inf if policy.deadline is None else policy.deadline
+        left = deadline - request.state.spent - request.held_for(now)
+        kind = APIConnectionError
+        if left <= 0 or held_for >= left:
             kind = APITimeoutError
-            what = f"asks all requests to wait for {held_for:.3g} s" if held_for else "is away"
-            left = f"{max(0.0, deadline_left):.3g} s are left of the retry policy's deadline of {policy.deadline} s"
-            reason = f"{self._base_url} {what}, and {left}"
+            reason = asks if held_for else f"{server} is away"
+            reason += f", and {seconds(max(0.0, left))} are left of the retry policy's deadline of {seconds(deadline)}"
+        elif held_for and request.held_for(now) + held_for >= policy.patience:
+            reason = f"{asks}, and the retry policy's patience is {seconds(policy.patience)}"
+        elif not pace.in_outage or not request.probes:  # nothing was tried since it waits
+            return None
         elif outage >= patience:
-            reason = f"{self._base_url} has never responded"
+            reason = f"{server} has never responded"
             if patience == policy.patience:
-                allowed = f"the retry policy's patience is {patience:.3g} s"
-                reason = f"no good response from {self._base_url} for {outage:.3g} s, and {allowed}"
-        elif self.pace.is_away and policy.max_attempts is not None and turn.attempts >= policy.max_attempts:
-            reason = f"no good response from {self._base_url}, and the retry policy allows no more attempts"
+                allowed = f"the retry policy's patience is {seconds(patience)}"
+                reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
+        elif policy.max_attempts is not None and request.state.attempts + request.probes >= policy.max_attempts:
+            reason = f"no good response from {server}, and the retry policy allows no more attempts"
         else:
-            return
-        self.waiting -= 1
-        turn.may_send.set_exception(NotSentError(reason, kind, self._last_error))
+            return None
+        return NotSentError(reason, kind, self._last_error)
 
     # --- what is logged ---
 
     def _report(self, now: float) -> None:
         """Log once that the server is away or accepts fewer requests, and once that this is over."""
-        if self.pace.is_away:
-            if self._away_since is None and self.pace.outage(now) >= _LOGGED_AFTER:
-                self._away_since = now - self.pace.outage(now)
-                logger.warning("no good response from %s: only probes are sent until there is one", self._base_url)
-        elif self._away_since is not None:
-            logger.warning("%s responds again, after %.1f s", self._base_url, now - self._away_since)
-            self._away_since = None
-        elif self.pace.is_limited and not self.pace.outage(now):  # an outage that begins is neither
+        pace, server = self.pace, self._base_url
+        if pace.in_outage:
+            if self._outage_since is None and pace.outage(now) >= _LOGGED_AFTER:
+                self._outage_since = now - pace.outage(now)
+                log(logging.WARNING, "no good response from %s: only probes are sent until there is one", server)
+        elif self._outage_since is not None:
+            since, self._outage_since = self._outage_since, None
+            log(logging.WARNING, "%s responds again, after %.1f s", server, now - since)
+        elif pace.is_limited and not pace.outage(now):  # an outage that begins is neither
             self._limited_at = now
             if not self._is_slow:
                 self._is_slow = True
-                rate = "" if math.isinf(self.pace.rate) else f" and {self.pace.rate:.3g} a second"
-                logger.warning(
-                    "%s refuses or fails requests: slowing down to %d at once%s",
-                    self._base_url,
-                    self.pace.concurrency,
-                    rate,
-                )
+                speed = f"{pace.concurrency} at once"
+                speed += "" if math.isinf(pace.rate) else f" and {pace.rate:.3g} a second"
+                log(logging.WARNING, "%s refuses or fails requests: slowing down to %s", server, speed)
         elif self._is_slow and now - self._limited_at >= _RECOVERED_AFTER:
             self._is_slow = False
-            logger.warning("%s takes requests again: back to full speed", self._base_url)
+            log(logging.WARNING, "%s takes requests again: back to full speed", server)

@@ -66,7 +66,7 @@ def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class CallOptions:
+class RequestOptions:
     """How requests are sent.
 
     Raises:

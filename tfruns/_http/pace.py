@@ -7,14 +7,16 @@ import math
 
 from tfruns._http.rate import RateLimiter
 
-_AWAY = 10
-"""So many failures in a row, without a good response between them, and the server counts as away."""
+_IN_OUTAGE = 10
+"""So many failures in a row, without a good response between them, and only probes are sent."""
 _FIRST_PROBE, _LAST_PROBE, _PROBE_GROWTH = 0.01, 1.0, 1.25
 """Seconds from a failure to the next probe, at first and at most, and the factor by which they grow."""
 _PROBE_LOST_AFTER = 5.0
 """Seconds after which the next probe is sent, even if there is no response to the last one."""
+_FIRST_CONTACT = 5.0
+"""Seconds to wait for a host that was never reached: it may be wrong."""
 _OUTAGE_UNKNOWN_AFTER = 60.0
-"""Seconds without an attempt after which it isn't known any more whether an outage lasts."""
+"""Seconds without a call after which it isn't known any more whether an outage lasts."""
 
 
 class ConcurrencyLimiter:
@@ -72,7 +74,7 @@ class ConcurrencyLimiter:
             self._failed //= 2
 
 
-class Pace:
+class SendPace:
     """How many requests may be in flight, and when the next may be sent.
 
     A wait that the server requests holds back all requests. After ten failures in a row only probes are sent, until one
@@ -87,14 +89,24 @@ class Pace:
         self.in_flight = 0
         self.last_good: float | None = None
         """When the last good response arrived."""
+        self.has_responded = False
+        """Whether there was any response yet."""
+        self.has_given_page = False
+        """Whether there was a page yet: then the host is a control plane."""
+        self.is_unreachable = False
+        """Whether there was no response yet, and the last request couldn't even reach the host."""
+        self.in_outage = False
+        """Whether all requests have failed for a while."""
         self._max_concurrency = max_concurrency
         self._rate = RateLimiter(max_rate)
         self._concurrency = ConcurrencyLimiter(max_concurrency)
         self._free_at = -math.inf  # since when nothing is in flight
         self._held_since = self._held_until = -math.inf
+        self._pending = 0  # calls that have begun and not ended
+        self._pending_since = -math.inf
         self._failures = 0  # in a row
-        self._failing_since = self._failed_at = -math.inf
-        self._away_since: float | None = None
+        self._failing = 0.0  # seconds from the first of them to the last in which any call was pending
+        self._failed_at = self._stopped_at = -math.inf
         self._probe_at = -math.inf
         self._probe_pause = _FIRST_PROBE
         self._blocked = 0.0  # seconds up to _blocked_since
@@ -105,7 +117,7 @@ class Pace:
     @property
     def concurrency(self) -> int:
         """How many requests may be in flight now."""
-        return self._max_concurrency if self.is_away else self._concurrency.limit
+        return self._max_concurrency if self.in_outage else self._concurrency.limit
 
     @property
     def rate(self) -> float:
@@ -115,18 +127,13 @@ class Pace:
     @property
     def is_limited(self) -> bool:
         """Whether fewer requests may be sent than the client's own limits allow."""
-        return self.is_away or self._rate.is_limited or self._concurrency.is_limited
-
-    @property
-    def is_away(self) -> bool:
-        """Whether all requests have failed for a while."""
-        return self._away_since is not None
+        return self.in_outage or self._rate.is_limited or self._concurrency.is_limited
 
     @property
     def earliest(self) -> float:
         """When the next request may be sent."""
         earliest = max(self._rate.earliest, self._held_until)
-        return max(earliest, self._probe_at) if self.is_away else earliest
+        return max(earliest, self._probe_at) if self.in_outage else earliest
 
     # --- how long requests were held back ---
 
@@ -138,16 +145,35 @@ class Pace:
         """Seconds so far in which the server held requests back: it had requested a wait, or was away."""
         if self._blocked_since is None:
             return self._blocked
-        until = now if self.is_away else min(now, self._held_until)
+        until = now if self.in_outage else min(now, self._held_until)
         return self._blocked + max(0.0, until - self._blocked_since)
 
     def outage(self, now: float) -> float:
-        """Seconds since the first failure without a good response after it; 0 if there was one."""
-        if not self._failures or now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
-            return 0.0
-        return now - self._failing_since
+        """Seconds since the first failure without a good response after it, in which any call was pending.
+
+        What happens while nobody wants anything isn't known, and counts for nothing.
+        """
+        if not self._failures or not self._pending:
+            return self._failing
+        return self._failing + now - max(self._failed_at, self._pending_since)
+
+    def patience(self, most: float) -> float:
+        """How many seconds to wait for the end of an outage, if the retry policy allows so many."""
+        return min(most, _FIRST_CONTACT) if self.is_unreachable else most
 
     # --- what happens ---
+
+    def begin(self, now: float) -> None:
+        """A call begins, which takes one or more requests, and ends with `end`."""
+        if not self._pending:
+            self._pending_since = now
+            if now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
+                self._failing = 0.0
+        self._pending += 1
+
+    def end(self) -> None:
+        """A call has ended."""
+        self._pending -= 1
 
     def sent(self, now: float) -> None:
         """A request is sent."""
@@ -157,7 +183,7 @@ class Pace:
             self._held_since = -math.inf
             self._free_at = max(self._free_at, self._held_until)
         if not self.in_flight and self._free_at > -math.inf:
-            could_be_sent_at = max(self._free_at, self._rate.earliest, self._probe_at if self.is_away else -math.inf)
+            could_be_sent_at = max(self._free_at, self._rate.earliest, self._probe_at if self.in_outage else -math.inf)
             idle = now - could_be_sent_at
         self._rate.sent(now, held=held, idle=idle if idle > 0.1 else 0.0, not_before=self._held_until)
         self.in_flight += 1
@@ -166,15 +192,15 @@ class Pace:
     def good(self, sent_at: float, now: float) -> None:
         """A request sent at that time got a good response."""
         self._over(now)
-        if self.is_away:
+        if self.in_outage:
             self._count_blocked(now)
-            self._away_since = None
+            self.in_outage = False
             self._count_blocked(now)
             self._rate.resumed(now)
             self._concurrency.slow_start(self.in_flight)
         else:
             self._concurrency.good()
-        self._failures = 0
+        self._failures, self._failing = 0, 0.0
         self.last_good = now
         self._rate.good(sent_at, now)
 
@@ -199,7 +225,7 @@ class Pace:
     def cancelled(self, now: float) -> None:
         """A request was cancelled."""
         self._over(now)
-        if self.is_away:
+        if self.in_outage:
             self._probe_at = min(self._probe_at, now + self._probe_pause)
 
     def _over(self, now: float) -> None:
@@ -208,20 +234,21 @@ class Pace:
             self._free_at = now
 
     def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
-        if not self._failures or now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
-            self._failing_since = now
+        if not self._failures:
             self._rate.failing()
+        self._failing = self.outage(now)
         self._failures += 1
         self._failed_at = now
-        if self._away_since is None:
-            if self._failures < _AWAY:
+        if not self.in_outage:
+            if self._failures < _IN_OUTAGE:
                 return
             self._count_blocked(now)
-            self._away_since = now
+            self.in_outage = True
+            self._stopped_at = now
             self._count_blocked(now)
             self._rate.stopped(now, is_about_rate=is_about_rate)
             self._probe_pause = _FIRST_PROBE
-        elif sent_at < self._away_since:  # it was sent before: that it failed is nothing new
+        elif sent_at < self._stopped_at:  # it was sent before the probes: that it failed is nothing new
             return
         else:
             self._probe_pause = min(_LAST_PROBE, _PROBE_GROWTH * self._probe_pause)
@@ -229,4 +256,4 @@ class Pace:
 
     def _count_blocked(self, now: float) -> None:
         self._blocked = self.blocked(now)
-        self._blocked_since = now if self.is_away or self._held_until > now else None
+        self._blocked_since = now if self.in_outage or self._held_until > now else None

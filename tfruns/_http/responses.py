@@ -4,7 +4,15 @@ The server's text enters here: every part of it that an error or a log record sh
 once, and is safe after that.
 """
 
+import json
 import os
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 import attrs
@@ -19,6 +27,7 @@ from tfruns._http.tracebacks import ErrorContext, chain
 from tfruns._text import shortened
 from tfruns.errors import (
     APIConnectionError,
+    APIError,
     APIStatusError,
     APITimeoutError,
     DecodeError,
@@ -26,6 +35,16 @@ from tfruns.errors import (
 )
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
+
+REFUSED = frozenset({429, 503})
+"""Statuses with which a server refuses a request because of its load."""
+_LONGEST_WAIT = 60.0
+"""Seconds: if a server requests a longer wait, a retry comes after these; it may have recovered, or be wrong."""
+_LONGEST_ERROR = 10_000
+"""Bytes of a body in which an `HttpError` is looked for where a page was expected."""
+_LOGIN = re.compile(r"proxy-authorization|BasicAuth\(|://[^/\s@]+@", re.IGNORECASE)
+"""What shows the login of a proxy in an error of aiohttp."""
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 @attrs.frozen
@@ -35,8 +54,29 @@ class Response:
     status: int
     # The next fields may repeat the key, and tracebacks show variables.
     reason: str = attrs.field(repr=False)
-    headers: CIMultiDict[str] = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
+
+    def told(self) -> "Response":
+        """The response with the status that its body tells, where a proxy has sent an `HttpError` with 200."""
+        if self.status == 200 and len(self.body) <= _LONGEST_ERROR and b'"statusCode"' in self.body:
+            status = _told_status(self.body)
+            return attrs.evolve(self, status=status, reason="") if status else self
+        return self
+
+    @property
+    def may_be_page(self) -> bool:
+        """Whether the body begins and ends as a page does. A proxy's own page doesn't, nor one that was cut off."""
+        return self.body[:1] == b"{" and self.body.rstrip(b" \t\r\n")[-1:] == b"}"
+
+
+def _told_status(body: bytes) -> int | None:
+    try:
+        payload: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    status = payload.get("statusCode") if isinstance(payload, dict) and "data" not in payload else None
+    return status if isinstance(status, int) and 400 <= status <= 599 else None
 
 
 def read_page(request: PageRequest, response: Response, redactor: Redactor, *, keep_bad: bool = False) -> RunPage:
@@ -74,6 +114,8 @@ def _hint(response: Response, base_url: str, key_origin: str, location: str) -> 
             return f"may the owner of the key from {key_origin} see this job?"
         case 404:
             return f"is the job's id right, and {base_url} its control plane?"
+        case 407:
+            return "a proxy on the way to it wants a login"
         case status if 300 <= status <= 399:
             where = f" to {shortened(location)}" if location else ""
             return f"the server redirects{where}, and keys aren't sent on: is {base_url} the right host?"
@@ -87,27 +129,41 @@ def timeout_error(base_url: str, seconds: float, *, is_deadline: bool) -> APITim
 
 
 def connection_error(
-    error: Exception, redactor: Redactor, base_url: str, *, handled: BaseException | None
+    error: Exception,
+    redactor: Redactor,
+    base_url: str,
+    *,
+    handled: BaseException | None,
+    proxy: str = "",
+    is_known: bool = True,
 ) -> APIConnectionError:
-    """The error for an exception that aiohttp or the system raised before the response was complete.
+    """The error for an exception that aiohttp, a connector or the system raised before the response was complete.
 
     Args:
-        error: what was raised. It becomes the cause, unless its text isn't safe: it may repeat what the server sent.
+        error: what was raised. It becomes the cause, unless its text isn't safe: it may repeat what the server sent, or
+            hold the login of a proxy.
         redactor: makes its text safe.
         base_url: for the message.
         handled: the error that the caller was handling when the request began; it isn't about the request.
+        proxy: where the request is sent through, if that is known.
+        is_known: whether the server has ever responded: then a certificate may be wrong for a moment.
     """
-    text = redactor.clean(_reason(error))
-    if redactor.holds_part(text):  # aiohttp shortens what it quotes from the response, and so may cut the key
-        text = f"{type(error).__name__}, for what the server sent beside a part of the API key"
+    text = redactor.clean(_reason(error, proxy))
     failure = APIConnectionError(f"no complete response from {base_url}: {text}")
+    failure.is_transient = is_known or not isinstance(error, aiohttp.ClientConnectorCertificateError)
     shown = [text for one in chain(error, but=handled) for text in (str(one), repr(one))]
-    if shown == [*map(redactor.clean, shown)] and not any(map(redactor.holds_part, shown)):
+    if shown == [*map(redactor.clean, shown)] and not any(map(_LOGIN.search, shown)):
         failure.__cause__ = error
     return failure
 
 
-def _reason(error: Exception) -> str:
+def is_unreachable(error: Exception) -> bool:
+    """Whether the host couldn't even be reached: its name is unknown, it or a proxy refuses the connection."""
+    is_connector = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError)
+    return is_connector or isinstance(error, aiohttp.ClientHttpProxyError)
+
+
+def _reason(error: Exception, proxy: str) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
         return "the connection was closed"
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -117,17 +173,79 @@ def _reason(error: Exception) -> str:
             return "the response was cut off or garbled"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
-        return f"its certificate isn't trusted: {why} (the file of a private CA can be named by SSL_CERT_FILE)"
+        return f"its certificate isn't trusted: {why} ({_private_ca()})"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"could not connect to the proxy {error.host}:{error.port}: {_system_reason(error)}"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
         return f"could not connect: {_system_reason(error)}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy{proxy and ' '}{proxy} refused to connect to it: {error.status} {error.message}"
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the response isn't valid HTTP: {error.message}"
     return str(error) or type(error).__name__
+
+
+def _private_ca() -> str:
+    """What to do about a certificate that isn't trusted."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return "the file of a private CA can be named by SSL_CERT_FILE"
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one
+        return f"SSL_CERT_FILE names {path}, from which no certificates can be read: {error.strerror or error}"
+    return f"SSL_CERT_FILE names {path}, and its CA isn't in there"
 
 
 def _system_reason(error: aiohttp.ClientConnectorError) -> str:
     """The system's message, since asyncio's repeats the address. (getaddrinfo has its own, negative numbers.)"""
     number = error.os_error.errno
     return os.strerror(number) if number is not None and number > 0 else error.strerror or str(error.os_error)
+
+
+# --- what a response requests ---
+
+
+def server_wait(error: APIError) -> float:
+    """Seconds to wait before the next attempt that the server requests, a minute at most; 0 if it requests none."""
+    return min(requested_wait(error), _LONGEST_WAIT)
+
+
+def requested_wait(error: APIError) -> float:
+    """Seconds that the server asks to wait, however many."""
+    if not isinstance(error, APIStatusError):
+        return 0.0
+    headers = error.headers
+    if (milliseconds := _decimal(headers, "retry-after-ms")) is not None:
+        return milliseconds / 1000
+    if (seconds := _decimal(headers, "retry-after")) is not None:
+        return seconds
+    try:
+        return max(0.0, _timestamp(headers.get("retry-after", "")) - _server_time(headers))
+    except (ValueError, OverflowError):
+        pass
+    reset = _decimal(headers, "x-ratelimit-reset")
+    if reset is None or error.status_code not in REFUSED:
+        return 0.0
+    # Servers send either the seconds left or the time of the reset; no limit is reset in thirty years.
+    return reset if reset < 1e9 else max(0.0, (reset / 1000 if reset > 1e11 else reset) - _server_time(headers))
+
+
+def _decimal(headers: Mapping[str, str], name: str) -> float | None:
+    value = headers.get(name, "").strip()
+    return float(value) if _DECIMAL.fullmatch(value) else None
+
+
+def _server_time(headers: Mapping[str, str]) -> float:
+    """The server's time, so that a wrong clock here makes no wrong wait; this machine's if it isn't in the headers."""
+    try:
+        return _timestamp(headers.get("date", ""))
+    except (ValueError, OverflowError):
+        return time.time()
+
+
+def _timestamp(http_date: str) -> float:
+    date = parsedate_to_datetime(http_date)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -1,28 +1,21 @@
-"""When a request is retried, and how long to wait before that: no I/O, only decisions."""
+"""When a request is retried, and how long to wait before that: parts for tenacity. No I/O, only decisions."""
 
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import attrs
 import tenacity
 
 from tfruns._checks import checked_int, checked_number
-from tfruns.errors import APIConnectionError, APIError, APIStatusError
+from tfruns._http.pace import SendPace
+from tfruns._http.responses import requested_wait, server_wait
+from tfruns.errors import APIError, APIStatusError
+from tfruns.query import PageRequest
 
-REFUSED = frozenset({429, 503})
-"""Statuses with which a server refuses a request because of its load."""
 _OUT_OF_REACH = frozenset({429, 502, 503, 504})
 """Statuses that say nothing about the request itself."""
-_RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
-_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _A_DAY = 86_400.0  # in seconds; a longer time is a mistake in the unit
-_LONGEST_WAIT = 60.0
-"""Seconds: if a server requests a longer wait, a retry comes after these; it may have recovered, or be wrong."""
 _OWN_FAILURES = 10
 """The most attempts at a request that the server fails on while it responds well to others."""
 
@@ -83,152 +76,159 @@ class RetryPolicy:
     limit."""
     patience: float = attrs.field(default=300.0, validator=_seconds)
     """Seconds: how long to wait for the end of an outage. A request fails once the client has had no good response from
-    the server for so long, or once this request alone has failed for so long. (A server that has never responded since
-    the client was made is given five seconds: its host may be wrong.)"""
+    the server for so long, or once this request alone has failed for so long. (A host that never responded, and can't
+    be reached because its name is unknown or it refuses the connection, is given five seconds: it may be wrong.)
+    """
 
 
-@attrs.define
-class Call:
-    """The attempts at one request so far."""
+class RetryState(tenacity.RetryCallState):
+    """One page request, with all its attempts."""
 
-    policy: RetryPolicy
-    attempts: int = 0
-    spent: float = 0.0
-    """How many seconds of the deadline have passed."""
-    own_failures: int = 0
-    """Failures that say something about the request, not about the server as a whole."""
-    failing_since: float | None = None
-    """How many seconds of the deadline had passed when it first failed."""
-    failed_at: float | None = None
+    def __init__(self, retrying: tenacity.AsyncRetrying, request: PageRequest, policy: RetryPolicy) -> None:
+        super().__init__(retrying, None, (), {})
+        self.request = request
+        self.policy = policy
+        self.attempts = 0
+        """How often it was sent."""
+        self.spent = 0.0
+        """How many seconds of the deadline have passed."""
+        self.own_failures = 0
+        """Failures that say something about the request, not about the server as a whole."""
+        self.request_id: str | None = None
+        """The server's id of the last attempt."""
+        self.has_warned = False
+        """Whether a warning was logged for it."""
+        self.last_error: APIError | None = None
+        self._failing_since: float | None = None  # in seconds of the deadline
+        self._failed_at: float | None = None
+
+    def where(self) -> dict[str, Any]:
+        return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
 
     @property
     def failing(self) -> float:
         """Seconds since it first failed."""
-        return 0.0 if self.failing_since is None else self.spent - self.failing_since
+        return 0.0 if self._failing_since is None else self.spent - self._failing_since
 
     def failed(self, error: BaseException, now: float, last_good: float | None) -> None:
         """An attempt has failed; `last_good` is when any request of the client last got a good response."""
-        if self.failing_since is None:
-            self.failing_since = self.spent
+        if self._failing_since is None:
+            self._failing_since = self.spent
         is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
-        others_are_well = last_good is None or self.failed_at is None or last_good >= self.failed_at
+        others_are_well = last_good is None or self._failed_at is None or last_good >= self._failed_at
         if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1
-        self.failed_at = now
-
-    def reason_to_give_up(self, wait: float, *, outage: float, patience: float) -> str | None:
-        """Why there is no further attempt after that wait; None if there is one, and empty if no reason has to be
-        given.
-
-        Args:
-            wait: seconds before the next attempt.
-            outage: seconds since the client had its last good response, if it has had failures since.
-            patience: how many seconds to wait for the server.
-        """
-        policy = self.policy
-        if policy.max_attempts is not None:
-            if self.attempts >= policy.max_attempts:
-                return ""
-        elif self.own_failures >= _OWN_FAILURES:
-            return ""
-        if policy.deadline is not None and self.spent + wait >= policy.deadline:
-            if self.spent >= policy.deadline:  # the error says so itself
-                return ""
-            return f"the next attempt would come after the retry policy's deadline of {policy.deadline:.3g} s"
-        if max(outage, self.failing) + wait >= patience:
-            if patience < policy.patience:
-                return f"there was no response yet in {outage:.3g} s"
-            return f"the retry policy's patience of {policy.patience:.3g} s is over"
-        return None
+        self._failed_at = now
 
 
 def retrying(
-    call: Call,
-    *,
-    sleep: Callable[[float], Awaitable[None]],
-    before_sleep: Callable[[tenacity.RetryCallState], None],
-    reason_to_give_up: Callable[[BaseException, float], str | None],
-    is_away: Callable[[], bool],
+    pace: SendPace, before_sleep: Callable[[RetryState, APIError], None] = lambda _state, _error: None
 ) -> tenacity.AsyncRetrying:
-    """The policy, applied to one request.
-
-    Args:
-        call: the request.
-        sleep: waits so many seconds.
-        before_sleep: is called before each retry.
-        reason_to_give_up: why there is no further attempt after this error and that wait; None if there is one.
-        is_away: whether every request fails: then probes are sent at their own times.
-    """
-    policy = call.policy
-    backoff = tenacity.wait_random_exponential(multiplier=policy.initial_backoff, max=policy.max_backoff)
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome and state.outcome.exception()
-        requested = server_wait(error) if isinstance(error, APIStatusError) else 0.0
-        return requested + (0.0 if is_away() else backoff(state))
-
-    def stop(state: tenacity.RetryCallState) -> bool:
-        assert state.outcome is not None  # noqa: S101  # for the type checker
-        error = state.outcome.exception()
-        assert error is not None  # noqa: S101  # the same
-        reason = reason_to_give_up(error, state.upcoming_sleep)
-        if reason and isinstance(error, APIError):
-            error.gave_up_because = reason
-        return reason is not None
-
+    """What decides about the retries of a client's requests; the state of each is a `RetryState`."""
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_retried),
-        wait=wait,
-        stop=stop,
-        sleep=sleep,
-        before_sleep=before_sleep,
+        retry=RetryIfTransient(),
+        wait=WaitAsRequested() + WaitBackoff(pace),
+        stop=StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(pace),
+        after=lambda state: _of(state).failed(_error(state), time.monotonic(), pace.last_good),
+        before_sleep=lambda state: before_sleep(_of(state), _error(state)),
         reraise=True,
     )
 
 
-def is_retried(error: BaseException) -> bool:
-    """Whether the failure may pass by itself."""
-    if isinstance(error, APIStatusError):
-        return error.status_code in _RETRIED_STATUSES
-    # A certificate that isn't valid now won't be valid in a second either.
-    return isinstance(error, APIConnectionError) and not isinstance(error.__cause__, aiohttp.ClientSSLError)
+def _of(state: tenacity.RetryCallState) -> RetryState:
+    assert isinstance(state, RetryState)  # noqa: S101  # for the type checker
+    return state
 
 
-def server_wait(error: APIStatusError) -> float:
-    """Seconds to wait before the next attempt that the server requests, a minute at most; 0 if it requests none."""
-    return min(_requested_wait(error), _LONGEST_WAIT)
+def _error(state: tenacity.RetryCallState) -> APIError:
+    error = state.outcome and state.outcome.exception()
+    assert isinstance(error, APIError)  # noqa: S101  # the same
+    return error
 
 
-def _requested_wait(error: APIStatusError) -> float:
-    headers = error.headers
-    if (milliseconds := _decimal(headers, "retry-after-ms")) is not None:
-        return milliseconds / 1000
-    if (seconds := _decimal(headers, "retry-after")) is not None:
-        return seconds
-    try:
-        return max(0.0, _timestamp(headers.get("retry-after", "")) - _server_time(headers))
-    except (ValueError, OverflowError):
-        pass
-    reset = _decimal(headers, "x-ratelimit-reset")
-    if reset is None or error.status_code not in REFUSED:
-        return 0.0
-    # Servers send either the seconds left or the time of the reset; no limit is reset in thirty years.
-    return reset if reset < 1e9 else max(0.0, (reset / 1000 if reset > 1e11 else reset) - _server_time(headers))
+class RetryIfTransient(tenacity.retry_base):
+    """Retry what may pass by itself."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return _error(retry_state).is_transient
 
 
-def _decimal(headers: Mapping[str, str], name: str) -> float | None:
-    value = headers.get(name, "").strip()
-    return float(value) if _DECIMAL.fullmatch(value) else None
+class WaitAsRequested(tenacity.wait.wait_base):
+    """Wait for as long as the server requests."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        return server_wait(_error(retry_state))
 
 
-def _server_time(headers: Mapping[str, str]) -> float:
-    """The server's time, so that a wrong clock here makes no wrong wait; this machine's if it isn't in the headers."""
-    try:
-        return _timestamp(headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return time.time()
+class WaitBackoff(tenacity.wait.wait_base):
+    """Wait for a random time that grows with each attempt; but in an outage, probes are sent at their own times."""
+
+    def __init__(self, pace: SendPace) -> None:
+        self._pace = pace
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        if self._pace.in_outage:
+            return 0.0
+        policy = _of(retry_state).policy
+        return tenacity.wait_random_exponential(policy.initial_backoff, policy.max_backoff)(retry_state)
 
 
-def _timestamp(http_date: str) -> float:
-    date = parsedate_to_datetime(http_date)
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+class _Stop(tenacity.stop.stop_base):
+    """Stop for a reason, which the error then gives."""
+
+    def reason(self, state: RetryState, error: APIError) -> str | None:
+        """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
+        raise NotImplementedError
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = _error(retry_state)
+        reason = self.reason(_of(retry_state), error)
+        error.gave_up_because = reason or error.gave_up_because
+        return reason is not None
+
+
+class StopAfterAttempts(_Stop):
+    """Stop after the most attempts that the policy allows, or ten that say something about the request alone."""
+
+    def reason(self, state: RetryState, error: APIError) -> str | None:
+        most = state.policy.max_attempts
+        is_over = state.own_failures >= _OWN_FAILURES if most is None else state.attempts >= most
+        return "" if is_over else None
+
+
+class StopAfterDeadline(_Stop):
+    """Stop if the next attempt would come after the policy's deadline."""
+
+    def reason(self, state: RetryState, error: APIError) -> str | None:
+        deadline = state.policy.deadline
+        if deadline is None or state.spent + state.upcoming_sleep < deadline:
+            return None
+        late = f"the next attempt would come after the retry policy's deadline of {seconds(deadline)}"
+        return late if state.spent < deadline else ""
+
+
+class StopAfterPatience(_Stop):
+    """Stop once the server was away, or failed on this request, for as long as the policy allows."""
+
+    def __init__(self, pace: SendPace) -> None:
+        self._pace = pace
+
+    def reason(self, state: RetryState, error: APIError) -> str | None:
+        most = state.policy.patience
+        patience = self._pace.patience(most)
+        passed = max(self._pace.outage(time.monotonic()), state.failing)
+        if passed + state.upcoming_sleep < patience:
+            return None
+        if patience < most:
+            return f"there was no response yet in {seconds(passed)}"
+        allowed = f"the retry policy's patience of {seconds(most)}"
+        requested = requested_wait(error)
+        if not requested or passed >= patience:
+            return f"{allowed} is over"
+        left = seconds(patience - passed)
+        return f"the server asks for a wait of {seconds(requested)}, and {left} are left of {allowed}"
+
+
+def seconds(number: float) -> str:
+    """A time for people: `0.3 s`, `86,400 s`."""
+    return f"{number:,.0f} s" if number >= 1_000 else f"{number:.3g} s"

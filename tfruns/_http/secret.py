@@ -69,33 +69,41 @@ class Redactor:
     """Makes the server's text safe to show: without the keys that were sent, and without control characters."""
 
     def __init__(self) -> None:
-        self._keys: deque[Secret] = deque(maxlen=8)  # a request that was sent with an old one may still be in flight
+        # Each with its blocks of eight characters. A request that was sent with an old one may still be in flight.
+        self._keys: deque[tuple[Secret, Secret]] = deque(maxlen=8)
 
     def add(self, key: Secret) -> None:
         """Hide this key from now on."""
-        if len(key.value) >= _LEAST_HIDDEN and key not in self._keys:
-            self._keys.append(key)
+        if len(key.value) >= _LEAST_HIDDEN and all(key != known for known, _ in self._keys):
+            starts = range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN)
+            self._keys.append((key, Secret(frozenset(key.value[at : at + _LEAST_HIDDEN] for at in starts))))
 
     def clean(self, text: str) -> str:
-        """The text as one printable line without the keys.
+        """The text as one printable line without the keys, and without parts of them of 15 characters or more.
 
-        Line breaks can fake log records, escape sequences can control a terminal, and marks of writing direction can
-        make a text look like another. White space becomes a space, and anything else that isn't printable is spelled
-        out.
+        (Whoever shortens a text may cut the key.) Line breaks can fake log records, escape sequences can control a
+        terminal, and marks of writing direction can make a text look like another. White space becomes a space, and
+        anything else that isn't printable is spelled out.
         """
-        for key in self._keys:
-            text = text.replace(key.value, MASK)
+        for key, blocks in self._keys:
+            if any(text[at : at + _LEAST_HIDDEN] in blocks.value for at in range(len(text) - _LEAST_HIDDEN + 1)):
+                text = _without(text, key)
         if text.isprintable():
             return text
         return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
 
-    def holds_part(self, text: str) -> bool:
-        """Whether the text holds a part of a key, as a shortened text may: at least 15 characters of it."""
-        return any(
-            key.value[at : at + _LEAST_HIDDEN] in text
-            for key in self._keys
-            for at in range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN)
-        )
+
+def _without(text: str, key: Secret) -> str:
+    """The text without the key, and without each part of it that holds one of its blocks."""
+    for at in range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN):
+        while (start := text.find(key.value[at : at + _LEAST_HIDDEN])) >= 0:
+            end, first, last = start + _LEAST_HIDDEN, at, at + _LEAST_HIDDEN
+            while start and first and text[start - 1] == key.value[first - 1]:
+                start, first = start - 1, first - 1
+            while end < len(text) and last < len(key.value) and text[end] == key.value[last]:
+                end, last = end + 1, last + 1
+            text = text[:start] + MASK + text[end:]
+    return text
 
 
 def _spelled(character: str) -> str:

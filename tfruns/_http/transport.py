@@ -1,7 +1,17 @@
-"""How a request is sent: in one or more attempts, each of which waits for its turn, is sent, and is judged."""
+"""How a request is sent.
+
+A request travels through these gates, from the outside in; each is one coroutine, and there are no others:
+
+1. `fetch`: one attempt after another, until tenacity says that there is no further one. (`retry` decides.)
+2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
+   and `rate`), then holds its place there until there is a response, or the time is over; and judges the outcome.
+3. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
+4. `exchange`: aiohttp, which has a connection for each request in flight.
+
+Before them a walk has its own limit: how many pages it fetches ahead, and for many jobs, how many of them at once.
+"""
 
 import asyncio
-import contextlib
 import logging
 import math
 import sys
@@ -11,13 +21,12 @@ from typing import Any
 
 import aiohttp
 import attrs
-import tenacity
 from yarl import URL
 
+from tfruns._http.closed import ClosedSignal
 from tfruns._http.connections import Connections
 from tfruns._http.credentials import KeySource
 from tfruns._http.events import (
-    CallerError,
     ClientStats,
     Counters,
     FailureEvent,
@@ -25,18 +34,27 @@ from tfruns._http.events import (
     RequestEvent,
     ResponseEvent,
     RetryEvent,
+    UserCodeError,
     call_hooks,
 )
 from tfruns._http.exchange import exchange
-from tfruns._http.limits import Limiter, NotSentError, Turn
-from tfruns._http.options import CallOptions
-from tfruns._http.pace import Pace
-from tfruns._http.responses import Response, connection_error, read_page, status_error, timeout_error
-from tfruns._http.retry import REFUSED, Call, is_retried, retrying, server_wait
-from tfruns._http.secret import Secret
+from tfruns._http.limits import Limiter, NotSentError, QueuedRequest
+from tfruns._http.options import RequestOptions
+from tfruns._http.pace import SendPace
+from tfruns._http.responses import (
+    REFUSED,
+    Response,
+    connection_error,
+    is_unreachable,
+    read_page,
+    server_wait,
+    status_error,
+    timeout_error,
+)
+from tfruns._http.retry import RetryState, retrying
 from tfruns._http.tracebacks import ErrorContext
+from tfruns._log import log, logger
 from tfruns.errors import (
-    APIConnectionError,
     APIError,
     APIStatusError,
     APITimeoutError,
@@ -44,40 +62,27 @@ from tfruns.errors import (
     ConfigurationError,
     DecodeError,
     EventLoopError,
+    TfRunsError,
 )
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
 
-logger = logging.getLogger("tfruns")
-
 _WORTH_A_WARNING = 2.0
 """If a request fails for so many seconds, including the next wait, its retry is logged as a warning, once."""
+_BUGS: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RecursionError),
+    *(TypeError, ValueError),
+)
+"""What a mistake in a function of the caller's raises, such as one in a trace config: it is raised as it is."""
 
 
 @attrs.define
-class _Call:
-    """One page request, with all its attempts."""
-
-    request: PageRequest
-    options: CallOptions
-    began: float
-    retries: Call
-    last_error: APIError | None = None
-    request_id: str | None = None
-    """The server's id of the last attempt."""
-    has_warned: bool = False
-    """Whether a warning was logged for it."""
-
-    def where(self) -> dict[str, Any]:
-        return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
-
-
-@attrs.frozen
 class Fetched:
-    """A response with the status 200, and the call that it belongs to."""
+    """A response with the status 200, and the request that it belongs to."""
 
     response: Response
-    call: _Call = attrs.field(repr=False)
+    state: RetryState = attrs.field(repr=False)
+    options: RequestOptions = attrs.field(repr=False)
 
     @property
     def body(self) -> bytes:
@@ -93,7 +98,7 @@ class Transport:
         *,
         base_url: str,
         key: KeySource,
-        options: CallOptions,
+        options: RequestOptions,
         max_concurrency: int,
         max_rate: float,
         hooks: Hooks,
@@ -105,199 +110,111 @@ class Transport:
         self.options = options
         self.max_concurrency = max_concurrency
         self.counters = counters
+        self.closed = ClosedSignal()
         self._key = key
         self.hooks = hooks
-        self._connections = Connections(http, most=max_concurrency, trace_configs=trace_configs)
-        self._pace = Pace(max_concurrency, max_rate)
+        self._connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
+        self._pace = SendPace(max_concurrency, max_rate)
+        self._retrying = retrying(self._pace, self._before_retry)
         self._limiter: Limiter | None = None
         self._sending: set[asyncio.Timeout] = set()
 
     # --- how a request is sent, from the outside in ---
 
-    async def fetch(self, request: PageRequest, options: CallOptions) -> Fetched:
+    async def fetch(self, request: PageRequest, options: RequestOptions, state: RetryState | None = None) -> Fetched:
         """A response with the status 200.
+
+        Args:
+            request: which page.
+            options: how it is requested.
+            state: of a request whose last attempt has failed after all: its response was no page.
 
         Raises:
             APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
             APIStatusError: a response with another status; its subclass says which.
-            ResponseTooLargeError: the response is larger than the options allow.
+            DecodeError: a response that is no page; one that is larger than allowed is a ResponseTooLargeError.
             ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
             ConfigurationError: the key that the caller's function returned can't be sent.
         """
+        state = state or RetryState(self._retrying, request, options.retry)
+        self._pace.begin(time.monotonic())
         try:
-            return await self._fetch(request, options)
+            try:
+                while True:
+                    if state.outcome is None:
+                        try:
+                            return Fetched(await self._attempt(state, options), state, options)
+                        except APIError as error:
+                            state.set_exception((type(error), error, error.__traceback__))
+                    self._retrying.begin()  # its statistics belong to a thread
+                    await self._retrying.iter(state)
+                    state.prepare_for_next_attempt()
+                    await self.closed.wait((), state.upcoming_sleep)
+            except (ClientClosedError, EventLoopError):
+                raise
+            except UserCodeError as failed:
+                final, is_of_a_hook = failed.error, failed.is_of_a_hook
+            except NotSentError as failed:
+                final, is_of_a_hook = self._not_sent(state, failed), False
+            except Exception as failed:
+                final, is_of_a_hook = failed, False
+            raise final if is_of_a_hook else self._failed(state, final)
         finally:
+            self._pace.end()
             for on_end in self.hooks.on_end:
                 on_end()
 
-    async def _fetch(self, request: PageRequest, options: CallOptions) -> Fetched:
-        call = _Call(request, options, time.monotonic(), Call(options.retry))
-        try:
-            return Fetched(await self._attempts(call), call)
-        except (ClientClosedError, EventLoopError):
-            raise
-        except CallerError as failed:
-            error, is_of_a_hook = failed.error, failed.is_of_a_hook
-        except NotSentError as failed:
-            error, is_of_a_hook = self._not_sent(call, failed), False
-        except Exception as failed:
-            error, is_of_a_hook = failed, False
-        if not is_of_a_hook:
-            error = self._failed(call, error)
-        raise error
-
-    async def _attempts(self, call: _Call) -> Response:
-        try:
-            return await self._attempt(call)
-        except APIError as error:
-            if not is_retried(error):
-                raise
-            failed = [error]
-        # tenacity is used only after a failed attempt: for one that succeeds, it would take longer than all our other
-        # code.
-        attempts = retrying(
-            call.retries,
-            sleep=self._sleep,
-            before_sleep=lambda state: self._before_retry(call, state),
-            reason_to_give_up=lambda error, wait: self._reason_to_give_up(call, error, wait),
-            is_away=lambda: self._pace.is_away,
-        )
-
-        async def attempt() -> Response:
-            if failed:
-                raise failed.pop()
-            return await self._attempt(call)
-
-        return await attempts(attempt)
-
-    async def _attempt(self, call: _Call) -> Response:
-        with ErrorContext(call.request):
-            limiter = self._enter_loop()
-            http = await self._connections.http()
-            retries = call.retries
-            turn = limiter.turn(call.request.job_id, call.options.retry, spent=retries.spent, attempts=retries.attempts)
-            async with turn as sending:
+    async def _attempt(self, state: RetryState, options: RequestOptions) -> Response:
+        with ErrorContext(state.request):
+            handled = sys.exception()
+            async with QueuedRequest(self.enter_loop(), state) as place:
                 began = time.monotonic()
-                retries.spent += sending.held_for(began)
-                retries.attempts += 1
-                call.request_id = None
+                state.spent += place.held_for(began)
+                state.attempts += 1
+                state.request_id = None
+                left = math.inf if options.retry.deadline is None else options.retry.deadline - state.spent
+                limit = asyncio.timeout(max(0.0, min(options.timeout, left)))
+                failure: Exception | None = None
                 try:
-                    response = await self._send_in_time(http, call)
-                    limiter.has_responded = True
-                    if response.status == 200:
-                        sending.good()
-                        return response
-                    raise status_error(
-                        response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin
-                    )
-                except APIError as error:
-                    retries.spent += time.monotonic() - began
-                    call.last_error = error
-                    self._judge(sending, error)
-                    raise
-
-    def _judge(self, sending: Turn, error: APIError) -> None:
-        """Slow down or stop the client's other requests, if this failure says something about the server."""
-        if not is_retried(error):
-            if not isinstance(error, APIConnectionError):  # such as a certificate that isn't trusted
-                sending.good()  # the server is healthy: only the request is wrong
-        elif isinstance(error, APIStatusError) and error.status_code in REFUSED:
-            sending.refused(error, server_wait(error), is_about_rate=error.status_code == 429)
-        else:
-            sending.failed(error)
-
-    def _reason_to_give_up(self, call: _Call, error: BaseException, wait: float) -> str | None:
-        now = time.monotonic()
-        call.retries.failed(error, now, self._pace.last_good)
-        patience = call.options.retry.patience if self._limiter is None else self._limiter.patience(call.options.retry)
-        return call.retries.reason_to_give_up(wait, outage=self._pace.outage(now), patience=patience)
-
-    def _not_sent(self, call: _Call, failed: NotSentError) -> APIError:
-        """The error for a request that the server held back for too long: its last error, if it has failed before."""
-        error = call.last_error
-        if error is None:
-            error = failed.error
-            error.job_id, error.offset = call.request.job_id, call.request.offset
-        else:
-            error.gave_up_because = failed.reason
-        return error
-
-    async def _send_in_time(self, http: aiohttp.ClientSession, call: _Call) -> Response:
-        deadline = call.options.retry.deadline
-        left = math.inf if deadline is None else deadline - call.retries.spent
-        seconds = max(0.001, min(call.options.timeout, left))
-        limit = asyncio.timeout(seconds)
-        handled = sys.exception()
-        try:
-            async with limit:
-                self._sending.add(limit)
-                try:
-                    return await self._send_with_key(http, call)
+                    async with limit:
+                        self._sending.add(limit)
+                        response = await self._send(state, options)
+                except Exception as error:
+                    failure = self._not_received(error, limit, options.timeout, left, handled)
                 finally:
                     self._sending.discard(limit)
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
-            self._connections.check_open()  # closing ends the requests in flight, with various errors
-            if limit.expired():
-                failure: APIConnectionError = timeout_error(
-                    self.base_url, seconds, is_deadline=seconds != call.options.timeout
-                )
-                failure.__cause__ = error
-            else:
-                failure = connection_error(error, self._key.redactor, self.base_url, handled=handled)
-        except ValueError as error:
-            if not (http.trust_env and "AUTH" in str(error)):
-                raise
-            raise ConfigurationError(
-                f"the netrc file has a login for {self.base_url}, which the aiohttp session that the client was given"
-                " would send in place of the API key: take it out, or set NETRC to another file"
-            ) from None
-        except RuntimeError as error:
-            if not self.is_closed:
-                raise
-            raise ClientClosedError from error
-        raise failure
+                try:
+                    if failure is not None:
+                        raise failure
+                    self._check(state.request, response)
+                except APIError as error:
+                    state.spent += time.monotonic() - began
+                    state.last_error = error
+                    self._judge(place, error)
+                    raise
+                place.good()
+                return response
 
-    async def _send_with_key(self, http: aiohttp.ClientSession, call: _Call) -> Response:
-        key = await self._key.current()
-        response = await self._send(http, call, key)
-        if response.status == 401:
-            renewed = await self._key.renew(key)
-            if renewed != key:
-                response = await self._send(http, call, renewed)
-        return response
+    async def _send(self, state: RetryState, options: RequestOptions) -> Response:
+        http = await self._connections.http()
+        key = self._key.known or await self._key.renew(None)
+        url = URL(self.base_url + state.request.target(), encoded=True)
+        is_first = True
+        while True:
+            call_hooks(self.hooks.on_request, RequestEvent, state.where, attempt=state.attempts)
+            self.counters.requests += 1
+            began = time.monotonic()
+            response = await exchange(http, url, options.headers, key, max_bytes=options.max_response_bytes)
+            self._report(state, response, time.monotonic() - began)
+            response = response.told()
+            if response.status != 401 or not is_first:
+                return response
+            refused, key, is_first = key, await self._key.renew(key), False
+            if key == refused:
+                return response
 
-    async def _send(self, http: aiohttp.ClientSession, call: _Call, key: Secret) -> Response:
-        call_hooks(self.hooks.on_request, RequestEvent(**call.where(), attempt=call.retries.attempts))
-        self.counters.requests += 1
-        began = time.monotonic()
-        url = URL(self.base_url + call.request.target(), encoded=True)
-        response = await exchange(http, url, call.options.headers, key, max_bytes=call.options.max_response_bytes)
-        self.counters.bytes += len(response.body)
-        request_id = response.headers.get("x-request-id")
-        call.request_id = None if request_id is None else self._key.redactor.clean(request_id)
-        event = ResponseEvent(
-            **call.where(),
-            attempt=call.retries.attempts,
-            status_code=response.status,
-            size=len(response.body),
-            seconds=time.monotonic() - began,
-            request_id=call.request_id,
-        )
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "job %r, offset %d: %d, %d bytes in %.3f s",
-                event.job_id,
-                event.offset,
-                event.status_code,
-                event.size,
-                event.seconds,
-                extra=attrs.asdict(event),
-            )
-        call_hooks(self.hooks.on_response, event)
-        return response
-
-    def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
-        """The page of runs in a response.
+    async def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
+        """The page of runs in a response. It is requested again, and replaced, if it turns out to be no page.
 
         Args:
             fetched: the response.
@@ -305,55 +222,137 @@ class Transport:
 
         Raises:
             DecodeError: it isn't what the contract says.
+            TfRunsError: as of `fetch`.
         """
-        try:
-            return read_page(fetched.call.request, fetched.response, self._key.redactor, keep_bad=keep_bad)
-        except DecodeError as error:
-            failure = error
-        raise self._failed(fetched.call, failure)
+        state = fetched.state
+        while True:
+            try:
+                page = read_page(state.request, fetched.response, self._key.redactor, keep_bad=keep_bad)
+            except DecodeError as error:
+                error.is_transient = not error.is_page and self._pace.has_given_page
+                state.set_exception((type(error), error, error.__traceback__))
+            else:
+                self._pace.has_given_page = True
+                return page
+            fetched.response = (await self.fetch(state.request, fetched.options, state)).response
+
+    # --- what an attempt has come to ---
+
+    def _check(self, request: PageRequest, response: Response) -> None:
+        """Raise the error that a complete response is."""
+        pace, redactor = self._pace, self._key.redactor
+        pace.has_responded, pace.is_unreachable = True, False
+        if response.status != 200:
+            error = status_error(response, redactor, base_url=self.base_url, key_origin=self._key.origin)
+            if response.status < 400:  # a redirect to a login page, perhaps
+                error.is_transient = pace.has_given_page
+            raise error
+        if not response.may_be_page:
+            try:
+                read_page(request, response, redactor)
+            except DecodeError as error:
+                error.is_transient = not error.is_page and pace.has_given_page
+                raise
+
+    def _not_received(
+        self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
+    ) -> Exception:
+        """What to raise for an error that was raised before there was a complete response."""
+        if isinstance(error, (TfRunsError, UserCodeError)):
+            return error
+        if (closed := self._connections.why_closed()) is not None:  # that ends requests with various errors
+            return closed
+        if limit.expired():
+            failure = timeout_error(self.base_url, min(timeout, left), is_deadline=left < timeout)
+            failure.__cause__ = error
+            return failure
+        if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
+            if isinstance(error, ValueError) and self._connections.has_netrc and "AUTH" in str(error):
+                return ConfigurationError(
+                    f"the netrc file has a login for {self.base_url}, which the aiohttp session that the client was"
+                    " given would send in place of the API key: take it out, or set NETRC to another file"
+                )
+            return error
+        is_known = self._pace.has_responded
+        self._pace.is_unreachable = not is_known and is_unreachable(error)
+        proxy = self._connections.proxy(self.base_url)
+        redactor = self._key.redactor
+        return connection_error(error, redactor, self.base_url, handled=handled, proxy=proxy, is_known=is_known)
+
+    def _judge(self, place: QueuedRequest, error: APIError) -> None:
+        """Slow down or stop the client's other requests, if this failure says something about the server."""
+        if error.is_transient:
+            if isinstance(error, APIStatusError) and error.status_code in REFUSED:
+                place.refused(error, server_wait(error), is_about_rate=error.status_code == 429)
+            else:
+                place.failed(error)
+        elif isinstance(error, APIStatusError) or (isinstance(error, DecodeError) and error.is_page):
+            place.good()  # the server is healthy: only the request is wrong
+
+    def _not_sent(self, state: RetryState, failed: NotSentError) -> APIError:
+        """The error for a request that the server held back for too long: its last error, if it has failed before."""
+        error = state.last_error
+        if error is None:
+            error = failed.error
+            error.job_id, error.offset = state.request.job_id, state.request.offset
+        else:
+            error.gave_up_because = failed.reason
+        return error
 
     # --- what is reported ---
 
-    def _before_retry(self, call: _Call, state: tenacity.RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
-        assert isinstance(error, Exception)  # noqa: S101  # for the type checker
-        call.retries.spent += state.upcoming_sleep
+    def _report(self, state: RetryState, response: Response, seconds: float) -> None:
+        self.counters.bytes += len(response.body)
+        request_id = response.headers.get("x-request-id")
+        state.request_id = None if request_id is None else self._key.redactor.clean(request_id)
+        rest: dict[str, Any] = {
+            "attempt": state.attempts,
+            "status_code": response.status,
+            "size": len(response.body),
+            "seconds": seconds,
+            "request_id": state.request_id,
+        }
+        if logger.isEnabledFor(logging.DEBUG):
+            text = "job %r, offset %d: %d, %d bytes in %.3f s"
+            place = state.request.job_id, state.request.offset
+            extra = {**state.where(), **rest}
+            log(logging.DEBUG, text, *place, response.status, len(response.body), seconds, extra=extra)
+        call_hooks(self.hooks.on_response, ResponseEvent, state.where, **rest)
+
+    def _before_retry(self, state: RetryState, error: APIError) -> None:
+        wait = state.upcoming_sleep
+        state.spent += wait
         self.counters.retries += 1
-        event = RetryEvent(**call.where(), attempt=call.retries.attempts, error=error, wait=state.upcoming_sleep)
-        lasts = call.retries.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
+        lasts = state.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
         level = logging.INFO
-        if lasts and not call.has_warned and not self._pace.is_away:  # an outage has its own warning
+        if lasts and not state.has_warned and not self._pace.in_outage:  # an outage has its own warning
             level = logging.WARNING
-            call.has_warned = True
-        logger.log(
+            state.has_warned = True
+        log(
             level,
             "%s; attempt %d failed, the next starts in %.2f s",
             error,
-            event.attempt,
-            event.wait,
-            extra={
-                **call.where(),
-                "attempt": event.attempt,
-                "wait": event.wait,
-                "request_id": call.request_id,
-            },
+            state.attempts,
+            wait,
+            extra={**state.where(), "attempt": state.attempts, "wait": wait, "request_id": state.request_id},
         )
-        call_hooks(self.hooks.on_retry, event)
+        call_hooks(self.hooks.on_retry, RetryEvent, state.where, attempt=state.attempts, error=error, wait=wait)
 
-    def _failed(self, call: _Call, error: Exception) -> Exception:
+    def _failed(self, state: RetryState, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
         if isinstance(error, APIError):
-            error.attempts = call.retries.attempts
-        event = FailureEvent(
-            **call.where(),
-            attempts=call.retries.attempts,
-            seconds=time.monotonic() - call.began,
-            error=error,
-            request_id=call.request_id,
-        )
+            error.attempts = state.attempts
         try:
-            call_hooks(self.hooks.on_failure, event)
-        except CallerError as failed:
+            call_hooks(
+                self.hooks.on_failure,
+                FailureEvent,
+                state.where,
+                attempts=state.attempts,
+                seconds=time.monotonic() - state.start_time,
+                error=error,
+                request_id=state.request_id,
+            )
+        except UserCodeError as failed:
             return failed.error
         return error
 
@@ -372,33 +371,29 @@ class Transport:
 
     # --- opening and closing ---
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was closed, and can send nothing more."""
-        return self._connections.is_closed
-
     def check_open(self) -> None:
         """Raise ClientClosedError if it was closed, or the caller's aiohttp session was."""
-        self._connections.check_open()
+        if (error := self._connections.why_closed()) is not None:
+            raise error
 
-    def _enter_loop(self) -> Limiter:
+    def enter_loop(self) -> Limiter:
+        """Bind to the running event loop.
+
+        Raises:
+            ClientClosedError, EventLoopError: it was closed, or belongs to another event loop or process.
+        """
         if self._connections.enter_loop() or self._limiter is None:
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
-            self._closing = asyncio.Event()
             self._key.bind()
         return self._limiter
-
-    async def _sleep(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), seconds)
 
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
         self._connections.check_closable()
+        self.closed.set()
         if self._connections.is_in_use and self._limiter is not None:
             self._limiter.close()
-            self._closing.set()
             for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():
                     limit.reschedule(0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 
 from tfruns._http.events import Counters
-from tfruns._http.options import CallOptions
+from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
@@ -49,7 +49,7 @@ class RunPaginator(Tables):
     """How many runs are skipped first."""
     max_runs: int | None
     """How many runs are yielded at most; None for all."""
-    _options: CallOptions = attrs.field(repr=False, alias="options")
+    _options: RequestOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
 
@@ -221,7 +221,7 @@ class RunPaginator(Tables):
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        return self._transport.read(await self._transport.fetch(request, self._options))
+        return await self._transport.read(await self._transport.fetch(request, self._options))
 
 
 def expected(total: int, walked: RunPaginator) -> int:

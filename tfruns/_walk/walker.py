@@ -10,7 +10,7 @@ from typing import Self
 import attrs
 
 from tfruns._decode.fast import split_page
-from tfruns._http.options import CallOptions
+from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Fetched, Transport
 from tfruns._walk.planner import PlannedPage, Planner
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
@@ -57,7 +57,7 @@ class Walk:
     def __init__(
         self,
         transport: Transport,
-        options: CallOptions,
+        options: RequestOptions,
         prefetch: "Prefetch",
         *,
         job_id: str,
@@ -128,7 +128,7 @@ class Walk:
 
     async def take(self) -> Found | None:
         """The new runs of the response that has arrived. None if the server refused the request's offset or limit."""
-        found = self._consume()
+        found = await self._consume()
         if self._planner.done:
             await self._cancel()
         self._fetch_ahead()
@@ -136,7 +136,7 @@ class Walk:
             self.counters.runs += len(found.runs)
         return found
 
-    def _consume(self) -> Found | None:
+    async def _consume(self) -> Found | None:
         planned, fetching = self._planned[0], self._fetching[0]
         try:
             fetched = fetching.result()
@@ -149,7 +149,7 @@ class Walk:
             except IncompleteWalkError as incomplete:
                 raise incomplete from error
             return None
-        page = self._transport.read(fetched, keep_bad=self._keep_bad)
+        page = await self._transport.read(fetched, keep_bad=self._keep_bad)
         self._remove_first()
         return Found(self._planner.consume(planned, page), fetched.body, page)
 

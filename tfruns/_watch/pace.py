@@ -8,8 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tfruns._checks import checked_number
-from tfruns._http.retry import is_retried
-from tfruns.errors import IncompleteWalkError, TfRunsError
+from tfruns.errors import APIError, IncompleteWalkError, TfRunsError
 from tfruns.types import Interval
 
 logger = logging.getLogger("tfruns")
@@ -32,7 +31,7 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
 
 def is_transient(error: TfRunsError) -> bool:
     """Whether a poll that failed with this error, after its retries, may succeed later."""
-    return is_retried(error) or isinstance(error, IncompleteWalkError)
+    return isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient)
 
 
 class Pace:
