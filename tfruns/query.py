@@ -265,13 +265,12 @@ class RunFilter:
 
     def query_string(self) -> str:
         """The filter as a percent-encoded query string, a list as a repeated key."""
-        ours = ("created_after", "created_before")
-        given = {
-            wire_name(name): value
-            for name, value in attrs.asdict(self).items()
-            if value is not None and name not in ours
-        }
-        return urlencode(given, doseq=True, quote_via=quote)
+        given = {wire_name(name): value for name in _SENT if (value := getattr(self, name)) is not None}
+        return urlencode(given, doseq=True, quote_via=quote) if given else ""
+
+
+_SENT = ("search_prefix", "sort_by", "order", "triggered_by", "status", "version_numbers")
+"""The filters that the API has."""
 
 
 def chosen_filter(given: RunFilter | None, single: Mapping[str, Any]) -> RunFilter:

@@ -134,7 +134,8 @@ class Limiter:
 
     def go_on(self) -> None:
         """A request is no longer in flight: send the next, and only then say what happened."""
-        self._let_through()
+        if self._queues:
+            self._let_through()
         self._report(time.monotonic())
 
     def close(self) -> None:

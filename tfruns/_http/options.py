@@ -16,6 +16,11 @@ MAX_RESPONSE_BYTES = 100 * 2**20
 """The most bytes of a response's body, decompressed: a hundred times the size of 1,000 runs."""
 
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
+_OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
+"""Headers with which the caller would break the connection, or have the key sent to another host."""
 
 
 def checked_headers(headers: Secret, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
@@ -51,6 +56,8 @@ def _flaw_of_headers(headers: Any) -> Exception | None:
             return ValueError(f"{name!r} can't be the name of a header")
         if re.search(r"[^\x20-\x7e\t]", value):
             return ValueError(f"the header {name!r} holds a character that can't be sent")
+        if name.lower() in _OF_THE_CONNECTION:
+            return ValueError(f"the header {name} can't be given: it is made for each request")
         if name.lower() == "authorization":
             return ValueError("the header Authorization is made of api_key: pass the key there")
     return None

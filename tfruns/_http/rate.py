@@ -133,7 +133,7 @@ class RateLimiter:
 
     def _judge(self, sent_at: float, now: float) -> None:
         """Change the rate if the round is over."""
-        this, rate, usual = self._round, self._learned, max(self._usual, _NEGLIGIBLE)
+        this, rate = self._round, self._learned
         outcomes = this.good + this.refused
         share = this.refused / outcomes
         seconds = max(0.02, now - self._paused - this.began)
@@ -144,6 +144,7 @@ class RateLimiter:
             is_over = seconds >= _TEST or outcomes * this.tests[1] >= _EXPECTED
         if not is_over and not is_flood:
             return
+        usual = max(self._usual, _NEGLIGIBLE)
         goodput = self._goodput(now)
         # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(now - self._paused, now + min(0.25, now - sent_at))

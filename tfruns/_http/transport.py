@@ -183,12 +183,12 @@ class Transport:
                     failure = self._not_received(error, limit, options.timeout, left, handled)
                 finally:
                     self._sending.discard(limit)
+                state.spent += time.monotonic() - began
                 try:
                     if failure is not None:
                         raise failure
                     self._check(state.request, response)
                 except APIError as error:
-                    state.spent += time.monotonic() - began
                     state.last_error = error
                     self._judge(place, error)
                     raise

@@ -356,6 +356,7 @@ class _JobWalks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._template._transport.enter_loop()  # pyright: ignore[reportPrivateUsage]
         self._start(self._start_walks())
         return self
 

@@ -98,6 +98,7 @@ class Walk:
         return self._planner.done
 
     async def __aenter__(self) -> Self:
+        self._transport.enter_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:
