@@ -13,7 +13,7 @@ import pytest
 
 import tfruns
 from tests.support.hostile import Raw, Request, page, pages_of, response, run, serve
-from tfruns import Client
+from tfruns import Client, RetryPolicy
 from tfruns.sandbox import Sandbox
 
 KEY = "key"
@@ -161,7 +161,7 @@ async def test_a_response_that_is_no_page_is_one_error_that_names_the_job_and_th
     def reply(request: Request) -> bytes:
         return healthy(request) if request.offset < 18 else response(200, body)
 
-    async with serve(reply) as (url, _), Client(url, KEY) as client:
+    async with serve(reply) as (url, _), Client(url, KEY, retry=RetryPolicy(max_attempts=1)) as client:
         seen: list[str] = []
         with pytest.raises(tfruns.DecodeError, match=r"job 'my job', offset 18: ") as caught:
             await collected(client.iter_runs("my job", page_size=10), seen)

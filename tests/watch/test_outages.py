@@ -89,7 +89,7 @@ def summary(changes: list[RunChange]) -> list[tuple[str, str, str]]:
     return [(change.job_id, change.kind.value, change.run.id) for change in changes]
 
 
-@pytest.mark.parametrize("status", [302, 403, 404, 422, 200])
+@pytest.mark.parametrize("status", [301, 403, 404, 422, 200])
 async def test_one_job_fails_alone(world: World, status: int) -> None:
     """With "skip", its error (200: a malformed run) ends it alone; it comes back, and nothing of it was missed."""
     heard: list[tuple[str, str]] = []

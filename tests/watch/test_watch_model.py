@@ -132,7 +132,7 @@ class Play(WorldTimer):
             case "delete" if runs:
                 world.delete(job_id, number % len(runs))
             case "fail":
-                world.failing[job_id] = (500, 404, 403, 422, 200, 302)[number % 6]
+                world.failing[job_id] = (500, 404, 403, 422, 200, 301)[number % 6]
             case "slow":
                 world.slow.setdefault(job_id, asyncio.Event())
             case "mend":

@@ -148,6 +148,9 @@ converter.register_structure_hook_func(lambda type_: type_ is RunPage, _structur
 
 # --- the error ---
 
+_OF_A_PAGE = {"data", "pagination", "totalCount"}
+"""An object with none of these isn't a page in which fields are wrong: it is something else."""
+
 
 def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
     """The error for a body that isn't a page of runs, or a list of runs: it names each field that is wrong.
@@ -173,7 +176,7 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
         offset=offset,
         problems=problems,
     )
-    failure.is_page = model is not RunPage or (isinstance(payload, dict) and "data" in payload)
+    failure.is_page = model is not RunPage or (isinstance(payload, dict) and bool(_OF_A_PAGE & {*payload}))
     return failure
 
 

@@ -38,6 +38,8 @@ from tfruns.query import PageRequest
 
 REFUSED = frozenset({429, 503})
 """Statuses with which a server refuses a request because of its load."""
+NO_PAGE = frozenset({*range(201, 300), 302, 303, 307})
+"""Statuses with which a proxy sends something in place of a page for a moment, such as its login page."""
 _LONGEST_WAIT = 60.0
 """Seconds: if a server requests a longer wait, a retry comes after these; it may have recovered, or be wrong."""
 _LONGEST_ERROR = 10_000

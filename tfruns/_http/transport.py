@@ -42,6 +42,7 @@ from tfruns._http.limits import Limiter, NotSentError, QueuedRequest
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import (
+    NO_PAGE,
     REFUSED,
     Response,
     connection_error,
@@ -244,7 +245,7 @@ class Transport:
         pace.has_responded, pace.is_unreachable = True, False
         if response.status != 200:
             error = status_error(response, redactor, base_url=self.base_url, key_origin=self._key.origin)
-            if response.status < 400:  # a redirect to a login page, perhaps
+            if response.status in NO_PAGE:
                 error.is_transient = pace.has_given_page
             raise error
         if not response.may_be_page:
