@@ -118,7 +118,10 @@ class APIError(TfRunsError):
         self.offset = offset
         self.attempts = 1
         self.gave_up_because = ""
-        self.is_transient = False
+        self.is_transient = self._may_pass()
+
+    def _may_pass(self) -> bool:
+        return False
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -139,9 +142,8 @@ class APIConnectionError(APIError):
 
     _advice = "is the host right, and the network in order?"
 
-    def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
-        super().__init__(text, job_id=job_id, offset=offset)
-        self.is_transient = True
+    def _may_pass(self) -> bool:
+        return True
 
 
 class APITimeoutError(APIConnectionError):
@@ -195,10 +197,9 @@ class APIStatusError(APIError):
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
-        self.is_transient = self.status_code in _TRANSIENT
 
-
-_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
+    def _may_pass(self) -> bool:
+        return self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
 
 
 class BadRequestError(APIStatusError):
