@@ -13,7 +13,7 @@ What to look up, with `help(tfruns.Client)` and so on:
 - listing: `Client`, whose methods are `iter_runs`, `list_runs`, `count_runs`, and `iter_runs_for` for many jobs
 - following: `Client.watch_runs` (`RunWatch`, `RunChange`, `ChangeKind`), `Client.wait_for_run`
 - results: `JobRun`, `Subject`, `RunPage`, `Pagination`, `RawPage`, `BadRun`, `RunList`, `JobsRunList`, `RunPaginator`,
-  `JobsPaginator`, `JobsProgress`
+  `JobsPaginator`, `JobsProgress`, `RunsProgress`
 - values of filters and fields: `JobRunStatus`, `JobRunsSortBy`, `SortDirection`, `SubjectType`
 - errors: `TfRunsError` is the root; `help("tfruns.errors")` draws the tree
 - retries, and what a client does: `RetryPolicy`, `RequestEvent`, `ResponseEvent`, `RetryEvent`, `FailureEvent`,

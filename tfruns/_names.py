@@ -13,6 +13,7 @@ from tfruns._table.lists import RunList as RunList
 from tfruns._walk.jobs import JobsPaginator as JobsPaginator
 from tfruns._walk.jobs import JobsProgress as JobsProgress
 from tfruns._walk.paginator import RunPaginator as RunPaginator
+from tfruns._walk.paginator import RunsProgress as RunsProgress
 from tfruns._watch.diff import ChangeKind as ChangeKind
 from tfruns._watch.watcher import RunChange as RunChange
 from tfruns._watch.watcher import RunWatch as RunWatch

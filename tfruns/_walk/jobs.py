@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sized
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,7 @@ import attrs
 from tfruns._checks import checked_job_id
 from tfruns._table.frames import Tables
 from tfruns._table.lists import JobsRunList
-from tfruns._walk.paginator import RunPaginator, expected, walk_of
+from tfruns._walk.paginator import RunPaginator, expected, shown, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
@@ -88,6 +88,10 @@ class JobsPaginator(Tables):
         self._ordered = ordered
         self._on_error = on_error
         self._walks: _JobWalks | None = None
+
+    def __repr__(self) -> str:
+        number = f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs"
+        return shown(self._template, number)
 
     @property
     def progress(self) -> JobsProgress:

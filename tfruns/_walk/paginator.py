@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
@@ -11,7 +11,7 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
-from tfruns._walk.walker import Prefetch, Walk
+from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
@@ -19,7 +19,34 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(kw_only=True)
+class RunsProgress:
+    """How far the runs of a job were read: the value of `RunPaginator.progress`.
+
+    Example:
+        >>> runs = client.iter_runs("my-job-id")
+        >>> async for run in runs:
+        ...     progress = runs.progress
+        >>> print(f"{progress.runs} runs of about {progress.runs_expected}")
+        250 runs of about 250
+
+    .. versionadded:: 0.3.0
+    """
+
+    pages: int = 0
+    """Pages with runs."""
+    runs: int = 0
+    """Runs in those pages."""
+    runs_expected: int = 0
+    """Runs of the job, by the server's count with the last page; 0 until the first page."""
+
+
+@attrs.define
+class _Latest:
+    progress: RunsProgress = RunsProgress()
+
+
+@attrs.frozen(eq=False, repr=False)
 class RunPaginator(Tables):
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.
 
@@ -52,6 +79,15 @@ class RunPaginator(Tables):
     _options: RequestOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
+    _latest: _Latest = attrs.field(factory=_Latest, init=False)
+
+    def __repr__(self) -> str:
+        return shown(self, f"job {self.job_id!r}")
+
+    @property
+    def progress(self) -> RunsProgress:
+        """The progress of the walk that started last."""
+        return self._latest.progress
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
@@ -62,12 +98,22 @@ class RunPaginator(Tables):
     async def _runs(self) -> AsyncGenerator[JobRun]:
         async with self._walk() as walk:
             async for found in walk:
+                self._count(found)
                 for run in found.runs:
                     yield run
                 del found  # before the next is made
 
-    def _walk(self) -> Walk:
-        return walk_of(self, Prefetch(self._transport.max_concurrency))
+    def _walk(self, **changes: Any) -> Walk:
+        self._latest.progress = RunsProgress()
+        return walk_of(attrs.evolve(self, **changes), Prefetch(self._transport.max_concurrency))
+
+    def _count(self, found: Found) -> None:
+        progress = self.progress
+        self._latest.progress = RunsProgress(
+            pages=progress.pages + 1,
+            runs=progress.runs + len(found.runs),
+            runs_expected=expected(found.page.pagination.total, self),
+        )
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
@@ -91,6 +137,7 @@ class RunPaginator(Tables):
         """
         async with self._walk() as walk:
             async for found in walk:
+                self._count(found)
                 for start in range(0, len(found.runs), self.page_size):
                     yield RunPage(tuple(found.runs[start : start + self.page_size]), found.page.pagination)
                 del found
@@ -113,8 +160,9 @@ class RunPaginator(Tables):
             ...     for run, text in zip(page.data, page.texts):
             ...         print(run.name, len(text), "bytes of JSON")
         """
-        async with attrs.evolve(self, keep_bad=keep_bad)._walk() as walk:
+        async with self._walk(keep_bad=keep_bad) as walk:
             async for found in walk:
+                self._count(found)
                 for page in found.raw_pages(self.page_size):
                     yield page
                 del found
@@ -154,10 +202,11 @@ class RunPaginator(Tables):
         from tfruns.arrow import record_batch
 
         async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
-            async for step in walk:
-                for start in range(0, len(step.runs), self.page_size):
-                    yield record_batch(self.job_id, step.runs[start : start + self.page_size])
-                del step
+            async for found in walk:
+                self._count(found)
+                for start in range(0, len(found.runs), self.page_size):
+                    yield record_batch(self.job_id, found.runs[start : start + self.page_size])
+                del found
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.
@@ -222,6 +271,18 @@ class RunPaginator(Tables):
     async def _fetch(self, offset: int, limit: int) -> RunPage:
         request = PageRequest(self.job_id, self.filter, limit, offset)
         return await self._transport.read(await self._transport.fetch(request, self._options))
+
+
+def shown(walked: RunPaginator, jobs: str) -> str:
+    """The repr of a paginator: what it walks, and what can be done with it."""
+    filters = attrs.asdict(walked.filter, filter=lambda _, value: value is not None)
+    limits = {"offset": walked.offset, "max_runs": walked.max_runs}
+    given = {**filters, **{name: value for name, value in limits.items() if value}}
+    which = f" with {', '.join(f'{name}={value!r}' for name, value in given.items())}" if given else ""
+    return (
+        f"<the runs of {jobs}{which}: read them with `async for`, or await `.collect()`, `.to_pandas()`, "
+        "`.to_polars()`, `.to_arrow()` or `.count()`>"
+    )
 
 
 def expected(total: int, walked: RunPaginator) -> int:

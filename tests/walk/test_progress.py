@@ -1,0 +1,48 @@
+"""How far one walk has got, and what a paginator says of itself."""
+
+from datetime import timedelta
+
+import pytest
+
+import tfruns
+from tfruns.sandbox import Sandbox
+
+
+async def test_progress_counts_up_to_what_the_server_counts() -> None:
+    async with Sandbox(["job"], 250) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        runs = client.iter_runs("job", page_size=100)
+        assert runs.progress == tfruns.RunsProgress(pages=0, runs=0, runs_expected=0)
+        seen = [(len(page), runs.progress) async for page in runs.pages()]
+    assert sum(number for number, _ in seen) == 250
+    for at, (_, progress) in enumerate(seen, 1):
+        assert progress == tfruns.RunsProgress(pages=at, runs=sum(number for number, _ in seen[:at]), runs_expected=250)
+
+
+@pytest.mark.parametrize("way", ["runs", "pages", "raw_pages", "arrow_batches", "collect"])
+async def test_every_way_to_read_the_runs_counts_and_begins_anew(way: str) -> None:
+    async with Sandbox(["job"], 250) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        runs = client.iter_runs("job", offset=20, max_runs=200)
+        for _ in range(2):
+            if way == "collect":
+                await runs.collect()
+            else:
+                async for _ in runs if way == "runs" else getattr(runs, way)():
+                    pass
+            assert runs.progress == tfruns.RunsProgress(pages=1, runs=200, runs_expected=200)
+
+
+def test_a_repr_says_the_job_the_filters_and_what_to_do() -> None:
+    client = tfruns.Client("http://127.0.0.1:1", "key")
+    what = (
+        "read them with `async for`, or await `.collect()`, `.to_pandas()`, `.to_polars()`, `.to_arrow()` or `.count()`"
+    )
+    assert repr(client.iter_runs("a'b")) == f'<the runs of job "a\'b": {what}>'
+    walked = client.iter_runs("job", status="failed", order="asc", max_runs=5, created_before=2e12)
+    given = "order='asc', status=('FAILED',), created_before=2000000000000.0, max_runs=5"
+    assert repr(walked) == f"<the runs of job 'job' with {given}: {what}>"
+    assert repr(client.iter_runs_for(["a", "b"], status="FAILED")).startswith(
+        "<the runs of 2 jobs with status=('FAILED',): "
+    )
+    assert repr(client.iter_runs_for(iter(["a"]), created_after=timedelta(1))).startswith(
+        "<the runs of many jobs with "
+    )
