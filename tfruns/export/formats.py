@@ -7,6 +7,7 @@ A new format is an entry of `FORMATS`, with two functions:
 - `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,18 @@ class Format:
     the reason, without those beyond `LIMITS` of tables."""
 
     def check(self) -> None:
-        """Raise ExportError if what the format needs isn't installed."""
+        """Raise ExportError if what the format needs isn't installed, without importing it."""
+        for module in self.modules:
+            if importlib.util.find_spec(module.partition(".")[0]) is None:
+                needed(module, self.extra)
+
+    def load(self) -> None:
+        """Import what the format needs: that takes a while, so it is done while the first responses are awaited."""
         for module in self.modules:
             needed(module, self.extra)
 
+
+_ARROW = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
 
 FORMATS = (
     Format("jsonl", (".jsonl", ".ndjson"), text_files.plain_piece, text_files.json_lines),
@@ -52,10 +61,8 @@ FORMATS = (
     Format("jsonl.zst", (".jsonl.zst", ".ndjson.zst"), text_files.zstd_piece, text_files.zstandard),
     Format("csv", (".csv",), text_files.csv_piece, text_files.comma_separated),
     Format("csv.gz", (".csv.gz",), text_files.csv_gzip_piece, text_files.comma_separated_gzipped),
-    Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=("pyarrow",)),
-    Format(
-        "arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=("pyarrow",)
-    ),
+    Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=_ARROW),
+    Format("arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=_ARROW),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite, databases.SqliteTable),
     Format(
         "duckdb",
@@ -64,7 +71,7 @@ FORMATS = (
         databases.duckdb,
         databases.DuckDbTable,
         extra="duckdb",
-        modules=("duckdb", "pyarrow"),
+        modules=("duckdb", *_ARROW),
     ),
 )
 

@@ -116,6 +116,7 @@ async def run_export(client: Client, request: Request, report: Callable[[Any], o
         opened = _Opened(request, thread)
         try:
             destination, content = await thread.run(opened.open)
+            thread.start(destination.form.load)
             summary = await _read_and_finish(client, opened, destination, content, report)
         except BaseException:
             await thread.run(opened.leave)

@@ -28,7 +28,7 @@ def moment(milliseconds: float) -> str:
         milliseconds = int(milliseconds)
     days, left = divmod(milliseconds, _MS_A_DAY)
     seconds, left = divmod(left, 1000)
-    return f"{_day(days)}T{_time(seconds)}.{left:03}Z"
+    return f"{_day(days)}T{_times()[seconds]}.{left:03}Z"
 
 
 @functools.lru_cache(4096)
@@ -36,9 +36,10 @@ def _day(days: int) -> str:
     return (_EPOCH + timedelta(days=days)).date().isoformat()
 
 
-@functools.lru_cache(2 * 86_400)
-def _time(seconds: int) -> str:
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+@functools.cache
+def _times() -> list[str]:
+    """Each second of a day."""
+    return [f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" for seconds in range(86_400)]
 
 
 def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
@@ -53,7 +54,7 @@ def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
 def _plain(column: Column, found: list[Any]) -> list[Any]:
     if column.kind is Kind.INSTANT:
         return [None if value is None else moment(value) for value in found]
-    if column.kind is Kind.WORD:
+    if column.kind is Kind.WORD and not {str, type(None)}.issuperset(map(type, found)):
         return [None if value is None else str(value) for value in found]
     if column.kind is Kind.COUNT:
         least, most = LIMITS[Kind.COUNT]

@@ -144,6 +144,7 @@ def zstandard(path: Path, scratch: Path) -> Writer:
 # --- CSV ---
 
 _BEGINS_FORMULA = r"=+\-@＝＋－＠"  # noqa: RUF001
+_FIRST_IN_FORMULAS = frozenset("=+-@＝＋－＠'")  # noqa: RUF001
 _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 
@@ -162,14 +163,30 @@ def csv_rows(page: Page) -> bytes:
     cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
     for column, values in zip(COLUMNS, columns(page.runs), strict=True):
         if column.kind is Kind.TEXT:
-            cells.append([*map(cell, values)])
+            cells.append(_cells(values))
         elif column.kind is Kind.WORD:
             known = {value: cell(value) for value in set(values)}
-            cells.append([known[value] for value in values])
+            if len(known) == 1:  # as in most of these columns of a page
+                cells.append([*known.values()] * len(values))
+            else:
+                cells.append([known[value] for value in values])
         else:  # numbers and moments, which need no quotes
             cells.append(["" if value is None else str(value) for value in values])
     text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
     return text.encode()
+
+
+def _cells(values: list[str | None]) -> list[str]:
+    """The cells of a column: in most columns no text has a character that needs care, which is seen at once."""
+    texts = [value for value in values if value is not None]
+    joined = "\n".join(texts)
+    if (
+        joined.count("\n") > max(0, len(texts) - 1)
+        or any(each in joined for each in '";\t\r')
+        or not _FIRST_IN_FORMULAS.isdisjoint([text[:1] for text in texts])
+    ):
+        return [*map(cell, values)]
+    return ["" if value is None else f'"{value}"' for value in values]
 
 
 def cell(value: str | None) -> str:

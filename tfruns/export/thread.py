@@ -31,6 +31,10 @@ class WorkThread:
     async def __aexit__(self, *_: object) -> None:
         self._executor.shutdown()  # it is idle: `run` has waited for all
 
+    def start(self, function: Callable[[], object]) -> None:
+        """Call the function in the thread, before all that are called later. Its error is lost."""
+        self._executor.submit(function)
+
     async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Call the function in the thread. A cancellation stops it at its next `check`, and is raised once it ended."""
         work = self._executor.submit(function, *args, **kwargs)

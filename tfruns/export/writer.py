@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfruns.export.errors import ExportError
-from tfruns.export.files import open_own_file, write_all
+from tfruns.export.files import fresh_file, write_all
+
+_SYNC_EVERY = 16 * 2**20
+"""Bytes after which it is waited until they are on the disk."""
 
 
 class Writer(Protocol):
@@ -29,10 +32,15 @@ class Appended:
     """A file to which bytes are appended."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = open_own_file(path, os.O_WRONLY | os.O_EXCL)
+        self.descriptor = fresh_file(path)
+        self._unsynced = 0
 
     def append(self, data: bytes) -> None:
         write_all(self.descriptor, data)
+        self._unsynced += len(data)
+        if self._unsynced > _SYNC_EVERY:  # so that little is left for the end
+            os.fsync(self.descriptor)
+            self._unsynced = 0
 
     def close(self) -> None:
         if self.descriptor >= 0:
