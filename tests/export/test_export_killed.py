@@ -8,10 +8,14 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.export import test_dataset
 from tests.export.test_export import READERS
+from tests.export.test_increments import rows_of
+from tests.support.living import change
 from tfruns import Client
 from tfruns.export import export_runs
 from tfruns.export.compress import zstd
@@ -27,7 +31,7 @@ from tfruns.export import export_runs
 from tfruns.export.compress import zstd
 
 logging.getLogger("tfruns").setLevel(logging.CRITICAL)
-url, key, path, ids = sys.argv[1:]
+url, key, path, ids, options = sys.argv[1:]
 
 def tell(progress):
     sys.stdout.write("w" if progress.is_writing else ".")
@@ -35,17 +39,17 @@ def tell(progress):
 
 async def main():
     async with Client(url, key, max_concurrency=4, retry=RetryPolicy(initial_backoff=0.01)) as client:
-        await export_runs(client, json.loads(ids), path, on_progress=tell)
+        await export_runs(client, json.loads(ids), path, on_progress=tell, **json.loads(options))
 
 asyncio.run(main())
 """
 
 
-async def export_and_kill(sandbox: Sandbox, path: Path, *, after: int, pause: float) -> bool:
+async def export_and_kill(sandbox: Sandbox, path: Path | str, *, after: int, pause: float, **options: Any) -> bool:
     """Start the export, and kill it so many seconds after so many steps. Returns whether it was over before that."""
-    ids = json.dumps(sandbox.job_ids)
+    arguments = [sandbox.url, sandbox.api_key, str(path), json.dumps(sandbox.job_ids), json.dumps(options)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, sandbox.url, sandbox.api_key, str(path), ids, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", CHILD, *arguments, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     steps = 0
@@ -87,3 +91,65 @@ async def test_an_export_killed_at_many_moments_ends_as_an_undisturbed_one(form:
             if path.exists():
                 assert content(path) == content(wanted)
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == [path.name, wanted.name]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+async def test_a_folder_killed_within_a_window_keeps_every_other_day_and_each_day_whole(
+    form: str, tmp_path: Path
+) -> None:
+    """After each kill a day is that of before or that of now."""
+    chance, folder = random.Random(form), tmp_path / "runs"
+    async with Sandbox(jobs=6, runs=400) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export_runs(client, sandbox.job_ids, f"{folder}/", format=form)
+        before = test_dataset.content(folder, form)
+        newest = max(row.get("created_at") or row["createdAt"] for row in before.values())
+        window = {"created_after": newest - 4 * 86_400_000}
+        first = window["created_after"] // 86_400_000 * 86_400_000
+        for job_id in sandbox.job_ids:
+            for run in await client.iter_runs(job_id, created_after=first).collect():
+                await sandbox.update_run(job_id, run.id, command="changed")
+        await export_runs(client, sandbox.job_ids, f"{tmp_path}/now/", format=form, **window)
+        now = test_dataset.content(tmp_path / "now", form)
+        kills = is_over = 0
+        while not (is_over and kills >= KILLS):
+            after = chance.randrange(16) if kills < KILLS else sys.maxsize
+            pause = chance.random() * 0.05
+            is_over = await export_and_kill(sandbox, f"{folder}/", after=after, pause=pause, format=form, **window)
+            kills += not is_over
+            found = test_dataset.content(folder, form)
+            assert found.keys() == before.keys()
+            by_day: dict[int, set[str]] = {}
+            for key, row in found.items():
+                created_at = row.get("created_at") or row["createdAt"]
+                assert row == before[key] or (created_at >= first and row == now[key])
+                by_day.setdefault(created_at // 86_400_000, set()).add(row["command"])
+            assert all(len(commands) == 1 for commands in by_day.values() if "changed" in commands)
+    assert found == before | now
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["now", "runs"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "folder", "sqlite", "duckdb"])
+async def test_increments_killed_at_many_moments_are_together_what_one_export_is(form: str, tmp_path: Path) -> None:
+    """Field by field, and a run is written into no two rows of a table."""
+    chance = random.Random(form)
+    path = f"{tmp_path}/runs/" if form == "folder" else tmp_path / f"runs.{form}"
+    options = {"state": str(tmp_path / "state.json"), "format": "parquet" if form == "folder" else None}
+    kills = 0
+    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 1200], living=True, seed=3) as sandbox:
+        async with Client(sandbox.url, sandbox.api_key) as client:
+            while kills < KILLS:
+                if not await export_and_kill(
+                    sandbox, path, after=chance.randrange(20), pause=chance.random() * 0.05, **options
+                ):
+                    kills += 1
+                await change(sandbox, chance)
+                sandbox.clock.advance(chance.choice([60, 600, 4000]))
+            await export_and_kill(sandbox, path, after=sys.maxsize, pause=0, **options)
+            full = (
+                await export_runs(client, sandbox.job_ids, tmp_path / f"full.{form.replace('folder', 'parquet')}")
+            ).path
+    wanted = rows_of([Path(full)])
+    if form == "folder":
+        assert test_dataset.content(Path(path), "parquet") == wanted
+    else:
+        assert rows_of(sorted(tmp_path.glob(f"runs*.{form}"))) == wanted
