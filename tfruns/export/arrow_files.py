@@ -22,11 +22,7 @@ def arrow_piece(page: Page) -> bytes:
 
 
 def arrow_batch(page: Page) -> Any:
-    """Some runs as a record batch.
-
-    Raises:
-        ValueError: a table can't hold a value.
-    """
+    """Some runs as a record batch."""
     batch = arrow_module().plain_batch(
         [page.job_id] * len(page.runs), page.runs
     )  # which refuses numbers beyond 64 bits
@@ -39,11 +35,7 @@ def arrow_batch(page: Page) -> Any:
 
 
 def read_piece(piece: bytes) -> Any:
-    """The record batch of a piece.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """The record batch of a piece."""
     arrow = arrow_module()
     try:
         return arrow.pa.ipc.read_record_batch(arrow.pa.py_buffer(unpack(piece)), arrow.PLAIN_SCHEMA)

@@ -37,11 +37,7 @@ def pack(piece: bytes) -> bytes:
 
 
 def unpack(piece: bytes) -> bytes:
-    """The piece that was compressed.
-
-    Raises:
-        ValueError: it isn't one.
-    """
+    """The piece that was compressed."""
     try:
         return zstd.decompress(piece)
     except zstd.ZstdError as error:

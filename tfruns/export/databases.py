@@ -54,11 +54,7 @@ class FileTable(Dialect):
 
     @classmethod
     def check(cls, path: Path) -> bool:
-        """Whether the database is there.
-
-        Raises:
-            ExportError: there can be none.
-        """
+        """Whether the database is there."""
         if path.exists() and path.stat().st_size:
             at, mark = cls.begins
             with path.open("rb") as file:

@@ -205,11 +205,7 @@ def _lines_by_day(page: Page) -> bytes:
 
 
 def find_layout(name: str | None) -> Layout:
-    """The layout of a format.
-
-    Raises:
-        ValueError: a dataset can't have this format.
-    """
+    """The layout of a format."""
     forms = {form.name: form for form in FORMATS if form.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
     if name not in forms:
         raise ValueError(

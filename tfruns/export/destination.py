@@ -247,12 +247,7 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder(work: Path) -> None:
-    """Make the folder for caches, if the working folder is to be in one.
-
-    Raises:
-        ExportError: the folder is another user's.
-        OSError: it can't be made.
-    """
+    """Make the folder for caches, if the working folder is to be in one."""
     if work.parent in _caches():
         work.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_own_folder(work.parent)

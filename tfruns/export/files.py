@@ -25,9 +25,6 @@ def make_own_folder(folder: Path) -> bool:
 
     Returns:
         Whether it was made.
-
-    Raises:
-        ExportError: it isn't a folder, or it belongs to another user, or others may write to it.
     """
     try:
         folder.mkdir(mode=0o700)
@@ -43,11 +40,7 @@ def make_own_folder(folder: Path) -> bool:
 
 
 def open_own_file(path: Path, flags: int) -> int:
-    """Open a file that only its owner can read and write; made if it isn't there. Returns its descriptor.
-
-    Raises:
-        ExportError: it belongs to another user, or others may write to it, or it isn't a file.
-    """
+    """Open a file that only its owner can read and write; made if it isn't there. Returns its descriptor."""
     try:
         descriptor = os.open(path, flags | os.O_CREAT | _NOT_INHERITED | _NO_LINK, 0o600)
     except OSError as error:
@@ -119,11 +112,7 @@ def sync(path: Path) -> None:
 
 
 def replace(fresh: Path, path: Path) -> None:
-    """Give a file another's name and place. On Windows that has to wait until nobody has the other open.
-
-    Raises:
-        ExportError: a program goes on having it open.
-    """
+    """Give a file another's name and place. On Windows that has to wait until nobody has the other open."""
     for pause in (0.05, 0.2, 0.5, 1.0, None):
         try:
             os.replace(fresh, path)
@@ -138,11 +127,7 @@ def replace(fresh: Path, path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that another file can take the place of the one at this path.
-
-    Raises:
-        ExportError: it can't.
-    """
+    """Check that another file can take the place of the one at this path."""
     if is_mounted(path):
         raise ExportError(f"{path} is mounted as a single file, and no new file can take its place: mount the folder")
 
@@ -223,10 +208,6 @@ class FileLock:
 
     Args:
         path: the file. Its folder must be there.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
-        ExportError: the file is another user's.
     """
 
     def __init__(self, path: Path) -> None:

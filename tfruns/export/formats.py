@@ -77,11 +77,7 @@ FORMATS = (
 
 
 def find_format(name: str | None, destination: str) -> Format:
-    """The format of that name, or else of the suffix of a destination's name.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The format of that name, or else of the suffix of a destination's name."""
     names = ", ".join(known.name for known in FORMATS)
     for known in FORMATS:
         if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):

@@ -87,10 +87,6 @@ class Parts:
         done: the jobs that were read whole, by number.
         failed: the numbers of those that were skipped.
         age: seconds since the export began, if it goes on from an interruption.
-
-    Raises:
-        ExportError: an export with other arguments was interrupted here; or the folder isn't the user's own.
-        OSError: it can't be read or written, as from all methods.
     """
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:

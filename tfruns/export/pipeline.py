@@ -35,11 +35,7 @@ class _Opened:
     state: State | None = None
 
     def open(self) -> tuple[Destination, Content]:
-        """Find out where the runs go, and open what was read before.
-
-        Raises:
-            ExportError: nothing can be written there, or the state doesn't match what is there.
-        """
+        """Find out where the runs go, and open what was read before."""
         request, arguments = self.request, self.request.arguments
         destination, path = request.destination, request.state_path
         if path is not None:

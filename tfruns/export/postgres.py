@@ -49,11 +49,7 @@ def _no_file(path: Path, scratch: Path) -> Writer:
 
 
 def table_parts(table: str) -> tuple[str, ...]:
-    """The name of a table, or of a schema and a table.
-
-    Raises:
-        TypeError, ValueError: it isn't such a name.
-    """
+    """The name of a table, or of a schema and a table."""
     if not isinstance(table, str):
         raise TypeError(f"table must be the name of a table, got {table!r}")
     parts = tuple(table.split("."))
@@ -64,11 +60,7 @@ def table_parts(table: str) -> tuple[str, ...]:
 
 
 def check_url(url: Hidden) -> None:
-    """Check that a URL can be understood in one way only: else an error could show a part of the password.
-
-    Raises:
-        ValueError: it can't.
-    """
+    """Check that a URL can be understood in one way only: else an error could show a part of the password."""
     authority, _, rest = url.value.partition("://")[2].partition("/")
     hosts = authority.partition("?")[0].rpartition("@")[2]
     userinfo = authority.rpartition("@")[0]
@@ -261,11 +253,7 @@ class _Table(Dialect):
         return self.do(rows)
 
     def check(self) -> None:
-        """Check that the table may be written, or made.
-
-        Raises:
-            ExportError: it may not.
-        """
+        """Check that the table may be written, or made."""
         if self.is_there():
             return
         ((may,),) = self.run(

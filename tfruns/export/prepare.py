@@ -100,10 +100,6 @@ async def prepare(
     Args:
         given: the destination.
         options: those of the object store.
-
-    Raises:
-        TypeError, ValueError: one is wrong.
-        ExportError: there can be no file at the destination.
     """
     if on_bad_run not in ON_BAD_RUN:
         allowed = ", ".join(ON_BAD_RUN)
@@ -151,12 +147,7 @@ async def prepare(
 
 
 def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
-    """The destination for what was given as one.
-
-    Raises:
-        TypeError, ValueError: it is wrong.
-        ExportError: nothing can be written there.
-    """
+    """The destination for what was given as one."""
     if not isinstance(given.value, (str, os.PathLike)):
         raise TypeError(f"destination must be a path or a URL, got {type(given.value).__name__}")
     if given.value in ("", "-"):

@@ -15,11 +15,7 @@ _MS_A_DAY = 86_400_000
 
 
 def moment(milliseconds: float) -> str:
-    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`.
-
-    Raises:
-        OverflowError: it is beyond the years 1 to 9999.
-    """
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`."""
     if isinstance(milliseconds, float):
         if not milliseconds.is_integer():
             when = _EPOCH + timedelta(milliseconds=milliseconds)
@@ -43,11 +39,7 @@ def _times() -> list[str]:
 
 
 def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
-    """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text.
-
-    Raises:
-        OverflowError: a number is beyond `LIMITS`.
-    """
+    """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text."""
     return map(_plain, COLUMNS, values_of(runs))
 
 

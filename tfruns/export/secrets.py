@@ -105,9 +105,6 @@ def guarded(secrets: Hidden, failed: str, call: Callable[[], _T], *, but: tuple[
         failed: what the message says if it fails.
         call: what to call.
         but: kinds of errors that the caller handles: a new one of that kind is raised, without the text.
-
-    Raises:
-        ExportError: it failed.
     """
     problem: Exception
     try:

@@ -115,11 +115,7 @@ _SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
 def checked_destination(destination: str | os.PathLike[str]) -> Path:
-    """The path to write to: for a symbolic link, the file that it points to.
-
-    Raises:
-        ExportError: no file can be there.
-    """
+    """The path to write to: for a symbolic link, the file that it points to."""
     given = os.fspath(destination)
     if isinstance(given, str) and _STREAM.fullmatch(given):
         raise ExportError(
@@ -141,11 +137,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
 
 
 def checked_folder(destination: str) -> Path:
-    """The path of a folder of files, which may not exist yet.
-
-    Raises:
-        ExportError: it can't be.
-    """
+    """The path of a folder of files, which may not exist yet."""
     path = Path(os.path.realpath(destination))
     if path.is_symlink():
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
@@ -160,12 +152,7 @@ def _no_folder(path: Path, given: str) -> ExportError:
 
 
 def check_url(url: Hidden) -> None:
-    """Check that a URL can be understood in one way only, and by an installed package.
-
-    Raises:
-        ValueError: it can't, or nothing can be written there.
-        ExportError: fsspec isn't installed.
-    """
+    """Check that a URL can be understood in one way only, and by an installed package."""
     scheme, named = scheme_of(url), shown(url)
     try:
         fsspec = importlib.import_module("fsspec")

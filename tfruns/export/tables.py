@@ -111,11 +111,7 @@ class Dialect(ABC):
         )
 
     def is_there(self) -> bool:
-        """Whether the table is there.
-
-        Raises:
-            ExportError: it can't hold runs.
-        """
+        """Whether the table is there."""
         found = self.find()
         problems = [] if found is None else [*self._problems(found)]
         if problems:

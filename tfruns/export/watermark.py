@@ -243,11 +243,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:
-        """The state in a file; one without an export if the file isn't there, or is to be replaced.
-
-        Raises:
-            ExportError: the file isn't a state, or it is the state of other exports, or it can't be replaced.
-        """
+        """The state in a file; one without an export if the file isn't there, or is to be replaced."""
         about = json.loads(json.dumps(about))
         check_replaceable(path)
         try:
@@ -287,11 +283,7 @@ def numbered(name: str, form: Format, number: int) -> str:
 
 
 def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
-    """The file of the state.
-
-    Raises:
-        ValueError: it is the destination.
-    """
+    """The file of the state."""
     path = Path(os.path.realpath(state))
     if path == destination:
         raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
