@@ -134,6 +134,17 @@ def test_a_job_that_is_added_later_is_read_whole(loading: Loading) -> None:
     assert loading.rows() == expected(loading.sandbox, [*JOBS, LATER])
 
 
+def test_loads_without_runs_change_nothing(loading: Loading) -> None:
+    """Of a job that has none yet, or in which nothing has happened since."""
+    with Sandbox(JOBS, 0, api_key=loading.sandbox.api_key) as sandbox:
+        loading = attrs.evolve(loading, sandbox=sandbox)
+        loading.load()
+        asyncio.run(sandbox.create_run("my-job-id", status="FINISHED"))
+        for _ in range(2):
+            loading.load()
+            assert loading.rows() == expected(sandbox)
+
+
 def test_a_run_created_during_a_load_is_in_the_next(loading: Loading) -> None:
     """Even in a job that was read before, while later runs of another job are read."""
     sandbox = loading.sandbox

@@ -304,6 +304,9 @@ def test_a_table_keeps_its_options(spark: SparkSession, sandbox: ServedSandbox) 
         assert spark.read.option("jobs", "one").table("some_runs").count() == 1
         expected = [row for row in sandbox.rows() if row["job_id"] in ("few", "one")]
         assert rows(spark.table("some_runs").drop("_corrupt_record")) == expected
+        spark.sql(f"CREATE TABLE columns_given (id STRING) USING tfruns OPTIONS ({options})")
+        with pytest.raises(AnalysisException, match="no options if its columns were given: leave them out"):
+            spark.table("columns_given").count()
         with pytest.raises(AnalysisException, match="unknown option 'job'"):
             spark.sql("CREATE TABLE others USING tfruns OPTIONS (job 'few')")
         with pytest.raises(AnalysisException, match="apiToken would be stored with the table") as caught:
@@ -311,6 +314,7 @@ def test_a_table_keeps_its_options(spark: SparkSession, sandbox: ServedSandbox) 
         assert "something-secret" not in str(caught.value)
     finally:
         spark.sql("DROP TABLE some_runs")
+        spark.sql("DROP TABLE IF EXISTS columns_given")
 
 
 async def test_the_examples_of_the_docstrings_run(spark: SparkSession) -> None:

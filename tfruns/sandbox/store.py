@@ -5,11 +5,11 @@ is made when a page needs it. Other lists are made from it when they are request
 """
 
 import bisect
-import functools
 import itertools
 import math
+import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, KeysView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
 from typing import Any
 
 import attrs
@@ -57,7 +57,13 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
 
-_Key = Callable[[_Row], tuple[Any, ...]]
+_KEYS: dict[JobRunsSortBy, Callable[[_Row], Any]] = {
+    JobRunsSortBy.START_TIME: operator.attrgetter("created_at"),
+    JobRunsSortBy.DURATION: operator.attrgetter("duration"),
+    JobRunsSortBy.DEPLOYMENT_VERSION: operator.attrgetter("version"),
+    JobRunsSortBy.TRIGGERED_BY: operator.attrgetter("triggered_by"),
+    JobRunsSortBy.STATUS: operator.attrgetter("status"),
+}
 
 
 def _newest_first(row: _Row) -> tuple[Any, ...]:
@@ -160,7 +166,7 @@ class Store:
         if (found := job.lists.get(selection)) is None:
             if len(job.lists) == _LISTS_KEPT:
                 del job.lists[next(iter(job.lists))]
-            found = job.lists[selection] = sorted(filter(_filter(selection), job.newest), key=_key(selection))
+            found = job.lists[selection] = _selected(job.newest, selection)
         return found
 
 
@@ -177,7 +183,8 @@ def _row(run: Wire) -> _Row:
     )
 
 
-def _filter(selection: Selection) -> Callable[[_Row], bool]:
+def _selected(newest_first: Sequence[_Row], selection: Selection) -> list[_Row]:
+    """The selected rows, in order. Sorting is stable, so those with equal keys stay newest first."""
     prefix = selection.search_prefix
     conditions: list[Callable[[_Row], bool]] = []
     if prefix:
@@ -188,41 +195,8 @@ def _filter(selection: Selection) -> Callable[[_Row], bool]:
         conditions.append(lambda row: row.status in status)
     if versions := frozenset(selection.version_numbers):
         conditions.append(lambda row: row.version in versions)
-    return lambda row: all(condition(row) for condition in conditions)
-
-
-def _key(selection: Selection) -> Callable[[_Row], tuple[Any, ...]]:
-    """The sort key. It ends with the id, so that no two runs of a job have the same key."""
-    falls = selection.order == SortDirection.DESC
-    ordered = _fallen if falls else _same
-    match selection.sort_by:
-        case JobRunsSortBy.START_TIME:
-            return _newest_first if falls else (lambda row: (row.created_at, row.id))
-        case JobRunsSortBy.DURATION:
-            return _nulls_last(lambda row: row.duration, ordered)
-        case JobRunsSortBy.DEPLOYMENT_VERSION:
-            return _nulls_last(lambda row: row.version, ordered)
-        case JobRunsSortBy.TRIGGERED_BY:
-            return _nulls_last(lambda row: row.triggered_by, ordered)
-        case JobRunsSortBy.STATUS:
-            return _nulls_last(lambda row: row.status, ordered)
-
-
-def _nulls_last(read: Callable[[_Row], Any], ordered: Callable[[Any], Any]) -> Callable[[_Row], tuple[Any, ...]]:
-    def key(row: _Row) -> tuple[Any, ...]:
-        value = read(row)
-        return (value is None, 0 if value is None else ordered(value), -row.created_at, row.id)
-
-    return key
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-@functools.lru_cache(1024)
-def _fallen(value: Any) -> Any:
-    """A key that sorts numbers, or texts, in descending order."""
-    if isinstance(value, str):  # the 1 at the end is above all others: longer texts come first
-        return (*(-ord(character) for character in value), 1)
-    return -value
+    rows = [row for row in newest_first if all(condition(row) for condition in conditions)]
+    key = _KEYS[selection.sort_by]
+    with_key = [row for row in rows if key(row) is not None]
+    with_key.sort(key=key, reverse=selection.order == SortDirection.DESC)
+    return with_key + [row for row in rows if key(row) is None]  # null comes last in either direction

@@ -118,7 +118,10 @@ class TfRunsDataSource(DataSource):
             ValueError, TypeError: it is another schema, or an option is wrong.
         """
         with _plain_errors():
-            options = parse({**schema[0].metadata.get(_OPTIONS, {}), **self.options})
+            given = {**schema[0].metadata.get(_OPTIONS, {}), **self.options}
+            if not given:
+                raise ValueError("a table of job runs has no options if its columns were given: leave them out")
+            options = parse(given)
             if _types(schema) != _types(rows.schema(options.corrupt_column)):
                 raise ValueError("the columns of job runs are fixed: leave out `.schema(...)`, and select the columns")
             return _Reader(options)
