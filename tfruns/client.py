@@ -34,8 +34,8 @@ from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.pace import Closing
-from tfruns._watch.wait import Waits
+from tfruns._watch.schedule import ClosedSignal
+from tfruns._watch.wait import RunWaiter
 from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.models import JobRun, RunPage
 from tfruns.query import MAX_PAGE_SIZE, PageFilters, WatchFilters, chosen_filter
@@ -152,8 +152,8 @@ class Client:
             http=session,
             trace_configs=trace_configs,
         )
-        self._closing = Closing()
-        self._waits = Waits(self, self._closing)
+        self._closed = ClosedSignal()
+        self._waiter = RunWaiter(self, self._closed)
 
     @suggests_arguments
     def iter_runs(
@@ -516,7 +516,7 @@ class Client:
         """
         watch = Watch.of(
             self,
-            self._closing,
+            self._closed,
             job_ids,
             interval=interval,
             start=start,
@@ -534,6 +534,7 @@ class Client:
         run: str,
         *,
         timeout: float | None = None,  # noqa: ASYNC109  # it ends with an error of ours
+        listed_within: float = 10.0,
         raise_for_failure: bool = False,
         interval: Interval = (1.0, 15.0),
     ) -> JobRun:
@@ -572,8 +573,13 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
-        return await self._waits.wait(
-            checked_job_id(job_id), run, timeout=timeout, raise_for_failure=raise_for_failure, interval=interval
+        return await self._waiter.wait(
+            checked_job_id(job_id),
+            run,
+            timeout=timeout,
+            listed_within=listed_within,
+            raise_for_failure=raise_for_failure,
+            interval=interval,
         )
 
     def _walk(
@@ -649,9 +655,9 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
-        self._closing.set()
+        self._closed.set()
         try:
-            await self._waits.aclose()
+            await self._waiter.aclose()
         finally:
             await self._transport.aclose()
 

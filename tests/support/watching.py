@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tfruns import Client, RunChange
-from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.schedule import ClosedSignal, Timer
 from tfruns._watch.watcher import Watch
 
 
@@ -22,12 +22,16 @@ class SteppedTimer(Timer):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: ClosedSignal, seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks)
         else:
             await self.pause(seconds)
             self.time += seconds
+
+
+INTERVAL = 1_000.0
+"""Seconds between two polls. A shorter pause comes before a poll that confirms what the last one said."""
 
 
 class Over(Exception):
@@ -36,9 +40,9 @@ class Over(Exception):
 
 def watch_of(client: Client, job_ids: Any, timer: Timer, **arguments: Any) -> Watch:
     """A watch whose time is that of the timer."""
-    given = {"interval": 1.0, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
+    given = {"interval": INTERVAL, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
     given |= {"on_error": "raise", "triggered_by": None, "version_numbers": None, **arguments}
-    return attrs.evolve(Watch.of(client, Closing(), job_ids, **given), timer=timer)
+    return attrs.evolve(Watch.of(client, ClosedSignal(), job_ids, **given), timer=timer)
 
 
 def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:
@@ -47,11 +51,13 @@ def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[Non
 
 
 async def rounds(client: Client, job_ids: Any, *acts: Callable[[], Awaitable[Any]], **arguments: Any) -> list[Any]:
-    """What a watch reports after its first poll, and after each of the acts: a list for each."""
+    """What a watch reports after its first poll, and after each of the acts, once it is confirmed: a list for each."""
     reported: list[list[RunChange]] = [[]]
     left = list(acts)
 
-    async def pause(_: float) -> None:
+    async def pause(seconds: float) -> None:
+        if seconds < INTERVAL:
+            return
         if not left:
             raise Over
         reported.append([])

@@ -14,7 +14,7 @@ import attrs
 
 from tests.support.hostile import Request, response
 from tfruns import JobRunStatus
-from tfruns._watch.pace import Closing, Timer
+from tfruns._watch.schedule import ClosedSignal, Timer
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 
@@ -120,15 +120,18 @@ class WorldTimer(Timer):
 
     world: World
     clock: float = 0.0
+    least: float = 0.0
+    """Seconds: a wait for nothing but the timer that is shorter passes without a pause."""
 
     def now(self) -> float:
         return self.clock
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: ClosedSignal, seconds: float) -> None:
         if quick := self.quick(tasks):
             await asyncio.wait(quick)
         elif not any(task.done() for task in tasks):
-            self.pause()
+            if tasks or seconds >= self.least:
+                self.pause()
             if not self.quick(tasks):
                 self.clock += min(max(seconds, 0.0), 86_400.0)
 

@@ -14,7 +14,7 @@ from tests.support.hostile import serve
 from tests.support.watching import Over, watch_of
 from tests.support.world import World, WorldTimer, history_of
 from tfruns import Client, RetryPolicy, RunChange, TfRunsError
-from tfruns._watch.pace import Pace
+from tfruns._watch.schedule import PollSchedule
 
 ONCE = RetryPolicy(max_attempts=1)
 Action = Callable[[World], object]
@@ -75,7 +75,7 @@ async def reports(
 ) -> AsyncGenerator[RunChange]:
     """What a watch of both jobs reports while these steps happen; and which jobs are skipped in the end."""
     async with serve(world.respond) as (url, _), Client(url, "key", retry=ONCE) as client:
-        watch = watch_of(client, ("a", "b"), Steps(world=world, steps=list(steps)), **arguments)
+        watch = watch_of(client, ("a", "b"), Steps(world=world, steps=list(steps), least=100), **arguments)
         try:
             async with aclosing(watch.changes()) as changes:
                 async for change in changes:
@@ -145,11 +145,11 @@ async def test_on_error_may_be_async_and_may_raise(world: World) -> None:
 
 def test_pauses_of_a_skipped_job_grow() -> None:
     """Twice as long each time, up to ten minutes, or the interval if that is longer; success makes them short."""
-    pace = Pace((2.0, 30.0))
+    pace = PollSchedule((2.0, 30.0))
     assert [pace.after_skip() for _ in range(7)] == [30, 60, 120, 240, 480, 600, 600]
     pace.next(changed=False)
     assert pace.after_skip() == 30
-    assert Pace((2.0, 3_600.0)).after_skip() == 3_600
+    assert PollSchedule((2.0, 3_600.0)).after_skip() == 3_600
 
 
 async def test_an_outage_of_any_length(world: World, caplog: pytest.LogCaptureFixture) -> None:

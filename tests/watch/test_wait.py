@@ -92,7 +92,7 @@ async def test_a_run_that_is_not_there(s: Sandbox, client: Client) -> None:
     [job_id] = s.job_ids
     run = s.runs(job_id)[0]
     with pytest.raises(tfruns.RunNotFoundError, match="no run with the id or the name") as caught:
-        await client.wait_for_run(job_id, run.id[:-1])
+        await client.wait_for_run(job_id, run.id[:-1], listed_within=0)
     assert (caught.value.job_id, caught.value.run) == (job_id, None)
     with pytest.raises(tfruns.NotFoundError):
         await client.wait_for_run("no-such-job", "run")

@@ -19,7 +19,7 @@ from tests.support.seeds import examples
 from tests.support.watching import Over, watch_of
 from tests.support.world import ENDS, World, WorldTimer, history_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch import diff, poll
+from tfruns._watch import diff, find, poll
 from tfruns._watch.token import decode
 from tfruns.models import JobRunStatus
 
@@ -34,6 +34,7 @@ def small_pages() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(poll, "PAGE_SIZE", 8)
         patch.setattr(poll, "MAX_PAGE_SIZE", 14)
+        patch.setattr(find, "MAX_PAGE_SIZE", 14)
         patch.setattr(diff, "KEPT", 8)
         patch.setattr(diff, "_OVERLAP", 4)
         yield
@@ -87,6 +88,7 @@ class Play(WorldTimer):
     """Jobs that were slow or failing before they were polled for the first time."""
     resume_from: int | None = None
     idle: int = 0
+    over_at: float = 0.0
 
     def pause(self) -> None:
         for job_id, statuses in self.world.responses.items():
@@ -108,14 +110,15 @@ class Play(WorldTimer):
             raise Over
 
     def finish(self) -> None:
-        """Everything responds again; once each job was polled twice since, it is over."""
+        """Everything responds again; once each job was polled often enough since to confirm what it said, it is over."""
         for gate in self.world.slow.values():
             gate.set()
         self.world.slow.clear()
         self.world.failing.clear()
         self.idle += 1
-        assert self.idle < 500, "a job isn't polled any more"
-        if all(len(self.world.responses[job_id]) >= 12 for job_id in JOBS):
+        assert self.idle < 2_000, "a job isn't polled any more"
+        self.over_at = self.over_at or self.clock + 120
+        if self.clock > self.over_at and all(len(self.world.responses[job_id]) >= 12 for job_id in JOBS):
             raise Over
 
     def act(self, what: str, job_id: str, number: int) -> None:
@@ -151,7 +154,7 @@ class Play(WorldTimer):
                     self.act(*act)
             self.late |= {*self.world.slow, *self.world.failing}
             while True:
-                arguments: dict[str, Any] = {"interval": 1.0, "start": self.start, "resume_token": token}
+                arguments: dict[str, Any] = {"interval": 3.0, "start": self.start, "resume_token": token}
                 watch = watch_of(client, JOBS, self, on_error="skip", **arguments)
                 try:
                     async with aclosing(watch.changes()) as changes:

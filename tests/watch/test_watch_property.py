@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.seeds import examples
-from tests.support.watching import Over, stepped
+from tests.support.watching import INTERVAL, Over, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns.sandbox import Fault, Sandbox
@@ -99,8 +99,10 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
         account: Account | None = None
         restart_after = 0
 
-        async def pause(_: float) -> None:
+        async def pause(seconds: float) -> None:
             nonlocal account, restart_after
+            if seconds < INTERVAL:
+                return
             if not any("the watch goes on" in line for line in failed):
                 account = account or Account(s.runs(job_id))
                 assert account.runs == {run.id: run for run in s.runs(job_id)}

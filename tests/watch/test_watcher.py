@@ -12,9 +12,9 @@ import tfruns
 from tests.support.hostile import page, response, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch.diff import KEPT, Change, Poll, Snapshot, compare
-from tfruns._watch.pace import Pace
+from tfruns._watch.diff import KEPT, Change, PollResult, Snapshot, compare
 from tfruns._watch.poll import PAGE_SIZE
+from tfruns._watch.schedule import PollSchedule
 from tfruns._watch.token import decode, encode
 from tfruns.sandbox import Fault, Sandbox
 
@@ -135,8 +135,8 @@ async def test_a_quiet_job_costs_one_small_request_a_poll() -> None:
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         await rounds(client, s.job_ids[0], *[lambda: asyncio.sleep(0)] * 10)
-        assert len(s.requests) == 3 + 10  # the first poll counts, and reads what is open
-        assert all(f"limit={PAGE_SIZE}&" in one.query + "&" for one in list(s.requests)[3:])
+        assert len(s.requests) == 4 + 10  # the first poll counts, and reads what is open: nothing, so once more
+        assert all(f"limit={PAGE_SIZE}&" in one.query + "&" for one in list(s.requests)[4:])
 
 
 @pytest.mark.parametrize(("deep", "requests"), [(1, 2), (2, 2), (40, 2)])
@@ -281,8 +281,8 @@ async def test_resumed_after_a_long_time() -> None:
             [changes] = await rounds(client, job_id, resume_token=change.resume_token)
         assert [(one.kind, one.run.id) for one in changes] == [
             ("finished", old),
-            ("deleted", "first"),
             *(("appeared", f"new-{number}") for number in range(1_200)),
+            ("deleted", "first"),  # which is confirmed later
         ]
 
 
@@ -337,8 +337,8 @@ async def test_the_pace() -> None:
 
 def test_a_fixed_interval() -> None:
     """It is kept; after a failure the pause is the longest."""
-    assert {Pace((5, 5)).next(changed=changed) for changed in (True, False)} == {5}
-    assert Pace((1, 60)).after_failure() == 60
+    assert {PollSchedule((5, 5)).next(changed=changed) for changed in (True, False)} == {5}
+    assert PollSchedule((1, 60)).after_failure() == 60
 
 
 async def test_cancelled_with_polls_in_flight() -> None:
@@ -486,7 +486,7 @@ def test_a_snapshot_amid_a_burst() -> None:
 def test_what_a_poll_could_not_find_out() -> None:
     """It is left as it was."""
     view = Snapshot({"run-5": sample(5, "RUNNING")}, {"run-90": sample(90)}, 80, 100)
-    look = Poll([sample(90)], False, {}, 100)
+    look = PollResult([sample(90)], False, {}, 100)
     assert compare(view, look) == ((), view)
 
 

@@ -2,13 +2,17 @@
 
 A `Snapshot` is what a watch knows of a job: the runs that it follows, because they haven't ended; the newest of those
 that have ended; and the floor, a time: every run created until then is known, and has ended unless it is followed. A
-`Poll` is what the server has returned since. `compare` takes both, and returns the changes that lead from the snapshot
-to the poll, and the snapshot after them.
+`PollResult` is what the server has returned since. `compare` takes both, and returns the changes that lead from the
+snapshot to the poll, and the snapshot after them.
 
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
 (`is_known_down_to`), and every followed run further down. A run above the snapshot's floor that the snapshot doesn't
 hold is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all
 runs that weren't reported yet.
+
+Why no change is reported that didn't happen: a response may come from an older or an empty state of the server. That
+something was created or has ended is proof in itself; that something is gone, or as it was before, isn't.
+`steps_back` finds what a poll says of the second kind, and `compare` leaves out what isn't believed yet.
 
 A job that couldn't be polled yet has a `Beginning` in place of a snapshot: it says which of the runs that the first
 poll finds are reported.
@@ -16,11 +20,11 @@ poll finds are reported.
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
-from tfruns.models import JobRun
+from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Start
 
 KEPT = 50
@@ -28,6 +32,9 @@ KEPT = 50
 
 _OVERLAP = 20
 """How many known runs a poll must hold below the new ones: a run may show up late, behind newer ones."""
+
+_MOST_DELETED = 1_000
+"""How many deleted runs a snapshot remembers: an older state of the server shows them again."""
 
 
 class ChangeKind(enum.StrEnum):
@@ -62,7 +69,7 @@ class Change:
 
 
 @attrs.frozen
-class Poll:
+class PollResult:
     """The runs of a job that one poll has found."""
 
     newest: Sequence[JobRun]
@@ -70,9 +77,18 @@ class Poll:
     is_all: bool
     """Whether those are all the runs there are."""
     others: Mapping[str, JobRun | None]
-    """Runs further down, or that were searched for by id or name; None for one that isn't there."""
+    """Runs that were searched for by themselves; None for one that wasn't found."""
     total: int
     """How many runs there are, by the server's count."""
+
+    @property
+    def shown(self) -> dict[str, JobRun]:
+        """All runs in it by id. Of two states of a run the later one counts, and of list and search the search."""
+        shown = {run.id: run for run in self.newest if self.others.get(run.id, run) is not None}
+        for run in self.others.values():
+            if run is not None and (run.id not in shown or progress(run) >= progress(shown[run.id])):
+                shown[run.id] = run
+        return shown
 
     @property
     def floor(self) -> float:
@@ -86,8 +102,7 @@ class Poll:
     @property
     def latest(self) -> float:
         """The newest creation or end of a run in it, in ms since 1970: no later than the server's clock at the poll."""
-        runs = (run for run in (*self.newest, *self.others.values()) if run is not None)
-        return max((max(run.created_at, _ended_at(run)) for run in runs), default=-math.inf)
+        return max((max(run.created_at, _ended_at(run)) for run in self.shown.values()), default=-math.inf)
 
 
 @attrs.frozen
@@ -128,6 +143,21 @@ def _ended_at(run: JobRun) -> float:
     return -math.inf if run.duration is None else run.created_at + run.duration * 1000
 
 
+_STAGES = {
+    JobRunStatus.CREATED: 0,
+    JobRunStatus.SCHEDULED: 1,
+    JobRunStatus.TERMINATION_REQUESTED: 3,
+    JobRunStatus.TERMINATING: 4,
+    **{status: 5 for status in JobRunStatus if status.is_terminal},
+}
+
+
+def progress(run: JobRun) -> tuple[float, ...]:
+    """Where a run stands in its life. It never becomes less, except as `steps_back` says."""
+    stage = _STAGES.get(run.status, 2)
+    return run.created_at, run.total_retries, stage, 0 if run.status.is_terminal else run.duration or 0
+
+
 @attrs.frozen
 class Snapshot:
     """What a watch knows of a job."""
@@ -140,6 +170,15 @@ class Snapshot:
     """In ms since 1970: every run created until then is known, and has ended unless it is followed."""
     total: int
     """How many runs there were."""
+    deleted: Mapping[str, float] = attrs.field(factory=dict)
+    """The runs that were reported as deleted last, by id, each with its creation in ms since 1970."""
+    doubted: Collection[str] = ()
+    """The known runs of which the last poll said what isn't believed yet: each poll searches for them, until it is."""
+
+    @property
+    def known(self) -> Mapping[str, JobRun | None]:
+        """The open runs and the ended ones."""
+        return {**self.open, **self.ended}
 
     def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
         """Whether all runs behind these, which are the newest, are known."""
@@ -148,10 +187,14 @@ class Snapshot:
         last = runs[-1].created_at
         if last <= self.floor:
             return True
-        created = [run.created_at for run in (*self.open.values(), *self.ended.values()) if run is not None]
+        created = [run.created_at for run in self.known.values() if run is not None]
         met = sum(run.id in self.open or run.id in self.ended for run in runs)
         # A new run may stand behind known runs that were created at the same time as the newest known one.
         return met >= _OVERLAP and last < max(created, default=self.floor)
+
+    def was_deleted(self, run: JobRun) -> bool:
+        """Whether this run was reported as deleted; not one that was created again later, with the same id."""
+        return run.created_at <= self.deleted.get(run.id, -math.inf)
 
     def after(self, reported: Sequence[Change], unreported: Sequence[Change] = ()) -> "Snapshot":
         """The snapshot once `reported` were reported, and `unreported` weren't yet."""
@@ -160,17 +203,20 @@ class Snapshot:
 
 
 def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
-    open_, ended = dict(snapshot.open), dict(snapshot.ended)
+    open_, ended, deleted = dict(snapshot.open), dict(snapshot.ended), dict(snapshot.deleted)
     for change in changes:
-        open_.pop(change.run.id, None)
-        ended.pop(change.run.id, None)
+        run = change.run
+        for runs in (open_, ended, deleted):
+            runs.pop(run.id, None)
         if change.kind == ChangeKind.DELETED:
-            continue
-        if change.run.status.is_terminal:
-            ended[change.run.id] = change.run
+            deleted[run.id] = run.created_at
+        elif run.status.is_terminal:
+            ended[run.id] = run
         else:
-            open_[change.run.id] = change.run
-    return attrs.evolve(snapshot, open=open_, ended=ended)
+            open_[run.id] = run
+    for run_id in [*deleted][:-_MOST_DELETED]:
+        del deleted[run_id]
+    return attrs.evolve(snapshot, open=open_, ended=ended, deleted=deleted)
 
 
 def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
@@ -179,21 +225,22 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
         return snapshot
     created = sorted((run.created_at for run in snapshot.ended.values()), reverse=True)
     cut = min(created[KEPT - 1], below)
-    kept = {run_id: run for run_id, run in snapshot.ended.items() if run.created_at >= cut}
+    kept = {
+        run_id: run for run_id, run in snapshot.ended.items() if run.created_at >= cut or run_id in snapshot.doubted
+    }
     floor = max((time for time in created if time < cut), default=snapshot.floor)
     return attrs.evolve(snapshot, ended=kept, floor=max(floor, snapshot.floor))
 
 
-def first_snapshot(poll: Poll, beginning: Beginning) -> Snapshot:
+def first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
     """A snapshot which `compare`, with the same poll, turns into the changes that the watch of a job begins with."""
-    runs = {run.id: run for run in (*poll.others.values(), *poll.newest) if run is not None}.values()
     floor = poll.floor
     if math.isinf(floor) and not poll.is_all:  # the runs aren't in the order of creation
         floor = max((run.created_at for run in poll.newest if run.created_at < beginning.since), default=-math.inf)
     above = {run.id for run in poll.newest if run.created_at > floor}
     open_: dict[str, JobRun | None] = {}
     ended: dict[str, JobRun] = {}
-    for run in runs:
+    for run in poll.shown.values():
         reports = beginning.reports(run)
         # An ended run above the floor that the snapshot doesn't hold counts as new. Any other run to report is
         # followed until it is reported.
@@ -204,39 +251,54 @@ def first_snapshot(poll: Poll, beginning: Beginning) -> Snapshot:
     return Snapshot(open_, ended, floor, poll.total)
 
 
-def compare(snapshot: Snapshot, poll: Poll) -> tuple[tuple[Change, ...], Snapshot]:
-    """What happened since the snapshot, oldest run first, and the snapshot after it."""
-    seen = {run.id: run for run in poll.newest}
+def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus | None]:
+    """What the poll says that an older state of the server would say too: runs that are gone (None), that stand where
+    they stood before, or that are there again after they were deleted, by id, each with its status."""
+    shown = poll.shown
+    found: dict[str, JobRunStatus | None] = {}
+    for run_id, before in snapshot.known.items():
+        run = shown.get(run_id)
+        if run is None:
+            if run_id in poll.others:
+                found[run_id] = None
+        elif before is not None and _is_change(before, run) and progress(run) < progress(before):
+            found[run_id] = run.status
+    return found | {run.id: run.status for run in shown.values() if snapshot.was_deleted(run)}
+
+
+def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> tuple[tuple[Change, ...], Snapshot]:
+    """What happened since the snapshot, oldest run first, and the snapshot after it; without what the poll says about
+    the runs whose ids are doubted."""
+    shown, known = poll.shown, snapshot.known
     changes: list[Change] = []
-    refreshed = dict(snapshot.open)
-    for run_id, before in snapshot.open.items():
-        run = seen.get(run_id) or poll.others.get(run_id)
+    followed = dict(snapshot.open)
+    for run_id, before in known.items():
+        run = shown.get(run_id)
+        if run_id in doubted:
+            continue
         if run is not None:
-            if before is None or _differ(before, run):
+            if before is None or _is_change(before, run):
                 changes.append(_change(run, before))
-            else:
-                refreshed[run_id] = run
+            elif run_id in followed:
+                followed[run_id] = run
         elif run_id in poll.others:
             if before is not None:
                 changes.append(Change(ChangeKind.DELETED, before, before))
             else:
-                del refreshed[run_id]
-    for run_id, before in snapshot.ended.items():
-        run = seen.get(run_id)
-        if run is None and before.created_at > poll.floor:
-            changes.append(Change(ChangeKind.DELETED, before, before))
-        elif run is not None and not run.status.is_terminal:
-            changes.append(_change(run, before))
-    changes += [
-        _change(run, None)
-        for run in seen.values()
-        if run.created_at > snapshot.floor and run.id not in snapshot.open and run.id not in snapshot.ended
-    ]
+                del followed[run_id]
+    unknown = [run for run in shown.values() if run.id not in known and run.id not in doubted]
+    changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
     changes.sort(key=lambda change: change.run.created_at)
-    changed = _changed(attrs.evolve(snapshot, open=refreshed, total=poll.total), changes)
-    floor = min(snapshot.floor, poll.floor)
-    further_down = {run.id: run for run in poll.newest if run.status.is_terminal and run.created_at > floor}
-    return tuple(changes), _trimmed(attrs.evolve(changed, ended={**further_down, **changed.ended}, floor=floor))
+    still_doubted = [run_id for run_id in doubted if run_id in known]
+    after = _changed(attrs.evolve(snapshot, open=followed, total=poll.total, doubted=still_doubted), changes)
+    if not doubted:
+        # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One
+        # that should have ended, and is open here, comes from an older state.
+        below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
+        floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
+        moved_up = {run.id: run for run in below if run.created_at > floor}
+        after = attrs.evolve(after, ended={**moved_up, **after.ended}, floor=min(snapshot.floor, floor))
+    return tuple(changes), _trimmed(after)
 
 
 def _change(run: JobRun, before: JobRun | None) -> Change:
@@ -245,6 +307,9 @@ def _change(run: JobRun, before: JobRun | None) -> Change:
     return Change(ChangeKind.APPEARED if before is None else ChangeKind.CHANGED, run, before)
 
 
-def _differ(before: JobRun, run: JobRun) -> bool:
-    """Whether an open run changed in more than its duration, which grows by itself."""
+def _is_change(before: JobRun, run: JobRun) -> bool:
+    """Whether a run changed in more than its duration, which grows by itself; after its end, whether it is open, or
+    another run."""
+    if before.status.is_terminal and run.status.is_terminal:
+        return run.created_at != before.created_at
     return run != before and attrs.evolve(run, duration=before.duration) != before

@@ -1,6 +1,5 @@
 """How a job is polled: with the fewest requests that show all that may have changed."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -8,7 +7,8 @@ from typing import Any, Protocol
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.diff import Beginning, Poll, Snapshot
+from tfruns._watch.diff import Beginning, PollResult, Snapshot, steps_back
+from tfruns._watch.find import OPEN, find_runs
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -16,7 +16,6 @@ PAGE_SIZE = 50
 """How many of the newest runs a poll requests first. It requests more only if those aren't enough."""
 
 _KNOWN = tuple(JobRunStatus)
-_OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 
 
 class Lister(Protocol):
@@ -39,7 +38,7 @@ class Job:
     job_id: str
     filters: Mapping[str, Any]
 
-    async def first_poll(self, beginning: Beginning) -> Poll:
+    async def first_poll(self, beginning: Beginning) -> PollResult:
         """The newest runs, all open runs, and all other runs that are to be reported first.
 
         A status filter can't name the statuses that this version doesn't know, and a run in one of them is open. So the
@@ -48,75 +47,80 @@ class Job:
         time are wanted: the API has neither a filter nor an order for these.
         """
         page = await self._page()
+        for _ in range(2):  # an empty list is no proof
+            if not page.data:
+                page = await self._page()
         if _is_all(page):
-            return Poll(page.data, True, {}, page.pagination.total)
+            return PollResult(page.data, True, {}, page.pagination.total)
         is_small = page.pagination.total <= MAX_PAGE_SIZE
         if is_small or beginning.watermark is not None or beginning.start == "existing":
             return await self._everything(beginning)
 
         newest, is_all, total = await self._newest(page, beginning.is_known_down_to, None)
         if is_all:
-            return Poll(newest, True, {}, total)
+            return PollResult(newest, True, {}, total)
         if await self._may_hide_open_runs(newest, total):
             return await self._everything(beginning)
+        still_open = await self._all_open() or await self._all_open()
         seen = {run.id for run in newest}
-        return Poll(newest, False, {run.id: run async for run in self._all_open() if run.id not in seen}, total)
+        return PollResult(newest, False, {run.id: run for run in still_open if run.id not in seen}, total)
 
-    async def poll(self, snapshot: Snapshot) -> Poll:
+    async def poll(self, snapshot: Snapshot) -> PollResult:
         """All that may have changed since the snapshot: one request while only runs among the newest are open.
 
         A single open run further down costs one more request; several cost one for each 1,000 of them, and one for each
-        that isn't open any more, or is in a status that this version doesn't know.
+        that isn't open any more, or is in a status that this version doesn't know. A run that should be among the
+        newest, and isn't there or stands where it stood before, is searched for by itself.
         """
         page = await self._page()
         newest, is_all, total = await self._newest(page, snapshot.is_known_down_to, snapshot.total)
-        wanted = {run_id: snapshot.open[run_id] for run_id in snapshot.open.keys() - {run.id for run in newest}}
-        return Poll(newest, is_all, await self.find(wanted, total), total)
+        poll = PollResult(newest, is_all, {}, total)
+        shown, known = poll.shown, snapshot.known
+        wanted = {run_id: known.get(run_id, shown[run_id]) for run_id in steps_back(snapshot, poll)}
+        wanted |= {
+            run_id: run
+            for run_id, run in known.items()
+            if run_id not in shown
+            and (
+                run_id in snapshot.open
+                or run_id in snapshot.doubted
+                or (run is not None and run.created_at > poll.floor)
+            )
+        }
+        return attrs.evolve(poll, others=await self.find(wanted, total))
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
-        """These runs as they are now: None for one that isn't there.
+        """These runs as they are now: None for one that wasn't found.
 
         Args:
             wanted: their ids, each with the run as it was seen last.
             total: how many runs there are, about; inf if that isn't known.
         """
-        found: dict[str, JobRun | None] = {}
-        # The filter names no status that this version doesn't know: a server that doesn't know it either would refuse
-        # the request.
-        named = {run_id for run_id, run in wanted.items() if run is None or run.status.is_known}
-        if len(named) > 1:
-            await self._read(self._all_open(), named, found)
-        left = wanted.keys() - found.keys()
-        if len(left) > 2 + total / MAX_PAGE_SIZE:  # reading the whole list takes fewer requests
-            await self._read(self.client.iter_runs(self.job_id, **self.filters), left, found)
-            left = wanted.keys() - found.keys()
-        # (No TaskGroup: before Python 3.13, a cancellation that comes as one of its tasks fails is lost.)
-        searches = {run_id: asyncio.create_task(self._find(run_id, wanted[run_id])) for run_id in left}
-        try:
-            await asyncio.gather(*searches.values())
-        except BaseException:
-            for task in searches.values():
-                task.cancel()
-            await asyncio.gather(*searches.values(), return_exceptions=True)
-            raise
-        return found | {run_id: task.result() for run_id, task in searches.items()}
-
-    async def _read(self, walk: RunPaginator, wanted: Collection[str], found: dict[str, JobRun | None]) -> None:
+        found: dict[str, JobRun | None] = dict.fromkeys(wanted)
         left = set(wanted)
-        async with aclosing(aiter(walk)) as runs:
-            async for run in runs:
-                if run.id in left:
-                    found[run.id] = run
-                    left.discard(run.id)
-                    if not left:
-                        return
 
-    async def _find(self, run_id: str, last: JobRun | None) -> JobRun | None:
-        # A run counts as gone only if a search for its name doesn't find it either.
-        for prefix in (run_id,) if last is None else (run_id, last.name):
-            if (found := await self.first(prefix, lambda run: run.id == run_id)) is not None:
-                return found
-        return None
+        async def read(ids: Collection[str], **chosen: Any) -> None:
+            ids = set(ids)
+            filters: Mapping[str, Any] = {"page_size": 10} if "search_prefix" in chosen else self.filters
+            async with aclosing(aiter(self.client.iter_runs(self.job_id, **filters, **chosen))) as runs:
+                async for run in runs:
+                    if run.id in ids:
+                        found[run.id] = run
+                        left.discard(run.id)
+                        ids.discard(run.id)
+                        if not ids:
+                            return
+
+        # A filter by status names no status that this version doesn't know: a server that doesn't know it either would
+        # refuse the request.
+        still_open = {
+            run_id
+            for run_id, run in wanted.items()
+            if run is None or (run.status.is_known and not run.status.is_terminal)
+        }
+        names = {run_id: run.name for run_id, run in wanted.items() if run is not None}
+        await find_runs(left, read, total=total, still_open=still_open, names=names)
+        return found
 
     async def first(self, prefix: str, is_wanted: Callable[[JobRun], bool]) -> JobRun | None:
         """The first wanted run of those whose id or name begins with the prefix; None if there is none."""
@@ -126,8 +130,8 @@ class Job:
                     return run
         return None
 
-    def _all_open(self) -> RunPaginator:
-        return self.client.iter_runs(self.job_id, status=_OPEN, **self.filters)
+    async def _all_open(self) -> list[JobRun]:
+        return await self.client.iter_runs(self.job_id, status=OPEN, **self.filters).collect()
 
     async def _page(self) -> RunPage:
         return await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
@@ -146,7 +150,7 @@ class Job:
         unknown = sum(not run.status.is_known for run in newest)
         return total - page.pagination.total > unknown
 
-    async def _everything(self, beginning: Beginning) -> Poll:
+    async def _everything(self, beginning: Beginning) -> PollResult:
         """A walk over all runs. It keeps the newest runs, those that are to be reported, and the open ones."""
         newest: list[JobRun] = []
         others: dict[str, JobRun | None] = {}
@@ -158,7 +162,7 @@ class Job:
                     newest.append(run)
                 elif not run.status.is_terminal or beginning.reports(run):
                     others[run.id] = run
-        return Poll(newest, len(newest) == count, others, count)
+        return PollResult(newest, len(newest) == count, others, count)
 
     async def _newest(
         self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], total_before: int | None

@@ -44,7 +44,15 @@ def encode(state: WatchState, filters: Mapping[str, Any]) -> str:
         reported = [run for run in snapshot.open.values() if run is not None]
         unreported = [run_id for run_id, run in snapshot.open.items() if run is None]
         floor = None if snapshot.floor == -math.inf else snapshot.floor
-        jobs[job_id] = [floor, snapshot.total, len(reported), len(snapshot.ended), unreported]
+        jobs[job_id] = [
+            floor,
+            snapshot.total,
+            len(reported),
+            len(snapshot.ended),
+            unreported,
+            dict(snapshot.deleted),
+            [*snapshot.doubted],
+        ]
         runs += (*reported, *snapshot.ended.values())
     data = [{name: value for name, value in run.to_dict().items() if value is not None} for run in runs]
     body = {
@@ -105,7 +113,7 @@ def _unpacked(text: str) -> bytes:
 
 def _snapshots(jobs: dict[str, Any], runs: tuple[JobRun, ...]) -> dict[str, Snapshot]:
     snapshots, at = {}, 0
-    for job_id, (floor, total, reported, ended, unreported) in jobs.items():
+    for job_id, (floor, total, reported, ended, unreported, deleted, doubted) in jobs.items():
         open_: dict[str, JobRun | None] = {run.id: run for run in runs[at : at + reported]}
         at += reported
         snapshots[job_id] = Snapshot(
@@ -113,6 +121,8 @@ def _snapshots(jobs: dict[str, Any], runs: tuple[JobRun, ...]) -> dict[str, Snap
             {run.id: run for run in runs[at : at + ended]},
             -math.inf if floor is None else floor,
             total,
+            {run_id: float(created_at) for run_id, created_at in deleted.items()},
+            [run_id for run_id in doubted if isinstance(run_id, str)],
         )
         at += ended
     if at != len(runs):

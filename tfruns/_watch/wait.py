@@ -1,14 +1,21 @@
-"""Waits for the end of runs. All waits for runs of one job share one poller, which exists while there are any.
+"""Waits for the end of runs. All waits for runs of one job share one loop of polls, which exists while there are any.
 
-An outage ends no wait: after a transient failure the run is polled again, until the wait's own timeout.
+An outage ends no wait: after a transient failure the run is polled again, until the wait's own timeout. No single
+response ends one either, unless it shows the end of the run.
 """
 
 import asyncio
 import math
 
+<<<<<<< HEAD
 from tfruns._checks import checked_string, checked_timeout
 from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, is_transient
+=======
+from tfruns._checks import argument_error, checked_number, checked_string, checked_timeout
+from tfruns._watch.confirm import Unconfirmed
+>>>>>>> 36bfbbb (WIP watch: what is gone is looked for by itself and must last)
 from tfruns._watch.poll import Job, Lister
+from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, checked_interval, is_transient
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,
@@ -23,13 +30,14 @@ from tfruns.types import Interval
 _ACTIVITY = "the wait"
 
 
-class Waits:
+class RunWaiter:
     """All waits of a client."""
 
-    def __init__(self, client: Lister, closing: Closing) -> None:
+    def __init__(self, client: Lister, closed: ClosedSignal) -> None:
         self._client = client
-        self._closing = closing
-        self._pollers: dict[str, _Poller] = {}
+        self._closed = closed
+        self._loops: dict[str, WaitLoop] = {}
+        self._unconfirmed = Unconfirmed()
 
     async def wait(
         self,
@@ -37,6 +45,7 @@ class Waits:
         run: str,
         *,
         timeout: float | None,  # noqa: ASYNC109
+        listed_within: float,
         raise_for_failure: bool,
         interval: Interval,
     ) -> JobRun:
@@ -46,13 +55,14 @@ class Waits:
             raise ValueError(f"run is empty: {run!r}")
         if timeout is not None:
             checked_timeout(timeout)
+        checked_number(listed_within, "listed_within", "seconds, a number from 0 to 86,400", least=0, most=86_400)
         seconds = checked_interval(interval)
         last: JobRun | None = None
         waiter: asyncio.Future[JobRun] | None = None
         time = asyncio.timeout(timeout)
         try:
             async with time:
-                last = await self._named(job_id, run, seconds)
+                last = await self._named(job_id, run, seconds, listed_within)
                 if not last.status.is_terminal:
                     waiter = self._join(last, job_id, seconds)
                     last = await waiter
@@ -72,49 +82,58 @@ class Waits:
 
     async def aclose(self) -> None:
         """End all waits with a ClientClosedError."""
-        pollers, self._pollers = self._pollers, {}
-        for poller in pollers.values():
-            await poller.stop()
-            poller.fail_all(ClientClosedError)
+        loops, self._loops = self._loops, {}
+        for loop in loops.values():
+            await loop.stop()
+            loop.fail_all(ClientClosedError)
 
-    async def _named(self, job_id: str, text: str, interval: tuple[float, float]) -> JobRun:
-        outages, pace, loop = Outages(_ACTIVITY), Pace(interval), asyncio.get_running_loop()
-        while not self._closing.is_set():
+    async def _named(self, job_id: str, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
+        """The run with this id or name, as soon as it is listed."""
+        outages, schedule, now = Outages(_ACTIVITY), PollSchedule(interval), asyncio.get_running_loop().time
+        since: float | None = None
+        while not self._closed.is_set():
             try:
                 found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
                 if not is_transient(error):
                     raise
-                seconds = pace.after_failure()
-                outages.failed(error, job_id, seconds, now=loop.time())
-                await self._closing.wait((), seconds)
+                seconds = schedule.after_failure()
+                outages.failed(error, job_id, seconds, now=now())
             else:
-                outages.passed(job_id, now=loop.time())
-                if found is None:
-                    raise RunNotFoundError(f"there is no run with the id or the name {text!r}", job_id=job_id, run=None)
-                return found
+                outages.passed(job_id, now=now())
+                if found is not None:
+                    return found
+                since = now() if since is None else since
+                seconds = min(since + listed_within - now(), interval[0], 1.0)
+                if seconds <= 0:
+                    within = f", and none was listed within {listed_within:g} s" if listed_within else ""
+                    message = f"there is no run with the id or the name {text!r}{within}"
+                    raise RunNotFoundError(message, job_id=job_id, run=None)
+            await self._closed.wait((), seconds)
         raise ClientClosedError
 
     def _join(self, run: JobRun, job_id: str, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
-        if self._closing.is_set():
+        if self._closed.is_set():
             raise ClientClosedError
-        poller = self._pollers.get(job_id)
-        if poller is None or poller.is_over:
-            poller = self._pollers[job_id] = _Poller(Job(self._client, job_id, {}))
-        return poller.join(run, interval)
+        loop = self._loops.get(job_id)
+        if loop is None or loop.is_over:
+            loop = self._loops[job_id] = WaitLoop(Job(self._client, job_id, {}), self._unconfirmed)
+        return loop.join(run, interval)
 
     async def _leave(self, job_id: str, waiter: "asyncio.Future[JobRun]") -> None:
-        poller = self._pollers.get(job_id)
-        if poller is not None and poller.leave(waiter):
-            del self._pollers[job_id]
-            await poller.stop()
+        loop = self._loops.get(job_id)
+        if loop is not None and loop.leave(waiter):
+            del self._loops[job_id]
+            self._unconfirmed.forget(job_id)
+            await loop.stop()
 
 
-class _Poller:
+class WaitLoop:
     """Polls runs of one job until the last of them has ended."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, unconfirmed: Unconfirmed) -> None:
         self._job = job
+        self._unconfirmed = unconfirmed
         self._runs: dict[str, JobRun] = {}  # as they were seen last
         self._waiters: dict[asyncio.Future[JobRun], tuple[str, tuple[float, float]]] = {}
         self._joined = asyncio.Event()
@@ -150,21 +169,19 @@ class _Poller:
             if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_exception(error)
 
-    def _now(self) -> float:
-        return self._task.get_loop().time()
-
     async def _poll(self) -> None:
+        job_id, now = self._job.job_id, self._task.get_loop().time
         seconds = 0.0
-        pace: Pace | None = None
+        schedule: PollSchedule | None = None
         while True:
-            if self._joined.is_set() or pace is None:
+            if self._joined.is_set() or schedule is None:
                 await self._joined.wait()
                 self._joined.clear()
                 intervals = [interval for _, interval in self._waiters.values()]
-                pace = Pace((min(least for least, _ in intervals), min(most for _, most in intervals)))
-                seconds = pace.next(changed=True)
+                schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
+                seconds = schedule.next(changed=True)
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(min(seconds, self._unconfirmed.pause(job_id, now()))):
                     await self._joined.wait()
                 continue
             except TimeoutError:
@@ -172,27 +189,30 @@ class _Poller:
             try:
                 found = await self._job.find(self._runs.copy(), math.inf)
             except Exception as error:
-                if not isinstance(error, TfRunsError) or not is_transient(error):
+                if isinstance(error, TfRunsError) and is_transient(error):
+                    seconds = schedule.after_failure()
+                    self._outages.failed(error, job_id, seconds, now=now())
+                elif not isinstance(error, TfRunsError) or not self._unconfirmed.doubts(job_id, error, now()):
                     self.fail_all(error)
                     return
-                seconds = pace.after_failure()
-                self._outages.failed(error, self._job.job_id, seconds, now=self._now())
             else:
-                self._outages.passed(self._job.job_id, now=self._now())
-                seconds = pace.next(changed=self._take(found))
+                self._outages.passed(job_id, now=now())
+                missing = {run_id: None for run_id, run in found.items() if run is None and run_id in self._runs}
+                doubted = self._unconfirmed.doubted(job_id, missing, now())
+                seconds = schedule.next(changed=self._take(found, missing.keys() - doubted))
 
-    def _take(self, found: dict[str, JobRun | None]) -> bool:
-        """End the waits whose run has ended or is gone. Returns whether any run changed."""
-        changed = False
+    def _take(self, found: dict[str, JobRun | None], deleted: set[str]) -> bool:
+        """End the waits whose run has ended or was deleted. Returns whether any run changed."""
+        changed = bool(deleted)
         for waiter, (run_id, _) in self._waiters.items():
-            if run_id not in found or waiter.done():
+            if waiter.done():
                 continue
-            run, last = found[run_id], self._runs[run_id]
-            if run is None:
-                text = f"run {run_id!r} was deleted, it was {last.status}"
-                waiter.set_exception(RunDeletedError(text, job_id=self._job.job_id, run=last))
-            elif run.status.is_terminal:
-                waiter.set_result(run)
-            changed |= run is None or run.status != last.status
+            if run_id in deleted:
+                text = f"run {run_id!r} was deleted, it was {self._runs[run_id].status}"
+                waiter.set_exception(RunDeletedError(text, job_id=self._job.job_id, run=self._runs[run_id]))
+            elif (run := found.get(run_id)) is not None:
+                changed |= run.status != self._runs[run_id].status
+                if run.status.is_terminal:
+                    waiter.set_result(run)
         self._runs |= {run_id: run for run_id, run in found.items() if run is not None and run_id in self._runs}
         return changed

@@ -7,19 +7,15 @@ runs that a job's first poll finds count as those that existed already. So with 
 everything that happens until the first poll after a restart would count as existing already. Two measures are needed:
 
 - *Reports wait for first polls.* Until the first poll of each job has succeeded or failed, nothing is reported, and so
-  there is no token yet. This costs no request and relies on no clock. In most watches the first polls take a moment,
-  and with "now" there is nothing to report before the second ones. But one job that doesn't respond mustn't hold back
-  500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
+  there is no token yet. But one job that doesn't respond mustn't hold back 500 others: after 10 seconds in which no
+  first poll has ended, reports begin without the jobs that are left.
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
-  showed. It is a time by the server's clock, no later than the moment at which the watch began, so this machine's clock
-  doesn't matter, and nothing is lost. All runs created or ended since are reported when the first poll succeeds, in
-  this process or in one that goes on from a token: the token holds `start` and the watermark of the job. (If the other
-  jobs have no runs, the watermark is an hour ago by this machine's clock.) The price: if nothing had happened in all
-  other jobs for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
-  whole list, because the API has no filter for the runs that ended since a time.
-
-The `Date` of a response would be a closer watermark. It isn't used: proxies and clusters have clocks of their own, and
-with one that is ahead changes would be lost, while the watermark that is used can only report more.
+  showed. It is a time by the server's clock, no later than the moment at which the watch began. All runs created or
+  ended since are reported when the first poll succeeds, in this process or in one that goes on from a token. (If the
+  other jobs have no runs, the watermark is an hour ago by this machine's clock.) The price: if nothing had happened in
+  all other jobs for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
+  whole list, because the API has no filter for the runs that ended since a time. (The `Date` of a response would be
+  closer, but proxies and clusters have clocks of their own, and with one that is ahead changes would be lost.)
 """
 
 import asyncio
@@ -36,10 +32,27 @@ from typing import Any, Self, get_args
 
 import attrs
 
+<<<<<<< HEAD
 from tfruns._checks import check_on_error, checked_job_id
 from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
 from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, is_transient
+=======
+from tfruns._checks import argument_error, check_on_error, checked_job_id
+from tfruns._public import shows_field_docs
+from tfruns._watch.confirm import Unconfirmed
+from tfruns._watch.diff import (
+    Beginning,
+    Change,
+    ChangeKind,
+    PollResult,
+    Snapshot,
+    compare,
+    first_snapshot,
+    steps_back,
+)
+>>>>>>> 36bfbbb (WIP watch: what is gone is looked for by itself and must last)
 from tfruns._watch.poll import Job, Lister
+from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, Timer, checked_interval, is_transient
 from tfruns._watch.token import WatchState, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
@@ -141,7 +154,7 @@ class Watch:
     """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
 
     client: Lister
-    closing: Closing
+    closed: ClosedSignal
     job_ids: tuple[str, ...]
     filters: Mapping[str, Any]
     statuses: frozenset[str] | None
@@ -156,7 +169,7 @@ class Watch:
     def of(
         cls,
         client: Lister,
-        closing: Closing,
+        closed: ClosedSignal,
         job_ids: Iterable[str] | str,
         *,
         interval: Interval,
@@ -176,7 +189,7 @@ class Watch:
         kept = {name: value for name in filters if (value := getattr(checked, name)) is not None}
         return cls(
             client=client,
-            closing=closing,
+            closed=closed,
             job_ids=jobs,
             filters=kept,
             statuses=None if checked.status is None else frozenset(checked.status),
@@ -192,12 +205,12 @@ class Watch:
         A job is polled again only after all its changes were taken: a slow consumer gets fewer polls, and so merged
         changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
         """
-        polls = _Polls(self)
+        loop = WatchLoop(self)
         try:
             while True:
-                await polls.go_on()
-                while (found := polls.take()) is not None:
-                    state = polls.state()
+                await loop.advance()
+                while (found := loop.take()) is not None:
+                    state = loop.state()
                     for at, change in enumerate(found.changes, 1):
                         if self.statuses is None or change.run.status in self.statuses:
                             yield RunChange(
@@ -207,14 +220,14 @@ class Watch:
                                 before=change.before,
                                 make_token=functools.partial(_token, state, self.filters, found, at),
                             )
-                    polls.reported(found)
+                    loop.reported(found)
         finally:
-            await polls.stop()
+            await loop.stop()
 
 
 @attrs.frozen
-class _Found:
-    """The changes that a poll has found."""
+class _JobChanges:
+    """The changes that a poll of a job has found."""
 
     job_id: str
     before: Snapshot
@@ -222,14 +235,14 @@ class _Found:
     after: Snapshot
 
 
-def _token(state: WatchState, filters: Mapping[str, Any], found: _Found, at: int) -> str:
+def _token(state: WatchState, filters: Mapping[str, Any], found: _JobChanges, at: int) -> str:
     """The token after the first `at` of the changes."""
     changes = found.changes
     snapshot = found.after if at == len(changes) else found.before.after(changes[:at], changes[at:])
     return encode(attrs.evolve(state, snapshots={**state.snapshots, found.job_id: snapshot}), filters)
 
 
-class _Polls:
+class WatchLoop:
     """The polls of a watch, and what is known from them."""
 
     def __init__(self, watch: Watch) -> None:
@@ -241,11 +254,13 @@ class _Polls:
             for job_id in watch.job_ids
             if job_id not in self._snapshots
         }
-        self._paces = {job_id: Pace(watch.interval) for job_id in watch.job_ids}
+        self._began_empty: dict[str, tuple[Beginning, float]] = {}
+        self._schedules = {job_id: PollSchedule(watch.interval) for job_id in watch.job_ids}
+        self._unconfirmed = Unconfirmed()
         self._outages = Outages("the watch")
         self._due = [(self._timer.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
-        self._tasks: dict[asyncio.Task[tuple[Snapshot, Poll]], tuple[str, Beginning | None]] = {}
-        self._ready: deque[_Found] = deque()
+        self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
+        self._ready: deque[_JobChanges] = deque()
         # What reports wait for, until they have begun:
         self._have_begun = False
         self._awaited = {job_id for job_id, beginning in self._beginnings.items() if _needs_watermark(beginning)}
@@ -257,31 +272,32 @@ class _Polls:
         """What is known now, without the changes that are ready."""
         return WatchState(self._snapshots.copy(), self._beginnings.copy())
 
-    async def go_on(self) -> None:
+    async def advance(self) -> None:
         """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""
         now = self._timer.now()
         while self._due and self._due[0][0] <= now:
             _, _, job_id = heapq.heappop(self._due)
-            beginning = self._beginnings.get(job_id)
-            poll = self._poll(job_id, self._snapshots.get(job_id), beginning)
-            self._tasks[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, beginning
+            known = self._snapshots.get(job_id) or self._beginnings[job_id]
+            job = Job(self._watch.client, job_id, self._watch.filters)
+            poll = job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known)
+            self._polls[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, known
         until = self._due[0][0] if self._due else math.inf
         if self._ready:
             until = min(until, self._last_ended + _PATIENCE)
-        await self._timer.wait(self._tasks, self._watch.closing, until - now)
-        if self._watch.closing.is_set():
+        await self._timer.wait(self._polls, self._watch.closed, until - now)
+        if self._watch.closed.is_set():
             raise ClientClosedError
-        for task in [task for task in self._tasks if task.done()]:
-            job_id, beginning = self._tasks.pop(task)
+        for task in [task for task in self._polls if task.done()]:
+            job_id, known = self._polls.pop(task)
             try:
-                result = task.result()
+                poll_result = task.result()
             except TfRunsError as error:
                 self._first_poll_ended(job_id)
                 self._poll_in(await self._failed(job_id, error), job_id)
             else:
-                self._take_in(job_id, beginning, *result)
+                self._take_in(job_id, known, poll_result)
 
-    def take(self) -> _Found | None:
+    def take(self) -> _JobChanges | None:
         """Changes to report, if there are any and reports may begin."""
         if not self._have_begun:
             is_patient = self._timer.now() - self._last_ended < _PATIENCE
@@ -290,57 +306,62 @@ class _Polls:
             self._begin_reports()
         return self._ready.popleft() if self._ready else None
 
-    def reported(self, found: _Found) -> None:
+    def reported(self, found: _JobChanges) -> None:
         """These changes were reported, all of them."""
         self._snapshots[found.job_id] = found.after
-        self._poll_in(self._paces[found.job_id].next(changed=True), found.job_id)
+        self._poll_again(found.job_id, changed=True)
 
     async def stop(self) -> None:
         """Cancel the polls in flight, and wait for their end."""
-        tasks, self._tasks = self._tasks, {}
+        tasks, self._polls = self._polls, {}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _poll(self, job_id: str, snapshot: Snapshot | None, beginning: Beginning | None) -> tuple[Snapshot, Poll]:
-        """The snapshot before the poll, and what the poll has found."""
-        job = Job(self._watch.client, job_id, self._watch.filters)
-        if snapshot is not None:
-            return snapshot, await job.poll(snapshot)
-        assert beginning is not None  # noqa: S101  # for the type checker
-        poll = await job.first_poll(beginning)
-        return first_snapshot(poll, beginning), poll
-
-    def _take_in(self, job_id: str, beginning: Beginning | None, before: Snapshot, poll: Poll) -> None:
-        self._outages.passed(job_id, now=self._timer.now())
+    def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
+        now = self._timer.now()
+        self._outages.passed(job_id, now=now)
         self._watch.skipped.pop(job_id, None)
         self._first_poll_ended(job_id)
-        if beginning is not self._beginnings.get(job_id):  # reports have begun meanwhile, without this job
-            self._poll_in(0.0, job_id)
-            return
+        if isinstance(known, Beginning):
+            if known is not self._beginnings[job_id]:  # reports have begun meanwhile, without this job
+                self._poll_in(0.0, job_id)
+                return
+            if not poll.shown:
+                self._began_empty[job_id] = known, now
+            before = first_snapshot(poll, known)
+        else:
+            before = known
+            if poll.shown and (empty := self._began_empty.pop(job_id, None)) and _is_older(poll, now - empty[1]):
+                before = first_snapshot(poll, empty[0])
         if not self._have_begun and job_id not in self._polled:
             self._latest = max(self._latest, poll.latest)
             self._polled.add(job_id)
-        changes, after = compare(before, poll)
+        doubted = self._unconfirmed.doubted(job_id, steps_back(before, poll), now)
+        changes, after = compare(before, poll, doubted)
         self._beginnings.pop(job_id, None)
         if changes:
             self._snapshots[job_id] = before
-            self._ready.append(_Found(job_id, before, changes, after))
+            self._ready.append(_JobChanges(job_id, before, changes, after))
         else:
             self._snapshots[job_id] = after
-            self._poll_in(self._paces[job_id].next(changed=False), job_id)
+            self._poll_again(job_id, changed=False)
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
-        on_error, skipped = self._watch.on_error, self._watch.skipped
+        on_error, skipped, now = self._watch.on_error, self._watch.skipped, self._timer.now()
         if is_transient(error):
-            seconds = self._paces[job_id].after_failure()
-            self._outages.failed(error, job_id, seconds, now=self._timer.now())
+            seconds = self._schedules[job_id].after_failure()
+            self._outages.failed(error, job_id, seconds, now=now)
             return seconds
-        if isinstance(error, NOT_ABOUT_ONE_JOB) or on_error == "raise":
+        if isinstance(error, NOT_ABOUT_ONE_JOB):
+            raise error
+        if job_id in self._snapshots and job_id not in skipped and self._unconfirmed.doubts(job_id, error, now):
+            return self._unconfirmed.pause(job_id, now)
+        if on_error == "raise":
             raise error
         self._outages.forget(job_id)
-        seconds = self._paces[job_id].after_skip()
+        seconds = self._schedules[job_id].after_skip()
         is_new = job_id not in skipped
         skipped[job_id] = error
         if is_new:
@@ -349,6 +370,10 @@ class _Polls:
             if callable(on_error) and inspect.isawaitable(returned := on_error(job_id, error)):
                 await returned
         return seconds
+
+    def _poll_again(self, job_id: str, *, changed: bool) -> None:
+        pause = self._unconfirmed.pause(job_id, self._timer.now())
+        self._poll_in(min(pause, self._schedules[job_id].next(changed=changed)), job_id)
 
     def _poll_in(self, seconds: float, job_id: str) -> None:
         heapq.heappush(self._due, (self._timer.now() + seconds, len(self._due), job_id))
@@ -366,6 +391,13 @@ class _Polls:
         for job_id, beginning in self._beginnings.items():
             if _needs_watermark(beginning):
                 self._beginnings[job_id] = attrs.evolve(beginning, watermark=watermark)
+
+
+def _is_older(poll: PollResult, seconds: float) -> bool:
+    """Whether a list that was empty some seconds ago holds runs that must have been in it then: it spans far more time,
+    by the clock of the server."""
+    created = [run.created_at for run in poll.shown.values()]
+    return max(created) - min(created) > 60_000 * (1 + seconds)
 
 
 def _needs_watermark(beginning: Beginning) -> bool:

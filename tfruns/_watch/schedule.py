@@ -34,7 +34,7 @@ def is_transient(error: TfRunsError) -> bool:
     return isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient)
 
 
-class Pace:
+class PollSchedule:
     """How long to wait until the next poll: short while runs change, longer with each poll that finds nothing."""
 
     def __init__(self, interval: tuple[float, float]) -> None:
@@ -90,7 +90,7 @@ class Outages:
         self._since.pop(job_id, None)
 
 
-class Closing:
+class ClosedSignal:
     """Whether a client was closed. Tasks of any event loop can wait for it, one loop after the other."""
 
     def __init__(self) -> None:
@@ -127,6 +127,6 @@ class Timer:
         """Seconds since some moment in the past."""
         return asyncio.get_running_loop().time()
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: ClosedSignal, seconds: float) -> None:
         """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        await closing.wait(tasks, None if seconds == math.inf else max(0.0, seconds))
+        await closed.wait(tasks, None if seconds == math.inf else max(0.0, seconds))

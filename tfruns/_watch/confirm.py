@@ -1,0 +1,92 @@
+"""What responses say that an older or an empty state of the server would say too: believed only if it lasts. No I/O.
+
+A response may come from a replica that lags behind, or is empty for a moment. So what it takes back (a run is gone, an
+end is undone, a job isn't there) is a claim, and a claim is believed once every poll has made it for some seconds. It
+takes longer if many claims are made at once, which looks like an outage rather than like deletions, and on a server
+whose claims have turned out to be wrong: three times as long as any of these lasted.
+"""
+
+import math
+from collections.abc import Mapping
+
+import attrs
+
+from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
+
+_LEAST_SECONDS = 6.0
+"""How long a claim must be made before it is believed, at least."""
+_LEAST_POLLS = 4
+_MOST_SECONDS = 300.0
+_MOST_POLLS = 10
+"""How many more polls a second claims cause at most, of all jobs."""
+_LONGEST_PAUSE = 30.0
+_FORGOTTEN = 600.0
+"""Seconds after which a wrong claim counts half."""
+
+
+@attrs.define
+class _Claim:
+    since: float
+    last: float
+    polls: int = 0
+
+
+@attrs.define
+class Unconfirmed:
+    """The claims that aren't believed yet, of all jobs of a server."""
+
+    _jobs: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
+    _longest_wrong: float = attrs.field(default=0.0, init=False)
+    _wrong_at: float = attrs.field(default=0.0, init=False)
+
+    def doubted(self, job_id: str, claims: Mapping[str, str | None], now: float) -> set[str]:
+        """What of these claims isn't believed yet.
+
+        Args:
+            job_id: the job.
+            claims: all claims of one poll, by run. A claim of earlier polls that isn't among them was wrong.
+            now: the time of the poll.
+        """
+        before = self._jobs.pop(job_id, {})
+        for key in before.keys() - claims.items():
+            self._was_wrong(before[key], now)
+        current = {key: before.get(key) or _Claim(now, now) for key in claims.items()}
+        for claim in current.values():
+            claim.last = now
+            claim.polls += 1
+        seconds = self._seconds(now, sum(map(len, self._jobs.values())) + len(current))
+        left = {
+            key: claim for key, claim in current.items() if claim.polls < _LEAST_POLLS or now - claim.since < seconds
+        }
+        if left:
+            self._jobs[job_id] = left
+        return {run_id for run_id, _ in left}
+
+    def doubts(self, job_id: str, error: TfRunsError, now: float) -> bool:
+        """Whether an error says that a job which was there isn't there any more, and isn't believed yet."""
+        if not isinstance(error, (NotFoundError, PermissionDeniedError)):
+            return False
+        return bool(self.doubted(job_id, {"": type(error).__name__}, now))
+
+    def forget(self, job_id: str) -> None:
+        """The job isn't polled any more."""
+        self._jobs.pop(job_id, None)
+
+    def pause(self, job_id: str, now: float) -> float:
+        """Seconds until the next poll of a job because of its claims; inf if there are none."""
+        youngest = max((claim.since for claim in self._jobs.get(job_id, {}).values()), default=None)
+        if youngest is None:
+            return math.inf
+        return max(1.0, min((now - youngest) / 2, _LONGEST_PAUSE), len(self._jobs) / _MOST_POLLS)
+
+    def _seconds(self, now: float, claims: int) -> float:
+        """How long a claim must last."""
+        return min(_MOST_SECONDS, _LEAST_SECONDS + 3 * self._wrong_by(now) + claims - 1)
+
+    def _wrong_by(self, now: float) -> float:
+        """Seconds that a wrong claim lasted, the longest one; less with the time since."""
+        return self._longest_wrong * math.exp2(-(now - self._wrong_at) / _FORGOTTEN)
+
+    def _was_wrong(self, claim: _Claim, now: float) -> None:
+        self._longest_wrong = max(self._wrong_by(now), claim.last - claim.since)
+        self._wrong_at = now

@@ -1,0 +1,58 @@
+"""Where runs are that the newest part of a list doesn't show: a search for them by few requests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from tfruns.models import JobRunStatus
+from tfruns.query import MAX_PAGE_SIZE
+
+OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
+
+Read = Callable[..., Awaitable[object]]
+"""`read(wanted, **filters)` reads the runs of a job that match these filters of `Client.iter_runs`, at least until it
+has met all that are wanted, and removes each that it meets from the runs that are left."""
+
+
+async def find_runs(
+    left: Collection[str],
+    read: Read,
+    *,
+    total: float,
+    still_open: Collection[str] = (),
+    names: Mapping[str, str] = {},
+    created_after: float | None = None,
+) -> None:
+    """Read the runs whose ids are in `left`, until it is empty or nothing is left to try: what remains wasn't found.
+
+    One response is no proof: a run that wasn't found may have been missing from that state of the server alone. It
+    counts as gone only if it isn't found later either.
+
+    Args:
+        left: the ids; `read` removes them from it.
+        read: reads runs of the job.
+        total: how many runs the job has, about; inf if that isn't known.
+        still_open: the ids of those that may still be open, in a status that is known. If these are several, the open
+            runs are read first.
+        names: the names of runs, by id: a run is searched for by its name as well, where the id doesn't find it.
+        created_after: all of them were created at this time or later, in ms since 1970.
+    """
+    if len(left_open := {run_id for run_id in left if run_id in still_open}) > 1:
+        await read(left_open, status=OPEN)
+    if len(left) > 2 + total / MAX_PAGE_SIZE:  # reading the whole list takes fewer requests
+        await read(left, created_after=created_after)
+        return
+
+    async def search(run_id: str) -> None:
+        for prefix in filter(None, (run_id, names.get(run_id))):
+            if run_id in left:
+                await read({run_id}, search_prefix=prefix)
+
+    # (No TaskGroup: before Python 3.13, a cancellation that comes as one of its tasks fails is lost.)
+    searches = [asyncio.create_task(search(run_id)) for run_id in left]
+    try:
+        await asyncio.gather(*searches)
+    except BaseException:
+        for task in searches:
+            task.cancel()
+        await asyncio.gather(*searches, return_exceptions=True)
+        raise
