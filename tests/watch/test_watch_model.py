@@ -110,7 +110,7 @@ class Play(WorldTimer):
             raise Over
 
     def finish(self) -> None:
-        """Everything responds again; once each job was polled often enough since to confirm what it said, it is over."""
+        """Everything responds again; once each job was polled often enough to confirm what it said, it is over."""
         for gate in self.world.slow.values():
             gate.set()
         self.world.slow.clear()

@@ -13,22 +13,26 @@ import attrs
 
 from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 
+_LEAST_POLLS = 5
 _LEAST_SECONDS = 6.0
 """How long a claim must be made before it is believed, at least."""
-_LEAST_POLLS = 4
+_SECONDS_EACH = 2.0
+"""How much longer for each further claim that is made at the same time, of all jobs."""
 _MOST_SECONDS = 300.0
+_LONGEST_PAUSE = 30.0
 _MOST_POLLS = 10
 """How many more polls a second claims cause at most, of all jobs."""
-_LONGEST_PAUSE = 30.0
 _FORGOTTEN = 600.0
 """Seconds after which a wrong claim counts half."""
 
 
 @attrs.define
 class _Claim:
-    since: float
     last: float
+    """When it was made last."""
     polls: int = 0
+    seconds: float = 0.0
+    """How long it has been made, without the time in which no poll succeeded."""
 
 
 @attrs.define
@@ -47,17 +51,19 @@ class Unconfirmed:
             claims: all claims of one poll, by run. A claim of earlier polls that isn't among them was wrong.
             now: the time of the poll.
         """
+        pause = self.pause(job_id)
         before = self._jobs.pop(job_id, {})
         for key in before.keys() - claims.items():
-            self._was_wrong(before[key], now)
-        current = {key: before.get(key) or _Claim(now, now) for key in claims.items()}
-        for claim in current.values():
-            claim.last = now
+            self._longest_wrong, self._wrong_at = max(self._wrong_by(now), before[key].seconds), now
+        left = {key: before.get(key) or _Claim(now) for key in claims.items()}
+        needed = _LEAST_SECONDS + 3 * self._wrong_by(now)
+        needed += _SECONDS_EACH * (len(left) + sum(map(len, self._jobs.values())) - 1)
+        for key, claim in [*left.items()]:
+            claim.seconds += min(now - claim.last, pause)
             claim.polls += 1
-        seconds = self._seconds(now, sum(map(len, self._jobs.values())) + len(current))
-        left = {
-            key: claim for key, claim in current.items() if claim.polls < _LEAST_POLLS or now - claim.since < seconds
-        }
+            claim.last = now
+            if claim.polls >= _LEAST_POLLS and claim.seconds >= min(needed, _MOST_SECONDS):
+                del left[key]
         if left:
             self._jobs[job_id] = left
         return {run_id for run_id, _ in left}
@@ -68,25 +74,17 @@ class Unconfirmed:
             return False
         return bool(self.doubted(job_id, {"": type(error).__name__}, now))
 
+    def pause(self, job_id: str) -> float:
+        """Seconds until the next poll of a job because of its claims; inf if there are none."""
+        youngest = min((claim.seconds for claim in self._jobs.get(job_id, {}).values()), default=math.inf)
+        if youngest == math.inf:
+            return math.inf
+        return max(1.0, min(youngest / 2, _LONGEST_PAUSE), len(self._jobs) / _MOST_POLLS)
+
     def forget(self, job_id: str) -> None:
         """The job isn't polled any more."""
         self._jobs.pop(job_id, None)
 
-    def pause(self, job_id: str, now: float) -> float:
-        """Seconds until the next poll of a job because of its claims; inf if there are none."""
-        youngest = max((claim.since for claim in self._jobs.get(job_id, {}).values()), default=None)
-        if youngest is None:
-            return math.inf
-        return max(1.0, min((now - youngest) / 2, _LONGEST_PAUSE), len(self._jobs) / _MOST_POLLS)
-
-    def _seconds(self, now: float, claims: int) -> float:
-        """How long a claim must last."""
-        return min(_MOST_SECONDS, _LEAST_SECONDS + 3 * self._wrong_by(now) + claims - 1)
-
     def _wrong_by(self, now: float) -> float:
         """Seconds that a wrong claim lasted, the longest one; less with the time since."""
         return self._longest_wrong * math.exp2(-(now - self._wrong_at) / _FORGOTTEN)
-
-    def _was_wrong(self, claim: _Claim, now: float) -> None:
-        self._longest_wrong = max(self._wrong_by(now), claim.last - claim.since)
-        self._wrong_at = now

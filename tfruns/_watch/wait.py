@@ -181,7 +181,7 @@ class WaitLoop:
                 schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
                 seconds = schedule.next(changed=True)
             try:
-                async with asyncio.timeout(min(seconds, self._unconfirmed.pause(job_id, now()))):
+                async with asyncio.timeout(min(seconds, self._unconfirmed.pause(job_id))):
                     await self._joined.wait()
                 continue
             except TimeoutError:

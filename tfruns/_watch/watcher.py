@@ -357,7 +357,7 @@ class WatchLoop:
         if isinstance(error, NOT_ABOUT_ONE_JOB):
             raise error
         if job_id in self._snapshots and job_id not in skipped and self._unconfirmed.doubts(job_id, error, now):
-            return self._unconfirmed.pause(job_id, now)
+            return self._unconfirmed.pause(job_id)
         if on_error == "raise":
             raise error
         self._outages.forget(job_id)
@@ -372,7 +372,7 @@ class WatchLoop:
         return seconds
 
     def _poll_again(self, job_id: str, *, changed: bool) -> None:
-        pause = self._unconfirmed.pause(job_id, self._timer.now())
+        pause = self._unconfirmed.pause(job_id)
         self._poll_in(min(pause, self._schedules[job_id].next(changed=changed)), job_id)
 
     def _poll_in(self, seconds: float, job_id: str) -> None:
