@@ -467,6 +467,12 @@ class Client:
         doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow consumer
         gets merged changes. Memory depends on how many runs are open, and how many change at once.
 
+        No single response is believed if an older or an empty state of the server may have made it: a run that is gone
+        or that is as it was before (open after its end, say) is searched for by itself, and the job is polled again
+        every few seconds. It is reported once all polls have said so for 6 seconds, or for up to 5 minutes if many runs
+        vanish at once or if the responses of the server have contradicted each other in the last minutes. The same
+        holds for a job that is refused (403, 404) after it could be polled.
+
         No outage ends it. A poll that fails is retried as the client's `retry` says. If a transient failure (no
         connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) lasts longer
         than its retries, the watch goes on at its longest interval until the outage ends; the logger `tfruns` warns
@@ -548,6 +554,7 @@ class Client:
             job_id: id of the job.
             run: id or name of the run; of several runs with that name, the newest.
             timeout: seconds to wait at most; None for ever.
+            listed_within: seconds in which the run must be listed; a run that was just started may not be there yet.
             raise_for_failure: whether to raise an error if the run ends as FAILED or TERMINATED.
             interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. If
                 several waits for runs of one job differ, the shortest interval counts.
@@ -557,8 +564,8 @@ class Client:
 
         Raises:
             TypeError, ValueError: an argument is wrong.
-            RunNotFoundError: there is no such run.
-            RunDeletedError: the run was deleted meanwhile.
+            RunNotFoundError: there is no such run, and none was listed in time.
+            RunDeletedError: the run was deleted meanwhile: it couldn't be found for some seconds, as in `watch_runs`.
             RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
             WaitTimeoutError: it hasn't ended in time. (Also a TimeoutError.)
             NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.

@@ -7,13 +7,8 @@ response ends one either, unless it shows the end of the run.
 import asyncio
 import math
 
-<<<<<<< HEAD
-from tfruns._checks import checked_string, checked_timeout
-from tfruns._watch.pace import Closing, Outages, Pace, checked_interval, is_transient
-=======
-from tfruns._checks import argument_error, checked_number, checked_string, checked_timeout
+from tfruns._checks import checked_number, checked_string, checked_timeout
 from tfruns._watch.confirm import Unconfirmed
->>>>>>> 36bfbbb (WIP watch: what is gone is looked for by itself and must last)
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, checked_interval, is_transient
 from tfruns.errors import (

@@ -32,13 +32,7 @@ from typing import Any, Self, get_args
 
 import attrs
 
-<<<<<<< HEAD
 from tfruns._checks import check_on_error, checked_job_id
-from tfruns._watch.diff import Beginning, Change, ChangeKind, Poll, Snapshot, compare, first_snapshot
-from tfruns._watch.pace import Closing, Outages, Pace, Timer, checked_interval, is_transient
-=======
-from tfruns._checks import argument_error, check_on_error, checked_job_id
-from tfruns._public import shows_field_docs
 from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.diff import (
     Beginning,
@@ -50,7 +44,6 @@ from tfruns._watch.diff import (
     first_snapshot,
     steps_back,
 )
->>>>>>> 36bfbbb (WIP watch: what is gone is looked for by itself and must last)
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, Timer, checked_interval, is_transient
 from tfruns._watch.token import WatchState, decode, encode

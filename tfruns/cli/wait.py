@@ -29,7 +29,7 @@ Exit status:
   3  it is FAILED
   4  it is TERMINATED
   5  it was deleted
-  6  there is no such run
+  6  there is no such run, and none was listed within --listed-within
   7  it hasn't ended within --timeout
   1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
 {ENVIRONMENT}"""
@@ -45,6 +45,14 @@ Exit status:
     help="Seconds to wait at most. Else for ever.",
 )
 @_when(
+    "--listed-within",
+    type=click.FloatRange(min=0, max=86_400),
+    metavar="S",
+    default=10.0,
+    show_default=True,
+    help="Seconds in which RUN must be listed: one that was just started may not be there yet.",
+)
+@_when(
     "--interval",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
     nargs=2,
@@ -56,16 +64,24 @@ Exit status:
 @_output("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
 @host_options
 def wait(
-    job_id: str, run: str, timeout: float | None, interval: tuple[float, float], host: str | None, as_json: bool
+    job_id: str,
+    run: str,
+    timeout: float | None,
+    listed_within: float,
+    interval: tuple[float, float],
+    host: str | None,
+    as_json: bool,
 ) -> None:
     """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
-    click.get_current_context().exit(run_async(_wait(job_id, run, timeout, interval, host, as_json)))
+    ended = _wait(job_id, run, timeout, listed_within, interval, host, as_json)
+    click.get_current_context().exit(run_async(ended))
 
 
 async def _wait(
     job_id: str,
     run: str,
     timeout: float | None,  # noqa: ASYNC109
+    listed_within: float,
     interval: tuple[float, float],
     host: str | None,
     as_json: bool,
@@ -76,7 +92,9 @@ async def _wait(
         if is_terminal():
             click.echo(f"tfruns: waiting for the end of {on_one_line(repr(run))}; Ctrl-C to stop", err=True)
         try:
-            ended: JobRun = await client.wait_for_run(job_id, run, timeout=timeout, interval=interval)
+            ended: JobRun = await client.wait_for_run(
+                job_id, run, timeout=timeout, listed_within=listed_within, interval=interval
+            )
         except (TypeError, ValueError) as error:
             if isinstance(error, tfruns.TfRunsError):
                 raise
