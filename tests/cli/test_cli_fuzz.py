@@ -22,7 +22,7 @@ _OPTIONS = {
     "export": "-o --format --jobs-from --state --status --quiet --summary-json --order"
     " --page-size --patience --max-rate",
     "watch": "--interval --start --resume-from --json --status",
-    "wait": "--timeout --interval --json",
+    "wait": "--timeout --listed-within --interval --json",
     "nonsense": "--help",
 }
 VALUES = st.one_of(

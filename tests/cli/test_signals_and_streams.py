@@ -77,7 +77,7 @@ async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox, stderr
     [
         ("export b-job no-such-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 3),
         ("export b-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 0),
-        ("wait b-job no-such-run", 6),
+        ("wait b-job no-such-run --listed-within 0", 6),
         ("list no-such-job", 1),
         ("list a-job --search-prefix none", 0),
         ("list a-job --status nonsense", 2),

@@ -94,7 +94,7 @@ async def test_wait_prints_the_run_as_list_does(sandbox: Sandbox) -> None:
 async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbox) -> None:
     run = await sandbox.create_run("a-job")
     missing, late, unknown = await asyncio.gather(
-        invoke("wait", "a-job", "no-such-run"),
+        invoke("wait", "a-job", "no-such-run", "--listed-within", "0"),
         invoke("wait", "a-job", run.id, "--timeout", "0.5"),
         invoke("wait", "no-such-job", run.id),
     )

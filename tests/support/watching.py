@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 
 from tfruns import Client, RunChange
-from tfruns._watch.schedule import ClosedSignal, Timer
+from tfruns._watch.schedule import ClosedSignal
 from tfruns._watch.watcher import Watch
 
 
 @attrs.define
-class SteppedTimer(Timer):
+class SteppedTimer(ClosedSignal):
     """Calls `pause` with the seconds that a watch would wait while no poll is in flight."""
 
     pause: Callable[[float], Awaitable[None]]
@@ -22,7 +22,7 @@ class SteppedTimer(Timer):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: ClosedSignal, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks)
         else:
@@ -38,11 +38,11 @@ class Over(Exception):
     """Raised by a pause to end a watch."""
 
 
-def watch_of(client: Client, job_ids: Any, timer: Timer, **arguments: Any) -> Watch:
+def watch_of(client: Client, job_ids: Any, timer: ClosedSignal, **arguments: Any) -> Watch:
     """A watch whose time is that of the timer."""
     given = {"interval": INTERVAL, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
     given |= {"on_error": "raise", "triggered_by": None, "version_numbers": None, **arguments}
-    return attrs.evolve(Watch.of(client, ClosedSignal(), job_ids, **given), timer=timer)
+    return Watch.of(client, timer, job_ids, **given)
 
 
 def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:

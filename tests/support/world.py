@@ -14,7 +14,7 @@ import attrs
 
 from tests.support.hostile import Request, response
 from tfruns import JobRunStatus
-from tfruns._watch.schedule import ClosedSignal, Timer
+from tfruns._watch.schedule import ClosedSignal
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 
@@ -115,7 +115,7 @@ def _run(run_id: str, created_at: int, status: str, now: int) -> dict[str, Any]:
 
 
 @attrs.define
-class WorldTimer(Timer):
+class WorldTimer(ClosedSignal):
     """Time that passes only while a watch waits for nothing but its timer, or for jobs that are slow."""
 
     world: World
@@ -126,7 +126,7 @@ class WorldTimer(Timer):
     def now(self) -> float:
         return self.clock
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closed: ClosedSignal, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], seconds: float) -> None:
         if quick := self.quick(tasks):
             await asyncio.wait(quick)
         elif not any(task.done() for task in tasks):

@@ -172,7 +172,7 @@ class Snapshot:
     """How many runs there were."""
     deleted: Mapping[str, float] = attrs.field(factory=dict)
     """The runs that were reported as deleted last, by id, each with its creation in ms since 1970."""
-    doubted: Collection[str] = ()
+    doubted: frozenset[str] = frozenset()
     """The known runs of which the last poll said what isn't believed yet: each poll searches for them, until it is."""
 
     @property
@@ -289,7 +289,7 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     unknown = [run for run in shown.values() if run.id not in known and run.id not in doubted]
     changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
     changes.sort(key=lambda change: change.run.created_at)
-    still_doubted = tuple(run_id for run_id in doubted if run_id in known)
+    still_doubted = frozenset(doubted).intersection(known)
     after = _changed(attrs.evolve(snapshot, open=followed, total=poll.total, doubted=still_doubted), changes)
     if not doubted:
         # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One

@@ -86,7 +86,7 @@ class RunWaiter:
         """The run with this id or name, as soon as it is listed."""
         outages, schedule, now = Outages(_ACTIVITY), PollSchedule(interval), asyncio.get_running_loop().time
         since: float | None = None
-        while not self._closed.is_set():
+        while not self._closed.is_set:
             try:
                 found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
@@ -108,7 +108,7 @@ class RunWaiter:
         raise ClientClosedError
 
     def _join(self, run: JobRun, job_id: str, interval: tuple[float, float]) -> "asyncio.Future[JobRun]":
-        if self._closed.is_set():
+        if self._closed.is_set:
             raise ClientClosedError
         loop = self._loops.get(job_id)
         if loop is None or loop.is_over:

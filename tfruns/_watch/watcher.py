@@ -45,7 +45,7 @@ from tfruns._watch.diff import (
     steps_back,
 )
 from tfruns._watch.poll import Job, Lister
-from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, Timer, checked_interval, is_transient
+from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, checked_interval, is_transient
 from tfruns._watch.token import WatchState, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
@@ -156,7 +156,6 @@ class Watch:
     state: WatchState
     on_error: OnError
     skipped: dict[str, TfRunsError] = attrs.field(factory=dict)
-    timer: Timer = attrs.field(factory=Timer)
 
     @classmethod
     def of(
@@ -240,7 +239,7 @@ class WatchLoop:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._timer = watch.timer
+        self._closed = watch.closed
         self._snapshots = dict(watch.state.snapshots)
         self._beginnings = {
             job_id: watch.state.beginnings.get(job_id, Beginning(watch.start))
@@ -251,13 +250,13 @@ class WatchLoop:
         self._schedules = {job_id: PollSchedule(watch.interval) for job_id in watch.job_ids}
         self._unconfirmed = Unconfirmed()
         self._outages = Outages("the watch")
-        self._due = [(self._timer.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
+        self._due = [(self._closed.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
         self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
         self._ready: deque[_JobChanges] = deque()
         # What reports wait for, until they have begun:
         self._have_begun = False
         self._awaited = {job_id for job_id, beginning in self._beginnings.items() if _needs_watermark(beginning)}
-        self._last_ended = self._timer.now()
+        self._last_ended = self._closed.now()
         self._polled: set[str] = set()
         self._latest = -math.inf
 
@@ -267,7 +266,7 @@ class WatchLoop:
 
     async def advance(self) -> None:
         """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""
-        now = self._timer.now()
+        now = self._closed.now()
         while self._due and self._due[0][0] <= now:
             _, _, job_id = heapq.heappop(self._due)
             known = self._snapshots.get(job_id) or self._beginnings[job_id]
@@ -277,8 +276,8 @@ class WatchLoop:
         until = self._due[0][0] if self._due else math.inf
         if self._ready:
             until = min(until, self._last_ended + _PATIENCE)
-        await self._timer.wait(self._polls, self._watch.closed, until - now)
-        if self._watch.closed.is_set():
+        await self._closed.wait(self._polls, until - now)
+        if self._closed.is_set:
             raise ClientClosedError
         for task in [task for task in self._polls if task.done()]:
             job_id, known = self._polls.pop(task)
@@ -293,7 +292,7 @@ class WatchLoop:
     def take(self) -> _JobChanges | None:
         """Changes to report, if there are any and reports may begin."""
         if not self._have_begun:
-            is_patient = self._timer.now() - self._last_ended < _PATIENCE
+            is_patient = self._closed.now() - self._last_ended < _PATIENCE
             if not self._polled or (self._awaited and is_patient):
                 return None
             self._begin_reports()
@@ -312,7 +311,7 @@ class WatchLoop:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
-        now = self._timer.now()
+        now = self._closed.now()
         self._outages.passed(job_id, now=now)
         self._watch.skipped.pop(job_id, None)
         self._first_poll_ended(job_id)
@@ -342,7 +341,7 @@ class WatchLoop:
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
-        on_error, skipped, now = self._watch.on_error, self._watch.skipped, self._timer.now()
+        on_error, skipped, now = self._watch.on_error, self._watch.skipped, self._closed.now()
         if is_transient(error):
             seconds = self._schedules[job_id].after_failure()
             self._outages.failed(error, job_id, seconds, now=now)
@@ -369,12 +368,12 @@ class WatchLoop:
         self._poll_in(min(pause, self._schedules[job_id].next(changed=changed)), job_id)
 
     def _poll_in(self, seconds: float, job_id: str) -> None:
-        heapq.heappush(self._due, (self._timer.now() + seconds, len(self._due), job_id))
+        heapq.heappush(self._due, (self._closed.now() + seconds, len(self._due), job_id))
 
     def _first_poll_ended(self, job_id: str) -> None:
         if job_id in self._awaited:
             self._awaited.discard(job_id)
-            self._last_ended = self._timer.now()
+            self._last_ended = self._closed.now()
 
     def _begin_reports(self) -> None:
         self._have_begun = True
