@@ -44,13 +44,8 @@ class Unconfirmed:
     _wrong_at: float = attrs.field(default=0.0, init=False)
 
     def doubted(self, job_id: str, claims: Mapping[str, str | None], now: float) -> set[str]:
-        """What of these claims isn't believed yet.
-
-        Args:
-            job_id: the job.
-            claims: all claims of one poll, by run. A claim of earlier polls that isn't among them was wrong.
-            now: the time of the poll.
-        """
+        """Of the claims that a poll has made, by run, those that aren't believed yet. A claim of an earlier poll that
+        this one hasn't made was wrong."""
         pause = self.pause(job_id)
         before = self._jobs.pop(job_id, {})
         for key in before.keys() - claims.items():

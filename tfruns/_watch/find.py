@@ -24,17 +24,9 @@ async def find_runs(
 ) -> None:
     """Read the runs whose ids are in `left`, until it is empty or nothing is left to try: what remains wasn't found.
 
-    One response is no proof: a run that wasn't found may have been missing from that state of the server alone. It
-    counts as gone only if it isn't found later either.
-
-    Args:
-        left: the ids; `read` removes them from it.
-        read: reads runs of the job.
-        total: how many runs the job has, about; inf if that isn't known.
-        still_open: the ids of those that may still be open, in a status that is known. If these are several, the open
-            runs are read first.
-        names: the names of runs, by id: a run is searched for by its name as well, where the id doesn't find it.
-        created_after: all of them were created at this time or later, in ms since 1970.
+    (One response is no proof: such a run is gone only if it isn't found later either.) The job has about `total` runs,
+    maybe inf. Of the ids, those in `still_open` may be open, in a status that is known. A run is searched for by its
+    name, too, if the id doesn't find it. All were created at `created_after`, in ms since 1970, or later.
     """
     if len(left_open := {run_id for run_id in left if run_id in still_open}) > 1:
         await read(left_open, status=OPEN)

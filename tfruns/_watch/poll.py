@@ -90,12 +90,8 @@ class Job:
         return attrs.evolve(poll, others=await self.find(wanted, total))
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
-        """These runs as they are now: None for one that wasn't found.
-
-        Args:
-            wanted: their ids, each with the run as it was seen last.
-            total: how many runs there are, about; inf if that isn't known.
-        """
+        """These runs, given as they were seen last, as they are now: None for one that wasn't found. The job has about
+        `total` runs, maybe inf."""
         found: dict[str, JobRun | None] = dict.fromkeys(wanted)
         left = set(wanted)
 
@@ -167,13 +163,8 @@ class Job:
     async def _newest(
         self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], total_before: int | None
     ) -> tuple[Sequence[JobRun], bool, int]:
-        """The newest runs, as many as are enough; whether those are all; and how many there are.
-
-        Args:
-            page: the first page of them.
-            is_enough: whether these runs are enough.
-            total_before: how many there were; None if that isn't known.
-        """
+        """The newest runs, `page` being the first page, as many as are enough; whether those are all; and how many runs
+        there are, where there were `total_before`."""
         total = page.pagination.total
         if _is_all(page) or is_enough(page.data):
             return page.data, _is_all(page), total

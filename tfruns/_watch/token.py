@@ -40,12 +40,7 @@ def encode(state: WatchState, filters: Mapping[str, Any]) -> str:
 
 
 def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> WatchState:
-    """What the token holds about these jobs.
-
-    Raises:
-        TypeError: it isn't a string.
-        ValueError: it isn't a token of this version, or it is incomplete, or from a watch with other jobs or filters.
-    """
+    """What the token holds about these jobs; an error says why it can't be used."""
     if not isinstance(token, str):
         raise TypeError(f"resume_token must be a string, got {token!r}")
     version, dot, text = token.strip().partition(".")
