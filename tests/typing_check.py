@@ -3,10 +3,11 @@
 Each `ignore` below stands where the checkers must object: both complain of one that isn't needed.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, assert_type
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, assert_type
 
 import attrs
 
@@ -38,6 +39,21 @@ async def one_job(client: tfruns.Client) -> None:
     assert_type(await runs.fetch(0, 10), tfruns.RunPage)
     assert_type(await client.list_runs("job", limit=10, offset=20), tfruns.RunPage)
     assert_type(await client.count_runs("job", triggered_by=["a", "b"]), int)
+
+
+class Source(Protocol):
+    """What a user's own code needs of a client."""
+
+    def iter_runs(self, job_id: str, /) -> AsyncIterator[tfruns.JobRun]: ...
+
+
+async def iterators(client: tfruns.Client) -> None:
+    source: Source = client
+    assert_type(await anext(source.iter_runs("job")), tfruns.JobRun)
+    async with aclosing(client.iter_runs("job")) as runs:
+        assert_type(runs, tfruns.RunPaginator)
+    async with aclosing(client.iter_runs_for(["job"])) as several:
+        assert_type(await anext(several), tuple[str, tfruns.JobRun])
 
 
 async def filters(client: tfruns.Client, text: str, statuses: list[Status], **given: Unpack[Filters]) -> None:

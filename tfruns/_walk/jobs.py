@@ -12,6 +12,7 @@ import attrs
 from tfruns._checks import checked_job_id
 from tfruns._table.frames import Tables
 from tfruns._table.lists import JobsRunList
+from tfruns._walk.iteration import Iteration
 from tfruns._walk.paginator import RunPaginator, expected, shown, walk_of
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
@@ -88,6 +89,7 @@ class JobsPaginator(Tables):
         self._ordered = ordered
         self._on_error = on_error
         self._walks: _JobWalks | None = None
+        self._iteration: Iteration[tuple[str, JobRun]] = Iteration()
 
     def __repr__(self) -> str:
         number = f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs"
@@ -112,8 +114,28 @@ class JobsPaginator(Tables):
         self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
         return self._walks
 
-    async def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
-        async with self._begin() as walks:
+    def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
+        return self._iteration.take() or self._iteration.begin(self._begin(), self._runs_of)
+
+    async def __anext__(self) -> tuple[str, JobRun]:
+        return await self._iteration.next(aiter(self))
+
+    async def aclose(self) -> None:
+        """Close the walks that `async for` and `anext` have begun, as `RunPaginator.aclose` does.
+
+        Raises:
+            RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
+
+        Example:
+            >>> async with aclosing(client.iter_runs_for(["job-a", "job-b"])) as runs:
+            ...     job_id, run = await anext(runs)
+
+        .. versionadded:: 0.3.0
+        """
+        await self._iteration.aclose()
+
+    async def _runs_of(self, walks: "_JobWalks") -> AsyncGenerator[tuple[str, JobRun]]:
+        async with walks:
             async for job_id, found in walks:
                 if isinstance(found, BaseException):
                     await self._handle_failure(walks, job_id, found)
@@ -196,7 +218,7 @@ class JobsPaginator(Tables):
 
         .. versionadded:: 0.3.0
         """
-        return JobsRunList([found async for found in self])
+        return JobsRunList([found async for found in self._runs_of(self._begin())])
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's counts now: a request or two for each job.

@@ -11,6 +11,7 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
+from tfruns._walk.iteration import Iteration
 from tfruns._walk.walker import Found, Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
@@ -53,9 +54,13 @@ class RunPaginator(Tables):
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
     method, is a new walk from the start. All of them raise the errors of `Client.iter_runs`.
 
-    After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once.
+    After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once. It is an
+    `AsyncIterator`, too: `anext` begins a walk, or goes on with it, and an `async for` after that yields what is left.
 
     Example:
+        >>> async with aclosing(client.iter_runs("my-job-id")) as runs:
+        ...     async for run in runs:
+        ...         break
         >>> runs = client.iter_runs("my-job-id", sort_by="startTime", order="asc")
         >>> oldest = await runs.first()
         >>> print(await runs.count(), "runs")
@@ -80,6 +85,7 @@ class RunPaginator(Tables):
     _transport: Transport = attrs.field(repr=False, alias="transport")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
     _latest: _Latest = attrs.field(factory=_Latest, init=False)
+    _iteration: Iteration[JobRun] = attrs.field(factory=Iteration, init=False, repr=False)
 
     def __repr__(self) -> str:
         return shown(self, f"job {self.job_id!r}")
@@ -93,10 +99,31 @@ class RunPaginator(Tables):
         raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
 
     def __aiter__(self) -> AsyncGenerator[JobRun]:
-        return self._runs()
+        return self._iteration.take() or self._iteration.begin(self._walk(), self._runs_of)
 
-    async def _runs(self) -> AsyncGenerator[JobRun]:
-        async with self._walk() as walk:
+    async def __anext__(self) -> JobRun:
+        return await self._iteration.next(aiter(self))
+
+    async def aclose(self) -> None:
+        """Close the walks that `async for` and `anext` have begun, with their requests in flight.
+
+        (The iterators that `pages` and other methods return have an `aclose` of their own.) After that, it can be
+        iterated again.
+
+        Raises:
+            RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
+
+        Example:
+            >>> runs = client.iter_runs("my-job-id")
+            >>> newest = await anext(runs)
+            >>> await runs.aclose()
+
+        .. versionadded:: 0.3.0
+        """
+        await self._iteration.aclose()
+
+    async def _runs_of(self, walk: Walk) -> AsyncGenerator[JobRun]:
+        async with walk:
             async for found in walk:
                 self._count(found)
                 for run in found.runs:
@@ -179,7 +206,7 @@ class RunPaginator(Tables):
         Example:
             >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
         """
-        return RunList([run async for run in self], job_id=self.job_id)
+        return RunList([run async for run in self._runs_of(self._walk())], job_id=self.job_id)
 
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
@@ -223,7 +250,7 @@ class RunPaginator(Tables):
         walked = self
         if not self.filter.has_window:
             walked = attrs.evolve(self, max_runs=1 if self.max_runs is None else min(1, self.max_runs))
-        async with aclosing(walked._runs()) as runs:
+        async with aclosing(walked._runs_of(walked._walk())) as runs:
             return await anext(runs, None)
 
     async def count(self) -> int:
