@@ -94,7 +94,9 @@ async def test_nothing_happens(rows_of: Callable[[int, float], Rows]) -> None:
 async def test_two_outages_of_many_jobs() -> None:
     """The more vanishes at once, the longer it must last: two minutes without a single run report nothing."""
     jobs = [f"job-{number}" for number in range(20)]
-    changes = await watched(lambda _, time: [] if 60 < time < 180 or 400 < time < 430 else ROWS, 800, job_ids=jobs)
+    changes = await watched(
+        lambda _, time: [] if 60 < time < 180 or 240 < time < 270 else ROWS, 320, job_ids=jobs, interval=(5.0, 20.0)
+    )
     assert Counter(change.job_id for change in changes) == Counter(dict.fromkeys(jobs, 5))
     assert {change.kind for change in changes} == {ChangeKind.FINISHED}
 

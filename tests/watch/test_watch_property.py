@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.seeds import examples
 from tests.support.watching import INTERVAL, Over, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
+from tfruns._watch import confirm
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns.sandbox import Fault, Sandbox
 
@@ -146,8 +147,10 @@ def test_reports_are_what_happened(script: list[list[tuple[str, int]]], runs: in
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_runs_may_change_between_the_requests_of_a_poll(seed: int) -> None:
+async def test_runs_may_change_between_the_requests_of_a_poll(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is missed or reported twice then."""
+    monkeypatch.setattr(confirm, "_LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(confirm, "_SECONDS_EACH", 0.0)
     rng = random.Random(seed)
     async with Sandbox(1, 200, seed) as s, Client(s.url, s.api_key, retry=IMPATIENT) as client:
         [job_id] = s.job_ids
