@@ -429,7 +429,7 @@ async def test_sandbox_says_where_it_is_responds_and_ends_cleanly(stop: signal.S
     async with started("sandbox", *flags.split()) as process:
         env = await exported(process)
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode() for _ in range(2)]
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 90)).decode() for _ in range(2)]
         assert env["TFY_API_KEY"] == "it's-$mine"
         async with (
             Sandbox(jobs=2, runs=30, seed=7) as same,
@@ -456,7 +456,7 @@ async def test_sandbox_has_faults_and_a_clock_by_flags() -> None:
     flags += " --forbidden shut"
     async with started("sandbox", *flags.split()) as process:
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip() for _ in range(3)]
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 90)).decode().strip() for _ in range(3)]
         host, key = (line.partition("=")[2] for line in lines[:2])
         async with tfruns.Client(host, key, retry=tfruns.RetryPolicy(max_attempts=1)) as client:
             with pytest.raises(tfruns.APIStatusError, match="418"):
@@ -465,7 +465,7 @@ async def test_sandbox_has_faults_and_a_clock_by_flags() -> None:
             for error in (tfruns.APIStatusError, tfruns.PermissionDeniedError):
                 with pytest.raises(error):
                     await client.count_runs("shut")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while await client.count_runs(lines[2]) <= 30:  # its clock runs
                     await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
@@ -480,7 +480,7 @@ async def test_sandbox_says_what_it_does_until_it_is_ready(tmp_path: Path) -> No
     assert "line 1 isn't JSON" in second
     async with started("sandbox", "--jobs", "200", "--runs", "3000") as process:
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+        line = (await asyncio.wait_for(process.stderr.readline(), 90)).decode()
     assert line == "tfruns: ready; Ctrl-C stops it\n"
 
 
@@ -499,7 +499,7 @@ async def test_the_sandbox_of_the_readme_is_of_today_and_lives() -> None:
         assert waited.status in (0, 3)
         async with started("watch", "my-job-id", "--interval", "0.05", "0.1", **env) as watch:
             assert watch.stdout is not None
-            assert b"my-job-id" in await asyncio.wait_for(watch.stdout.readline(), 30)
+            assert b"my-job-id" in await asyncio.wait_for(watch.stdout.readline(), 90)
 
 
 async def test_sandbox_serves_what_list_wrote(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ async def test_sandbox_serves_what_list_wrote(sandbox: Sandbox, tmp_path: Path) 
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
     async with started("sandbox", "--runs-from", str(tmp_path / "runs.jsonl")) as process:
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip() for _ in range(3)]
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 90)).decode().strip() for _ in range(3)]
         async with tfruns.Client(*(line.partition("=")[2] for line in lines[:2])) as client:
             assert await client.iter_runs(job).collect() == sandbox.runs(job)[:20]
 

@@ -25,12 +25,12 @@ async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Sandbox]:
 
 async def line_of(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
 
 
 async def looked(sandbox: Sandbox, requests: int = 4) -> None:
     """Until the first looks at both jobs are over."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(sandbox.requests) < requests:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)

@@ -92,7 +92,7 @@ async def invoke(*args: str, stdin: bytes = b"", stdout: int | None = None, **en
             result.set_exception(error)
 
     threading.Thread(target=work, name="tfruns-command", daemon=True).start()  # one that hangs must not hang the tests
-    return await asyncio.wait_for(asyncio.wrap_future(result), 60)
+    return await asyncio.wait_for(asyncio.wrap_future(result), 120)
 
 
 def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str, str]) -> Ended:
@@ -169,7 +169,7 @@ async def started(
 
 
 async def end_of(process: asyncio.subprocess.Process) -> Ended:
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode is not None
     texts = [(stream or b"").decode().replace(os.linesep, "\n") for stream in (out, err)]
     return Ended(process.returncode, *texts)
@@ -246,7 +246,7 @@ class Terminal:
 
     async def until(self, shown: Callable[[str], bool], *, is_drawn_anew: bool = False) -> None:
         """Read until the screen is as it is to be: after a change of its size, once all of it is drawn at once."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not shown("\n".join(self.screen)):
                 if is_drawn_anew:
                     self._clear()
