@@ -35,7 +35,7 @@ async def test_a_terminal_gets_the_newest_50_and_how_to_get_more(sandbox: Sandbo
     terminal = await on_terminal("list", "a-job", size=(160, 60))
     _, *rows = terminal.text.splitlines()
     assert len(rows) == 50
-    assert all(run.name in row for run, row in zip(sandbox.runs("a-job"), rows, strict=False))
+    assert all(run.id in row for run, row in zip(sandbox.runs("a-job"), rows, strict=False))
     assert terminal.err.splitlines()[-1] == "50 of 1,200: --all, or --max-runs"
 
 
@@ -90,7 +90,8 @@ async def test_several_jobs_share_the_lines_of_a_terminal(sandbox: Sandbox) -> N
     terminal = await on_terminal("list", "a-job", "b-job", size=(100, 60))
     heading, *rows = terminal.text.splitlines()
     assert [row.split()[0] for row in rows] == ["a-job"] * 25 + ["b-job"] * 20
-    assert len({row.index("train-") for row in rows}) == 1  # aligned together
+    at = heading.index("NAME")  # aligned together
+    assert all(row[at - 2 : at] == "  " and row[at] != " " for row in rows)
     assert heading.startswith("JOB")
     assert terminal.err.splitlines()[-1] == "45 of 1,220: --all, or --max-runs"
 
