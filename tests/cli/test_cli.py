@@ -183,7 +183,7 @@ async def test_escape_sequences_of_the_server_never_reach_the_output(sandbox: Sa
     )
     for ended in (table, lines):
         assert (ended.status, ended.err) == (0, "")
-        assert not re.search(r"[^\n\x20-\x7e\xa0-\u2027\u2030-\uffff]", ended.out)
+        assert not re.search(r"[^\n\x20-\x7e\xa0-\u2027\u2030-\U0010ffff]", ended.out)
     assert "\\x1b[31mred\\x1b[0m \\x9b1m\\x07 \\u202eeman\\n\\rFAILED \\u2028學" in table.out
     assert table.out.count("\n") == 2
     assert json.loads(lines.out) == made.to_dict()

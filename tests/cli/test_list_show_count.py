@@ -246,7 +246,7 @@ async def test_show_has_the_status_of_wait_for_a_run_that_is_not_there(sandbox: 
 async def test_nothing_that_show_prints_controls_the_terminal(sandbox: Sandbox) -> None:
     run = await sandbox.create_run("b-job", name=NASTY, error=f"a\n{NASTY}\rb")
     ended = await invoke("show", "b-job", run.id)
-    assert not re.search(r"[^\n\x20-\x7e\xa0-\u2027\u2030-\uffff]", ended.out)
+    assert not re.search(r"[^\n\x20-\x7e\xa0-\u2027\u2030-\U0010ffff]", ended.out)
 
 
 # --- since ------------------------------------------------------------------------------------------------------------
