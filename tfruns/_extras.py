@@ -1,6 +1,7 @@
-"""How to install a package that is missing."""
+"""How to install what is missing, in the way in which tfruns was installed."""
 
 import importlib
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra, in the way in which the package itself was installed."""
+    """The command that installs an extra."""
     prefix = Path(sys.prefix)
     package = f"'tfruns[{extra}]'" if extra == "cli" else f"'tfruns[cli,{extra}]'"  # of these tools' own environments
     again = shlex.join(["tfruns", *sys.argv[1:]])
@@ -18,8 +19,25 @@ def install(extra: str) -> str:
         return f"uv tool install {package}"
     if (prefix / "pipx_metadata.json").is_file():
         return f"pipx run --spec {package} {again}" if prefix.parent.name == ".cache" else f"pipx install -f {package}"
-    is_checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
-    return f"pip install --editable '.[{extra}]'" if is_checkout else f"pip install 'tfruns[{extra}]'"
+    origin = json.loads(_metadata("direct_url.json") or "{}")
+    if not str(origin.get("url")).startswith("file:"):
+        return install_package(f"'tfruns[{extra}]'")
+    is_editable = origin.get("dir_info", {}).get("editable", False)
+    return install_package(f"{'--editable ' * is_editable}'.[{extra}]'")
+
+
+def install_package(package: str) -> str:
+    """The command that installs a package."""
+    return f"{'uv ' * (_metadata('INSTALLER') == 'uv')}pip install {package}"
+
+
+def _metadata(file: str) -> str:
+    from importlib.metadata import PackageNotFoundError, distribution  # slow, and only for errors
+
+    try:
+        return (distribution("tfruns").read_text(file) or "").strip()
+    except PackageNotFoundError:
+        return ""
 
 
 def require(package: str, what: str) -> Any:
@@ -31,4 +49,4 @@ def require(package: str, what: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ImportError(f"{what} needs {package}: pip install {package} ({error})") from error
+        raise ImportError(f"{what} needs {package}: {install_package(package)} ({error})") from error

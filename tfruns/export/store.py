@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from tfruns._extras import install
+from tfruns._extras import install, install_package
 from tfruns.export.errors import ExportError
 from tfruns.export.files import check_replaceable, put_in_place
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, scheme_of, secrets_of, shown
@@ -198,7 +198,7 @@ class RemoteStore:
         try:
             self._call(name, lambda system, path: system.info(path), but=(FileNotFoundError, *_UNSEEN, ImportError))
         except ImportError:
-            raise ExportError(f"destinations with {scheme}:// need {package}: pip install {package}") from None
+            raise ExportError(f"destinations with {scheme}:// need {package}: {install_package(package)}") from None
         except _UNSEEN:
             pass
         except FileNotFoundError:
@@ -301,4 +301,5 @@ def _check_version(package: str) -> None:
         numbers = tuple(map(int, re.findall(r"[0-9]+", found)[:2]))
         if numbers < least and "unknown" not in found:
             wanted = ".".join(map(str, least))
-            raise ExportError(f"{package} {found} is too old: pip install '{package}>={wanted}' 'fsspec>={wanted}'")
+            newer = install_package(f"'{package}>={wanted}' 'fsspec>={wanted}'")
+            raise ExportError(f"{package} {found} is too old: {newer}")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from tfruns._extras import install
 from tfruns.export.errors import ExportError
 from tfruns.export.files import fresh_file, write_all
 
@@ -56,4 +57,4 @@ def needed(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ExportError(f"this format needs more: pip install 'tfruns[{extra}]' ({error})") from None
+        raise ExportError(f"this format needs {module}: {install(extra)} ({error})") from None
