@@ -76,7 +76,7 @@ async def test_every_command_and_snippet_runs_as_it_stands(checkout: Path) -> No
         lines = [shlex.split((await sandbox.stdout.readline()).decode())[1] for _ in range(2)]
         env = dict(line.split("=", 1) for line in lines)
         sources = [block.source for block in blocks("python")]
-        runner = f"python -W error::ResourceWarning -c {shlex.quote(SNIPPETS)} {shlex.quote(str(ROOT))}"
+        runner = f"python -P -W error::ResourceWarning -c {shlex.quote(SNIPPETS)} {shlex.quote(str(ROOT))}"
         shown = await asyncio.to_thread(run, runner, checkout, json.dumps(sources), **env)
         assert shown.count("# ") >= len(sources)
         (checkout / "jobs.txt").write_text("my-job-id\nmy-other-job-id\n")

@@ -17,27 +17,15 @@ _order = options_of("Order")
 
 # Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
 STATUSES = (
-    "CREATED",
-    "SCHEDULED",
-    "RUNNING",
-    "FINISHED",
-    "FAILED",
-    "TERMINATION_REQUESTED",
-    "TERMINATING",
-    "TERMINATED",
-    "UNKNOWN",
+    *("CREATED", "SCHEDULED", "RUNNING", "FINISHED", "FAILED"),
+    *("TERMINATION_REQUESTED", "TERMINATING", "TERMINATED", "UNKNOWN"),
 )
 SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
 DIRECTIONS = ("asc", "desc")
 
 
 class Word(click.Choice[str]):
-    """One of a set of words, in any case. Messages and completions spell them as the help does.
-
-    Args:
-        words: the words.
-        enum_name: the name of the enum of `tfruns.models` that has them, for the word that is meant by a wrong one.
-    """
+    """A word of an enum of `tfruns.models`, in any case. Messages and completions spell it as the help does."""
 
     def __init__(self, words: Iterable[str], enum_name: str) -> None:
         super().__init__(words, case_sensitive=False)
@@ -99,11 +87,7 @@ _MONTHS = re.compile(r"[0-9.]+ *(M|mo|months?|y|yrs?|years?)( +ago)?")
 
 
 def moment(text: str) -> datetime:
-    """The time that a text names: how long ago, a date, or a day.
-
-    Raises:
-        click.BadParameter: it names none.
-    """
+    """The time that a text names: how long ago, a date, or a day."""
     word = text.strip()
     if _MONTHS.fullmatch(word):
         raise click.BadParameter(

@@ -80,11 +80,7 @@ _REQUEST_OPTIONS = (
 
 
 def request_options(*, patience: int) -> Callable[[_Command], _Command]:
-    """Give a command the options for requests.
-
-    Args:
-        patience: how many seconds to wait for the end of an outage, unless an option says otherwise.
-    """
+    """Give a command the options for requests. The patience, in seconds, is the default of its option."""
     option = _requests(
         "--patience",
         type=click.FloatRange(0, 86_400),
@@ -97,11 +93,8 @@ def request_options(*, patience: int) -> Callable[[_Command], _Command]:
 
 
 def connect(host: str | None, **defaults: Any) -> "Client":
-    """A client for the control plane that the command's options name, which sends requests as they say.
-
-    Args:
-        host: the control plane; None for the one of the environment.
-        defaults: settings of requests, for a command without options for them.
+    """A client for the control plane that the command's options name. It sends requests as they say, or, for a command
+    without such options, as the defaults say.
     """
     import tfruns
 
@@ -120,11 +113,7 @@ _ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\
 
 
 def with_given(method: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
-    """Call a method of the client with those of the arguments that were given.
-
-    Raises:
-        click.UsageError: one of them is wrong.
-    """
+    """Call a method of the client with those of the arguments that were given; if one is wrong, that is wrong usage."""
     try:
         return method(*args, **{name: value for name, value in arguments.items() if value not in (None, ())})
     except (TypeError, ValueError) as error:
@@ -132,11 +121,7 @@ def with_given(method: Callable[..., _Result], *args: Any, **arguments: Any) -> 
 
 
 def checked_ids(job_ids: Iterable[str]) -> list[str]:
-    """The ids of jobs, each once.
-
-    Raises:
-        click.UsageError: one of them can't be an id.
-    """
+    """The ids of jobs, each once; one that can't be an id is wrong usage."""
     from tfruns._checks import checked_job_id
 
     return [with_given(checked_job_id, job_id) for job_id in dict.fromkeys(job_ids)]

@@ -151,10 +151,6 @@ async def write(data: bytes) -> None:
     A reader may stop reading for a long time, as a pager does. Meanwhile the requests in flight must go on: if the
     event loop were blocked, they would time out. So a separate thread writes. It is a daemon, and holds no lock of
     Python's buffers, so that Ctrl-C ends the program even then.
-
-    Raises:
-        NobodyReadsError: its reader has ended.
-        OSError: it can't be written for another reason, such as a full disk.
     """
     if sys.stdout is None:  # the program was started with standard output closed
         raise OSError(errno.EBADF, "it is closed", "standard output")
@@ -164,12 +160,8 @@ async def write(data: bytes) -> None:
     done: asyncio.Future[None] = loop.create_future()
 
     def settle(error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+        if not done.done():
+            done.set_result(None) if error is None else done.set_exception(error)
 
     def work() -> None:
         problem: Exception | None = None

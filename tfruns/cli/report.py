@@ -24,12 +24,8 @@ _NAMED = 20
 
 
 class Report:
-    """The file of --summary-json, within a block. From the start it says that the export hasn't ended, because a killed
-    program can't write it; and an old success must not be taken for a new one.
-
-    Args:
-        name: its name; - for standard output, None for no such file.
-        destination: what the export was to write.
+    """The file of --summary-json, if there is one, within a block. From the start it says that the export hasn't ended,
+    because a killed program can't write it; and an old success must not be taken for a new one.
     """
 
     def __init__(self, name: str | None, destination: str) -> None:

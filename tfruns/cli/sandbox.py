@@ -8,7 +8,7 @@ import click
 
 from tfruns.cli.filters import moment
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import wrong_usage
+from tfruns.cli.host import with_given
 from tfruns.cli.output import until_nobody_reads
 from tfruns.cli.signals import Interrupted, end_line, run_async
 
@@ -32,10 +32,7 @@ def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int 
 def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Any]:
     from tfruns.sandbox.faults import Faults
 
-    try:
-        return Faults(texts)
-    except (TypeError, ValueError) as error:
-        raise click.BadParameter(str(error)) from None
+    return with_given(Faults, texts)
 
 
 def _start(_: click.Context, __: click.Parameter, text: str) -> Any:
@@ -45,10 +42,7 @@ def _start(_: click.Context, __: click.Parameter, text: str) -> Any:
 def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     from tfruns.sandbox.faults import parse_rate_limit
 
-    try:
-        return None if text is None else parse_rate_limit(text)
-    except (TypeError, ValueError) as error:
-        raise click.BadParameter(str(error)) from None
+    return None if text is None else with_given(parse_rate_limit, text)
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
@@ -145,10 +139,7 @@ def sandbox(**options: Any) -> None:
     """
     from tfruns.sandbox import Sandbox
 
-    try:
-        control_plane = Sandbox(**options)
-    except (TypeError, ValueError) as error:
-        raise wrong_usage(error) from None
+    control_plane = with_given(Sandbox, **options)
 
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -89,14 +89,8 @@ table_options = options(
 
 
 def run_cells(run: "JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:
-    """The text of each of these columns for a run.
-
-    Args:
-        run: the run.
-        columns: the columns, by their headings.
-        now: in seconds since 1970, for ages, and the time that a run without an end has taken so far; or None, for
-            durations as the server has them.
-        job_id: the id of its job.
+    """The text of each of these columns for a run. `now`, in seconds since 1970, is for ages, and for the time that a
+    run without an end has taken so far; with None, durations are as the server has them.
     """
     return {name: harmless(job_id if name == JOB else _cell(run, name, now)) for name in columns}
 
@@ -135,14 +129,7 @@ def time_so_far(run: "JobRun", now: float) -> float | None:
 def run_table(
     columns: Sequence[str] | None = None, *, wide: bool = False, no_header: bool = False, several: bool = False
 ) -> "Table":
-    """The table of runs that every command prints: on a terminal with ages, and cut to fit.
-
-    Args:
-        columns: the columns; None for those that fit the output.
-        wide: whether nothing is cut or left out.
-        no_header: whether there are no headings.
-        several: whether the runs are of several jobs.
-    """
+    """The table of runs that every command prints: on a terminal with ages, and cut to fit, unless it is to be wide."""
     room = width()
     if columns is None:
         ages = () if room is None else (AGE,)
@@ -156,14 +143,8 @@ def run_table(
 class Table:
     """Aligned columns for rows that arrive page by page.
 
-    Args:
-        columns: the columns, in their order from left to right.
-        width: the cells that a line may take: columns are left out and texts are cut to keep within it. None to show
-            all in full; a column then grows when a page needs it, and never shrinks.
-        colour: whether to use colours.
-        to_the_right: columns whose texts are aligned to the right.
-        priority: the columns in the order in which they get room.
-        header: whether there is a line of headings.
+    Columns are left out, by their priority, and texts are cut, to keep within the width. With None all is shown in
+    full: a column grows when a page needs it, and never shrinks.
     """
 
     def __init__(
