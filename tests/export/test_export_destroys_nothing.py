@@ -404,3 +404,20 @@ async def test_an_age_counts_from_this_call(tmp_path: Path) -> None:
         )
     assert summary.runs == 3
     assert len(days(tmp_path / "runs")) == 6
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs/"])
+@pytest.mark.parametrize("is_filtered", [False, True])
+async def test_an_empty_response_doesnt_replace_what_is_there(is_filtered: bool, name: str, tmp_path: Path) -> None:
+    """Where runs are there, and no filter leaves them out, an empty list is requested again before it is believed."""
+    server = Server([run(n, createdAt=NOW - n) for n in range(30)])
+    options: dict[str, Any] = {"format": "jsonl"} if name == "runs/" else {}
+    if is_filtered:
+        options["status"] = "FAILED"
+    async with server.serve() as client:
+        await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
+        server.requests, server.is_empty_for = 0, 1
+        summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
+        assert (summary.runs, server.requests) == ((0, 1) if is_filtered else (30, 2))
+        server.runs.clear()
+        assert (await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)).runs == 0

@@ -23,7 +23,7 @@ from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
-from tfruns.export.destination import QUARANTINE, Claim, lock_of, put_quarantine, scratch_of, work_folder_of
+from tfruns.export.destination import QUARANTINE, Claim, Destination, put_quarantine
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS, Format
@@ -239,7 +239,7 @@ class _Record(msgspec.Struct, kw_only=True):
 
 
 @attrs.frozen
-class Dataset:
+class Dataset(Destination):
     """A folder of files by day. An export replaces all files, or those of the days that it covers; with a state, those
     of the days on which its new and changed runs were created."""
 
@@ -251,6 +251,7 @@ class Dataset:
     _claim: Claim | None = None
     _record: _Record | None = None
     _record_name: str | None = None
+    replaces: bool = False
 
     @property
     def form(self) -> Format:
@@ -270,25 +271,12 @@ class Dataset:
         return self.store.path(self._rejected)
 
     @property
-    def is_file(self) -> bool:
-        return False
-
-    @property
     def about(self) -> Mapping[str, str]:
         return {"folder": self.base}
 
     @property
     def _file(self) -> str:
         return "runs" + self.layout.file_form.suffixes[0]
-
-    def work_folder(self, work_dir: Path | None) -> Path:
-        return work_folder_of(self.path, work_dir)
-
-    def lock(self, work: Path) -> Path:
-        return lock_of(self.work_folder(None))
-
-    def scratch(self, work: Path) -> Path:
-        return scratch_of(self.path, work)
 
     def begin(self, claim: Claim) -> "Dataset":
         self.form.check()
@@ -312,7 +300,7 @@ class Dataset:
         if problems:
             hint = "Give another folder, or begin anew with replace=True (--replace)"
             raise ExportError(f"{self.path} {'; '.join(problems)}. {hint}")
-        return attrs.evolve(self, claim=claim, record=record, record_name=record_name)
+        return attrs.evolve(self, claim=claim, record=record, record_name=record_name, replaces=bool(names))
 
     def _problems(self, claim: Claim, record: _Record | None, names: Collection[str]) -> Iterator[str]:
         state = claim.state
@@ -337,14 +325,15 @@ class Dataset:
                 for (what, jobs), other in zip(others.items(), reversed(others), strict=True)
             }
             for what, jobs in wrong.items():
-                if jobs:
+                # (A first export with a state, interrupted as it wrote: jobs may be added.)
+                if jobs and not (record.state is not None and state is not None and what == "not in it"):
                     more = f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else ""
                     yield f"holds exports of other jobs: {jobs[0]!r}{more} {'is' if len(jobs) == 1 else 'are'} {what}"
 
     def open(self, scratch: Path) -> "_Days":
         return _Days(self.layout, scratch)
 
-    def finish(self, content: Content, work: Path) -> Written:
+    def finish(self, content: Content) -> Written:
         claim = self._claim
         assert claim is not None  # noqa: S101  # for the type checker
         sizes = self.store.sizes(self.base)

@@ -5,10 +5,10 @@ import os
 import re
 import sys
 import tempfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
@@ -36,8 +36,13 @@ class Claim:
     replace: bool
 
 
-class Destination(Protocol):
+class Destination(ABC):
     """A file, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
+
+    is_file: ClassVar = False
+    """Whether each of several exports with a state writes its own file."""
+    replaces: bool = False
+    """Whether what is there is replaced as a whole, so that it must not be by nothing. From `begin` on."""
 
     @property
     @abstractmethod
@@ -56,25 +61,23 @@ class Destination(Protocol):
 
     @property
     @abstractmethod
-    def is_file(self) -> bool:
-        """Whether each of several exports with a state writes its own file."""
-
-    @property
-    @abstractmethod
     def about(self) -> Mapping[str, str]:
         """What a state must contain about it, if a state belongs to this destination alone."""
 
-    @abstractmethod
     def work_folder(self, work_dir: Path | None) -> Path:
         """The working folder."""
+        return work_folder_of(self.path, work_dir)
 
-    @abstractmethod
     def lock(self, work: Path) -> Path:
-        """The file that is locked while an export with that working folder writes there."""
+        """The file that is locked while an export writes there, whatever its working folder."""
+        return lock_of(self.work_folder(None))
 
-    @abstractmethod
     def scratch(self, work: Path) -> Path:
-        """A folder for files that aren't complete: best on the same file system."""
+        """A folder for what isn't complete: on the file system of a path, for one on this machine."""
+        path = self.path
+        if isinstance(path, str) or work.parent == path.parent:
+            return work / "new"
+        return path.with_name(path.name + ".tfruns-new")
 
     @abstractmethod
     def begin(self, claim: Claim) -> Self:
@@ -86,19 +89,15 @@ class Destination(Protocol):
 
     def open(self, scratch: Path) -> Writer | None:
         """What takes the pieces while others are read, if anything can: see `Content.assembly`."""
+        return None
 
     @abstractmethod
-    def finish(self, content: Content, work: Path) -> Written:
-        """Write everything, or change nothing.
-
-        Args:
-            content: what to write: an increment, if `content.gone` isn't None.
-            work: the working folder.
-        """
+    def finish(self, content: Content) -> Written:
+        """Write everything, or change nothing."""
 
 
 @attrs.frozen
-class File:
+class File(Destination):
     """A file: a new one takes its place. With a state, each export writes a file of its own."""
 
     store: Store
@@ -106,6 +105,8 @@ class File:
     form: Format
     _before: Sequence[str] = ()
     """Files of exports with the state that begins anew."""
+    replaces: bool = False
+    is_file: ClassVar = True
 
     @property
     def path(self) -> Path | str:
@@ -116,34 +117,21 @@ class File:
         return self.store.path(self.name + QUARANTINE)
 
     @property
-    def is_file(self) -> bool:
-        return True
-
-    @property
     def about(self) -> Mapping[str, str]:
         return {}
-
-    def work_folder(self, work_dir: Path | None) -> Path:
-        return work_folder_of(self.path, work_dir)
-
-    def lock(self, work: Path) -> Path:
-        return lock_of(self.work_folder(None))
-
-    def scratch(self, work: Path) -> Path:
-        return scratch_of(self.path, work)
 
     def begin(self, claim: Claim) -> "File":
         self.form.check()
         state = claim.state
         if state is None:
             self.store.check(self.name)
-            first = numbered(self.name, self.form, 0)
-            if first in self.store.names():
+            first, names = numbered(self.name, self.form, 0), self.store.names()
+            if first in names:
                 raise ExportError(
                     f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
                     " those to come. Give the state, or another destination"
                 )
-            return self
+            return attrs.evolve(self, replaces=self.name in names)
         if state.exports >= MOST_EXPORTS:
             raise ExportError(
                 f"there were {MOST_EXPORTS:,} exports with {state.path}, and no more files can be named in their order:"
@@ -169,7 +157,7 @@ class File:
     def open(self, scratch: Path) -> Writer:
         return self.form.open(scratch / self.name, scratch)
 
-    def finish(self, content: Content, work: Path) -> Written:
+    def finish(self, content: Content) -> Written:
         fresh = content.scratch / self.name
         content.assembly.close()
         put_quarantine(self.store, self.name + QUARANTINE, content)
@@ -195,26 +183,15 @@ def put_quarantine(store: Store, name: str, content: Content) -> None:
         store.remove(name)
 
 
-def scratch_of(path: Path | str, work: Path) -> Path:
-    """A folder for incomplete files: on the file system of a path, for one on this machine."""
-    if isinstance(path, str) or work.parent == path.parent:
-        return work / "new"
-    return path.with_name(path.name + ".tfruns-new")
-
-
 def work_folder_of(path: Path | str, work_dir: Path | None) -> Path:
-    """The working folder of a path or a URL."""
+    """The working folder: beside a path, unless another is given; for a URL, in the user's folder for caches."""
     if work_dir is None and isinstance(path, Path):
         return path.with_name(path.name + _WORK)
     name = path.name if isinstance(path, Path) else path.rstrip("/").rpartition("/")[2]
-    return named_work_folder(work_dir or cache_folder(), name, os.fsencode(path))
-
-
-def named_work_folder(folder: Path, name: str, identity: bytes) -> Path:
-    """A working folder in a folder for many, in which several destinations may have the same name."""
-    digest = hashlib.sha256(identity).hexdigest()[:8]
+    # In a folder for many, several destinations may have the same name.
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
-    return folder / f"{plain}.{digest}{_WORK}"
+    return (work_dir or cache_folder()) / f"{plain}.{digest}{_WORK}"
 
 
 def lock_of(folder: Path) -> Path:

@@ -89,7 +89,7 @@ class _Opened:
         if state is not None:
             state.writing = str(destination.path)
             state.save()
-        written = destination.finish(content, self.request.work)
+        written = destination.finish(content)
         if state is not None:
             state.exports, state.writing = state.exports + 1, None
             notes = {
@@ -139,6 +139,7 @@ async def _read_and_finish(
         client,
         content,
         destination.form,
+        destination.replaces and not request.is_filtered,
         request.filters,
         opened.thread,
         progress,

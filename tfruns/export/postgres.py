@@ -17,7 +17,7 @@ import attrs
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
-from tfruns.export.destination import Claim, cache_folder, lock_of, named_work_folder, scratch_of
+from tfruns.export.destination import Claim, Destination, lock_of
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key, Written
 from tfruns.export.formats import Format
@@ -76,7 +76,7 @@ def check_url(url: Hidden) -> None:
 
 
 @attrs.define
-class PostgresTable:
+class PostgresTable(Destination):
     """A table: new rows replace those of the same runs.
 
     Args:
@@ -147,21 +147,11 @@ class PostgresTable:
         return f"postgresql://{where}{'?' if parts else ''}{'&'.join(parts)}, table {'.'.join(name)}"
 
     @property
-    def is_file(self) -> bool:
-        return False
-
-    @property
     def about(self) -> Mapping[str, str]:
         return {"database": self.path}
 
-    def work_folder(self, work_dir: Path | None) -> Path:
-        return named_work_folder(work_dir or cache_folder(), self.path.rpartition("/")[2], self.path.encode())
-
     def lock(self, work: Path) -> Path:
         return lock_of(work)  # the database keeps several exports apart
-
-    def scratch(self, work: Path) -> Path:
-        return scratch_of(self.path, work)
 
     def begin(self, claim: Claim) -> "PostgresTable":
         self.form.check()
@@ -183,10 +173,7 @@ class PostgresTable:
                 )
         return self
 
-    def open(self, scratch: Path) -> None:
-        return None
-
-    def finish(self, content: Content, work: Path) -> Written:
+    def finish(self, content: Content) -> Written:
         with self._connected() as (runs, rejected), stopped_by(content.check, runs.connection.adbc_cancel):
             runs.stage(content)
             # One export at a time: if two made the table, or wrote the same rows in another order, they would make each

@@ -136,9 +136,7 @@ async def prepare(
         about=about,
         jobs=tuple(enumerate(ids)),
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
-        work=destination.work_folder(folder)
-        if state_file is None or not destination.is_file
-        else work_folder_of(state_file, folder),
+        work=work_folder_of(destination.path if state_file is None or not destination.is_file else state_file, folder),
         quarantines=on_bad_run == "quarantine",
         replace=replace,
         page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),

@@ -89,6 +89,8 @@ class Reader:
     client: Client
     content: Content
     form: Format
+    doubts_empty_lists: bool
+    """Whether a list without a run is read again before it is believed, as it would replace runs that are there."""
     filters: Mapping[str, Any]
     thread: WorkThread
     progress: Progress
@@ -112,13 +114,28 @@ class Reader:
     async def read_all(self, jobs: Iterable[tuple[int, str]], *, is_first: bool = False) -> None:
         """Read every run of these jobs, each given by number and id; `is_first` also keeps what the next export has to
         know."""
-        left = [_Job(number, job_id, Reading(JobState()) if is_first else None) for number, job_id in jobs]
+        empty: list[_Job] = []
+
+        async def end(job: _Job) -> None:
+            if job.read == 0 and self.doubts_empty_lists:
+                empty.append(job)
+            else:
+                await self._finish(job)
+
+        await self._read_whole(
+            [_Job(number, id_, Reading(JobState()) if is_first else None) for number, id_ in jobs], end
+        )
+        if empty:
+            await asyncio.sleep(_PAUSE)
+            await self._read_whole(empty, self._finish)
+        await self.thread.run(self.parts.commit)
+
+    async def _read_whole(self, left: list[_Job], end: Callable[[_Job], Awaitable[None]]) -> None:
         for page_size in self._page_sizes:
             too_large: list[_Job] = []
             if left:
-                await self._read_pages(left, page_size, self._finish, too_large)
+                await self._read_pages(left, page_size, end, too_large)
             left = too_large
-        await self.thread.run(self.parts.commit)
 
     async def read_new(self, jobs: Iterable[tuple[int, str]], known: Mapping[str, JobState]) -> None:
         """Read the runs of these jobs that are new or hadn't ended.

@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from tfruns.export.databases import FileTable
-from tfruns.export.destination import QUARANTINE, Claim, lock_of, scratch_of, work_folder_of
+from tfruns.export.destination import QUARANTINE, Claim, Destination
 from tfruns.export.errors import ExportError
 from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.finish import Content, RejectedLine, Written
@@ -18,7 +18,7 @@ from tfruns.export.writer import Writer
 
 
 @attrs.frozen
-class TableFile:
+class TableFile(Destination):
     """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
 
     path: Path
@@ -33,25 +33,12 @@ class TableFile:
         return self.path.with_name(name + QUARANTINE)
 
     @property
-    def is_file(self) -> bool:
-        return False
-
-    @property
     def about(self) -> Mapping[str, str]:
         return {"database": self.path.name}  # a state says what is in one database, not in another
 
     @property
     def _failed(self) -> str:
         return f"the table runs of {self.path} can't be written"
-
-    def work_folder(self, work_dir: Path | None) -> Path:
-        return work_folder_of(self.path, work_dir)
-
-    def lock(self, work: Path) -> Path:
-        return lock_of(self.work_folder(None))
-
-    def scratch(self, work: Path) -> Path:
-        return scratch_of(self.path, work)
 
     def begin(self, claim: Claim) -> "TableFile":
         self.form.check()
@@ -72,7 +59,7 @@ class TableFile:
     def open(self, scratch: Path) -> Writer:
         return self.form.open(self._staged(scratch), scratch)
 
-    def finish(self, content: Content, work: Path) -> Written:
+    def finish(self, content: Content) -> Written:
         removed = 0
         content.assembly.close()
         staged = self._staged(content.scratch)

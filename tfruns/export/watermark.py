@@ -257,6 +257,8 @@ class State:
             return cls(path, about)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise ExportError(f"{path} isn't the state of an export: delete it to export all runs again") from None
+        if content.exports == 0 and content.about != about:
+            return cls(path, about)
         if content.about != about:
             names = ", ".join(name for name in about if content.about.get(name) != about[name])
             raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
