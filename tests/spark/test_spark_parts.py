@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -76,6 +77,29 @@ def test_all_tasks_together_keep_to_the_rate() -> None:
         sent = len(it.sandbox.requests)
     assert sent >= 50
     assert sent <= 40 * took + 2 * len(partitions)  # the first of each needn't wait
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1712111400000", 1712111400000),  # which is also a date of 1712 in the basic form of ISO 8601
+        ("1712111400000.5", 1712111400000.5),
+        ("2026-11-23T08:30Z", datetime(2026, 11, 23, 8, 30, tzinfo=UTC)),
+        ("2026-11-23 10:30:00+02:00", datetime(2026, 11, 23, 8, 30, tzinfo=UTC)),
+        ("36 Hours", timedelta(hours=36)),
+        ("1 week", timedelta(weeks=1)),
+        (str(timedelta(days=2, seconds=3661.5)), timedelta(days=2, seconds=3661.5)),
+        (str(timedelta(minutes=5)), timedelta(minutes=5)),
+    ],
+)
+def test_a_moment_may_have_several_forms(text: str, moment: Any) -> None:
+    """Numbers are milliseconds, whatever else they may look like."""
+    found = parse({"jobs": "a", "createdAfter": text}).filter.created_after
+    expected = RunFilter(created_after=moment).created_after
+    assert found is not None
+    assert expected is not None
+    assert abs(found - expected) < 60_000  # a time ago is counted from now
+    assert (found == expected) or isinstance(moment, timedelta)
 
 
 def test_jobs_that_are_named_twice_are_read_once() -> None:

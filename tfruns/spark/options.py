@@ -17,7 +17,9 @@ from tfruns._table.columns import COLUMNS, JOB_ID
 from tfruns.client import Client
 from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter
 
-_FILTERS = ("search_prefix", "triggered_by", "status", "version_numbers", "created_after", "created_before")
+OF_SERVER = ("search_prefix", "triggered_by", "status", "version_numbers")
+"""The filters that the server has. (The client has others.)"""
+_FILTERS = (*OF_SERVER, "created_after", "created_before")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
 DEFAULT_PARTITIONS = 8
@@ -162,10 +164,10 @@ def _moment(name: str, text: str) -> Moment:
         return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
     if ago := _TIMEDELTA.fullmatch(text.strip()):
         return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
-    try:
-        value: Any = datetime.fromisoformat(text.strip())
-    except ValueError:
-        value = _parsed(text)
+    value: Any = _parsed(text)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(text.strip())
     if isinstance(value, str) or (isinstance(value, datetime) and value.tzinfo is None):
         allowed = "a time with its zone (2026-11-23T08:30Z), a time ago (7 days), or milliseconds since 1970"
         raise ValueError(f"{name} must be {allowed}, got {text!r}")

@@ -7,13 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
 from pyspark.sql.datasource import InputPartition
 
 from tfruns.client import Client
 from tfruns.errors import APIStatusError, NotFoundError, PermissionDeniedError
 from tfruns.query import RunFilter
-from tfruns.spark.options import Options
+from tfruns.spark.options import OF_SERVER, Options
 
 logger = logging.getLogger("tfruns")
 
@@ -60,12 +59,13 @@ async def _counted(client: Client, options: Options) -> dict[str, int]:
     counts: dict[str, int] = {}
     refused: dict[str, APIStatusError] = {}
     job_ids = options.job_ids()
-    arguments: Any = {**attrs.asdict(options.filter), "created_after": None, "created_before": None}
+    # The server doesn't count by time of creation.
+    filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
 
     async def count(waiting: Iterator[str]) -> None:
         for job_id in waiting:
             try:
-                counts[job_id] = await client.count_runs(job_id, **arguments)
+                counts[job_id] = await client.count_runs(job_id, **filters)
             except REFUSED as error:
                 refused[job_id] = error
 

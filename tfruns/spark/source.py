@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
-import attrs
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
@@ -149,12 +148,11 @@ class _Reader(DataSourceReader):
         changes: dict[str, Any] = {"base_url": partition.base_url}
         if partition.max_rate is not None:
             changes["max_rate"] = partition.max_rate
-        filters: Any = attrs.asdict(partition.filter)
         on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
         pages: list[tuple[str, RawPage]] = []
         async with options.client(**changes) as client:
             walk = client.iter_runs_for(
-                partition.job_ids, page_size=options.page_size, on_error=on_error, **filters
+                partition.job_ids, filter=partition.filter, page_size=options.page_size, on_error=on_error
             ).raw_pages(keep_bad=options.mode != "failfast")
             async with contextlib.aclosing(walk):
                 async for job_id, page in walk:
