@@ -25,6 +25,11 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
+def seconds(number: float) -> str:
+    """`0.3 s`, `86,400 s`."""
+    return f"{number:,.0f} s" if number >= 1_000 else f"{number:.3g} s"
+
+
 def writable(text: str) -> str:
     """The text in a form that UTF-8 can hold: each lone surrogate is replaced by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

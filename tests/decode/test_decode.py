@@ -226,11 +226,11 @@ def test_what_is_wrong_with_runs_alone_is_named() -> None:
             decode_runs(other, job_id="the job")
 
 
-def test_the_converter_structures_bytes_and_plain_objects_alike() -> None:
+def test_the_converter_loads_bytes_as_it_structures_plain_objects() -> None:
     """It is one converter: what went through JSON twice is what went through it once."""
     sent = page([run(0, duration="12"), run(1)])
-    assert converter.structure(json.dumps(sent).encode(), RunPage) == converter.structure(sent, RunPage)
-    assert converter.structure(json.dumps(sent["data"]).encode(), tuple[JobRun, ...]) == decode(sent).data
+    assert converter.loads(json.dumps(sent).encode(), RunPage) == converter.structure(sent, RunPage)
+    assert converter.loads(json.dumps(sent["data"]).encode(), tuple[JobRun, ...]) == decode(sent).data
 
 
 # How JSON can say the same in other words: each of them is put in place of `"id": "run-0"`.

@@ -18,6 +18,7 @@ import cattrs
 from cattrs.errors import IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
+from tfruns._decode.converter import JsonConverter
 from tfruns._text import excerpt, with_strings, writable
 from tfruns.errors import DecodeError, FieldProblem
 from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
@@ -99,7 +100,7 @@ def _with_total(payload: Any) -> Any:
 
 # --- the converter ---
 
-converter = cattrs.Converter(detailed_validation=True)
+converter = JsonConverter(detailed_validation=True)
 _BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "total": _total}
 
 
@@ -138,12 +139,12 @@ for _type, _hook in (
     (SubjectType, _open_enum),
 ):
     converter.register_structure_hook(_type, _hook)
-for _model in (Subject, JobRun, Pagination):  # each after those that it contains
+for _model in (Subject, JobRun):  # each after those that it contains
     converter.register_structure_hook(_model, _structure_model(_model))
-# By function, because `fast` puts its own hooks before these.
 _structure_runs = _structure_list(converter.get_structure_hook(tuple[JobRun, ...]))
 converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _structure_runs)
-converter.register_structure_hook_func(lambda type_: type_ is RunPage, _structure_model(RunPage))
+converter.register_structure_hook(Pagination, _structure_model(Pagination))
+converter.register_structure_hook(RunPage, _structure_model(RunPage))
 
 
 # --- the error ---

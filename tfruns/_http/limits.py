@@ -12,9 +12,11 @@ from collections import deque
 from typing import Self
 
 from tfruns._http.pace import SendPace
-from tfruns._http.retry import RetryState, seconds
+from tfruns._http.responses import REFUSED, server_wait
+from tfruns._http.retry import RetryState
 from tfruns._log import log
-from tfruns.errors import APIConnectionError, APIError, APITimeoutError, ClientClosedError
+from tfruns._text import seconds
+from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, ClientClosedError, DecodeError
 
 _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
@@ -23,12 +25,7 @@ _RECOVERED_AFTER = 10.0
 
 
 class NotSentError(Exception):
-    """The server held a request back for longer than its retry policy allows.
-
-    Attributes:
-        reason: how long the server held it back, and what the policy allows.
-        error: the error for a request that was never sent.
-    """
+    """The server held a request back for longer than its retry policy allows; `error` is for one never sent before."""
 
     def __init__(self, reason: str, kind: type[APIConnectionError], last: APIError | None) -> None:
         self.reason = reason
@@ -36,15 +33,11 @@ class NotSentError(Exception):
 
 
 class QueuedRequest:
-    """One attempt of a request: within `async with` it is in flight.
-
-    One method is called for its outcome; none if it was cancelled.
-    """
+    """One attempt of a request: within `async with` it is in flight. It was cancelled unless `end` is called."""
 
     def __init__(self, limiter: "Limiter", state: RetryState) -> None:
         self.state = state
-        self.probes = 0
-        """Probes that failed while it waited."""
+        self.probes = 0  # how many have failed while it waited
         self.sent_at = math.nan
         self.may_send: asyncio.Future[None] | None = None
         self._limiter = limiter
@@ -53,20 +46,15 @@ class QueuedRequest:
         self._is_over = False
 
     async def __aenter__(self) -> Self:
-        limiter = self._limiter
-        if limiter.join(self):
-            return self
-        waiting = self.may_send = asyncio.get_running_loop().create_future()
-        limiter.wait(self)
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if not waiting.done() or waiting.cancelled():
-                limiter.waiting -= 1  # it is still in the queue
-            elif waiting.exception() is None:  # its turn had just come
-                self._pace.cancelled(time.monotonic())
-                limiter.go_on()
-            raise
+        if (waiting := self._limiter.join(self)) is not None:
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if waiting.cancelled():
+                    self._limiter.waiting -= 1  # it is still in the queue
+                elif waiting.exception() is None:  # its turn had just come
+                    await self.__aexit__()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -78,22 +66,20 @@ class QueuedRequest:
         """Seconds that the server has held it back."""
         return self._pace.blocked(now) - self._blocked
 
-    def good(self) -> None:
-        """A response has arrived that shows that the server is healthy."""
+    def end(self, error: APIError | None = None) -> None:
+        """There is a good response, or an error, which may say that the server's other requests have to slow down."""
+        now, pace = time.monotonic(), self._pace
+        if error is None or not error.is_transient:
+            if isinstance(error, APIConnectionError) or (isinstance(error, DecodeError) and not error.is_page):
+                return  # it wasn't the server that responded
+            pace.good(self.sent_at, now)
+        elif isinstance(error, APIStatusError) and error.status_code in REFUSED:
+            pace.refused(self.sent_at, now, server_wait(error), is_about_rate=error.status_code == 429)
+        else:
+            pace.failed(self.sent_at, now)
         self._is_over = True
-        self._pace.good(self.sent_at, time.monotonic())
-
-    def refused(self, error: APIError, wait: float, *, is_about_rate: bool) -> None:
-        """It was refused because of the server's load; `wait` is what the server requests, in seconds."""
-        self._is_over = True
-        self._pace.refused(self.sent_at, time.monotonic(), wait, is_about_rate=is_about_rate)
-        self._limiter.failed(error)
-
-    def failed(self, error: APIError) -> None:
-        """No complete response has arrived, or one with an error of the server."""
-        self._is_over = True
-        self._pace.failed(self.sent_at, time.monotonic())
-        self._limiter.failed(error)
+        if error is not None and error.is_transient:
+            self._limiter.failed(error)
 
 
 class Limiter:
@@ -110,20 +96,18 @@ class Limiter:
         self._is_slow = False  # whether that was logged
         self._limited_at = -math.inf
 
-    def join(self, request: QueuedRequest) -> bool:
-        """Whether it may be sent at once: then it is in flight."""
+    def join(self, request: QueuedRequest) -> "asyncio.Future[None] | None":
+        """None if it is in flight at once; else a future that ends when it is, or with an error if that is too late."""
         now, pace = time.monotonic(), self.pace
-        if self.waiting or pace.in_flight >= pace.concurrency or pace.earliest > now:
-            return False
-        pace.sent(now)
-        request.sent_at = now
-        return True
-
-    def wait(self, request: QueuedRequest) -> None:
-        """Put it into the queue: its future ends when it is in flight, or with an error if that is too late."""
+        if not self.waiting and pace.in_flight < pace.concurrency and pace.earliest <= now:
+            pace.sent(now)
+            request.sent_at = now
+            return None
+        request.may_send = asyncio.get_running_loop().create_future()
         self._queues.setdefault(request.state.request.job_id, deque()).append(request)
         self.waiting += 1
         self._let_through()
+        return request.may_send
 
     def failed(self, error: APIError) -> None:
         """A request has failed because of the server."""
@@ -146,8 +130,6 @@ class Limiter:
             self._end(request, ClientClosedError())
         self._queues.clear()
 
-    # --- the queue ---
-
     def _each_waiting(self) -> list[QueuedRequest]:
         return [one for queue in self._queues.values() for one in queue if one.may_send and not one.may_send.done()]
 
@@ -167,12 +149,17 @@ class Limiter:
         now, pace, wakes_at = time.monotonic(), self.pace, math.inf
         if self._queues and (pace.in_outage or pace.held_for(now)):
             for request in self._each_waiting():
-                if (error := self._too_late(request, now)) is not None:
-                    self._end(request, error)
+                left = self._seconds_left(request, now)
+                if isinstance(left, NotSentError):
+                    self._end(request, left)
                 else:
-                    wakes_at = min(wakes_at, now + self._seconds_left(request, now))
+                    wakes_at = min(wakes_at, now + max(0.001, left))
         while self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
-            request = self._next()
+            job_id, queue = next(iter(self._queues.items()))
+            request = queue.popleft()
+            del self._queues[job_id]
+            if queue:
+                self._queues[job_id] = queue  # behind the others
             if request.may_send and not request.may_send.done():  # neither cancelled nor too late
                 pace.sent(now)
                 request.sent_at = now
@@ -183,33 +170,13 @@ class Limiter:
             if wakes_at < math.inf:
                 self._timer = asyncio.get_running_loop().call_later(max(0.0, wakes_at - now), self._let_through)
 
-    def _next(self) -> QueuedRequest:
-        job_id = next(iter(self._queues))
-        queue = self._queues.pop(job_id)
-        request = queue.popleft()
-        if queue:
-            self._queues[job_id] = queue  # behind the others
-        return request
-
-    # --- for how long the server may hold requests back ---
-
-    def _seconds_left(self, request: QueuedRequest, now: float) -> float:
-        """Seconds until it may be too late."""
-        policy = request.state.policy
-        left = math.inf
-        if policy.deadline is not None:
-            left = policy.deadline - request.state.spent - request.held_for(now)
-        if self.pace.in_outage and request.probes:
-            left = min(left, self.pace.patience(policy.patience) - self.pace.outage(now))
-        return max(0.001, left)
-
-    def _too_late(self, request: QueuedRequest, now: float) -> NotSentError | None:
-        """The error if the server holds the request back for longer than its policy allows."""
+    def _seconds_left(self, request: QueuedRequest, now: float) -> float | NotSentError:
+        """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
         pace, policy, server = self.pace, request.state.policy, self._base_url
         held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
-        asks = f"{server} asks all requests to wait for {seconds(held_for)}"
         deadline = math.inf if policy.deadline is None else policy.deadline
         left = deadline - request.state.spent - request.held_for(now)
+        asks = f"{server} asks all requests to wait for {seconds(held_for)}"
         kind = APIConnectionError
         if left <= 0 or held_for >= left:
             kind = APITimeoutError
@@ -218,7 +185,7 @@ class Limiter:
         elif held_for and request.held_for(now) + held_for >= policy.patience:
             reason = f"{asks}, and the retry policy's patience is {seconds(policy.patience)}"
         elif not pace.in_outage or not request.probes:  # nothing was tried since it waits
-            return None
+            return left
         elif outage >= patience:
             reason = f"{server} has never responded"
             if patience == policy.patience:
@@ -227,10 +194,8 @@ class Limiter:
         elif policy.max_attempts is not None and request.state.attempts + request.probes >= policy.max_attempts:
             reason = f"no good response from {server}, and the retry policy allows no more attempts"
         else:
-            return None
+            return min(left, patience - outage)
         return NotSentError(reason, kind, self._last_error)
-
-    # --- what is logged ---
 
     def _report(self, now: float) -> None:
         """Log once that the server is away or accepts fewer requests, and once that this is over."""

@@ -16,10 +16,7 @@ MAX_RESPONSE_BYTES = 100 * 2**20
 """The most bytes of a response's body, decompressed: a hundred times the size of 1,000 runs."""
 
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
-_OF_THE_CONNECTION = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer"}
-    | {"transfer-encoding", "upgrade"}
-)
+_OF_THE_CONNECTION = frozenset({"content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 """Headers with which the caller would break the connection, or have the key sent to another host."""
 
 

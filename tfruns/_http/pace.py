@@ -20,13 +20,7 @@ _OUTAGE_UNKNOWN_AFTER = 60.0
 
 
 class ConcurrencyLimiter:
-    """How many requests may be in flight: half as many when a quarter fails, one more after each round without that.
-
-    (Additive increase, multiplicative decrease: AIMD.)
-
-    Args:
-        most: the most requests in flight.
-    """
+    """How many requests may be in flight: half as many when a quarter fails, one more after each round without that."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -36,7 +30,6 @@ class ConcurrencyLimiter:
 
     @property
     def limit(self) -> int:
-        """How many requests may be in flight now."""
         return int(self._limit)
 
     @property
@@ -45,7 +38,6 @@ class ConcurrencyLimiter:
         return self.limit < self._most and self._slow_start_until < self._most
 
     def good(self) -> None:
-        """A request got a good response."""
         self._good += 1
         step = 1.0 if self._limit < self._slow_start_until else 1 / self._limit
         self._limit = min(float(self._most), self._limit + step)
@@ -79,24 +71,15 @@ class SendPace:
 
     A wait that the server requests holds back all requests. After ten failures in a row only probes are sent, until one
     gets a good response; then the client is back at full speed in a few rounds (slow start).
-
-    Args:
-        max_concurrency: the most requests in flight.
-        max_rate: the most requests a second; infinite for any.
     """
 
     def __init__(self, max_concurrency: int, max_rate: float) -> None:
         self.in_flight = 0
-        self.last_good: float | None = None
-        """When the last good response arrived."""
+        self.last_good: float | None = None  # when the last good response arrived
         self.has_responded = False
-        """Whether there was any response yet."""
-        self.has_given_page = False
-        """Whether there was a page yet: then the host is a control plane."""
-        self.is_unreachable = False
-        """Whether there was no response yet, and the last request couldn't even reach the host."""
-        self.in_outage = False
-        """Whether all requests have failed for a while."""
+        self.has_given_page = False  # then the host is a control plane
+        self.is_unreachable = False  # there was no response yet, and the last request couldn't even reach the host
+        self.in_outage = False  # all requests have failed for a while: only probes are sent
         self._max_concurrency = max_concurrency
         self._rate = RateLimiter(max_rate)
         self._concurrency = ConcurrencyLimiter(max_concurrency)
@@ -112,16 +95,12 @@ class SendPace:
         self._blocked = 0.0  # seconds up to _blocked_since
         self._blocked_since: float | None = None
 
-    # --- what may be sent now ---
-
     @property
     def concurrency(self) -> int:
-        """How many requests may be in flight now."""
         return self._max_concurrency if self.in_outage else self._concurrency.limit
 
     @property
     def rate(self) -> float:
-        """How many requests may be sent in a second now; infinite for no limit."""
         return self._rate.rate
 
     @property
@@ -131,11 +110,8 @@ class SendPace:
 
     @property
     def earliest(self) -> float:
-        """When the next request may be sent."""
         earliest = max(self._rate.earliest, self._held_until)
         return max(earliest, self._probe_at) if self.in_outage else earliest
-
-    # --- how long requests were held back ---
 
     def held_for(self, now: float) -> float:
         """Seconds that are left of a wait that the server requested."""
@@ -161,8 +137,6 @@ class SendPace:
         """How many seconds to wait for the end of an outage, if the retry policy allows so many."""
         return min(most, _FIRST_CONTACT) if self.is_unreachable else most
 
-    # --- what happens ---
-
     def begin(self, now: float) -> None:
         """A call begins, which takes one or more requests, and ends with `end`."""
         if not self._pending:
@@ -172,11 +146,9 @@ class SendPace:
         self._pending += 1
 
     def end(self) -> None:
-        """A call has ended."""
         self._pending -= 1
 
     def sent(self, now: float) -> None:
-        """A request is sent."""
         held = idle = 0.0
         if now >= self._held_until > self._held_since > -math.inf:
             held = self._held_until - self._held_since
@@ -193,9 +165,7 @@ class SendPace:
         """A request sent at that time got a good response."""
         self._over(now)
         if self.in_outage:
-            self._count_blocked(now)
-            self.in_outage = False
-            self._count_blocked(now)
+            self._block(now, in_outage=False)
             self._rate.resumed(now)
             self._concurrency.slow_start(self.in_flight)
         else:
@@ -210,9 +180,7 @@ class SendPace:
         if wait > 0:
             if self._held_since == -math.inf:
                 self._held_since = now
-            self._count_blocked(now)
-            self._held_until = max(self._held_until, now + wait)
-            self._count_blocked(now)
+            self._block(now, held_until=now + wait)
         self._failed(sent_at, now, is_about_rate=is_about_rate)
         self._rate.refused(sent_at, now, wait)
 
@@ -223,7 +191,6 @@ class SendPace:
         self._failed(sent_at, now, is_about_rate=False)
 
     def cancelled(self, now: float) -> None:
-        """A request was cancelled."""
         self._over(now)
         if self.in_outage:
             self._probe_at = min(self._probe_at, now + self._probe_pause)
@@ -242,10 +209,8 @@ class SendPace:
         if not self.in_outage:
             if self._failures < _IN_OUTAGE:
                 return
-            self._count_blocked(now)
-            self.in_outage = True
+            self._block(now, in_outage=True)
             self._stopped_at = now
-            self._count_blocked(now)
             self._rate.stopped(now, is_about_rate=is_about_rate)
             self._probe_pause = _FIRST_PROBE
         elif sent_at < self._stopped_at:  # it was sent before the probes: that it failed is nothing new
@@ -254,6 +219,8 @@ class SendPace:
             self._probe_pause = min(_LAST_PROBE, _PROBE_GROWTH * self._probe_pause)
         self._probe_at = now + self._probe_pause
 
-    def _count_blocked(self, now: float) -> None:
+    def _block(self, now: float, *, in_outage: bool | None = None, held_until: float = -math.inf) -> None:
         self._blocked = self.blocked(now)
+        self.in_outage = self.in_outage if in_outage is None else in_outage
+        self._held_until = max(self._held_until, held_until)
         self._blocked_since = now if self.in_outage or self._held_until > now else None

@@ -10,6 +10,7 @@ import tenacity
 from tfruns._checks import checked_int, checked_number
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import requested_wait, server_wait
+from tfruns._text import seconds
 from tfruns.errors import APIError, APIStatusError
 from tfruns.query import PageRequest
 
@@ -88,16 +89,11 @@ class RetryState(tenacity.RetryCallState):
         super().__init__(retrying, None, (), {})
         self.request = request
         self.policy = policy
-        self.attempts = 0
-        """How often it was sent."""
-        self.spent = 0.0
-        """How many seconds of the deadline have passed."""
-        self.own_failures = 0
-        """Failures that say something about the request, not about the server as a whole."""
-        self.request_id: str | None = None
-        """The server's id of the last attempt."""
+        self.attempts = 0  # how often it was sent
+        self.spent = 0.0  # seconds of the deadline that have passed
+        self.own_failures = 0  # those that say something about the request, not about the server as a whole
+        self.request_id: str | None = None  # the server's id of the last attempt
         self.has_warned = False
-        """Whether a warning was logged for it."""
         self.last_error: APIError | None = None
         self._failing_since: float | None = None  # in seconds of the deadline
         self._failed_at: float | None = None
@@ -227,8 +223,3 @@ class StopAfterPatience(_Stop):
             return f"{allowed} is over"
         left = seconds(patience - passed)
         return f"the server asks for a wait of {seconds(requested)}, and {left} are left of {allowed}"
-
-
-def seconds(number: float) -> str:
-    """A time for people: `0.3 s`, `86,400 s`."""
-    return f"{number:,.0f} s" if number >= 1_000 else f"{number:.3g} s"

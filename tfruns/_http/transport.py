@@ -43,12 +43,10 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import (
     NO_PAGE,
-    REFUSED,
     Response,
     connection_error,
     is_unreachable,
     read_page,
-    server_wait,
     status_error,
     timeout_error,
 )
@@ -57,7 +55,6 @@ from tfruns._http.tracebacks import ErrorContext
 from tfruns._log import log, logger
 from tfruns.errors import (
     APIError,
-    APIStatusError,
     APITimeoutError,
     ClientClosedError,
     ConfigurationError,
@@ -191,9 +188,9 @@ class Transport:
                     self._check(state.request, response)
                 except APIError as error:
                     state.last_error = error
-                    self._judge(place, error)
+                    place.end(error)
                     raise
-                place.good()
+                place.end()
                 return response
 
     async def _send(self, state: RetryState, options: RequestOptions) -> Response:
@@ -279,16 +276,6 @@ class Transport:
         proxy = self._connections.proxy(self.base_url)
         redactor = self._key.redactor
         return connection_error(error, redactor, self.base_url, handled=handled, proxy=proxy, is_known=is_known)
-
-    def _judge(self, place: QueuedRequest, error: APIError) -> None:
-        """Slow down or stop the client's other requests, if this failure says something about the server."""
-        if error.is_transient:
-            if isinstance(error, APIStatusError) and error.status_code in REFUSED:
-                place.refused(error, server_wait(error), is_about_rate=error.status_code == 429)
-            else:
-                place.failed(error)
-        elif isinstance(error, APIStatusError) or (isinstance(error, DecodeError) and error.is_page):
-            place.good()  # the server is healthy: only the request is wrong
 
     def _not_sent(self, state: RetryState, failed: NotSentError) -> APIError:
         """The error for a request that the server held back for too long: its last error, if it has failed before."""
