@@ -45,9 +45,9 @@ NO_PAGE: dict[str, Callable[[bytes], Reply]] = {
 every_form = pytest.mark.parametrize("form", NO_PAGE.values(), ids=NO_PAGE)
 
 
-def bad_at(
-    number: int, form: Callable[[bytes], Reply], pages: Callable[[Request], bytes]
-) -> Callable[[Request], Reply]:
+def bad_at(number: int, form: Callable[[bytes], Reply], count: int) -> Callable[[Request], Reply]:
+    """A list of so many runs, one response of which is no page."""
+    pages = pages_of(count)
     return lambda r: form(body_of(pages(r))) if r.number == number else pages(r)
 
 
