@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.export import test_dataset
-from tests.export.test_export import READERS
+from tests.export.test_export import READERS, of_arrow
 from tests.export.test_increments import rows_of
 from tests.support.living import change
 from tfruns import Client
@@ -45,16 +46,22 @@ asyncio.run(main())
 """
 
 
-async def export_and_kill(sandbox: Sandbox, path: Path | str, *, after: int, pause: float, **options: Any) -> bool:
-    """Start the export, and kill it so many seconds after so many steps. Returns whether it was over before that."""
+async def export_and_kill(
+    sandbox: Sandbox, path: Path | str, *, after: int, pause: float, is_late: bool = False, **options: Any
+) -> bool:
+    """Start the export, and kill it so many seconds after so many steps, or (`is_late`) after all runs were read.
+    Returns whether it was over before that."""
     arguments = [sandbox.url, sandbox.api_key, str(path), json.dumps(sandbox.job_ids), json.dumps(options)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CHILD, *arguments, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     steps = 0
-    while steps < after and (said := await process.stdout.read(1)):
-        steps += len(said)
+    while is_late or steps < after:
+        said = await process.stdout.read(1)
+        if not said or (is_late and said == b"w"):
+            break
+        steps += 1
     await asyncio.sleep(pause)
     if process.returncode is None:
         # Not by the process itself: where it has just ended, that would take its status from who waits for it.
@@ -128,7 +135,7 @@ async def test_a_folder_killed_within_a_window_keeps_every_other_day_and_each_da
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["now", "runs"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet", "folder", "sqlite", "duckdb"])
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "folder"])
 async def test_increments_killed_at_many_moments_are_together_what_one_export_is(form: str, tmp_path: Path) -> None:
     """Field by field, and a run is written into no two rows of a table."""
     chance = random.Random(form)
@@ -154,3 +161,71 @@ async def test_increments_killed_at_many_moments_are_together_what_one_export_is
         assert test_dataset.content(Path(path), "parquet") == wanted
     else:
         assert rows_of(sorted(tmp_path.glob(f"runs*.{form}"))) == wanted
+
+
+FORMS = ["sqlite", "duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_increments_killed_at_many_moments_leave_a_table_as_before_or_as_after(
+    form: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Twenty kills, half of them while the table is written; other tables stay, and in the end no field differs."""
+    chance = random.Random(form)
+    path, options = str(tmp_path / f"runs.{form}"), {"state": str(tmp_path / "state.json")}
+    if form == "postgres":
+        cluster = request.getfixturevalue("postgres")
+        path, options = cluster.url, {**options, "table": "killed"}
+
+    def rows() -> dict[tuple[str, str], Any]:
+        if form != "postgres":
+            found = READERS[form](Path(path))
+            assert connect(path).execute("SELECT * FROM mine").fetchall() == [("kept",)]
+        else:
+            from adbc_driver_postgresql import dbapi
+
+            with dbapi.connect(path) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT * FROM killed")
+                found = of_arrow(cursor.fetch_arrow_table())
+        keyed = {(row["job_id"], row["id"]): row for row in found}
+        assert len(keyed) == len(found)
+        return keyed
+
+    def connect(path: str) -> Any:
+        if form == "sqlite":
+            return sqlite3.connect(path, isolation_level=None)
+        import duckdb
+
+        return duckdb.connect(path)
+
+    kills = 0
+    async with (
+        Sandbox(jobs=5, runs=[0, 5, 40, 400, 3000], living=True, seed=3) as sandbox,
+        Client(sandbox.url, sandbox.api_key) as client,
+    ):
+        await export_runs(client, sandbox.job_ids, path, **options)  # type: ignore[arg-type]
+        if form != "postgres":
+            with contextlib.closing(connect(path)) as database:
+                database.execute("CREATE TABLE mine (text VARCHAR)")
+                database.execute("INSERT INTO mine VALUES ('kept')")
+        while kills < 20:
+            if chance.random() < 0.3:
+                Path(options["state"]).unlink()  # the next export is a full one, into the table that is there
+            await change(sandbox, chance)
+            sandbox.clock.advance(chance.choice([60, 600, 4000]))
+            before, found = rows(), []
+            for _ in range(3):
+                is_late = chance.random() < 0.6
+                pause = chance.random() * (0.15 if is_late else 0.03)
+                kills += not await export_and_kill(
+                    sandbox, path, after=chance.randrange(8), pause=pause, is_late=is_late, **options
+                )
+                found.append(rows())
+            assert await export_and_kill(sandbox, path, after=sys.maxsize, pause=0, **options)
+            after = rows()
+            assert all(each in (before, after) for each in found)
+        await export_runs(client, sandbox.job_ids, tmp_path / "full.parquet")
+    if form == "postgres":
+        cluster.psql("DROP TABLE killed; DROP TABLE IF EXISTS killed_rejected")
+    wanted = {(row["job_id"], row["id"]): row for row in READERS["parquet"](tmp_path / "full.parquet")}
+    assert after == wanted
