@@ -105,17 +105,21 @@ class SqliteTable(FileTable):
     types: ClassVar = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
     as_good: ClassVar = {"INTEGER": ("NUMERIC",)}
     differs = "IS NOT"
+    ends = " STRICT"
 
     @classmethod
     def use(
         cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
     ) -> _T:
         with _as_export_error(sqlite3.Error, failed), contextlib.closing(_sqlite(path)) as database:
+            ((encoding,),) = database.execute("PRAGMA encoding")
+            if encoding != "UTF-8":
+                raise ExportError(f"{failed}: the database is in {encoding}, not in UTF-8. {cls.instead}")
             if staged is None:
                 database.execute("BEGIN IMMEDIATE")  # to see whether it may be written, and isn't locked
                 return do(cls(database, failed))
             with stopped_by(check, database.interrupt):
-                database.execute("ATTACH ? AS tfruns_staged", [str(staged)])
+                database.execute("ATTACH ? AS tfruns_staged", [os.fsencode(staged)])
                 database.execute("BEGIN IMMEDIATE")
                 done = do(cls(database, failed))
                 database.execute("COMMIT")
@@ -180,7 +184,7 @@ class _SqliteFile:
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
         with _as_export_error(sqlite3.Error):
             self._database.execute("BEGIN")
-            self._database.execute(f"CREATE TABLE runs ({SqliteTable.columns(has_key=True)}) STRICT")
+            self._database.execute(f"CREATE TABLE runs ({SqliteTable.columns(has_key=True)}){SqliteTable.ends}")
 
     def write(self, piece: bytes) -> None:
         job_id, *values = msgspec.msgpack.decode(unpack(piece))
@@ -203,8 +207,9 @@ def sqlite(path: Path, scratch: Path) -> Writer:
 
 # --- DuckDB ---
 
-_MEMORY = ("64MB", "512MB", "4GB")
-"""How much memory DuckDB may use. How much it needs isn't known before, so it is tried again with more."""
+_OPTIONS = tuple({"memory_limit": limit, "threads": 1} for limit in ("64MB", "512MB", "4GB"))
+"""How much memory DuckDB may use, by one thread, as each would hold rows of its own. How much it needs isn't known
+before: so it is tried again with more."""
 _GROUP_BYTES = 16 * 2**20
 """How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
 
@@ -225,8 +230,8 @@ class DuckDbTable(FileTable):
 
     @classmethod
     def check(cls, path: Path) -> bool:
-        if os.sep == "/" and re.search(r"[?\\]", str(path)):
-            raise ExportError(f"DuckDB can't write to a path with ? or a backslash in it, such as {path}: give another")
+        if os.sep == "/" and (found := re.search(r"[?\\\ud800-\udfff]", str(path))):
+            raise ExportError(f"DuckDB can't write to a path with {found[0]!r} in it, such as {str(path)!r}")
         return super().check(path)
 
     @classmethod
@@ -309,7 +314,8 @@ class _DuckDbFile(ArrowFile):
         _with_memory(self._load)
 
     def _load(self, options: Mapping[str, Any]) -> None:
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._path.with_name(self._path.name + ".wal")):
+            path.unlink(missing_ok=True)  # of an attempt with less memory
         with _duckdb(":memory:", options) as database:
             database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
             database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
@@ -323,15 +329,14 @@ class _DuckDbFile(ArrowFile):
 
 
 def _with_memory(do: Callable[[Mapping[str, Any]], _T], failed: str = _FAILED) -> _T:
-    error: type[Exception] = needed("duckdb", "duckdb").Error
-    for limit in _MEMORY:
-        try:
-            # Each of its threads holds rows of its own.
-            return do({"memory_limit": limit, "threads": 1})
-        except error as problem:
-            if limit == _MEMORY[-1] or "memory" not in str(problem).lower():
-                raise ExportError(f"{failed}: {problem}") from None
-    raise AssertionError
+    with _as_export_error(needed("duckdb", "duckdb").Error, failed):
+        for options in _OPTIONS[:-1]:
+            try:
+                return do(options)
+            except Exception as error:
+                if "memory" not in str(error).lower():
+                    raise
+        return do(_OPTIONS[-1])
 
 
 @contextlib.contextmanager

@@ -68,6 +68,8 @@ class Dialect(ABC):
     """For a type, others that hold as much."""
     needs_key: ClassVar = True
     differs: ClassVar = "IS DISTINCT FROM"
+    ends: ClassVar = ""
+    """What follows the columns of a new table."""
     instead: ClassVar = "Export to another file"
     """What to do where the table doesn't fit."""
 
@@ -98,7 +100,7 @@ class Dialect(ABC):
 
     def create(self) -> None:
         """Make the table."""
-        self.run(f"CREATE TABLE {self.table} ({self.columns(has_key=self.needs_key)})")
+        self.run(f"CREATE TABLE {self.table} ({self.columns(has_key=self.needs_key)}){self.ends}")
 
     def upsert(self) -> None:
         """Put the staged rows in the place of those of the same runs, where they differ."""
