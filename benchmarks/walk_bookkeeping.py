@@ -6,8 +6,9 @@ Run it from a checkout with `.venv/bin/python -m benchmarks.walk_bookkeeping`. T
 import time
 from collections import deque
 
-from tests.support.walk_simulator import make_run
-from tfruns._walk.planner import PlannedPage, Planner
+from tests.support.runs import make_run
+from tfruns._walk.planner import Planner
+from tfruns._walk.request import PlannedPage
 from tfruns.models import Pagination, RunPage
 
 RUNS = 200_000

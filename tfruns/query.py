@@ -260,8 +260,8 @@ class RunFilter:
 
     @property
     def is_by_creation(self) -> bool:
-        """Whether the runs come in the order of their creation, one way or the other."""
-        return self.sort_by in (None, JobRunsSortBy.START_TIME)
+        """Whether the runs come in the order of their creation, one way or the other: asked for without `sort_by`."""
+        return self.sort_by is None
 
     def query_string(self) -> str:
         """The filter as a percent-encoded query string, a list as a repeated key."""

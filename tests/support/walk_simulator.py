@@ -1,7 +1,7 @@
 """A walk in simulated time: a server whose list changes, responses that arrive in any order, and a planner.
 
 No I/O and no clock: a walk of 4,000 runs takes some ten milliseconds. Tests hold the promises of a walk against it, and
-`python -m benchmarks.walk_schedules` counts requests and latencies with it.
+`python -m benchmarks.walk_schedules` counts requests and latencies with it. The server knows nothing of the planner.
 """
 
 import bisect
@@ -12,61 +12,54 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
-from tfruns._walk.planner import PlannedPage, Planner
+from tests.support.runs import make_run
+from tfruns._walk.planner import Planner
+from tfruns._walk.request import PageOrder, PlannedPage
 from tfruns.errors import IncompleteWalkError
-from tfruns.models import JobRun, JobRunStatus, Pagination, RunPage
+from tfruns.models import JobRun, Pagination, RunPage
+from tfruns.query import RunFilter
 
-
-def make_run(number: int, created_at: float, id: str | None = None) -> JobRun:  # noqa: A002
-    """A run of which the planner sees only `id` and `created_at`."""
-    return JobRun(
-        id=id or f"r{number}",
-        name="n",
-        application_name="a",
-        deployment_version="1",
-        created_at=created_at,
-        command="",
-        status=JobRunStatus.FINISHED,
-    )
+EPOCH = 1e12
 
 
 @attrs.define
 class Row:
-    """A run and the key that the server sorts it by."""
+    """A run, the time that the server sorts it by, and its key in another order."""
 
     run: JobRun
+    time: float
     key: float
 
 
 @attrs.define(kw_only=True)
 class World:
-    """How a server and its list behave. Rates are in runs for each response.
-
-    The list is kept in the server's order: newest first where `descending`, else oldest first.
-    """
+    """How a server and its list behave. Rates are in runs for each response."""
 
     count: int = 1000
-    descending: bool = True
     inserted: float = 0.0
     deleted: float = 0.0
     middle: float = 0.0
     """Runs that appear anywhere in the list, for each response."""
+    bursts: dict[int, int] = attrs.Factory(dict)
+    """How many runs are created at once with the response of a number."""
     burst: tuple[float, int] = (0.0, 0)
     """The chance of a burst with each response, and its size."""
     deleted_block: tuple[float, int] = (0.0, 0)
     """The chance that a block of neighbours is deleted with each response, and its size."""
-    same_key: int = 1
-    """How many runs share a key: versions, or runs created in one millisecond."""
+    same_time: int = 1
+    """How many runs were created in one millisecond."""
     unstable: bool = False
     """Runs with equal keys come in another order in each response."""
     jitter: float = 0.0
-    """By how much `created_at` differs from the key at most."""
-    hides_key: bool = False
-    """The list is sorted by another key than creation, which `same_key` runs share on average."""
+    """By how much `created_at` differs from the time that the server sorts by at most."""
+    shuffled: bool = False
+    """The rows of a response come in any order."""
+    sorted_by: str | None = None
+    """Another key: groups (of `same_key` runs on average), missing (for two thirds), random."""
+    same_key: int = 1
     jumps: float = 0.0
     """Runs that get another key, for each response."""
     duplicates: float = 0.0
@@ -74,18 +67,25 @@ class World:
     recreated: float = 0.0
     """Runs that are deleted and created again with their id, for each response."""
     clamp: int = 1000
+    cut: tuple[int, ...] = ()
+    """Responses are cut to one of these lengths, as if their bytes were limited."""
     ignores_offset: bool = False
+    ignores_order: bool = False
     refuses_offsets_from: float = math.inf
+    refuses_beyond_end: bool = False
+    """An offset behind the last run is refused."""
     refuses_ends_above: float = math.inf
     """Pages that reach beyond this index are refused, as by Elasticsearch."""
     refuses_limits_above: int = 1000
     total: str = "true"
-    """true, capped, stale, estimated, rounded, small, big, random."""
+    """true, capped, stale, estimated, rounded, small, big, random, zero, unfiltered, response."""
     cap: int = 500
     echo: str = "limit"
-    """Which limit the response says: limit (the server's), requested, none."""
+    """Which limit the response says: limit (the server's), requested, none, count (of this response)."""
     lag: int = 0
     """Replicas: every other response shows the list as it was so many responses ago."""
+    cached: int = 0
+    """A page is given again as it was, for so many responses."""
     empty_at: frozenset[int] = frozenset()
     """Responses, by number, that are empty, with a total of 0."""
     short: float = 0.0
@@ -95,61 +95,40 @@ class World:
 
 
 class Server:
-    """The list of a world, and the responses to requests."""
+    """The list of a world, kept from old to new, and the responses to requests."""
 
     def __init__(self, world: World, rng: random.Random) -> None:
         self.world = world
         self.rng = rng
         self.born = 0
         self.responses = 0
-        self.rows: list[Row] = []
-        self.places: dict[str, float]
-        self.history: deque[list[Row]] = deque(maxlen=max(1, world.lag + 1))
-        self.stale_total = 0
-        self._due = dict.fromkeys(("inserted", "deleted", "middle", "jumps", "recreated"), 0.0)
-        for _ in range(world.count):
-            self.rows.insert(0, self._new()) if world.descending else self.rows.append(self._new())
-        if world.jumps or world.hides_key:
-            self.rows.sort(key=self._place)
+        self.rows = [self._new() for _ in range(world.count)]
         self.lasting = {row.run.id for row in self.rows}
-        self.places = {row.run.id: at for at, row in enumerate(self.rows)}
-        if world.unstable:
-            self.places = {row.run.id: self._place(row) for row in self.rows}
         self.recreated: set[str] = set()
-        self.stale_total = len(self.rows)
+        self._history: deque[list[Row]] = deque(maxlen=max(1, world.lag + 1))
+        self._cache: dict[tuple[int, int, bool, bool], tuple[int, RunPage]] = {}
+        self._stale_total = len(self.rows)
+        self._due = dict.fromkeys(("inserted", "deleted", "middle", "jumps", "recreated"), 0.0)
         self._remember()
 
     def _remember(self) -> None:
         if self.world.lag:
-            self.history.append(list(self.rows))
+            self._history.append(list(self.rows))
+
+    def _key(self) -> float:
+        world, rng = self.world, self.rng
+        if world.sorted_by == "groups":
+            return float(rng.randrange(max(1, world.count // world.same_key)))
+        if world.sorted_by == "missing":
+            return 0.0 if rng.random() < 2 / 3 else rng.random()
+        return rng.random()
 
     def _new(self) -> Row:
         self.born += 1
         world = self.world
-        key = float(self.born // world.same_key)
-        created: float = key + (self.rng.uniform(-world.jitter, world.jitter) if world.jitter else 0.0)
-        if world.hides_key:
-            key = float(self.rng.randrange(max(1, world.count // world.same_key)))
-        if world.jumps:
-            key = self.rng.random()
-        return Row(make_run(self.born, created), key)
-
-    def _place(self, row: Row) -> float:
-        return -row.key if self.world.descending else row.key
-
-    def _insert_new(self, count: int) -> None:
-        rows = [self._new() for _ in range(count)]
-        if not (self.world.jumps or self.world.hides_key):
-            self._insert_at_end(rows)
-            return
-        for row in rows:
-            bisect.insort(self.rows, row, key=self._place)
-
-    def _insert_at_end(self, rows: list[Row]) -> None:
-        if self.world.descending:
-            self.rows[:0] = rows[::-1]
-        else:
-            self.rows += rows
+        time = float(self.born // world.same_time)
+        created: float = time + (self.rng.uniform(-world.jitter, world.jitter) if world.jitter else 0.0)
+        return Row(make_run(self.born, EPOCH + created), time, self._key())
 
     def _delete(self, at: int) -> None:
         self.lasting.discard(self.rows[at].run.id)
@@ -163,13 +142,12 @@ class Server:
         for what in self._due:
             self._due[what] += getattr(world, what)
             times, self._due[what] = divmod(self._due[what], 1)
-            if what == "inserted":
-                self._insert_new(int(times))
-            else:
-                for _ in range(int(times)):
-                    self._change_one(what)
+            for _ in range(int(times)):
+                self._change_one(what)
+        burst = world.bursts.get(self.responses, 0)
         if world.burst[1] and rng.random() < world.burst[0]:
-            self._insert_new(world.burst[1])
+            burst += world.burst[1]
+        self.rows += [self._new() for _ in range(burst)]
         if world.deleted_block[1] and rng.random() < world.deleted_block[0] and self.rows:
             at = rng.randrange(len(self.rows))
             for row in self.rows[at : at + world.deleted_block[1]]:
@@ -179,20 +157,18 @@ class Server:
 
     def _change_one(self, what: str) -> None:
         rng, rows = self.rng, self.rows
-        if not rows:
+        if what == "inserted":
+            rows.append(self._new())
+        elif not rows:
             return
-        if what == "deleted":
+        elif what == "deleted":
             self._delete(rng.randrange(len(rows)))
-        elif what == "middle" and self.world.hides_key:
-            self._insert_new(1)
         elif what == "middle":
             at = rng.randrange(len(rows))
             self.born += 1
-            rows.insert(at, Row(make_run(self.born, rows[at].run.created_at), rows[at].key))
+            rows.insert(at, Row(make_run(self.born, rows[at].run.created_at), rows[at].time, self._key()))
         elif what == "jumps":
-            row = rows.pop(rng.randrange(len(rows)))
-            row.key = rng.random()
-            bisect.insort(rows, row, key=self._place)
+            rows[rng.randrange(len(rows))].key = self._key()
         elif what == "recreated":
             at = rng.randrange(len(rows))
             run = rows[at].run
@@ -200,53 +176,81 @@ class Server:
             self.recreated.add(run.id)
             row = self._new()
             row.run = make_run(0, row.run.created_at, run.id)
-            self._insert_at_end([row])
+            rows.append(row)
 
-    def respond(self, request: PlannedPage) -> RunPage | None:
-        """The page that a request gets, of the list as it stands; None where the server refuses the offset."""
+    def listed(self, rows: list[Row], *, by_key: bool, newest_first: bool) -> list[Row]:
+        """The rows in an order."""
+        if by_key:
+            return sorted(rows, key=lambda row: row.key)
+        return rows[::-1] if newest_first else rows
+
+    def respond(self, offset: int, limit: int, *, by_key: bool, newest_first: bool) -> RunPage | None:
+        """The page that a request gets, of the list as it stands; None where the server refuses it."""
         world, rng = self.world, self.rng
         self.responses += 1
-        rows = self.rows
-        if world.lag and self.responses % 2:
-            rows = self.history[0]
+        rows = self._history[0] if world.lag and self.responses % 2 else self.rows
         if (
-            request.limit > world.refuses_limits_above
-            or request.offset >= world.refuses_offsets_from
-            or request.offset + request.limit > world.refuses_ends_above
+            limit > world.refuses_limits_above
+            or offset >= world.refuses_offsets_from
+            or offset + limit > world.refuses_ends_above
+            or (world.refuses_beyond_end and offset >= max(1, len(rows)))
         ):
             self.change()
             return None
-        offset = 0 if world.ignores_offset else request.offset
-        limit = min(request.limit, world.clamp)
+        asked = (offset, limit, by_key, newest_first)
+        if world.cached and asked in self._cache and self.responses - self._cache[asked][0] <= world.cached:
+            self.change()
+            return self._cache[asked][1]
+        requested, limit = limit, min(limit, world.clamp, rng.choice(world.cut) if world.cut else limit)
+        start = 0 if world.ignores_offset else offset
         count = len(rows)
-        if world.unstable:
-            page = self._shuffled(rows, offset, min(limit, len(rows) - offset))
-        elif world.duplicates:
-            listed = self._with_duplicates([row.run for row in rows])
-            count, page = len(listed), listed[offset : offset + limit]
+        if world.duplicates:
+            listed = self._with_duplicates(
+                [row.run for row in self.listed(rows, by_key=by_key, newest_first=newest_first)]
+            )
+            count, page = len(listed), listed[start : start + limit]
+        elif world.unstable:
+            page = self._with_equals_shuffled(rows, start, limit, by_key=by_key, newest_first=newest_first)
+        elif by_key:
+            page = [row.run for row in self.listed(rows, by_key=True, newest_first=False)[start : start + limit]]
+        elif newest_first:
+            stop = max(0, count - start)
+            page = [row.run for row in rows[max(0, stop - limit) : stop]][::-1]
         else:
-            page = [row.run for row in rows[offset : offset + limit]]
-        total = self._total(count)
+            page = [row.run for row in rows[start : start + limit]]
         if world.short and rng.random() < world.short:
             page = page[: (len(page) + 1) // 2]
+        if world.shuffled:
+            rng.shuffle(page)
+        total = self._total(count, offset + len(page))
         if self.responses in world.empty_at:
             page, total = [], 0
-        echo = {"limit": limit, "requested": request.limit, "none": None}[world.echo]
+        echo = {"limit": limit, "requested": requested, "none": None, "count": len(page)}[world.echo]
+        response = RunPage(tuple(page), Pagination(total, offset, echo))
+        self._cache[asked] = self.responses, response
         self.change()
-        return RunPage(tuple(page), Pagination(total, request.offset, echo))
+        return response
 
-    def _shuffled(self, rows: list[Row], offset: int, limit: int) -> list[JobRun]:
-        if limit <= 0:
+    def _with_equals_shuffled(
+        self, rows: list[Row], offset: int, limit: int, *, by_key: bool, newest_first: bool
+    ) -> list[JobRun]:
+        listed = self.listed(rows, by_key=by_key, newest_first=newest_first)
+        page = listed[offset : offset + limit]
+        if not page:
             return []
+
+        def value(row: Row) -> float:
+            return row.key if by_key else -row.time if newest_first else row.time
+
         # Equals of which none is in the page needn't be shuffled.
-        begin = bisect.bisect_left(rows, self._place(rows[offset]), key=self._place)
-        end = bisect.bisect_right(rows, self._place(rows[offset + limit - 1]), key=self._place)
-        listed: list[JobRun] = []
-        for _, group in itertools.groupby(rows[begin:end], key=self._place):
+        begin = bisect.bisect_left(listed, value(page[0]), key=value)
+        end = bisect.bisect_right(listed, value(page[-1]), key=value)
+        shuffled: list[JobRun] = []
+        for _, group in itertools.groupby(listed[begin:end], key=value):
             members = [row.run for row in group]
             self.rng.shuffle(members)
-            listed += members
-        return listed[offset - begin : offset - begin + limit]
+            shuffled += members
+        return shuffled[offset - begin : offset - begin + limit]
 
     def _with_duplicates(self, listed: list[JobRun]) -> list[JobRun]:
         copies = []
@@ -258,14 +262,14 @@ class Server:
             listed.insert(at, run)
         return listed
 
-    def _total(self, true: int) -> int:
+    def _total(self, true: int, end: int) -> int:
         match self.world.total:
             case "capped":
                 return min(true, self.world.cap)
             case "stale":
                 if not self.responses % 10:
-                    self.stale_total = true
-                return self.stale_total
+                    self._stale_total = true
+                return self._stale_total
             case "estimated":
                 return max(0, round(true * self.rng.uniform(0.9, 1.1)))
             case "rounded":
@@ -276,6 +280,12 @@ class Server:
                 return true * 2
             case "random":
                 return self.rng.randint(1, 2 * true + 1)
+            case "zero":
+                return 0
+            case "unfiltered":
+                return true * 3 + 50
+            case "response":
+                return end
         return true
 
 
@@ -293,6 +303,9 @@ class Outcome:
     """Lasting runs that come before one that stood before them."""
     ahead: int
     """The most pages in flight or waiting."""
+    is_endless: bool = False
+    is_emptied: bool = False
+    """Whether the list has no run at the end."""
 
 
 ARRIVALS: dict[str, Callable[[random.Random, int], float]] = {
@@ -315,21 +328,21 @@ def walk(
     seed: int = 0,
     start: int = 0,
     max_runs: int | None = None,
-    by_creation: bool | None = None,
-    keeps_ids: bool | None = None,
-    most_requests: int = 100_000,
-    planner: Any = None,
+    order: str | None = None,
+    created_after: float | None = None,
+    status: str | None = None,
+    most_requests: int = 20_000,
 ) -> Outcome:
     """One walk, from the first request to the end or the error. The list is read when a response arrives."""
     rng = random.Random(seed)
     server = Server(world, rng)
-    if by_creation is None:
-        by_creation = not (world.hides_key or world.jumps)
-    if keeps_ids is None:
-        keeps_ids = not by_creation
-    planner = planner or Planner(
-        job_id="j", start=start, page_size=page_size, max_runs=max_runs, by_creation=by_creation, keeps_ids=keeps_ids
+    run_filter = RunFilter(
+        sort_by="status" if world.sorted_by else None, order=order, created_after=created_after, status=status
     )
+    planner = Planner(job_id="j", filter=run_filter, start=start, page_size=page_size, max_runs=max_runs)
+    asks_oldest = order == "asc"
+    first_order = server.listed(server.rows, by_key=bool(world.sorted_by), newest_first=not asks_oldest)
+    places = {row.run.id: row.key if world.sorted_by else abs(row.time) for row in first_order}
     latency = ARRIVALS[arrival]
     now = 0.0
     events: list[tuple[float, int]] = []
@@ -337,49 +350,83 @@ def walk(
     numbers: deque[int] = deque()
     arrived: dict[int, RunPage | None] = {}
     requests: dict[int, PlannedPage] = {}
+    pages: dict[PlannedPage, RunPage] = {}
     yielded: list[str] = []
     count = ahead = 0
-    error = None
+    error, is_endless = None, False
 
     def request_ahead() -> None:
         nonlocal count
-        while len(queue) < depth and (page := planner.next_request(queue)) is not None:
+        while True:
+            if len(queue) + len(planner.kept) >= depth:
+                if queue:
+                    return
+                if planner.kept:
+                    planner.forget_last_kept()
+            page = planner.next_request(queue)
+            if page is None:
+                return
             queue.append(page)
             numbers.append(count)
             requests[count] = page
-            heapq.heappush(events, (now + latency(rng, count), count))
+            heapq.heappush(events, (now + page.pause + latency(rng, count), count))
             count += 1
 
     try:
         request_ahead()
         while queue:
-            ahead = max(ahead, len(queue))
+            ahead = max(ahead, len(queue) + len(planner.kept))
             while numbers[0] not in arrived:
                 now, number = heapq.heappop(events)
-                arrived[number] = server.respond(requests.pop(number))
+                sent = requests.pop(number)
+                by_key = world.sorted_by is not None and sent.order is PageOrder.AS_ASKED
+                newest_first = (
+                    not asks_oldest if sent.order is PageOrder.AS_ASKED else sent.order is PageOrder.NEWEST_FIRST
+                )
+                if world.ignores_order:
+                    newest_first = not asks_oldest
+                arrived[number] = server.respond(sent.offset, sent.limit, by_key=by_key, newest_first=newest_first)
             page = arrived.pop(numbers.popleft())
             planned = queue.popleft()
             if page is None:
+                if planned.clock == 0 and not yielded and planned.offset == start and not planner.kept and count == 1:
+                    break  # the first request was refused: the client raises the server's error
                 planner.refuse(planned, "422")
             else:
-                yielded += [run.id for run in planner.consume(planned, page)]
+                pages[planned] = page
+                for source, new in planner.consume(planned, page):
+                    yielded += [pages[source].data[at].id for at in new]
+                alive = {*planner.kept}
+                for each in [one for one in pages if one not in alive]:
+                    del pages[each]
             if planner.done:
                 break
             request_ahead()
             if count > most_requests:
-                raise AssertionError(f"{count} requests, and no end")
-        assert planner.done, "the planner requests nothing more, and is not done"
+                is_endless = True
+                break
+        else:
+            assert planner.done, "the planner requests nothing more, and is not done"
     except IncompleteWalkError as caught:
         error = caught
     seen = set(yielded)
-    places = [server.places[one] for one in yielded if one in server.lasting]
+    wanted = [places[one] for one in yielded if one in server.lasting]
+    is_descending = not world.sorted_by and not asks_oldest
+    disordered = sum(
+        (after > before) if is_descending else (after < before) for before, after in itertools.pairwise(wanted)
+    )
+    lasting = server.lasting
+    if created_after is not None:
+        lasting = {row.run.id for row in server.rows if row.run.id in lasting and row.run.created_at >= created_after}
     return Outcome(
         yielded=yielded,
         requests=count,
         time=now,
         error=error,
-        lost=0 if error or max_runs is not None or start else len(server.lasting - seen),
+        lost=0 if error or is_endless or max_runs is not None or start else len(lasting - seen),
         repeated=len([one for one in yielded if one not in server.recreated]) - len(seen - server.recreated),
-        disordered=sum(after < before for before, after in itertools.pairwise(places)),
+        disordered=disordered,
         ahead=ahead,
+        is_endless=is_endless,
+        is_emptied=not server.rows,
     )

@@ -150,7 +150,7 @@ async def test_pages_that_cant_be_read_or_are_refused_hold_up_no_other_job(order
     def reply(request: Request) -> bytes:
         if request.offset and "/bad-" in request.target:
             return response(200, page([{"id": "what is this"}], 15))
-        if request.offset and "/refused-" in request.target:
+        if (request.offset or request.limit > 10) and "/refused-" in request.target:
             return response(400, {"statusCode": 400, "message": "no such offset"})
         return healthy(request)
 

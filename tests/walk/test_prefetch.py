@@ -40,16 +40,16 @@ async def test_the_first_page_is_requested_alone_and_then_as_many_as_allowed() -
         while len(requests) < 6:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
-        assert [request.offset for request in requests] == [0, 9, 18, 27, 36, 45]
+        assert [request.offset for request in requests] == [0, 8, 16, 24, 32, 40]
         release.set()
         assert [one.id async for one in walk] == [f"run-{n}" for n in range(1, 1000)]
-    assert len(requests) <= math.ceil(1000 / 9) + 2
+    assert len(requests) <= math.ceil(1000 / 8) + 2
 
 
 async def test_no_more_pages_are_requested_than_the_total_calls_for() -> None:
     async with serve(pages_of(25)) as (url, requests), Client(url, KEY) as client:
         await client.iter_runs("job", page_size=10).collect()
-    assert [request.offset for request in requests] == [0, 9, 18]
+    assert [request.offset for request in requests] == [0, 8, 16]
 
 
 async def test_a_slow_consumer_stops_the_prefetch() -> None:
@@ -59,7 +59,7 @@ async def test_a_slow_consumer_stops_the_prefetch() -> None:
             await anext(walk)
         await asyncio.sleep(0.2)
         assert len(requests) <= 1 + 4
-        for _ in range(9):
+        for _ in range(8):
             await anext(walk)
         await asyncio.sleep(0.2)
         assert len(requests) <= 2 + 4
@@ -67,7 +67,7 @@ async def test_a_slow_consumer_stops_the_prefetch() -> None:
 
 
 async def test_pages_that_come_out_of_order_are_yielded_in_order_as_soon_as_they_can_be() -> None:
-    gates = {offset: asyncio.Event() for offset in range(9, 100, 9)}
+    gates = {offset: asyncio.Event() for offset in range(8, 100, 8)}
     healthy = pages_of(100)
 
     async def reply(request: Request) -> bytes:
@@ -78,12 +78,12 @@ async def test_pages_that_come_out_of_order_are_yielded_in_order_as_soon_as_they
     async with serve(reply) as (url, _), Client(url, KEY) as client:
         walk = aiter(client.iter_runs("job", page_size=10))
         seen = [(await anext(walk)).id for _ in range(10)]
-        for offset in range(18, 100, 9):
+        for offset in range(16, 100, 8):
             gates[offset].set()
         later = asyncio.ensure_future(anext(walk))
         done, _ = await asyncio.wait([later], timeout=0.1)
         assert not done
-        gates[9].set()
+        gates[8].set()
         seen.append((await later).id)
         seen += [one.id async for one in walk]
     assert seen == [f"run-{n}" for n in range(100)]
@@ -179,7 +179,7 @@ async def test_an_error_ahead_is_raised_only_when_its_turn_comes() -> None:
     healthy = pages_of(100)
 
     async def reply(request: Request) -> bytes:
-        if request.offset == 45:
+        if request.offset == 40:
             return response(403, {"statusCode": 403, "message": "no"})
         await asyncio.sleep(0.02)
         return healthy(request)
@@ -189,7 +189,7 @@ async def test_an_error_ahead_is_raised_only_when_its_turn_comes() -> None:
         with pytest.raises(tfruns.PermissionDeniedError):
             async for one in client.iter_runs("job", page_size=10):
                 seen.append(one.id)  # noqa: PERF401
-    assert seen == [f"run-{n}" for n in range(46)]
+    assert seen == [f"run-{n}" for n in range(42)]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,7 +14,7 @@ from tfruns._table.frames import Tables
 from tfruns._table.lists import JobsRunList
 from tfruns._walk.iteration import Iteration
 from tfruns._walk.paginator import RunPaginator, expected, shown, walk_of
-from tfruns._walk.walker import Found, Prefetch, Walk
+from tfruns._walk.walker import NewRuns, Prefetch, Walk
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
@@ -314,7 +314,7 @@ class _Channel:
     """A queue of the pages of one job, or of all jobs if their order doesn't matter."""
 
     walk: Walk | None = None
-    pages: asyncio.Queue[tuple[str, Found] | _End | _NoMoreJobs] = attrs.Factory(asyncio.Queue)
+    pages: asyncio.Queue[tuple[str, NewRuns] | _End | _NoMoreJobs] = attrs.Factory(asyncio.Queue)
     room: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(1))
     """Room for one page that is decoded and not consumed. Before that a page is bytes: several decoded pages don't fit
     into the processor's cache, and it takes twice the time to read and to free them."""
@@ -398,7 +398,7 @@ class _JobWalks:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, Found | BaseException | None]:
+    async def __anext__(self) -> tuple[str, NewRuns | BaseException | None]:
         if self._is_consuming and self._channel is not None:
             self._channel.room.release()
         self._is_consuming = False
@@ -418,7 +418,7 @@ class _JobWalks:
                     return found
         raise StopAsyncIteration
 
-    async def _next_item(self) -> tuple[str, Found] | _End | _NoMoreJobs:
+    async def _next_item(self) -> tuple[str, NewRuns] | _End | _NoMoreJobs:
         if self._channel is None:
             channel = await self._channels.get()
             if isinstance(channel, _NoMoreJobs):

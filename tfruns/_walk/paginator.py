@@ -12,7 +12,7 @@ from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
 from tfruns._walk.iteration import Iteration
-from tfruns._walk.walker import Found, Prefetch, Walk
+from tfruns._walk.walker import NewRuns, Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
@@ -134,7 +134,7 @@ class RunPaginator(Tables):
         self._latest.progress = RunsProgress()
         return walk_of(attrs.evolve(self, **changes), Prefetch(self._transport.max_concurrency))
 
-    def _count(self, found: Found) -> None:
+    def _count(self, found: NewRuns) -> None:
         progress = self.progress
         self._latest.progress = RunsProgress(
             pages=progress.pages + 1,
@@ -146,7 +146,7 @@ class RunPaginator(Tables):
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first overlaps the previous one by one run or a few, so that it holds fewer
+        yields none. Each page after the first overlaps the previous one by two runs or a few more, so that it holds fewer
         runs than `page_size`.
 
         Yields:
@@ -159,8 +159,8 @@ class RunPaginator(Tables):
             >>> async for page in client.iter_runs("my-job-id", page_size=100).pages():
             ...     print(f"{len(page.data)} more runs of {page.pagination.total}")
             100 more runs of 250
-            96 more runs of 250
-            54 more runs of 250
+            95 more runs of 250
+            55 more runs of 250
         """
         async with self._walk() as walk:
             async for found in walk:

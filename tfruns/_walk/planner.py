@@ -1,84 +1,513 @@
 """Which page a walk requests next, which of its runs are new, and when the walk is complete. No I/O.
 
-What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the
-server's order, although other runs are created and deleted meanwhile. Offsets alone can't promise that: a deleted run
-moves the rest of the list to the left, past the reader's place; a new one moves it to the right. These modules do it
-instead; each explains its rules:
+What a walk promises: every run that exists from its first response to its last is yielded exactly once, in the server's
+order, although other runs are created and deleted meanwhile. `frontier` has the one rule that keeps it, for lists
+sorted by creation. Here are the requests that the rule needs (`CreationWalk`), and how the end is shown:
 
-- `anchor`: a response counts only if it holds a run that was consumed before, and only from that run on. So each page
-  overlaps the previous one.
-- `pace`: how far the list has moved, how much pages overlap, and how many requests are in flight.
-- `search`: a response without an anchor is dropped. Once nothing is in flight, single requests search for the last
-  consumed run, around the place where it should be.
-- `traits`: which totals and limits can be relied on. `Planner._is_end` decides with them whether a page is the last.
-- `passes`: orders in which a run can change its place, or in which many runs have equal keys. In these the ids of all
-  runs are kept, and the list is walked again for runs that the total shows missing.
-- `ProgressGuard`: it makes sure that every walk ends.
+- Pages are requested ahead, each overlapping the one before. A response behind a gap is kept, and what lies between
+  is requested, centred on its start, while pages are requested ahead as before.
+- Where that fails, the place of the frontier is searched for by single requests: responses before it and behind it
+  are the bounds (`Search`).
+- The list ends with a page that is shorter than the server's pages are, unless a total contradicts it. Where one
+  does, a request in the reversed order shows the list's last runs: a slice like others, which joins once the frontier
+  is there. A server that doesn't reverse is asked for what stands behind the frontier.
+
+In other orders runs can change their place, and no rule holds: `PlainWalk` reads plain pages, and keeps all ids. Then
+one `CreationWalk` yields what that didn't find.
 """
 
 import math
-from collections.abc import Sequence
-
-import attrs
+from collections.abc import Iterator, Sequence
 
 from tfruns._text import counted
-from tfruns._walk.anchor import Anchor, Match
-from tfruns._walk.order import Order
+from tfruns._walk.frontier import Frontier, Place, Slice
 from tfruns._walk.pace import Pace
-from tfruns._walk.passes import Passes
-from tfruns._walk.search import Search
-from tfruns._walk.traits import ServerTraits
+from tfruns._walk.request import PageOrder, PlannedPage, Purpose
+from tfruns._walk.server import ServerBehaviour
 from tfruns.errors import IncompleteWalkError
-from tfruns.models import JobRun, RunPage
+from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
-
-_EMPTY_IN_A_ROW = 10
-"""If a list had runs, so many responses in a row have to say that it is empty: a server may fail for a moment."""
+_REMEMBERED = 256
+"""Of how many runs the ids are kept at least."""
+_SUSPICIOUS = 4
+"""After so many, the walk may be at the end of the list, whatever the totals say."""
+_MOST_REFUSALS = 4
+"""The walk fails after so many refused requests in a row, with nothing else in flight."""
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds before a list that seems to have become empty is requested again."""
+_MOST_PASSES_IN_VAIN = 4
 
 _ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
 
 
-@attrs.frozen
-class PlannedPage:
-    """A page to request."""
-
-    offset: int
-    limit: int
-    gain: int
-    """How many of its runs are expected to be new."""
-    shift: int
-    """The expected index of a run, minus its ordinal."""
-    clock: int
-    """How many responses were consumed before it was requested."""
-    pass_number: int
-    """The number of the pass that it belongs to."""
-    is_alone: bool
-    """Whether nothing else was in flight when it was requested."""
+class UnsortedError(Exception):
+    """The server doesn't sort by creation."""
 
 
-class ProgressGuard:
+class WalkEndedError(Exception):
+    """The list can't be walked to its end; the argument says why."""
+
+
+New = tuple[Slice, Sequence[int]]
+"""A response, and the indices of its runs that are new."""
+
+
+class Guard:
     """Counts responses, so that a walk that makes no progress ends."""
 
     def __init__(self) -> None:
-        self.responses = 0
-        """How many were consumed: the clock of the walk."""
+        self.clock = 0
+        """How many responses were consumed."""
+        self._most = 0.0  # how many responses with few new runs the list may take
         self.fruitless = 0
         """How many responses in a row held no new run."""
-        self._pages = 0.0  # how many pages the list had when the walk began
+        self._poor = 0  # how many responses held few
 
-    def count(self, pages: float = 0) -> None:
-        """Take note of a response; by its total the list has so many pages."""
-        self.responses += 1
-        self.fruitless += 1  # the planner sets it to 0 when new runs are found
-        if self.responses == 1:
-            self._pages = pages
+    def count(self, server: ServerBehaviour, page_size: int, widest: int) -> None:
+        """Take note of a response, or fail."""
+        self.clock += 1
+        self.fruitless += 1
+        self._poor += 1
+        if self.clock == 1:
+            self._most = 200 + 20 * server.most / max(1, server.reach(page_size) - 2)
+        if self.fruitless > _MOST_FRUITLESS + widest:
+            raise WalkEndedError(f"{self.fruitless} responses in a row brought nothing new. {_ADVICE}")
+        if self._poor > self._most or self.clock > self._most * (50 if server.understates else 1):
+            raise WalkEndedError(f"it doesn't come to an end within {self.clock} responses. {_ADVICE}")
 
-    def is_too_long(self, *, understates: bool) -> bool:
-        """Whether the list seems to grow without end. (A total that is too small says little about its length.)"""
-        return self.responses > (200 + 20 * self._pages) * (50 if understates else 1)
+    def found(self, *, much: bool) -> None:
+        """The response held a new run; `much` if a good part of it is new."""
+        self.fruitless = 0
+        self._poor -= much
+
+
+class Search:
+    """The search for the place of the frontier, with nothing else in flight.
+
+    Bounds come from responses that end before it or begin behind it. With one bound it jumps away from it, twice as far
+    each time; with two it bisects. Of two that contradict each other, since the list has moved, the older is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._low: float | None = None
+        self._high: float | None = None
+        self._tries = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is something to search for."""
+        return self._low is not None or self._high is not None
+
+    def move(self, by: float) -> None:
+        """The list has moved."""
+        self._low = None if self._low is None else self._low + by
+        self._high = None if self._high is None else self._high + by
+
+    def lies_behind(self, index: int, *, is_newest: bool) -> None:
+        """The place isn't before this index."""
+        if self._low is None or is_newest or index > self._low:
+            self._low = index
+            if self._high is not None and self._high <= index:
+                self._high, self._tries = None, 0
+
+    def lies_before(self, index: int, *, is_newest: bool) -> None:
+        """The place isn't behind this index."""
+        if self._high is None or is_newest or index < self._high:
+            self._high = index
+            if self._low is not None and self._low >= index:
+                self._low, self._tries = None, 0
+
+    def next_offset(self, reach: int, overlap: int) -> int:
+        """The offset of the next request, for a page of `reach` runs."""
+        jump = (int(2**self._tries) - 1) * reach
+        self._tries += 1
+        if self._low is not None and self._high is not None:
+            return math.floor(self._low + self._high - reach) // 2
+        return math.floor(
+            self._low - overlap + jump if self._low is not None else (self._high or 0) - reach // 2 - jump
+        )
+
+
+class CreationWalk:
+    """The walk over a list that is sorted by creation.
+
+    Args:
+        order: how its pages are requested.
+        newest_first: whether the newest runs come first then.
+        start: how many runs to skip first.
+        page_size: the most runs to request at once, while the list doesn't change.
+        place: where to go on, if the list isn't read from its start.
+        ends_at: the key after which no run is wanted.
+        had_runs: whether the list is known to have had runs.
+        can_be_emptied: whether a list that had runs may have none.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: PageOrder,
+        newest_first: bool,
+        start: int,
+        page_size: int,
+        max_runs: float,
+        place: Place | None = None,
+        ends_at: float = math.inf,
+        had_runs: bool = False,
+        can_be_emptied: bool = False,
+    ) -> None:
+        self.done = False
+        self.kept: list[Slice] = []
+        """The responses behind a gap, sorted by their first keys."""
+        self.server = ServerBehaviour()
+        self.newest_first = newest_first
+        self.frontier = Frontier(place, remembered=_REMEMBERED, skips=start > 0)
+        self.index = start if place is None else place.index
+        """Where the run behind the frontier stood in the list last."""
+        self._order = order
+        self._reversed = PageOrder.OLDEST_FIRST if newest_first else PageOrder.NEWEST_FIRST
+        self._page_size = page_size
+        self._max_runs = max_runs
+        self._ends_at = ends_at
+        self._had_runs = had_runs or place is not None
+        self._can_be_emptied = can_be_emptied
+        self._pace = Pace(page_size, max(page_size, MAX_PAGE_SIZE))
+        self._guard = Guard()
+        self._search = Search()
+        self._gaps: list[int] = []  # the starts of kept responses, in the list, before which a page is requested next
+        self._consumed = self.index  # runs consumed so far, with those before the start
+        self._first: tuple[float, int] | None = None  # the key of the first run, and the total then
+        self._group = 1  # how many neighbours share a key
+        self._lost_at = 0  # the clock when a prediction failed last
+        self._tail: Slice | None = None
+        self._wants_tail = self._ignores_order = False
+        self._empty = 0  # how many single responses in a row were empty for no reason
+        self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
+        self._refusals = 0
+
+    # --- what to request ---
+
+    def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
+        """The next page to request; None if a response must come first."""
+        if self._first is None and not self.frontier.has_begun:
+            limit = self._page_size if self._max_runs > self._page_size else max(1, int(self._max_runs))
+            return None if in_flight else self._planned(Purpose.AHEAD, self.index, limit, in_flight)
+        limit = self._pace.limit
+        if self._wants_tail and not any(page.purpose is Purpose.TAIL for page in in_flight):
+            if not self._ignores_order:
+                self._wants_tail = False
+                return self._planned(Purpose.TAIL, 0, limit, in_flight)
+            if not in_flight:
+                self._wants_tail = False
+                return self._planned(Purpose.BEHIND, self.index, limit, in_flight)
+        if in_flight and (self._search.is_on or len(in_flight) + len(self.kept) >= self._pace.depth):
+            return None
+        self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
+        near = len(self.frontier.near()) + 1 if not in_flight else self._group + 1
+        if near >= limit:
+            limit = min(2 * near, self._pace.most)
+        reach = self.server.reach(limit)
+        overlap = min(near + self._pace.margin(reach, self._guard.clock), reach - 1)
+        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
+            overlap = max(1, reach // 2)
+        purpose = Purpose.AHEAD
+        if self._gaps:
+            offset, purpose = self._gaps.pop(0) - reach // 2, Purpose.GAP
+        elif self._search.is_on:
+            offset = self._search.next_offset(reach, overlap) + round(self._pace.rate)
+        elif not in_flight:
+            offset = self.index + round(self._pace.rate) - overlap
+        else:
+            # Requests come in the order of the list.
+            last = next((page.offset + reach for page in reversed(in_flight) if page.purpose is Purpose.AHEAD), 0)
+            end = max(self.index, last, *(rows.end for rows in self.kept))
+            if end >= self._wanted():
+                return None
+            offset = end + round(self._pace.rate) - overlap
+        if self._ends_at_total and self._reaches_beyond_the_end(max(0, offset), limit):
+            limit = max(2, self.server.total + 1 - max(0, offset))
+        return self._planned(purpose, max(0, offset), limit, in_flight, overlap)
+
+    def _planned(
+        self, purpose: Purpose, offset: int, limit: int, in_flight: Sequence[PlannedPage], overlap: int = 0
+    ) -> PlannedPage:
+        order = self._reversed if purpose is Purpose.TAIL else self._order
+        pause = _PAUSES[self._empty - 1] if self._empty else 0.0
+        return PlannedPage(offset, limit, order, purpose, self._guard.clock, not in_flight, overlap, pause)
+
+    def _wanted(self) -> float:
+        """The index up to which pages are requested ahead."""
+        end = math.inf if self.server.understates else self.server.total
+        end = min(end, self.index + self._max_runs - self._consumed)
+        if self._first is not None and self._ends_at != math.inf and self.frontier.key > self._first[0]:
+            # Where the first run that isn't wanted stands, if runs were created at a steady rate.
+            share = (self._ends_at - self._first[0]) / (self.frontier.key - self._first[0])
+            end = min(end, self.index + (share - 1) * self._consumed)
+        return end
+
+    def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
+        """Whether a page is larger than needed: one run beyond the end is, so that it isn't full and shows the end."""
+        return not self.server.understates and offset + limit > self.server.total + 1
+
+    # --- what a response contains ---
+
+    def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
+        """The new runs of a response, and of those that were kept and now join."""
+        runs, total, said = page.data, page.pagination.total, page.pagination.limit
+        if request.purpose is not Purpose.TAIL:
+            self.server.learn(request.offset, request.limit, len(runs), total, said)
+        self._guard.count(self.server, self._page_size, self._pace.widest)
+        self._search.move(self._pace.rate)
+        if not runs:
+            self._consume_nothing(request, total)
+            return []
+        self._empty = 0
+        if request.purpose is Purpose.TAIL:
+            return self._consume_tail(request, page)
+        if request.purpose is Purpose.BEHIND:
+            self._pace.go_alone()  # the list may grow at the end that can't be seen: only the largest pages reach it
+        rows = Slice(request, runs, self._sign)
+        is_short = self.server.is_short(request.limit, len(runs), said)
+        is_end = is_short and rows.end >= self.server.most and not self.server.understates
+        if is_end and not self.frontier.has_begun:
+            self.done = True  # it holds all runs that are wanted, in whatever order they come
+            return [(rows, rows.first_entries(range(len(rows))))]
+        if self._first is None:
+            if rows.first > rows.key(-1) and rows.times == sorted(rows.times, reverse=self._sign > 0):
+                # The server has another default than the contract. Then no window ends the walk.
+                self.newest_first, self._ends_at = not self.newest_first, math.inf
+                rows = Slice(request, runs, self._sign)
+            self._first = rows.first, total
+        if not self.frontier.learn(rows):
+            raise UnsortedError
+        self._group = max(rows.largest_group(), self._group // 2)
+        new = self._take(rows)
+        if new is None:
+            self._keep(rows)
+            return []
+        found: list[New] = []
+        if new:
+            self.index, self._refusals = rows.end, 0
+            self._pace.observe(rows.end - self._consumed, request.overlap - new[0], self._guard.clock)
+            found = [(rows, new), *self._take_kept()]
+            self._search, self._gaps = Search(), self._gaps if self.kept else []
+        if is_end or (self._tail is not None and self.frontier.is_past(self._tail)):
+            self.done = True
+        else:
+            self._doubt_end(rows, is_short=is_short, found_more=bool(new))
+        return found
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.newest_first else 1
+
+    def _take(self, rows: Slice) -> Sequence[int] | None:
+        new = self.frontier.take(rows, reach=self.server.reach(self._pace.most))
+        if new:
+            self._consumed += len(new)
+            self._guard.found(much=4 * len(new) > len(rows))
+            self.done |= self.frontier.key - self.frontier.slack > self._ends_at
+        return new
+
+    def _take_kept(self) -> list[New]:
+        found: list[New] = []
+        while self.kept and (new := self._take(self.kept[0])) is not None:
+            rows = self.kept.pop(0)
+            if new:
+                self.index = rows.end + round(self._pace.rate * (self._guard.clock - rows.request.clock))
+                found.append((rows, new))
+        return found
+
+    def _keep(self, rows: Slice) -> None:
+        """Keep a response behind a gap, and fill the gap."""
+        request = rows.request
+        before = [each for each in self.kept if each.first <= rows.first]
+        is_joined = any(each.last - self.frontier.slack > rows.first for each in before)
+        if request.is_alone or (not is_joined and request.purpose is Purpose.GAP) or self._search.is_on:
+            self._search.lies_before(request.offset, is_newest=request.is_alone)
+            self._lose(request)
+        elif not is_joined:
+            self._gaps.append(request.offset)
+            self._pace.widen_margin()
+        if not any(each.last >= rows.last for each in before):
+            rows.release_runs()
+            self.kept.insert(len(before), rows)
+
+    def _lose(self, request: PlannedPage) -> None:
+        if request.clock >= self._lost_at:
+            self._pace.lose()
+            self._lost_at = self._guard.clock
+
+    def _consume_nothing(self, request: PlannedPage, total: int) -> None:
+        if request.purpose is Purpose.BEHIND or (
+            self._first is None and not self._had_runs and request.offset >= total
+        ):
+            self.done = True
+        elif request.purpose is not Purpose.TAIL and (total or self.server.understates) and self.frontier.has_begun:
+            end = request.offset if self.server.understates else min(total, request.offset)
+            self._search.lies_before(end, is_newest=request.is_alone)
+        elif request.is_alone:
+            self._empty += 1
+            if self._empty > len(_PAUSES):
+                if total or not self._can_be_emptied:
+                    raise WalkEndedError(
+                        f"there is nothing from offset {request.offset} on, in {self._empty} responses in a row"
+                    )
+                self.done = True
+
+    # --- the end ---
+
+    def _doubt_end(self, rows: Slice, *, is_short: bool, found_more: bool) -> None:
+        """A response that joined doesn't show the end of the list: what to do if it looks as if it might."""
+        request = rows.request
+        if not found_more:
+            if rows.last < self.frontier.key:
+                self._lose(request)
+            self._search.lies_behind(rows.end, is_newest=request.is_alone)
+            is_cut = len(rows) < self.server.reach(request.limit)
+            is_there = request.is_alone and (is_cut or (self._tail is None and self._guard.fruitless >= _SUSPICIOUS))
+            self._wants_tail |= request.purpose is not Purpose.BEHIND and (is_there or rows.end >= self.server.total)
+        elif is_short:
+            self._wants_tail |= rows.end >= self.server.total
+        elif self._first is not None and self._consumed >= self._first[1] < self.server.most:
+            self._wants_tail |= self._tail is None  # it has grown, or its totals are too small
+            if not self.server.understates:
+                self._pace.go_alone()
+
+    def _consume_tail(self, request: PlannedPage, page: RunPage) -> list[New]:
+        tail = Slice(request, page.data, self._sign, is_tail=True)
+        if tail.first > tail.key(-1):
+            self._ignores_order = self._wants_tail = True
+            return []
+        new = self._take(tail)
+        if new is None:
+            tail.release_runs()
+            self._tail = tail
+            return []
+        self.done = True
+        return [(tail, new)] if new else []
+
+    def refuse(self, request: PlannedPage, message: str) -> None:
+        """The server refused the request.
+
+        It may refuse a page that reaches beyond a certain index, a larger page than before, an offset behind the end,
+        or to reverse the list. An offset is refused for good if nothing else was in flight: otherwise it was a
+        prediction.
+        """
+        self._guard.count(self.server, self._page_size, self._pace.widest)
+        if request.limit > self._page_size and request.purpose is Purpose.TAIL:
+            self._pace.limit_pages(request.limit // 2)
+            self._wants_tail = True
+        elif request.purpose is Purpose.TAIL:
+            self._ignores_order = self._wants_tail = True
+        elif (
+            request.offset < self.server.total
+            and self._reaches_beyond_the_end(request.offset, request.limit)
+            and not self._ends_at_total
+        ):
+            self._ends_at_total = True
+        elif request.limit > self._page_size:
+            self._pace.limit_pages(request.limit // 2)
+        else:
+            end = request.offset if self.server.understates else min(request.offset, self.server.total)
+            self._search.lies_before(end, is_newest=request.is_alone)
+            self._refusals += request.is_alone
+            if self._refusals >= _MOST_REFUSALS or request.offset == 0:
+                raise WalkEndedError(
+                    f"the server refuses the request at offset {request.offset}: {message}. Narrower filters make the"
+                    " list shorter, for instance status or version_numbers"
+                )
+
+
+class PlainWalk:
+    """Plain pages from one index to another, or to the end of the list: for orders in which runs can move.
+
+    Args:
+        start: the first index.
+        stop: the index behind the last; None for the end of the list.
+        page_size: how many runs to request at once.
+        seen: the ids of all runs that were consumed, to which new ones are added.
+        overlaps: whether pages overlap by a quarter, for runs that move to the left meanwhile.
+    """
+
+    def __init__(
+        self, *, start: int, stop: float, page_size: int, max_runs: float, seen: set[str], overlaps: bool = False
+    ) -> None:
+        self.done = False
+        self.holds_all = False
+        """Whether one response held the whole list."""
+        self.found: list[float] = []
+        """When the new runs were created."""
+        self.least = math.inf
+        """The smallest total."""
+        self.server = ServerBehaviour()
+        self.index = start
+        self.kept: list[Slice] = []
+        self.is_skipped = stop != math.inf
+        """Whether its runs aren't wanted."""
+        self._start = start
+        self._stop = stop
+        self._overlaps = overlaps
+        self._page_size = self._size = page_size
+        self._max_runs = max_runs
+        self._seen = seen
+        self._guard = Guard()
+        self._met: set[str] = set()  # in this pass
+        self._next = start
+        self._fruitless = 0
+        self._widest = 1
+
+    def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
+        """The next page to request; None if a response must come first."""
+        if in_flight:
+            end = math.inf if self.server.understates else self.server.total
+            end = min(end, self._stop, self._start + self._max_runs)
+            if not self._guard.clock or self._next >= end:
+                return None
+        else:
+            self._next = self.index
+        limit = int(min(self._size, self._stop - self._next, max(1, self._max_runs)))
+        page = PlannedPage(
+            self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, self._guard.clock, is_alone=not in_flight
+        )
+        self._next += max(1, self.server.reach(limit) - (limit // 4 if self._overlaps else 0))
+        self._widest = max(self._widest, len(in_flight) + 1)
+        return page
+
+    def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
+        """The runs of a response that weren't seen before."""
+        runs, total, said = page.data, page.pagination.total, page.pagination.limit
+        self.server.learn(request.offset, request.limit, len(runs), total, said)
+        self._guard.count(self.server, request.limit, self._widest)
+        self.least = min(self.least, total)
+        rows = Slice(request, runs, 1) if runs else None
+        is_repeated = rows is None or self._met.issuperset(rows.ids)
+        self._fruitless = self._fruitless + 1 if is_repeated else 0
+        self._met.update(() if rows is None else rows.ids)
+        new: Sequence[int] = [] if rows is None else [at for at, one in enumerate(rows.ids) if one not in self._seen]
+        if rows is not None and new:
+            new = rows.first_entries(new)
+            self._seen.update(rows.ids)
+            self.found += [rows.times[at] for at in new]
+        self._guard.found(much=2 * len(new) > len(runs))
+        if 2 * len(new) < len(runs):  # the list grows, or all is known: larger pages
+            self._size = max(self._size, min(2 * self._size, MAX_PAGE_SIZE))
+        self.index = max(self.index, request.offset + len(runs))
+        is_short = self.server.is_short(request.limit, len(runs), said)
+        reaches_end = self.index >= total and (is_short or not self.server.understates)
+        if not runs or reaches_end or self.index >= self._stop or self._fruitless > self._widest + 2:
+            self.done = True
+            self.holds_all = request.offset == 0 and is_short and not self.server.understates
+        return [(rows, new)] if rows is not None and new else []
+
+    def refuse(self, request: PlannedPage, message: str) -> None:
+        """The server refused the request: it wants smaller pages, or the list ends here."""
+        if request.limit > self._page_size:
+            self._size = self._page_size
+        elif request.is_alone:
+            self.done = True
 
 
 class Planner:
@@ -89,54 +518,102 @@ class Planner:
 
     Args:
         job_id: for errors.
+        filter: which runs are wanted, and in which order.
         start: how many runs to skip first.
         page_size: the most runs to request at once, while the list doesn't change.
         max_runs: how many runs to yield at most; None for all.
-        by_creation: whether the list is sorted by creation, one way or the other.
-        window: the wanted times of creation, if not all are wanted. If the newest runs come first, the walk ends at the
-            first run that is too old, unless the responses show another order.
-        keeps_ids: whether the ids of all runs are kept, and the list is walked again for missing runs: for orders in
-            which runs can change their place, or in which many runs have equal keys.
+        place: where an earlier walk has stopped, in the order by creation.
     """
 
     def __init__(
         self,
         *,
         job_id: str,
+        filter: RunFilter,  # noqa: A002  # the public name
         start: int,
         page_size: int,
         max_runs: int | None,
-        by_creation: bool,
-        keeps_ids: bool,
-        window: RunFilter | None = None,
+        place: Place | None = None,
     ) -> None:
         self.done = max_runs == 0
         self._job_id = job_id
+        self._filter = filter
         self._start = start
-        self._page_size = max(2, page_size)  # one run of each page is the overlap
-        self._max_runs = max_runs
-        self._window = window
-        self._first_created_at: float | None = None
-        self._order = Order(by_creation)
-        self._pace = Pace(self._page_size, MAX_PAGE_SIZE)
-        self._traits = ServerTraits()
-        self._guard = ProgressGuard()
-        self._passes = Passes(start) if keeps_ids else None
-        self._empty = 0  # how many responses in a row, with nothing else in flight, said that the list is empty
-        self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
-        self._total_at_anchor = 0  # the total of the response in which an anchor was found last
-        self._lost_at = 0  # the clock when the anchor was lost last
+        self._page_size = max(3, page_size)  # two runs of a page are the overlap
+        self._left = math.inf if max_runs is None else max_runs
         self._yielded = 0
-        self._begin()
+        self._seen: set[str] = set()  # all ids, in other orders than by creation
+        self._stages = self._by_creation(place) if filter.is_by_creation else self._by_another_key()
+        self._walk = next(self._stages)
+        self._expected: set[PlannedPage] = set()  # what the current walk has requested
 
-    def _begin(self) -> None:
-        met = self._passes.begin() if self._passes else None
-        self._anchor = Anchor(self._start, self._page_size, self._order, met)
-        self._search: Search | None = None
-        self._end_seen_at: int | None = None
-        self._pace.restart()
+    def _by_creation(self, place: Place | None) -> Iterator["CreationWalk | PlainWalk"]:
+        window = self._filter
+        newest_first = window.is_newest_first
+        ends_at = window.created_before
+        if newest_first:
+            ends_at = None if window.created_after is None else -window.created_after
+        yield CreationWalk(
+            order=PageOrder.AS_ASKED,
+            newest_first=newest_first,
+            start=self._start,
+            page_size=self._page_size,
+            max_runs=math.inf if window.has_window else self._left,
+            place=place,
+            ends_at=math.inf if ends_at is None else ends_at,
+            can_be_emptied=window.status is not None,
+        )
 
-    # --- what to request ---
+    def _by_another_key(self) -> Iterator["CreationWalk | PlainWalk"]:
+        """What is asked for in the order that is asked for; then, by creation, what moved meanwhile."""
+        first = self._plain_walk()
+        yield first
+        if first.holds_all:
+            return
+        if self._start:
+            yield self._plain_walk(stop=self._start)
+        after = self._filter.created_after
+        yield CreationWalk(
+            order=PageOrder.NEWEST_FIRST,
+            newest_first=True,
+            start=0,
+            page_size=self._page_size,
+            max_runs=math.inf,
+            ends_at=math.inf if after is None else -after,
+            had_runs=bool(self._seen),
+            can_be_emptied=self._filter.status is not None,
+        )
+
+    def _unsorted(self) -> Iterator["CreationWalk | PlainWalk"]:
+        """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
+        newest, in_vain = math.inf, 0
+        while in_vain < _MOST_PASSES_IN_VAIN:
+            walk = self._plain_walk(overlaps=True)
+            yield walk
+            in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
+            newest = min(newest, max(walk.found, default=math.inf))
+            is_still = walk.least >= walk.server.most
+            if in_vain >= 2 - is_still and self._start + len(self._seen) >= walk.least:
+                return
+        raise WalkEndedError(
+            "the server doesn't sort it by creation, and several passes over it didn't find the rest. " + _ADVICE
+        )
+
+    def _plain_walk(self, stop: float = math.inf, *, overlaps: bool = False) -> "PlainWalk":
+        most = math.inf if self._filter.has_window or stop != math.inf else self._left
+        start = self._start if stop == math.inf else 0
+        return PlainWalk(
+            start=start, stop=stop, page_size=self._page_size, max_runs=most, seen=self._seen, overlaps=overlaps
+        )
+
+    @property
+    def kept(self) -> Sequence[PlannedPage]:
+        """The requests whose responses were kept: `consume` returns their runs later, or never."""
+        return [rows.request for rows in self._walk.kept]
+
+    def forget_last_kept(self) -> None:
+        """Drop the kept response that is the farthest from the place of the walk: it is requested again, later."""
+        self._walk.kept.pop()
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
         """The next page to request; None if a response must come first or the walk is complete.
@@ -146,226 +623,89 @@ class Planner:
         """
         if self.done:
             return None
-        if self._anchor.last is None:
-            return None if in_flight else self._first()
-        if in_flight and (self._search or self._is_stale(in_flight[0]) or len(in_flight) >= self._pace.depth):
-            return None
-        front = self._anchor.front + sum(page.gain for page in in_flight)
-        shift = self._pace.predict(self._guard.responses, len(in_flight))
-        if in_flight and front >= self._wanted(shift):
-            return None
-        limit = self._pace.limit
-        reach = self._traits.reach(limit)
-        overlap = self._pace.overlap(reach, self._guard.responses)
-        if self._search:
-            # Every response was consumed: the totals say more about the list now than the last anchor does.
-            guess = front - 1 + self._pace.shift + round(self._pace.rate) + self._traits.total - self._total_at_anchor
-            offset = self._search.next_offset(guess, reach, overlap, self._traits.total, has_order=self._order.is_known)
-        else:
-            offset = front + shift - overlap
-        offset = max(0, offset)
-        if self._ends_at_total and self._reaches_beyond_the_end(offset, limit):
-            limit = max(2, self._traits.total + 1 - offset)
-        self._pace.widen(len(in_flight) + 1)
-        return self._planned(offset, limit, reach - overlap, shift, is_alone=not in_flight)
+        if len(in_flight) != len(self._expected):
+            in_flight = [page for page in in_flight if page in self._expected]
+        page = self._walk.next_request(in_flight)
+        if page is not None:
+            self._expected.add(page)
+        return page
 
-    def _reaches_beyond_the_end(self, offset: int, limit: int) -> bool:
-        """Whether a page is larger than needed: one run beyond the end is, so that it isn't full and shows the end."""
-        return not self._traits.understates and offset + limit > self._traits.total + 1
-
-    def _is_stale(self, request: PlannedPage) -> bool:
-        """Whether the request was sent before an anchor was lost: its offset has the same wrong prediction."""
-        return request.clock < self._lost_at
-
-    def _first(self) -> PlannedPage:
-        limit = self._page_size if self._max_runs is None else min(self._page_size, self._max_runs)
-        return self._planned(self._start, limit, limit, 0, is_alone=True)
-
-    def _planned(self, offset: int, limit: int, gain: int, shift: int, *, is_alone: bool) -> PlannedPage:
-        pass_number = self._passes.number if self._passes else 0
-        return PlannedPage(offset, limit, gain, shift, self._guard.responses, pass_number, is_alone)
-
-    def _wanted(self, shift: int) -> float:
-        """The ordinal up to which pages are requested ahead."""
-        end = math.inf if self._traits.understates else self._traits.total - shift
-        if self._max_runs is not None:
-            end = min(end, self._start + self._max_runs)
-        return min(end, self._front_at_oldest())
-
-    def _front_at_oldest(self) -> float:
-        """The ordinal at which the first run is too old, if runs were created at a steady rate."""
-        last, first = self._anchor.last, self._first_created_at
-        if self._ends_at is None or last is None or first is None or first <= last.created_at:
-            return math.inf
-        share = (first - self._ends_at) / (first - last.created_at)
-        return self._start + share * (self._anchor.front - self._start)
-
-    # --- what a response contains ---
-
-    def consume(self, request: PlannedPage, page: RunPage) -> Sequence[JobRun]:
-        """The runs of a response to yield now, in order.
+    def consume(self, request: PlannedPage, page: RunPage) -> list[tuple[PlannedPage, Sequence[int]]]:
+        """The runs to yield now, in order: requests, each with the indices of runs in its response.
 
         Raises:
             IncompleteWalkError: the list can't be walked to its end.
         """
-        runs, total = page.data, page.pagination.total
-        self._guard.count(total / max(1, len(runs) - 1))
-        self._traits.learn(request.offset, request.limit, len(runs), total, page.pagination.limit)
-        self._order.learn(runs)
-        self._check_progress(request, len(runs))
-        if self._passes and request.pass_number != self._passes.number:
-            return self._fresh(runs)
-        if request.offset + len(runs) < total:
-            self._end_seen_at = None
-        match = self._match(request, runs, total)
-        if match is None:
-            self._lose(request, runs)
+        found: list[tuple[PlannedPage, Sequence[int]]] = []
+        if request in self._expected:  # otherwise it is of a walk that is over
+            self._expected.remove(request)
+            try:
+                for rows, new in self._walk.consume(request, page):
+                    wanted = self._wanted(rows, new)
+                    if wanted:
+                        last = len(rows) - 1
+                        found.append((rows.request, [last - at for at in wanted] if rows.is_tail else wanted))
+                self.done |= self._yielded >= self._left
+                if self._walk.done:
+                    self._go_on()
+            except UnsortedError:
+                self._walk_plainly()
+            except WalkEndedError as error:
+                raise self._failure(str(error)) from None
+        return found
+
+    def _wanted(self, rows: Slice, new: Sequence[int]) -> Sequence[int]:
+        if isinstance(self._walk, CreationWalk) and self._seen:
+            new = [at for at in new if rows.ids[at] not in self._seen]
+            self._seen.update(rows.ids[at] for at in new)
+        elif isinstance(self._walk, PlainWalk) and self._walk.is_skipped:
             return ()
-        fresh = self._fresh(match.new)
-        self._pace.observe(match.shift, request.shift, self._guard.responses)
-        self._total_at_anchor = total
-        # An anchor without a new run behind it only shows where to request next.
-        self._search = Search() if self._search and not match.new else None
-        if match.new:
-            self._guard.fruitless = 0
-        if self._yielded == self._max_runs or self._is_past(match.new, runs):
+        window = self._filter
+        if window.has_window:
+            new = [at for at in new if window.is_within(rows.times[at])]
+        if len(new) > self._left - self._yielded:
+            new = new[: int(self._left) - self._yielded]
+        self._yielded += len(new)
+        return new
+
+    def _go_on(self) -> None:
+        self._expected.clear()
+        walk = next(self._stages, None)
+        if walk is None:
             self.done = True
-        elif self._is_end(request, page, found_more=bool(match.new)):
-            self._finish()
-        return fresh
-
-    def _match(self, request: PlannedPage, runs: Sequence[JobRun], total: int) -> Match | None:
-        if not runs and self._anchor.last is not None:
-            # A list that has become empty has no anchor. (`_is_end` waits for one more response.)
-            self._empty = self._empty + 1 if total == 0 and request.is_alone else 0
-            is_emptied = self._empty >= _EMPTY_IN_A_ROW - 1 and not self._traits.understates
-            return Match((), self._pace.shift) if is_emptied else None
-        self._empty = 0
-        expected = self._anchor.front + request.shift - 1 - request.offset
-        return self._anchor.match(runs, request.offset, expected)
-
-    def _fresh(self, runs: Sequence[JobRun]) -> Sequence[JobRun]:
-        if self._passes:
-            runs = self._passes.unseen(runs)
-        if self._window is not None:
-            runs = [run for run in runs if self._window.is_within(run.created_at)]
-        if self._max_runs is not None:
-            runs = runs[: self._max_runs - self._yielded]
-        self._yielded += len(runs)
-        return runs
-
-    @property
-    def _ends_at(self) -> float | None:
-        """The time of creation before which no run is wanted, if all runs that follow are older."""
-        window = self._window
-        return window.created_after if window is not None and window.is_newest_first else None
-
-    def _is_past(self, new: Sequence[JobRun], runs: Sequence[JobRun]) -> bool:
-        """Whether a response shows that all further runs are too old: possible only if the newest runs come first."""
-        if new and self._first_created_at is None:
-            self._first_created_at = new[0].created_at
-        if self._ends_at is None or not any(run.created_at < self._ends_at for run in new):
-            return False
-        return self._order.holds_for(runs) and not self._order.is_oldest_first
-
-    def _lose(self, request: PlannedPage, runs: Sequence[JobRun]) -> None:
-        """Drop a response without an anchor.
-
-        Only the response to a request of the search shows where the anchor isn't: other responses may be older than the
-        runs consumed since. And the responses in flight when an anchor was lost say nothing more about how the list
-        moves.
-        """
-        if not self._is_stale(request):
-            self._pace.lose()
-            self._lost_at = self._guard.responses
-        last = self._anchor.last
-        assert last is not None  # noqa: S101  # for the type checker
-        if self._search is None:
-            self._search = Search()
-        elif request.is_alone:
-            reach = self._traits.reach(request.limit)
-            if not runs or (self._order.is_known and not self._order.is_before(runs[0].created_at, last.created_at)):
-                self._search.lies_before(request.offset, reach)
-            elif self._order.is_known:
-                self._search.lies_behind(request.offset + len(runs), reach, self._traits.total)
-
-    # --- the end ---
-
-    def _is_end(self, request: PlannedPage, page: RunPage, *, found_more: bool) -> bool:
-        """Whether a response with an anchor reaches the end of the list.
-
-        It does if it reaches its own total and isn't full, and the server is known to fill pages as long as there are
-        more runs. If an earlier total was larger, then runs were deleted, or this response comes from a replica that
-        lags behind or a server that is failing: so a second response has to show the same end.
-        """
-        length, total = len(page.data), page.pagination.total
-        if request.offset + length < total or not self._traits.is_last(request.limit, length, page.pagination.limit):
-            return False
-        if total >= self._traits.longest:
-            return True
-        agrees = self._end_seen_at is not None and request.clock >= self._end_seen_at and not found_more
-        self._end_seen_at = self._guard.responses
-        return agrees
-
-    def _finish(self) -> None:
-        if self._passes is None or self._passes.is_complete(
-            self._traits.total, self._traits.shortest, self._traits.longest, is_unstable=self._anchor.is_unstable
-        ):
-            self.done = True
-        elif self._passes.is_hopeless:
-            raise self._failure(
-                f"runs can change their place in this order, and {self._passes.number} passes over the list didn't find"
-                ' the rest. In the order of creation (sort_by="startTime") runs keep their place'
-            )
         else:
-            self._begin()
+            self._walk = walk
+
+    def _walk_plainly(self) -> None:
+        walk = self._walk
+        assert isinstance(walk, CreationWalk)  # noqa: S101  # for the type checker
+        if not self._seen and not walk.frontier.remembers_all:
+            raise self._failure(f"the server doesn't sort it by creation. {_ADVICE}")
+        self._seen.update(walk.frontier.near(everything=True))
+        self._stages = self._unsorted()
+        self._go_on()
 
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request, which wasn't the first of this walk.
 
-        It may refuse a page that reaches beyond a certain index, a larger page than before, or an offset. Then the page
-        is requested again: it reaches no further than needed, or is smaller. An offset is refused for good only if
-        nothing else was in flight: otherwise it was a prediction.
-
         Raises:
             IncompleteWalkError: the list can't be walked on.
         """
-        self._guard.count()
-        if not self._ends_at_total and self._reaches_beyond_the_end(request.offset, request.limit):
-            self._ends_at_total = True
-        elif request.limit > self._page_size:
-            self._pace.keep_page_size()
-        elif request.is_alone:
-            raise self._failure(
-                f"the server refuses the request at offset {request.offset}: {message}. Narrower filters make the list"
-                " shorter, for instance status or version_numbers"
-            )
-        self._lost_at = self._guard.responses
-
-    # --- every walk ends ---
-
-    def _check_progress(self, request: PlannedPage, length: int) -> None:
-        total, guard = self._traits.total, self._guard
-        if guard.is_too_long(understates=self._traits.understates):
-            raise self._failure(f"the list doesn't come to an end within {guard.responses} responses. {_ADVICE}")
-        if guard.fruitless > _MOST_FRUITLESS + self._pace.widest:
-            at, end = f"offset {request.offset}", request.offset + length
-            if self._traits.fullest == 1:
-                what = "no page holds more than one run, so that none can be joined to the one before"
-            elif not length:
-                what = f"there is nothing from {at} on, and the walk can't tell whether that is the end"
-            elif end > total:
-                what = f"there are runs up to offset {end}"
-            else:
-                what = f"the response at {at} can't be joined to the runs read before, or holds no others"
-            raise self._failure(f"{what}; {guard.fruitless} responses in a row brought nothing new. {_ADVICE}")
+        if request in self._expected:
+            self._expected.remove(request)
+            try:
+                self._walk.refuse(request, message)
+                if self._walk.done:
+                    self._go_on()
+            except WalkEndedError as error:
+                raise self._failure(str(error)) from None
 
     def _failure(self, what: str) -> IncompleteWalkError:
-        total = self._traits.total
+        total = self._walk.server.total
         return IncompleteWalkError(
             f"the walk failed after {counted(self._yielded, 'run')}: the server says there are {total}, but {what}",
             job_id=self._job_id,
-            offset=self._anchor.front + self._pace.shift,
+            offset=self._walk.index,
             seen=self._yielded,
             total=total,
         )

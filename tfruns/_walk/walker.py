@@ -12,14 +12,15 @@ import attrs
 from tfruns._decode.fast import split_page
 from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Fetched, Transport
-from tfruns._walk.planner import PlannedPage, Planner
+from tfruns._walk.planner import Planner
+from tfruns._walk.request import PlannedPage
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
 from tfruns.models import BadRun, JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
 @attrs.frozen
-class Found:
+class NewRuns:
     """The new runs of a response."""
 
     runs: Sequence[JobRun]
@@ -74,28 +75,22 @@ class Walk:
         self._job_id = job_id
         self._filter = filter
         self._keep_bad = keep_bad
-        self._planner = Planner(
-            job_id=job_id,
-            start=offset,
-            page_size=page_size,
-            max_runs=max_runs,
-            by_creation=filter.is_by_creation,
-            keeps_ids=not filter.is_by_creation,
-            window=filter if filter.has_window else None,
-        )
+        self._planner = Planner(job_id=job_id, filter=filter, start=offset, page_size=page_size, max_runs=max_runs)
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()
         self._fetching: deque[asyncio.Task[Fetched]] = deque()
+        self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
+        self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int]]] = deque()  # to be taken next
 
     @property
     def ahead(self) -> int:
-        """How many pages are in flight, or have arrived and weren't consumed yet."""
-        return len(self._planned)
+        """How many pages are in flight, or have arrived and weren't taken yet."""
+        return len(self._planned) + len(self._kept) + len(self._ready)
 
     @property
     def is_over(self) -> bool:
-        """Whether the walk is complete."""
-        return self._planner.done
+        """Whether everything was taken."""
+        return self._planner.done and not self._ready
 
     async def __aenter__(self) -> Self:
         self._transport.enter_loop()
@@ -107,16 +102,17 @@ class Walk:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Found:
+    async def __anext__(self) -> NewRuns:
         while await self.arrive():
-            found = await self.take()
-            if found is not None and found.runs:
-                return found
-            del found  # frees the page before the next one is made
+            new = await self.take()
+            if new is not None:
+                return new
         raise StopAsyncIteration
 
     async def arrive(self) -> bool:
         """Wait until the next response has arrived, still as bytes. False once the walk is over."""
+        if self._ready:
+            return True
         self._fetch_ahead()
         if not self._fetching:
             return False
@@ -127,17 +123,24 @@ class Walk:
             await fetching
         return True
 
-    async def take(self) -> Found | None:
-        """The new runs of the response that has arrived. None if the server refused the request's offset or limit."""
-        found = await self._consume()
+    async def take(self) -> NewRuns | None:
+        """The new runs of the response that has arrived; None if it has none."""
+        if not self._ready:
+            await self._consume()
         if self._planner.done:
             await self._cancel()
+        new = None
+        if self._ready:
+            fetched, page, rows = self._ready.popleft()
+            page = page or await self._read(fetched)
+            runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
+            self.counters.runs += len(runs)
+            new = NewRuns(runs, fetched.body, page)
+        self._prefetch.mark(self)
         self._fetch_ahead()
-        if found is not None:
-            self.counters.runs += len(found.runs)
-        return found
+        return new
 
-    async def _consume(self) -> Found | None:
+    async def _consume(self) -> None:
         planned, fetching = self._planned[0], self._fetching[0]
         try:
             fetched = fetching.result()
@@ -149,30 +152,49 @@ class Walk:
                 self._planner.refuse(planned, error.message)
             except IncompleteWalkError as incomplete:
                 raise incomplete from error
-            return None
-        page = await self._transport.read(fetched, keep_bad=self._keep_bad)
+            return
+        page = await self._read(fetched)
         self._remove_first()
-        return Found(self._planner.consume(planned, page), fetched.body, page)
+        new = self._planner.consume(planned, page)
+        arrived = {planned: fetched, **self._kept}
+        self._ready.extend((arrived[one], page if one is planned else None, rows) for one, rows in new)
+        self._kept = {one: arrived[one] for one in self._planner.kept}
+
+    async def _read(self, fetched: Fetched) -> RunPage:
+        return await self._transport.read(fetched, keep_bad=self._keep_bad)
 
     def _remove_first(self) -> None:
         self._planned.popleft()
         self._fetching.popleft()
         self._has_begun = True
-        self._prefetch.mark(self)
 
     def _fetch_ahead(self) -> None:
-        while self._prefetch.allows(self) and (page := self._planner.next_request(self._planned)) is not None:
-            request = PageRequest(self._job_id, self._filter, page.limit, page.offset)
-            fetching = self._transport.fetch(request, self._options)
+        while True:
+            if not self._prefetch.allows(self):
+                if self._planned or not self._kept:
+                    return
+                self._planner.forget_last_kept()  # the walk can't go on without another page
+                self._kept = {one: self._kept[one] for one in self._planner.kept}
+            page = self._planner.next_request(self._planned)
+            if page is None:
+                return
+            fetching = self._fetch(page)
             self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
             self._planned.append(page)
             self._prefetch.mark(self)
+
+    async def _fetch(self, page: PlannedPage) -> Fetched:
+        if page.pause:
+            await asyncio.sleep(page.pause)
+        request = PageRequest(self._job_id, page.order.of(self._filter), page.limit, page.offset)
+        return await self._transport.fetch(request, self._options)
 
     async def _cancel(self) -> None:
         """Stop the requests in flight, and wait until they have stopped."""
         tasks = [*self._fetching]
         self._fetching.clear()
         self._planned.clear()
+        self._kept.clear()
         self._prefetch.mark(self)
         for task in tasks:
             task.cancel()

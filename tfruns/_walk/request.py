@@ -1,0 +1,51 @@
+"""A page that a walk requests."""
+
+import enum
+from typing import Any
+
+import attrs
+
+from tfruns.models import SortDirection
+from tfruns.query import RunFilter
+
+
+class PageOrder(enum.Enum):
+    """The order of the list in which a page is requested."""
+
+    AS_ASKED = None
+    NEWEST_FIRST = SortDirection.DESC
+    OLDEST_FIRST = SortDirection.ASC
+
+    def of(self, run_filter: RunFilter) -> RunFilter:
+        """The filter of the requests for such pages."""
+        return run_filter if self.value is None else attrs.evolve(run_filter, sort_by=None, order=self.value)
+
+
+class Purpose(enum.Enum):
+    """Why a page is requested."""
+
+    AHEAD = enum.auto()
+    GAP = enum.auto()
+    """To fill the gap before a response that was kept."""
+    TAIL = enum.auto()
+    """To see the last runs of the list."""
+    BEHIND = enum.auto()
+    """To see whether anything stands behind the frontier."""
+
+
+@attrs.frozen(eq=False)
+class PlannedPage:
+    """A page to request."""
+
+    offset: int
+    limit: int
+    order: PageOrder
+    purpose: Purpose
+    clock: int
+    """How many responses were consumed before it was requested."""
+    is_alone: bool
+    """Whether nothing else was in flight when it was requested."""
+    overlap: int = 0
+    """How many of its runs are expected to be known."""
+    pause: float = 0.0
+    """Seconds to wait before it is sent."""
