@@ -146,8 +146,8 @@ class RunPaginator(Tables):
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first overlaps the previous one by two runs or a few more, so that it holds fewer
-        runs than `page_size`.
+        yields none. Each page after the first overlaps the previous one by two runs or a few more, so that it holds
+        fewer runs than `page_size`.
 
         Yields:
             Each page, in the server's order.

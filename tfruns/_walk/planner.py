@@ -378,7 +378,10 @@ class CreationWalk:
 
     def _consume_tail(self, request: PlannedPage, page: RunPage) -> list[New]:
         tail = Slice(request, page.data, self._sign, is_tail=True)
-        if tail.first > tail.key(-1):
+        is_cut = len(tail) < min(request.limit, page.pagination.total)
+        if tail.first > tail.key(-1) or (
+            is_cut and tail.first == tail.last
+        ):  # it isn't reversed, or that can't be told
             self._ignores_order = self._wants_tail = True
             return []
         new = self._take(tail)

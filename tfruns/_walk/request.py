@@ -18,7 +18,10 @@ class PageOrder(enum.Enum):
 
     def of(self, run_filter: RunFilter) -> RunFilter:
         """The filter of the requests for such pages."""
-        return run_filter if self.value is None else attrs.evolve(run_filter, sort_by=None, order=self.value)
+        if self.value is None:
+            return run_filter
+        filters: Any = attrs.asdict(run_filter) | {"sort_by": None, "order": self.value}
+        return RunFilter(**filters)
 
 
 class Purpose(enum.Enum):
