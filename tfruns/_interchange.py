@@ -5,7 +5,6 @@ they are imported, as `import tfruns` does.
 """
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 from tfruns._text import iso_moment, shortened
@@ -23,6 +22,7 @@ _SHOWN = ("name", "status", "created_at", "duration", "triggered_by", "exit_code
 
 def html_table(runs: Sequence[Any], caption: str, job_ids: Sequence[str] = ()) -> str:
     """The first of these runs as a table for a notebook, with the ids of their jobs if there are any."""
+    from html import escape  # a millisecond, which only notebooks need
 
     def line(tag: str, cells: Sequence[object]) -> str:
         texts = (escape("" if cell is None else shortened(str(cell), 200)) for cell in cells)

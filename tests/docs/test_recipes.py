@@ -1,18 +1,24 @@
 """The recipes for services: each runs as it stands against a control plane with faults, and shows what it says."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import uvicorn
+import yaml
 from yarl import URL
 
 import tfruns
@@ -37,7 +43,7 @@ def output(recipe: Block) -> str:
 
 
 def test_every_recipe_was_found() -> None:
-    assert list(OBSERVED) == ["Prometheus", "structlog", "OpenTelemetry"]
+    assert list(OBSERVED) == ["Prometheus", "Run states as gauges", "structlog", "OpenTelemetry"]
 
 
 def test_prometheus_collects_counts_times_and_retries() -> None:
@@ -51,6 +57,101 @@ def test_prometheus_collects_counts_times_and_retries() -> None:
     assert float(values["tfruns_bytes_total"]) > 10_000
     assert (values["tfruns_in_flight"], values["tfruns_waiting"]) == ("0.0", "0.0")
     assert "\ntfruns_failures_total{" not in printed
+
+
+def test_gauges_follow_the_runs_that_have_not_ended(unused_tcp_port: int) -> None:
+    jobs = ["my-job-id", "my-other-job-id"]
+    with Sandbox(jobs, [200, 0], clock_start="now") as sandbox:
+        [run_id, *_] = [run.id for run in sandbox.runs(jobs[0]) if run.status == "RUNNING"] or [""]
+        if not run_id:
+            run_id = asyncio.run(sandbox.create_run(jobs[0], status="RUNNING")).id
+        env = {**os.environ, "TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key, "PYTHONPATH": str(README.parent)}
+        command = [sys.executable, "-W", "error", "-c", OBSERVED["Run states as gauges"].source]
+        program = subprocess.Popen(command, env={**env, "PORT": str(unused_tcp_port)}, stderr=subprocess.PIPE)
+        try:
+            url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+            scrape(url, lambda values: open_runs(values) == expected_open(sandbox, jobs))
+            asyncio.run(sandbox.finish_run(jobs[0], run_id, "FAILED"))
+            asyncio.run(sandbox.create_run(jobs[1], status="SCHEDULED"))
+            ended = scrape(url, lambda values: open_runs(values) == expected_open(sandbox, jobs))
+            assert ended['tfruns_ended_runs_total{job_id="my-job-id",status="FAILED"}'] == 1
+        finally:
+            program.kill()
+            program.communicate()
+
+
+def scrape(url: str, is_right: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The values of the metrics, once they are right."""
+    values: dict[str, float] = {}
+    for _ in range(600):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url) as response:  # noqa: S310
+            found = re.findall(r"^(tfruns_\w+{.*}) ([\d.e+]+)$", response.read().decode(), re.MULTILINE)
+            values = {name: float(value) for name, value in found}
+            if is_right(values):
+                return values
+        time.sleep(0.1)
+    pytest.fail(f"the gauges stay at {values}")
+
+
+def open_runs(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name.startswith("tfruns_open_runs{") and value}
+
+
+def expected_open(sandbox: Sandbox, jobs: list[str]) -> dict[str, float]:
+    runs = [(job, run.status) for job in jobs for run in sandbox.runs(job) if not run.status.is_terminal]
+    return {f'tfruns_open_runs{{job_id="{job}",status="{status}"}}': n for (job, status), n in Counter(runs).items()}
+
+
+def test_a_night_of_the_cron_job_reads_little_more_than_what_is_new(tmp_path: Path) -> None:
+    """Its command runs as it stands, but for the folders of its volumes and the host."""
+    pa = pytest.importorskip("pyarrow.dataset")
+    [recipe] = blocks("yaml", DOCS / "kubernetes.md")
+    spec = yaml.safe_load(recipe.source)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+    [program, *arguments] = container["command"]
+    for mount in container["volumeMounts"]:
+        folder = tmp_path / mount["name"]
+        folder.mkdir()
+        arguments = [one.replace(f"={mount['mountPath']}/", f"={folder}/") for one in arguments]
+    assert program == "tfruns"
+    (tmp_path / "config" / "jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
+    with Sandbox(["my-job-id", "my-other-job-id"], [1200, 30], clock_start="now") as sandbox:
+        env = {**os.environ, "TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key}
+        assert {one["name"] for one in container["env"]} == {"TFY_HOST", "TFY_API_KEY"}
+        requests = []
+        for _ in range(2):
+            command = [sys.executable, "-m", "tfruns", *arguments]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            ids = pa.dataset(tmp_path / "data" / "runs", partitioning="hive").to_table(columns=["id"])["id"].to_pylist()
+            assert sorted(ids) == sorted(run.id for job in sandbox.job_ids for run in sandbox.runs(job))
+            requests.append(json.loads((tmp_path / "data" / "summary.json").read_text())["requests"])
+            asyncio.run(sandbox.create_run("my-other-job-id", name="after"))
+        assert requests[1] <= requests[0]
+    assert (tmp_path / "data" / "runs.state.json").is_file()
+
+
+@pytest.mark.recipes
+async def test_the_cells_of_the_notebook_run_and_draw_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tqdm")
+    pytest.importorskip("duckdb")
+    cells = blocks("python", DOCS / "notebooks.md")
+    async with Sandbox(["my-job-id", "my-other-job-id"], [2500, 3]) as sandbox:
+        monkeypatch.setenv("TFY_HOST", sandbox.url)
+        monkeypatch.setenv("TFY_API_KEY", sandbox.api_key)
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for cell in cells:
+            names = await run_snippet(cell.source, filename="notebooks.md", namespace=names)
+        failed = [run.id for run in sandbox.runs("my-job-id") if run.status == "FAILED"]
+        await names["client"].aclose()
+    assert len(names["page"]) > 0
+    assert sorted(run.id for run in names["failed"]) == sorted(failed)
+    bar = names["bar"]
+    assert (bar.n, bar.total) == (len(failed), len(failed))
+    assert "my-other-job-id" in capsys.readouterr().out
 
 
 def test_structlog_has_the_extras_and_what_is_bound() -> None:
