@@ -1,76 +1,80 @@
 """What a walk promises, over many simulated schedules, and what it costs on a list that moves.
 
 Run it from a checkout with `.venv/bin/python -m benchmarks.walk_schedules [N] [KIND ...]`: N schedules of each kind
-(200 by default), then the frontier. There is no network and no clock: `tests/support/walk_simulator.py` is the server.
+(200 by default), then churn, bursts and the frontier. There is no network and no clock: the server is
+`tests/support/walk_simulator.py`.
 """
 
 import math
 import statistics
 import sys
-import time
+from collections import Counter
 
-import attrs
-
-from tests.support.walk_schedules import KINDS, Schedule, schedule
-from tests.support.walk_simulator import Outcome, World, walk
+from tests.support.walk_schedules import KINDS, schedule
+from tests.support.walk_simulator import World, walk
 
 SHARES = (0, 0.001, 0.01, 0.1, 0.3, 0.6, 0.9, 1.5)
-DEPTH = 16
-WALKS = 12
 
 
-@attrs.define
-class Row:
-    """What the schedules of a kind came to: numbers of walks."""
-
-    kind: str
-    walks: int = 0
-    lost: int = 0
-    repeated: int = 0
-    disordered: int = 0
-    incomplete: int = 0
-    longest: float = 0.0
-    """Seconds that the slowest schedule took to simulate."""
-    requests: int = 0
-    floor: int = 0
-    """The fewest requests that would do, of the walks that came to an end."""
-    bad: list[int] = attrs.field(factory=list)
-    """Numbers of schedules that lost or repeated a run."""
-
-    def add(self, seed: int, one: Schedule, outcome: Outcome, seconds: float) -> None:
-        self.walks += 1
-        self.lost += outcome.lost > 0
-        self.repeated += outcome.repeated > 0
-        self.disordered += outcome.disordered > 0
-        self.incomplete += outcome.error is not None
-        self.longest = max(self.longest, seconds)
-        if outcome.lost or outcome.repeated:
-            self.bad.append(seed)
-        if outcome.error is None:
-            size = min(max(2, one.page_size), one.world.clamp)
-            self.requests += outcome.requests
-            self.floor += max(1, math.ceil((len(outcome.yielded) - 1) / (size - 1)))
-
-    def __str__(self) -> str:
-        ratio = f"{self.requests / self.floor:.2f}" if self.floor else ""
-        return (
-            f"| {self.kind} | {self.walks:,} | {self.lost} | {self.repeated} | {self.disordered} |"
-            f" {self.incomplete} | {ratio} | {self.longest:.1f} |"
-        )
+def floor(count: int, page_size: int) -> int:
+    """The fewest requests for a list that stands still."""
+    return max(1, math.ceil((count - 2) / max(1, page_size - 2)))
 
 
 def battery(kinds: list[str], count: int) -> None:
-    print("| kind | walks | lost | repeated | out of order | incomplete | requests over the floor | slowest, s |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    print("| kind | walks | lost | repeated | out of order | incomplete | emptied | requests over the floor |")
+    print("|---" + "|--:" * 7 + "|")
     for kind in kinds:
-        row = Row(kind)
+        sums: Counter[str] = Counter()
+        bad = []
         for seed in range(count):
             one = schedule(kind, seed)
-            begun = time.perf_counter()
-            row.add(seed, one, walk(one.world, **one.options), time.perf_counter() - begun)
-        print(row, flush=True)
-        if row.bad:
-            print(f"{kind}: schedules {row.bad[:20]}", file=sys.stderr)
+            outcome = walk(one.world, **one.options)
+            sums["lost"] += outcome.lost > 0
+            sums["repeated"] += outcome.repeated > 0
+            sums["disordered"] += outcome.disordered > 0
+            sums["incomplete"] += outcome.error is not None and not outcome.is_emptied
+            sums["emptied"] += outcome.error is not None and outcome.is_emptied
+            if outcome.error is None:
+                sums["requests"] += outcome.requests
+                sums["floor"] += floor(len(outcome.yielded), min(max(3, one.page_size), one.world.clamp))
+            if outcome.lost or outcome.repeated or outcome.is_endless:
+                bad.append(seed)
+        cells = [sums[name] for name in ("lost", "repeated", "disordered", "incomplete", "emptied")]
+        ratio = sums["requests"] / max(1, sums["floor"])
+        print(f"| {kind} | {count:,} | {' | '.join(map(str, cells))} | {ratio:.2f} |", flush=True)
+        if bad:
+            print(f"{kind}: schedules {bad[:20]}", file=sys.stderr)
+
+
+def churn() -> None:
+    """Runs are created and deleted with each response."""
+    print("\n| runs | share of a page, each way | floor | requests one by one | requests, 16 in flight |")
+    print("|--:|--:|--:|--:|--:|")
+    for count in (20_000, 50_000):
+        for share in (0.3, 0.5, 0.9):
+            world = World(count=count, inserted=share * 1000, deleted=share * 1000)
+            cells = []
+            for depth in (1, 16):
+                outcomes = [walk(world, page_size=1000, depth=depth, seed=seed) for seed in range(5)]
+                failed = sum(one.error is not None or one.lost > 0 for one in outcomes)
+                requests = [one.requests for one in outcomes]
+                cells.append(f"{min(requests)} to {max(requests)}" + (f", {failed} failed" if failed else ""))
+            print(f"| {count:,} | {share} | {floor(count, 1000)} | {' | '.join(cells)} |", flush=True)
+
+
+def bursts() -> None:
+    """Very many runs are created at once."""
+    outcomes = [
+        walk(World(count=count, bursts={at: size}), depth=depth, seed=seed)
+        for count in (4000, 12_000)
+        for size in (1200, 3000, 8000, 30_000)
+        for at in (2, 3, 10)
+        for depth in (1, 4, 16)
+        for seed in range(4)
+    ]
+    failed = sum(one.error is not None or one.lost > 0 for one in outcomes)
+    print(f"\nbursts of 1,200 to 30,000 runs: {failed} of {len(outcomes)} walks fail")
 
 
 def frontier() -> None:
@@ -80,23 +84,23 @@ def frontier() -> None:
     for name, page_size in (("larger pages allowed", 100), ("page_size at the maximum", 1000)):
         cells = []
         for share in SHARES:
-            outcomes = [
-                walk(
-                    World(count=40 * page_size, inserted=share * page_size), page_size=page_size, depth=DEPTH, seed=seed
-                )
-                for seed in range(WALKS)
-            ]
+            world = World(count=40 * page_size, inserted=share * page_size)
+            outcomes = [walk(world, page_size=page_size, seed=seed) for seed in range(12)]
+            failed = sum(one.error is not None for one in outcomes)
             requests = statistics.mean(one.requests for one in outcomes)
             latencies = statistics.mean(one.time for one in outcomes) / 0.1
-            failed = sum(one.error is not None for one in outcomes)
-            cells.append(f"{requests:.0f}/{latencies:.0f}" + (f" ({failed} of {WALKS} incomplete)" if failed else ""))
+            cells.append(f"{requests:.0f}/{latencies:.0f}" + (f", {failed} failed" if failed else ""))
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    battery(sys.argv[2:] or list(KINDS), count)
-    frontier()
+    numbers = [int(one) for one in sys.argv[1:] if one.isdigit()]
+    kinds = [one for one in sys.argv[1:] if not one.isdigit()]
+    battery(kinds or list(KINDS), numbers[0] if numbers else 200)
+    if not kinds:
+        churn()
+        bursts()
+        frontier()
 
 
 if __name__ == "__main__":

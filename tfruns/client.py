@@ -183,18 +183,14 @@ class Client:
         See `RunPaginator` for pages, lists, tables and counts. A run must match every filter that is given, and of a
         filter with several values any one. A filter that takes several values also takes a single one.
 
-        Every run that exists from the first request to the last is yielded exactly once, in order, even if other runs
-        are created and deleted meanwhile. Those others are yielded once or not at all, and a deleted one can come out
-        of order. If this can't be guaranteed, the walk ends with `IncompleteWalkError`. After the first page, pages are
-        fetched ahead, up to the client's `max_concurrency`, and kept undecoded: memory depends on that and on
-        `page_size`, not on how many runs there are.
+        Every run that exists from the first request to the last is yielded exactly once, in order, while others are
+        created and deleted; if that can't be guaranteed, the walk ends with `IncompleteWalkError`. Sorted by another
+        key (`sort_by`), it takes twice the requests, and the ids of all runs are kept (about 100 bytes a run): runs
+        that have moved meanwhile come last, from a second pass by creation. A run that is created again with its old id
+        is another run.
 
-        When sorted by status, duration, version or trigger, runs can change their place, and runs with equal keys can
-        come in another order in each response. So the ids of all runs are kept (about 100 bytes a run), no run is
-        repeated, and the list is walked again for runs that the total shows missing. Runs that a later walk finds come
-        last. Runs can be missing without an error only in two cases: the order of equal keys, or of runs created in the
-        same millisecond, differs from response to response while runs are created or deleted; or the list holds a run
-        twice, with others between the two.
+        Not detectable: a server that cuts pages and gives what it has sent so far as the total; one that ignores
+        `order`, varies the length of its pages, and is wrong about totals.
 
         Args:
             job_id: id of the job.
@@ -206,12 +202,12 @@ class Client:
             version_numbers: only runs of these versions of the deployment, such as 3.
             created_after: only runs created then or later: an aware datetime, a timedelta before now, or milliseconds
                 since 1970. The API has no such filter. If the newest runs come first, as they do without `sort_by` and
-                `order`, the walk ends at the first run that is older; in other orders every run is read.
+                `order`, the walk ends at the first run that is older; sorted by another key, every run is read.
             created_before: only runs created before a time, given in the same way. Newer runs are read too, but not
                 yielded.
             filter: all filters and the order as one checked value, in place of the single ones.
-            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by one run, so with 1, two are
-                requested. If the list changes, larger pages may be requested, up to 1,000.
+            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by two runs, so three are requested
+                at least. If the list changes, larger pages may be requested, up to 1,000.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
