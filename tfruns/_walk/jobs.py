@@ -127,6 +127,7 @@ class JobsPaginator(Tables):
             RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
 
         Example:
+            >>> from contextlib import aclosing
             >>> async with aclosing(client.iter_runs_for(["job-a", "job-b"])) as runs:
             ...     job_id, run = await anext(runs)
 

@@ -58,6 +58,7 @@ class RunPaginator(Tables):
     `AsyncIterator`, too: `anext` begins a walk, or goes on with it, and an `async for` after that yields what is left.
 
     Example:
+        >>> from contextlib import aclosing
         >>> async with aclosing(client.iter_runs("my-job-id")) as runs:
         ...     async for run in runs:
         ...         break
