@@ -22,7 +22,7 @@ from tfruns.export.files import fresh_file
 from tfruns.export.finish import Key
 from tfruns.export.page import Page
 from tfruns.export.rows import columns
-from tfruns.export.tables import NAMES, REST, Column, Dialect, Found, same_as, stopped_by
+from tfruns.export.tables import NAMES, REST, Columns, Dialect, same_as, stopped_by
 from tfruns.export.writer import Writer, needed
 
 _T = TypeVar("_T")
@@ -132,25 +132,24 @@ class SqliteTable(FileTable):
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self._database.execute(statement, parameters).fetchall()
 
-    def find(self) -> Found | None:
+    def find(self) -> tuple[Columns, bool] | None:
         kinds = self.run("SELECT type FROM main.sqlite_master WHERE name = 'runs' COLLATE NOCASE AND type <> 'index'")
         if kinds in ([], [("trigger",)]):
             return None
         if ("table",) not in kinds:
-            return Found({}, problem="it is no table")
-        found = {}
-        for name, type_, not_null, default, key in self.run(
-            "SELECT lower(name), type, \"notnull\", dflt_value, pk FROM pragma_table_info('runs', 'main')"
-        ):
-            is_row_id = bool(key) and type_.upper() == "INTEGER"
-            found[name] = Column(_affinity(type_), not not_null, default is not None or is_row_id)
+            raise self.refused("it is no table")
+        rows = self.run(
+            "SELECT lower(name), type, NOT \"notnull\", dflt_value IS NOT NULL OR (pk AND lower(type) = 'integer')"
+            " FROM pragma_table_info('runs', 'main')"
+        )
         keys = self.run(
             "SELECT group_concat(name || ' ' || coll) FROM (SELECT lists.name AS list, lower(columns.name) AS name,"
             " columns.coll FROM pragma_index_list('runs', 'main') AS lists,"
             " pragma_index_xinfo(lists.name, 'main') AS columns WHERE lists.\"unique\" AND NOT lists.partial AND"
             " columns.key ORDER BY 1, 2) GROUP BY list"
         )
-        return Found(found, has_key=("id BINARY,job_id BINARY",) in keys)
+        columns = {name: (_affinity(type_), is_nullable, has_default) for name, type_, is_nullable, has_default in rows}
+        return columns, ("id BINARY,job_id BINARY",) in keys
 
     def delete(self, keys: Sequence[Key] | None) -> int:
         if keys is None:
@@ -263,16 +262,16 @@ class DuckDbTable(FileTable):
         rows: list[tuple[Any, ...]] = self._database.execute(statement, parameters).fetchall()
         return rows
 
-    def find(self) -> Found | None:
+    def find(self) -> tuple[Columns, bool] | None:
         where = "WHERE database_name = ? AND schema_name = 'main' AND lower({}_name) = 'runs'"
         if self.run(f"SELECT 1 FROM duckdb_views() {where.format('view')}", self._catalog):
-            return Found({}, problem="it is no table")
+            raise self.refused("it is no table")
         rows = self.run(
             "SELECT lower(column_name), data_type, is_nullable, column_default IS NOT NULL FROM duckdb_columns()"
             f" {where.format('table')}",
             self._catalog,
         )
-        return Found({name: Column(*about) for name, *about in rows}) if rows else None
+        return ({name: (type_, *more) for name, type_, *more in rows}, False) if rows else None
 
     def delete(self, keys: Sequence[Key] | None) -> int:
         statement, lists = f"DELETE FROM {self.table} AS old", []

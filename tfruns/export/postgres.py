@@ -23,7 +23,7 @@ from tfruns.export.finish import Content, Key, Written
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
 from tfruns.export.secrets import Hidden, guarded, secrets_of, shown
-from tfruns.export.tables import Column, Dialect, Found, same_as, stopped_by
+from tfruns.export.tables import Columns, Dialect, same_as, stopped_by
 from tfruns.export.thread import StoppedError
 from tfruns.export.writer import Writer, needed
 
@@ -251,7 +251,7 @@ class _Table(Dialect):
         if not may:
             raise ExportError(f"{self.failed}: it isn't there, and there is no schema in which you may make it")
 
-    def find(self) -> Found | None:
+    def find(self) -> tuple[Columns, bool] | None:
         ((table,),) = self.run("SELECT to_regclass($1::text)::oid::bigint", self.table)
         if table is None:
             return None
@@ -261,9 +261,9 @@ class _Table(Dialect):
             self.rights,
         )
         if kind not in ("r", "p"):
-            return Found({}, problem="it is no table")
+            raise self.refused("it is no table")
         if missing:
-            return Found({}, problem=f"you may not {missing}")
+            raise self.refused(f"you may not {missing}")
         columns = self.run(
             "SELECT attname::text, format_type(atttypid, atttypmod), NOT attnotnull, atthasdef OR attidentity <> ''"
             f" FROM pg_attribute WHERE attrelid = {table} AND attnum > 0 AND NOT attisdropped"
@@ -274,7 +274,7 @@ class _Table(Dialect):
             f" WHERE indrelid = {table} AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL"
             " AND indexprs IS NULL AND indnkeyatts = 2 AND indnatts = 2"
         )
-        return Found({name: Column(*about) for name, *about in columns}, has_key=(",".join(sorted(self.key)),) in keys)
+        return {name: (type_, *more) for name, type_, *more in columns}, (",".join(sorted(self.key)),) in keys
 
     def delete(self, keys: Sequence[Key] | None) -> int:
         if keys is None:

@@ -16,8 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import attrs
-
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key
@@ -31,24 +29,8 @@ _MOST_NAMED = 4
 """How many problems of a table an error names."""
 
 
-@attrs.frozen
-class Column:
-    """A column of a table that is there."""
-
-    type_: str
-    is_nullable: bool
-    has_default: bool
-
-
-@attrs.frozen
-class Found:
-    """A table that is there."""
-
-    columns: Mapping[str, Column]
-    has_key: bool = True
-    """Whether two of its rows can't have the same job and id."""
-    problem: str = ""
-    """What else keeps it from being written."""
+Columns = dict[str, tuple[str, bool, bool]]
+"""The columns of a table that is there: its type, whether it may be null, and whether it has a default."""
 
 
 class Dialect(ABC):
@@ -83,8 +65,8 @@ class Dialect(ABC):
         """Run a statement, and return its rows."""
 
     @abstractmethod
-    def find(self) -> Found | None:
-        """The table; None if it isn't there."""
+    def find(self) -> tuple[Columns, bool] | None:
+        """The columns of the table, and whether two rows can't have the same key; None if it isn't there."""
 
     @abstractmethod
     def delete(self, keys: Sequence[Key] | None) -> int:
@@ -115,28 +97,28 @@ class Dialect(ABC):
     def is_there(self) -> bool:
         """Whether the table is there."""
         found = self.find()
-        problems = [] if found is None else [*self._problems(found)]
-        if problems:
-            more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
-            raise ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
+        if found is not None and (problems := [*self._problems(*found)]):
+            raise self.refused(*problems)
         return found is not None
 
-    def _problems(self, found: Found) -> Iterator[str]:
-        if found.problem:
-            yield found.problem
-            return
+    def refused(self, *problems: str) -> ExportError:
+        """The error for a table that can't be written."""
+        more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
+        return ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
+
+    def _problems(self, columns: Columns, has_key: bool) -> Iterator[str]:
         for name, kind in self.kinds.items():
-            column, type_ = found.columns.get(name), self.types[kind]
-            if column is None:
-                yield f"it has no column {name} {type_}"
-            elif column.type_ not in (type_, *self.as_good.get(type_, ())):
-                yield f"its column {name} is {column.type_}, not {type_}"
-            elif name not in self.mandatory and not column.is_nullable:
+            type_, is_nullable, _ = columns.get(name, ("", True, True))
+            if not type_:
+                yield f"it has no column {name} {self.types[kind]}"
+            elif type_ not in (self.types[kind], *self.as_good.get(self.types[kind], ())):
+                yield f"its column {name} is {type_}, not {self.types[kind]}"
+            elif name not in self.mandatory and not is_nullable:
                 yield f"its column {name} may not be null"
-        for name, column in found.columns.items():
-            if name not in self.kinds and not column.is_nullable and not column.has_default:
+        for name, (_, is_nullable, has_default) in columns.items():
+            if name not in self.kinds and not is_nullable and not has_default:
                 yield f"its column {name} may not be null and has no default"
-        if self.needs_key and not found.has_key:
+        if self.needs_key and not has_key:
             yield f"it has no primary key ({', '.join(self.key)})"
 
     def write(self, content: Content) -> int:
