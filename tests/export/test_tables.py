@@ -350,6 +350,20 @@ async def test_a_database_of_sqlite_in_utf_16_is_refused_at_once(jobs: Jobs, tmp
     assert jobs.requests == 0
 
 
+async def test_a_name_that_sqlite_needs_is_taken(jobs: Jobs, tmp_path: Path) -> None:
+    """By an index: that is known before anything is read. A trigger of the name doesn't matter."""
+    jobs["a"] = [run(1)]
+    path = tmp_path / "runs.sqlite"
+    sql(path, "CREATE TABLE mine (a)", "CREATE TRIGGER runs AFTER DELETE ON mine BEGIN SELECT 1; END")
+    await jobs.export(path)
+    assert ids(path) == {("a", "run-1")}
+    sql(path, "DROP TABLE runs", "CREATE INDEX runs ON mine (a)")
+    jobs.requests = 0
+    with pytest.raises(ExportError, match="can't be written: it is no table"):
+        await jobs.export(path)
+    assert jobs.requests == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
 async def test_a_folder_whose_name_isnt_text_holds_a_database_of_sqlite_alone(jobs: Jobs, tmp_path: Path) -> None:
     jobs["a"] = [run(1)]

@@ -133,7 +133,7 @@ class SqliteTable(FileTable):
         return self._database.execute(statement, parameters).fetchall()
 
     def find(self) -> tuple[Columns, bool] | None:
-        kinds = self.run("SELECT type FROM main.sqlite_master WHERE name = 'runs' COLLATE NOCASE AND type <> 'index'")
+        kinds = self.run("SELECT type FROM main.sqlite_master WHERE name = 'runs' COLLATE NOCASE")
         if kinds in ([], [("trigger",)]):
             return None
         if ("table",) not in kinds:
