@@ -15,7 +15,8 @@ _MS_A_DAY = 86_400_000
 
 
 def moment(milliseconds: float) -> str:
-    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`."""
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if it is
+    beyond the years 1 to 9999."""
     if isinstance(milliseconds, float):
         if not milliseconds.is_integer():
             when = _EPOCH + timedelta(milliseconds=milliseconds)
@@ -23,19 +24,24 @@ def moment(milliseconds: float) -> str:
             return iso_moment(when, precision)
         milliseconds = int(milliseconds)
     days, left = divmod(milliseconds, _MS_A_DAY)
-    seconds, left = divmod(left, 1000)
-    return f"{_day(days)}T{_times()[seconds]}.{left:03}Z"
+    return _day(days) + _SECONDS[left // 1000] + _MILLISECONDS[left % 1000]
 
 
 @functools.lru_cache(4096)
 def _day(days: int) -> str:
-    return (_EPOCH + timedelta(days=days)).date().isoformat()
+    return (_EPOCH + timedelta(days=days)).date().isoformat() + "T"
 
 
-@functools.cache
-def _times() -> list[str]:
-    """Each second of a day."""
-    return [f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" for seconds in range(86_400)]
+class _Seconds(dict[int, str]):
+    """Each second of a day, as it is used."""
+
+    def __missing__(self, second: int) -> str:
+        text = self[second] = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+        return text
+
+
+_SECONDS = _Seconds()
+_MILLISECONDS = [f".{millisecond:03}Z" for millisecond in range(1000)]
 
 
 def columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
