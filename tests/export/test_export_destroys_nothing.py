@@ -90,9 +90,9 @@ async def test_days_of_a_window_that_have_no_runs_any_more_are_removed_and_count
     [
         ({"status": "FAILED"}, r"whose status is None, not \['FAILED'\]"),
         ({"search_prefix": "run-1"}, "whose search_prefix is None, not 'run-1'"),
-        ({"jobs": ["other"]}, "of other jobs: 'other' is not in it; .*'job' is in it alone"),
-        ({"jobs": ["job", "other"]}, "of other jobs: 'other' is not in it"),
-        ({"state": "state.json", "jobs": ["other"]}, "'other' is not in it"),
+        ({"jobs": ["other"]}, r"of other jobs \(without 'other', with 'job'\)"),
+        ({"jobs": ["job", "other"]}, r"of other jobs \(without 'other'\)"),
+        ({"state": "state.json", "jobs": ["other"]}, r"other jobs \(without 'other', with 'job'\)"),
     ],
 )
 async def test_a_folder_is_refused_to_other_exports_until_it_is_begun_anew(
@@ -421,3 +421,15 @@ async def test_an_empty_response_doesnt_replace_what_is_there(is_filtered: bool,
         assert (summary.runs, server.requests) == ((0, 1) if is_filtered else (30, 2))
         server.runs.clear()
         assert (await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)).runs == 0
+
+
+async def test_a_folder_without_a_run_may_become_that_of_other_jobs(place: Place) -> None:
+    """And belongs to these alone from then on."""
+    runs = place.server.runs[:]
+    place.server.runs.clear()
+    await place.export(jobs=["empty"])
+    place.server.runs += runs
+    for _ in range(2):
+        assert (await place.export()).runs == 20
+    with pytest.raises(ExportError, match="other jobs"):
+        await place.export(jobs=["empty"])

@@ -300,6 +300,7 @@ class Dataset(Destination):
         if problems:
             hint = "Give another folder, or begin anew with replace=True (--replace)"
             raise ExportError(f"{self.path} {'; '.join(problems)}. {hint}")
+        record = record if names else None  # without a file, it may belong to others
         return attrs.evolve(self, claim=claim, record=record, record_name=record_name, replaces=bool(names))
 
     def _problems(self, claim: Claim, record: _Record | None, names: Collection[str]) -> Iterator[str]:
@@ -319,16 +320,12 @@ class Dataset(Destination):
         if state is not None and record.state not in (None, state.id):
             yield f"holds exports with another state than {state.path}"
         elif state is None or state.exports == 0:
-            others = {"not in it": [*claim.jobs], "in it alone": record.jobs}
-            wrong = {
-                what: sorted({*jobs} - {*others[other]})
-                for (what, jobs), other in zip(others.items(), reversed(others), strict=True)
-            }
-            for what, jobs in wrong.items():
-                # (A first export with a state, interrupted as it wrote: jobs may be added.)
-                if jobs and not (record.state is not None and state is not None and what == "not in it"):
-                    more = f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else ""
-                    yield f"holds exports of other jobs: {jobs[0]!r}{more} {'is' if len(jobs) == 1 else 'are'} {what}"
+            new, missing = {*claim.jobs} - {*record.jobs}, {*record.jobs} - {*claim.jobs}
+            if state is not None and record.state is not None:
+                new = set()  # a first export with this state was interrupted as it wrote: jobs may be added
+            found = [f"{what} {_named(jobs)}" for what, jobs in (("without", new), ("with", missing)) if jobs]
+            if found:
+                yield f"holds exports of other jobs ({', '.join(found)})"
 
     def open(self, scratch: Path) -> "_Days":
         return _Days(self.layout, scratch)
@@ -365,7 +362,7 @@ class Dataset(Destination):
         """Before any other file: so no file is ever there without one. Returns its size, if it has changed."""
         before = None if claim.replace else self._record
         state = claim.state.id if claim.state is not None else None if before is None else before.state
-        jobs = {*claim.jobs, *(before.jobs if before is not None else ())}
+        jobs = {*claim.jobs, *(before.jobs if before is not None and claim.state is not None else ())}
         record = _Record(about=dict(claim.about), jobs=sorted(jobs), state=state)
         size = 0
         if record != before:
@@ -435,6 +432,10 @@ class Dataset(Destination):
 def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
     """The files that engines read, each with its size."""
     return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
+
+
+def _named(jobs: set[str]) -> str:
+    return repr(min(jobs)) + (f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else "")
 
 
 def _day_in(name: str) -> int:
