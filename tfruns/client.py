@@ -126,7 +126,8 @@ class Client:
         host, key, more_headers = Secret(base_url), Secret(api_key), Secret(headers)
         others = [*_others]
         del base_url, api_key, headers, _others  # the traceback of an error shows the variables of this frame
-        check_names(others, inspect.signature(Client).parameters, "Client")
+        if others:
+            check_names(others, inspect.signature(Client).parameters, "Client")
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
         if session is not None and session.auth is not None:

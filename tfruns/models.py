@@ -23,7 +23,17 @@ MOST_RUNS = 2**62
 """More runs than any list has: a larger total is refused."""
 
 
-class _OpenEnum(enum.StrEnum):
+class _Word(enum.StrEnum):
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        return _interchange.json_schema(cls, schema, handler)
+
+    # An enum hashes by name; but a member that equals its string must hash like it, or a dict can't find one by the
+    # other.
+    __hash__ = str.__hash__
+
+
+class _OpenEnum(_Word):
     """An enum that the server may extend: an unknown value becomes a separate member, which is never listed."""
 
     @classmethod
@@ -35,18 +45,10 @@ class _OpenEnum(enum.StrEnum):
         member._value_ = value
         return member
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
-        return _interchange.json_schema(cls, schema, handler)
-
     @property
     def is_known(self) -> bool:
         """False for a value that this version of tfruns doesn't list."""
         return self._value_ in type(self)._value2member_map_
-
-    # An enum hashes by name; but a member that equals its string must hash like it, or a dict can't find one by the
-    # other.
-    __hash__ = str.__hash__
 
 
 class JobRunStatus(_OpenEnum):
@@ -101,7 +103,7 @@ class SubjectType(_OpenEnum):
     ROLE = "role"
 
 
-class JobRunsSortBy(enum.StrEnum):
+class JobRunsSortBy(_Word):
     """What to sort runs by (contract: `JobRunsSortBy`).
 
     Example:
@@ -116,10 +118,8 @@ class JobRunsSortBy(enum.StrEnum):
     TRIGGERED_BY = "triggeredBy"
     STATUS = "status"
 
-    __hash__ = str.__hash__
 
-
-class SortDirection(enum.StrEnum):
+class SortDirection(_Word):
     """Which way to sort (contract: `SortDirection`).
 
     Example:
@@ -130,8 +130,6 @@ class SortDirection(enum.StrEnum):
 
     ASC = "asc"
     DESC = "desc"
-
-    __hash__ = str.__hash__
 
 
 def _instant(milliseconds: float, field: str) -> datetime:

@@ -1,9 +1,10 @@
 """pydantic takes the models as they are: it validates by our converter, and writes the JSON of the API."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
+import fastapi
 import pydantic
 import pytest
 
@@ -143,3 +144,40 @@ def test_every_description_is_that_of_the_field_and_not_of_another_class() -> No
     assert schema["description"] == "One run of a job."
     assert schema["properties"]["id"]["description"] == "Id of the run, made by the system."
     assert [wire_name(field.name) for field in attrs.fields(tfruns.JobRun)] == [*schema["properties"]]
+
+
+def test_the_enums_of_filters_stay_closed_and_say_what_they_are() -> None:
+    assert pydantic.TypeAdapter(tfruns.SortDirection).json_schema() == {
+        "title": "SortDirection",
+        "type": "string",
+        "enum": ["asc", "desc"],
+        "description": "Which way to sort.",
+    }
+
+
+def test_collected_lists_are_lists_of_runs() -> None:
+    runs = tfruns.RunList([RUN], job_id="job")
+    assert pydantic.TypeAdapter(tfruns.RunList).dump_python(runs, mode="json") == [RUN.to_dict()]
+    pairs = pydantic.TypeAdapter(tfruns.JobsRunList)
+    assert pairs.validate_json(pairs.dump_json(tfruns.JobsRunList([("job", RUN)]))) == [("job", RUN)]
+
+
+def test_a_body_of_fastapi() -> None:
+    app = fastapi.FastAPI()
+
+    @app.post("/runs")
+    async def post(run: Annotated[tfruns.JobRun, fastapi.Body()]) -> list[tfruns.JobRun]:
+        return [run]
+
+    operation = app.openapi()["paths"]["/runs"]["post"]
+    run = {"$ref": "#/components/schemas/JobRun"}
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == run
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["items"] == run
+
+
+def test_an_error_from_a_page_full_of_problems_stays_short() -> None:
+    page = {"data": [{"id": str(number)} for number in range(1_000)], "pagination": {"total": 1_000}}
+    with pytest.raises(tfruns.DecodeError, match="and 5995 more, in `problems`") as caught:
+        tfruns.RunPage.from_dict(page)
+    assert len(str(caught.value)) < 1_000
+    assert len(caught.value.problems) == 6_000

@@ -169,14 +169,9 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else hide(str(error))
         return _not_json(body, reason, job_id, offset, hide)
     problems = problems_of(with_strings(payload, hide), model, offset)
-    shown = "; ".join(map(str, problems[:5]))
-    more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
-    failure = DecodeError(
-        f"the response can't be understood: {shown}{more} (a newer server may need a newer tfruns than {__version__})",
-        job_id=job_id,
-        offset=offset,
-        problems=problems,
-    )
+    text = f"the response can't be understood: {first_of(problems)}"
+    text += f" (a newer server may need a newer tfruns than {__version__})"
+    failure = DecodeError(text, job_id=job_id, offset=offset, problems=problems)
     failure.is_page = model is not RunPage or (isinstance(payload, dict) and bool(_OF_A_PAGE & {*payload}))
     return failure
 
@@ -188,6 +183,12 @@ def _not_json(body: bytes, reason: str, job_id: str, offset: int, hide: Callable
     error = DecodeError(text, job_id=job_id, offset=offset)
     error.is_page = False
     return error
+
+
+def first_of(problems: tuple[FieldProblem, ...]) -> str:
+    """The first problems, and how many more there are."""
+    more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
+    return "; ".join(map(str, problems[:5])) + more
 
 
 def problems_of(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:

@@ -12,7 +12,7 @@ import attrs
 import cattrs
 
 from tfruns import _interchange, models
-from tfruns._decode.explain import converter, problems_of
+from tfruns._decode.explain import converter, first_of, problems_of
 from tfruns.errors import DecodeError, FieldProblem
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def structure(value: Any, model: Any) -> Any:
         problems = problems_of(value, model, 0)
     else:  # the converter makes a `JobRun` for a subclass of it
         return made if isinstance(made, model) else model(**attrs.asdict(made, recurse=False))
-    text = "; ".join(map(str, problems))
-    raise DecodeError(f"the {model.__name__} can't be understood: {text}", problems=problems)
+    raise DecodeError(f"the {model.__name__} can't be understood: {first_of(problems)}", problems=problems)
 
 
 def core_schema(model: Any, handler: "GetCoreSchemaHandler") -> Any:
@@ -87,14 +86,14 @@ def _found(value: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def json_schema(model: Any, schema: Any, handler: "GetJsonSchemaHandler") -> Any:
-    """The JSON schema of a model or an open enum, with what its docstrings say."""
+    """The JSON schema of a model or an enum, with what its docstrings say."""
     made = handler(schema)
     described = handler.resolve_ref_schema(made)
     described["title"] = model.__name__
     described["description"] = re.sub(
         r"( \(contract: `\w+`\))?\..*", ".", str(inspect.getdoc(model)).partition("\n")[0]
     )
-    if "enum" in described:  # the values that are known now
+    if hasattr(model, "is_known"):  # an open enum, with the values that are known now
         described["anyOf"] = [{"type": "string", "enum": described.pop("enum")}, {"type": described.pop("type")}]
     for field in attrs.fields(model) if attrs.has(model) else ():
         shown = described["properties"][models.wire_name(field.name)]

@@ -84,6 +84,10 @@ class RunList(_Collected[JobRun]):
         super().__init__(runs)
         self.job_id = job_id
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        return handler.generate_schema(list[JobRun])
+
     def _pairs(self) -> Sequence[tuple[str, JobRun]]:
         return [(self.job_id, run) for run in self]
 
@@ -101,6 +105,10 @@ class JobsRunList(_Collected[tuple[str, JobRun]]):
 
     .. versionadded:: 0.3.0
     """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        return handler.generate_schema(list[tuple[str, JobRun]])
 
     def _pairs(self) -> Sequence[tuple[str, JobRun]]:
         return self
