@@ -100,6 +100,14 @@ class PollResult:
         return created[-1] if created and created == sorted(created, reverse=True) else math.inf
 
     @property
+    def lacks_runs(self) -> bool:
+        """Whether a search has found a run that should be among the newest: these come from an older state."""
+        newest = {run.id for run in self.newest}
+        return any(
+            run is not None and run.created_at > self.floor and run.id not in newest for run in self.others.values()
+        )
+
+    @property
     def latest(self) -> float:
         """The newest creation or end of a run in it, in ms since 1970: no later than the server's clock at the poll."""
         return max((max(run.created_at, _ended_at(run)) for run in self.shown.values()), default=-math.inf)
@@ -173,7 +181,7 @@ class Snapshot:
     deleted: Mapping[str, float] = attrs.field(factory=dict)
     """The runs that were reported as deleted last, by id, each with its creation in ms since 1970."""
     doubted: frozenset[str] = frozenset()
-    """The known runs of which the last poll said what isn't believed yet: each poll searches for them, until it is."""
+    """The known runs of which something isn't believed or reported yet: the next poll searches for them."""
 
     @property
     def known(self) -> Mapping[str, JobRun | None]:
@@ -199,7 +207,8 @@ class Snapshot:
     def after(self, reported: Sequence[Change], unreported: Sequence[Change] = ()) -> "Snapshot":
         """The snapshot once `reported` were reported, and `unreported` weren't yet."""
         below = min((change.run.created_at for change in unreported if change.before is None), default=math.inf)
-        return _trimmed(_changed(self, reported), below)
+        doubted = self.doubted.union(change.run.id for change in unreported if change.before is not None)
+        return _trimmed(attrs.evolve(_changed(self, reported), doubted=doubted), below)
 
 
 def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
@@ -291,13 +300,14 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     changes.sort(key=lambda change: change.run.created_at)
     still_doubted = frozenset(doubted).intersection(known)
     after = _changed(attrs.evolve(snapshot, open=followed, total=poll.total, doubted=still_doubted), changes)
-    if not doubted:
-        # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One
-        # that should have ended, and is open here, comes from an older state.
-        below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
-        floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
-        moved_up = {run.id: run for run in below if run.created_at > floor}
-        after = attrs.evolve(after, ended={**moved_up, **after.ended}, floor=min(snapshot.floor, floor))
+    if doubted or poll.lacks_runs:  # the list may come from an older state: it says nothing about what is known
+        return tuple(changes), after
+    # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that
+    # should have ended, and is open here, comes from an older state.
+    below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
+    floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
+    moved_up = {run.id: run for run in below if run.created_at > floor}
+    after = attrs.evolve(after, ended={**moved_up, **after.ended}, floor=min(snapshot.floor, floor))
     return tuple(changes), _trimmed(after)
 
 

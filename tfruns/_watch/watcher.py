@@ -333,6 +333,7 @@ class WatchLoop:
         changes, after = compare(before, poll, doubted)
         self._beginnings.pop(job_id, None)
         if changes:
+            before = attrs.evolve(before, doubted=after.doubted)
             self._snapshots[job_id] = before
             self._ready.append(_JobChanges(job_id, before, changes, after))
         else:
