@@ -1,119 +1,60 @@
-"""How many jobs request a page at the same time, and which comes next. No HTTP."""
+"""Which job requests a page next, and by how many workers. No HTTP."""
 
 import asyncio
-from contextlib import suppress
+from typing import Any
 
-from tfruns._walk.jobs import _Turns
-
-
-class Queue:
-    """Jobs that wait for their turn, and the order in which they get it."""
-
-    def __init__(self, most: int) -> None:
-        self.turns = _Turns(most)
-        self.order: list[int] = []
-        self.tasks: dict[int, asyncio.Task[None]] = {}
-
-    async def _take(self, number: int, is_new: bool) -> None:
-        await self.turns.take(number, is_new=is_new)
-        self.order.append(number)
-
-    def join(self, *numbers: int, is_new: bool) -> None:
-        for number in numbers:
-            self.tasks[number] = asyncio.create_task(self._take(number, is_new))
-
-    async def settle(self) -> list[int]:
-        for _ in range(5):
-            await asyncio.sleep(0)
-        return self.order
+from tfruns._walk.jobs import JobScheduler, _Job
 
 
-async def test_no_more_than_the_most_have_a_turn() -> None:
-    """The others wait until one gives its turn back."""
-    queue = Queue(2)
-    queue.join(1, 2, 3, 4, 5, is_new=True)
-    assert await queue.settle() == [1, 2]
-    queue.turns.give_back()
-    assert await queue.settle() == [1, 2, 3]
-    queue.turns.give_back()
-    queue.turns.give_back()
-    assert await queue.settle() == [1, 2, 3, 4, 5]
-    queue.join(6, is_new=False)
-    assert await queue.settle() == [1, 2, 3, 4, 5]
-    queue.turns.give_back()
-    assert await queue.settle() == [1, 2, 3, 4, 5, 6]
-    queue.turns.give_back()
-    queue.turns.give_back()
-    queue.join(7, 8, 9, is_new=True)
-    assert await queue.settle() == [1, 2, 3, 4, 5, 6, 7, 8]
-    queue.turns.give_back()
-    await queue.settle()
-    await asyncio.gather(*queue.tasks.values())
+def job(number: int) -> _Job:
+    nothing: Any = None
+    return _Job(number, f"job-{number}", nothing, nothing)
+
+
+async def order(scheduler: JobScheduler, count: int) -> list[int]:
+    return [(await scheduler.next())[0].number for _ in range(count)]
 
 
 async def test_new_jobs_come_first_and_of_the_others_the_oldest() -> None:
     """Small jobs don't wait for large ones, and a walk that has begun ends soon."""
-    queue = Queue(1)
-    queue.join(1, is_new=True)
-    await queue.settle()
-    queue.join(4, 2, 3, is_new=False)
-    queue.join(6, 5, is_new=True)
-    for _ in range(5):
-        await queue.settle()
-        queue.turns.give_back()
-    assert await queue.settle() == [1, 5, 6, 2, 3, 4]
+    scheduler = JobScheduler()
+    for number in (4, 2, 3):
+        scheduler.add(job(number), is_new=False)
+    for number in (5, 6):
+        scheduler.add(job(number), is_new=True)
+    assert await order(scheduler, 5) == [5, 6, 2, 3, 4]
 
 
 async def test_31_new_jobs_in_a_row() -> None:
     """Then one that has started gets a turn, however many new ones wait, and then the count begins again."""
-    queue = Queue(1)
-    queue.join(0, is_new=False)
-    await queue.settle()
-    queue.join(1000, 1001, is_new=False)
-    queue.join(*range(1, 80), is_new=True)
-    for _ in range(70):
-        await queue.settle()
-        queue.turns.give_back()
-    order = await queue.settle()
-    assert order[:66] == [0, *range(1, 32), 1000, *range(32, 63), 1001, 63]
-    for task in queue.tasks.values():
-        task.cancel()
-    await asyncio.gather(*queue.tasks.values(), return_exceptions=True)
-
-
-async def test_a_job_that_is_cancelled_while_it_waits_takes_no_turn() -> None:
-    """The next one gets it."""
-    queue = Queue(1)
-    queue.join(1, 2, 3, is_new=True)
-    await queue.settle()
-    queue.tasks[2].cancel()
-    with suppress(asyncio.CancelledError):
-        await queue.tasks[2]
-    queue.turns.give_back()
-    assert await queue.settle() == [1, 3]
-    queue.join(4, is_new=True)
-    assert await queue.settle() == [1, 3]
-    queue.turns.give_back()
-    assert await queue.settle() == [1, 3, 4]
-
-
-async def test_a_job_that_is_cancelled_just_as_it_gets_a_turn_gives_it_back() -> None:
-    """No turn is lost."""
-    queue = Queue(1)
-    queue.join(1, 2, 3, is_new=True)
-    await queue.settle()
-    queue.turns.give_back()  # it is 2's turn, but it hasn't run since
-    queue.tasks[2].cancel()
-    assert await queue.settle() == [1, 3]
-    assert queue.tasks[2].cancelled()
+    scheduler = JobScheduler()
+    for number in (1000, 1001):
+        scheduler.add(job(number), is_new=False)
+    for number in range(1, 80):
+        scheduler.add(job(number), is_new=True)
+    assert await order(scheduler, 65) == [*range(1, 32), 1000, *range(32, 63), 1001, 63]
 
 
 async def test_more_than_31_new_jobs_where_none_has_started() -> None:
     """Nobody is waited for who isn't there."""
-    queue = Queue(1)
-    queue.join(*range(40), is_new=True)
-    for _ in range(39):
-        await queue.settle()
-        queue.turns.give_back()
-    assert await queue.settle() == [*range(40)]
-    await asyncio.gather(*queue.tasks.values())
+    scheduler = JobScheduler()
+    for number in range(40):
+        scheduler.add(job(number), is_new=True)
+    assert await order(scheduler, 40) == [*range(40)]
+
+
+async def test_each_job_wakes_one_idle_worker() -> None:
+    """And one that was cancelled takes no job with it."""
+    scheduler = JobScheduler()
+    workers = [asyncio.create_task(scheduler.next()) for _ in range(3)]
+    await asyncio.sleep(0)
+    workers[0].cancel()
+    await asyncio.sleep(0)
+    assert scheduler.add(job(1), is_new=True)
+    await asyncio.wait([workers[1]], timeout=5)
+    assert workers[1].result()[0].number == 1
+    assert not workers[2].done()
+    assert scheduler.add(job(2), is_new=False)
+    assert (await workers[2])[0].number == 2
+    assert not scheduler.add(job(3), is_new=True)
+    assert await order(scheduler, 1) == [3]

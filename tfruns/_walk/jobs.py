@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import inspect
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sized
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,8 @@ _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""
 _MOST_NEW_IN_A_ROW = 31
 """How many new jobs may go first in a row while a job that has started waits."""
+_READ_AT_ONCE = 32
+"""How many job ids are read before other tasks run."""
 
 
 @attrs.frozen(kw_only=True)
@@ -296,73 +299,77 @@ class JobsPaginator(Tables):
 
 
 @attrs.frozen
-class _End:
-    """A job's walk is over."""
-
-    job_id: str
-    error: BaseException | None
-
-
-@attrs.frozen
 class _NoMoreJobs:
     """There are no more job ids."""
 
     error: BaseException | None
 
 
-@attrs.frozen(eq=False)
 class _Channel:
-    """A queue of the pages of one job, or of all jobs if their order doesn't matter."""
+    """A queue of the jobs with a response that wasn't consumed yet: of one job, or of all if their order is any.
 
-    walk: Walk | None = None
-    pages: asyncio.Queue[tuple[str, NewRuns] | _End | _NoMoreJobs] = attrs.Factory(asyncio.Queue)
-    room: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(1))
-    """Room for one page that is decoded and not consumed. Before that a page is bytes: several decoded pages don't fit
-    into the processor's cache, and it takes twice the time to read and to free them."""
+    A response waits as bytes: several decoded pages don't fit into the processor's cache, and it takes twice the time
+    to read and to free them.
+    """
+
+    def __init__(self, walk: Walk | None = None) -> None:
+        self.walk = walk
+        self.arrived: asyncio.Queue[_Job | _NoMoreJobs] = asyncio.Queue()
 
 
-class _Turns:
-    """Limits how many jobs request a page at the same time.
+@attrs.define(eq=False)
+class _Job:
+    number: int
+    job_id: str
+    walk: Walk
+    channel: _Channel
+    is_over: bool = False
+    error: BaseException | None = None
+
+    def __lt__(self, other: "_Job") -> bool:
+        return self.number < other.number
+
+
+class JobScheduler:
+    """Which job requests a page next.
 
     New jobs go first, so that small jobs don't wait for large ones. Of the others, the one that started first goes
     first: then its walk ends soon, before its list has changed much.
     """
 
-    def __init__(self, most: int) -> None:
-        self._free = most
-        self._new: list[tuple[int, asyncio.Future[None]]] = []
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+    def __init__(self) -> None:
+        self._new: deque[_Job] = deque()
+        self._started: list[_Job] = []
         self._new_in_a_row = 0
+        self._idle: deque[asyncio.Future[None]] = deque()  # workers without a job
 
-    async def take(self, number: int, *, is_new: bool) -> None:
-        """Wait until this job may request a page."""
-        turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._new if is_new else self._waiting, (number, turn))
-        self._give()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back()
-            raise
+    def add(self, job: _Job, *, is_new: bool) -> bool:
+        """Let a job wait for its turn. Whether a worker was idle."""
+        if is_new:
+            self._new.append(job)
+        else:
+            heapq.heappush(self._started, job)
+        while self._idle:
+            if not (worker := self._idle.popleft()).done():
+                worker.set_result(None)
+                return True
+        return False
 
-    def give_back(self) -> None:
-        """Let the next job request a page."""
-        self._free += 1
-        self._give()
-
-    def _give(self) -> None:
-        while self._free and (self._new or self._waiting):
-            takes_new = self._new and not (self._waiting and self._new_in_a_row >= _MOST_NEW_IN_A_ROW)
-            self._new_in_a_row = self._new_in_a_row + 1 if takes_new else 0
-            _, turn = heapq.heappop(self._new if takes_new else self._waiting)
-            if not turn.done():  # cancelled
-                self._free -= 1
-                turn.set_result(None)
+    async def next(self) -> tuple[_Job, bool]:
+        """The job whose turn it is, and whether it is new."""
+        while not (self._new or self._started):
+            self._idle.append(asyncio.get_running_loop().create_future())
+            await self._idle[-1]
+        takes_new = self._new and not (self._started and self._new_in_a_row >= _MOST_NEW_IN_A_ROW)
+        self._new_in_a_row = self._new_in_a_row + 1 if takes_new else 0
+        return (self._new.popleft(), True) if takes_new else (heapq.heappop(self._started), False)
 
 
 class _JobWalks:
-    """Tasks that walk several jobs at the same time: an async iterator of their pages, inside `async with`."""
+    """Walks several jobs at the same time: an async iterator of their pages, inside `async with`.
+
+    Each of a few workers takes the job whose turn it is, and waits for its next response: a job has no task of its own.
+    """
 
     def __init__(
         self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
@@ -372,19 +379,23 @@ class _JobWalks:
         self.expected: dict[int, int] = {}
         self._job_ids = job_ids
         self._template = template
+        self._most_workers = side_by_side
+        self._workers = 0
         self._prefetch = Prefetch(side_by_side)
-        self._turns = _Turns(side_by_side)
+        self._scheduler = JobScheduler()
+        self._walks: dict[int, Walk] = {}  # those that have started and not ended
         self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
+        self._turns = asyncio.Semaphore(side_by_side)  # of jobs that wait for a response, or for its consumer
         self._shared = None if ordered else _Channel()
         self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # if ordered
         self._channel = self._shared  # the channel that is read now
-        self._is_consuming = False  # whether a page of that channel is being consumed
+        self._ending: _Job | None = None  # its end is told next
         self._has_all_jobs = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._template._transport.enter_loop()  # pyright: ignore[reportPrivateUsage]
-        self._start(self._start_walks())
+        self._start(self._read_jobs())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -395,49 +406,76 @@ class _JobWalks:
             await asyncio.gather(*tasks, return_exceptions=True)
             # CPython 3.12 gathers tasks that are done without running their callbacks first.
             self._tasks.difference_update(tasks)
+        while self._walks:
+            await self._walks.popitem()[1].__aexit__()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[str, NewRuns | BaseException | None]:
-        if self._is_consuming and self._channel is not None:
-            self._channel.room.release()
-        self._is_consuming = False
-        while not (self._has_all_jobs and self._all == self._ended):
+        """The next page of a job; and at the end of each job its error, or None."""
+        while True:
+            if self._ending is not None:
+                return self._end(self._ending)
+            if self._has_all_jobs and self._all == self._ended:
+                raise StopAsyncIteration
             match await self._next_item():
                 case _NoMoreJobs(error):
                     if error is not None:
                         raise error
                     self._has_all_jobs = True
-                case _End(job_id, error):
-                    self._ended += 1
-                    self.done += error is None
-                    self._job_slots.release()
-                    return job_id, error
-                case found:
-                    self._is_consuming = True
-                    return found
-        raise StopAsyncIteration
+                case job:
+                    new = await self._take(job)
+                    if new is not None and new.runs:
+                        return job.job_id, new
 
-    async def _next_item(self) -> tuple[str, NewRuns] | _End | _NoMoreJobs:
+    async def _next_item(self) -> _Job | _NoMoreJobs:
         if self._channel is None:
             channel = await self._channels.get()
             if isinstance(channel, _NoMoreJobs):
                 return channel
             self._channel = channel
             self._prefetch.front = channel.walk
-        item = await self._channel.pages.get()
-        if isinstance(item, _End) and self._shared is None:
+        return await self._channel.arrived.get()
+
+    async def _take(self, job: _Job) -> NewRuns | None:
+        """The new runs of the response that has arrived. Then the job waits for its next turn, if there is one."""
+        new = None
+        try:
+            if not job.is_over:
+                new = await job.walk.take()
+                job.is_over = job.walk.is_over
+        except (Exception, asyncio.CancelledError) as caught:
+            job.error, job.is_over = _raised(caught), True
+        self._turns.release()
+        if new is not None and new.runs:
+            self.expected[job.number] = expected(new.page.pagination.total, self._template)
+            self.pages += 1
+            self.runs += len(new.runs)
+        if job.is_over:
+            self._ending = job
+            await self._walks.pop(job.number).__aexit__()
+        else:
+            self._scheduler.add(job, is_new=False)
+        return new
+
+    def _end(self, job: _Job) -> tuple[str, BaseException | None]:
+        self._ending = None
+        self._ended += 1
+        self.done += job.error is None
+        self.expected_of_ended += self.expected.pop(job.number, 0)
+        if self._shared is None:
             self._channel = None
-        return item
+        self._job_slots.release()
+        return job.job_id, job.error
 
     def _start(self, work: "Awaitable[None]") -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _start_walks(self) -> None:
-        """Start the walk of one job after another, whenever fewer than the allowed number have started."""
+    async def _read_jobs(self) -> None:
+        """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
         error: BaseException | None = None
         try:
             ids = self._each_id()
@@ -446,17 +484,21 @@ class _JobWalks:
                 if self._is_over:
                     return
                 walk = walk_of(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
-                channel = self._shared or _Channel(walk)
                 self._all += 1
-                self._start(self._walk(job_id, walk, channel, self._all))
-                if channel is not self._shared:
-                    self._channels.put_nowait(channel)
-                await asyncio.sleep(0)  # let other tasks run
+                job = _Job(self._all, job_id, walk, self._shared or _Channel(walk))
+                if job.channel is not self._shared:
+                    self._channels.put_nowait(job.channel)
+                has_worker = self._scheduler.add(job, is_new=True)
+                if not has_worker and self._workers < self._most_workers:
+                    self._workers += 1
+                    self._start(self._work())
+                if self._all % _READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # let other tasks run
                 await self._job_slots.acquire()
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
         if self._shared is not None:
-            self._shared.pages.put_nowait(_NoMoreJobs(error))
+            self._shared.arrived.put_nowait(_NoMoreJobs(error))
         else:
             self._channels.put_nowait(_NoMoreJobs(error))
 
@@ -468,39 +510,18 @@ class _JobWalks:
             for job_id in self._job_ids:
                 yield job_id
 
-    async def _walk(self, job_id: str, walk: Walk, channel: _Channel, number: int) -> None:
-        error: BaseException | None = None
-        try:
-            async with walk:
-                await self._turns.take(number, is_new=True)
+    async def _work(self) -> None:
+        while True:
+            await self._turns.acquire()
+            job, is_new = await self._scheduler.next()
+            if is_new:
                 self.started += 1
-                while await self._fetch_page(job_id, walk, channel, number):
-                    await self._turns.take(number, is_new=False)
-        except (Exception, asyncio.CancelledError) as caught:
-            error = _raised(caught)
-        self.expected_of_ended += self.expected.pop(number, 0)
-        channel.pages.put_nowait(_End(job_id, error))
-
-    async def _fetch_page(self, job_id: str, walk: Walk, channel: _Channel, number: int) -> bool:
-        """Fetch one page, and give back the turn. False at the end of the walk."""
-        try:
-            if not await walk.arrive():
-                return False
-            await channel.room.acquire()
-            found = None
+                self._walks[job.number] = job.walk
             try:
-                found = await walk.take()
-            finally:
-                if found is None or not found.runs:
-                    channel.room.release()
-            if found is not None and found.runs:
-                self.expected[number] = expected(found.page.pagination.total, self._template)
-                self.pages += 1
-                self.runs += len(found.runs)
-                channel.pages.put_nowait((job_id, found))
-            return not walk.is_over
-        finally:
-            self._turns.give_back()
+                job.is_over = not await job.walk.arrive()
+            except (Exception, asyncio.CancelledError) as caught:
+                job.error, job.is_over = _raised(caught), True
+            job.channel.arrived.put_nowait(job)
 
 
 def _raised(error: BaseException) -> BaseException:

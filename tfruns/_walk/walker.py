@@ -78,7 +78,7 @@ class Walk:
         self._planner = Planner(job_id=job_id, filter=filter, start=offset, page_size=page_size, max_runs=max_runs)
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()
-        self._fetching: deque[asyncio.Task[Fetched]] = deque()
+        self._fetching: deque[asyncio.Future[Fetched]] = deque()
         self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
         self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int]]] = deque()  # to be taken next
 
@@ -113,11 +113,13 @@ class Walk:
         """Wait until the next response has arrived, still as bytes. False once the walk is over."""
         if self._ready:
             return True
+        if not self._has_begun and not self._planned:
+            await self._fetch_first()
         self._fetch_ahead()
         if not self._fetching:
             return False
         fetching = self._fetching[0]
-        if fetching.done():  # other tasks must run between two pages that have both arrived
+        if self._has_begun and fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
         with suppress(BadRequestError, UnprocessableEntityError):  # `take` handles them
             await fetching
@@ -183,6 +185,20 @@ class Walk:
             self._planned.append(page)
             self._prefetch.mark(self)
 
+    async def _fetch_first(self) -> None:
+        """Fetch the first page, in this task: nothing can be fetched beside it."""
+        page = self._planner.next_request(self._planned)
+        if page is None:
+            return
+        fetched: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
+        self._fetching.append(fetched)
+        self._planned.append(page)
+        self._prefetch.mark(self)
+        try:
+            fetched.set_result(await self._fetch(page))
+        except Exception as error:
+            fetched.set_exception(error)
+
     async def _fetch(self, page: PlannedPage) -> Fetched:
         if page.pause:
             await asyncio.sleep(page.pause)
@@ -198,7 +214,8 @@ class Walk:
         self._prefetch.mark(self)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Prefetch:
