@@ -483,7 +483,7 @@ class _JobWalks:
             async for job_id in ids:
                 if self._is_over:
                     return
-                walk = walk_of(attrs.evolve(self._template, job_id=checked_job_id(job_id)), self._prefetch)
+                walk = walk_of(self._template, self._prefetch, checked_job_id(job_id))
                 self._all += 1
                 job = _Job(self._all, job_id, walk, self._shared or _Channel(walk))
                 if job.channel is not self._shared:

@@ -133,7 +133,7 @@ class RunPaginator(Tables):
 
     def _walk(self, **changes: Any) -> Walk:
         self._latest.progress = RunsProgress()
-        return walk_of(attrs.evolve(self, **changes), Prefetch(self._transport.max_concurrency))
+        return walk_of(attrs.evolve(self, **changes) if changes else self, Prefetch(self._transport.max_concurrency))
 
     def _count(self, found: NewRuns) -> None:
         progress = self.progress
@@ -319,13 +319,13 @@ def expected(total: int, walked: RunPaginator) -> int:
     return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
 
 
-def walk_of(walked: RunPaginator, prefetch: Prefetch) -> Walk:
-    """A new walk over the runs, which shares the prefetch with others."""
+def walk_of(walked: RunPaginator, prefetch: Prefetch, job_id: str | None = None) -> Walk:
+    """A new walk over the runs, of another job if one is given, which shares the prefetch with others."""
     return Walk(
         walked._transport,  # pyright: ignore[reportPrivateUsage]
         walked._options,  # pyright: ignore[reportPrivateUsage]
         prefetch,
-        job_id=walked.job_id,
+        job_id=walked.job_id if job_id is None else job_id,
         filter=walked.filter,
         page_size=walked.page_size,
         offset=walked.offset,
