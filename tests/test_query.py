@@ -235,6 +235,8 @@ def test_the_name_of_a_field_gets_the_key_to_sort_by(given: str, meant: str) -> 
         ("canceled", "TERMINATED"),
         ("KILLED", "TERMINATED"),
         ("ERROR", "FAILED"),
+        ("succeded", "FINISHED"),
+        ("canceld", "TERMINATED"),
         ("in-progress", "RUNNING"),
         ("termination requested", "TERMINATION_REQUESTED"),
     ],

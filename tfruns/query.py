@@ -101,11 +101,11 @@ _OTHER_NAMES: dict[type[enum.StrEnum], dict[str, str]] = {
 
 def meant_value(text: str, cls: type[enum.StrEnum]) -> str | None:
     """The value that is probably meant by a text that is none."""
-    values = {member.value.lower(): member.value for member in cls}
+    ours = {member.value.lower(): member.value for member in cls}
+    values = _OTHER_NAMES[cls] | ours
     word = text.strip().lower().replace("-", "_").replace(" ", "_")
-    if (found := values.get(word) or _OTHER_NAMES[cls].get(word)) is not None:
-        return found
-    return next(map(values.get, difflib.get_close_matches(word, values, n=1)), None)
+    close = [word] if word in values else difflib.get_close_matches(word, values, n=1, cutoff=0.8)
+    return next((values[name] for name in (*close, *difflib.get_close_matches(word, ours, n=1))), None)
 
 
 def _one_of(cls: type[enum.StrEnum]) -> Callable[[Any, str], str]:

@@ -182,6 +182,13 @@ async def test_an_option_of_other_programs_gets_the_one_that_is_meant(line: str,
 # --- completion -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("other", "meant"), [("describe", "show"), ("get", "show"), ("ls", "list"), ("tail", "watch")])
+async def test_a_command_of_other_programs_gets_the_one_that_is_meant(other: str, meant: str) -> None:
+    ended = await invoke(other, "my-job-id", "train-7f3a")
+    assert ended.status == 2
+    assert ended.complaint == f"tfruns: No such command '{other}'. Did you mean '{meant}'? (see tfruns --help)"
+
+
 async def completed(shell: str, words: str) -> list[str]:
     """What the program offers when it is called as the shell's script calls it."""
     *before, incomplete = words.split(" ")

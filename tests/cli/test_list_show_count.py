@@ -167,6 +167,28 @@ async def test_wide_shows_every_column_whole_on_a_narrow_terminal(sandbox: Sandb
     assert terminal.err == ""
 
 
+async def test_an_age_that_is_asked_for_is_there_in_a_pipe_too(sandbox: Sandbox) -> None:
+    ago = int(time.time() * 1000) - 3 * 3_600_000 - 600_000
+    await sandbox.create_run("b-job", name="three-hours", created_at=ago)
+    ended = await invoke("list", "b-job", "--columns", "age,status", "--search-prefix", "three-hours", "--no-header")
+    assert ended.out.split() == ["3h", "CREATED"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("SUCCEEDED", "TERMINATED, UNKNOWN. Did you mean FINISHED?"),
+        ("Cancelled", "TERMINATED, UNKNOWN. Did you mean TERMINATED?"),
+        ("FAILED,RUNNING", "TERMINATED, UNKNOWN. Give the option once for each"),
+    ],
+)
+async def test_a_status_of_other_systems_gets_the_one_that_is_meant(given: str, says: str) -> None:
+    ended = await invoke("list", "b-job", "--status", given)
+    assert ended.status == 2
+    assert f"{given!r} is not one of CREATED, " in ended.complaint
+    assert says in ended.complaint
+
+
 async def test_a_column_that_is_none_gets_the_one_that_is_meant(sandbox: Sandbox) -> None:
     ended = await invoke("list", "b-job", "--columns", "name,creatd_at")
     assert (ended.status, "no column 'creatd_at': did you mean created_at?" in ended.complaint) == (2, True)

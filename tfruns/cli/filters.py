@@ -39,6 +39,7 @@ class Word(click.Choice[str]):
 
         meant = query.meant_value(value, getattr(models, self._enum_name))
         hint = "" if meant is None else f". Did you mean {meant}?"
+        hint = ". Give the option once for each" if "," in value else hint
         return f"{value!r} is not one of {', '.join(self.choices)}{hint}"
 
 

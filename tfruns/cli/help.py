@@ -51,6 +51,14 @@ _OTHER_NAMES = {
 }
 
 
+_OTHER_COMMANDS = {
+    **dict.fromkeys(("get", "describe", "view", "inspect", "info", "status"), "show"),
+    **dict.fromkeys(("ls", "runs", "ps"), "list"),
+    **dict.fromkeys(("follow", "tail"), "watch"),
+    **dict.fromkeys(("download", "dump", "save"), "export"),
+}
+
+
 def _names(command: click.Command, ctx: click.Context) -> set[str]:
     return {name for parameter in command.get_params(ctx) for name in parameter.opts}
 
@@ -113,6 +121,14 @@ class Group(click.Group):
                 raise
             text = f"{name} goes after the command: tfruns {takers[0].name} {name}"
             raise click.UsageError(text, ctx) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but for the name of another program's command the error has the one that is meant."""
+        if (meant := _OTHER_COMMANDS.get(args[0])) is not None:
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{meant}'?", ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""

@@ -90,7 +90,7 @@ def _lines(job_id: str, run: "JobRun") -> Iterator[str]:
             fields[name] = f"{instant(when)} UTC ({human_age(now - when / 1000)} ago)"
     duration = time_so_far(run, now) if is_terminal() else run.duration
     if duration is not None:
-        fields["duration"] = f"{human_duration(duration)} ({duration:.0f} s)"
+        fields["duration"] = f"{human_duration(duration)} ({duration} s)"
     width = max(map(len, fields))
     for name, value in fields.items():
         lines = [harmless(line.expandtabs()) for line in str("-" if value is None else value).splitlines()]

@@ -3,6 +3,7 @@
 import difflib
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def _cell(run: "JobRun", column: str, now: float | None) -> str:
     if column == CREATED:
         return instant(run.created_at)
     if column == AGE:
-        return "" if now is None else human_age(now - run.created_at / 1000)
+        return human_age((now or time.time()) - run.created_at / 1000)
     if column == DURATION:
         return human_duration(run.duration if now is None else time_so_far(run, now))
     if column == VERSION:
@@ -119,11 +120,11 @@ def _cell(run: "JobRun", column: str, now: float | None) -> str:
     return "-" if value is None else str(value)
 
 
-def time_so_far(run: "JobRun", now: float) -> float | None:
+def time_so_far(run: "JobRun", now: float) -> int | None:
     """Seconds that the run took, or has taken by now."""
     if run.status.is_terminal or run.status == "UNKNOWN":
         return run.duration
-    return max(0.0, now - run.created_at / 1000)
+    return max(0, int(now - run.created_at / 1000))
 
 
 def run_table(
