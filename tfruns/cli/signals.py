@@ -20,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended the command. Its exit status is 128 and the number of the signal, as in shells: 130 for Ctrl-C."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__("interrupted")
         self.status = 128 + number
 
 
