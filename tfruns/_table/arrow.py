@@ -36,20 +36,49 @@ PLAIN_SCHEMA = pa.schema(
 
 
 def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs of a job as a record batch with `SCHEMA`.
+    """Some runs of a job as an Arrow record batch with `SCHEMA`.
+
+    Args:
+        job_id: id of the job.
+        runs: the runs.
+
+    Returns:
+        A row for each run, in their order.
 
     Raises:
         ValueError: a number is beyond what 64 bits hold.
+
+    Example:
+        >>> from tfruns.arrow import record_batch
+        >>> page = await client.list_runs("my-job-id", limit=10)
+        >>> record_batch("my-job-id", page.data).num_rows
+        10
+
+    .. versionadded:: 0.1.0
     """
     job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
     return _batch(job_ids, runs, SCHEMA)
 
 
 def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Batches with `SCHEMA` as one table, with one dictionary for each column that has them.
+    """Record batches with `SCHEMA` as one table, with one dictionary for each column that has them.
+
+    Args:
+        batches: the batches.
+
+    Returns:
+        Their rows, in their order.
 
     Raises:
         ValueError: a batch has another schema.
+
+    Example:
+        >>> from tfruns.arrow import table
+        >>> runs = client.iter_runs("my-job-id", page_size=100)
+        >>> table([batch async for batch in runs.arrow_batches()]).num_rows
+        250
+
+    .. versionadded:: 0.1.0
     """
     return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
 
