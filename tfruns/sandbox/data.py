@@ -2,13 +2,10 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator
 
 from tfruns.models import JobRunStatus, SubjectType
 from tfruns.sandbox.wire import Wire
-
-_T = TypeVar("_T")
 
 NEWEST = 1_767_225_600_000
 """When the newest run of a history was created, by default, in ms since 1970: 2026-01-01T00:00:00Z."""
@@ -38,14 +35,14 @@ _MOST_RECENT = 5 * len(_RECENT)  # of a long history: a job has some 30 open run
 KNOWN_NAME = "train-7f3a"
 """The name of one of the newest runs of each job, which is RUNNING at the start: documentation can refer to it."""
 _KNOWN_BY_NAME = _RECENT.index(JobRunStatus.RUNNING)
-# The statuses of a thousand older runs.
-_SETTLED = (
-    (JobRunStatus.FINISHED,) * 780
-    + (JobRunStatus.FAILED,) * 150
-    + (JobRunStatus.TERMINATED,) * 55
-    + (JobRunStatus.UNKNOWN,) * 13
-    + (JobRunStatus.RUNNING,) * 2
-)
+# The statuses of older runs, each with its share in percent.
+_SETTLED = {
+    JobRunStatus.FINISHED: 78.0,
+    JobRunStatus.FAILED: 15.0,
+    JobRunStatus.TERMINATED: 5.5,
+    JobRunStatus.UNKNOWN: 1.3,
+    JobRunStatus.RUNNING: 0.2,
+}
 
 _APPLICATIONS = ("churn-model", "embeddings", "fraud-scoring", "llm-finetune", "nightly-etl", "reranker")
 _ODD_STEMS = ("学習", "train-größe", "🚀-train", 'train "A/B" 100%_', "entraine\u0301", "训练")
@@ -87,15 +84,8 @@ def made_up_job_ids(seed: int, count: int) -> tuple[str, ...]:
     return tuple(_identifier(rng) for _ in range(count))
 
 
-_LETTERS = bytes(b"abcdefghijklmnopqrstuvwxyz0123456789"[number % 36] for number in range(256))
-
-
 def _identifier(rng: random.Random) -> str:
-    return rng.randbytes(25).translate(_LETTERS).decode()
-
-
-def _pick(rng: random.Random, values: Sequence[_T]) -> _T:
-    return values[int(rng.random() * len(values))]  # a third of what `choice` takes
+    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=25))
 
 
 class RunMaker:
@@ -118,11 +108,12 @@ class RunMaker:
     def _history(self, count: int, now: int) -> Iterator[Wire]:
         rng, created_at, version = self._rng, now, _LATEST_VERSION
         recent = max(len(_RECENT), min(count // 50, _MOST_RECENT))
+        settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)
         for age in range(count):
             if age and rng.random() > 0.03:  # the others are created in the same millisecond as the one before
                 created_at -= 1 + int(rng.expovariate(count / _HISTORY))
                 version = _LATEST_VERSION - age * _LATEST_VERSION // count
-            status = _RECENT[age % len(_RECENT)] if age < recent else _pick(rng, _SETTLED)
+            status = _RECENT[age % len(_RECENT)] if age < recent else settled[age]
             run = self.run(created_at, status, version)
             if run["endTime"] is not None and run["endTime"] > now:
                 run |= {"endTime": now, "duration": (now - created_at) // 1000}
@@ -138,8 +129,8 @@ class RunMaker:
         """A run whose other fields agree with these."""
         rng = self._rng
         id_, n = _identifier(rng), 1 + int(rng.random() * 28)
-        stem = "train" if rng.random() < 0.97 else _pick(rng, _ODD_STEMS)
-        subject = None if rng.random() < 0.1 else _pick(rng, self._subjects)  # None: a schedule started it
+        stem = "train" if rng.random() < 0.97 else rng.choice(_ODD_STEMS)
+        subject = None if rng.random() < 0.1 else rng.choice(self._subjects)  # None: a schedule started it
         seconds = int(rng.lognormvariate(6, 1.6)) if status.is_terminal else None
         error, exit_code = _outcome(status, rng, n)
         return {
@@ -150,7 +141,7 @@ class RunMaker:
             "createdAt": created_at,
             "endTime": None if seconds is None else created_at + seconds * 1000 + int(rng.random() * 1000),
             "duration": seconds,
-            "command": _pick(rng, _COMMANDS).format(n=n),
+            "command": rng.choice(_COMMANDS).format(n=n),
             "totalRetries": int(rng.random() * 4) if status == JobRunStatus.FAILED else 0,
             "error": error,
             "status": status.value,
@@ -194,7 +185,7 @@ def ended(run: Wire, status: JobRunStatus, when: float) -> Wire:
 def _outcome(status: JobRunStatus, rng: random.Random, n: int) -> tuple[str | None, int | None]:
     """An error and an exit code that go with the status; n is a number for the text."""
     if status == JobRunStatus.FAILED:
-        return _pick(rng, _ERRORS).format(n=n), _pick(rng, _EXIT_CODES)
+        return rng.choice(_ERRORS).format(n=n), rng.choice(_EXIT_CODES)
     if status == JobRunStatus.TERMINATED:
         return rng.choice((None, "Terminated by user")), rng.choice((None, 143))
     return None, 0 if status == JobRunStatus.FINISHED else None
