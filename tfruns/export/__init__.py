@@ -7,6 +7,12 @@ Example:
 
 While it works, it keeps what it has read in the folder `<destination>.tfruns-partial` (for a URL, in a folder in the
 user's folder for caches), which it removes in the end. After a kill, the same call goes on from there.
+
+How a run travels: `read` takes it from a response with its page, and `watermark` says whether earlier exports have
+written it. `formats` turns the page into a piece, some bytes in the format's own form, which `checkpoint` keeps; what
+can't be written goes to `quarantine`. `finish.Assembly` gives the pieces to the format's writer, job after job, while
+other pages are fetched. At the end a `destination` puts the whole in its place: a `File` or a folder by day (`dataset`)
+through a `store`, rows through `tables`. `prepare` checks the arguments, and `pipeline` is the course of one export.
 """
 
 import os
@@ -81,7 +87,9 @@ async def export_runs(
             files by day of creation in UTC, `runs/created_date=2026-11-24/runs.parquet`, which Spark, DuckDB and Polars
             read as it is. When all files are made, each is replaced whole, one after the other, and a run is never in
             two; the file `_SUCCESS` is there while nothing is being replaced. Days that have no runs any more are
-            removed last.
+            removed last. With `created_after` or `created_before`, only the days in that window are replaced, each
+            whole: it begins and ends with a day in UTC. A folder belongs to one control plane and one set of jobs and
+            filters, which it records, and is refused to others.
 
     No password, and nothing in `storage_options`, ever gets into an error, a log, a file or its name.
 

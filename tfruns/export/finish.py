@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from tfruns.export.checkpoint import Checkpoint, Chunk, JobCheckpoint
 from tfruns.export.files import empty, fresh_file
-from tfruns.export.parts import JobParts, Parts, Piece
 from tfruns.export.writer import Writer
 
 Key = tuple[str, str]
@@ -51,7 +51,7 @@ class Assembly:
 
     def __init__(
         self,
-        parts: Parts,
+        checkpoint: Checkpoint,
         jobs: Sequence[int],
         open_: Callable[[Path], Writer | None],
         scratch: Path,
@@ -59,22 +59,22 @@ class Assembly:
     ) -> None:
         self._writer: Writer | None = None
         self._open = open_
-        self._parts = parts
+        self._checkpoint = checkpoint
         self._jobs = jobs
         self._scratch = scratch
         self._check = check
         self._at = self._written = self._restarts = 0
-        self._job: JobParts | None = None
+        self._job: JobCheckpoint | None = None
 
     def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
         """Write pieces, at most so many, if the destination takes them one by one."""
         while self._at < len(self._jobs):
             number = self._jobs[self._at]
-            job = self._parts.find(number)
+            job = self._checkpoint.find(number)
             if self._written and job is not self._job:
                 self._begin_again()
                 continue
-            is_done = number in self._parts.done
+            is_done = number in self._checkpoint.done
             if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
                 self._job = job
                 for piece in job.pieces[self._written :]:
@@ -84,18 +84,18 @@ class Assembly:
                     if not self._write(piece):
                         return
                     most -= 1
-            if not (is_done or is_end or number in self._parts.failed):
+            if not (is_done or is_end or number in self._checkpoint.failed):
                 return
             self._at, self._written, self._job = self._at + 1, 0, None
 
-    def _write(self, piece: Piece) -> bool:
+    def _write(self, piece: Chunk) -> bool:
         self._writer = self._writer or self._open(self._scratch)
         if self._writer is None:
             return False
         try:
-            self._writer.write(self._parts.read(piece))
+            self._writer.write(self._checkpoint.read(piece))
         except ValueError:
-            raise self._parts.damaged() from None
+            raise self._checkpoint.damaged() from None
         self._written += 1
         return True
 
@@ -131,7 +131,7 @@ class Assembly:
 class Content:
     """What an export has read, for a destination to write."""
 
-    parts: Parts
+    checkpoint: Checkpoint
     jobs: Sequence[tuple[int, str]]
     """Number and id of each job, in their order."""
     check: Callable[[], None]
@@ -149,18 +149,18 @@ class Content:
     @property
     def job_ids(self) -> list[str]:
         """The jobs that were read whole."""
-        return [job_id for number, job_id in self.jobs if number in self.parts.done]
+        return [job_id for number, job_id in self.jobs if number in self.checkpoint.done]
 
     @property
-    def done(self) -> Iterator[JobParts]:
-        """The parts of the jobs that were read whole, in their order."""
-        return (self.parts.done[number] for number, _ in self.jobs if number in self.parts.done)
+    def done(self) -> Iterator[JobCheckpoint]:
+        """What was read of the jobs that were read whole, in their order."""
+        return (self.checkpoint.done[number] for number, _ in self.jobs if number in self.checkpoint.done)
 
     @property
     def gone(self) -> Mapping[str, Mapping[str, float]] | None:
         """For an increment: the runs that were written before and must not be there any more, by job and id, each with
         its creation in milliseconds since 1970 UTC. None if this export replaces all that was written before."""
-        done = self.parts.done
+        done = self.checkpoint.done
         if not self.is_increment:
             return None
         return {job_id: done[number].note["removed"] for number, job_id in self.jobs if number in done}
@@ -168,21 +168,21 @@ class Content:
     @property
     def skipped(self) -> set[str]:
         """The jobs that failed."""
-        return {job_id for number, job_id in self.jobs if number not in self.parts.done}
+        return {job_id for number, job_id in self.jobs if number not in self.checkpoint.done}
 
     def pieces(self) -> Iterator[bytes]:
         """All pieces, in the order of the jobs."""
         for job in self.done:
             for piece in job.pieces:
                 self.check()
-                yield self.parts.read(piece)
+                yield self.checkpoint.read(piece)
 
     def rejected(self) -> Iterator[bytes]:
         """The lines of the quarantine."""
         for job in self.done:
             for piece in job.rejected:
                 self.check()
-                yield self.parts.read(piece)
+                yield self.checkpoint.read(piece)
 
     def rejected_lines(self) -> Iterator[list[RejectedLine]]:
         """The same, decoded, some at a time."""

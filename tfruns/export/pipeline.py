@@ -11,11 +11,11 @@ import msgspec
 
 from tfruns.client import Client
 from tfruns.errors import TfRunsError
+from tfruns.export.checkpoint import NUMBER, Checkpoint
 from tfruns.export.destination import Destination, make_cache_folder
 from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, new_folder
 from tfruns.export.finish import Assembly, Content, Written
-from tfruns.export.parts import NUMBER, Parts
 from tfruns.export.prepare import Request
 from tfruns.export.progress import ExportSummary, Progress
 from tfruns.export.read import Reader
@@ -30,7 +30,7 @@ class _Opened:
     request: Request
     thread: WorkThread
     locks: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
-    parts: Parts | None = None
+    checkpoint: Checkpoint | None = None
     content: Content | None = None
     state: State | None = None
 
@@ -50,14 +50,14 @@ class _Opened:
             arguments[NUMBER] = self.state.exports
         destination = destination.begin(request.claim(self.state))
         make_cache_folder(request.work)
-        self.parts = Parts(request.work, arguments)
+        self.checkpoint = Checkpoint(request.work, arguments)
         scratch = self.locks.enter_context(new_folder(destination.scratch(request.work)))
         check = self.thread.check
         is_increment = self.state is not None and self.state.exports > 0
         numbers = [number for number, _ in request.jobs]
-        assembly = Assembly(self.parts, numbers, destination.open, scratch, check)
+        assembly = Assembly(self.checkpoint, numbers, destination.open, scratch, check)
         self.content = Content(
-            self.parts,
+            self.checkpoint,
             request.jobs,
             check,
             scratch,
@@ -79,8 +79,8 @@ class _Opened:
         with self.locks:
             if self.content is not None:
                 self.content.assembly.abandon()
-            if self.parts is not None:
-                self.parts.leave()
+            if self.checkpoint is not None:
+                self.checkpoint.leave()
 
     def finish(self, destination: Destination) -> Written:
         """Write everything, and remove what was kept until then: the export is over."""
@@ -93,15 +93,15 @@ class _Opened:
         if state is not None:
             state.exports, state.writing = state.exports + 1, None
             notes = {
-                job_id: content.parts.done[number].note
+                job_id: content.checkpoint.done[number].note
                 for number, job_id in content.jobs
-                if number in content.parts.done
+                if number in content.checkpoint.done
             }
             state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
             state.save()
         with self.locks:
-            content.parts.delete()
-            self.parts = self.content = None
+            content.checkpoint.delete()
+            self.checkpoint = self.content = None
         return written
 
 
@@ -127,13 +127,15 @@ async def _read_and_finish(
     content: Content,
     report: Callable[[Any], object] | None,
 ) -> ExportSummary:
-    request, state, parts, jobs = opened.request, opened.state, content.parts, content.jobs
+    request, state, checkpoint, jobs = opened.request, opened.state, content.checkpoint, content.jobs
     progress = Progress(len(jobs), report)
-    before = len(parts.done)
+    before = len(checkpoint.done)
     progress.resumed(
-        before, sum(job.runs for job in parts.done.values()), sum(job.rejected_runs for job in parts.done.values())
+        before,
+        sum(job.runs for job in checkpoint.done.values()),
+        sum(job.rejected_runs for job in checkpoint.done.values()),
     )
-    left = [(number, job_id) for number, job_id in jobs if number not in parts.done]
+    left = [(number, job_id) for number, job_id in jobs if number not in checkpoint.done]
     known = {} if state is None else state.jobs
     reader = Reader(
         client,
@@ -145,14 +147,14 @@ async def _read_and_finish(
         progress,
         request.quarantines,
         request.page_size,
-        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in parts.done, job[1] not in known))],
+        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in checkpoint.done, job[1] not in known))],
     )
     await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
     await reader.read_new([job for job in left if job[1] in known], known)
-    if not parts.done:
+    if not checkpoint.done:
         raise _every_job_failed(reader.skipped, destination.path)
     progress.writing()
-    done = [*parts.done.values()]
+    done = [*checkpoint.done.values()]
     written = await opened.thread.run(opened.finish, destination)
     rejected = sum(job.rejected_runs for job in done)
     return ExportSummary(
@@ -163,7 +165,7 @@ async def _read_and_finish(
         size=written.size,
         seconds=0,
         resumed_jobs=before,
-        resumed_age=parts.age,
+        resumed_age=checkpoint.age,
         rejected=rejected,
         removed_files=written.removed_files,
         removed_rows=written.removed_rows,

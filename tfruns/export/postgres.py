@@ -316,7 +316,7 @@ class _Runs(_Table):
                     try:
                         yield read_piece(piece)
                     except ValueError:
-                        raise content.parts.damaged() from None
+                        raise content.checkpoint.damaged() from None
             except Exception as error:
                 stopped.append(error)
                 raise

@@ -1,4 +1,4 @@
-"""Reads runs from the server into the parts: all jobs that aren't there yet, side by side.
+"""Reads runs from the server into the checkpoint: all jobs that aren't there yet, side by side.
 
 Each page is handed to the export's thread, which turns it into a piece while other pages are fetched. One page is in
 the thread at a time, and the walk fetches only a limited number of pages ahead, so that memory is bounded. It is
@@ -29,11 +29,11 @@ from tfruns.errors import (
     TfRunsError,
 )
 from tfruns.export import quarantine
+from tfruns.export.checkpoint import Checkpoint
 from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content
 from tfruns.export.formats import Format
 from tfruns.export.page import Page
-from tfruns.export.parts import Parts
 from tfruns.export.progress import Progress
 from tfruns.export.quarantine import Rejected
 from tfruns.export.thread import WorkThread
@@ -84,7 +84,7 @@ class _Job:
 
 @attrs.define
 class Reader:
-    """Reads runs into parts."""
+    """Reads runs into the checkpoint."""
 
     client: Client
     content: Content
@@ -104,8 +104,8 @@ class Reader:
     """The jobs that failed, by id, each with its error."""
 
     @property
-    def parts(self) -> Parts:
-        return self.content.parts
+    def checkpoint(self) -> Checkpoint:
+        return self.content.checkpoint
 
     @property
     def _page_sizes(self) -> Sequence[int]:
@@ -128,7 +128,7 @@ class Reader:
         if empty:
             await asyncio.sleep(_PAUSE)
             await self._read_whole(empty, self._finish)
-        await self.thread.run(self.parts.commit)
+        await self.thread.run(self.checkpoint.commit)
 
     async def _read_whole(self, left: list[_Job], end: Callable[[_Job], Awaitable[None]]) -> None:
         for page_size in self._page_sizes:
@@ -170,7 +170,7 @@ class Reader:
                     group.create_task(work())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        await self.thread.run(self.parts.commit)
+        await self.thread.run(self.checkpoint.commit)
 
     async def _read_pages(
         self,
@@ -213,12 +213,12 @@ class Reader:
     async def _finish(self, job: _Job) -> None:
         reading = job.reading
         note = None if reading is None else {"known": msgspec.to_builtins(reading.known), "removed": reading.removed}
-        await self.thread.run(self.parts.finish, job.number, note)
+        await self.thread.run(self.checkpoint.finish, job.number, note)
         self._finished = job.job_id
         self.progress.done()
 
     async def _begin_again(self, job: _Job) -> None:
-        await self.thread.run(self.parts.drop, job.number)
+        await self.thread.run(self.checkpoint.drop, job.number)
         self.progress.dropped(job.runs, job.rejected, is_skipped=False)
         job.read = job.runs = job.rejected = 0
         job.is_past = False
@@ -324,9 +324,9 @@ class Reader:
             if not self.quarantines:
                 first = rejected[0]
                 raise ExportError(f"job {job.job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-            self.parts.reject(job.number, b"".join(each.line(job.job_id) for each in rejected), len(rejected))
+            self.checkpoint.reject(job.number, b"".join(each.line(job.job_id) for each in rejected), len(rejected))
         if found.runs:
-            self.parts.add(job.number, piece, len(found.runs))
+            self.checkpoint.add(job.number, piece, len(found.runs))
         self.content.assembly.advance(_PIECES_AT_ONCE)
         return len(found.runs), len(rejected)
 
@@ -338,7 +338,7 @@ class Reader:
         ):
             raise error
         self.skipped[job.job_id] = error
-        await self.thread.run(self.parts.drop, job.number, is_failed=True)
+        await self.thread.run(self.checkpoint.drop, job.number, is_failed=True)
         self.progress.dropped(job.runs, job.rejected, is_skipped=True)
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:

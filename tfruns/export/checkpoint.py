@@ -1,4 +1,4 @@
-"""What an export has read so far: the parts of a working folder, which outlive the process.
+"""What an export has read so far, in a working folder, which outlives the process.
 
 The folder, which only one export uses at a time, holds two files:
 
@@ -35,11 +35,11 @@ _OLDEST = 86_400.0
 """Seconds, a day: an export that began longer ago doesn't go on from there."""
 
 NUMBER = "number of the export"
-"""The argument that tells one increment from the next: parts with another number are of a finished increment."""
+"""The argument that tells one increment from the next: what has another number is of a finished increment."""
 
 
 @attrs.frozen
-class Piece:
+class Chunk:
     """Where a piece is in the file `pieces`."""
 
     offset: int
@@ -47,14 +47,14 @@ class Piece:
 
 
 @attrs.define
-class JobParts:
-    """The parts of one job that were read."""
+class JobCheckpoint:
+    """What was read of one job."""
 
     runs: int = 0
-    pieces: list[Piece] = attrs.Factory(list)
+    pieces: list[Chunk] = attrs.Factory(list)
     """The runs, in the format's own form."""
     rejected_runs: int = 0
-    rejected: list[Piece] = attrs.Factory(list)
+    rejected: list[Chunk] = attrs.Factory(list)
     """Lines for the quarantine."""
     note: Any = None
     """What else is kept about a job that was read whole, as JSON data."""
@@ -65,19 +65,19 @@ class JobParts:
 
     @classmethod
     def of_line(cls, line: list[Any]) -> tuple[int, Self]:
-        """The job's number, and its parts."""
+        """The job's number, and what was read of it."""
         job, runs, pieces, rejected_runs, rejected, note = line
         return job, cls(
-            runs, [Piece(*each) for each in pieces], rejected_runs, [Piece(*each) for each in rejected], note
+            runs, [Chunk(*each) for each in pieces], rejected_runs, [Chunk(*each) for each in rejected], note
         )
 
 
-def _numbers(pieces: list[Piece]) -> list[tuple[int, int]]:
+def _numbers(pieces: list[Chunk]) -> list[tuple[int, int]]:
     return [(piece.offset, piece.length) for piece in pieces]
 
 
-class Parts:
-    """The parts in a folder. Only one thread at a time may use them.
+class Checkpoint:
+    """What is kept in a folder. Only one thread at a time may use them.
 
     Args:
         folder: where they are kept; made if it isn't there, and removed when they are deleted.
@@ -91,10 +91,10 @@ class Parts:
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.done: dict[int, JobParts] = {}
+        self.done: dict[int, JobCheckpoint] = {}
         self.failed: set[int] = set()
         self.age: float | None = None
-        self._open_jobs: dict[int, JobParts] = {}
+        self._open_jobs: dict[int, JobCheckpoint] = {}
         self._uncommitted: list[bytes] = []
         self._end = 0
         self._committed_at = time.monotonic()
@@ -122,11 +122,11 @@ class Parts:
         end = 0
         if isinstance(header, dict) and header.get("version") == _VERSION:
             for line, line_end in lines[1:]:
-                job, parts = JobParts.of_line(line)
+                job, kept = JobCheckpoint.of_line(line)
                 # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
-                if any(piece.offset + piece.length > size for piece in (*parts.pieces, *parts.rejected)):
+                if any(piece.offset + piece.length > size for piece in (*kept.pieces, *kept.rejected)):
                     break
-                self.done[job], end = parts, line_end
+                self.done[job], end = kept, line_end
         before = header["arguments"] if header and self.done else given
         if before.get(NUMBER) != given.get(NUMBER) and NUMBER in before and NUMBER in given:
             self.done.clear()  # of a finished increment
@@ -138,7 +138,7 @@ class Parts:
             self._check(before, given)
             os.ftruncate(self._manifest, end)
             os.lseek(self._manifest, end, os.SEEK_SET)
-            ends = (p.offset + p.length for parts in self.done.values() for p in (*parts.pieces, *parts.rejected))
+            ends = (p.offset + p.length for kept in self.done.values() for p in (*kept.pieces, *kept.rejected))
             self._end = max(ends, default=0)
             os.ftruncate(self._pieces, self._end)
         else:
@@ -185,24 +185,24 @@ class Parts:
 
     def add(self, job: int, piece: bytes, runs: int) -> None:
         """Keep some runs of a job."""
-        parts = self._open_jobs.setdefault(job, JobParts())
-        parts.pieces.append(self._write(piece))
-        parts.runs += runs
+        kept = self._open_jobs.setdefault(job, JobCheckpoint())
+        kept.pieces.append(self._write(piece))
+        kept.runs += runs
 
     def reject(self, job: int, piece: bytes, runs: int) -> None:
         """Keep lines for the quarantine."""
-        parts = self._open_jobs.setdefault(job, JobParts())
-        parts.rejected.append(self._write(piece))
-        parts.rejected_runs += runs
+        kept = self._open_jobs.setdefault(job, JobCheckpoint())
+        kept.rejected.append(self._write(piece))
+        kept.rejected_runs += runs
 
-    def _write(self, piece: bytes) -> Piece:
+    def _write(self, piece: bytes) -> Chunk:
         os.lseek(self._pieces, self._end, os.SEEK_SET)
         write_all(self._pieces, piece)
-        where = Piece(self._end, len(piece))
+        where = Chunk(self._end, len(piece))
         self._end += len(piece)
         return where
 
-    def find(self, job: int) -> JobParts | None:
+    def find(self, job: int) -> JobCheckpoint | None:
         """What there is of a job."""
         return self.done.get(job) or self._open_jobs.get(job)
 
@@ -214,9 +214,9 @@ class Parts:
 
     def finish(self, job: int, note: Any) -> None:
         """A job was read whole. It is written to the disk soon after, together with others."""
-        parts = self.done[job] = self._open_jobs.pop(job, JobParts())
-        parts.note = note
-        self._uncommitted.append(_line(parts.line(job)))
+        kept = self.done[job] = self._open_jobs.pop(job, JobCheckpoint())
+        kept.note = note
+        self._uncommitted.append(_line(kept.line(job)))
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
             self.commit()
 
@@ -229,7 +229,7 @@ class Parts:
             self._uncommitted.clear()
         self._committed_at = time.monotonic()
 
-    def read(self, piece: Piece) -> bytes:
+    def read(self, piece: Chunk) -> bytes:
         """A piece."""
         os.lseek(self._pieces, piece.offset, os.SEEK_SET)
         blocks, left = [], piece.length
