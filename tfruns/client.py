@@ -34,7 +34,6 @@ from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.schedule import ClosedSignal
 from tfruns._watch.wait import RunWaiter
 from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.models import JobRun, RunPage
@@ -153,7 +152,7 @@ class Client:
             http=session,
             trace_configs=trace_configs,
         )
-        self._closed = ClosedSignal()
+        self._closed = self._transport.closed
         self._waiter = RunWaiter(self, self._closed)
 
     @suggests_arguments
@@ -626,7 +625,7 @@ class Client:
     def __repr__(self) -> str:
         if "_transport" not in vars(self):  # in the traceback of an error in `__init__`
             return "<tfruns.Client, not made yet>"
-        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._transport.closed.is_set() else ''}>"
+        return f"<tfruns.Client of {self.base_url}{' (closed)' if self._closed.is_set else ''}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -659,6 +658,7 @@ class Client:
 
         .. versionadded:: 0.1.0
         """
+        self._transport.check_closable()
         self._closed.set()
         try:
             await self._waiter.aclose()

@@ -18,6 +18,7 @@ import tfruns
 from tests.support.hostile import Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http import pace
+from tfruns.sandbox import Sandbox
 
 KEY = "tfy-secret-key-1234567890"
 NEVER = RetryPolicy(max_attempts=1)
@@ -362,6 +363,26 @@ def test_without_asyncio_the_error_names_it(call: Callable[[Client], Any]) -> No
     coroutine = call(Client("http://127.0.0.1:1", KEY))
     with pytest.raises(tfruns.EventLoopError, match="no event loop of asyncio is running"):
         coroutine.send(None)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_walk_that_its_event_loop_has_closed_is_not_over_silently(many: bool) -> None:
+    """What `anext` has begun in one `asyncio.run` can't go on in the next: a loop over the rest would be short."""
+    with Sandbox(jobs=1, runs=20) as sandbox:
+        client = Client(sandbox.url, sandbox.api_key, headers={"Connection": "close"})
+        runs: Any = client.iter_runs_for(sandbox.job_ids) if many else client.iter_runs(sandbox.job_ids[0])
+
+        async def begin() -> None:
+            await anext(runs)
+
+        async def rest() -> int:
+            return len([run async for run in runs])
+
+        asyncio.run(begin())
+        with pytest.raises(tfruns.EventLoopError, match="begin it anew"):
+            asyncio.run(rest())
+        assert asyncio.run(rest()) == 20
+        asyncio.run(client.aclose())
 
 
 # --- proxies ---

@@ -57,7 +57,7 @@ class Connections:
 
     def why_closed(self) -> ClientClosedError | None:
         """The error if they were closed, by us or by their owner."""
-        if self._closed.is_set():
+        if self._closed.is_set:
             return ClientClosedError()
         if self._http is not None and self._http.closed:
             return ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")

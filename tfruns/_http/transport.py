@@ -376,9 +376,13 @@ class Transport:
             self._key.bind()
         return self._limiter
 
+    def check_closable(self) -> None:
+        """Raise EventLoopError if it is in use in another event loop, or was before a fork."""
+        self._connections.check_closable()
+
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
-        self._connections.check_closable()
+        self.check_closable()
         self.closed.set()
         if self._connections.is_in_use and self._limiter is not None:
             self._limiter.close()

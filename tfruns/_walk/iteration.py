@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
+from tfruns.errors import EventLoopError
+
 T = TypeVar("T")
 
 Walks = AbstractAsyncContextManager[Any]
@@ -18,11 +20,12 @@ class Iteration(Generic[T]):
     any more, but its walk still fetches pages until it is closed.
     """
 
-    __slots__ = ("_begun", "_of_anext")
+    __slots__ = ("_begun", "_has_ended", "_of_anext")
 
     def __init__(self) -> None:
         self._begun: list[tuple[ref[AsyncGenerator[T]], ref[Walks]]] = []
         self._of_anext: AsyncGenerator[T] | None = None
+        self._has_ended = False  # whether that one has come to its end, or failed
 
     def begin(self, walks: Walks, runs_of: Callable[[Any], AsyncGenerator[T]]) -> AsyncGenerator[T]:
         runs = runs_of(walks)
@@ -32,11 +35,17 @@ class Iteration(Generic[T]):
     def take(self) -> AsyncGenerator[T] | None:
         """What is left of the walk that `anext` has begun."""
         left, self._of_anext = self._of_anext, None
+        if left is not None and getattr(left, "ag_frame", left) is None and not self._has_ended:
+            raise EventLoopError("the event loop in which this was begun is over, and has closed it: begin it anew")
         return left
 
     async def next(self, runs: AsyncGenerator[T]) -> T:
-        self._of_anext = runs
-        return await anext(runs)
+        self._of_anext, self._has_ended = runs, False
+        try:
+            return await anext(runs)
+        except BaseException:
+            self._has_ended = True
+            raise
 
     async def aclose(self) -> None:
         self._of_anext = None

@@ -1,13 +1,7 @@
 """When a job is polled next, which failures are transient, and what is logged about them."""
 
-import asyncio
 import logging
-import math
 import random
-from collections.abc import Collection
-from typing import Any
-
-import attrs
 
 from tfruns._checks import checked_number
 from tfruns.errors import APIError, IncompleteWalkError, TfRunsError
@@ -90,34 +84,3 @@ class Outages:
     def forget(self, job_id: str) -> None:
         """The job now fails with an error that isn't transient, which isn't logged here."""
         self._since.pop(job_id, None)
-
-
-@attrs.define(eq=False)
-class ClosedSignal:
-    """Whether a client was closed. Tasks of any event loop can wait for it, one loop after the other."""
-
-    is_set: bool = attrs.field(default=False, init=False)
-    _waiters: set[asyncio.Future[None]] = attrs.field(factory=set, init=False)
-
-    def set(self) -> None:
-        """The client was closed."""
-        self.is_set = True
-        for waiter in self._waiters:
-            if not waiter.done() and not waiter.get_loop().is_closed():
-                waiter.set_result(None)
-
-    def now(self) -> float:
-        """Seconds since some moment in the past. (A test has a clock of its own.)"""
-        return asyncio.get_running_loop().time()
-
-    async def wait(self, tasks: "Collection[asyncio.Task[Any]]", seconds: float) -> None:
-        """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        closed = asyncio.get_running_loop().create_future()
-        if self.is_set:
-            closed.set_result(None)
-        self._waiters.add(closed)
-        timeout = None if seconds == math.inf else max(0.0, seconds)
-        try:
-            await asyncio.wait([*tasks, closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._waiters.discard(closed)

@@ -8,9 +8,10 @@ import asyncio
 import math
 
 from tfruns._checks import checked_number, checked_string, checked_timeout
+from tfruns._http.closed import ClosedSignal
 from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.poll import Job, Lister
-from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, checked_interval, is_transient
+from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,

@@ -33,6 +33,7 @@ from typing import Any, Self, get_args
 import attrs
 
 from tfruns._checks import check_on_error, checked_job_id
+from tfruns._http.closed import ClosedSignal
 from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.diff import (
     Beginning,
@@ -45,7 +46,7 @@ from tfruns._watch.diff import (
     steps_back,
 )
 from tfruns._watch.poll import Job, Lister
-from tfruns._watch.schedule import ClosedSignal, Outages, PollSchedule, checked_interval, is_transient
+from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
 from tfruns._watch.token import WatchState, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
