@@ -36,16 +36,7 @@ def checked_int(value: Any, name: str, *, least: int | None = None, most: int | 
 def checked_number(
     value: Any, name: str, allowed: str, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> float:
-    """The value, if it is a finite number from `least` to `most`, and above `above`.
-
-    Args:
-        value: what was given.
-        name: the name of the argument.
-        allowed: what it must be, for the text of the error.
-        least: the least that it may be.
-        most: the most that it may be.
-        above: what it must be greater than.
-    """
+    """The value, if it is a finite number from `least` to `most`, and above `above`; the error says `allowed`."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
     # (`math.isfinite` can't take an int that is too large for a float.)

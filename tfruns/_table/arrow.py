@@ -84,20 +84,12 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
 
 def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs, each with the id of its job, as a record batch with `PLAIN_SCHEMA`.
-
-    Raises:
-        ValueError: a number is beyond what 64 bits hold.
-    """
+    """Some runs, each with the id of its job, as a record batch with `PLAIN_SCHEMA`."""
     return _batch(pa.array(job_ids, pa.string()), runs, PLAIN_SCHEMA)
 
 
 def runs_alone(runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs without the id of their job, as a record batch with the other columns of `SCHEMA`.
-
-    Raises:
-        ValueError: a number is beyond what 64 bits hold.
-    """
+    """Some runs without the id of their job, as a record batch with the other columns of `SCHEMA`."""
     return pa.RecordBatch.from_arrays(_columns(runs, SCHEMA), schema=pa.schema([*SCHEMA][1:]))
 
 
