@@ -169,7 +169,7 @@ class Client:
         created_after: Moment | None = None,
         created_before: Moment | None = None,
         filter: RunFilter | None = None,  # noqa: A002  # as `RunPaginator.filter`
-        page_size: int = MAX_PAGE_SIZE,
+        page_size: int | None = None,
         offset: int = 0,
         max_runs: int | None = None,
         timeout: float | None = None,
@@ -207,7 +207,9 @@ class Client:
                 yielded.
             filter: all filters and the order as one checked value, in place of the single ones.
             page_size: how many runs to request at once, 1 to 1,000. Pages overlap by two runs, so three are requested
-                at least. If the list changes, larger pages may be requested, up to 1,000.
+                at least. If the list changes, larger pages may be requested, up to 1,000. None for 1,000; but with
+                `created_after` (or `created_before`, if the oldest come first) for 50 first, and then for as many as
+                the window is likely to hold.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
             timeout: seconds that one attempt may take; None for the client's.
@@ -362,7 +364,7 @@ class Client:
         created_after: Moment | None = None,
         created_before: Moment | None = None,
         filter: RunFilter | None = None,  # noqa: A002  # as `RunPaginator.filter`
-        page_size: int = MAX_PAGE_SIZE,
+        page_size: int | None = None,
         offset: int = 0,
         max_runs: int | None = None,
         timeout: float | None = None,
@@ -589,7 +591,7 @@ class Client:
         self,
         job_id: str,
         *,
-        page_size: int,
+        page_size: int | None,
         offset: int,
         max_runs: int | None,
         timeout: float | None,
@@ -607,7 +609,10 @@ class Client:
             ),
             job_id=job_id,
             filter=chosen_filter(filter, filters),
-            page_size=checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+            page_size=MAX_PAGE_SIZE
+            if page_size is None
+            else checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+            fits_window=page_size is None,
             offset=checked_int(offset, "offset", least=0),
             max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
         )

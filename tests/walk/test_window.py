@@ -115,3 +115,33 @@ def test_what_is_no_time_says_what_is(name: str, value: Any, error: type[Excepti
 def test_a_window_that_holds_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="no run matches"):
         RunFilter(created_after=timedelta(hours=1), created_before=timedelta(hours=2))
+
+
+async def test_pages_as_large_as_the_window() -> None:
+    """Without a `page_size`, the first page is small, and the next ones hold what the window is likely to hold."""
+    async with serve(pages_of(16_000)) as (url, requests), Client(url, "key") as client:
+        runs = client.iter_runs("job", created_after=run(29)["createdAt"])
+        assert len(await runs.collect()) == 30
+        assert [request.limit for request in requests] == [50]
+        assert runs.progress.runs_expected == 30
+        requests.clear()
+        assert len(await client.iter_runs("job", created_after=run(129)["createdAt"]).collect()) == 130
+        assert len(requests) == 2
+        assert sum(request.limit for request in requests) < 250
+        requests.clear()
+        assert len(await client.iter_runs("job", created_after=run(9_999)["createdAt"]).collect()) == 10_000
+        assert len(requests) <= 13
+        requests.clear()
+        assert len(await client.iter_runs("job", created_after=run(29)["createdAt"], page_size=700).collect()) == 30
+        assert [request.limit for request in requests] == [700]
+
+
+async def test_what_a_window_can_hold_is_expected() -> None:
+    """Not the whole list: from the first page on, by the density of the runs so far; in the end exactly."""
+    async with serve(pages_of(16_000)) as (url, _), Client(url, "key") as client:
+        many = client.iter_runs_for(["a", "b"], created_after=run(149)["createdAt"])
+        expected = [many.progress.runs_expected async for _ in many]
+        assert max(expected) <= 360
+        assert many.progress.runs_expected == many.progress.runs == 300
+        one = client.iter_runs("a", created_after=run(149)["createdAt"], max_runs=10)
+        assert len(await one.collect()) == one.progress.runs_expected == 10

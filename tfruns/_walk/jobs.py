@@ -449,7 +449,7 @@ class _JobWalks:
             job.error, job.is_over = _raised(caught), True
         self._turns.release()
         if new is not None and new.runs:
-            self.expected[job.number] = expected(new.page.pagination.total, self._template)
+            self.expected[job.number] = new.expected
             self.pages += 1
             self.runs += len(new.runs)
         if job.is_over:
@@ -463,7 +463,7 @@ class _JobWalks:
         self._ending = None
         self._ended += 1
         self.done += job.error is None
-        self.expected_of_ended += self.expected.pop(job.number, 0)
+        self.expected_of_ended += min(self.expected.pop(job.number, 0), job.walk.expected)
         if self._shared is None:
             self._channel = None
         self._job_slots.release()

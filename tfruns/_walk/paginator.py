@@ -84,6 +84,7 @@ class RunPaginator(Tables):
     """How many runs are yielded at most; None for all."""
     _options: RequestOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
+    _fits_window: bool = attrs.field(default=False, repr=False, alias="fits_window")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
     _latest: _Latest = attrs.field(factory=_Latest, init=False)
     _iteration: Iteration[JobRun] = attrs.field(factory=Iteration, init=False, repr=False)
@@ -140,7 +141,7 @@ class RunPaginator(Tables):
         self._latest.progress = RunsProgress(
             pages=progress.pages + 1,
             runs=progress.runs + len(found.runs),
-            runs_expected=expected(found.page.pagination.total, self),
+            runs_expected=found.expected,
         )
 
     async def pages(self) -> AsyncGenerator[RunPage]:
@@ -328,6 +329,7 @@ def walk_of(walked: RunPaginator, prefetch: Prefetch, job_id: str | None = None)
         job_id=walked.job_id if job_id is None else job_id,
         filter=walked.filter,
         page_size=walked.page_size,
+        fits_window=walked._fits_window,  # pyright: ignore[reportPrivateUsage]
         offset=walked.offset,
         max_runs=walked.max_runs,
         keep_bad=walked._keep_bad,  # pyright: ignore[reportPrivateUsage]

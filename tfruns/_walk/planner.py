@@ -39,6 +39,8 @@ _MOST_REFUSALS = 4
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
 _MOST_PASSES_IN_VAIN = 4
+_FEWEST = 50
+"""The fewest runs of a page whose size depends on how many runs a window may hold."""
 
 _ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
 
@@ -141,6 +143,7 @@ class CreationWalk:
         page_size: the most runs to request at once, while the list doesn't change.
         place: where to go on, if the list isn't read from its start.
         ends_at: the key after which no run is wanted.
+        fits_window: whether pages are only as large as the runs up to there need.
         had_runs: whether the list is known to have had runs.
         can_be_emptied: whether a list that had runs may have none.
     """
@@ -155,6 +158,7 @@ class CreationWalk:
         max_runs: float,
         place: Place | None = None,
         ends_at: float = math.inf,
+        fits_window: bool = False,
         had_runs: bool = False,
         can_be_emptied: bool = False,
     ) -> None:
@@ -171,6 +175,7 @@ class CreationWalk:
         self._page_size = page_size
         self._max_runs = max_runs
         self._ends_at = ends_at
+        self._fits_window = fits_window and ends_at != math.inf
         self._had_runs = had_runs or place is not None
         self._can_be_emptied = can_be_emptied
         self._pace = Pace(page_size, max(page_size, MAX_PAGE_SIZE))
@@ -193,6 +198,7 @@ class CreationWalk:
         """The next page to request; None if a response must come first."""
         if self._first is None and not self.frontier.has_begun:
             limit = self._page_size if self._max_runs > self._page_size else max(1, int(self._max_runs))
+            limit = min(limit, _FEWEST) if self._fits_window else limit
             return None if in_flight else self._planned(Purpose.AHEAD, self.index, limit, in_flight)
         limit = self._pace.limit
         if self._wants_tail and not any(page.purpose is Purpose.TAIL for page in in_flight):
@@ -223,11 +229,13 @@ class CreationWalk:
             # Requests come in the order of the list.
             last = next((page.offset + reach for page in reversed(in_flight) if page.purpose is Purpose.AHEAD), 0)
             end = max(self.index, last, *(rows.end for rows in self.kept))
-            if end >= self._wanted():
+            if end >= self.wanted:
                 return None
             offset = end + round(self._pace.rate) - overlap
         if self._ends_at_total and self._reaches_beyond_the_end(max(0, offset), limit):
             limit = max(2, self.server.total + 1 - max(0, offset))
+        if self._fits_window and purpose is Purpose.AHEAD and not self._search.is_on:
+            limit = min(limit, overlap + max(_FEWEST, math.ceil(min(limit, 1.1 * (self.wanted - offset - overlap)))))
         return self._planned(purpose, max(0, offset), limit, in_flight, overlap)
 
     def _planned(
@@ -237,8 +245,9 @@ class CreationWalk:
         pause = _PAUSES[self._empty - 1] if self._empty else 0.0
         return PlannedPage(offset, limit, order, purpose, self._guard.clock, not in_flight, overlap, pause)
 
-    def _wanted(self) -> float:
-        """The index up to which pages are requested ahead."""
+    @property
+    def wanted(self) -> float:
+        """The index up to which pages are requested ahead: about where the first run stands that isn't wanted."""
         end = math.inf if self.server.understates else self.server.total
         end = min(end, self.index + self._max_runs - self._consumed)
         if self._first is not None and self._ends_at != math.inf and self.frontier.key > self._first[0]:
@@ -525,6 +534,7 @@ class Planner:
         start: how many runs to skip first.
         page_size: the most runs to request at once, while the list doesn't change.
         max_runs: how many runs to yield at most; None for all.
+        fits_window: whether pages are only as large as the window of the filter needs.
         place: where an earlier walk has stopped, in the order by creation.
     """
 
@@ -536,9 +546,11 @@ class Planner:
         start: int,
         page_size: int,
         max_runs: int | None,
+        fits_window: bool = False,
         place: Place | None = None,
     ) -> None:
         self.done = max_runs == 0
+        self._fits_window = fits_window
         self._job_id = job_id
         self._filter = filter
         self._start = start
@@ -564,6 +576,7 @@ class Planner:
             max_runs=math.inf if window.has_window else self._left,
             place=place,
             ends_at=math.inf if ends_at is None else ends_at,
+            fits_window=self._fits_window,
             can_be_emptied=window.status is not None,
         )
 
@@ -608,6 +621,17 @@ class Planner:
         return PlainWalk(
             start=start, stop=stop, page_size=self._page_size, max_runs=most, seen=self._seen, overlaps=overlaps
         )
+
+    @property
+    def expected(self) -> int:
+        """How many runs the walk yields in all, by what is known now."""
+        walk = self._walk
+        left = max(0, walk.server.total - self._start)
+        if self._filter.has_window and isinstance(walk, CreationWalk):
+            left = (
+                self._yielded if self.done else min(left, self._yielded + math.ceil(max(0, walk.wanted - walk.index)))
+            )
+        return int(min(left, self._left))
 
     @property
     def kept(self) -> Sequence[PlannedPage]:

@@ -26,6 +26,8 @@ class NewRuns:
     runs: Sequence[JobRun]
     body: bytes = attrs.field(repr=False)
     page: RunPage
+    expected: int
+    """How many runs the walk yields in all, by what is known now."""
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
         """The same runs with their texts, at most `size` in a page."""
@@ -66,6 +68,7 @@ class Walk:
         page_size: int,
         offset: int,
         max_runs: int | None,
+        fits_window: bool,
         keep_bad: bool,
     ) -> None:
         self._transport = transport
@@ -75,7 +78,9 @@ class Walk:
         self._job_id = job_id
         self._filter = filter
         self._keep_bad = keep_bad
-        self._planner = Planner(job_id=job_id, filter=filter, start=offset, page_size=page_size, max_runs=max_runs)
+        self._planner = Planner(
+            job_id=job_id, filter=filter, start=offset, page_size=page_size, max_runs=max_runs, fits_window=fits_window
+        )
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()
         self._fetching: deque[asyncio.Future[Fetched]] = deque()
@@ -86,6 +91,11 @@ class Walk:
     def ahead(self) -> int:
         """How many pages are in flight, or have arrived and weren't taken yet."""
         return len(self._planned) + len(self._kept) + len(self._ready)
+
+    @property
+    def expected(self) -> int:
+        """How many runs it yields in all, by what is known now."""
+        return self._planner.expected
 
     @property
     def is_over(self) -> bool:
@@ -137,7 +147,7 @@ class Walk:
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
             self.counters.runs += len(runs)
-            new = NewRuns(runs, fetched.body, page)
+            new = NewRuns(runs, fetched.body, page, self.expected)
         self._prefetch.mark(self)
         self._fetch_ahead()
         return new

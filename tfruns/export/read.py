@@ -195,7 +195,7 @@ class Reader:
             list(reading),
             on_error=fail,
             max_runs=max_runs,
-            page_size=page_size,
+            page_size=None if page_size == MAX_PAGE_SIZE else page_size,  # None: no larger than a window needs
             max_response_bytes=None if self._is_last(page_size) else MAX_PAGE_BYTES,
             **self.filters,
         )
