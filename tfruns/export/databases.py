@@ -310,6 +310,7 @@ class _DuckDbFile(ArrowFile):
 
     def close(self) -> None:
         super().close()
+        arrow_module().pa.default_memory_pool().release_unused()  # DuckDB needs it
         _with_memory(self._load)
 
     def _load(self, options: Mapping[str, Any]) -> None:
