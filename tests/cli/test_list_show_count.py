@@ -67,9 +67,13 @@ async def test_json_and_a_pipe_get_all(sandbox: Sandbox) -> None:
     assert (await invoke("list", "a-job", "--no-header")).out.count("\n") == 1_200
 
 
-async def test_all_and_a_number_exclude_each_other(sandbox: Sandbox) -> None:
-    ended = await invoke("list", "a-job", "--all", "--max-runs", "3")
-    assert (ended.status, "exclude each other" in ended.complaint) == (2, True)
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [("--all --max-runs 3", "exclude each other"), ("--json --columns id", "--columns is for the table")],
+)
+async def test_options_that_contradict_each_other_are_refused(sandbox: Sandbox, more: str, says: str) -> None:
+    ended = await invoke("list", "a-job", *more.split())
+    assert (ended.status, says in ended.complaint) == (2, True)
 
 
 # --- several jobs -----------------------------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ def control_plane(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
 
 
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 240
+
+
 def test_every_block_of_python_is_run_by_a_test() -> None:
     assert len(PYTHON) == sum(page.read_text(encoding="utf-8").count("```python\n") for page in PAGES)
     assert (len(FOR_PYTEST), len(FOR_SPARK)) == (1, 2)  # the latter in test_spark.py

@@ -81,6 +81,8 @@ def list_(job_ids: tuple[str, ...], host: str | None, **arguments: Any) -> None:
     """
     if arguments["wants_all"] and arguments["max_runs"] is not None:
         raise click.UsageError("--all and --max-runs exclude each other")
+    if arguments["as_json"] and arguments["columns"]:
+        raise click.UsageError("--columns is for the table: a line of --json has every field")
     click.get_current_context().exit(run_async(_list(checked_ids(job_ids), host, **arguments)))
 
 
