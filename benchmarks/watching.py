@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from tfruns import Client
-from tfruns._watch.pace import Closing, Timer
+from tfruns._http.closed import ClosedSignal
 from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
 
@@ -29,7 +29,7 @@ class TimeIsUp(Exception):  # noqa: N818  # not an error
 
 
 @attrs.define
-class Story(Timer):
+class Story(ClosedSignal):
     """What happens as time goes by: on average so many new runs an hour, each of which takes two minutes."""
 
     sandbox: Sandbox
@@ -51,7 +51,7 @@ class Story(Timer):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], closing: Closing, seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Task[Any]"], seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return
@@ -90,12 +90,12 @@ async def measure(
             await client.iter_runs(job_id).collect()
         everything, everything_weighed = len(sandbox.requests), client.stats().bytes
         sandbox.requests.clear()
-        story = Story(sandbox, minutes * 60)
+        story = Story(sandbox=sandbox, seconds=minutes * 60)
         story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
         events = len(story.due)
         watch = Watch.of(
             client,
-            Closing(),
+            story,
             sandbox.job_ids,
             interval=interval,
             start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
@@ -108,7 +108,7 @@ async def measure(
         )
         delays = []
         try:
-            async with aclosing(attrs.evolve(watch, timer=story).changes()) as changes:
+            async with aclosing(watch.changes()) as changes:
                 async for change in changes:
                     delays.append(story.time - story.happened[change.run.id])  # noqa: PERF401  # it ends by an error
         except TimeIsUp:
