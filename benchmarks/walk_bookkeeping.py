@@ -36,7 +36,7 @@ def measure(runs: tuple[object, ...]) -> float:
         begun = time.process_time()
         new = planner.consume(request, page)
         spent += time.process_time() - begun
-        found += sum(len(rows) for _, rows in new)
+        found += sum(len(rows) for _, rows, _ in new)
     assert found == len(runs)
     return spent / found * 1e6
 

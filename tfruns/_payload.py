@@ -38,6 +38,7 @@ else:
         body = dict(vars(cls))
         fields = attrs.fields(attrs.frozen(slots=False, kw_only=kw_only)(cls))
         names = {field.name for field in fields}
+        has_more = "resume_token" in body  # which isn't on the wire: it says where a walk goes on after a page
         struct = msgspec.defstruct(
             cls.__name__,
             [
@@ -53,7 +54,8 @@ else:
             # A payload can't be part of a reference cycle: it never changes, so it holds only objects that existed
             # before it: text, numbers, enums, plain JSON and other payloads. So the garbage collector needn't visit
             # payloads, however many there are.
-            gc=False,
+            gc=has_more,
+            dict=has_more,
         )
         these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
         attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only, these=these)(struct)

@@ -32,6 +32,7 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
+from tfruns._walk import token
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
 from tfruns._watch.wait import RunWaiter
@@ -172,6 +173,7 @@ class Client:
         page_size: int | None = None,
         offset: int = 0,
         max_runs: int | None = None,
+        resume_token: str | None = None,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
@@ -212,6 +214,8 @@ class Client:
                 the window is likely to hold.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most; None for all.
+            resume_token: of a page of an earlier walk with the same job and filters, in the order by creation: exactly
+                the rest is yielded, in another process, a day later, however the list has changed.
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
@@ -253,6 +257,7 @@ class Client:
             page_size=page_size,
             offset=offset,
             max_runs=max_runs,
+            resume_token=resume_token,
             timeout=timeout,
             retry=retry,
             headers=headers,
@@ -599,16 +604,25 @@ class Client:
         headers: Mapping[str, str] | None,
         max_response_bytes: int | None,
         filter: RunFilter | None,  # noqa: A002
+        resume_token: str | None = None,
         **filters: Any,
     ) -> RunPaginator:
         """A walk with these arguments of `iter_runs`, which are checked here."""
+        chosen = chosen_filter(filter, filters)
+        if resume_token is not None and not chosen.is_by_creation:
+            raise ValueError(
+                f"resume_token goes with the order by creation alone: leave out sort_by={chosen.sort_by!r}"
+            )
+        if resume_token is not None and offset:
+            raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
         return RunPaginator(
             transport=self._transport,
             options=self._transport.options.with_changes(
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
             job_id=job_id,
-            filter=chosen_filter(filter, filters),
+            filter=chosen,
+            place=None if resume_token is None else token.decode(resume_token, job_id, chosen),
             page_size=MAX_PAGE_SIZE
             if page_size is None
             else checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),

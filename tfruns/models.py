@@ -288,6 +288,12 @@ class RunPage(Payload):
     pagination: Pagination
     """The place of the page in the whole list."""
 
+    @property
+    def resume_token(self) -> str | None:
+        """Where a walk by creation goes on after this page: for `Client.iter_runs`. None if it is of no such walk."""
+        token = vars(self).get("_resume_token")
+        return None if token is None else str(token())
+
     def __iter__(self) -> Iterator[JobRun]:
         return iter(self.data)
 

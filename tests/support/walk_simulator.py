@@ -394,7 +394,7 @@ def walk(
                 planner.refuse(planned, "422")
             else:
                 pages[planned] = page
-                for source, new in planner.consume(planned, page):
+                for source, new, _ in planner.consume(planned, page):
                     yielded += [pages[source].data[at].id for at in new]
                 alive = {*planner.kept}
                 for each in [one for one in pages if one not in alive]:

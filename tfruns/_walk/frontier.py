@@ -38,13 +38,21 @@ _MOST_INVERTED = 1 / 3
 class Place:
     """Where a walk stands, in a form that outlives it: it is all that a new walk needs to go on."""
 
-    key: float
-    """The frontier."""
-    ids: tuple[str, ...]
-    """The consumed runs at the frontier, or within the slack of it."""
+    newest_first: bool
+    """Whether the times of creation fall along the list."""
+    near: tuple[tuple[str, float], ...]
+    """The ids of the consumed runs that a response may hold again, with their times of creation."""
     index: int
     """Where the next run stood in the list."""
     slack: float = 0.0
+
+    def after(self, runs: Sequence[JobRun | BadRun]) -> "Place":
+        """The place once these runs were consumed, too."""
+        sign = -1 if self.newest_first else 1
+        near = [*self.near, *((run.id, run.created_at) for run in runs)]
+        limit = max(sign * time for _, time in near) - self.slack
+        kept = tuple(one for one in near if sign * one[1] >= limit)
+        return attrs.evolve(self, near=kept, index=self.index + len(runs))
 
 
 class Slice:
@@ -61,6 +69,8 @@ class Slice:
         self, request: PlannedPage, runs: Sequence[JobRun | BadRun], sign: int, *, is_tail: bool = False
     ) -> None:
         self.request = request
+        self.before: Place | None = None
+        """Where the walk stood before it was consumed."""
         self.sign = sign
         self.is_tail = is_tail
         self._runs: Sequence[JobRun | BadRun] = runs[::-1] if is_tail else runs
@@ -144,9 +154,12 @@ class Frontier:
         self._pairs = self._inverted = 0
         self._count = 0  # of the runs that are remembered
         if place is not None:
-            self.key, self.slack, self._forgotten = place.key, place.slack, place.key - place.slack
-            self._pages.append(([place.key] * len(place.ids), list(place.ids)))
-            self._count = len(place.ids)
+            sign = -1 if place.newest_first else 1
+            keys = [sign * time for _, time in place.near]
+            self.key, self.slack = max(keys), place.slack
+            self._forget(math.nextafter(self.key - self.slack, -math.inf))
+            self._pages.append((keys, [one for one, _ in place.near]))
+            self._count = len(keys)
 
     @property
     def has_begun(self) -> bool:
@@ -158,18 +171,21 @@ class Frontier:
         """Whether the ids of all consumed runs are known."""
         return self._forgotten == -math.inf
 
-    def near(self, *, everything: bool = False) -> list[str]:
-        """The ids of the consumed runs that a response may hold again: at the frontier, or within the slack."""
+    def near(self, *, everything: bool = False) -> dict[str, float]:
+        """The consumed runs that a response may hold again, in the order of consumption: ids, and their keys."""
         limit = -math.inf if everything else self.key - self.slack
         pages = []
         for keys, ids in reversed(self._pages):
-            if self.slack or everything:
-                pages.append([one for key, one in zip(keys, ids, strict=True) if key >= limit])
-            else:
-                pages.append(ids[bisect_left(keys, limit) :])
-                if len(pages[-1]) < len(ids):
-                    break
-        return [one for page in reversed(pages) for one in page]
+            first = 0 if self.slack or everything else bisect_left(keys, limit)
+            pages.append([(one, key) for one, key in zip(ids[first:], keys[first:], strict=True) if key >= limit])
+            if first:
+                break
+        return dict(itertools.chain.from_iterable(reversed(pages)))
+
+    def place(self, index: int, *, newest_first: bool) -> Place:
+        """The place, with the index in the list at which the next run is expected."""
+        near = tuple((one, abs(key)) for one, key in self.near().items())
+        return Place(newest_first, near, index, self.slack)
 
     def learn(self, rows: Slice) -> bool:
         """Take note of how a response is sorted. Returns whether the list can be one that is sorted by creation."""
@@ -202,21 +218,21 @@ class Frontier:
         near = self.near()
         if self.holds(rows):
             first = 0
-        elif len(near) + 1 >= reach and rows.id(0) in near[-len(rows) :]:
-            again = near[near.index(rows.id(0)) :]
+        elif len(near) + 1 >= reach and rows.id(0) in near:
+            again = list(near)[list(near).index(rows.id(0)) :]
             if again != rows.ids[: len(again)]:
                 return None
             first = len(again)
         else:
             return None
-        limit, known = self.key - self.slack, set(near)
+        limit = self.key - self.slack
         behind = len(rows)
         if rows.is_sorted:
             first = bisect_left(range(behind), limit, first, key=rows.key)
             behind = bisect_right(range(behind), self.key, first, key=rows.key)
         if self._begins_at >= limit:  # what stands before the first known run may be among the skipped ones
-            first = next((at for at in range(first, behind) if rows.id(at) in known), first)
-        new: Sequence[int] = [at for at in range(first, behind) if rows.key(at) >= limit and rows.id(at) not in known]
+            first = next((at for at in range(first, behind) if rows.id(at) in near), first)
+        new: Sequence[int] = [at for at in range(first, behind) if rows.key(at) >= limit and rows.id(at) not in near]
         new = [*new, *range(behind, len(rows))] if new else range(behind, len(rows))
         new = rows.first_entries(new)
         if new:

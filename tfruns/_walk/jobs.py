@@ -171,8 +171,8 @@ class JobsPaginator(Tables):
                 if isinstance(found, BaseException):
                     await self._handle_failure(walks, job_id, found)
                 elif found is not None:
-                    for start in range(0, len(found.runs), size):
-                        yield job_id, RunPage(tuple(found.runs[start : start + size]), found.page.pagination)
+                    for page in found.pages(size):
+                        yield job_id, page
                 del found  # before the next is made
 
     async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":

@@ -11,6 +11,7 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
+from tfruns._walk.frontier import Place
 from tfruns._walk.iteration import Iteration
 from tfruns._walk.walker import NewRuns, Prefetch, Walk
 from tfruns.models import JobRun, RawPage, RunPage
@@ -85,6 +86,7 @@ class RunPaginator(Tables):
     _options: RequestOptions = attrs.field(repr=False, alias="options")
     _transport: Transport = attrs.field(repr=False, alias="transport")
     _fits_window: bool = attrs.field(default=False, repr=False, alias="fits_window")
+    _place: Place | None = attrs.field(default=None, repr=False, alias="place")
     _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
     _latest: _Latest = attrs.field(factory=_Latest, init=False)
     _iteration: Iteration[JobRun] = attrs.field(factory=Iteration, init=False, repr=False)
@@ -167,8 +169,8 @@ class RunPaginator(Tables):
         async with self._walk() as walk:
             async for found in walk:
                 self._count(found)
-                for start in range(0, len(found.runs), self.page_size):
-                    yield RunPage(tuple(found.runs[start : start + self.page_size]), found.page.pagination)
+                for page in found.pages(self.page_size):
+                    yield page
                 del found
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
@@ -271,7 +273,7 @@ class RunPaginator(Tables):
             >>> print(await client.iter_runs("my-job-id", offset=50).count())
             200
         """
-        if self.filter.has_window:
+        if self.filter.has_window or self._place is not None:
             async with self._walk() as walk:
                 walk.counters = Counters()  # these runs aren't yielded
                 return sum([len(found.runs) async for found in walk])
@@ -332,5 +334,6 @@ def walk_of(walked: RunPaginator, prefetch: Prefetch, job_id: str | None = None)
         fits_window=walked._fits_window,  # pyright: ignore[reportPrivateUsage]
         offset=walked.offset,
         max_runs=walked.max_runs,
+        place=walked._place,  # pyright: ignore[reportPrivateUsage]
         keep_bad=walked._keep_bad,  # pyright: ignore[reportPrivateUsage]
     )

@@ -282,9 +282,14 @@ class CreationWalk:
         is_end = is_short and rows.end >= self.server.most and not self.server.understates
         if is_end and not self.frontier.has_begun:
             self.done = True  # it holds all runs that are wanted, in whatever order they come
+            rows.before = Place(self.newest_first, (), self.index)
             return [(rows, rows.first_entries(range(len(rows))))]
         if self._first is None:
-            if rows.first > rows.key(-1) and rows.times == sorted(rows.times, reverse=self._sign > 0):
+            if (
+                not self.frontier.has_begun
+                and rows.first > rows.key(-1)
+                and rows.times == sorted(rows.times, reverse=self._sign > 0)
+            ):
                 # The server has another default than the contract. Then no window ends the walk.
                 self.newest_first, self._ends_at = not self.newest_first, math.inf
                 rows = Slice(request, runs, self._sign)
@@ -313,8 +318,10 @@ class CreationWalk:
         return -1 if self.newest_first else 1
 
     def _take(self, rows: Slice) -> Sequence[int] | None:
+        before = self.frontier.place(self.index, newest_first=self.newest_first)
         new = self.frontier.take(rows, reach=self.server.reach(self._pace.most))
         if new:
+            rows.before = before
             self._consumed += len(new)
             self._guard.found(much=4 * len(new) > len(rows))
             self.done |= self.frontier.key - self.frontier.slack > self._ends_at
@@ -564,10 +571,12 @@ class Planner:
 
     def _by_creation(self, place: Place | None) -> Iterator["CreationWalk | PlainWalk"]:
         window = self._filter
-        newest_first = window.is_newest_first
+        newest_first = window.is_newest_first if place is None else place.newest_first
         ends_at = window.created_before
         if newest_first:
             ends_at = None if window.created_after is None else -window.created_after
+        if newest_first != window.is_newest_first:  # the server has another order than the contract
+            ends_at = None
         yield CreationWalk(
             order=PageOrder.AS_ASKED,
             newest_first=newest_first,
@@ -609,7 +618,7 @@ class Planner:
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
             newest = min(newest, max(walk.found, default=math.inf))
             is_still = walk.least >= walk.server.most
-            if in_vain >= 2 - is_still and self._start + len(self._seen) >= walk.least:
+            if in_vain >= 3 - 2 * is_still and self._start + len(self._seen) >= walk.least:
                 return
         raise WalkEndedError(
             "the server doesn't sort it by creation, and several passes over it didn't find the rest. " + _ADVICE
@@ -657,13 +666,15 @@ class Planner:
             self._expected.add(page)
         return page
 
-    def consume(self, request: PlannedPage, page: RunPage) -> list[tuple[PlannedPage, Sequence[int]]]:
+    def consume(self, request: PlannedPage, page: RunPage) -> list[tuple[PlannedPage, Sequence[int], Place | None]]:
         """The runs to yield now, in order: requests, each with the indices of runs in its response.
+
+        And with the place before those runs, from which another walk could go on: in the order by creation alone.
 
         Raises:
             IncompleteWalkError: the list can't be walked to its end.
         """
-        found: list[tuple[PlannedPage, Sequence[int]]] = []
+        found: list[tuple[PlannedPage, Sequence[int], Place | None]] = []
         if request in self._expected:  # otherwise it is of a walk that is over
             self._expected.remove(request)
             try:
@@ -671,7 +682,9 @@ class Planner:
                     wanted = self._wanted(rows, new)
                     if wanted:
                         last = len(rows) - 1
-                        found.append((rows.request, [last - at for at in wanted] if rows.is_tail else wanted))
+                        place = rows.before if self._filter.is_by_creation else None
+                        wanted = [last - at for at in wanted] if rows.is_tail else wanted
+                        found.append((rows.request, wanted, place))
                 self.done |= self._yielded >= self._left
                 if self._walk.done:
                     self._go_on()

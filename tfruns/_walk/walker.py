@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -12,6 +12,8 @@ import attrs
 from tfruns._decode.fast import split_page
 from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Fetched, Transport
+from tfruns._walk import token
+from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
 from tfruns._walk.request import PlannedPage
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
@@ -28,6 +30,16 @@ class NewRuns:
     page: RunPage
     expected: int
     """How many runs the walk yields in all, by what is known now."""
+    token_after: Callable[[int], str] | None = attrs.field(default=None, repr=False)
+    """The resume token after so many of them, in the order by creation."""
+
+    def pages(self, size: int) -> Iterator[RunPage]:
+        """The same runs, at most `size` in a page."""
+        for start in range(0, len(self.runs), size):
+            page = RunPage(tuple(self.runs[start : start + size]), self.page.pagination)
+            if self.token_after is not None:
+                vars(page)["_resume_token"] = functools.partial(self.token_after, start + len(page))
+            yield page
 
     def raw_pages(self, size: int) -> Iterator[RawPage]:
         """The same runs with their texts, at most `size` in a page."""
@@ -69,6 +81,7 @@ class Walk:
         offset: int,
         max_runs: int | None,
         fits_window: bool,
+        place: Place | None,
         keep_bad: bool,
     ) -> None:
         self._transport = transport
@@ -79,13 +92,19 @@ class Walk:
         self._filter = filter
         self._keep_bad = keep_bad
         self._planner = Planner(
-            job_id=job_id, filter=filter, start=offset, page_size=page_size, max_runs=max_runs, fits_window=fits_window
+            job_id=job_id,
+            filter=filter,
+            start=offset,
+            page_size=page_size,
+            max_runs=max_runs,
+            fits_window=fits_window,
+            place=place,
         )
         self._has_begun = False
         self._planned: deque[PlannedPage] = deque()
         self._fetching: deque[asyncio.Future[Fetched]] = deque()
         self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
-        self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int]]] = deque()  # to be taken next
+        self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int], Place | None]] = deque()  # to be taken next
 
     @property
     def ahead(self) -> int:
@@ -143,14 +162,18 @@ class Walk:
             await self._cancel()
         new = None
         if self._ready:
-            fetched, page, rows = self._ready.popleft()
+            fetched, page, rows, before = self._ready.popleft()
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
             self.counters.runs += len(runs)
-            new = NewRuns(runs, fetched.body, page, self.expected)
+            token_after = None if before is None else functools.partial(self._token_after, before, runs)
+            new = NewRuns(runs, fetched.body, page, self.expected, token_after)
         self._prefetch.mark(self)
         self._fetch_ahead()
         return new
+
+    def _token_after(self, before: Place, runs: Sequence[JobRun], count: int) -> str:
+        return token.encode(before.after(runs[:count]), self._job_id, self._filter)
 
     async def _consume(self) -> None:
         planned, fetching = self._planned[0], self._fetching[0]
@@ -169,7 +192,8 @@ class Walk:
         self._remove_first()
         new = self._planner.consume(planned, page)
         arrived = {planned: fetched, **self._kept}
-        self._ready.extend((arrived[one], page if one is planned else None, rows) for one, rows in new)
+        for one, rows, place in new:
+            self._ready.append((arrived[one], page if one is planned else None, rows, place))
         self._kept = {one: arrived[one] for one in self._planner.kept}
 
     async def _read(self, fetched: Fetched) -> RunPage:
