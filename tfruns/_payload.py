@@ -53,7 +53,7 @@ else:
             kw_only=kw_only,
             # A payload can't be part of a reference cycle: it never changes, so it holds only objects that existed
             # before it: text, numbers, enums, plain JSON and other payloads. So the garbage collector needn't visit
-            # payloads, however many there are.
+            # payloads, however many there are. (A page may hold more, and there are few pages.)
             gc=has_more,
             dict=has_more,
         )

