@@ -84,6 +84,7 @@ class ArrowFile:
     def close(self) -> None:
         self._flush()
         self._writer.close()
+        self._arrow.pa.default_memory_pool().release_unused()  # which DuckDB may need now
 
     def abandon(self) -> None:
         self._writer.close()
