@@ -11,6 +11,7 @@ from tests.export.test_export import READERS
 from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
+from tfruns.export.compress import zstd
 
 BAD_VALUES: list[dict[str, Any]] = [
     {"duration": 2**63},
@@ -121,3 +122,26 @@ async def test_responses_that_are_too_large_are_fetched_again_in_smaller_pages(f
     summary = await export(runs, path)
     assert (summary.runs, summary.rejected, summary.skipped) == (1400, 0, {})
     assert ids(path) == [f"run-{n}" for n in range(1400)]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "csv", "parquet", "sqlite"])
+async def test_a_job_that_fails_half_way_leaves_nothing_of_its_runs_in_the_file(form: str, tmp_path: Path) -> None:
+    """Though its first pages may have been written already, while others were fetched."""
+    path = tmp_path / f"runs.{form}"
+
+    def reply(request: Request) -> bytes:
+        job = request.target.split("/")[-2]
+        if job in ("bad-1", "bad-2", "bad-3") and request.offset > 900:
+            return response(404, {"statusCode": 404, "message": "gone"})
+        runs = [run(n, id=f"{job}-{n}") for n in range(2500)]
+        return response(200, page(runs[request.offset : request.offset + request.limit], len(runs)))
+
+    async with serve(reply) as (url, _), Client(url, "a-long-enough-key", max_concurrency=1) as client:
+        jobs = ["bad-1", "a", "bad-2", "bad-3", "b"]
+        summary = await export_runs(client, jobs, path)
+        only = await export_runs(client, ["a", "b"], tmp_path / f"only.{form}")
+    assert (summary.runs, sorted(summary.skipped)) == (5000, ["bad-1", "bad-2", "bad-3"])
+    if form == "jsonl.zst":
+        assert zstd.decompress(path.read_bytes()) == zstd.decompress(only.path.read_bytes())
+    else:
+        assert ids(path) == ids(only.path) == [f"{job}-{n}" for job in "ab" for n in range(2500)]
