@@ -82,7 +82,7 @@ async def test_a_walk_goes_on_when_the_file_is_rewritten_under_it(path: Path, re
     assert seen == [f"run-{n}" for n in range(300)]
     assert reads == [NEW]
     assert plane.refused >= 1
-    assert len(requests) <= 300 / 4 + 2 + plane.refused
+    assert len(requests) <= 300 / 3 + 2 + plane.refused
 
 
 async def test_many_jobs_whose_key_is_refused_at_once_read_the_file_once(path: Path, reads: list[str]) -> None:
