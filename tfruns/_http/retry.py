@@ -19,7 +19,6 @@ _OUT_OF_REACH = frozenset({429, 502, 503, 504})
 _A_DAY = 86_400.0  # in seconds; a longer time is a mistake in the unit
 _OWN_FAILURES = 10
 """The most attempts at a request that the server fails on while it responds well to others."""
-
 _OWN_FAILURES_WITHOUT_OTHERS = 5
 """After so many of them, further failures count too, even without other requests: it isn't a new outage."""
 
@@ -41,8 +40,9 @@ def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> N
 class RetryPolicy:
     """How often and for how long a request is retried.
 
-    Retried are connection errors, timeouts, responses that were cut off, and the statuses 408, 425, 429 and 5xx; any
-    other failure is raised at once. The wait before the nth retry is drawn at random between 0 and
+    Retried are connection errors, timeouts, responses that were cut off, the statuses 408, 425, 429 and 5xx, and, once
+    there was a good page, responses that are no page at all, such as a proxy's own; any other failure is raised at once
+    (`APIError.is_transient`). The wait before the nth retry is drawn at random between 0 and
     `initial_backoff * 2**(n - 1)`, at most `max_backoff`. A wait that the server requests (`retry-after-ms`,
     `Retry-After`, or `X-RateLimit-Reset` on a 429 or 503) comes before it, up to a minute, and holds back all requests
     of the client. While every request fails, single requests probe the server, about one a second, and all others wait.
