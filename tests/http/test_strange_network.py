@@ -357,7 +357,18 @@ async def _first_of_many(client: Client) -> object:
     return await anext(aiter(client.iter_runs_for(["job"])))
 
 
-@pytest.mark.parametrize("call", [lambda client: client.count_runs("job"), _first, _first_of_many])
+async def _first_change(client: Client) -> object:
+    return await anext(aiter(client.watch_runs("job")))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.count_runs("job"),
+        lambda client: client.wait_for_run("job", "run"),
+        *(_first, _first_of_many, _first_change),
+    ],
+)
 def test_without_asyncio_the_error_names_it(call: Callable[[Client], Any]) -> None:
     """As under trio: and no coroutine is left that was never awaited."""
     coroutine = call(Client("http://127.0.0.1:1", KEY))

@@ -7,6 +7,22 @@ from typing import Any
 
 import attrs
 
+from tfruns.errors import EventLoopError
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop of asyncio.
+
+    Raises:
+        EventLoopError: there is none, as under trio.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise EventLoopError(
+            "no event loop of asyncio is running here, and the client needs one (trio's isn't)"
+        ) from None
+
 
 @attrs.define(eq=False)
 class ClosedSignal:
@@ -24,11 +40,11 @@ class ClosedSignal:
 
     def now(self) -> float:
         """Seconds since some moment in the past. (A test has a clock of its own.)"""
-        return asyncio.get_running_loop().time()
+        return running_loop().time()
 
     async def wait(self, tasks: "Collection[asyncio.Task[Any]]", seconds: float) -> None:
         """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        closed = asyncio.get_running_loop().create_future()
+        closed = running_loop().create_future()
         if self.is_set:
             closed.set_result(None)
         self._waiters.add(closed)

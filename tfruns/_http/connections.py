@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import aiohttp
 from yarl import URL
 
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.closed import ClosedSignal, running_loop
 from tfruns.errors import ClientClosedError, EventLoopError
 
 _LONGEST_HEADER, _MOST_HEADERS = 2**16, 4096
@@ -72,12 +72,7 @@ class Connections:
         """
         if (error := self.why_closed()) is not None:
             raise error
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is None:
-            raise EventLoopError("no event loop of asyncio is running here, and the client needs one (trio's isn't)")
+        loop = running_loop()
         if loop is self._loop:
             return False
         self._check_process()

@@ -8,7 +8,7 @@ import asyncio
 import math
 
 from tfruns._checks import checked_number, checked_string, checked_timeout
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.closed import ClosedSignal, running_loop
 from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
@@ -55,6 +55,7 @@ class RunWaiter:
         seconds = checked_interval(interval)
         last: JobRun | None = None
         waiter: asyncio.Future[JobRun] | None = None
+        running_loop()  # or an error that says what is missing
         time = asyncio.timeout(timeout)
         try:
             async with time:
