@@ -34,7 +34,7 @@ _REMEMBERED = 256
 """Of how many runs the ids are kept at least."""
 _SUSPICIOUS = 4
 """After so many, the walk may be at the end of the list, whatever the totals say."""
-_MOST_REFUSALS = 4
+_MOST_REFUSALS = 6
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
@@ -307,7 +307,7 @@ class CreationWalk:
             self._pace.observe(rows.end - self._consumed, request.overlap - new[0], self._guard.clock)
             found = [(rows, new), *self._take_kept()]
             self._search, self._gaps = Search(), self._gaps if self.kept else []
-        if is_end or (self._tail is not None and self.frontier.is_past(self._tail)):
+        if (is_end and not self.kept) or (self._tail is not None and self.frontier.is_past(self._tail)):
             self.done = True
         else:
             self._doubt_end(rows, is_short=is_short, found_more=bool(new))
@@ -360,7 +360,7 @@ class CreationWalk:
         if request.purpose is Purpose.BEHIND or (
             self._first is None and not self._had_runs and request.offset >= total
         ):
-            self.done = True
+            self.done = not self.kept
         elif request.purpose is not Purpose.TAIL and (total or self.server.understates) and self.frontier.has_begun:
             end = request.offset if self.server.understates else min(total, request.offset)
             self._search.lies_before(end, is_newest=request.is_alone)
@@ -387,8 +387,8 @@ class CreationWalk:
             self._wants_tail |= request.purpose is not Purpose.BEHIND and (is_there or rows.end >= self.server.total)
         elif is_short:
             self._wants_tail |= rows.end >= self.server.total
-        elif self._first is not None and self._consumed >= self._first[1] < self.server.most:
-            self._wants_tail |= self._tail is None  # it has grown, or its totals are too small
+        elif self._first is not None and self._consumed > self._first[1]:
+            self._wants_tail |= self._tail is None  # it grows, or its totals are too small
             if not self.server.understates:
                 self._pace.go_alone()
 
@@ -400,6 +400,8 @@ class CreationWalk:
         ):  # it isn't reversed, or that can't be told
             self._ignores_order = self._wants_tail = True
             return []
+        if not self.frontier.learn(tail):
+            raise UnsortedError
         new = self._take(tail)
         if new is None:
             tail.release_runs()
@@ -416,19 +418,17 @@ class CreationWalk:
         prediction.
         """
         self._guard.count(self.server, self._page_size, self._pace.widest)
-        if request.limit > self._page_size and request.purpose is Purpose.TAIL:
+        if request.limit > self._page_size:
             self._pace.limit_pages(request.limit // 2)
-            self._wants_tail = True
+            self._wants_tail |= request.purpose is Purpose.TAIL
         elif request.purpose is Purpose.TAIL:
             self._ignores_order = self._wants_tail = True
         elif (
-            request.offset < self.server.total
+            not self._ends_at_total
+            and request.offset < self.server.total
             and self._reaches_beyond_the_end(request.offset, request.limit)
-            and not self._ends_at_total
         ):
             self._ends_at_total = True
-        elif request.limit > self._page_size:
-            self._pace.limit_pages(request.limit // 2)
         else:
             end = request.offset if self.server.understates else min(request.offset, self.server.total)
             self._search.lies_before(end, is_newest=request.is_alone)
