@@ -148,7 +148,7 @@ async def test_an_offset_that_is_refused_in_mid_walk_is_an_error_that_names_it(c
     assert len(found) >= 400
     assert "Narrower filters make the list shorter, for instance status or version_numbers" in str(caught.value)
     assert isinstance(caught.value.__cause__, UnprocessableEntityError)
-    assert len(requests) < 50
+    assert len(requests) < 80
 
 
 async def test_a_first_request_that_is_refused_raises_the_servers_error() -> None:

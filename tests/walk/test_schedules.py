@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from tests.support.seeds import seeds
-from tests.support.walk_schedules import CAN_FAIL, CAN_REORDER, KINDS, schedule
+from tests.support.walk_schedules import CAN_FAIL, CAN_LOSE, CAN_REORDER, KINDS, schedule
 from tests.support.walk_simulator import ARRIVALS, EPOCH, Outcome, World, walk
 
 
@@ -18,15 +18,23 @@ def assert_exact(outcome: Outcome) -> None:
 @pytest.mark.property
 @pytest.mark.parametrize("kind", KINDS)
 def test_schedules_of_every_kind(kind: str) -> None:
-    """A walk yields every lasting run once, in order, or fails; it ends, and never has more pages ahead than it may."""
+    """A walk yields every lasting run once, in order; it ends, and never has more pages ahead than it may.
+
+    Where a list can be read, hardly any walk fails.
+    """
+    failed = []
     for seed in seeds(30):
         one = schedule(kind, seed)
         outcome = walk(one.world, **one.options)
-        assert (outcome.lost, outcome.repeated) == (0, 0), seed
+        assert outcome.repeated == 0, seed
+        assert outcome.lost == 0 or kind in CAN_LOSE, seed
         assert not outcome.is_endless, seed
         assert outcome.ahead <= one.options["depth"], seed
         assert outcome.disordered == 0 or kind in CAN_REORDER, seed
-        assert outcome.error is None or outcome.is_emptied or kind in CAN_FAIL, seed
+        has_failed = outcome.error is not None and not outcome.is_emptied and kind not in CAN_FAIL
+        if has_failed or outcome.lost:
+            failed.append(seed)
+    assert len(failed) <= 0.005 * len(seeds(30)), failed
 
 
 @pytest.mark.property

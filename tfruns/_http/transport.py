@@ -172,26 +172,26 @@ class Transport:
                 state.request_id = None
                 left = math.inf if options.retry.deadline is None else options.retry.deadline - state.spent
                 limit = asyncio.timeout(max(0.0, min(options.timeout, left)))
-                failure: Exception | None = None
+                outcome: Response | Exception = TimeoutError()
                 try:
                     async with limit:
                         self._sending.add(limit)
-                        response = await self._send(state, options)
+                        outcome = await self._send(state, options)
                 except Exception as error:
-                    failure = self._not_received(error, limit, options.timeout, left, handled)
+                    outcome = self._not_received(error, limit, options.timeout, left, handled)
                 finally:
                     self._sending.discard(limit)
                 state.spent += time.monotonic() - began
                 try:
-                    if failure is not None:
-                        raise failure
-                    self._check(state.request, response)
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    self._check(state.request, outcome)
                 except APIError as error:
                     state.last_error = error
                     place.end(error)
                     raise
                 place.end()
-                return response
+                return outcome
 
     async def _send(self, state: RetryState, options: RequestOptions) -> Response:
         http = await self._connections.http()

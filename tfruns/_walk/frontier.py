@@ -32,6 +32,8 @@ from tfruns.models import BadRun, JobRun
 
 _MOST_INVERTED = 1 / 3
 """If more of the neighbours than this share are in the wrong order, the server doesn't sort by creation."""
+_SEVERAL = 3
+"""So many runs of one key in the order in which they were consumed are no chance."""
 
 
 @attrs.frozen
@@ -203,10 +205,10 @@ class Frontier:
         """Whether a response joins by its first key."""
         return rows.begins_list or rows.first < self.key - self.slack or not self.has_begun
 
-    def is_past(self, tail: Slice) -> bool:
-        """Whether the last run of the list was consumed, and all that share its key."""
+    def is_past(self, rows: Slice) -> bool:
+        """Whether it holds no run behind the frontier, and none at it that wasn't consumed."""
         limit, known = self.key - self.slack, {*self.near()}
-        return self.key >= tail.last and all(tail.id(at) in known for at in range(len(tail)) if tail.key(at) >= limit)
+        return self.key >= rows.last and all(rows.id(at) in known for at in range(len(rows)) if rows.key(at) >= limit)
 
     def take(self, rows: Slice, *, reach: int) -> Sequence[int] | None:
         """Consume what is new in a response: the indices of those runs, in order. None if it doesn't join.
@@ -220,7 +222,7 @@ class Frontier:
             first = 0
         elif len(near) + 1 >= reach and rows.id(0) in near:
             again = list(near)[list(near).index(rows.id(0)) :]
-            if again != rows.ids[: len(again)]:
+            if len(again) < min(_SEVERAL, reach - 1) or again != rows.ids[: len(again)]:
                 return None
             first = len(again)
         else:

@@ -34,7 +34,7 @@ _REMEMBERED = 256
 """Of how many runs the ids are kept at least."""
 _SUSPICIOUS = 4
 """After so many, the walk may be at the end of the list, whatever the totals say."""
-_MOST_REFUSALS = 6
+_MOST_REFUSALS = 4
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
@@ -188,9 +188,10 @@ class CreationWalk:
         self._lost_at = 0  # the clock when a prediction failed last
         self._tail: Slice | None = None
         self._wants_tail = self._ignores_order = False
+        self._bare_at = -1  # the clock when a response, alone, showed the frontier and nothing behind it
         self._empty = 0  # how many single responses in a row were empty for no reason
         self._ends_at_total = False  # whether the server refused a page that reaches beyond the end of the list
-        self._refusals = 0
+        self._refusals, self._refused_from = 0, math.inf
 
     # --- what to request ---
 
@@ -205,7 +206,7 @@ class CreationWalk:
             if not self._ignores_order:
                 self._wants_tail = False
                 return self._planned(Purpose.TAIL, 0, limit, in_flight)
-            if not in_flight:
+            if self._bare_at == self._guard.clock:
                 self._wants_tail = False
                 return self._planned(Purpose.BEHIND, self.index, limit, in_flight)
         if in_flight and (self._search.is_on or len(in_flight) + len(self.kept) >= self._pace.depth):
@@ -298,6 +299,10 @@ class CreationWalk:
             raise UnsortedError
         self._group = max(rows.largest_group(), self._group // 2)
         new = self._take(rows)
+        if new is None and self.frontier.is_past(rows):  # it begins at the frontier, and holds only known runs
+            self._search.lies_behind(rows.end, is_newest=request.is_alone)
+            self.done = request.purpose is Purpose.BEHIND and not self.kept
+            return []
         if new is None:
             self._keep(rows)
             return []
@@ -383,6 +388,8 @@ class CreationWalk:
                 self._lose(request)
             self._search.lies_behind(rows.end, is_newest=request.is_alone)
             is_cut = len(rows) < self.server.reach(request.limit)
+            if request.is_alone and (is_cut or rows.last == self.frontier.key):
+                self._bare_at = self._guard.clock
             is_there = request.is_alone and (is_cut or (self._tail is None and self._guard.fruitless >= _SUSPICIOUS))
             self._wants_tail |= request.purpose is not Purpose.BEHIND and (is_there or rows.end >= self.server.total)
         elif is_short:
@@ -433,10 +440,11 @@ class CreationWalk:
             end = request.offset if self.server.understates else min(request.offset, self.server.total)
             self._search.lies_before(end, is_newest=request.is_alone)
             self._refusals += request.is_alone
+            self._refused_from = min(self._refused_from, request.offset)
             if self._refusals >= _MOST_REFUSALS or request.offset == 0:
                 raise WalkEndedError(
-                    f"the server refuses the request at offset {request.offset}: {message}. Narrower filters make the"
-                    " list shorter, for instance status or version_numbers"
+                    f"the server refuses the request at offset {self._refused_from}: {message}. Narrower filters make"
+                    " the list shorter, for instance status or version_numbers"
                 )
 
 

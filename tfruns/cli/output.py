@@ -192,5 +192,6 @@ async def until_nobody_reads() -> None:
         poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
     except (AttributeError, TypeError, OSError):  # on Windows; or it is closed, or no file
         await asyncio.Event().wait()
+        return
     while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
         await asyncio.sleep(0.5)

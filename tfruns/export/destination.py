@@ -102,11 +102,15 @@ class File(Destination):
 
     store: Store
     name: str
-    form: Format
+    _form: Format = attrs.field(alias="form")
     _before: Sequence[str] = ()
     """Files of exports with the state that begins anew."""
     replaces: bool = False
     is_file: ClassVar = True
+
+    @property
+    def form(self) -> Format:
+        return self._form
 
     @property
     def path(self) -> Path | str:

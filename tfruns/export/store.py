@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -46,15 +47,18 @@ _MOST_BLOCKS = 9_000
 class Store(Protocol):
     """A folder of files, whose names may be paths in it, with slashes. All methods but `path` are for the thread."""
 
+    @abstractmethod
     def path(self, name: str) -> Path | str:
         """The whole name of a file, as messages may show it."""
 
     def check(self, name: str) -> None:
         """Raise ExportError if, as far as that can be seen, no file of that name can be put here."""
 
+    @abstractmethod
     def names(self) -> list[str]:
         """The names of the files right in it."""
 
+    @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
         """The files in a folder in it and below, by their paths in that folder, each with its size."""
 

@@ -21,11 +21,19 @@ from tfruns.export.writer import Writer
 class TableFile(Destination):
     """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
 
-    path: Path
-    form: Format
+    file: Path
+    _form: Format = attrs.field(alias="form")
     table: type[FileTable]
     number: int | None = None
     """Which of several exports with a state this is."""
+
+    @property
+    def form(self) -> Format:
+        return self._form
+
+    @property
+    def path(self) -> Path:
+        return self.file
 
     @property
     def quarantine(self) -> Path:
