@@ -16,7 +16,7 @@ from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 _LEAST_POLLS = 5
 _LEAST_SECONDS = 6.0
 """How long a claim must be made before it is believed, at least."""
-_SECONDS_EACH = 2.0
+_SECONDS_EACH = 5.0
 """How much longer for each further claim that is made at the same time, of all jobs."""
 _MOST_SECONDS = 300.0
 _LONGEST_PAUSE = 30.0
