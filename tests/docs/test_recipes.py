@@ -27,6 +27,7 @@ from tests.support.snippets import run_snippet
 from tfruns.sandbox import Fault, Sandbox
 
 OBSERVED = {block.heading: block for block in blocks("python", DOCS / "observability.md")}
+[QUEUE] = blocks("python", DOCS / "queue.md")
 [FASTAPI] = blocks("python", DOCS / "fastapi.md")
 
 
@@ -44,6 +45,12 @@ def output(recipe: Block) -> str:
 
 def test_every_recipe_was_found() -> None:
     assert list(OBSERVED) == ["Prometheus", "Run states as gauges", "structlog", "OpenTelemetry"]
+
+
+def test_a_queue_worker_reads_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task is a page; the next one goes on from its token, in another event loop."""
+    monkeypatch.chdir(tmp_path)
+    assert output(QUEUE) == "200 runs\n"
 
 
 def test_prometheus_collects_counts_times_and_retries() -> None:
