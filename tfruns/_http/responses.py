@@ -59,10 +59,10 @@ class Response:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
-    def told(self) -> "Response":
-        """The response with the status that its body tells, where a proxy has sent an `HttpError` with 200."""
+    def as_error(self) -> "Response":
+        """The response with the status that its body says, where a proxy has sent an `HttpError` with 200."""
         if self.status == 200 and len(self.body) <= _LONGEST_ERROR and b'"statusCode"' in self.body:
-            status = _told_status(self.body)
+            status = _status_in_body(self.body)
             return attrs.evolve(self, status=status, reason="") if status else self
         return self
 
@@ -72,7 +72,7 @@ class Response:
         return self.body[:1] == b"{" and self.body.rstrip(b" \t\r\n")[-1:] == b"}"
 
 
-def _told_status(body: bytes) -> int | None:
+def _status_in_body(body: bytes) -> int | None:
     try:
         payload: Any = json.loads(body)
     except (ValueError, RecursionError):

@@ -204,7 +204,7 @@ class Transport:
             began = time.monotonic()
             response = await exchange(http, url, options.headers, key, max_bytes=options.max_response_bytes)
             self._report(state, response, time.monotonic() - began)
-            response = response.told()
+            response = response.as_error()
             if response.status != 401 or not is_first:
                 return response
             refused, key, is_first = key, await self._key.renew(key), False

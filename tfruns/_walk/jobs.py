@@ -389,7 +389,7 @@ class _JobWalks:
         self._shared = None if ordered else _Channel()
         self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # if ordered
         self._channel = self._shared  # the channel that is read now
-        self._ending: _Job | None = None  # its end is told next
+        self._ending: _Job | None = None  # its end is reported next
         self._has_all_jobs = self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 

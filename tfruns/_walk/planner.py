@@ -10,7 +10,7 @@ sorted by creation. Here are the requests that the rule needs (`CreationWalk`), 
   are the bounds (`Search`).
 - The list ends with a page that is shorter than the server's pages are, unless a total contradicts it. Where one
   does, a request in the reversed order shows the list's last runs: a slice like others, which joins once the frontier
-  is there. A server that doesn't reverse is asked for what stands behind the frontier.
+  is there. From a server that doesn't reverse, what stands behind the frontier is requested.
 
 In other orders runs can change their place, and no rule holds: `PlainWalk` reads plain pages, and keeps all ids. Then
 one `CreationWalk` yields what that didn't find.
@@ -402,9 +402,7 @@ class CreationWalk:
     def _consume_tail(self, request: PlannedPage, page: RunPage) -> list[New]:
         tail = Slice(request, page.data, self._sign, is_tail=True)
         is_cut = len(tail) < min(request.limit, page.pagination.total)
-        if tail.first > tail.key(-1) or (
-            is_cut and tail.first == tail.last
-        ):  # it isn't reversed, or that can't be told
+        if tail.first > tail.key(-1) or (is_cut and tail.first == tail.last):  # it isn't reversed, or shows no order
             self._ignores_order = self._wants_tail = True
             return []
         if not self.frontier.learn(tail):
@@ -598,7 +596,7 @@ class Planner:
         )
 
     def _by_another_key(self) -> Iterator["CreationWalk | PlainWalk"]:
-        """What is asked for in the order that is asked for; then, by creation, what moved meanwhile."""
+        """The list in the order that is wanted; then, by creation, what has moved meanwhile."""
         first = self._plain_walk()
         yield first
         if first.holds_all:
