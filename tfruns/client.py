@@ -100,8 +100,6 @@ class Client:
         >>> async with tfruns.Client() as client:
         ...     async for run in client.iter_runs("my-job-id", status="FAILED"):
         ...         print(run.name, run.created, run.error)
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(
@@ -240,8 +238,6 @@ class Client:
             ...     print(run.name, run.created, run.duration, run.error)
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         return self._walk(
             checked_job_id(job_id),
@@ -304,8 +300,6 @@ class Client:
             10 of 250
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         runs = self.iter_runs(job_id, filter=filter, timeout=timeout, retry=retry, headers=headers, **filters)
         if runs.filter.has_window:
@@ -349,8 +343,6 @@ class Client:
             250 runs
 
         Contract: `pagination.total` of `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         runs = self.iter_runs(job_id, filter=filter, timeout=timeout, retry=retry, headers=headers, **filters)
         return await runs.count()
@@ -412,8 +404,6 @@ class Client:
             ...     print(f"skipped: {error}")
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
@@ -520,8 +510,6 @@ class Client:
             ...         break
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         watch = Watch.of(
             self,
@@ -580,8 +568,6 @@ class Client:
             train-7f3a is FINISHED
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
-
-        .. versionadded:: 0.1.0
         """
         return await self._waiter.wait(
             checked_job_id(job_id),
@@ -674,8 +660,6 @@ class Client:
             ...     page = await client.list_runs("my-job-id")
             ... finally:
             ...     await client.aclose()
-
-        .. versionadded:: 0.1.0
         """
         self._transport.check_closable()
         self._closed.set()
@@ -685,10 +669,7 @@ class Client:
             await self._transport.aclose()
 
     def stats(self) -> ClientStats:
-        """What this client has done so far, and what it is doing now, as `ClientStats`.
-
-        .. versionadded:: 0.1.0
-        """
+        """What this client has done so far, and what it is doing now, as `ClientStats`."""
         return self._transport.stats()
 
     def add_hooks(

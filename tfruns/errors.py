@@ -48,8 +48,6 @@ class TfRunsError(Exception):
         ... except tfruns.TfRunsError as error:
         ...     print(f"the runs can't be listed: {error}")
         there is no such job
-
-    .. versionadded:: 0.1.0
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,27 +64,18 @@ def _rebuild(cls: type[TfRunsError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class ConfigurationError(TfRunsError, ValueError):
-    """There is no host or no key, or one that can't be used; the message says where it came from.
-
-    .. versionadded:: 0.1.0
-    """
+    """There is no host or no key, or one that can't be used; the message says where it came from."""
 
 
 class ClientClosedError(TfRunsError, RuntimeError):
-    """The client was closed and can make no more requests.
-
-    .. versionadded:: 0.1.0
-    """
+    """The client was closed and can make no more requests."""
 
     def __init__(self, text: str = "the client is closed: keep its use inside `async with`, or make a new one") -> None:
         super().__init__(text)
 
 
 class EventLoopError(TfRunsError, RuntimeError):
-    """The client is in use in another event loop, or was in use before this process was forked.
-
-    .. versionadded:: 0.1.0
-    """
+    """The client is in use in another event loop, or was in use before this process was forked."""
 
 
 class APIError(TfRunsError):
@@ -105,8 +94,6 @@ class APIError(TfRunsError):
         ... except tfruns.APIError as error:
         ...     print(error.job_id, error.offset, error.attempts)
         no-such-job 0 1
-
-    .. versionadded:: 0.1.0
     """
 
     _advice: ClassVar[str] = ""
@@ -135,10 +122,7 @@ class APIError(TfRunsError):
 
 
 class APIConnectionError(APIError):
-    """The server couldn't be reached, or the connection broke before the response was complete.
-
-    .. versionadded:: 0.1.0
-    """
+    """The server couldn't be reached, or the connection broke before the response was complete."""
 
     _advice = "is the host right, and the network in order?"
 
@@ -147,10 +131,7 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """There was no complete response in time.
-
-    .. versionadded:: 0.1.0
-    """
+    """There was no complete response in time."""
 
     _advice = "a longer timeout or smaller pages may help"
 
@@ -172,8 +153,6 @@ class APIStatusError(APIError):
         ... except tfruns.APIStatusError as error:
         ...     print(error.status_code, error.message, error.request_id)  # doctest: +ELLIPSIS
         404 ...
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(
@@ -203,61 +182,37 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server couldn't read the request.
-
-    .. versionadded:: 0.1.0
-    """
+    """400: the server couldn't read the request."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: the key is missing, wrong or expired.
-
-    .. versionadded:: 0.1.0
-    """
+    """401: the key is missing, wrong or expired."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key's owner has no access to the job's workspace.
-
-    .. versionadded:: 0.1.0
-    """
+    """403: the key's owner has no access to the job's workspace."""
 
 
 class NotFoundError(APIStatusError):
-    """404: there is no such job.
-
-    .. versionadded:: 0.1.0
-    """
+    """404: there is no such job."""
 
 
 class ConflictError(APIStatusError):
-    """409: the request conflicts with the state of the server.
-
-    .. versionadded:: 0.1.0
-    """
+    """409: the request conflicts with the state of the server."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the server rejected a parameter.
-
-    .. versionadded:: 0.1.0
-    """
+    """422: the server rejected a parameter."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests, even after the last retry. See `max_rate` and `max_concurrency` of `Client`.
-
-    .. versionadded:: 0.1.0
-    """
+    """429: too many requests, even after the last retry. See `max_rate` and `max_concurrency` of `Client`."""
 
     _advice = "try again later, or send fewer requests at once"
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server failed, even after the last retry.
-
-    .. versionadded:: 0.1.0
-    """
+    """5xx: the server failed, even after the last retry."""
 
     _advice = "try again later"
 
@@ -290,8 +245,6 @@ class FieldProblem:
     Example:
         >>> print(tfruns.FieldProblem("status", "expected `str`, got `int`", position=3, run_id="r-1"))
         run 'r-1' at 3: status: expected `str`, got `int`
-
-    .. versionadded:: 0.1.0
     """
 
     field: str
@@ -324,8 +277,6 @@ class DecodeError(APIError):
         ... except tfruns.DecodeError as error:
         ...     for problem in error.problems:
         ...         print(problem.run_id, problem.field, problem.reason)
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(
@@ -363,8 +314,6 @@ class IncompleteWalkError(TfRunsError):
         ...     runs = await client.iter_runs("my-job-id").collect()
         ... except tfruns.IncompleteWalkError as error:
         ...     print(f"{error.seen} of {error.total} runs: {error}")
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, text: str, *, job_id: str, offset: int, seen: int, total: int) -> None:
@@ -388,8 +337,6 @@ class WaitError(TfRunsError):
         ... except tfruns.WaitError as error:
         ...     print(type(error).__name__, error.run)
         RunNotFoundError None
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, text: str, *, job_id: str, run: JobRun | None) -> None:
@@ -399,28 +346,16 @@ class WaitError(TfRunsError):
 
 
 class RunNotFoundError(WaitError):
-    """The job has no run with that id or name.
-
-    .. versionadded:: 0.1.0
-    """
+    """The job has no run with that id or name."""
 
 
 class RunDeletedError(WaitError):
-    """The run was deleted before it was seen to have ended.
-
-    .. versionadded:: 0.1.0
-    """
+    """The run was deleted before it was seen to have ended."""
 
 
 class RunFailedError(WaitError):
-    """The run has ended as FAILED or TERMINATED.
-
-    .. versionadded:: 0.1.0
-    """
+    """The run has ended as FAILED or TERMINATED."""
 
 
 class WaitTimeoutError(WaitError, TimeoutError):
-    """The run hasn't ended in time.
-
-    .. versionadded:: 0.1.0
-    """
+    """The run hasn't ended in time."""

@@ -60,8 +60,6 @@ class JobRunStatus(_OpenEnum):
     Example:
         >>> tfruns.JobRunStatus.FAILED.is_terminal, tfruns.JobRunStatus("PAUSED").is_known
         (True, False)
-
-    .. versionadded:: 0.1.0
     """
 
     CREATED = "CREATED"
@@ -90,8 +88,6 @@ class SubjectType(_OpenEnum):
         >>> async for run in client.iter_runs("my-job-id"):
         ...     if run.triggered_by_subject and run.triggered_by_subject.subject_type == tfruns.SubjectType.USER:
         ...         print(run.name, "was started by a person")
-
-    .. versionadded:: 0.1.0
     """
 
     USER = "user"
@@ -108,8 +104,6 @@ class JobRunsSortBy(_Word):
 
     Example:
         >>> longest = await client.iter_runs("my-job-id", sort_by=tfruns.JobRunsSortBy.DURATION, order="desc").first()
-
-    .. versionadded:: 0.1.0
     """
 
     START_TIME = "startTime"
@@ -124,8 +118,6 @@ class SortDirection(_Word):
 
     Example:
         >>> oldest = await client.iter_runs("my-job-id", order=tfruns.SortDirection.ASC).first()
-
-    .. versionadded:: 0.1.0
     """
 
     ASC = "asc"
@@ -157,8 +149,6 @@ class Subject(Payload):
         >>> async for run in client.iter_runs("my-job-id"):
         ...     if (subject := run.triggered_by_subject) is not None:
         ...         print(run.name, "was started by", subject.subject_slug, "a", subject.subject_type)
-
-    .. versionadded:: 0.1.0
     """
 
     subject_id: str
@@ -188,8 +178,6 @@ class JobRun(Payload):
         >>> print(run.name, run.created, run.duration, "s", run.exit_code)
         >>> run.to_dict()["createdAt"] == run.created_at
         True
-
-    .. versionadded:: 0.1.0
     """
 
     id: str
@@ -257,8 +245,6 @@ class Pagination(Payload):
         >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
         >>> page.pagination
         Pagination(total=250, offset=20, limit=10)
-
-    .. versionadded:: 0.1.0
     """
 
     total: Annotated[int, msgspec.Meta(ge=0, le=MOST_RUNS)]
@@ -279,8 +265,6 @@ class RunPage(Payload):
     Example:
         >>> page = await client.list_runs("my-job-id", limit=10)
         >>> print(len(page), "of", page.pagination.total, "the newest:", page[0].name)
-
-    .. versionadded:: 0.1.0
     """
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")
@@ -344,8 +328,6 @@ class RawPage:
         >>> async for page in client.iter_runs("my-job-id").raw_pages():
         ...     print(len(page.data) == len(page.texts), page.texts[0][:1])
         True b'{'
-
-    .. versionadded:: 0.1.0
     """
 
     data: tuple[JobRun, ...] = attrs.field(repr=lambda data: f"<{counted(len(data), 'run')}>")

@@ -18,8 +18,6 @@ class RequestEvent:
         >>> async with tfruns.Client(on_request=report) as client:
         ...     page = await client.list_runs("my-job-id", limit=10)
         my-job-id 0 10 1
-
-    .. versionadded:: 0.1.0
     """
 
     job_id: str
@@ -41,8 +39,6 @@ class ResponseEvent(RequestEvent):
         ...     print(event.job_id, event.status_code, event.size, "bytes in", event.seconds, "s")
         >>> async with tfruns.Client(on_response=report) as client:
         ...     page = await client.list_runs("my-job-id")
-
-    .. versionadded:: 0.1.0
     """
 
     status_code: int
@@ -63,8 +59,6 @@ class RetryEvent(RequestEvent):
         >>> def report(event: tfruns.RetryEvent) -> None:
         ...     print(f"attempt {event.attempt}: {event.error}; the next in {event.wait:.2f} s")
         >>> client = tfruns.Client(on_retry=report)
-
-    .. versionadded:: 0.1.0
     """
 
     error: Exception
@@ -113,8 +107,6 @@ class ClientStats:
         ...     page = await client.list_runs("my-job-id")
         ...     print(client.stats().requests, client.stats().runs)
         1 100
-
-    .. versionadded:: 0.1.0
     """
 
     requests: int

@@ -59,8 +59,6 @@ class RetryPolicy:
         >>> patient = tfruns.RetryPolicy(patience=3600)
         >>> async with tfruns.Client(retry=patient) as client:
         ...     runs = await client.iter_runs("my-job-id", retry=tfruns.RetryPolicy(max_attempts=1)).collect()
-
-    .. versionadded:: 0.1.0
     """
 
     max_attempts: int | None = attrs.field(default=None, validator=_attempts)

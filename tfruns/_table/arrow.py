@@ -53,8 +53,6 @@ def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
         >>> page = await client.list_runs("my-job-id", limit=10)
         >>> record_batch("my-job-id", page.data).num_rows
         10
-
-    .. versionadded:: 0.1.0
     """
     job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
     return _batch(job_ids, runs, SCHEMA)
@@ -77,8 +75,6 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         >>> runs = client.iter_runs("my-job-id", page_size=100)
         >>> table([batch async for batch in runs.arrow_batches()]).num_rows
         250
-
-    .. versionadded:: 0.1.0
     """
     return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
 

@@ -38,8 +38,6 @@ class Tables:
             >>> table = await client.iter_runs_for(["job-a", "job-b"]).to_arrow()
             >>> print(table.num_rows, "runs of", len(table["job_id"].unique()), "jobs")
             500 runs of 2 jobs
-
-        .. versionadded:: 0.1.0
         """
         from tfruns._table.arrow import table
 

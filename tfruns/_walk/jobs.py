@@ -41,8 +41,6 @@ class JobsProgress:
         ...     progress = runs.progress
         >>> print(f"{progress.runs} runs of about {progress.runs_expected}")
         500 runs of about 500
-
-    .. versionadded:: 0.1.0
     """
 
     jobs_started: int
@@ -72,8 +70,6 @@ class JobsPaginator(Tables):
         >>> found = [run async for job_id, run in runs]
         >>> print(len(found), "runs; skipped:", ", ".join(runs.skipped))
         250 runs; skipped: no-such-job
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(

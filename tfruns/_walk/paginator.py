@@ -69,8 +69,6 @@ class RunPaginator(Tables):
         250 runs
         >>> async for run in runs:
         ...     print(run.name, run.created - oldest.created, "later")
-
-    .. versionadded:: 0.1.0
     """
 
     job_id: str
@@ -227,8 +225,6 @@ class RunPaginator(Tables):
             >>> async for batch in client.iter_runs("my-job-id").arrow_batches():
             ...     print(batch.num_rows, "rows")
             250 rows
-
-        .. versionadded:: 0.1.0
         """
         from tfruns.arrow import record_batch
 

@@ -43,8 +43,6 @@ class ChangeKind(enum.StrEnum):
     Example:
         >>> tfruns.ChangeKind("finished") is tfruns.ChangeKind.FINISHED
         True
-
-    .. versionadded:: 0.1.0
     """
 
     APPEARED = "appeared"

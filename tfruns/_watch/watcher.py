@@ -71,8 +71,6 @@ class RunChange:
         ...     break
         >>> with open("watch.token", "w") as file:
         ...     length = file.write(change.resume_token)
-
-    .. versionadded:: 0.1.0
     """
 
     kind: ChangeKind

@@ -10,8 +10,6 @@ def main() -> int:
     """Run the command line on `sys.argv`, and return its exit status.
 
     0 is success, 1 a failure, 2 wrong usage, 130 an end by Ctrl-C.
-
-    .. versionadded:: 0.1.0
     """
     if any(importlib.util.find_spec(name) is None for name in ("click", "rich")):
         print(f"tfruns: the command line needs click and rich: {install('cli')}", file=sys.stderr)

@@ -149,8 +149,6 @@ async def export_runs(
         >>> from tfruns.export import export_runs
         >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet", status="FAILED")
         >>> print(summary.runs, "runs,", summary.size, "bytes")
-
-    .. versionadded:: 0.1.0
     """
     given, options = Hidden(destination), Hidden(storage_options)
     single = {name: filters.pop(name, None) for name in Filters.__annotations__}  # type: ignore[misc]

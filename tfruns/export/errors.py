@@ -4,7 +4,4 @@ from tfruns.errors import TfRunsError
 
 
 class ExportError(TfRunsError):
-    """The export can't be made, or can't go on; the file that was there before is unchanged.
-
-    .. versionadded:: 0.1.0
-    """
+    """The export can't be made, or can't go on; the file that was there before is unchanged."""

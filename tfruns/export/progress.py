@@ -18,8 +18,6 @@ class ExportProgress:
         >>> def report(progress: ExportProgress) -> None:
         ...     print(f"{progress.jobs_done} of {progress.jobs} jobs, {progress.runs} runs")
         >>> summary = await export_runs(client, ["job-a", "job-b"], "runs.csv", on_progress=report)
-
-    .. versionadded:: 0.1.0
     """
 
     jobs: int
@@ -47,8 +45,6 @@ class ExportSummary:
         >>> summary = await export_runs(client, ["job-a", "no-such-job"], "runs.jsonl")
         >>> print(summary.runs, "runs; skipped:", *summary.skipped)
         250 runs; skipped: no-such-job
-
-    .. versionadded:: 0.1.0
     """
 
     path: Path | str

@@ -19,8 +19,6 @@ class Clock:
         >>> sandbox.clock.advance(60)
         >>> sandbox.clock.now - before
         60000
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(self, now: float, rate: float = 0.0) -> None:

@@ -40,8 +40,6 @@ class Fault:
         >>> sandbox.faults.append(Fault(status=503, nth=1))
         >>> print(await client.count_runs("my-job-id"), "runs, after a retry")
         250 runs, after a retry
-
-    .. versionadded:: 0.1.0
     """
 
     status: int | None = None
@@ -154,8 +152,6 @@ class RateLimit:
         >>> async with Sandbox(jobs=["my-job-id"], runs=50, rate_limit=RateLimit(per_second=50, burst=10)) as sandbox:
         ...     async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
         ...         runs = await client.iter_runs("my-job-id", page_size=10).collect()
-
-    .. versionadded:: 0.1.0
     """
 
     per_second: float

@@ -75,8 +75,6 @@ class Sandbox:
         >>> with Sandbox(jobs=["my-job-id"], runs=50) as sandbox:
         ...     print(sandbox.url.startswith("http://127.0.0.1:"), len(sandbox.runs("my-job-id")))
         True 50
-
-    .. versionadded:: 0.1.0
     """
 
     def __init__(

@@ -49,8 +49,6 @@ class SeenRequest:
         >>> request = sandbox.requests[-1]
         >>> print(request.method, request.path, request.query, request.status)
         GET /api/svc/v1/jobs/my-job-id/runs limit=1&offset=0&status=FAILED 200
-
-    .. versionadded:: 0.1.0
     """
 
     method: str

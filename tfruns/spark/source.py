@@ -86,8 +86,6 @@ class TfRunsDataSource(DataSource):
         >>> runs.groupBy("job_id").count().show()  # doctest: +ELLIPSIS
         +------+-----+
         ...
-
-    .. versionadded:: 0.1.0
     """
 
     @classmethod
