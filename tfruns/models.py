@@ -5,7 +5,7 @@ be null. Decoding, validation, serialisation and tests all read these classes.
 """
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self, SupportsIndex, overload
 
@@ -345,6 +345,15 @@ class RawPage:
         A text may hold white space between its parts, line breaks too. Each use splits the page again.
         """
         return self._split()
+
+    def only(self, indices: Sequence[int]) -> "RawPage":
+        """A page of some of these runs, by their indices in `data`."""
+
+        def split() -> tuple[bytes, ...]:
+            texts = self._split()
+            return tuple(texts[at] for at in indices)
+
+        return attrs.evolve(self, data=tuple(self.data[at] for at in indices), bad=(), split=split)
 
 
 @payload

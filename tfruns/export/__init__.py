@@ -24,10 +24,9 @@ import attrs
 from tfruns._checks import argument_names, check_names, check_plain_function
 from tfruns._public import publish
 from tfruns.client import Client
-from tfruns.export.errors import ExportError
 from tfruns.export.pipeline import run_export
 from tfruns.export.prepare import prepare
-from tfruns.export.progress import ExportProgress, ExportSummary
+from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.secrets import Hidden
 from tfruns.query import Filters, RunFilter, chosen_filter
 

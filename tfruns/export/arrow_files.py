@@ -7,25 +7,23 @@ from typing import Any
 from tfruns._table.columns import LIMITS, Kind
 from tfruns.export.compress import pack, unpack
 from tfruns.export.files import fresh_file
-from tfruns.export.page import Page
 from tfruns.export.rows import INSTANTS
 from tfruns.export.writer import Writer, needed
+from tfruns.models import RawPage
 
 _ROWS_A_GROUP = 64_000
 _BYTES_A_GROUP = 8 * 2**20
 """How many rows are written together: enough to be read fast, and few enough for memory."""
 
 
-def arrow_piece(page: Page) -> bytes:
+def arrow_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `parquet`, `arrow` and DuckDB."""
-    return pack(arrow_batch(page).serialize())
+    return pack(arrow_batch(job_id, page).serialize())
 
 
-def arrow_batch(page: Page) -> Any:
+def arrow_batch(job_id: str, page: RawPage) -> Any:
     """Some runs as a record batch."""
-    batch = arrow_module().plain_batch(
-        [page.job_id] * len(page.runs), page.runs
-    )  # which refuses numbers beyond 64 bits
+    batch = arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
     least, most = LIMITS[Kind.INSTANT]
     for name in INSTANTS:
         found = needed("pyarrow.compute", "arrow").min_max(batch.column(name).view("int64"))

@@ -25,8 +25,8 @@ from typing import Any, Self
 import attrs
 
 from tfruns._text import counted, shortened
-from tfruns.export.errors import ExportError
 from tfruns.export.files import logger, make_own_folder, open_own_file, write_all
+from tfruns.export.results import ExportError
 
 _COMMIT_EVERY = 0.5
 """The least seconds between two commits, because each one waits for the disk."""

@@ -17,13 +17,13 @@ import msgspec
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.arrow_files import ArrowFile, arrow_module
 from tfruns.export.compress import pack, unpack
-from tfruns.export.errors import ExportError
 from tfruns.export.files import fresh_file
 from tfruns.export.finish import Key
-from tfruns.export.page import Page
+from tfruns.export.results import ExportError
 from tfruns.export.rows import columns
 from tfruns.export.tables import NAMES, REST, Columns, Dialect, same_as, stopped_by
 from tfruns.export.writer import Writer, needed
+from tfruns.models import RawPage
 
 _T = TypeVar("_T")
 Check = Callable[[], None]
@@ -91,9 +91,9 @@ _CACHE = 32 * 1024
 """KiB of a database that are held in memory: enough for an index, to which rows are added in any order."""
 
 
-def sqlite_piece(page: Page) -> bytes:
+def sqlite_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `sqlite`: columns."""
-    return pack(msgspec.msgpack.encode([page.job_id, *columns(page.runs)]))
+    return pack(msgspec.msgpack.encode([job_id, *columns(page.data)]))
 
 
 class SqliteTable(FileTable):
@@ -359,3 +359,7 @@ def _quoted(path: Path | str) -> str:
 def duckdb(path: Path, scratch: Path) -> Writer:
     """A table `runs` in a new DuckDB database."""
     return _DuckDbFile(path, scratch)
+
+
+TABLES: Mapping[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTable}
+"""How the table of a database is written that is there already, by the format."""

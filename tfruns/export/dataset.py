@@ -24,12 +24,12 @@ from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.compress import pack, unpack, zstd
 from tfruns.export.destination import QUARANTINE, Claim, Destination, put_quarantine
-from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Written
-from tfruns.export.formats import FORMATS, Format
-from tfruns.export.page import Page
+from tfruns.export.formats import FORMATS
+from tfruns.export.results import ExportError
 from tfruns.export.store import Store
-from tfruns.export.writer import needed
+from tfruns.export.writer import Format, needed
+from tfruns.models import RawPage
 
 Key = tuple[str, str]
 """Ids of a job and of a run."""
@@ -63,9 +63,9 @@ def _folder_of(day: int) -> str:
 class Layout(Protocol):
     """How runs of a format are sorted by day."""
 
-    form: Format
+    format_: Format
     """How pages become pieces."""
-    file_form: Format
+    file_format: Format
     """How pieces become a file."""
 
     @abstractmethod
@@ -93,9 +93,9 @@ class Layout(Protocol):
 class _Tables:
     """Parquet: record batches are sorted."""
 
-    def __init__(self, form: Format) -> None:
-        self.form = attrs.evolve(form, name="parquet by day")
-        self.file_form = form
+    def __init__(self, format_: Format) -> None:
+        self.format_ = attrs.evolve(format_, name="parquet by day")
+        self.file_format = format_
 
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
@@ -152,14 +152,14 @@ class _Line(msgspec.Struct, rename="camel"):
 class _Lines:
     """JSON lines: text is sorted."""
 
-    def __init__(self, form: Format) -> None:
-        self.form = attrs.evolve(form, name=f"{form.name} by day", encode=_lines_by_day)
-        self.file_form = form
+    def __init__(self, format_: Format) -> None:
+        self.format_ = attrs.evolve(format_, name=f"{format_.name} by day", encode=_lines_by_day)
+        self.file_format = format_
         self._compress, self._expand, self._open = {
             "jsonl": (pack, unpack, open),
             "jsonl.gz": (text_files.member, gzip.decompress, gzip.open),
             "jsonl.zst": (text_files.frame, unpack, zstd.open),
-        }[form.name]
+        }[format_.name]
 
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         (scratch / "record").write_bytes(record)
@@ -192,27 +192,27 @@ def _key(line: bytes) -> Key:
     return found.job_id, found.id
 
 
-def _lines_by_day(page: Page) -> bytes:
+def _lines_by_day(job_id: str, page: RawPage) -> bytes:
     least, most = LIMITS[Kind.INSTANT]
     by_day: dict[int, list[int]] = {}
-    for at, run in enumerate(page.runs):
+    for at, run in enumerate(page.data):
         if not least <= run.created_at <= most:
             raise ValueError("created_at is beyond the years 1 to 9999")
         by_day.setdefault(day_of(run.created_at), []).append(at)
     if len(by_day) == 1:
-        return pack(msgspec.msgpack.encode([(day, text_files.lines(page)) for day in by_day]))
-    return pack(msgspec.msgpack.encode([(day, text_files.lines(page.only(at))) for day, at in by_day.items()]))
+        return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page)) for day in by_day]))
+    return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page.only(at))) for day, at in by_day.items()]))
 
 
 def find_layout(name: str | None) -> Layout:
     """The layout of a format."""
-    forms = {form.name: form for form in FORMATS if form.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
-    if name not in forms:
+    formats = {each.name: each for each in FORMATS if each.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
+    if name not in formats:
         raise ValueError(
-            f"a folder is a dataset of files by day, whose format must be one of {', '.join(forms)}; "
+            f"a folder is a dataset of files by day, whose format must be one of {', '.join(formats)}; "
             + ("none was given" if name is None else f"got {name!r}")
         )
-    return _Tables(forms[name]) if name == "parquet" else _Lines(forms[name])
+    return _Tables(formats[name]) if name == "parquet" else _Lines(formats[name])
 
 
 # --- the destination ---
@@ -254,8 +254,8 @@ class Dataset(Destination):
     replaces: bool = False
 
     @property
-    def form(self) -> Format:
-        return self.layout.form
+    def format_(self) -> Format:
+        return self.layout.format_
 
     @property
     def path(self) -> Path | str:
@@ -276,10 +276,10 @@ class Dataset(Destination):
 
     @property
     def _file(self) -> str:
-        return "runs" + self.layout.file_form.suffixes[0]
+        return "runs" + self.layout.file_format.suffixes[0]
 
     def begin(self, claim: Claim) -> "Dataset":
-        self.form.check()
+        self.format_.check()
         self.store.check(self.base)
         sizes = self.store.sizes(self.base)
         names = _seen(sizes)
@@ -380,13 +380,13 @@ class Dataset(Destination):
         """Write the files of all days that change, each to be put under its name, None for one without a run; and count
         the rows that are gone."""
         gone: dict[int, set[Key]] = {}
-        for job_id, runs in (content.gone or {}).items():
+        for job_id, runs in (content.deleted_runs or {}).items():
             for run_id, created_at in runs.items():
                 gone.setdefault(day_of(created_at), set()).add((job_id, run_id))
         first, end = claim.days
         changed = {day for day in days.all | gone.keys() if first <= day < end}
         made: dict[str, Path | None] = {}
-        if content.gone is None:
+        if content.deleted_runs is None:
             for name in before:
                 day = _day_in(name)
                 if claim.replace or first <= day < end:
@@ -397,7 +397,7 @@ class Dataset(Destination):
 
         def is_kept(key: Key) -> bool:
             nonlocal removed
-            if content.gone is None:
+            if content.deleted_runs is None:
                 return key[0] in skipped  # as nothing was read of these jobs
             is_removed = key not in fresh_keys and key in gone.get(day, ())
             removed += is_removed
@@ -406,10 +406,10 @@ class Dataset(Destination):
         for day in sorted(changed):
             content.check()
             name = f"{_folder_of(day)}/{self._file}"
-            fresh = content.scratch / f"{day}{self.layout.file_form.suffixes[0]}"
-            is_read = name in before and not claim.replace and (content.gone is not None or bool(skipped))
+            fresh = content.scratch / f"{day}{self.layout.file_format.suffixes[0]}"
+            is_read = name in before and not claim.replace and (content.deleted_runs is not None or bool(skipped))
             fresh_keys = set().union(*map(self.layout.keys, days.pieces(day))) if is_read else set()
-            writer = self.layout.file_form.open(fresh, content.scratch)
+            writer = self.layout.file_format.open(fresh, content.scratch)
             has_runs = False
             try:
                 if is_read and (old := self.store.fetch(f"{self.base}/{name}", content.scratch)) is not None:

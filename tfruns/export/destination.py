@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from tfruns.export.errors import ExportError
 from tfruns.export.files import make_own_folder
 from tfruns.export.finish import Content, Written
-from tfruns.export.formats import Format
+from tfruns.export.results import ExportError
 from tfruns.export.store import Store
-from tfruns.export.watermark import MOST_EXPORTS, State, numbered
-from tfruns.export.writer import Writer
+from tfruns.export.watermark import MOST_EXPORTS, State
+from tfruns.export.writer import Format, Writer
 
 _WORK = ".tfruns-partial"
 
@@ -46,7 +45,7 @@ class Destination(ABC):
 
     @property
     @abstractmethod
-    def form(self) -> Format:
+    def format_(self) -> Format:
         """The format that is written."""
 
     @property
@@ -102,15 +101,15 @@ class File(Destination):
 
     store: Store
     name: str
-    _form: Format = attrs.field(alias="form")
+    _format: Format = attrs.field(alias="format_")
     _before: Sequence[str] = ()
     """Files of exports with the state that begins anew."""
     replaces: bool = False
     is_file: ClassVar = True
 
     @property
-    def form(self) -> Format:
-        return self._form
+    def format_(self) -> Format:
+        return self._format
 
     @property
     def path(self) -> Path | str:
@@ -125,11 +124,11 @@ class File(Destination):
         return {}
 
     def begin(self, claim: Claim) -> "File":
-        self.form.check()
+        self.format_.check()
         state = claim.state
         if state is None:
             self.store.check(self.name)
-            first, names = numbered(self.name, self.form, 0), self.store.names()
+            first, names = self.format_.for_increment(self.name, 0), self.store.names()
             if first in names:
                 raise ExportError(
                     f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
@@ -141,7 +140,7 @@ class File(Destination):
                 f"there were {MOST_EXPORTS:,} exports with {state.path}, and no more files can be named in their order:"
                 " begin anew with replace=True (--replace)"
             )
-        name = numbered(self.name, self.form, state.exports)
+        name = self.format_.for_increment(self.name, state.exports)
         path = self.store.path(name)
         if path == state.path:
             raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
@@ -159,7 +158,7 @@ class File(Destination):
         return attrs.evolve(self, name=name, before=[other for other in found if other > name])
 
     def open(self, scratch: Path) -> Writer:
-        return self.form.open(scratch / self.name, scratch)
+        return self.format_.open(scratch / self.name, scratch)
 
     def finish(self, content: Content) -> Written:
         fresh = content.scratch / self.name

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfruns.export.errors import ExportError
+from tfruns.export.results import ExportError
 
 logger = logging.getLogger("tfruns")
 

@@ -10,20 +10,11 @@ import msgspec
 
 from tfruns.export.checkpoint import Checkpoint, Chunk, JobCheckpoint
 from tfruns.export.files import empty, fresh_file
+from tfruns.export.quarantine import RejectedRun
 from tfruns.export.writer import Writer
 
 Key = tuple[str, str]
 """Ids of a job and of a run."""
-
-
-class RejectedLine(msgspec.Struct, rename="camel"):
-    """A line of the quarantine."""
-
-    job_id: str
-    run_id: str
-    field: str
-    why: str
-    text: str
 
 
 _MOST_RESTARTS = 2
@@ -157,7 +148,7 @@ class Content:
         return (self.checkpoint.done[number] for number, _ in self.jobs if number in self.checkpoint.done)
 
     @property
-    def gone(self) -> Mapping[str, Mapping[str, float]] | None:
+    def deleted_runs(self) -> Mapping[str, Mapping[str, float]] | None:
         """For an increment: the runs that were written before and must not be there any more, by job and id, each with
         its creation in milliseconds since 1970 UTC. None if this export replaces all that was written before."""
         done = self.checkpoint.done
@@ -184,10 +175,10 @@ class Content:
                 self.check()
                 yield self.checkpoint.read(piece)
 
-    def rejected_lines(self) -> Iterator[list[RejectedLine]]:
+    def rejected_lines(self) -> Iterator[list[RejectedRun]]:
         """The same, decoded, some at a time."""
         for piece in self.rejected():
-            yield [msgspec.json.decode(line, type=RejectedLine) for line in piece.splitlines()]
+            yield [msgspec.json.decode(line, type=RejectedRun) for line in piece.splitlines()]
 
     def rejected_keys(self) -> list[Key]:
         """The runs that were set aside."""
@@ -195,7 +186,7 @@ class Content:
 
     def contradicted(self) -> list[Key]:
         """The runs whose older rows the server contradicts: they no longer exist, or were set aside."""
-        gone = ((job_id, run_id) for job_id, runs in (self.gone or {}).items() for run_id in runs)
+        gone = ((job_id, run_id) for job_id, runs in (self.deleted_runs or {}).items() for run_id in runs)
         return [*dict.fromkeys([*gone, *self.rejected_keys()])]
 
     @property

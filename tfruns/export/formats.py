@@ -2,56 +2,13 @@
 
 A new format is an entry of `FORMATS`, with two functions:
 
-- `encode(page)` turns a page into the format's own form, some bytes. It runs in the export's thread
+- `encode(job_id, page)` turns a page into the format's own form, some bytes. It runs in the export's thread
   while other pages are fetched, and should leave little to do for the end.
 - `open(path, scratch)` gives a `Writer`, which gets all pieces, job after job in their order, once everything was read.
 """
 
-import importlib.util
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
-
-import attrs
-
 from tfruns.export import arrow_files, databases, text_files
-from tfruns.export.page import Page
-from tfruns.export.writer import Writer, needed
-
-
-@attrs.frozen
-class Format:
-    """A format of an export."""
-
-    name: str
-    suffixes: tuple[str, ...]
-    encode: Callable[[Page], bytes]
-    """Turns a page into a piece.
-
-    Raises ValueError or OverflowError if it can't hold a value (see `LIMITS` of tables).
-    """
-    open: Callable[[Path, Path], Writer]
-    """Takes the file's path, and that of a folder for temporary files, and returns the writer of the file."""
-    table: type[databases.FileTable] | None = None
-    """For a database: how its table is written, if it is there already."""
-    extra: str = ""
-    modules: tuple[str, ...] = ()
-    """The modules that the extra has to install."""
-    unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
-    """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
-    the reason, without those beyond `LIMITS` of tables."""
-
-    def check(self) -> None:
-        """Raise ExportError if what the format needs isn't installed, without importing it."""
-        for module in self.modules:
-            if importlib.util.find_spec(module.partition(".")[0]) is None:
-                needed(module, self.extra)
-
-    def load(self) -> None:
-        """Import what the format needs: that takes a while, so it is done while the first responses are awaited."""
-        for module in self.modules:
-            needed(module, self.extra)
-
+from tfruns.export.writer import Format
 
 _ARROW = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
 
@@ -63,13 +20,12 @@ FORMATS = (
     Format("csv.gz", (".csv.gz",), text_files.csv_gzip_piece, text_files.comma_separated_gzipped),
     Format("parquet", (".parquet",), arrow_files.arrow_piece, arrow_files.parquet, extra="arrow", modules=_ARROW),
     Format("arrow", (".arrow", ".feather"), arrow_files.arrow_piece, arrow_files.arrow, extra="arrow", modules=_ARROW),
-    Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite, databases.SqliteTable),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), databases.sqlite_piece, databases.sqlite),
     Format(
         "duckdb",
         (".duckdb",),
         arrow_files.arrow_piece,
         databases.duckdb,
-        databases.DuckDbTable,
         extra="duckdb",
         modules=("duckdb", *_ARROW),
     ),

@@ -13,12 +13,11 @@ from tfruns.client import Client
 from tfruns.errors import TfRunsError
 from tfruns.export.checkpoint import NUMBER, Checkpoint
 from tfruns.export.destination import Destination, make_cache_folder
-from tfruns.export.errors import ExportError
 from tfruns.export.files import FileLock, new_folder
 from tfruns.export.finish import Assembly, Content, Written
 from tfruns.export.prepare import Request
-from tfruns.export.progress import ExportSummary, Progress
 from tfruns.export.read import Reader
+from tfruns.export.results import ExportError, ExportSummary, Progress
 from tfruns.export.thread import WorkThread
 from tfruns.export.watermark import JobState, State
 
@@ -112,7 +111,7 @@ async def run_export(client: Client, request: Request, report: Callable[[Any], o
         opened = _Opened(request, thread)
         try:
             destination, content = await thread.run(opened.open)
-            thread.start(destination.form.load)
+            thread.start(destination.format_.load)
             summary = await _read_and_finish(client, opened, destination, content, report)
         except BaseException:
             await thread.run(opened.leave)
@@ -140,7 +139,7 @@ async def _read_and_finish(
     reader = Reader(
         client,
         content,
-        destination.form,
+        destination.format_,
         destination.replaces and not request.is_filtered,
         request.filters,
         opened.thread,

@@ -18,14 +18,13 @@ from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
 from tfruns.export.compress import pack
 from tfruns.export.destination import Claim, Destination, lock_of
-from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key, Written
-from tfruns.export.formats import Format
-from tfruns.export.page import Page
-from tfruns.export.secrets import Hidden, guarded, secrets_of, shown
+from tfruns.export.results import ExportError
+from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Dialect, same_as, stopped_by
 from tfruns.export.thread import StoppedError
-from tfruns.export.writer import Writer, needed
+from tfruns.export.writer import Format, Writer, needed
+from tfruns.models import RawPage
 
 _T = TypeVar("_T")
 
@@ -90,7 +89,7 @@ class PostgresTable(Destination):
     """Python's name of the encoding of the database, from `check` on."""
 
     @property
-    def form(self) -> Format:
+    def format_(self) -> Format:
         return Format(
             "postgresql",
             (),
@@ -101,9 +100,9 @@ class PostgresTable(Destination):
             unfit=self._unfit,
         )
 
-    def _piece(self, page: Page) -> bytes:
+    def _piece(self, job_id: str, page: RawPage) -> bytes:
         """A piece: the same as for Arrow, if the database can hold it."""
-        batch = arrow_batch(page)
+        batch = arrow_batch(job_id, page)
         for column in batch.columns:
             if column.type == "string":
                 text = _text_of(column)
@@ -111,7 +110,7 @@ class PostgresTable(Destination):
                     raise ValueError("PostgreSQL holds no text with the character U+0000")
                 if self._encoding != "utf-8":
                     text.decode().encode(self._encoding)
-        if max(len(run.id.encode()) for run in page.runs) + len(page.job_id.encode()) > _MOST_KEY_BYTES:
+        if max(len(run.id.encode()) for run in page.data) + len(job_id.encode()) > _MOST_KEY_BYTES:
             raise ValueError("an id is too long for an index")
         return pack(batch.serialize())
 
@@ -142,7 +141,7 @@ class PostgresTable(Destination):
         return (*schema, name + "_rejected")
 
     def _shown(self, name: tuple[str, ...]) -> str:
-        where = shown(self.url).partition("://")[2]
+        where = masked_url(self.url).partition("://")[2]
         parts = [part for part in self.url.value.partition("?")[2].split("&") if part.partition("=")[0] in _WHERE]
         return f"postgresql://{where}{'?' if parts else ''}{'&'.join(parts)}, table {'.'.join(name)}"
 
@@ -154,7 +153,7 @@ class PostgresTable(Destination):
         return lock_of(work)  # the database keeps several exports apart
 
     def begin(self, claim: Claim) -> "PostgresTable":
-        self.form.check()
+        self.format_.check()
         with self._connected() as (runs, rejected):
             ((may, is_read_only),) = runs.run(
                 "SELECT has_database_privilege(current_database(), 'TEMP'), current_setting('transaction_read_only')"

@@ -15,11 +15,12 @@ import attrs
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
+from tfruns.export.databases import TABLES
 from tfruns.export.dataset import MS_A_DAY, Dataset, day_of, find_layout
 from tfruns.export.destination import Claim, Destination, File, work_folder_of
-from tfruns.export.errors import ExportError
 from tfruns.export.formats import find_format
 from tfruns.export.postgres import PostgresTable, check_url, table_parts
+from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, scheme_of
 from tfruns.export.store import LocalStore, checked_destination, checked_folder, remote_store
 from tfruns.export.store import check_url as check_remote
@@ -122,7 +123,7 @@ async def prepare(
     ago = {name: f"{filters[name]} ago" for name in window if isinstance(filters[name], timedelta)}
     about = {
         "control plane": client.base_url,
-        "format": destination.form.name,
+        "format": destination.format_.name,
         **attrs.asdict(resolved),
         **window,
         **ago,
@@ -175,10 +176,10 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
             path = checked_folder(given.value)
             return Dataset(LocalStore(path.parent), path.name, find_layout(format))
         path = checked_destination(given.value)
-        form = find_format(format, path.name)
-        if form.table is not None:
-            return TableFile(path, form, form.table)
-        return File(LocalStore(path.parent), path.name, form)
+        format_ = find_format(format, path.name)
+        if format_.name in TABLES:
+            return TableFile(path, format_, TABLES[format_.name])
+        return File(LocalStore(path.parent), path.name, format_)
     check_remote(given)
     store, name = remote_store(given, Hidden(dict(options.value or {})))
     if name.endswith("/"):

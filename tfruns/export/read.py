@@ -28,17 +28,14 @@ from tfruns.errors import (
     ResponseTooLargeError,
     TfRunsError,
 )
-from tfruns.export import quarantine
 from tfruns.export.checkpoint import Checkpoint
-from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content
-from tfruns.export.formats import Format
-from tfruns.export.page import Page
-from tfruns.export.progress import Progress
-from tfruns.export.quarantine import Rejected
+from tfruns.export.quarantine import RejectedRun, unfit
+from tfruns.export.results import ExportError, Progress
 from tfruns.export.thread import WorkThread
 from tfruns.export.watermark import JobState, Reading
-from tfruns.models import JobRunStatus, RawPage
+from tfruns.export.writer import Format
+from tfruns.models import BadRun, JobRunStatus, RawPage
 from tfruns.query import MAX_PAGE_SIZE
 
 _NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})
@@ -88,7 +85,7 @@ class Reader:
 
     client: Client
     content: Content
-    form: Format
+    format_: Format
     doubts_empty_lists: bool
     """Whether a list without a run is read again before it is believed, as it would replace runs that are there."""
     filters: Mapping[str, Any]
@@ -302,33 +299,34 @@ class Reader:
     def _add(self, job: _Job, page: RawPage, is_search: bool) -> tuple[int, int]:
         """Turn runs into a piece. Returns how many were written and rejected. (In the thread.)"""
         self.thread.check()
-        found, bad = Page(job.job_id, page.data, lambda: page.texts), [*page.bad]
-        if job.reading is not None:
-            found = job.reading.record(found, is_search=is_search)
-            bad = job.reading.record_bad(bad, is_search=is_search)
-        rejected = [Rejected.of_bad_run(run) for run in bad]
+        job_id, reading = job.job_id, job.reading
+        bad: Sequence[BadRun] = page.bad
+        if reading is not None:
+            page = reading.record(page, is_search=is_search)
+            bad = reading.record_bad(bad, is_search=is_search)
+        rejected = [RejectedRun.of_bad_run(job_id, run) for run in bad]
         try:
-            piece = self.form.encode(found) if found.runs else b""
+            piece = self.format_.encode(job_id, page) if page.data else b""
         except (ValueError, OverflowError):
-            runs = {run.id: run for run in found.runs}
-            found, unfit = quarantine.split(found, self.form.unfit)
-            if not unfit:
+            problems = [unfit(job_id, run, self.format_) for run in page.data]
+            if not any(problems):
                 raise
-            for each in unfit:
-                if job.reading is not None:
-                    run = runs[each.run_id]
-                    job.reading.set_aside(run.id, run.created_at, each.text, has_ended=run.status.is_terminal)
-            rejected += unfit
-            piece = self.form.encode(found) if found.runs else b""
+            for run, text, found in zip(page.data, page.texts, problems, strict=True):
+                if found:
+                    rejected.append(RejectedRun.of(job_id, run.id, found, text))
+                    if reading is not None:
+                        reading.set_aside(run.id, run.created_at, text, has_ended=run.status.is_terminal)
+            page = page.only([at for at, found in enumerate(problems) if not found])
+            piece = self.format_.encode(job_id, page) if page.data else b""
         if rejected:
             if not self.quarantines:
                 first = rejected[0]
-                raise ExportError(f"job {job.job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-            self.checkpoint.reject(job.number, b"".join(each.line(job.job_id) for each in rejected), len(rejected))
-        if found.runs:
-            self.checkpoint.add(job.number, piece, len(found.runs))
+                raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+            self.checkpoint.reject(job.number, b"".join(each.line for each in rejected), len(rejected))
+        if page.data:
+            self.checkpoint.add(job.number, piece, len(page.data))
         self.content.assembly.advance(_PIECES_AT_ONCE)
-        return len(found.runs), len(rejected)
+        return len(page.data), len(rejected)
 
     # --- jobs that fail ---
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from tfruns._http.secret import Secret
-from tfruns.export.errors import ExportError
+from tfruns.export.results import ExportError
 
 _T = TypeVar("_T")
 _MASK = "[hidden]"
@@ -42,7 +42,7 @@ def scheme_of(given: Hidden) -> str | None:
     return None if found is None else found[1].lower()
 
 
-def shown(given: Hidden) -> str:
+def masked_url(given: Hidden) -> str:
     """A URL without its user, password and query (which may hold a token)."""
     scheme = scheme_of(given) or ""
     head, _, rest = str(given.value).partition("://")
@@ -59,7 +59,7 @@ def shown(given: Hidden) -> str:
 def without_secrets(destination: str) -> str:
     """A destination as messages may show it."""
     given = Hidden(destination)
-    return destination if scheme_of(given) is None else shown(given)
+    return destination if scheme_of(given) is None else masked_url(given)
 
 
 def secrets_of(url: Hidden, options: Hidden) -> Hidden:

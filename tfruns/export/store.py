@@ -17,9 +17,9 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from tfruns._extras import install, install_package
-from tfruns.export.errors import ExportError
 from tfruns.export.files import check_replaceable, put_in_place
-from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, scheme_of, secrets_of, shown
+from tfruns.export.results import ExportError
+from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
 
 _T = TypeVar("_T")
 
@@ -157,7 +157,7 @@ def _no_folder(path: Path, given: str) -> ExportError:
 
 def check_url(url: Hidden) -> None:
     """Check that a URL can be understood in one way only, and by an installed package."""
-    scheme, named = scheme_of(url), shown(url)
+    scheme, named = scheme_of(url), masked_url(url)
     try:
         fsspec = importlib.import_module("fsspec")
     except ImportError as error:
@@ -193,7 +193,7 @@ class RemoteStore:
         return Hidden(f"{self.url.value}{name}{self.query.value}")
 
     def path(self, name: str) -> str:
-        return shown(self._url(name))
+        return masked_url(self._url(name))
 
     def check(self, name: str) -> None:
         scheme = scheme_of(self.url) or ""

@@ -9,12 +9,11 @@ import msgspec
 
 from tfruns.export.databases import FileTable
 from tfruns.export.destination import QUARANTINE, Claim, Destination
-from tfruns.export.errors import ExportError
 from tfruns.export.files import fresh_file, put_in_place
-from tfruns.export.finish import Content, RejectedLine, Written
-from tfruns.export.formats import Format
-from tfruns.export.watermark import numbered
-from tfruns.export.writer import Writer
+from tfruns.export.finish import Content, Written
+from tfruns.export.quarantine import RejectedRun
+from tfruns.export.results import ExportError
+from tfruns.export.writer import Format, Writer
 
 
 @attrs.frozen
@@ -22,14 +21,14 @@ class TableFile(Destination):
     """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
 
     file: Path
-    _form: Format = attrs.field(alias="form")
+    _format: Format = attrs.field(alias="format_")
     table: type[FileTable]
     number: int | None = None
     """Which of several exports with a state this is."""
 
     @property
-    def form(self) -> Format:
-        return self._form
+    def format_(self) -> Format:
+        return self._format
 
     @property
     def path(self) -> Path:
@@ -37,7 +36,7 @@ class TableFile(Destination):
 
     @property
     def quarantine(self) -> Path:
-        name = self.path.name if self.number is None else numbered(self.path.name, self.form, self.number)
+        name = self.path.name if self.number is None else self.format_.for_increment(self.path.name, self.number)
         return self.path.with_name(name + QUARANTINE)
 
     @property
@@ -49,7 +48,7 @@ class TableFile(Destination):
         return f"the table runs of {self.path} can't be written"
 
     def begin(self, claim: Claim) -> "TableFile":
-        self.form.check()
+        self.format_.check()
         state = claim.state
         if not self._has_table() and state is not None and state.exports > 0:
             what = f"{self.path} can't be written: its table runs" if self.table.check(self.path) else self.path
@@ -62,10 +61,10 @@ class TableFile(Destination):
         return self.table.check(self.path) and self.table.use(self.path, self._failed, lambda rows: rows.is_there())
 
     def _staged(self, scratch: Path) -> Path:
-        return scratch / f"runs{self.form.suffixes[0]}"
+        return scratch / f"runs{self.format_.suffixes[0]}"
 
     def open(self, scratch: Path) -> Writer:
-        return self.form.open(self._staged(scratch), scratch)
+        return self.format_.open(self._staged(scratch), scratch)
 
     def finish(self, content: Content) -> Written:
         removed = 0
@@ -95,7 +94,7 @@ class TableFile(Destination):
             if self.quarantine.exists() and not content.replace:
                 for line in files.enter_context(self.quarantine.open("rb")):
                     with contextlib.suppress(msgspec.DecodeError):
-                        old = msgspec.json.decode(line, type=RejectedLine)
+                        old = msgspec.json.decode(line, type=RejectedRun)
                         if old.job_id in jobs or (old.job_id, old.run_id) in replaced:
                             continue
                     new.write(line)

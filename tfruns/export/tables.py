@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.errors import ExportError
 from tfruns.export.finish import Content, Key
+from tfruns.export.results import ExportError
 from tfruns.export.thread import StoppedError
 
 _KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}

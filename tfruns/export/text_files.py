@@ -6,15 +6,15 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.compress import compress, pack, unpack, zstd
-from tfruns.export.page import Page
 from tfruns.export.rows import columns
 from tfruns.export.writer import Appended, Writer
+from tfruns.models import RawPage
 
 # --- JSON lines ---
 
@@ -23,10 +23,10 @@ _SMALL = 65_536
 """Bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly."""
 
 
-def lines(page: Page) -> bytes:
+def lines(job_id: str, page: RawPage) -> bytes:
     """Runs as lines: their JSON as the server sent it, with the job's id first."""
-    head = b'{"jobId":%b,' % json.dumps(page.job_id, ensure_ascii=False).encode()
-    texts = page.texts()
+    head = b'{"jobId":%b,' % json.dumps(job_id, ensure_ascii=False).encode()
+    texts: Sequence[bytes] = page.texts
     joined = b"".join(texts)
     if b"\n" in joined or b"\r" in joined:
         texts = [text.translate(_ENDS) for text in texts]
@@ -45,19 +45,19 @@ def _line(head: bytes, text: bytes) -> bytes:
     return head + text[1:] + b"\n"
 
 
-def plain_piece(page: Page) -> bytes:
+def plain_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `json_lines`."""
-    return pack(lines(page))
+    return pack(lines(job_id, page))
 
 
-def zstd_piece(page: Page) -> bytes:
+def zstd_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `zstandard`: a frame."""
-    return frame(lines(page))
+    return frame(lines(job_id, page))
 
 
-def gzip_piece(page: Page) -> bytes:
+def gzip_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `gzipped`: a member."""
-    return member(lines(page))
+    return member(lines(job_id, page))
 
 
 def frame(text: bytes) -> bytes:
@@ -148,20 +148,20 @@ _FIRST_IN_FORMULAS = frozenset("=+-@＝＋－＠'")  # noqa: RUF001
 _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 
-def csv_piece(page: Page) -> bytes:
+def csv_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `comma_separated`."""
-    return pack(csv_rows(page))
+    return pack(csv_rows(job_id, page))
 
 
-def csv_gzip_piece(page: Page) -> bytes:
+def csv_gzip_piece(job_id: str, page: RawPage) -> bytes:
     """A piece of `comma_separated_gzipped`: a member."""
-    return member(csv_rows(page))
+    return member(csv_rows(job_id, page))
 
 
-def csv_rows(page: Page) -> bytes:
+def csv_rows(job_id: str, page: RawPage) -> bytes:
     """Runs as lines of CSV."""
-    cells: list[Any] = [itertools.repeat(cell(page.job_id), len(page.runs))]
-    for column, values in zip(COLUMNS, columns(page.runs), strict=True):
+    cells: list[Any] = [itertools.repeat(cell(job_id), len(page.data))]
+    for column, values in zip(COLUMNS, columns(page.data), strict=True):
         if column.kind is Kind.TEXT:
             cells.append(_cells(values))
         elif column.kind is Kind.WORD:

@@ -13,11 +13,9 @@ from typing import Annotated, Any, Self
 import attrs
 import msgspec
 
-from tfruns.export.errors import ExportError
 from tfruns.export.files import check_replaceable, write_file
-from tfruns.export.formats import Format
-from tfruns.export.page import Page
-from tfruns.models import BadRun, JobRunStatus
+from tfruns.export.results import ExportError
+from tfruns.models import BadRun, JobRunStatus, RawPage
 
 NO_ID = "(no id, "
 """How the `id` of a `BadRun` without one begins."""
@@ -103,7 +101,7 @@ class Reading:
         """When one of the runs that must be found was created."""
         return self.before.open[run_id].created_at if run_id in self.before.open else self.before.recent[run_id]
 
-    def record(self, page: Page, *, is_search: bool = False) -> Page:
+    def record(self, page: RawPage, *, is_search: bool = False) -> RawPage:
         """Take note of some runs, and return those whose present state wasn't written yet.
 
         Args:
@@ -111,18 +109,18 @@ class Reading:
             is_search: whether the page was requested to find the runs that must be found: the others are left out.
         """
         if is_search:
-            page = page.only([at for at, run in enumerate(page.runs) if run.id in self.unseen])
-        if not page.runs:
+            page = page.only([at for at, run in enumerate(page.data) if run.id in self.unseen])
+        if not page.data:
             return page
         known, before, since = self.known, self.before, self.before.until
-        newest = min(max([run.created_at for run in page.runs]), time.time() * 1000)
+        newest = min(max([run.created_at for run in page.data]), time.time() * 1000)
         if known.newest is None or known.newest < newest:
             known.newest = newest
         until = known.until
         texts: Sequence[bytes] | None = None
         fresh: list[int] = []
         doubtful: set[str] = set()
-        for at, run in enumerate(page.runs):
+        for at, run in enumerate(page.data):
             run_id, created_at, has_ended = run.id, run.created_at, run.status in _ENDED
             is_new = created_at >= since
             known.count += is_new
@@ -135,7 +133,7 @@ class Reading:
                 doubtful.add(run_id)
                 continue
             else:
-                texts = page.texts() if texts is None else texts
+                texts = page.texts if texts is None else texts
                 digest = _digest(texts[at])
                 if last is not None and last.digest == digest:
                     self._keep(run_id, last)
@@ -147,12 +145,12 @@ class Reading:
                     known.recent.pop(run_id, None)
             if has_ended and created_at >= until:
                 known.recent[run_id] = created_at
-        self.unseen.difference_update([run.id for run in page.runs])
+        self.unseen.difference_update([run.id for run in page.data])
         self.unseen |= doubtful
         known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
         if before.newest is None:  # all is new this time
             known.count = len(known.recent)
-        return page if len(fresh) == len(page.runs) else page.only(fresh)
+        return page if len(fresh) == len(page.data) else page.only(fresh)
 
     def record_bad(self, bad: Iterable[BadRun], *, is_search: bool = False) -> list[BadRun]:
         """The same for runs that can't be understood."""
@@ -275,13 +273,6 @@ class State:
             writing=self.writing,
         )
         write_file(self.path, msgspec.json.encode(content))
-
-
-def numbered(name: str, form: Format, number: int) -> str:
-    """The file of one of several exports: `runs.0001.jsonl` is the second for `runs.jsonl`."""
-    suffix = next((suffix for suffix in form.suffixes if name.lower().endswith(suffix)), "")
-    stem = name[: len(name) - len(suffix)]
-    return f"{stem}.{number:04}{name[len(stem) :]}"
 
 
 def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:

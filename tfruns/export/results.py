@@ -1,4 +1,4 @@
-"""The progress of an export, and its summary."""
+"""What an export gives: its progress, its summary, or its error."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,6 +7,10 @@ from typing import Any
 import attrs
 
 from tfruns.errors import TfRunsError
+
+
+class ExportError(TfRunsError):
+    """The export can't be made, or can't go on; the file that was there before is unchanged."""
 
 
 @attrs.frozen(kw_only=True)
