@@ -20,7 +20,7 @@ from benchmarks import proxy
 from benchmarks.clients import NAMES, Worker
 from benchmarks.plain import plain_converter
 from benchmarks.server import page_body, run_texts, serving
-from tfruns._decode.fast import decode_page
+from tfruns._decode.body import decode_page
 from tfruns.models import JobRun
 
 _FAST = ("ours", "plain", "bytes", "floor")  # the vendor's SDK would take too long

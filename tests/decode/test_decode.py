@@ -18,9 +18,8 @@ from benchmarks.plain import plain_converter
 from tests.support.hostile import page, run
 from tests.support.seeds import examples
 from tfruns import DecodeError, FieldProblem, JobRun, JobRunStatus, Pagination, RunPage
+from tfruns._decode.body import decode_http_error, decode_page, decode_runs, split_page
 from tfruns._decode.explain import converter, decode_error
-from tfruns._decode.failure import decode_http_error
-from tfruns._decode.fast import decode_page, decode_runs, split_page
 from tfruns.models import HttpError
 
 TRIED = settings(max_examples=examples(25))

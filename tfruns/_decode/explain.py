@@ -6,26 +6,52 @@ of `pagination.total`, a byte-order mark, and lone surrogates in strings (each r
 one can't be written as UTF-8). Everything else is refused by detailed validation.
 """
 
+import functools
 import json
 import math
 import re
 import reprlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import attrs
 import cattrs
+import msgspec
 from cattrs.errors import IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
-from tfruns._decode.converter import JsonConverter
 from tfruns._text import excerpt, with_strings, writable
 from tfruns.errors import DecodeError, FieldProblem
 from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
 from tfruns.version import __version__
 
+T = TypeVar("T")
+
 _Hook = Callable[[Any, Any], Any]
 _Path = tuple[str | int, ...]
+
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it refuses."""
+# In JSON, a name between quotation marks and before a colon is always the name of a field: within a text, the mark
+# before the colon would be escaped.
+_VERSION_AS_NUMBER = re.compile(rb'("deploymentVersion"\s*:\s*)(0|-?[1-9][0-9]{0,17})(?=\s*[,}])')
+_DURATION_AS_TEXT = re.compile(rb'("duration"\s*:\s*)"(0|[1-9][0-9]{0,17})(?:\.0+)?"')
+
+_decoder = functools.cache(msgspec.json.Decoder[Any])
+
+
+class JsonConverter(cattrs.Converter):
+    """A converter with `loads`. For all that msgspec accepts, `loads` and `structure` give the same result."""
+
+    def loads(self, body: bytes, type_: type[T]) -> T:
+        """The value in a JSON text: by msgspec, else by msgspec from the form of a newer server, else by the hooks."""
+        decode = cast("Callable[[bytes], T]", _decoder(cast("Any", type_)).decode)
+        with suppress(*REFUSED):
+            return decode(body)
+        with suppress(*REFUSED):
+            return decode(_DURATION_AS_TEXT.sub(rb"\1\2", _VERSION_AS_NUMBER.sub(rb'\1"\2"', body)))
+        return self.structure(json.loads(body), type_)
 
 
 # --- what is accepted, field by field ---
@@ -104,17 +130,6 @@ converter = JsonConverter(detailed_validation=True)
 _BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "total": _total}
 
 
-def _structure_list(structure: _Hook) -> _Hook:
-    """A hook that accepts lists alone: cattrs would take any iterable for a list."""
-
-    def hook(value: Any, type_: Any) -> Any:
-        if not isinstance(value, list):
-            raise _refusal("a list", value)
-        return structure(value, type_)
-
-    return hook
-
-
 def _structure_model(model: Any) -> _Hook:
     overrides: dict[str, Any] = {
         field.name: override(rename=wire_name(field.name), struct_hook=_BY_FIELD.get(field.name))
@@ -130,6 +145,12 @@ def _structure_model(model: Any) -> _Hook:
     return hook
 
 
+def _runs(value: Any, type_: Any) -> Any:
+    if not isinstance(value, list):  # cattrs would take any iterable
+        raise _refusal("a list", value)
+    return _structure_runs(value, type_)
+
+
 for _type, _hook in (
     (str, _string),
     (int, _integer),
@@ -139,12 +160,13 @@ for _type, _hook in (
     (SubjectType, _open_enum),
 ):
     converter.register_structure_hook(_type, _hook)
+_model: Any
 for _model in (Subject, JobRun):  # each after those that it contains
     converter.register_structure_hook(_model, _structure_model(_model))
-_structure_runs = _structure_list(converter.get_structure_hook(tuple[JobRun, ...]))
-converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _structure_runs)
-converter.register_structure_hook(Pagination, _structure_model(Pagination))
-converter.register_structure_hook(RunPage, _structure_model(RunPage))
+_structure_runs: _Hook = converter.get_structure_hook(tuple[JobRun, ...])
+converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _runs)
+for _model in (Pagination, RunPage):
+    converter.register_structure_hook(_model, _structure_model(_model))
 
 
 # --- the error ---
@@ -154,35 +176,24 @@ _OF_A_PAGE = {"data", "pagination", "totalCount"}
 
 
 def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
-    """The error for a body that isn't a page of runs, or a list of runs: it names each field that is wrong.
-
-    Args:
-        body: the text that could not be structured.
-        model: the class that it should be.
-        job_id: of the request.
-        offset: of the request.
-        hide: removes secrets from a text that goes into the error.
-    """
+    """The error for a body that `loads` refuses as a page of runs, or as a list of runs: it names each wrong field."""
+    payload: Any = None
+    problems: tuple[FieldProblem, ...] = ()
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else hide(str(error))
-        return _not_json(body, reason, job_id, offset, hide)
-    problems = problems_of(with_strings(payload, hide), model, offset)
-    text = f"the response can't be understood: {first_of(problems)}"
-    text += f" (a newer server may need a newer tfruns than {__version__})"
+        start = excerpt(body, hide)
+        begins = f"it begins {start!r}" if start else "it is empty"
+        text = f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?"
+    else:
+        problems = problems_of(with_strings(payload, hide), model, offset)
+        text = f"the response can't be understood: {first_of(problems)}"
+        text += f" (a newer server may need a newer tfruns than {__version__})"
     failure = DecodeError(text, job_id=job_id, offset=offset, problems=problems)
-    failure.is_page = model is not RunPage or (isinstance(payload, dict) and bool(_OF_A_PAGE & {*payload}))
+    is_object = isinstance(payload, dict) and bool(_OF_A_PAGE & {*payload})
+    failure.is_page = is_object if model is RunPage else bool(problems)
     return failure
-
-
-def _not_json(body: bytes, reason: str, job_id: str, offset: int, hide: Callable[[str], str]) -> DecodeError:
-    start = excerpt(body, hide)
-    begins = f"it begins {start!r}" if start else "it is empty"
-    text = f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?"
-    error = DecodeError(text, job_id=job_id, offset=offset)
-    error.is_page = False
-    return error
 
 
 def first_of(problems: tuple[FieldProblem, ...]) -> str:

@@ -19,9 +19,7 @@ import attrs
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
-from tfruns._decode.failure import decode_http_error
-from tfruns._decode.fast import decode_page
-from tfruns._decode.lenient import decode_leniently
+from tfruns._decode.body import decode_http_error, decode_page
 from tfruns._http.secret import Redactor
 from tfruns._http.tracebacks import ErrorContext, chain
 from tfruns._text import shortened
@@ -30,7 +28,6 @@ from tfruns.errors import (
     APIError,
     APIStatusError,
     APITimeoutError,
-    DecodeError,
     status_error_class,
 )
 from tfruns.models import RunPage
@@ -88,12 +85,9 @@ def read_page(request: PageRequest, response: Response, redactor: Redactor, *, k
         DecodeError: the body isn't what the contract says.
     """
     with ErrorContext(request):
-        decode = decode_leniently if keep_bad else decode_page
-        try:
-            return decode(response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean)
-        except DecodeError as error:
-            error.__cause__ = error.__context__ = None  # the errors of a parser hold the whole text
-            raise
+        return decode_page(
+            response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean, keep_bad=keep_bad
+        )
 
 
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:

@@ -9,7 +9,7 @@ from typing import Self
 
 import attrs
 
-from tfruns._decode.fast import split_page
+from tfruns._decode.body import split_page
 from tfruns._http.options import RequestOptions
 from tfruns._http.transport import Fetched, Transport
 from tfruns._walk import token

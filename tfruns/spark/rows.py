@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
 
-from tfruns._decode.fast import decode_runs
+from tfruns._decode.body import decode_runs
 from tfruns._payload import wire_name
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
 from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of

@@ -1,0 +1,107 @@
+"""From the body of a response to models, or to the error that says what is wrong with it."""
+
+import hashlib
+import json
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import attrs
+import cattrs
+import msgspec
+
+from tfruns._decode.explain import REFUSED, converter, decode_error
+from tfruns._text import excerpt, with_strings, writable
+from tfruns.errors import DecodeError, FieldProblem
+from tfruns.models import BadRun, HttpError, JobRun, RunPage
+
+T = TypeVar("T")
+
+_splitter: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("_Texts", [("data", list[msgspec.Raw])]))
+
+
+def decode_page(
+    body: bytes, *, job_id: str, offset: int, hide: Callable[[str], str] = str, keep_bad: bool = False
+) -> RunPage:
+    """The page in the body of a response, or a `DecodeError` that names every run and field that is wrong.
+
+    Args:
+        body: the JSON.
+        job_id: for errors.
+        offset: of the page, for errors.
+        hide: removes secrets from a text that goes into an error.
+        keep_bad: whether a `BadRun` takes the place of a run that can't be understood.
+    """
+    try:
+        return _decode(body, RunPage, job_id, offset, hide)
+    except DecodeError as error:
+        is_within_runs = error.problems and all(problem.position is not None for problem in error.problems)
+        if not keep_bad or not is_within_runs:
+            raise
+    without_runs = json.dumps({**json.loads(body), "data": []}).encode("utf-8", "replace")
+    page = _decode(without_runs, RunPage, job_id, offset, hide)
+    runs: list[JobRun | BadRun] = []
+    for at, text in enumerate(split_page(body), start=offset):
+        try:
+            runs += decode_runs(b"[%b]" % text, job_id=job_id, offset=at)
+        except DecodeError as error:
+            runs.append(_bad_run(text, error.problems, runs[-1].created_at if runs else 0))
+    # The planner of a walk needs only ids and times of creation.
+    return attrs.evolve(page, data=cast("tuple[JobRun, ...]", tuple(runs)))
+
+
+def decode_runs(body: bytes, *, job_id: str, offset: int = 0) -> tuple[JobRun, ...]:
+    """The runs in a JSON list of runs, or a `DecodeError` as of `decode_page`."""
+    return _decode(body, tuple[JobRun, ...], job_id, offset, str)
+
+
+def _decode(body: bytes, model: type[T], job_id: str, offset: int, hide: Callable[[str], str]) -> T:
+    try:
+        return converter.loads(body, model)
+    except (cattrs.BaseValidationError, ValueError, RecursionError):
+        pass
+    # Outside of the block, so that the error's context has no frame with the body, which may contain the key.
+    raise decode_error(body, model, job_id=job_id, offset=offset, hide=hide)
+
+
+def split_page(body: bytes) -> tuple[bytes, ...]:
+    """The JSON text of each run in a body that `decode_page` understood."""
+    try:
+        return tuple(map(bytes, _splitter.decode(body).data))
+    except REFUSED:  # a byte-order mark, or lone surrogates: UTF-8 can't hold those
+        return tuple(map(msgspec.json.encode, with_strings(json.loads(body)["data"], writable)))
+
+
+def _bad_run(text: bytes, problems: tuple[FieldProblem, ...], created_at: float) -> BadRun:
+    content: Any = json.loads(text)
+    fields = content if isinstance(content, dict) else {}
+    own_id: Any = fields.get("id")
+    own_time: Any = fields.get("createdAt")
+    is_time = isinstance(own_time, (int, float)) and not isinstance(own_time, bool) and math.isfinite(own_time)
+    return BadRun(
+        id=own_id if isinstance(own_id, str) else f"(no id, {hashlib.sha256(text).hexdigest()[:16]})",
+        created_at=own_time if is_time else created_at,  # that of the run before it: the list is probably in order
+        text=text,
+        problems=problems,
+    )
+
+
+def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], str] = str) -> HttpError:
+    """The body of a failed request. Never raises: a proxy may send anything, and the status matters more."""
+    try:
+        payload = with_strings(json.loads(body), lambda text: hide(writable(text)))
+        pickle.dumps(payload)  # an error may go to another process: a body too deeply nested for that isn't used
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        return HttpError(status_code, excerpt(body, hide))
+    message, code, details = payload.get("message"), payload.get("code"), payload.get("details")
+    if isinstance(message, list):
+        message = "; ".join(map(str, message))
+    return HttpError(
+        status_code,
+        message if isinstance(message, str) and message else excerpt(body, hide),
+        code if isinstance(code, (int, str)) else None,
+        [item for item in details if isinstance(item, dict)] if isinstance(details, list) else None,
+    )
