@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.support import seeds
 from tests.support.contract import problems
-from tfruns.sandbox.respond import respond
+from tfruns.sandbox.server import respond
 
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

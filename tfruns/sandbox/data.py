@@ -121,12 +121,8 @@ class RunMaker:
                 run["name"] = KNOWN_NAME
             yield run
 
-    def new_run(self, created_at: int, status: JobRunStatus) -> Wire:
-        """A run of the latest version, created at this time in ms since 1970."""
-        return self.run(created_at, status, version=_LATEST_VERSION)
-
-    def run(self, created_at: int, status: JobRunStatus, version: int) -> Wire:
-        """A run whose other fields agree with these."""
+    def run(self, created_at: int, status: JobRunStatus, version: int = _LATEST_VERSION) -> Wire:
+        """A run created at this time in ms since 1970, whose other fields agree with these."""
         rng = self._rng
         id_, n = _identifier(rng), 1 + int(rng.random() * 28)
         stem = "train" if rng.random() < 0.97 else rng.choice(_ODD_STEMS)

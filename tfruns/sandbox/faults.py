@@ -1,6 +1,9 @@
 """What a sandbox does wrong on purpose, how often, and with which requests."""
 
+import collections
+import random
 import re
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self, SupportsIndex, get_args
 from urllib.parse import unquote
@@ -85,8 +88,7 @@ class Fault:
             checked_int(nth, "nth", least=1)
         if not isinstance(self.html, bool) or not isinstance(self.job_id, str | None):
             raise TypeError(f"html must be a bool and job_id a string, got {self.html!r} and {self.job_id!r}")
-        done = (self.status, self.html, self.latency, self.breaks, self.limit, self.total)
-        if not any(done):
+        if not any((self.status, self.html, self.latency, self.breaks, self.limit, self.total)):
             raise ValueError("this fault does nothing: give a status, html, latency, breaks, limit or total")
 
     @classmethod
@@ -170,6 +172,13 @@ class RateLimit:
             _one_of("wait_as", self.wait_as, WaitAs)
 
 
+def parse_rate_limit(text: str) -> RateLimit:
+    """`50` or `50/10`: requests a second, and how many at once."""
+    if not (parts := re.fullmatch(r"([0-9.]+)(?:/([0-9]+))?", text)):
+        raise ValueError(f"a rate limit is requests a second, or that and a burst, such as 50 or 50/10, got {text!r}")
+    return RateLimit(per_second=float(parts[1]), burst=int(parts[2] or 1))
+
+
 def _fault(value: Any) -> Fault:
     if isinstance(value, str):
         return Fault.parse(value)
@@ -205,8 +214,64 @@ class Faults(list[Fault]):
         super().__setitem__(place, Faults(value) if isinstance(place, slice) else _fault(value))
 
 
-def parse_rate_limit(text: str) -> RateLimit:
-    """`50` or `50/10`: requests a second, and how many at once."""
-    if not (parts := re.fullmatch(r"([0-9.]+)(?:/([0-9]+))?", text)):
-        raise ValueError(f"a rate limit is requests a second, or that and a burst, such as 50 or 50/10, got {text!r}")
-    return RateLimit(per_second=float(parts[1]), burst=int(parts[2] or 1))
+@attrs.frozen
+class ActiveFaults:
+    """The effects of all faults of one request."""
+
+    delay: float = 0.0
+    refusal: Fault | None = None
+    """The first fault with a status or a page of HTML."""
+    wait_as: WaitAs = "seconds"
+    """How the refusal says how long to wait."""
+    breaks: Break | None = None
+    limit: int | None = None
+    total: int = 0
+
+
+NO_FAULTS = ActiveFaults()
+
+
+class FaultInjector:
+    """Decides which faults each request has: they are drawn by their rates and counted by their numbers."""
+
+    def __init__(self, faults: list[Fault], rate_limit: RateLimit | None, seed: int) -> None:
+        self._faults = faults
+        self._limit = rate_limit
+        self._rng = random.Random(f"faults/{seed}")  # noqa: S311  # made-up faults
+        self._counts = collections.Counter[str]()
+        self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
+        self._since = time.monotonic()
+
+    def next(self, job_id: str) -> ActiveFaults:
+        """The effects on the next request for this job."""
+        self._counts[job_id] += 1
+        if self._limit is not None and (wait := self._wait(self._limit)):
+            said = None if self._limit.wait_as is None else wait
+            return ActiveFaults(refusal=Fault(status=429, wait=said), wait_as=self._limit.wait_as or "seconds")
+        if not self._faults:
+            return NO_FAULTS
+        faults = [fault for fault in self._faults if self._hits(fault, job_id)]
+        return ActiveFaults(
+            delay=sum(fault.latency for fault in faults),
+            refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
+            breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),
+            limit=min((fault.limit for fault in faults if fault.limit is not None), default=None),
+            total=sum(fault.total for fault in faults),
+        )
+
+    def _hits(self, fault: Fault, job_id: str) -> bool:
+        return (
+            fault.job_id in (None, job_id)
+            and (not fault.nth or self._counts[job_id] in fault.nth)
+            and (fault.rate == 1 or self._rng.random() < fault.rate)
+        )
+
+    def _wait(self, limit: RateLimit) -> float:
+        """Take one token out of the bucket. Returns 0, or the seconds until there is a token."""
+        now = time.monotonic()
+        self._tokens = min(limit.burst, self._tokens + (now - self._since) * limit.per_second)
+        self._since = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / limit.per_second

@@ -1,31 +1,26 @@
 """The sandbox itself: its settings, its start and its end, and its methods for tests."""
 
-import os
+import asyncio
+import re
 import secrets
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
-from os import PathLike
-from types import TracebackType
+from os import PathLike, fspath
 from typing import Any, Literal, Self
 
-from tfruns._checks import checked_int
+from tfruns._checks import checked_int, checked_number, checked_string
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.arguments import (
-    checked,
-    checked_items,
-    checked_job_ids,
-    checked_path,
-    checked_run_counts,
-    checked_start,
-    checked_text,
-)
 from tfruns.sandbox.clock import Clock, checked_seconds
-from tfruns.sandbox.faults import Fault, Faults, RateLimit
-from tfruns.sandbox.history import History
-from tfruns.sandbox.injector import FaultInjector
-from tfruns.sandbox.server import Access, SeenRequest, Server
-from tfruns.sandbox.thread import LoopThread
+from tfruns.sandbox.data import NEWEST, made_up_job_ids
+from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
+from tfruns.sandbox.jobs import Job
+from tfruns.sandbox.server import SeenRequest, Server
+from tfruns.sandbox.wire import Wire, read_runs
+
+_NOT_RUNNING = "this sandbox isn't running: use it within `async with`, or `with`"
 
 
 class Sandbox:
@@ -95,22 +90,27 @@ class Sandbox:
         forbidden: Iterable[str] = (),
     ) -> None:
         self._seed = checked_int(seed, "seed")
-        self._job_ids = checked_job_ids(jobs, self._seed)
-        self._run_counts = checked_run_counts(runs, len(self._job_ids))
-        self._host = checked_text("host", host)
+        self._job_ids = _job_ids(jobs, self._seed)
+        self._run_counts = _run_counts(runs, len(self._job_ids))
+        self._host = _visible(host, "host")
         self._port = checked_int(port, "port", least=0, most=65535)
-        key = _made_up_key() if api_key is None else checked_text("api_key", api_key)
-        self._access = Access(key, frozenset(checked_items(forbidden, "forbidden", str, "a sequence of strings")))
-        self._living = checked(living, "living", bool, "a bool")
-        self._clock_start = None if clock_start is None else checked_start(clock_start)
+        self._api_key = _made_up_key() if api_key is None else _visible(api_key, "api_key")
+        self._living = _checked(living, "living", "a bool", bool)
+        self._clock_start = _milliseconds(clock_start)
         self._clock_rate = checked_seconds("clock_rate", clock_rate)
-        self._runs_from = None if runs_from is None else checked_path(runs_from)
+        if runs_from is not None:
+            _checked(runs_from, "runs_from", "the path of a file", (str, PathLike), fspath)
+        self._runs_from = runs_from
         self._faults = Faults(faults)
-        self._rate_limit = None if rate_limit is None else checked(rate_limit, "rate_limit", RateLimit, "a RateLimit")
+        if rate_limit is not None:
+            _checked(rate_limit, "rate_limit", "a RateLimit", RateLimit)
+        self._rate_limit = rate_limit
+        self._forbidden = frozenset(_items(forbidden, "forbidden", "a sequence of strings", str))
         self._requests = deque[SeenRequest](maxlen=100_000)
-        self._history: History | None = None
+        self._jobs: dict[str, Job] = {}
+        self._clock: Clock | None = None
         self._server: Server | None = None
-        self._thread: LoopThread | None = None
+        self._thread: _LoopThread | None = None
         self._url = ""
 
     @property
@@ -121,12 +121,12 @@ class Sandbox:
     @property
     def api_key(self) -> str:
         """The bearer token that it accepts."""
-        return self._access.api_key
+        return self._api_key
 
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids of its jobs. Those that come from a file are known once it is started."""
-        return self._job_ids if self._history is None else tuple(self._history.job_ids)
+        return tuple(self._jobs or self._job_ids)
 
     @property
     def faults(self) -> Faults:
@@ -160,7 +160,9 @@ class Sandbox:
         Raises:
             RuntimeError: the sandbox isn't running.
         """
-        return self._running().clock
+        if self._clock is None:
+            raise RuntimeError(_NOT_RUNNING)
+        return self._clock
 
     async def start(self) -> None:
         """Read the runs, if they come from a file, and listen.
@@ -181,32 +183,20 @@ class Sandbox:
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
+        given: dict[str, list[Wire]] = {} if self._runs_from is None else read_runs(self._runs_from)
+        times = [max(run["createdAt"], run.get("endTime") or 0) for runs in given.values() for run in runs]
+        clock = self._clock = Clock(max([int(self._clock_start), *times]), self._clock_rate)
+        sources: dict[str, Any] = given or dict(zip(self._job_ids, self._run_counts, strict=True))
+        self._jobs = {
+            job_id: Job(job_id, self._seed, runs, clock, living=self._living) for job_id, runs in sources.items()
+        }
+        injector = FaultInjector(self._faults, self._rate_limit, self._seed)
+        self._server = Server(self._jobs, injector, lambda key: key == self._api_key, self._forbidden, self._requests)
         try:
-            history = self._history = History(
-                seed=self._seed,
-                run_counts=dict(zip(self._job_ids, self._run_counts, strict=True)),
-                runs_from=self._runs_from,
-                living=self._living,
-                clock_start=self._clock_start,
-                clock_rate=self._clock_rate,
-            )
-            injector = FaultInjector(self._faults, self._rate_limit, self._seed)
-            self._server = Server(history, self._access, injector, self._requests)
-            self._url = await self._listen(self._server)
+            self._url = await self._server.start(self._host, self._port)
         except BaseException:
             await self.aclose()
             raise
-
-    async def _listen(self, server: Server) -> str:
-        host = self._host
-        try:
-            port = await server.start(host, self._port)
-        except OSError as error:
-            number = error.errno or 0
-            why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
-            raise OSError(number, f"can't listen on {host} port {self._port}: {why}") from None
-        name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{port}"
 
     async def aclose(self) -> None:
         """Stop listening, close every connection and forget the runs. Does nothing if it isn't running.
@@ -214,7 +204,7 @@ class Sandbox:
         Example:
             >>> await sandbox.aclose()
         """
-        server, self._server, self._history = self._server, None, None
+        server, self._server, self._clock, self._jobs = self._server, None, None, {}
         if server is not None:
             await server.aclose()
 
@@ -222,13 +212,11 @@ class Sandbox:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        thread = LoopThread()
+        thread = _LoopThread()
         try:
             thread.run(self.start())
         except BaseException:
@@ -237,9 +225,7 @@ class Sandbox:
         self._thread = thread
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if (thread := self._thread) is not None:
             self._thread = None
             try:
@@ -263,7 +249,7 @@ class Sandbox:
         Example:
             >>> assert await client.iter_runs("my-job-id").collect() == sandbox.runs("my-job-id")
         """
-        return self._running().runs(job_id)
+        return self._job(job_id).runs()
 
     async def create_run(self, job_id: str, **fields: Any) -> JobRun:
         """Add a run to the job, created now by the clock, but after all others: it is the first in the default order.
@@ -287,7 +273,7 @@ class Sandbox:
         Example:
             >>> run = await sandbox.create_run("my-job-id", status="FAILED", error="out of memory", exit_code=137)
         """
-        return self._running().create(job_id, fields)
+        return self._job(job_id).create(fields)
 
     async def update_run(self, job_id: str, run_id: str, **fields: Any) -> JobRun:
         """Change these fields of a run, and no others.
@@ -310,7 +296,7 @@ class Sandbox:
             >>> run = await sandbox.create_run("my-job-id")
             >>> run = await sandbox.update_run("my-job-id", run.id, status="SCHEDULED")
         """
-        return self._running().update(job_id, run_id, fields)
+        return self._job(job_id).update(run_id, fields)
 
     async def finish_run(
         self, job_id: str, run_id: str, status: JobRunStatus | str = JobRunStatus.FINISHED, **fields: Any
@@ -339,7 +325,7 @@ class Sandbox:
             >>> (await sandbox.finish_run("my-job-id", run.id, "FAILED")).status.value
             'FAILED'
         """
-        return self._running().finish(job_id, run_id, status, fields)
+        return self._job(job_id).finish(run_id, status, fields)
 
     async def delete_run(self, job_id: str, run_id: str) -> None:
         """Delete a run.
@@ -355,21 +341,98 @@ class Sandbox:
         Example:
             >>> await sandbox.delete_run("my-job-id", sandbox.runs("my-job-id")[0].id)
         """
-        self._running().delete(job_id, run_id)
+        self._job(job_id).delete(run_id)
 
     def new_key(self) -> str:
         """Make a new key. The last one is refused (401) from now on.
 
         A client with `api_key=lambda: sandbox.api_key` uses the new one.
         """
-        self._access.api_key = _made_up_key()
-        return self._access.api_key
+        self._api_key = _made_up_key()
+        return self._api_key
 
-    def _running(self) -> History:
-        if self._history is None:
-            raise RuntimeError("this sandbox isn't running: use it within `async with`, or `with`")
-        return self._history
+    def _job(self, job_id: str) -> Job:
+        if self._server is None:
+            raise RuntimeError(_NOT_RUNNING)
+        if job_id not in self._jobs:
+            raise KeyError(f"this sandbox has no job {job_id!r}")
+        return self._jobs[job_id]
 
 
 def _made_up_key() -> str:
     return "sandbox-" + secrets.token_hex(16)
+
+
+class _LoopThread:
+    """An event loop in its own thread, from its creation to `close`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tfruns-sandbox", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+# --- arguments: each error says what was given and what is allowed ---
+
+_LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
+
+
+def _checked(value: Any, name: str, allowed: str, kind: Any, fits: Callable[[Any], object] = lambda _: True) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if not fits(value):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return value
+
+
+def _visible(value: Any, name: str) -> str:
+    if not re.fullmatch("[!-~]+", checked_string(value, name)):
+        raise ValueError(f"{name} must be one or more visible ASCII characters, without spaces, got {value!r}")
+    return str(value)
+
+
+def _items(values: Any, name: str, allowed: str, kind: type) -> tuple[Any, ...]:
+    items = tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else (None,)
+    if not all(isinstance(item, kind) for item in items):
+        raise TypeError(f"{name} must be {allowed}, got {values!r}")
+    return items
+
+
+def _job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
+    if isinstance(jobs, int):
+        return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1))
+    allowed = "a number of jobs or a sequence of job ids"
+    ids = _items(jobs, "jobs", allowed, str)
+    if not ids or "" in ids or len({*ids}) < len(ids):
+        raise ValueError(f"jobs must be {allowed}, at least one, none empty, none twice, got {jobs!r}")
+    return tuple(checked_string(job_id, "each of jobs") for job_id in ids)
+
+
+def _run_counts(runs: Any, job_count: int) -> tuple[int, ...]:
+    if isinstance(runs, int):
+        runs = (runs,) * job_count
+    counts = _items(runs, "runs", "a number of runs or a sequence of them, one for each job", int)
+    if len(counts) != job_count:
+        raise ValueError(f"runs must hold one number for each job, {job_count} in all, got {len(counts)}: {runs!r}")
+    return tuple(checked_int(count, "runs", least=0) for count in counts)
+
+
+def _milliseconds(start: Any) -> float:
+    allowed = 'an aware datetime, "now", None, or milliseconds since 1970'
+    if start is None:
+        return NEWEST
+    if start == "now":
+        return time.time() * 1000
+    if isinstance(start, datetime):
+        if start.tzinfo is None:
+            raise ValueError(f"clock_start must be {allowed}, got {start!r}, which has no time zone")
+        return start.timestamp() * 1000
+    return checked_number(start, "clock_start", f"{allowed}, from 0 to {_LATEST:.0f}", least=0, most=_LATEST)

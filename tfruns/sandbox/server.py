@@ -20,24 +20,35 @@
 
 import asyncio
 import collections
+import math
+import os
 import re
+import socket
+import struct
 import uuid
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
 
 import attrs
 import msgspec
 from aiohttp import web
+from multidict import MultiMapping
 
-from tfruns.models import HttpError
-from tfruns.sandbox.history import History
-from tfruns.sandbox.injector import NO_FAULTS, ActiveFaults, FaultInjector
-from tfruns.sandbox.parameters import Parameters
-from tfruns.sandbox.respond import add_wait_header, html_page, respond
+from tfruns.models import HttpError, JobRunsSortBy, JobRunStatus, SortDirection, wire_name
+from tfruns.sandbox.faults import NO_FAULTS, ActiveFaults, FaultInjector
+from tfruns.sandbox.jobs import Job
+from tfruns.sandbox.lists import Selection, as_number
 
 _LONGEST_LINE = 2**20
 _STEPS_OF_AN_ACCEPT = 3
 _PATH = re.compile(r"/api/svc/v1/jobs/([^/]+)/runs")
+_HTML = b"""<!DOCTYPE html>
+<html><head><title>%(reason)s</title></head>
+<body><center><h1>%(status)d %(reason)s</h1></center><hr><center>nginx</center></body></html>
+"""
 
 
 @attrs.frozen
@@ -61,41 +72,32 @@ class SeenRequest:
     """HTTP status of the response."""
 
 
-@attrs.define
-class Access:
-    """The key, and the jobs that it has no access to."""
-
-    api_key: str
-    forbidden: frozenset[str] = frozenset()
-    """Jobs that the key's owner has no access to."""
-
-
+@attrs.define(eq=False)
 class Server:
-    """Serves a history on one address, from the event loop that started it."""
+    """Serves jobs on one address, from the event loop that started it."""
 
-    def __init__(
-        self,
-        history: History,
-        access: Access,
-        injector: FaultInjector,
-        requests: collections.deque[SeenRequest],
-    ) -> None:
-        self._history = history
-        self._access = access
-        self._injector = injector
-        self._requests = requests
-        self._runner: web.ServerRunner | None = None
+    _jobs: Mapping[str, Job]
+    _faults: FaultInjector
+    _accepts_key: Callable[[str], bool]
+    _forbidden: frozenset[str]
+    _requests: collections.deque[SeenRequest]
+    _runner: web.ServerRunner | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen. Returns the port (the one chosen, if it was 0)."""
+    async def start(self, host: str, port: int) -> str:
+        """Listen (port 0: on any that is free). Returns the URL."""
         # When a client closes its connection, its response is cancelled: a stalled one, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
         # At the end, wait only for responses that clients are reading.
         runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
-        await web.TCPSite(runner, host, port).start()
-        chosen: int = runner.addresses[0][1]
-        return chosen
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
+            raise OSError(number, f"can't listen on {host} port {port}: {why}") from None
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{runner.addresses[0][1]}"
 
     async def aclose(self) -> None:
         """Stop listening, and close every connection."""
@@ -117,53 +119,158 @@ class Server:
             response.headers["Allow"] = "GET"
         else:
             job_id = unquote(path[1])
-            effects = self._injector.next(job_id)
+            effects = self._faults.next(job_id)
             if effects.delay:
                 await asyncio.sleep(effects.delay)
-            response = _refuse(effects) or await self._respond(request, job_id, effects)
+            response = _refusal(effects) or await self._page(request, job_id, effects)
         response.headers["x-request-id"] = str(uuid.uuid4())
         self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, response.status))
         return await respond(request, response, effects)
 
-    async def _respond(self, request: web.BaseRequest, job_id: str, effects: ActiveFaults) -> web.Response:
+    async def _page(self, request: web.BaseRequest, job_id: str, effects: ActiveFaults) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or key.strip() != self._access.api_key:
+        if scheme.lower() != "bearer" or not self._accepts_key(key.strip()):
             refusal = _http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
 
-        parameters = Parameters(request.query)
-        selection = parameters.selection()
-        offset, limit = parameters.page()
-        if parameters.problems:
-            message = "; ".join(f"{problem['parameter']} {problem['message']}" for problem in parameters.problems)
-            return _http_error(422, "UNPROCESSABLE_ENTITY", message, parameters.problems)
+        values, problems = _read(request.query)
+        if problems:
+            message = "; ".join(f"{problem['parameter']} {problem['message']}" for problem in problems)
+            return _http_error(422, "UNPROCESSABLE_ENTITY", message, problems)
 
-        if job_id in self._access.forbidden:
+        if job_id in self._forbidden:
             return _http_error(403, "FORBIDDEN", f"You have no access to the workspace of the job {job_id!r}")
-        if job_id not in self._history.job_ids:
+        job = self._jobs.get(job_id)
+        if job is None:
             return _http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
+        offset, limit = values.pop("offset", 0), values.pop("limit", 100)
         limit = limit if effects.limit is None else min(limit, effects.limit)
-        while self._history.step(job_id, selection, offset + limit):  # noqa: ASYNC110  # there is nothing to wait for
+        selection = Selection(**values)
+        while job.step(selection, offset + limit):  # noqa: ASYNC110  # there is nothing to wait for
             await asyncio.sleep(0)  # other requests get their turn
-        total, runs = self._history.page(job_id, selection, offset, limit)
+        total, runs = job.page(selection, offset, limit)
         total = max(0, total + effects.total)
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
-def _refuse(effects: ActiveFaults) -> web.Response | None:
+def _http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
+    body = msgspec.json.encode(HttpError(status, message, code, details).to_dict())
+    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+
+
+# --- query parameters: each reader's ValueError says what is allowed ---
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    allowed = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+
+    def read(text: str) -> int:
+        # 4300 digits are the most that int() reads.
+        number = int(text) if re.fullmatch("-?[0-9]{1,4300}", text) else None
+        if number is None or number < least or (most is not None and number > most):
+            raise ValueError(allowed)
+        return number
+
+    return read
+
+
+def _member(enum: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(text: str) -> StrEnum:
+        if text not in enum.__members__.values():
+            raise ValueError("one of " + ", ".join(enum))
+        return enum(text)
+
+    return read
+
+
+def _number(text: str) -> float:
+    number = as_number(text)
+    if number is None:
+        raise ValueError("a number")
+    return number
+
+
+# How a value is read, and whether there may be several.
+_PARAMETERS: dict[str, tuple[Callable[[str], Any], bool]] = {
+    "search_prefix": (str, False),
+    "triggered_by": (str, True),
+    "status": (_member(JobRunStatus), True),
+    "version_numbers": (_number, True),
+    "sort_by": (_member(JobRunsSortBy), False),
+    "order": (_member(SortDirection), False),
+    "offset": (_whole(0), False),
+    "limit": (_whole(1, 1000), False),
+}
+
+
+def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The values of the parameters that are given, and what is wrong with them."""
+    values: dict[str, Any] = {}
+    problems: list[dict[str, Any]] = []
+
+    def refuse(name: str, text: str, allowed: str) -> None:
+        problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
+
+    for field, (read, is_list) in _PARAMETERS.items():
+        name = wire_name(field)
+        texts = query.getall(name, [])
+        if len(texts) > 1 and not is_list:
+            refuse(name, ", ".join(texts), "given once")
+            continue
+        found = []
+        for text in texts:
+            try:
+                found.append(read(text))
+            except ValueError as error:
+                refuse(name, text, str(error))
+        if found:
+            values[field] = tuple(found) if is_list else found[0]
+    return values, problems
+
+
+# --- responses that are wrong on purpose, some as aiohttp would never send them ---
+
+
+def _refusal(effects: ActiveFaults) -> web.Response | None:
     fault = effects.refusal
     if fault is None:
         return None
     status = fault.status or 200
-    response = html_page(status) if fault.html else _http_error(status, "SANDBOX_FAULT", "A fault on purpose")
-    if fault.wait is not None:
-        add_wait_header(response, fault.wait, effects.wait_as)
+    if fault.html:  # as a proxy sends it in place of a response
+        page = _HTML % {b"status": status, b"reason": web.Response(status=status).reason.encode()}
+        response = web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
+    else:
+        response = _http_error(status, "SANDBOX_FAULT", "A fault on purpose")
+    if fault.wait is not None and effects.wait_as == "seconds":
+        response.headers["Retry-After"] = str(math.ceil(fault.wait))
+    elif fault.wait is not None:
+        response.headers["retry-after-ms"] = str(math.ceil(fault.wait * 1000))
     return response
 
 
-def _http_error(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> web.Response:
-    body = msgspec.json.encode(HttpError(status, message, code, details).to_dict())
-    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+async def respond(request: web.BaseRequest, response: web.Response, effects: ActiveFaults) -> web.Response:
+    """Send the response with these effects. aiohttp doesn't complain if it finds the connection closed after that.
+
+    A stalled response waits until the client closes the connection, which cancels it.
+    """
+    transport = request.transport
+    if transport is None or effects.breaks is None:
+        return response
+    if effects.breaks == "reset":
+        # With SO_LINGER at 0 seconds, the connection is closed by a reset.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+        return response
+    body = response.body
+    assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no response here is anything else
+    headers = {**response.headers, "Content-Length": str(len(body)), "Date": formatdate(usegmt=True)}
+    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    transport.write("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
+    if effects.breaks == "stall":
+        await asyncio.Event().wait()
+    transport.close()
+    return response

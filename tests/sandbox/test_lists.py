@@ -14,7 +14,7 @@ import tfruns
 from tests.support.seeds import examples
 from tfruns.models import JobRunsSortBy, SortDirection
 from tfruns.sandbox import Sandbox
-from tfruns.sandbox.store import NEWEST_FIRST, Selection, Store
+from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
 
 SELECTIONS = [
     Selection(sort_by=sort_by, order=order, **filters)
@@ -73,15 +73,14 @@ def expected(runs: list[dict[str, Any]], selection: Selection) -> list[str]:
     return [one["id"] for one in valued + [one for one in kept if read(one) is None]]
 
 
-def filled(runs: list[dict[str, Any]]) -> Store:
-    store = Store(["job"])
-    store.begin("job", iter(sorted(runs, key=lambda one: (-one["createdAt"], one["id"]))), len(runs))
-    store.make("job", len(runs))
-    return store
+def filled(runs: list[dict[str, Any]]) -> RunList:
+    listed = RunList(iter(sorted(runs, key=lambda one: (-one["createdAt"], one["id"]))), len(runs))
+    listed.make(len(runs))
+    return listed
 
 
-def served(store: Store, selection: Selection) -> list[str]:
-    total, texts = store.page("job", selection)
+def served(listed: RunList, selection: Selection) -> list[str]:
+    total, texts = listed.page(selection)
     assert total == len(texts)
     return [text.split(b'"')[3].decode() for text in texts]
 
@@ -97,16 +96,16 @@ def test_lists_that_are_kept_through_changes_are_those_made_anew(
     start: list[dict[str, Any]], changes: list[dict[str, Any] | int], selections: list[Selection]
 ) -> None:
     start = [*{one["id"]: one for one in start}.values()]
-    store = filled(start)
+    listed = filled(start)
     runs = {one["id"]: one for one in start}
     for change in [None, *changes]:
         if isinstance(change, int):
-            assert store.delete("job", f"run-{change}") == (runs.pop(f"run-{change}", None) is not None)
+            assert listed.delete(f"run-{change}") == (runs.pop(f"run-{change}", None) is not None)
         elif change is not None:
-            store.put("job", change)
+            listed.put(change)
             runs[change["id"]] = change
         for selection in selections:
-            assert served(store, selection) == expected(list(runs.values()), selection)
+            assert served(listed, selection) == expected(list(runs.values()), selection)
 
 
 def test_every_order_falls_and_rises_alike() -> None:
@@ -117,9 +116,9 @@ def test_every_order_falls_and_rises_alike() -> None:
         )
         for n in range(200)
     ]
-    store = filled(runs)
+    listed = filled(runs)
     for selection in SELECTIONS:
-        assert served(store, selection) == expected(runs, selection)
+        assert served(listed, selection) == expected(runs, selection)
 
 
 def test_a_page_of_the_newest_runs_makes_no_others() -> None:
@@ -132,19 +131,18 @@ def test_a_page_of_the_newest_runs_makes_no_others() -> None:
             made += 1
             yield run(number, createdAt=1000 - number)
 
-    store = Store(["job"])
-    store.begin("job", runs(), 1000)
-    assert store.count("job") == 1000
-    while store.needs_more("job", NEWEST_FIRST, 30):
-        store.make("job", 20)
-    assert (store.page("job", NEWEST_FIRST, 0, 30)[0], made) == (1000, 40)
-    store.delete_oldest("job")
-    store.put("job", run(2000, createdAt=2000))
-    assert store.count("job") == 1000
-    while store.needs_more("job", Selection(status=("FINISHED",)), 1):
-        store.make("job", 300)
+    listed = RunList(runs(), 1000)
+    assert len(listed) == 1000
+    while listed.needs_more(NEWEST_FIRST, 30):
+        listed.make(20)
+    assert (listed.page(NEWEST_FIRST, 0, 30)[0], made) == (1000, 40)
+    listed.delete_oldest()
+    listed.put(run(2000, createdAt=2000))
+    assert len(listed) == 1000
+    while listed.needs_more(Selection(status=("FINISHED",)), 1):
+        listed.make(300)
     assert made == 999
-    assert [*map(int, (one.removeprefix("run-") for one in served(store, NEWEST_FIRST)))] == [2000, *range(999)]
+    assert [*map(int, (one.removeprefix("run-") for one in served(listed, NEWEST_FIRST)))] == [2000, *range(999)]
 
 
 async def test_fifty_long_jobs_serve_their_first_pages_at_once() -> None:
@@ -153,9 +151,7 @@ async def test_fifty_long_jobs_serve_their_first_pages_at_once() -> None:
         async with tfruns.Client(sandbox.url, sandbox.api_key) as client:
             pages = await asyncio.gather(*(client.list_runs(job_id, limit=10) for job_id in sandbox.job_ids))
             assert [page.pagination.total for page in pages] == [25_000] * 50
-            assert sandbox._history is not None
-            jobs = sandbox._history._store._jobs.values()
-            assert sum(len(job.rows) for job in jobs) <= 50 * 500
+            assert sum(len(job._list._by_id) for job in sandbox._jobs.values()) <= 50 * 500
             first, job_id = pages[0].data, sandbox.job_ids[0]
             assert tuple(sandbox.runs(job_id)[:10]) == first
             failed = await client.iter_runs(job_id, status="FAILED").collect()
