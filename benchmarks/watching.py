@@ -93,7 +93,7 @@ async def measure(
         story = Story(sandbox=sandbox, seconds=minutes * 60)
         story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
         events = len(story.due)
-        watch = Watch.of(
+        watch = Watch(
             client,
             story,
             sandbox.job_ids,

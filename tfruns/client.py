@@ -511,7 +511,7 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        watch = Watch.of(
+        watch = Watch(
             self,
             self._closed,
             job_ids,

@@ -168,8 +168,10 @@ class Play(WorldTimer):
                 change, account = self.handed_out[self.resume_from]
                 self.resume_from, token = None, change.resume_token
                 self.account = account.copy()
-                known = decode(token, JOBS, {}).snapshots
-                self.account.polled_by = {job: when for job, when in account.polled_by.items() if job in known}
+                known = decode(token, JOBS, {})
+                self.account.polled_by = {
+                    job: when for job, when in account.polled_by.items() if isinstance(known[job], diff.Snapshot)
+                }
                 self.world.responses.clear()
         self.check()
 

@@ -1,21 +1,16 @@
 """What changed in a job between one poll and the next. No I/O.
 
-A `Snapshot` is what a watch knows of a job: the runs that it follows, because they haven't ended; the newest of those
-that have ended; and the floor, a time: every run created until then is known, and has ended unless it is followed. A
-`PollResult` is what the server has returned since. `compare` takes both, and returns the changes that lead from the
-snapshot to the poll, and the snapshot after them.
+A `Snapshot` is what a watch knows of a job, a `PollResult` what the server has returned since; `compare` finds the
+changes between both. A job that couldn't be polled yet has a `Beginning` in place of a snapshot.
 
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
-(`is_known_down_to`), and every followed run further down. A run above the snapshot's floor that the snapshot doesn't
-hold is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all
-runs that weren't reported yet.
+(`is_known_down_to`), and every open run further down. A run above the snapshot's floor that the snapshot doesn't hold
+is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all runs
+that weren't reported yet.
 
 Why no change is reported that didn't happen: a response may come from an older or an empty state of the server. That
 something was created or has ended is proof in itself; that something is gone, or as it was before, isn't.
 `steps_back` finds what a poll says of the second kind, and `compare` leaves out what isn't believed yet.
-
-A job that couldn't be polled yet has a `Beginning` in place of a snapshot: it says which of the runs that the first
-poll finds are reported.
 """
 
 import enum
@@ -168,12 +163,11 @@ def progress(run: JobRun) -> tuple[float, ...]:
 class Snapshot:
     """What a watch knows of a job."""
 
-    open: Mapping[str, JobRun | None]
-    """The runs that are followed, because they haven't ended, by id; None for one that wasn't reported yet."""
-    ended: Mapping[str, JobRun]
-    """The newest runs that have ended, by id: all that were created after the floor."""
+    known: Mapping[str, JobRun | None]
+    """Runs by id: those that were created after the floor, and older ones that are followed because they haven't ended.
+    One that wasn't reported yet is None, and followed until it is."""
     floor: float
-    """In ms since 1970: every run created until then is known, and has ended unless it is followed."""
+    """In ms since 1970: every run created until then has ended, unless it is followed."""
     total: int
     """How many runs there were."""
     deleted: Mapping[str, float] = attrs.field(factory=dict)
@@ -182,9 +176,9 @@ class Snapshot:
     """The known runs of which something isn't believed or reported yet: the next poll searches for them."""
 
     @property
-    def known(self) -> Mapping[str, JobRun | None]:
-        """The open runs and the ended ones."""
-        return {**self.open, **self.ended}
+    def ended(self) -> dict[str, JobRun]:
+        """The known runs that have ended."""
+        return {run_id: run for run_id, run in self.known.items() if run is not None and run.status.is_terminal}
 
     def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
         """Whether all runs behind these, which are the newest, are known."""
@@ -194,7 +188,7 @@ class Snapshot:
         if last <= self.floor:
             return True
         created = [run.created_at for run in self.known.values() if run is not None]
-        met = sum(run.id in self.open or run.id in self.ended for run in runs)
+        met = sum(run.id in self.known for run in runs)
         # A new run may stand behind known runs that were created at the same time as the newest known one.
         return met >= _OVERLAP and last < max(created, default=self.floor)
 
@@ -210,33 +204,30 @@ class Snapshot:
 
 
 def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
-    open_, ended, deleted = dict(snapshot.open), dict(snapshot.ended), dict(snapshot.deleted)
+    known, deleted = dict(snapshot.known), dict(snapshot.deleted)
     for change in changes:
         run = change.run
-        for runs in (open_, ended, deleted):
-            runs.pop(run.id, None)
+        known[run.id] = run
+        deleted.pop(run.id, None)
         if change.kind == ChangeKind.DELETED:
+            del known[run.id]
             deleted[run.id] = run.created_at
-        elif run.status.is_terminal:
-            ended[run.id] = run
-        else:
-            open_[run.id] = run
     for run_id in [*deleted][:-_MOST_DELETED]:
         del deleted[run_id]
-    return attrs.evolve(snapshot, open=open_, ended=ended, deleted=deleted)
+    return attrs.evolve(snapshot, known=known, deleted=deleted)
 
 
 def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     """The snapshot without ended runs that needn't be kept: only ones created before `below`, under the new floor."""
-    if len(snapshot.ended) <= KEPT:
+    ended = snapshot.ended
+    if len(ended) <= KEPT:
         return snapshot
-    created = sorted((run.created_at for run in snapshot.ended.values()), reverse=True)
+    created = sorted((run.created_at for run in ended.values()), reverse=True)
     cut = min(created[KEPT - 1], below)
-    kept = {
-        run_id: run for run_id, run in snapshot.ended.items() if run.created_at >= cut or run_id in snapshot.doubted
-    }
+    dropped = {run_id for run_id, run in ended.items() if run.created_at < cut and run_id not in snapshot.doubted}
+    known = {run_id: run for run_id, run in snapshot.known.items() if run_id not in dropped}
     floor = max((time for time in created if time < cut), default=snapshot.floor)
-    return attrs.evolve(snapshot, ended=kept, floor=max(floor, snapshot.floor))
+    return attrs.evolve(snapshot, known=known, floor=max(floor, snapshot.floor))
 
 
 def first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
@@ -245,17 +236,14 @@ def first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
     if math.isinf(floor) and not poll.is_all:  # the runs aren't in the order of creation
         floor = max((run.created_at for run in poll.newest if run.created_at < beginning.since), default=-math.inf)
     above = {run.id for run in poll.newest if run.created_at > floor}
-    open_: dict[str, JobRun | None] = {}
-    ended: dict[str, JobRun] = {}
+    known: dict[str, JobRun | None] = {}
     for run in poll.shown.values():
         reports = beginning.reports(run)
-        # An ended run above the floor that the snapshot doesn't hold counts as new. Any other run to report is
-        # followed until it is reported.
-        if not run.status.is_terminal or (reports and run.id not in above):
-            open_[run.id] = None if reports else run
-        elif not reports and run.id in above:
-            ended[run.id] = run
-    return Snapshot(open_, ended, floor, poll.total)
+        # An ended run above the floor counts as new if the snapshot doesn't hold it. One further down that is to be
+        # reported is followed until it is.
+        if not run.status.is_terminal or reports != (run.id in above):
+            known[run.id] = None if reports else run
+    return Snapshot(known, floor, poll.total)
 
 
 def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus | None]:
@@ -276,28 +264,27 @@ def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus |
 def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> tuple[tuple[Change, ...], Snapshot]:
     """What happened since the snapshot, oldest run first, and the snapshot after it; without what the poll says about
     the runs whose ids are doubted."""
-    shown, known = poll.shown, snapshot.known
+    shown, known = poll.shown, dict(snapshot.known)
     changes: list[Change] = []
-    followed = dict(snapshot.open)
-    for run_id, before in known.items():
+    for run_id, before in snapshot.known.items():
         run = shown.get(run_id)
         if run_id in doubted:
             continue
         if run is not None:
             if before is None or _is_change(before, run):
                 changes.append(_change(run, before))
-            elif run_id in followed:
-                followed[run_id] = run
+            elif not run.status.is_terminal:
+                known[run_id] = run
         elif run_id in poll.others:
             if before is not None:
                 changes.append(Change(ChangeKind.DELETED, before, before))
             else:
-                del followed[run_id]
-    unknown = [run for run in shown.values() if run.id not in known and run.id not in doubted]
+                del known[run_id]
+    unknown = [run for run in shown.values() if run.id not in snapshot.known and run.id not in doubted]
     changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
     changes.sort(key=lambda change: change.run.created_at)
-    still_doubted = frozenset(doubted).intersection(known)
-    after = _changed(attrs.evolve(snapshot, open=followed, total=poll.total, doubted=still_doubted), changes)
+    still_doubted = frozenset(doubted).intersection(snapshot.known)
+    after = _changed(attrs.evolve(snapshot, known=known, total=poll.total, doubted=still_doubted), changes)
     if doubted or poll.lacks_runs:  # the list may come from an older state: it says nothing about what is known
         return tuple(changes), after
     # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that
@@ -305,7 +292,7 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
     floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
     moved_up = {run.id: run for run in below if run.created_at > floor}
-    after = attrs.evolve(after, ended={**moved_up, **after.ended}, floor=min(snapshot.floor, floor))
+    after = attrs.evolve(after, known={**moved_up, **after.known}, floor=min(snapshot.floor, floor))
     return tuple(changes), _trimmed(after)
 
 

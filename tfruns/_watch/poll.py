@@ -81,11 +81,7 @@ class Job:
             run_id: run
             for run_id, run in known.items()
             if run_id not in shown
-            and (
-                run_id in snapshot.open
-                or run_id in snapshot.doubted
-                or (run is not None and run.created_at > poll.floor)
-            )
+            and (run is None or not run.status.is_terminal or run_id in snapshot.doubted or run.created_at > poll.floor)
         }
         return attrs.evolve(poll, others=await self.find(wanted, total))
 

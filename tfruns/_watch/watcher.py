@@ -1,21 +1,18 @@
 """The watch: polls jobs again and again, and reports what changed.
 
-**What a resume token needs.** A token stands for all jobs of the watch, and a watch that goes on from it must report,
-for every job, what happened since, once. For a job that was polled this is simple: the token holds its snapshot, as it
-was before the changes that aren't reported yet. The difficulty is the first polls. With `start="now"` or "open", the
-runs that a job's first poll finds count as those that existed already. So with a token from before that poll,
-everything that happens until the first poll after a restart would count as existing already. Two measures are needed:
+A resume token stands for all jobs of the watch, and a watch that goes on from it must report what happened in every job
+since, once. For a job that was polled, the token holds its snapshot, as it was before the changes that aren't reported
+yet. The difficulty is the first polls: the runs that they find count as those that existed already (unless `start` says
+otherwise), and with a token from before a job's first poll, so would all that happens until the first poll after a
+restart. Two measures are needed:
 
-- *Reports wait for first polls.* Until the first poll of each job has succeeded or failed, nothing is reported, and so
-  there is no token yet. But one job that doesn't respond mustn't hold back 500 others: after 10 seconds in which no
-  first poll has ended, reports begin without the jobs that are left.
+- *Reports wait for first polls*, and so there is no token before. But one job that doesn't respond mustn't hold back
+  500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
 - *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
-  showed. It is a time by the server's clock, no later than the moment at which the watch began. All runs created or
-  ended since are reported when the first poll succeeds, in this process or in one that goes on from a token. (If the
-  other jobs have no runs, the watermark is an hour ago by this machine's clock.) The price: if nothing had happened in
-  all other jobs for an hour, what happened in the job in that hour is reported too, once; and its first poll reads the
-  whole list, because the API has no filter for the runs that ended since a time. (The `Date` of a response would be
-  closer, but proxies and clusters have clocks of their own, and with one that is ahead changes would be lost.)
+  showed, no later than the server's clock when the watch began. (If they have no runs: an hour ago by this machine's
+  clock.) What was created or ended since is reported when the first poll succeeds, in this process or in one that goes
+  on from a token. So what happened since the newest event of the other jobs is reported too. (The `Date` of a response
+  would be closer, but proxies have clocks of their own, and with one that is ahead changes would be lost.)
 """
 
 import asyncio
@@ -28,26 +25,17 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self, get_args
+from typing import Any, TypeGuard, get_args
 
 import attrs
 
 from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.closed import ClosedSignal
 from tfruns._watch.confirm import Unconfirmed
-from tfruns._watch.diff import (
-    Beginning,
-    Change,
-    ChangeKind,
-    PollResult,
-    Snapshot,
-    compare,
-    first_snapshot,
-    steps_back,
-)
+from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
 from tfruns._watch.poll import Job, Lister
 from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
-from tfruns._watch.token import WatchState, decode, encode
+from tfruns._watch.token import State, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.types import Interval, OnError, RunFilter, Start
@@ -141,24 +129,27 @@ class RunWatch:
         await self._changes.aclose()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
+class _JobChanges:
+    """The changes that a poll of a job has found."""
+
+    job_id: str
+    before: Snapshot
+    changes: Sequence[Change]
+    after: Snapshot
+
+    def token(self, state: State, filters: Mapping[str, Any], at: int) -> str:
+        """The token after the first `at` of them, with the other jobs in this state."""
+        changes = self.changes
+        now = self.after if at == len(changes) else self.before.after(changes[:at], changes[at:])
+        return encode({**state, self.job_id: now}, filters)
+
+
 class Watch:
-    """What to watch, and how: the arguments of `Client.watch_runs`, validated."""
+    """A watch with these arguments of `Client.watch_runs`: its polls, and what is known from them."""
 
-    client: Lister
-    closed: ClosedSignal
-    job_ids: tuple[str, ...]
-    filters: Mapping[str, Any]
-    statuses: frozenset[str] | None
-    interval: tuple[float, float]
-    start: Start | float
-    state: WatchState
-    on_error: OnError
-    skipped: dict[str, TfRunsError] = attrs.field(factory=dict)
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         client: Lister,
         closed: ClosedSignal,
         job_ids: Iterable[str] | str,
@@ -169,26 +160,35 @@ class Watch:
         on_error: OnError,
         status: Any,
         **filters: Any,
-    ) -> Self:
-        """The watch that these arguments describe."""
+    ) -> None:
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
-        jobs = tuple(dict.fromkeys(map(checked_job_id, several)))
+        jobs = list(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
             raise ValueError("job_ids is empty: there is nothing to watch")
         check_on_error(on_error)
         checked = RunFilter(status=status, **filters)
-        kept = {name: value for name in filters if (value := getattr(checked, name)) is not None}
-        return cls(
-            client=client,
-            closed=closed,
-            job_ids=jobs,
-            filters=kept,
-            statuses=None if checked.status is None else frozenset(checked.status),
-            interval=checked_interval(interval),
-            start=_checked_start(start),
-            state=WatchState() if resume_token is None else decode(resume_token, jobs, kept),
-            on_error=on_error,
-        )
+        seconds = checked_interval(interval)
+        self.skipped: dict[str, TfRunsError] = {}
+        self._client = client
+        self._closed = closed
+        self._filters = {name: value for name in filters if (value := getattr(checked, name)) is not None}
+        self._statuses = checked.status
+        self._on_error = on_error
+        self._state: State = dict.fromkeys(jobs, Beginning(_checked_start(start)))
+        if resume_token is not None:
+            self._state |= decode(resume_token, jobs, self._filters)
+        self._began_empty: dict[str, tuple[Beginning, float]] = {}
+        self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
+        self._unconfirmed = Unconfirmed()
+        self._outages = Outages("the watch")
+        self._due = [(-math.inf, at, job_id) for at, job_id in enumerate(jobs)]
+        self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
+        self._ready: deque[_JobChanges] = deque()
+        # What reports wait for, until they have begun:
+        self._have_begun = False
+        self._awaited = {job_id for job_id, known in self._state.items() if _needs_watermark(known)}
+        self._last_ended = math.inf
+        self._latest: dict[str, float] = {}
 
     async def changes(self) -> AsyncGenerator[RunChange]:
         """Poll each job when it is due, without end, and yield what changed.
@@ -196,80 +196,36 @@ class Watch:
         A job is polled again only after all its changes were taken: a slow consumer gets fewer polls, and so merged
         changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
         """
-        loop = WatchLoop(self)
+        self._last_ended = self._closed.now()
         try:
             while True:
-                await loop.advance()
-                while (found := loop.take()) is not None:
-                    state = loop.state()
+                await self._advance()
+                while self._have_begun and self._ready:
+                    found = self._ready.popleft()
+                    state = self._state.copy()
                     for at, change in enumerate(found.changes, 1):
-                        if self.statuses is None or change.run.status in self.statuses:
+                        if self._statuses is None or change.run.status in self._statuses:
                             yield RunChange(
                                 kind=change.kind,
                                 job_id=found.job_id,
                                 run=change.run,
                                 before=change.before,
-                                make_token=functools.partial(_token, state, self.filters, found, at),
+                                make_token=functools.partial(found.token, state, self._filters, at),
                             )
-                    loop.reported(found)
+                    self._state[found.job_id] = found.after
+                    self._poll_again(found.job_id, changed=True)
         finally:
-            await loop.stop()
+            for task in self._polls:
+                task.cancel()
+            await asyncio.gather(*self._polls, return_exceptions=True)
 
-
-@attrs.frozen
-class _JobChanges:
-    """The changes that a poll of a job has found."""
-
-    job_id: str
-    before: Snapshot
-    changes: Sequence[Change]
-    after: Snapshot
-
-
-def _token(state: WatchState, filters: Mapping[str, Any], found: _JobChanges, at: int) -> str:
-    """The token after the first `at` of the changes."""
-    changes = found.changes
-    snapshot = found.after if at == len(changes) else found.before.after(changes[:at], changes[at:])
-    return encode(attrs.evolve(state, snapshots={**state.snapshots, found.job_id: snapshot}), filters)
-
-
-class WatchLoop:
-    """The polls of a watch, and what is known from them."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._closed = watch.closed
-        self._snapshots = dict(watch.state.snapshots)
-        self._beginnings = {
-            job_id: watch.state.beginnings.get(job_id, Beginning(watch.start))
-            for job_id in watch.job_ids
-            if job_id not in self._snapshots
-        }
-        self._began_empty: dict[str, tuple[Beginning, float]] = {}
-        self._schedules = {job_id: PollSchedule(watch.interval) for job_id in watch.job_ids}
-        self._unconfirmed = Unconfirmed()
-        self._outages = Outages("the watch")
-        self._due = [(self._closed.now(), at, job_id) for at, job_id in enumerate(watch.job_ids)]
-        self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
-        self._ready: deque[_JobChanges] = deque()
-        # What reports wait for, until they have begun:
-        self._have_begun = False
-        self._awaited = {job_id for job_id, beginning in self._beginnings.items() if _needs_watermark(beginning)}
-        self._last_ended = self._closed.now()
-        self._polled: set[str] = set()
-        self._latest = -math.inf
-
-    def state(self) -> WatchState:
-        """What is known now, without the changes that are ready."""
-        return WatchState(self._snapshots.copy(), self._beginnings.copy())
-
-    async def advance(self) -> None:
+    async def _advance(self) -> None:
         """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""
         now = self._closed.now()
         while self._due and self._due[0][0] <= now:
             _, _, job_id = heapq.heappop(self._due)
-            known = self._snapshots.get(job_id) or self._beginnings[job_id]
-            job = Job(self._watch.client, job_id, self._watch.filters)
+            known = self._state[job_id]
+            job = Job(self._client, job_id, self._filters)
             poll = job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known)
             self._polls[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, known
         until = self._due[0][0] if self._due else math.inf
@@ -280,42 +236,25 @@ class WatchLoop:
             raise ClientClosedError
         for task in [task for task in self._polls if task.done()]:
             job_id, known = self._polls.pop(task)
+            if job_id in self._awaited:
+                self._awaited.discard(job_id)
+                self._last_ended = self._closed.now()
             try:
                 poll_result = task.result()
             except TfRunsError as error:
-                self._first_poll_ended(job_id)
                 self._poll_in(await self._failed(job_id, error), job_id)
             else:
                 self._take_in(job_id, known, poll_result)
-
-    def take(self) -> _JobChanges | None:
-        """Changes to report, if there are any and reports may begin."""
-        if not self._have_begun:
-            is_patient = self._closed.now() - self._last_ended < _PATIENCE
-            if not self._polled or (self._awaited and is_patient):
-                return None
+        is_patient = self._awaited and self._closed.now() - self._last_ended < _PATIENCE
+        if self._latest and not self._have_begun and not is_patient:
             self._begin_reports()
-        return self._ready.popleft() if self._ready else None
-
-    def reported(self, found: _JobChanges) -> None:
-        """These changes were reported, all of them."""
-        self._snapshots[found.job_id] = found.after
-        self._poll_again(found.job_id, changed=True)
-
-    async def stop(self) -> None:
-        """Cancel the polls in flight, and wait for their end."""
-        tasks, self._polls = self._polls, {}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
         now = self._closed.now()
         self._outages.passed(job_id, now=now)
-        self._watch.skipped.pop(job_id, None)
-        self._first_poll_ended(job_id)
+        self.skipped.pop(job_id, None)
         if isinstance(known, Beginning):
-            if known is not self._beginnings[job_id]:  # reports have begun meanwhile, without this job
+            if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
                 self._poll_in(0.0, job_id)
                 return
             if not poll.shown:
@@ -325,41 +264,38 @@ class WatchLoop:
             before = known
             if poll.shown and (empty := self._began_empty.pop(job_id, None)) and _is_older(poll, now - empty[1]):
                 before = first_snapshot(poll, empty[0])
-        if not self._have_begun and job_id not in self._polled:
-            self._latest = max(self._latest, poll.latest)
-            self._polled.add(job_id)
+        if not self._have_begun:
+            self._latest.setdefault(job_id, poll.latest)
         doubted = self._unconfirmed.doubted(job_id, steps_back(before, poll), now)
         changes, after = compare(before, poll, doubted)
-        self._beginnings.pop(job_id, None)
-        if changes:
-            before = attrs.evolve(before, doubted=after.doubted)
-            self._snapshots[job_id] = before
-            self._ready.append(_JobChanges(job_id, before, changes, after))
-        else:
-            self._snapshots[job_id] = after
+        if not changes:
+            self._state[job_id] = after
             self._poll_again(job_id, changed=False)
+            return
+        self._state[job_id] = before = attrs.evolve(before, doubted=after.doubted)
+        self._ready.append(_JobChanges(job_id, before, changes, after))
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
-        on_error, skipped, now = self._watch.on_error, self._watch.skipped, self._closed.now()
+        now, schedule, is_new = self._closed.now(), self._schedules[job_id], job_id not in self.skipped
         if is_transient(error):
-            seconds = self._schedules[job_id].after_failure()
+            seconds = schedule.after_failure()
             self._outages.failed(error, job_id, seconds, now=now)
             return seconds
         if isinstance(error, NOT_ABOUT_ONE_JOB):
             raise error
-        if job_id in self._snapshots and job_id not in skipped and self._unconfirmed.doubts(job_id, error, now):
+        was_polled = isinstance(self._state[job_id], Snapshot)
+        if was_polled and is_new and self._unconfirmed.doubts(job_id, error, now):
             return self._unconfirmed.pause(job_id)
-        if on_error == "raise":
+        if self._on_error == "raise":
             raise error
         self._outages.forget(job_id)
-        seconds = self._schedules[job_id].after_skip()
-        is_new = job_id not in skipped
-        skipped[job_id] = error
+        seconds = schedule.after_skip()
+        self.skipped[job_id] = error
         if is_new:
             text = "%s; the job is skipped, and polled again in %.2f s"
             logger.warning(text, error, seconds, extra={"job_id": job_id, "wait": seconds})
-            if callable(on_error) and inspect.isawaitable(returned := on_error(job_id, error)):
+            if callable(self._on_error) and inspect.isawaitable(returned := self._on_error(job_id, error)):
                 await returned
         return seconds
 
@@ -370,19 +306,19 @@ class WatchLoop:
     def _poll_in(self, seconds: float, job_id: str) -> None:
         heapq.heappush(self._due, (self._closed.now() + seconds, len(self._due), job_id))
 
-    def _first_poll_ended(self, job_id: str) -> None:
-        if job_id in self._awaited:
-            self._awaited.discard(job_id)
-            self._last_ended = self._closed.now()
-
     def _begin_reports(self) -> None:
         self._have_begun = True
         self._awaited.clear()
         # If no other job has a run, no time by the server's clock is known, and this machine's may be ahead.
-        watermark = self._latest if self._latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
-        for job_id, beginning in self._beginnings.items():
-            if _needs_watermark(beginning):
-                self._beginnings[job_id] = attrs.evolve(beginning, watermark=watermark)
+        latest = max(self._latest.values())
+        watermark = latest if latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
+        for job_id, known in self._state.items():
+            if _needs_watermark(known):
+                self._state[job_id] = attrs.evolve(known, watermark=watermark)
+
+
+def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
+    return isinstance(known, Beginning) and known.watermark is None and known.start != "existing"
 
 
 def _is_older(poll: PollResult, seconds: float) -> bool:
@@ -390,10 +326,6 @@ def _is_older(poll: PollResult, seconds: float) -> bool:
     by the clock of the server."""
     created = [run.created_at for run in poll.shown.values()]
     return max(created) - min(created) > 60_000 * (1 + seconds)
-
-
-def _needs_watermark(beginning: Beginning) -> bool:
-    return beginning.watermark is None and beginning.start != "existing"
 
 
 def _checked_start(start: Start | datetime) -> Start | float:

@@ -1,0 +1,41 @@
+"""Resume tokens as texts: the name of a version, a dot, and JSON, compressed and with a checksum, in base64url.
+
+The checksum guards against accidents (a token that was cut off), not against attackers.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tfruns._text import shortened
+
+_Content = TypeVar("_Content")
+_LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
+
+
+def pack(version: str, content: object) -> str:
+    """The token with this content, which is plain JSON but for infinite numbers."""
+    packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+    return f"{version}.{base64.urlsafe_b64encode(_checksum(packed) + packed).decode().rstrip('=')}"
+
+
+def unpack(version: str, token: object, read: Callable[[Any], _Content]) -> _Content:
+    """What `read` makes of the token's content. An error says why the token can't be used."""
+    if not isinstance(token, str):
+        raise TypeError(f"resume_token must be a string, got {token!r}")
+    given, dot, text = token.strip().partition(".")
+    if given != version or not dot:
+        raise ValueError(f"resume_token must begin with '{version}.' in this version, got {shortened(token, 40)!r}")
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        if packed[:4] != _checksum(packed[4:]):
+            raise ValueError
+        return read(json.loads(zlib.decompressobj().decompress(packed[4:], _LONGEST)))
+    except Exception:  # a text that was changed may fail in any way
+        raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
+
+
+def _checksum(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(4)
