@@ -19,7 +19,7 @@ from tests.export.test_increments import rows_of
 from tests.support.living import change
 from tfruns import Client
 from tfruns.export import export_runs
-from tfruns.export.compress import zstd
+from tfruns.export.writer import zstd
 from tfruns.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ CHILD = """
 import asyncio, json, logging, sys
 from tfruns import Client, RetryPolicy
 from tfruns.export import export_runs
-from tfruns.export.compress import zstd
+from tfruns.export.writer import zstd
 
 logging.getLogger("tfruns").setLevel(logging.CRITICAL)
 url, key, path, ids, options = sys.argv[1:]

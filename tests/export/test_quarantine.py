@@ -11,7 +11,7 @@ from tests.export.test_export import READERS
 from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
-from tfruns.export.compress import zstd
+from tfruns.export.writer import zstd
 
 BAD_VALUES: list[dict[str, Any]] = [
     {"duration": 2**63},

@@ -1,35 +1,45 @@
-"""Parquet and Arrow files. A piece is a record batch, as for DuckDB's tables."""
+"""Parquet and Arrow files. A piece is a record batch, as for the tables of DuckDB and PostgreSQL."""
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tfruns._table.columns import LIMITS, Kind
-from tfruns.export.compress import pack, unpack
+from tfruns._table.columns import COLUMNS, LIMITS, Kind
 from tfruns.export.files import fresh_file
-from tfruns.export.rows import INSTANTS
-from tfruns.export.writer import Writer, needed
+from tfruns.export.writer import Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
+ARROW_MODULES = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
 _ROWS_A_GROUP = 64_000
 _BYTES_A_GROUP = 8 * 2**20
 """How many rows are written together: enough to be read fast, and few enough for memory."""
 
 
-def arrow_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `parquet`, `arrow` and DuckDB."""
-    return pack(arrow_batch(job_id, page).serialize())
+def arrow_module() -> Any:
+    """`tfruns._table.arrow`."""
+    needed("pyarrow", "arrow")
+    from tfruns._table import arrow
+
+    return arrow
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
     """Some runs as a record batch."""
     batch = arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
     least, most = LIMITS[Kind.INSTANT]
-    for name in INSTANTS:
-        found = needed("pyarrow.compute", "arrow").min_max(batch.column(name).view("int64"))
-        if found["min"].is_valid and not least * 1000 <= found["min"].as_py() <= found["max"].as_py() <= most * 1000:
-            raise ValueError(f"{name} is beyond the years 1 to 9999")
+    for column in COLUMNS:
+        if column.kind is Kind.INSTANT:
+            found = needed("pyarrow.compute", "arrow").min_max(batch.column(column.name).view("int64")).as_py()
+            if found["min"] is not None and not least * 1000 <= found["min"] <= found["max"] <= most * 1000:
+                raise ValueError(f"{column.name} is beyond the years 1 to 9999")
     return batch
+
+
+def arrow_piece(job_id: str, page: RawPage) -> bytes:
+    """A piece of all these formats."""
+    return pack(arrow_batch(job_id, page).serialize())
 
 
 def read_piece(piece: bytes) -> Any:
@@ -41,37 +51,30 @@ def read_piece(piece: bytes) -> Any:
         raise ValueError(f"a damaged piece: {error}") from None
 
 
-def arrow_module() -> Any:
-    """`tfruns._table.arrow`."""
-    needed("pyarrow", "arrow")
-    from tfruns._table import arrow
-
-    return arrow
-
-
-class ArrowFile:
+class ArrowFile(Writer):
     """Gathers the record batches of pieces, and writes many rows at a time.
 
     Args:
-        writer: pyarrow's writer.
-        schema: what it writes.
+        path: the file, which is made anew.
+        schema: what is written.
+        open_: makes pyarrow's writer.
 
     Attributes:
-        rows: how many were added.
-        bytes: what they take in memory.
+        rows: how many were written.
+        bytes: what they took in memory.
     """
 
-    def __init__(self, writer: Any, schema: Any) -> None:
+    def __init__(self, path: Path, schema: Any, open_: Callable[[Path, Any], Any]) -> None:
+        os.close(fresh_file(path))
         self.rows = self.bytes = 0
-        self._arrow = arrow_module()
-        self._writer = writer
+        self._writer = open_(path, schema)
         self._schema = schema
         self._batches: list[Any] = []
         self._rows = self._bytes = 0
 
     def write(self, piece: bytes) -> None:
         batch = read_piece(piece)
-        if self._rows and self._bytes + batch.nbytes > _BYTES_A_GROUP:
+        if self._bytes + batch.nbytes > _BYTES_A_GROUP:
             self._flush()
         self._batches.append(batch)
         self._rows += batch.num_rows
@@ -79,33 +82,40 @@ class ArrowFile:
         if self._rows >= _ROWS_A_GROUP:
             self._flush()
 
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-        self._arrow.pa.default_memory_pool().release_unused()  # which DuckDB may need now
-
-    def abandon(self) -> None:
-        self._writer.close()
-
     def _flush(self) -> None:
         if self._batches:
             self.rows += self._rows
             self.bytes += self._bytes
-            table = self._arrow.pa.Table.from_batches(self._batches)
+            table = arrow_module().pa.Table.from_batches(self._batches)
             self._batches, self._rows, self._bytes = [], 0, 0
             self._writer.write_table(table if table.schema == self._schema else table.cast(self._schema))
 
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+        arrow_module().pa.default_memory_pool().release_unused()  # which DuckDB may need now
 
-def parquet(path: Path, scratch: Path) -> Writer:
+    def abandon(self) -> None:
+        self._writer.close()
+
+
+def parquet_file(path: Path, _scratch: Path) -> Writer:
     """A Parquet file, compressed with zstd."""
-    os.close(fresh_file(path))
-    schema = arrow_module().SCHEMA
-    return ArrowFile(needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression="zstd"), schema)
+    return ArrowFile(path, arrow_module().SCHEMA, parquet_writer)
 
 
-def arrow(path: Path, scratch: Path) -> Writer:
+def parquet_writer(path: Path, schema: Any, compression: str = "zstd") -> Any:
+    """pyarrow's writer of a Parquet file."""
+    return needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression=compression)
+
+
+def arrow_file(path: Path, _scratch: Path, kind: str = "file") -> Writer:
     """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
-    os.close(fresh_file(path))
-    ipc = needed("pyarrow", "arrow").ipc
-    schema = arrow_module().PLAIN_SCHEMA
-    return ArrowFile(ipc.new_file(str(path), schema, options=ipc.IpcWriteOptions(compression="zstd")), schema)
+    ipc = arrow_module().pa.ipc
+    options = ipc.IpcWriteOptions(compression="zstd")
+    make = {"file": ipc.new_file, "stream": ipc.new_stream}[kind]
+    return ArrowFile(path, arrow_module().PLAIN_SCHEMA, lambda path, schema: make(str(path), schema, options=options))
+
+
+arrow_stream = functools.partial(arrow_file, kind="stream")
+"""The same as a stream, which PostgreSQL's driver reads."""

@@ -1,4 +1,4 @@
-"""SQLite and DuckDB: new databases, and the table `runs` of one that is there."""
+"""Databases of SQLite and DuckDB on this machine: new ones, and the table `runs` of one that is there."""
 
 # ruff: noqa: S608  # names are quoted, and values are parameters
 
@@ -12,38 +12,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import attrs
 import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.arrow_files import ArrowFile, arrow_module
-from tfruns.export.compress import pack, unpack
-from tfruns.export.files import fresh_file
-from tfruns.export.finish import Key
+from tfruns.export.arrow_files import ArrowFile, arrow_module, parquet_writer
+from tfruns.export.destination import QUARANTINE, Claim, Destination
+from tfruns.export.files import fresh_file, put_in_place
+from tfruns.export.finish import Content, Key, Written
+from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
-from tfruns.export.rows import columns
-from tfruns.export.tables import NAMES, REST, Columns, Dialect, same_as, stopped_by
-from tfruns.export.writer import Writer, needed
+from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
+from tfruns.export.text_files import plain_columns
+from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
 _T = TypeVar("_T")
-Check = Callable[[], None]
 _FAILED = "the database can't be written"
 
 
-def _no_check() -> None:
-    pass
-
-
-@contextlib.contextmanager
-def _as_export_error(kind: type[Exception], failed: str = _FAILED) -> Iterator[None]:
-    """Raise a database's own errors as an `ExportError`."""
-    try:
-        yield
-    except kind as error:
-        raise ExportError(f"{failed}: {error}") from None
-
-
-class FileTable(Dialect):
+class FileTable(Table):
     """The table `runs` of a database in a file."""
 
     name: ClassVar[str]
@@ -51,6 +39,7 @@ class FileTable(Dialect):
     """What is in every such file, and where."""
     parts: ClassVar[tuple[str, ...]]
     """The endings of files that hold a part of the database."""
+    begin: ClassVar = "BEGIN"
 
     @classmethod
     def check(cls, path: Path) -> bool:
@@ -71,18 +60,61 @@ class FileTable(Dialect):
 
     @classmethod
     @abstractmethod
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
+        """Do something with a connection to the database. (It may be called again, if DuckDB needs more memory.)"""
+
+    @abstractmethod
+    def attach(self, staged: Path) -> None:
+        """Make the rows of a new database the staged ones."""
+
+    @classmethod
     def use(
-        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
+        cls,
+        path: Path,
+        failed: str,
+        do: Callable[[Table], _T],
+        staged: Path | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> _T:
-        """Do something with the table of a database that is there.
+        """Do something with the table of a database that is there, in a transaction.
 
         Args:
             path: the database.
             failed: what a message begins with.
-            do: what to do. (It may be called again, if DuckDB needs more memory.)
+            do: what to do.
             staged: a new database with the staged rows; without one, nothing is changed.
             check: raises if the work should end.
         """
+
+        def with_table(database: Any) -> _T:
+            with stopped_by(check, database.interrupt):
+                table = cls(failed, database)
+                if staged is not None:
+                    table.attach(staged)
+                table.run(cls.begin)
+                done = do(table)
+                if staged is not None:
+                    table.run("COMMIT")
+                return done
+
+        return cls.connected(path, failed, with_table)
+
+    def __init__(self, failed: str, database: Any) -> None:
+        super().__init__(failed, "main.runs", "tfruns_staged.main.runs")
+        self._database = database
+
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._database.execute(statement, parameters).fetchall()
+        return rows
+
+
+@contextlib.contextmanager
+def _as_export_error(kind: type[Exception], failed: str = _FAILED) -> Iterator[None]:
+    """Raise a database's own errors as an `ExportError`."""
+    try:
+        yield
+    except kind as error:
+        raise ExportError(f"{failed}: {error}") from None
 
 
 # --- SQLite ---
@@ -91,16 +123,12 @@ _CACHE = 32 * 1024
 """KiB of a database that are held in memory: enough for an index, to which rows are added in any order."""
 
 
-def sqlite_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `sqlite`: columns."""
-    return pack(msgspec.msgpack.encode([job_id, *columns(page.data)]))
-
-
 class SqliteTable(FileTable):
     """SQLite's. Types are those to which a column converts its values."""
 
     name = "SQLite"
     begins = (0, b"SQLite format 3\0")
+    begin = "BEGIN IMMEDIATE"  # shows whether it may be written, and isn't locked
     parts = ("-journal", "-wal", "-shm")
     types: ClassVar = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
     as_good: ClassVar = {"INTEGER": ("NUMERIC",)}
@@ -108,31 +136,18 @@ class SqliteTable(FileTable):
     ends = " STRICT"
 
     @classmethod
-    def use(
-        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
-    ) -> _T:
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
         with _as_export_error(sqlite3.Error, failed), contextlib.closing(_sqlite(path)) as database:
-            ((encoding,),) = database.execute("PRAGMA encoding")
-            if encoding != "UTF-8":
-                raise ExportError(f"{failed}: the database is in {encoding}, not in UTF-8. {cls.instead}")
-            if staged is None:
-                database.execute("BEGIN IMMEDIATE")  # to see whether it may be written, and isn't locked
-                return do(cls(database, failed))
-            with stopped_by(check, database.interrupt):
-                database.execute("ATTACH ? AS tfruns_staged", [os.fsencode(staged)])
-                database.execute("BEGIN IMMEDIATE")
-                done = do(cls(database, failed))
-                database.execute("COMMIT")
-                return done
+            return do(database)
 
-    def __init__(self, database: sqlite3.Connection, failed: str) -> None:
-        super().__init__(failed, "main.runs", "tfruns_staged.runs")
-        self._database = database
-
-    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return self._database.execute(statement, parameters).fetchall()
+    def attach(self, staged: Path) -> None:
+        self.staged = "tfruns_staged.runs"
+        self.run("ATTACH ? AS tfruns_staged", os.fsencode(staged))
 
     def find(self) -> tuple[Columns, bool] | None:
+        ((encoding,),) = self.run("PRAGMA encoding")
+        if encoding != "UTF-8":
+            raise self.refused(f"the database is in {encoding}, not in UTF-8")
         kinds = self.run("SELECT type FROM main.sqlite_master WHERE name = 'runs' COLLATE NOCASE")
         if kinds in ([], [("trigger",)]):
             return None
@@ -148,14 +163,13 @@ class SqliteTable(FileTable):
             " pragma_index_xinfo(lists.name, 'main') AS columns WHERE lists.\"unique\" AND NOT lists.partial AND"
             " columns.key ORDER BY 1, 2) GROUP BY list"
         )
-        columns = {name: (_affinity(type_), is_nullable, has_default) for name, type_, is_nullable, has_default in rows}
-        return columns, ("id BINARY,job_id BINARY",) in keys
+        return {name: (_affinity(type_), *more) for name, type_, *more in rows}, ("id BINARY,job_id BINARY",) in keys
 
     def delete(self, keys: Sequence[Key] | None) -> int:
+        statement = f"DELETE FROM {self.table}"
         if keys is None:
-            return self._database.execute(f"DELETE FROM {self.table}").rowcount
-        statement = f"DELETE FROM {self.table} WHERE {JOB_ID} = ? AND id = ?"
-        return self._database.executemany(statement, keys).rowcount
+            return int(self._database.execute(statement).rowcount)
+        return int(self._database.executemany(f"{statement} WHERE {JOB_ID} = ? AND id = ?", keys).rowcount)
 
 
 def _affinity(type_: str) -> str:
@@ -172,10 +186,15 @@ def _sqlite(path: Path) -> sqlite3.Connection:
     return database
 
 
-class _SqliteFile:
+def sqlite_piece(job_id: str, page: RawPage) -> bytes:
+    """A piece of SQLite: columns."""
+    return pack(msgspec.msgpack.encode([job_id, *plain_columns(page.data)]))
+
+
+class SqliteFile(Writer):
     """A new database. It gets its name when it is complete: nothing has to be undone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _scratch: Path) -> None:
         os.close(fresh_file(path))
         self._database = _sqlite(path)
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
@@ -193,22 +212,16 @@ class _SqliteFile:
     def close(self) -> None:
         with _as_export_error(sqlite3.Error):
             self._database.execute("COMMIT")
-        self._database.close()
+        self.abandon()
 
     def abandon(self) -> None:
         self._database.close()
 
 
-def sqlite(path: Path, scratch: Path) -> Writer:
-    """A table `runs` in a new SQLite database; moments as text in UTC, which its date functions read."""
-    return _SqliteFile(path)
-
-
 # --- DuckDB ---
 
-_OPTIONS = tuple({"memory_limit": limit, "threads": 1} for limit in ("64MB", "512MB", "4GB"))
-"""How much memory DuckDB may use, by one thread, as each would hold rows of its own. How much it needs isn't known
-before: so it is tried again with more."""
+_MEMORY = ("64MB", "512MB", "4GB")
+"""How much memory DuckDB may use. How much it needs isn't known before: so it is tried again with more."""
 _GROUP_BYTES = 16 * 2**20
 """How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
 
@@ -234,33 +247,17 @@ class DuckDbTable(FileTable):
         return super().check(path)
 
     @classmethod
-    def use(
-        cls, path: Path, failed: str, do: Callable[[Dialect], _T], staged: Path | None = None, check: Check = _no_check
-    ) -> _T:
-        def attempt(options: Mapping[str, Any]) -> _T:
-            # The caller's own process may have the database open: with other options, which DuckDB then refuses.
-            with _duckdb(str(path), options) as database:
-                if staged is None:
-                    return do(cls(database, failed))
-                with stopped_by(check, database.interrupt):
-                    database.execute(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
-                    database.execute(f"ATTACH {_quoted(staged)} AS tfruns_staged (READ_ONLY)")
-                    database.execute("BEGIN")
-                    done = do(cls(database, failed))
-                    database.execute("COMMIT")
-                    return done
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
+        return _in_duckdb(str(path), failed, do)
 
-        return _with_memory(attempt, failed)
-
-    def __init__(self, database: Any, failed: str) -> None:
-        self._database = database
+    def __init__(self, failed: str, database: Any) -> None:
+        super().__init__(failed, database)
         ((self._catalog,),) = self.run("SELECT current_database()")
-        catalog = self._catalog.replace('"', '""')
-        super().__init__(failed, f'"{catalog}".main.runs', "tfruns_staged.main.runs")
+        self.table = '"' + self._catalog.replace('"', '""') + '".main.runs'
 
-    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._database.execute(statement, parameters).fetchall()
-        return rows
+    def attach(self, staged: Path) -> None:
+        self.run(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
+        self.run(f"ATTACH {_quoted(staged)} AS tfruns_staged (READ_ONLY)")
 
     def find(self) -> tuple[Columns, bool] | None:
         where = "WHERE database_name = ? AND schema_name = 'main' AND lower({}_name) = 'runs'"
@@ -281,21 +278,24 @@ class DuckDbTable(FileTable):
         ((deleted,),) = self.run(statement, *lists)
         return int(deleted)
 
-    def upsert(self) -> None:
-        old, new = (", ".join(f"{name}.{column}" for column in REST) for name in ("old", "new"))
-        self.run(
-            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in REST)}"
-            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
-            f" AND ({old}) IS DISTINCT FROM ({new})"
-        )
-        self.run(
-            f"INSERT INTO {self.table} ({NAMES}) SELECT {NAMES} FROM {self.staged} AS old"
-            f" WHERE NOT {same_as(self.table)}"
-        )
+
+def _in_duckdb(path: str, failed: str, do: Callable[[Any], _T], memory: Sequence[str] = _MEMORY) -> _T:
+    duckdb = needed("duckdb", "duckdb")
+    # By one thread, as each would hold rows of its own. The caller's own process may have the database open: with
+    # other options, which DuckDB then refuses.
+    options = {"memory_limit": memory[0], "threads": 1}
+    try:
+        with duckdb.connect(path, config=options) as database:
+            database.execute("SET enable_progress_bar = false")
+            return do(database)
+    except duckdb.Error as error:
+        if len(memory) == 1 or "memory" not in str(error).lower():
+            raise ExportError(f"{failed}: {error}") from None
+    return _in_duckdb(path, failed, do, memory[1:])
 
 
-class _DuckDbFile(ArrowFile):
-    """Writes the pieces to a Parquet file, and loads that as a whole into a new database.
+class DuckDbFile(ArrowFile):
+    """A new database. The pieces become a Parquet file, which is loaded as a whole.
 
     DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
     """
@@ -304,46 +304,23 @@ class _DuckDbFile(ArrowFile):
         self._path = path
         self._rows_path = scratch / "rows.parquet"
         schema = arrow_module().PLAIN_SCHEMA
-        parquet = needed("pyarrow.parquet", "arrow")
-        os.close(fresh_file(self._rows_path))
-        super().__init__(parquet.ParquetWriter(self._rows_path, schema, compression="lz4"), schema)  # fast
+        super().__init__(self._rows_path, schema, lambda path, schema: parquet_writer(path, schema, "lz4"))  # fast
 
     def close(self) -> None:
         super().close()
-        arrow_module().pa.default_memory_pool().release_unused()  # DuckDB needs it
-        _with_memory(self._load)
+        _in_duckdb(":memory:", _FAILED, self._load)
 
-    def _load(self, options: Mapping[str, Any]) -> None:
+    def _load(self, database: Any) -> None:
         for path in (self._path, self._path.with_name(self._path.name + ".wal")):
             path.unlink(missing_ok=True)  # of an attempt with less memory
-        with _duckdb(":memory:", options) as database:
-            database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
-            database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
-            database.execute("BEGIN")
-            database.execute(f"CREATE TABLE target.runs ({DuckDbTable.columns(has_key=False)})")
-            # The path is taken for a pattern, and without `hive_partitioning` a folder status=all for a column.
-            pattern = _quoted(re.sub(r"([*\[])", r"[\1]", str(self._rows_path)))
-            rows = f"read_parquet({pattern}, hive_partitioning = false)"
-            database.execute(f"INSERT INTO target.runs SELECT * FROM {rows}")
-            database.execute("COMMIT")
-
-
-def _with_memory(do: Callable[[Mapping[str, Any]], _T], failed: str = _FAILED) -> _T:
-    with _as_export_error(needed("duckdb", "duckdb").Error, failed):
-        for options in _OPTIONS[:-1]:
-            try:
-                return do(options)
-            except Exception as error:
-                if "memory" not in str(error).lower():
-                    raise
-        return do(_OPTIONS[-1])
-
-
-@contextlib.contextmanager
-def _duckdb(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
-    with needed("duckdb", "duckdb").connect(path, config=options) as database:
-        database.execute("SET enable_progress_bar = false")
-        yield database
+        database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
+        database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
+        database.execute("BEGIN")
+        database.execute(f"CREATE TABLE target.runs ({DuckDbTable.columns(has_key=False)})")
+        # The path is taken for a pattern, and without `hive_partitioning` a folder status=all for a column.
+        pattern = _quoted(re.sub(r"([*\[])", r"[\1]", str(self._rows_path)))
+        database.execute(f"INSERT INTO target.runs SELECT * FROM read_parquet({pattern}, hive_partitioning = false)")
+        database.execute("COMMIT")
 
 
 def _row_groups(rows: int, size: int) -> str:
@@ -356,10 +333,90 @@ def _quoted(path: Path | str) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def duckdb(path: Path, scratch: Path) -> Writer:
-    """A table `runs` in a new DuckDB database."""
-    return _DuckDbFile(path, scratch)
+# --- the destination ---
+
+TABLES: dict[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTable}
+"""By the names of their formats."""
 
 
-TABLES: Mapping[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTable}
-"""How the table of a database is written that is there already, by the format."""
+@attrs.frozen
+class TableFile(Destination):
+    """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
+
+    path: Path = attrs.field()
+    format_: Format = attrs.field()
+    number: int | None = None
+    """Which of several exports with a state this is."""
+
+    @property
+    def quarantine(self) -> Path:
+        name = self.path.name
+        name = name if self.number is None else self.format_.for_increment(name, self.number)
+        return self.path.with_name(name + QUARANTINE)
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        return {"database": self.path.name}  # a state says what is in one database, not in another
+
+    @property
+    def _table(self) -> type[FileTable]:
+        return TABLES[self.format_.name]
+
+    @property
+    def _failed(self) -> str:
+        return f"the table runs of {self.path} can't be written"
+
+    def begin(self, claim: Claim) -> "TableFile":
+        self.format_.check()
+        is_database = self._table.check(self.path)
+        has_table = is_database and self._table.use(self.path, self._failed, lambda table: table.is_there())
+        if not has_table:
+            missing = f"{self.path} can't be written: its table runs" if is_database else str(self.path)
+            check_missing(missing, claim.state)
+        return attrs.evolve(self, number=None if claim.state is None else claim.state.exports)
+
+    def _staged(self, scratch: Path) -> Path:
+        return scratch / f"runs{self.format_.suffixes[0]}"
+
+    def open(self, scratch: Path) -> Writer:
+        return self.format_.open(self._staged(scratch), scratch)
+
+    def finish(self, content: Content) -> Written:
+        removed = 0
+        content.assembly.close()
+        staged = self._staged(content.scratch)
+        if self._table.check(self.path):
+            removed = self._table.use(
+                self.path, self._failed, lambda table: table.write(content), staged, content.check
+            )
+        elif self.number:
+            raise ExportError(f"{self.path} isn't there any more")
+        else:
+            put_in_place(staged, self.path, self._check_new)
+        self._write_rejected(content)
+        return Written(size=self.path.stat().st_size, removed_rows=removed)
+
+    def _check_new(self) -> None:
+        if self._table.check(self.path):
+            raise ExportError(f"{self.path} has been made by someone else meanwhile")
+
+    def _write_rejected(self, content: Content) -> None:
+        """Add the runs that were set aside to the quarantine, in place of older lines of the same runs (or of all runs
+        of these jobs, if all were read)."""
+        jobs = set(content.job_ids) if content.is_whole else set()
+        replaced = set(content.rejected_keys())
+        path = content.scratch / self.quarantine.name
+        with contextlib.ExitStack() as files:
+            new = files.enter_context(open(fresh_file(path), "wb"))
+            if self.quarantine.exists() and not content.replace:
+                for line in files.enter_context(self.quarantine.open("rb")):
+                    with contextlib.suppress(msgspec.DecodeError):
+                        old = msgspec.json.decode(line, type=RejectedRun)
+                        if old.job_id in jobs or (old.job_id, old.run_id) in replaced:
+                            continue
+                    new.write(line)
+            new.writelines(content.rejected())
+        if path.stat().st_size:
+            put_in_place(path, self.quarantine)
+        else:
+            self.quarantine.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ happens to it later. So each file can be replaced on its own, and a run is never
 """
 
 import contextlib
-import gzip
 import json
 import re
 import struct
@@ -22,13 +21,12 @@ import msgspec
 from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
-from tfruns.export.compress import pack, unpack, zstd
 from tfruns.export.destination import QUARANTINE, Claim, Destination, put_quarantine
 from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS
 from tfruns.export.results import ExportError
 from tfruns.export.store import Store
-from tfruns.export.writer import Format, needed
+from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
 Key = tuple[str, str]
@@ -155,11 +153,7 @@ class _Lines:
     def __init__(self, format_: Format) -> None:
         self.format_ = attrs.evolve(format_, name=f"{format_.name} by day", encode=_lines_by_day)
         self.file_format = format_
-        self._compress, self._expand, self._open = {
-            "jsonl": (pack, unpack, open),
-            "jsonl.gz": (text_files.member, gzip.decompress, gzip.open),
-            "jsonl.zst": (text_files.frame, unpack, zstd.open),
-        }[format_.name]
+        self._packing = text_files.PACKINGS[format_.name.removeprefix("jsonl")]
 
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         (scratch / "record").write_bytes(record)
@@ -170,21 +164,20 @@ class _Lines:
             yield day, lines, len(lines)
 
     def join(self, some: list[Any]) -> bytes:
-        return self._compress(b"".join(some))
+        return self._packing.compress(b"".join(some))
 
     def keys(self, piece: bytes) -> Iterable[Key]:
-        return map(_key, self._expand(piece).splitlines())
+        return map(_key, self._packing.expand(piece).splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        open_: Any = self._open
-        with open_(path, "rb") as file:
+        with self._packing.open(path, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
                     kept = [line for line in lines if is_kept(_key(line))]
                 except msgspec.DecodeError as error:
                     raise ExportError(f"{path.name} isn't what an export has written: {error}") from None
                 if kept:
-                    yield self._compress(b"".join(kept))
+                    yield self._packing.compress(b"".join(kept))
 
 
 def _key(line: bytes) -> Key:
@@ -445,7 +438,7 @@ def _day_in(name: str) -> int:
     return (date.fromisoformat(found[1]) - _EPOCH).days
 
 
-class _Days:
+class _Days(Writer):
     """Sorts runs by day: in memory, and beyond a size in a file for each day."""
 
     def __init__(self, layout: Layout, scratch: Path) -> None:

@@ -86,9 +86,9 @@ class Destination(ABC):
         written isn't there.
         """
 
-    def open(self, scratch: Path) -> Writer | None:
-        """What takes the pieces while others are read, if anything can: see `Content.assembly`."""
-        return None
+    @abstractmethod
+    def open(self, scratch: Path) -> Writer:
+        """What takes the pieces while others are read: see `Content.assembly`."""
 
     @abstractmethod
     def finish(self, content: Content) -> Written:

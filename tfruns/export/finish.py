@@ -44,7 +44,7 @@ class Assembly:
         self,
         checkpoint: Checkpoint,
         jobs: Sequence[int],
-        open_: Callable[[Path], Writer | None],
+        open_: Callable[[Path], Writer],
         scratch: Path,
         check: Callable[[], None],
     ) -> None:
@@ -58,7 +58,7 @@ class Assembly:
         self._job: JobCheckpoint | None = None
 
     def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
-        """Write pieces, at most so many, if the destination takes them one by one."""
+        """Write pieces, at most so many."""
         while self._at < len(self._jobs):
             number = self._jobs[self._at]
             job = self._checkpoint.find(number)
@@ -72,23 +72,19 @@ class Assembly:
                     if most <= 0:
                         return
                     self._check()
-                    if not self._write(piece):
-                        return
+                    self._write(piece)
                     most -= 1
             if not (is_done or is_end or number in self._checkpoint.failed):
                 return
             self._at, self._written, self._job = self._at + 1, 0, None
 
-    def _write(self, piece: Chunk) -> bool:
+    def _write(self, piece: Chunk) -> None:
         self._writer = self._writer or self._open(self._scratch)
-        if self._writer is None:
-            return False
         try:
             self._writer.write(self._checkpoint.read(piece))
         except ValueError:
             raise self._checkpoint.damaged() from None
         self._written += 1
-        return True
 
     def _begin_again(self) -> None:
         self.abandon()
@@ -101,7 +97,6 @@ class Assembly:
         try:
             self.advance(is_end=True)
             writer = self._writer or self._open(self._scratch)
-            assert writer is not None  # noqa: S101  # for the type checker
             self._check()
             writer.close()
         except BaseException:
@@ -160,13 +155,6 @@ class Content:
     def skipped(self) -> set[str]:
         """The jobs that failed."""
         return {job_id for number, job_id in self.jobs if number not in self.checkpoint.done}
-
-    def pieces(self) -> Iterator[bytes]:
-        """All pieces, in the order of the jobs."""
-        for job in self.done:
-            for piece in job.pieces:
-                self.check()
-                yield self.checkpoint.read(piece)
 
     def rejected(self) -> Iterator[bytes]:
         """The lines of the quarantine."""

@@ -1,4 +1,4 @@
-"""A table in PostgreSQL, by ADBC. All runs are written to a temporary table first, which lives and dies within the
+"""A table in PostgreSQL, by ADBC. New rows are staged in a temporary table, which lives and dies within the
 transaction: so connections may be pooled by transaction."""
 
 # ruff: noqa: S608  # names are quoted, and values are parameters
@@ -15,36 +15,23 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from tfruns._table.columns import JOB_ID, Kind
-from tfruns.export.arrow_files import arrow_batch, arrow_module, read_piece
-from tfruns.export.compress import pack
+from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_module, arrow_stream
 from tfruns.export.destination import Claim, Destination, lock_of
 from tfruns.export.finish import Content, Key, Written
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
-from tfruns.export.tables import Columns, Dialect, same_as, stopped_by
-from tfruns.export.thread import StoppedError
-from tfruns.export.writer import Format, Writer, needed
+from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
+from tfruns.export.writer import Format, Writer, needed, pack
 from tfruns.models import RawPage
 
 _T = TypeVar("_T")
 
-_REJECTED = ("job_id", "run_id", "field", "why", "text")
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that name the database. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600
 """How many bytes the two ids may have together, for an index on both to hold them."""
 _MOST_NAME_BYTES = 63
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
-
-
-def _text_of(column: Any) -> bytes:
-    """The bytes of all texts of a column, one after the other."""
-    data = column.buffers()[2]
-    return b"" if data is None else data.to_pybytes()
-
-
-def _no_file(path: Path, scratch: Path) -> Writer:
-    raise NotImplementedError
 
 
 def table_parts(table: str) -> tuple[str, ...]:
@@ -86,26 +73,19 @@ class PostgresTable(Destination):
     url: Hidden
     name: tuple[str, ...]
     _encoding: str = "utf-8"
-    """Python's name of the encoding of the database, from `check` on."""
+    """Python's name of the encoding of the database, from `begin` on."""
 
     @property
     def format_(self) -> Format:
-        return Format(
-            "postgresql",
-            (),
-            self._piece,
-            _no_file,
-            extra="postgres",
-            modules=("adbc_driver_postgresql", "pyarrow"),
-            unfit=self._unfit,
-        )
+        modules = ("adbc_driver_postgresql", *ARROW_MODULES)
+        return Format("postgresql", (), self._piece, arrow_stream, "postgres", modules, self._unfit)
 
     def _piece(self, job_id: str, page: RawPage) -> bytes:
         """A piece: the same as for Arrow, if the database can hold it."""
         batch = arrow_batch(job_id, page)
         for column in batch.columns:
-            if column.type == "string":
-                text = _text_of(column)
+            if column.type == "string" and (data := column.buffers()[2]) is not None:
+                text = data.to_pybytes()  # of all rows
                 if b"\0" in text:
                     raise ValueError("PostgreSQL holds no text with the character U+0000")
                 if self._encoding != "utf-8":
@@ -165,16 +145,17 @@ class PostgresTable(Destination):
             runs.check()
             rejected.check()
             self._encoding = runs.encoding
-            if claim.state is not None and claim.state.exports > 0 and not runs.is_there():
-                raise ExportError(
-                    f"{self.path} isn't there, but by {claim.state.path} it was written before: delete that to write it"
-                    " anew"
-                )
+            if not runs.is_there():
+                check_missing(self.path, claim.state)
         return self
 
+    def open(self, scratch: Path) -> Writer:
+        return self.format_.open(scratch / "rows", scratch)
+
     def finish(self, content: Content) -> Written:
+        content.assembly.close()
         with self._connected() as (runs, rejected), stopped_by(content.check, runs.connection.adbc_cancel):
-            runs.stage(content)
+            runs.stage(content.scratch / "rows")
             # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
             # other fail.
             runs.run("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(self.name[-1].encode())))
@@ -186,21 +167,21 @@ class PostgresTable(Destination):
             return Written(size=int(size), removed_rows=removed)
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[tuple["_Runs", "_RejectedRuns"]]:
+    def _connected(self) -> Iterator[tuple["_Table", "_RejectedTable"]]:
         secrets = secrets_of(self.url, Hidden(None))
         dbapi = needed("adbc_driver_postgresql.dbapi", "postgres")
         connection = guarded(secrets, f"{self.path} can't be written", lambda: dbapi.connect(self.url.value))
         try:
             yield (
-                _Runs(f"{self.path} can't be written", _quoted(self.name), connection, secrets),
-                _RejectedRuns(f"{self.quarantine} can't be written", _quoted(self._rejected), connection, secrets),
+                _Table(f"{self.path} can't be written", self.name, connection, secrets),
+                _RejectedTable(f"{self.quarantine} can't be written", self._rejected, connection, secrets),
             )
         finally:
             with contextlib.suppress(Exception):
                 connection.close()  # which rolls back what isn't committed
 
 
-class _Table(Dialect):
+class _Table(Table):
     """A table of PostgreSQL, in a transaction."""
 
     types: ClassVar = {
@@ -211,9 +192,10 @@ class _Table(Dialect):
     }
     as_good: ClassVar = {"text": ("character varying",)}
     instead = "Give the name of another table, which is made if it isn't there"
-    rights = "SELECT INSERT UPDATE DELETE"
+    rights: ClassVar = "SELECT INSERT UPDATE DELETE"
 
-    def __init__(self, failed: str, table: str, connection: Any, secrets: Hidden) -> None:
+    def __init__(self, failed: str, name: tuple[str, ...], connection: Any, secrets: Hidden) -> None:
+        table = ".".join('"' + part.replace('"', '""') + '"' for part in name)
         super().__init__(failed, table, "pg_temp.tfruns_staged")
         self.connection = connection
         self.secrets = secrets
@@ -222,21 +204,28 @@ class _Table(Dialect):
         ((encoding,),) = self.run("SELECT current_setting('server_encoding')")
         self.encoding = _codec(encoding)
 
-    def do(self, call: Callable[[Any], _T]) -> _T:
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        def rows(cursor: Any) -> list[tuple[Any, ...]]:
+            cursor.execute(statement, parameters or None)
+            return [tuple(row) for row in cursor.fetchall()]
+
+        return self._do(rows)
+
+    def _do(self, call: Callable[[Any], _T]) -> _T:
         """Call a function with a cursor."""
 
         def with_cursor() -> _T:
             with self.connection.cursor() as cursor:
                 return call(cursor)
 
-        return guarded(self.secrets, self.failed, with_cursor, but=(StoppedError,))
+        return guarded(self.secrets, self.failed, with_cursor)
 
-    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        def rows(cursor: Any) -> list[tuple[Any, ...]]:
-            cursor.execute(statement, parameters or None)
-            return [tuple(row) for row in cursor.fetchall()]
-
-        return self.do(rows)
+    def stage(self, path: Path) -> None:
+        """Make a temporary table of the rows. It ends with the transaction, as the connection may be another's then."""
+        self.run(f"CREATE TEMP TABLE tfruns_staged ({self.columns(has_key=False)}) ON COMMIT DROP")
+        pa = arrow_module().pa
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as rows:
+            self._do(lambda cursor: cursor.adbc_ingest("tfruns_staged", rows, "append", temporary=True))
 
     def check(self) -> None:
         """Check that the table may be written, or made."""
@@ -279,7 +268,7 @@ class _Table(Dialect):
         if keys is None:
             return self._delete("true")
         named = f"(SELECT each->>0 AS {JOB_ID}, each->>1 AS id FROM json_array_elements($1::text::json) AS each)"
-        return self._delete(same_as(named, self.key), self.json(keys))
+        return self._delete(same_as(named, self.key), self._json(keys))
 
     def _delete(self, condition: str, *parameters: str) -> int:
         ((deleted,),) = self.run(
@@ -289,7 +278,7 @@ class _Table(Dialect):
         )
         return int(deleted)
 
-    def json(self, rows: Iterable[Sequence[str]]) -> str:
+    def _json(self, rows: Iterable[Sequence[str]]) -> str:
         """Rows of texts as JSON, with what the database can't hold as JSON escapes it."""
         return json.dumps([[self._storable(text) for text in row] for row in rows])
 
@@ -299,37 +288,7 @@ class _Table(Dialect):
         return "".join(json.dumps(each)[1:-1] if _problem(each, self.encoding) else each for each in text)
 
 
-class _Runs(_Table):
-    """The table of runs."""
-
-    def stage(self, content: Content) -> None:
-        """Make a temporary table of the rows. It ends with the transaction, as the connection may be another's then."""
-        self.run(f"CREATE TEMP TABLE tfruns_staged ({self.columns(has_key=False)}) ON COMMIT DROP")
-        arrow = arrow_module()
-        stopped: list[Exception] = []
-
-        def batches() -> Iterator[Any]:
-            # An error that is raised here passes through a library: so it is kept, and raised again.
-            try:
-                for piece in content.pieces():
-                    try:
-                        yield read_piece(piece)
-                    except ValueError:
-                        raise content.checkpoint.damaged() from None
-            except Exception as error:
-                stopped.append(error)
-                raise
-
-        reader = arrow.pa.RecordBatchReader.from_batches(arrow.PLAIN_SCHEMA, batches())
-        try:
-            self.do(lambda cursor: cursor.adbc_ingest("tfruns_staged", reader, "append", temporary=True))
-        except ExportError:
-            if stopped:
-                raise stopped[0] from None
-            raise
-
-
-class _RejectedRuns(_Table):
+class _RejectedTable(_Table):
     """The table of the runs that were set aside."""
 
     kinds: ClassVar = dict.fromkeys(("job_id", "run_id", "field", "why", "text"), Kind.TEXT)
@@ -345,18 +304,17 @@ class _RejectedRuns(_Table):
             if content.replace:
                 self.delete(None)
             if content.is_whole:
-                jobs = json.dumps([self._storable(job_id) for job_id in content.job_ids])
-                self._delete("job_id IN (SELECT json_array_elements_text($1::text::json))", jobs)
+                jobs = self._json([content.job_ids])
+                self._delete("job_id IN (SELECT json_array_elements_text($1::text::json->0))", jobs)
             self.delete(content.rejected_keys())
             self._delete(same_as(self.staged, self.key))
         elif content.has_rejected:
             self.create()
-        names = ", ".join(self.kinds)
         for lines in content.rejected_lines():
             self.run(
-                f"INSERT INTO {self.table} ({names}) SELECT each->>0, each->>1, each->>2, each->>3, each->>4"
-                " FROM json_array_elements($1::text::json) AS each",
-                self.json((line.job_id, line.run_id, line.field, line.why, line.text) for line in lines),
+                f"INSERT INTO {self.table} ({', '.join(self.kinds)}) SELECT each->>0, each->>1, each->>2, each->>3,"
+                " each->>4 FROM json_array_elements($1::text::json) AS each",
+                self._json((line.job_id, line.run_id, line.field, line.why, line.text) for line in lines),
             )
         return 0
 
@@ -376,7 +334,3 @@ def _codec(encoding: str) -> str:
         return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
     except LookupError:  # SQL_ASCII, which holds any bytes; or one of the two that Python doesn't know
         return "utf-8"
-
-
-def _quoted(name: tuple[str, ...]) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name)

@@ -15,7 +15,7 @@ import attrs
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns.client import Client
-from tfruns.export.databases import TABLES
+from tfruns.export.databases import TABLES, TableFile
 from tfruns.export.dataset import MS_A_DAY, Dataset, day_of, find_layout
 from tfruns.export.destination import Claim, Destination, File, work_folder_of
 from tfruns.export.formats import find_format
@@ -24,7 +24,6 @@ from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, scheme_of
 from tfruns.export.store import LocalStore, checked_destination, checked_folder, remote_store
 from tfruns.export.store import check_url as check_remote
-from tfruns.export.table_file import TableFile
 from tfruns.export.watermark import State, state_path
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
@@ -178,7 +177,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         path = checked_destination(given.value)
         format_ = find_format(format, path.name)
         if format_.name in TABLES:
-            return TableFile(path, format_, TABLES[format_.name])
+            return TableFile(path, format_)
         return File(LocalStore(path.parent), path.name, format_)
     check_remote(given)
     store, name = remote_store(given, Hidden(dict(options.value or {})))

@@ -20,11 +20,12 @@ from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.finish import Content, Key
 from tfruns.export.results import ExportError
 from tfruns.export.thread import StoppedError
+from tfruns.export.watermark import State
 
 _KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}
 _MANDATORY = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
-NAMES = ", ".join(_KINDS)
-REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
+_NAMES = ", ".join(_KINDS)
+_REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
 _MOST_NAMED = 4
 """How many problems of a table an error names."""
 
@@ -33,7 +34,7 @@ Columns = dict[str, tuple[str, bool, bool]]
 """The columns of a table that is there: its type, whether it may be null, and whether it has a default."""
 
 
-class Dialect(ABC):
+class Table(ABC):
     """The table of runs, and the staged rows, in a transaction that is open.
 
     Args:
@@ -86,12 +87,15 @@ class Dialect(ABC):
 
     def upsert(self) -> None:
         """Put the staged rows in the place of those of the same runs, where they differ."""
-        new, old = (", ".join(f"{name}.{column}" for column in REST) for name in ("excluded", "old"))
+        old, new = (", ".join(f"{name}.{column}" for column in _REST) for name in ("old", "new"))
         self.run(
-            f"INSERT INTO {self.table} AS old ({NAMES}) SELECT {NAMES} FROM {self.staged} WHERE true"
-            f" ON CONFLICT ({', '.join(self.key)})"
-            f" DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in REST)}"
-            f" WHERE ({old}) {self.differs} ({new})"
+            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in _REST)}"
+            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
+            f" AND ({old}) {self.differs} ({new})"
+        )
+        self.run(
+            f"INSERT INTO {self.table} ({_NAMES}) SELECT {_NAMES} FROM {self.staged} AS old"
+            f" WHERE NOT {same_as(self.table)}"
         )
 
     def is_there(self) -> bool:
@@ -135,7 +139,15 @@ class Dialect(ABC):
         return removed
 
 
-def same_as(table: str, key: tuple[str, str] = Dialect.key) -> str:
+def check_missing(what: str, state: State | None) -> None:
+    """Check that what isn't there wasn't written before, by the state."""
+    if state is not None and state.exports > 0:
+        raise ExportError(
+            f"{what} isn't there, but by {state.path} it was written before: delete that to write it anew"
+        )
+
+
+def same_as(table: str, key: tuple[str, str] = Table.key) -> str:
     """The condition that the run of a row `old`, which has this key, is in a table of runs."""
     return f"EXISTS (SELECT 1 FROM {table} AS new WHERE new.{JOB_ID} = old.{key[0]} AND new.id = old.{key[1]})"
 

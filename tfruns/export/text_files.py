@@ -1,35 +1,137 @@
-"""Formats of text: JSON lines and CSV, compressed or not. Their pieces are appended to the file unchanged."""
+"""Formats of text: JSON lines and CSV, compressed or not. A piece is a text, which is appended to the file."""
 
+import functools
 import gzip
 import itertools
 import json
 import os
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.compress import compress, pack, unpack, zstd
-from tfruns.export.rows import columns
-from tfruns.export.writer import Appended, Writer
-from tfruns.models import RawPage
+import attrs
+
+from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Column, Kind, values_of
+from tfruns._text import iso_moment
+from tfruns.export.files import fresh_file, write_all
+from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
+from tfruns.models import JobRun, RawPage
+
+_SMALL = 65_536
+"""Bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly."""
+_SYNC_EVERY = 16 * 2**20
+"""Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
+
+
+@attrs.frozen
+class Packing:
+    """How text is compressed, in pieces and in a file."""
+
+    compress: Callable[[bytes], bytes]
+    """Makes a piece of text."""
+    expand: Callable[[bytes], bytes]
+    """Makes text of a piece."""
+    length: Callable[[bytes], int]
+    """How long the text of a piece is, if the piece can stand in the file as it is."""
+    join: Callable[[bytes], bytes]
+    """Makes of text what stands in the file."""
+    open: Callable[..., Any]
+    """Opens a file."""
+
+
+def _frame(text: bytes) -> bytes:
+    return compress(text, 3)
+
+
+def _frame_length(piece: bytes) -> int:
+    return zstd.get_frame_info(piece).decompressed_size or 0
+
+
+def _member(text: bytes) -> bytes:
+    return gzip.compress(text, 6, mtime=0)  # without the time: the same runs make the same file
+
+
+def _member_length(piece: bytes) -> int:
+    (length,) = struct.unpack("<I", piece[-4:])
+    return int(length)
+
+
+PACKINGS = {
+    "": Packing(pack, unpack, lambda _: 0, bytes, open),
+    ".gz": Packing(_member, gzip.decompress, _member_length, _member, gzip.open),
+    ".zst": Packing(_frame, unpack, _frame_length, _frame, zstd.open),
+}
+"""By the endings of files."""
+
+
+class _TextFile(Writer):
+    def __init__(self, path: Path, packing: Packing, head: bytes) -> None:
+        self._descriptor = fresh_file(path)
+        self._packing = packing
+        self._texts = [head]
+        self._size = self._unsynced = 0
+
+    def write(self, piece: bytes) -> None:
+        if self._packing.length(piece) >= _SMALL:
+            self._flush()
+            self._append(piece)
+            return
+        text = self._packing.expand(piece)
+        self._texts.append(text)
+        self._size += len(text)
+        if self._size >= 8 * _SMALL:
+            self._flush()
+
+    def _flush(self) -> None:
+        if text := b"".join(self._texts):
+            self._texts, self._size = [], 0
+            self._append(self._packing.join(text))
+
+    def _append(self, data: bytes) -> None:
+        write_all(self._descriptor, data)
+        self._unsynced += len(data)
+        if self._unsynced > _SYNC_EVERY:
+            os.fsync(self._descriptor)
+            self._unsynced = 0
+
+    def close(self) -> None:
+        self._flush()
+        if os.fstat(self._descriptor).st_size == 0:  # a file without runs is a valid one too
+            self._append(self._packing.join(b""))
+        self.abandon()
+
+    def abandon(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage], bytes], head: bytes = b"") -> Format:
+    """A format whose file begins with `head`, and has the text of each page; its names are suffixes, too."""
+    packing = PACKINGS[ending]
+    return Format(
+        names[0] + ending,
+        tuple(f".{name}{ending}" for name in names),
+        lambda job_id, page: packing.compress(text(job_id, page)),
+        lambda path, _scratch: _TextFile(path, packing, head),
+    )
+
 
 # --- JSON lines ---
 
 _ENDS = bytes.maketrans(b"\r\n", b"  ")  # between the parts of a JSON text; within strings they are escaped
-_SMALL = 65_536
-"""Bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly."""
 
 
 def lines(job_id: str, page: RawPage) -> bytes:
     """Runs as lines: their JSON as the server sent it, with the job's id first."""
     head = b'{"jobId":%b,' % json.dumps(job_id, ensure_ascii=False).encode()
-    texts: Sequence[bytes] = page.texts
+    texts = page.texts
     joined = b"".join(texts)
     if b"\n" in joined or b"\r" in joined:
-        texts = [text.translate(_ENDS) for text in texts]
+        texts = tuple(text.translate(_ENDS) for text in texts)
     if b'"jobId"' in joined:
         return b"".join(_line(head, text) for text in texts)
     del joined  # so that there are never more than two copies of the page, which the system would make room for anew
@@ -45,123 +147,71 @@ def _line(head: bytes, text: bytes) -> bytes:
     return head + text[1:] + b"\n"
 
 
-def plain_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `json_lines`."""
-    return pack(lines(job_id, page))
+# --- columns of plain values, for CSV and SQLite ---
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS_A_DAY = 86_400_000
 
 
-def zstd_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `zstandard`: a frame."""
-    return frame(lines(job_id, page))
+def plain_columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+    """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text."""
+    return map(_plain, COLUMNS, values_of(runs))
 
 
-def gzip_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `gzipped`: a member."""
-    return member(lines(job_id, page))
+def _plain(column: Column, found: list[Any]) -> list[Any]:
+    if column.kind is Kind.INSTANT:
+        return [None if value is None else _moment(value) for value in found]
+    if column.kind is Kind.WORD and not {str, type(None)}.issuperset(map(type, found)):
+        return [None if value is None else str(value) for value in found]
+    if column.kind is Kind.COUNT:
+        least, most = LIMITS[Kind.COUNT]
+        numbers = [value for value in found if value is not None]
+        if numbers and not (least <= min(numbers) and max(numbers) <= most):
+            raise OverflowError(f"{column.name} has a number beyond 64 bits")
+    return found
 
 
-def frame(text: bytes) -> bytes:
-    """Text as a frame of Zstandard."""
-    return compress(text, 3)
+def _moment(milliseconds: float) -> str:
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if it is
+    beyond the years 1 to 9999."""
+    if isinstance(milliseconds, float):
+        if not milliseconds.is_integer():
+            when = _EPOCH + timedelta(milliseconds=milliseconds)
+            return iso_moment(when, "microseconds" if when.microsecond % 1000 else "milliseconds")
+        milliseconds = int(milliseconds)
+    days, left = divmod(milliseconds, _MS_A_DAY)
+    return _day(days) + _SECONDS[left // 1000] + _MILLISECONDS[left % 1000]
 
 
-def member(text: bytes) -> bytes:
-    """Text as a member of a gzip file."""
-    return gzip.compress(text, 6, mtime=0)  # without the time: the same runs make the same file
+@functools.lru_cache(4096)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).date().isoformat() + "T"
 
 
-class _Unpacked(Appended):
-    """Appends pieces uncompressed."""
+class _Seconds(dict[int, str]):
+    """Each second of a day, as it is used."""
 
-    def write(self, piece: bytes) -> None:
-        self.append(unpack(piece))
-
-
-class _Compressed(Appended):
-    """Appends frames unchanged, but many small ones as one."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        length: Callable[[bytes], int],
-        expand: Callable[[bytes], bytes],
-        compress: Callable[[bytes], bytes],
-    ) -> None:
-        super().__init__(path)
-        self._length = length
-        self._expand = expand
-        self._compress = compress
-        self._small: list[bytes] = []
-        self._small_bytes = 0
-
-    def write(self, piece: bytes) -> None:
-        if (length := self._length(piece)) < _SMALL:
-            self._small.append(self._expand(piece))
-            self._small_bytes += length
-            if self._small_bytes >= 8 * _SMALL:
-                self._flush()
-        else:
-            self._flush()
-            self.append(piece)
-
-    def close(self) -> None:
-        self._flush()
-        if os.fstat(self.descriptor).st_size == 0:  # a file without runs is a valid one too
-            self.append(self._compress(b""))
-        super().close()
-
-    def _flush(self) -> None:
-        if self._small:
-            self.append(self._compress(b"".join(self._small)))
-            self._small, self._small_bytes = [], 0
+    def __missing__(self, second: int) -> str:
+        text = self[second] = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+        return text
 
 
-def json_lines(path: Path, scratch: Path) -> Writer:
-    """One run per line, as the server sent it, with its job."""
-    return _Unpacked(path)
-
-
-def gzipped(path: Path, scratch: Path) -> Writer:
-    """The same, compressed by gzip."""
-
-    def length(piece: bytes) -> int:
-        (found,) = struct.unpack("<I", piece[-4:])
-        return int(found)
-
-    return _Compressed(path, length=length, expand=gzip.decompress, compress=member)
-
-
-def zstandard(path: Path, scratch: Path) -> Writer:
-    """The same, compressed by Zstandard."""
-
-    def length(piece: bytes) -> int:
-        return zstd.get_frame_info(piece).decompressed_size or 0
-
-    return _Compressed(path, length=length, expand=unpack, compress=frame)
+_SECONDS = _Seconds()
+_MILLISECONDS = [f".{millisecond:03}Z" for millisecond in range(1000)]
 
 
 # --- CSV ---
 
+CSV_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
 _BEGINS_FORMULA = r"=+\-@＝＋－＠"  # noqa: RUF001
 _FIRST_IN_FORMULAS = frozenset("=+-@＝＋－＠'")  # noqa: RUF001
 _MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
 
 
-def csv_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `comma_separated`."""
-    return pack(csv_rows(job_id, page))
-
-
-def csv_gzip_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of `comma_separated_gzipped`: a member."""
-    return member(csv_rows(job_id, page))
-
-
 def csv_rows(job_id: str, page: RawPage) -> bytes:
     """Runs as lines of CSV."""
     cells: list[Any] = [itertools.repeat(cell(job_id), len(page.data))]
-    for column, values in zip(COLUMNS, columns(page.data), strict=True):
+    for column, values in zip(COLUMNS, plain_columns(page.data), strict=True):
         if column.kind is Kind.TEXT:
             cells.append(_cells(values))
         elif column.kind is Kind.WORD:
@@ -202,20 +252,3 @@ def cell(value: str | None) -> str:
     if _MARKED.search(value):
         value = _MARKED.sub(r"\1'", value)
     return '"' + value.replace('"', '""') + '"'
-
-
-_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
-
-
-def comma_separated(path: Path, scratch: Path) -> Writer:
-    """CSV, with a line of names first; moments as text in UTC."""
-    writer = _Unpacked(path)
-    writer.append(_NAMES)
-    return writer
-
-
-def comma_separated_gzipped(path: Path, scratch: Path) -> Writer:
-    """The same, compressed by gzip."""
-    writer = gzipped(path, scratch)
-    writer.write(member(_NAMES))
-    return writer

@@ -1,68 +1,44 @@
-"""What the writers of all formats have in common."""
+"""What all formats share. A format turns each page into a piece, some bytes in its own form, while other pages are
+fetched; a writer puts the pieces together in one file, job after job in their order.
+
+A new format is an entry of `FORMATS` in `formats`, with these two functions.
+"""
 
 import importlib
 import importlib.util
-import os
+import sys
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from tfruns._extras import install
-from tfruns.export.files import fresh_file, write_all
 from tfruns.export.results import ExportError
 from tfruns.models import RawPage
 
-_SYNC_EVERY = 16 * 2**20
-"""Bytes after which it is waited until they are on the disk."""
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstd
+else:
+    from backports import zstd as zstd
 
 
-class Writer(Protocol):
-    """Puts pieces together, in the order in which they are written.
+class Writer(ABC):
+    """Puts pieces together, in the order in which they are written. It is used in one thread."""
 
-    It is used in one thread. If a piece isn't one of its format, `write` raises ValueError.
-    """
-
+    @abstractmethod
     def write(self, piece: bytes) -> None:
-        """Add a piece, as the format's `encode` has made it."""
+        """Add a piece. Raises ValueError if it isn't one of the format."""
 
+    @abstractmethod
     def close(self) -> None:
         """Write what is left, and close the file. (It may not be on the disk yet.)"""
 
+    @abstractmethod
     def abandon(self) -> None:
         """Close the file after an error. It may raise again."""
-
-
-class Appended:
-    """A file to which bytes are appended."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = fresh_file(path)
-        self._unsynced = 0
-
-    def append(self, data: bytes) -> None:
-        write_all(self.descriptor, data)
-        self._unsynced += len(data)
-        if self._unsynced > _SYNC_EVERY:  # so that little is left for the end
-            os.fsync(self.descriptor)
-            self._unsynced = 0
-
-    def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-    def abandon(self) -> None:
-        Appended.close(self)
-
-
-def needed(module: str, extra: str) -> Any:
-    """The module of an extra."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ExportError(f"this format needs {module}: {install(extra)} ({error})") from None
 
 
 @attrs.frozen
@@ -72,18 +48,15 @@ class Format:
     name: str
     suffixes: tuple[str, ...]
     encode: Callable[[str, RawPage], bytes]
-    """Turns a page of a job into a piece.
-
-    Raises ValueError or OverflowError if it can't hold a value (see `LIMITS` of tables).
-    """
+    """Turns a page of a job into a piece. Raises ValueError or OverflowError if it can't hold a value."""
     open: Callable[[Path, Path], Writer]
-    """Takes the file's path, and that of a folder for temporary files, and returns the writer of the file."""
+    """Takes the file's path and a folder for temporary files, and returns the writer of the file."""
     extra: str = ""
     modules: tuple[str, ...] = ()
     """The modules that the extra has to install."""
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
     """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
-    the reason, without those beyond `LIMITS` of tables."""
+    the reason, without those beyond `LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed, without importing it."""
@@ -101,3 +74,37 @@ class Format:
         suffix = next((suffix for suffix in self.suffixes if name.lower().endswith(suffix)), "")
         stem = name[: len(name) - len(suffix)]
         return f"{stem}.{number:04}{name[len(stem) :]}"
+
+
+def needed(module: str, extra: str) -> Any:
+    """The module of an extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExportError(f"this format needs {module}: {install(extra)} ({error})") from None
+
+
+_compressors = threading.local()
+"""Those of a thread, by their levels: the system would take as long to give each its memory anew."""
+
+
+def compress(data: bytes, level: int) -> bytes:
+    """One frame of Zstandard, with a checksum and the length of the data."""
+    by_level: dict[int, zstd.ZstdCompressor] = vars(_compressors).setdefault("by_level", {})
+    if level not in by_level:
+        parameter = zstd.CompressionParameter
+        by_level[level] = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
+    return by_level[level].compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def pack(piece: bytes) -> bytes:
+    """Compress a piece fast."""
+    return compress(piece, 1)
+
+
+def unpack(piece: bytes) -> bytes:
+    """The piece that was compressed."""
+    try:
+        return zstd.decompress(piece)
+    except zstd.ZstdError as error:
+        raise ValueError(f"a damaged piece: {error}") from None
