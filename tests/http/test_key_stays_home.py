@@ -21,8 +21,7 @@ import tfruns
 from tests.support.failures import KEY, WAYS, fragments
 from tfruns import Client
 from tfruns._http.responses import connection_error
-from tfruns._http.secret import Redactor, Secret
-from tfruns._http.tracebacks import ErrorContext, chain
+from tfruns._http.secret import ErrorContext, Redactor, Secret, chain
 from tfruns.query import PageRequest, RunFilter
 
 

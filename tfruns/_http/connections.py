@@ -1,18 +1,24 @@
-"""The connections of a client, which belong to one event loop of one process at a time."""
+"""The connections of a client, which belong to one event loop of one process at a time: here requests are sent."""
 
 import asyncio
 import os
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 from yarl import URL
 
 from tfruns._http.closed import ClosedSignal, running_loop
-from tfruns.errors import ClientClosedError, EventLoopError
+from tfruns._http.responses import Response
+from tfruns._http.secret import Secret
+from tfruns.errors import ClientClosedError, EventLoopError, ResponseTooLargeError
 
 _LONGEST_HEADER, _MOST_HEADERS = 2**16, 4096
 """In bytes, and in a response: aiohttp's own limits are below what some proxies and browsers' policies take."""
+_READ_BUFFER = 2**20
+"""How many bytes a connection holds before reading pauses: a page of 1,000 runs, to decompress it in few steps."""
+# A host that can't be reached is noticed sooner. The caller's timeout covers all the rest.
+_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10.0)
 
 
 class Connections:
@@ -34,6 +40,43 @@ class Connections:
         self._trace_configs = trace_configs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
+
+    async def exchange(self, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int) -> Response:
+        """Send a request, and read the whole response, whatever its status is. What aiohttp raises is unchanged."""
+        if self._left_behind is not None:
+            left, self._left_behind = self._left_behind, None
+            await left.close()
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._most),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[*self._trace_configs],
+                max_line_size=_LONGEST_HEADER,
+                max_field_size=_LONGEST_HEADER,
+                max_headers=_MOST_HEADERS,
+            )
+        sending = self._http.get(
+            url,
+            headers={**headers, "Authorization": key.bearer()},
+            timeout=_TIMEOUT,
+            allow_redirects=False,  # the key is for this host alone
+            raise_for_status=False,
+            read_bufsize=_READ_BUFFER,
+        )
+        async with sending as response:
+            blocks, size = [], 0
+            while block := await response.content.readany():
+                blocks.append(block)
+                size += len(block)
+                if size > max_bytes:
+                    break
+            else:
+                # A trace config or a middleware of the caller's may have read the body: then aiohttp keeps it.
+                blocks = blocks or [await response.read()]
+                size = size or len(blocks[0])
+            if size > max_bytes:
+                raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
+            return Response(response.status, response.reason or "", response.headers, b"".join(blocks))
 
     @property
     def is_in_use(self) -> bool:
@@ -64,12 +107,7 @@ class Connections:
         return None
 
     def enter_loop(self) -> bool:
-        """Bind to the running event loop. Returns whether that is another one than before.
-
-        Raises:
-            ClientClosedError: they were closed.
-            EventLoopError: they are in use elsewhere, or no event loop of asyncio is running.
-        """
+        """Bind to the running event loop, or raise what makes that impossible: whether it is another than before."""
         if (error := self.why_closed()) is not None:
             raise error
         loop = running_loop()
@@ -78,31 +116,15 @@ class Connections:
         self._check_process()
         if self.is_in_use:
             raise EventLoopError("the client is in use in another event loop: make a client for each")
-        if not self._is_ours and getattr(self._http, "_loop", loop) is not loop:
+        if self._is_ours:
+            self._left_behind, self._http = self._http, None
+        elif getattr(self._http, "_loop", loop) is not loop:
             raise EventLoopError(
                 "the aiohttp session that the client was given was made in another event loop: make it in the one in"
                 " which the client is used"
             )
-        if self._is_ours:
-            self._left_behind, self._http = self._http, None
         self._loop = loop
         return True
-
-    async def http(self) -> aiohttp.ClientSession:
-        """The session to send with, in the event loop that was entered."""
-        left, self._left_behind = self._left_behind, None
-        if left is not None:
-            await left.close()
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._most),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[*self._trace_configs],
-                max_line_size=_LONGEST_HEADER,
-                max_field_size=_LONGEST_HEADER,
-                max_headers=_MOST_HEADERS,
-            )
-        return self._http
 
     def check_closable(self) -> None:
         """Raise EventLoopError if they are in use in another event loop, or were before a fork."""

@@ -9,7 +9,8 @@ import logging
 import math
 import time
 from collections import deque
-from typing import Self
+
+import attrs
 
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import REFUSED, server_wait
@@ -25,61 +26,28 @@ _RECOVERED_AFTER = 10.0
 
 
 class NotSentError(Exception):
-    """The server held a request back for longer than its retry policy allows; `error` is for one never sent before."""
+    """Wraps the error for a request that the server held back for longer than its retry policy allows."""
 
-    def __init__(self, reason: str, kind: type[APIConnectionError], last: APIError | None) -> None:
-        self.reason = reason
-        self.error = kind(f"not sent: {reason}" + (f"; the last failure: {last.args[0]}" if last else ""))
+    def __init__(self, error: APIError) -> None:
+        self.error = error
 
 
+@attrs.define(eq=False)
 class QueuedRequest:
-    """One attempt of a request: within `async with` it is in flight. It was cancelled unless `end` is called."""
+    """One attempt of a request, from the queue to its end."""
 
-    def __init__(self, limiter: "Limiter", state: RetryState) -> None:
-        self.state = state
-        self.probes = 0  # how many have failed while it waited
-        self.sent_at = math.nan
-        self.may_send: asyncio.Future[None] | None = None
-        self._limiter = limiter
-        self._pace = limiter.pace
-        self._blocked = self._pace.blocked(time.monotonic())
-        self._is_over = False
+    state: RetryState
+    blocked: float
+    """For how many seconds the server had held requests back when it joined the queue."""
+    sent_at: float | None = None
+    turn: asyncio.Future[None] | None = None
+    """Ends when it is in flight, or with an error if that is too late. None if that was at once."""
+    probes: int = 0
+    """How many have failed while it waited."""
 
-    async def __aenter__(self) -> Self:
-        if (waiting := self._limiter.join(self)) is not None:
-            try:
-                await waiting
-            except asyncio.CancelledError:
-                if waiting.cancelled():
-                    self._limiter.waiting -= 1  # it is still in the queue
-                elif waiting.exception() is None:  # its turn had just come
-                    await self.__aexit__()
-                raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if not self._is_over:
-            self._pace.cancelled(time.monotonic())
-        self._limiter.go_on()
-
-    def held_for(self, now: float) -> float:
-        """Seconds that the server has held it back."""
-        return self._pace.blocked(now) - self._blocked
-
-    def end(self, error: APIError | None = None) -> None:
-        """There is a good response, or an error, which may say that the server's other requests have to slow down."""
-        now, pace = time.monotonic(), self._pace
-        if error is None or not error.is_transient:
-            if isinstance(error, APIConnectionError) or (isinstance(error, DecodeError) and not error.is_page):
-                return  # it wasn't the server that responded
-            pace.good(self.sent_at, now)
-        elif isinstance(error, APIStatusError) and error.status_code in REFUSED:
-            pace.refused(self.sent_at, now, server_wait(error), is_about_rate=error.status_code == 429)
-        else:
-            pace.failed(self.sent_at, now)
-        self._is_over = True
-        if error is not None and error.is_transient:
-            self._limiter.failed(error)
+    @property
+    def is_waiting(self) -> bool:
+        return self.turn is not None and not self.turn.done()
 
 
 class Limiter:
@@ -87,60 +55,63 @@ class Limiter:
 
     def __init__(self, pace: SendPace, base_url: str) -> None:
         self.pace = pace
-        self.waiting = 0
         self._base_url = base_url
-        self._queues: dict[str, deque[QueuedRequest]] = {}  # by job; the first is next
+        self._queues: dict[str, deque[QueuedRequest]] = {}  # by job; the first is next. Cancelled ones stay for a while
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
         self._outage_since: float | None = None  # when the outage that was logged began
         self._is_slow = False  # whether that was logged
         self._limited_at = -math.inf
 
-    def join(self, request: QueuedRequest) -> "asyncio.Future[None] | None":
-        """None if it is in flight at once; else a future that ends when it is, or with an error if that is too late."""
+    @property
+    def waiting(self) -> list[QueuedRequest]:
+        return [request for queue in self._queues.values() for request in queue if request.is_waiting]
+
+    def join(self, state: RetryState) -> QueuedRequest:
+        """Put an attempt into the queue. It is in flight when its turn has come, which may be at once."""
         now, pace = time.monotonic(), self.pace
-        if not self.waiting and pace.in_flight < pace.concurrency and pace.earliest <= now:
+        request = QueuedRequest(state, pace.blocked(now))
+        if not self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
             pace.sent(now)
             request.sent_at = now
-            return None
-        request.may_send = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(request.state.request.job_id, deque()).append(request)
-        self.waiting += 1
-        self._let_through()
-        return request.may_send
+        else:
+            request.turn = asyncio.get_running_loop().create_future()
+            self._queues.setdefault(state.request.job_id, deque()).append(request)
+            self._let_through()
+        return request
 
-    def failed(self, error: APIError) -> None:
-        """A request has failed because of the server."""
-        self._last_error = error
-        if self.pace.in_outage:  # a probe is an attempt for all that wait
-            for waiting in self._each_waiting():
-                waiting.probes += 1
-
-    def go_on(self) -> None:
-        """A request is no longer in flight: send the next, and only then say what happened."""
+    def leave(self, request: QueuedRequest, failure: BaseException | None) -> None:
+        """It is over: send the next, and only then say what happened."""
+        if request.sent_at is None:
+            return
+        now, pace = time.monotonic(), self.pace
+        is_response = isinstance(failure, APIStatusError) or (isinstance(failure, DecodeError) and failure.is_page)
+        if isinstance(failure, APIError) and failure.is_transient:
+            if isinstance(failure, APIStatusError) and failure.status_code in REFUSED:
+                is_about_rate = failure.status_code == 429
+                pace.refused(request.sent_at, now, server_wait(failure), is_about_rate=is_about_rate)
+            else:
+                pace.failed(request.sent_at, now)
+            self._last_error = failure
+            if pace.in_outage:  # a probe is an attempt for all that wait
+                for waiting in self.waiting:
+                    waiting.probes += 1
+        elif failure is None or is_response:
+            pace.good(request.sent_at, now)
+        else:  # it was cancelled, or it wasn't the server that responded
+            pace.cancelled(now)
         if self._queues:
             self._let_through()
-        self._report(time.monotonic())
+        self._report(now)
 
     def close(self) -> None:
         """Send nothing more: requests that wait end with ClientClosedError."""
         if self._timer is not None:
             self._timer.cancel()
-        for request in self._each_waiting():
-            self._end(request, ClientClosedError())
+        for request in self.waiting:
+            assert request.turn is not None  # noqa: S101  # for the type checker
+            request.turn.set_exception(ClientClosedError())
         self._queues.clear()
-
-    def _each_waiting(self) -> list[QueuedRequest]:
-        return [one for queue in self._queues.values() for one in queue if one.may_send and not one.may_send.done()]
-
-    def _end(self, request: QueuedRequest, error: Exception | None = None) -> None:
-        """End its wait."""
-        assert request.may_send is not None  # noqa: S101  # for the type checker
-        self.waiting -= 1
-        if error is None:
-            request.may_send.set_result(None)
-        else:
-            request.may_send.set_exception(error)
 
     def _let_through(self) -> None:
         if self._timer is not None:
@@ -148,10 +119,11 @@ class Limiter:
             self._timer = None
         now, pace, wakes_at = time.monotonic(), self.pace, math.inf
         if self._queues and (pace.in_outage or pace.held_for(now)):
-            for request in self._each_waiting():
+            for request in self.waiting:
+                assert request.turn is not None  # noqa: S101  # for the type checker
                 left = self._seconds_left(request, now)
                 if isinstance(left, NotSentError):
-                    self._end(request, left)
+                    request.turn.set_exception(left)
                 else:
                     wakes_at = min(wakes_at, now + max(0.001, left))
         while self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
@@ -160,11 +132,11 @@ class Limiter:
             del self._queues[job_id]
             if queue:
                 self._queues[job_id] = queue  # behind the others
-            if request.may_send and not request.may_send.done():  # neither cancelled nor too late
+            if request.turn is not None and not request.turn.done():  # neither cancelled nor too late
                 pace.sent(now)
                 request.sent_at = now
-                self._end(request)
-        if self.waiting:
+                request.turn.set_result(None)
+        if self._queues:
             if pace.in_flight < pace.concurrency:
                 wakes_at = min(wakes_at, pace.earliest)
             if wakes_at < math.inf:
@@ -172,17 +144,19 @@ class Limiter:
 
     def _seconds_left(self, request: QueuedRequest, now: float) -> float | NotSentError:
         """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
-        pace, policy, server = self.pace, request.state.policy, self._base_url
+        pace, state, server = self.pace, request.state, self._base_url
+        policy = state.policy
         held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
+        was_held_for = pace.blocked(now) - request.blocked
         deadline = math.inf if policy.deadline is None else policy.deadline
-        left = deadline - request.state.spent - request.held_for(now)
+        left = deadline - state.spent - was_held_for
         asks = f"{server} asks all requests to wait for {seconds(held_for)}"
         kind = APIConnectionError
         if left <= 0 or held_for >= left:
             kind = APITimeoutError
             reason = asks if held_for else f"{server} is away"
             reason += f", and {seconds(max(0.0, left))} are left of the retry policy's deadline of {seconds(deadline)}"
-        elif held_for and request.held_for(now) + held_for >= policy.patience:
+        elif held_for and was_held_for + held_for >= policy.patience:
             reason = f"{asks}, and the retry policy's patience is {seconds(policy.patience)}"
         elif not pace.in_outage or not request.probes:  # nothing was tried since it waits
             return left
@@ -191,11 +165,16 @@ class Limiter:
             if patience == policy.patience:
                 allowed = f"the retry policy's patience is {seconds(patience)}"
                 reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
-        elif policy.max_attempts is not None and request.state.attempts + request.probes >= policy.max_attempts:
+        elif policy.max_attempts is not None and state.attempts + request.probes >= policy.max_attempts:
             reason = f"no good response from {server}, and the retry policy allows no more attempts"
         else:
             return min(left, patience - outage)
-        return NotSentError(reason, kind, self._last_error)
+        if state.last_error is not None:
+            state.last_error.gave_up_because = reason
+            return NotSentError(state.last_error)
+        last = f"; the last failure: {self._last_error.args[0]}" if self._last_error else ""
+        wanted = state.request
+        return NotSentError(kind(f"not sent: {reason}{last}", job_id=wanted.job_id, offset=wanted.offset))
 
     def _report(self, now: float) -> None:
         """Log once that the server is away or accepts fewer requests, and once that this is over."""

@@ -19,19 +19,15 @@ import attrs
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
-from tfruns._decode.body import decode_http_error, decode_page
-from tfruns._http.secret import Redactor
-from tfruns._http.tracebacks import ErrorContext, chain
+from tfruns._decode.body import decode_http_error
+from tfruns._http.secret import Redactor, chain
 from tfruns._text import shortened
 from tfruns.errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
-    APITimeoutError,
     status_error_class,
 )
-from tfruns.models import RunPage
-from tfruns.query import PageRequest
 
 REFUSED = frozenset({429, 503})
 """Statuses with which a server refuses a request because of its load."""
@@ -46,7 +42,7 @@ _LOGIN = re.compile(r"proxy-authorization|BasicAuth\(|://[^/\s@]+@", re.IGNORECA
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Response:
     """A complete response."""
 
@@ -78,18 +74,6 @@ def _status_in_body(body: bytes) -> int | None:
     return status if isinstance(status, int) and 400 <= status <= 599 else None
 
 
-def read_page(request: PageRequest, response: Response, redactor: Redactor, *, keep_bad: bool = False) -> RunPage:
-    """The page of runs in a response with the status 200.
-
-    Raises:
-        DecodeError: the body isn't what the contract says.
-    """
-    with ErrorContext(request):
-        return decode_page(
-            response.body, job_id=request.job_id, offset=request.offset, hide=redactor.clean, keep_bad=keep_bad
-        )
-
-
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:
     """The error for a response with another status than 200."""
     clean = redactor.clean
@@ -118,12 +102,6 @@ def _hint(response: Response, base_url: str, key_origin: str, location: str) -> 
     return ""
 
 
-def timeout_error(base_url: str, seconds: float, *, is_deadline: bool) -> APITimeoutError:
-    """The error for a response that wasn't complete in time."""
-    limit = "what is left of the retry policy's deadline" if is_deadline else "the timeout"
-    return APITimeoutError(f"no complete response from {base_url} within {seconds:.3g} s, {limit}")
-
-
 def connection_error(
     error: Exception,
     redactor: Redactor,
@@ -133,11 +111,12 @@ def connection_error(
     proxy: str = "",
     is_known: bool = True,
 ) -> APIConnectionError:
-    """The error for an exception that aiohttp, a connector or the system raised before the response was complete.
+    """The error for what aiohttp, a connector or the system raised before the response was complete.
+
+    That becomes the cause, unless its text isn't safe: it may repeat what the server sent, or hold a proxy's login.
 
     Args:
-        error: what was raised. It becomes the cause, unless its text isn't safe: it may repeat what the server sent, or
-            hold the login of a proxy.
+        error: what was raised.
         redactor: makes its text safe.
         base_url: for the message.
         handled: the error that the caller was handling when the request began; it isn't about the request.

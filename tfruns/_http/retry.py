@@ -104,7 +104,7 @@ class RetryState(tenacity.RetryCallState):
         """Seconds since it first failed."""
         return 0.0 if self._failing_since is None else self.spent - self._failing_since
 
-    def failed(self, error: BaseException, now: float, last_good: float | None) -> None:
+    def failed(self, error: APIError, now: float, last_good: float | None) -> None:
         """An attempt has failed; `last_good` is when any request of the client last got a good response."""
         if self._failing_since is None:
             self._failing_since = self.spent
@@ -113,6 +113,7 @@ class RetryState(tenacity.RetryCallState):
         if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1
         self._failed_at = now
+        self.last_error = error
 
 
 def retrying(

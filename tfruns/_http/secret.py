@@ -1,11 +1,19 @@
-"""Wraps the API key from the moment it is given, and makes the server's text, which may repeat it, safe to show."""
+"""Keeps the API key out of everything that is shown: values wrap it, texts lose it, tracebacks lose frames with it."""
 
+import sys
 from collections import deque
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any, ClassVar, NoReturn, Self
+
+from tfruns.errors import APIError
+from tfruns.query import PageRequest
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
 """The least length of a key that is removed from texts: a shorter one isn't secret, and is a part of many words."""
+_HOLDERS = ("aiohttp", "aiosignal", "asyncio", "ssl", "tfruns._decode", "tfruns._http.connections")
+"""Modules whose frames hold the head of a request as bytes, or a response, which may repeat the key."""
 
 
 class Secret:
@@ -108,3 +116,59 @@ def _without(text: str, key: Secret) -> str:
 
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+class ErrorContext:
+    """Within `with`: an error names the request, and no frame of its traceback shows what was sent or received.
+
+    Frames of the modules that send, receive and decode are removed from the traceback, and from those of its causes and
+    contexts. Frames of the caller's own functions (hooks, trace configs, a function that gives the key) stay.
+    """
+
+    def __init__(self, request: PageRequest) -> None:
+        self._request = request
+        # An error of the caller's, which becomes a context of all that is raised here.
+        self.handled = sys.exception()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        for one in chain(error, but=self.handled):
+            one.__traceback__ = _without_holders(one.__traceback__)
+        if isinstance(error, APIError):
+            error.job_id, error.offset = self._request.job_id, self._request.offset
+
+
+def chain(error: BaseException, *, but: BaseException | None = None) -> Iterator[BaseException]:
+    """The error, its causes and contexts, and the members of its groups: each once."""
+    seen: set[int] = {id(but)}
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        left += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
+
+
+def _is_holder(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return any(name == holder or name.startswith(f"{holder}.") for holder in _HOLDERS)
+
+
+def _without_holders(traceback: TracebackType | None) -> TracebackType | None:
+    entries = []
+    while traceback is not None:  # no recursion: it may be that of a RecursionError
+        entries.append(traceback)
+        traceback = traceback.tb_next
+    kept = None
+    for entry in reversed(entries):
+        if not _is_holder(entry.tb_frame):
+            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept

@@ -6,7 +6,7 @@ A request travels through these gates, from the outside in; each is one coroutin
 2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
    and `rate`), then holds its place there until there is a response, or the time is over; and judges the outcome.
 3. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
-4. `exchange`: aiohttp, which has a connection for each request in flight.
+4. `Connections.exchange`: aiohttp, which has a connection for each request in flight.
 
 Before them a walk has its own limit: how many pages it fetches ahead, and for many jobs, how many of them at once.
 """
@@ -14,7 +14,6 @@ Before them a walk has its own limit: how many pages it fetches ahead, and for m
 import asyncio
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from tfruns._decode.body import decode_page
 from tfruns._http.closed import ClosedSignal
 from tfruns._http.connections import Connections
 from tfruns._http.credentials import KeySource
@@ -37,21 +37,12 @@ from tfruns._http.events import (
     UserCodeError,
     call_hooks,
 )
-from tfruns._http.exchange import exchange
-from tfruns._http.limits import Limiter, NotSentError, QueuedRequest
+from tfruns._http.limits import Limiter, NotSentError
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
-from tfruns._http.responses import (
-    NO_PAGE,
-    Response,
-    connection_error,
-    is_unreachable,
-    read_page,
-    status_error,
-    timeout_error,
-)
+from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error
 from tfruns._http.retry import RetryState, retrying
-from tfruns._http.tracebacks import ErrorContext
+from tfruns._http.secret import ErrorContext
 from tfruns._log import log, logger
 from tfruns.errors import (
     APIError,
@@ -120,19 +111,12 @@ class Transport:
     # --- how a request is sent, from the outside in ---
 
     async def fetch(self, request: PageRequest, options: RequestOptions, state: RetryState | None = None) -> Fetched:
-        """A response with the status 200.
+        """A response with the status 200, or the error of the last attempt.
 
         Args:
             request: which page.
             options: how it is requested.
             state: of a request whose last attempt has failed after all: its response was no page.
-
-        Raises:
-            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
-            APIStatusError: a response with another status; its subclass says which.
-            DecodeError: a response that is no page; one that is larger than allowed is a ResponseTooLargeError.
-            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
-            ConfigurationError: the key that the caller's function returned can't be sent.
         """
         state = state or RetryState(self._retrying, request, options.retry)
         self._pace.begin(time.monotonic())
@@ -153,7 +137,7 @@ class Transport:
             except UserCodeError as failed:
                 final, is_of_a_hook = failed.error, failed.is_of_a_hook
             except NotSentError as failed:
-                final, is_of_a_hook = self._not_sent(state, failed), False
+                final, is_of_a_hook = failed.error, False
             except Exception as failed:
                 final, is_of_a_hook = failed, False
             raise final if is_of_a_hook else self._failed(state, final)
@@ -163,46 +147,46 @@ class Transport:
                 on_end()
 
     async def _attempt(self, state: RetryState, options: RequestOptions) -> Response:
-        with ErrorContext(state.request):
-            handled = sys.exception()
-            async with QueuedRequest(self.enter_loop(), state) as place:
+        with ErrorContext(state.request) as context:
+            limiter = self.enter_loop()
+            place = limiter.join(state)
+            failure: BaseException | None = asyncio.CancelledError()
+            try:
+                if place.turn is not None:
+                    await place.turn
                 began = time.monotonic()
-                state.spent += place.held_for(began)
+                state.spent += self._pace.blocked(began) - place.blocked
                 state.attempts += 1
                 state.request_id = None
                 left = math.inf if options.retry.deadline is None else options.retry.deadline - state.spent
                 limit = asyncio.timeout(max(0.0, min(options.timeout, left)))
-                outcome: Response | Exception = TimeoutError()
+                self._sending.add(limit)
                 try:
                     async with limit:
-                        self._sending.add(limit)
-                        outcome = await self._send(state, options)
+                        response = await self._send(state, options)
                 except Exception as error:
-                    outcome = self._not_received(error, limit, options.timeout, left, handled)
+                    failure = self._not_received(error, limit, options.timeout, left, context.handled)
+                else:
+                    failure = self._flaw_of(response, state.request)
+                    if failure is None:
+                        return response
                 finally:
                     self._sending.discard(limit)
-                state.spent += time.monotonic() - began
-                try:
-                    if isinstance(outcome, Exception):
-                        raise outcome
-                    self._check(state.request, outcome)
-                except APIError as error:
-                    state.last_error = error
-                    place.end(error)
-                    raise
-                place.end()
-                return outcome
+                    state.spent += time.monotonic() - began
+            finally:
+                limiter.leave(place, failure)
+            raise failure
 
     async def _send(self, state: RetryState, options: RequestOptions) -> Response:
-        http = await self._connections.http()
         key = self._key.known or await self._key.renew(None)
         url = URL(self.base_url + state.request.target(), encoded=True)
+        most = options.max_response_bytes
         is_first = True
         while True:
             call_hooks(self.hooks.on_request, RequestEvent, state.where, attempt=state.attempts)
             self.counters.requests += 1
             began = time.monotonic()
-            response = await exchange(http, url, options.headers, key, max_bytes=options.max_response_bytes)
+            response = await self._connections.exchange(url, options.headers, key, max_bytes=most)
             self._report(state, response, time.monotonic() - began)
             response = response.as_error()
             if response.status != 401 or not is_first:
@@ -217,40 +201,46 @@ class Transport:
         Args:
             fetched: the response.
             keep_bad: whether a `BadRun` replaces a run that can't be understood. Otherwise such a run is an error.
-
-        Raises:
-            DecodeError: it isn't what the contract says.
-            TfRunsError: as of `fetch`.
         """
         state = fetched.state
         while True:
             try:
-                page = read_page(state.request, fetched.response, self._key.redactor, keep_bad=keep_bad)
+                page = self._page(fetched.response, state.request, keep_bad=keep_bad)
             except DecodeError as error:
-                error.is_transient = not error.is_page and self._pace.has_given_page
                 state.set_exception((type(error), error, error.__traceback__))
             else:
                 self._pace.has_given_page = True
                 return page
             fetched.response = (await self.fetch(state.request, fetched.options, state)).response
 
+    def _page(self, response: Response, request: PageRequest, *, keep_bad: bool = False) -> RunPage:
+        hide = self._key.redactor.clean
+        try:
+            with ErrorContext(request):
+                return decode_page(
+                    response.body, job_id=request.job_id, offset=request.offset, hide=hide, keep_bad=keep_bad
+                )
+        except DecodeError as error:
+            error.is_transient = not error.is_page and self._pace.has_given_page
+            raise
+
     # --- what an attempt has come to ---
 
-    def _check(self, request: PageRequest, response: Response) -> None:
-        """Raise the error that a complete response is."""
-        pace, redactor = self._pace, self._key.redactor
+    def _flaw_of(self, response: Response, request: PageRequest) -> APIError | None:
+        """The error that a complete response is."""
+        pace = self._pace
         pace.has_responded, pace.is_unreachable = True, False
         if response.status != 200:
-            error = status_error(response, redactor, base_url=self.base_url, key_origin=self._key.origin)
+            error = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
             if response.status in NO_PAGE:
                 error.is_transient = pace.has_given_page
-            raise error
+            return error
         if not response.may_be_page:
             try:
-                read_page(request, response, redactor)
+                self._page(response, request)
             except DecodeError as error:
-                error.is_transient = not error.is_page and pace.has_given_page
-                raise
+                return error
+        return None
 
     def _not_received(
         self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
@@ -261,7 +251,9 @@ class Transport:
         if (closed := self._connections.why_closed()) is not None:  # that ends requests with various errors
             return closed
         if limit.expired():
-            failure = timeout_error(self.base_url, min(timeout, left), is_deadline=left < timeout)
+            why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
+            within = f"within {min(timeout, left):.3g} s, {why}"
+            failure = APITimeoutError(f"no complete response from {self.base_url} {within}")
             failure.__cause__ = error
             return failure
         if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
@@ -277,34 +269,26 @@ class Transport:
         redactor = self._key.redactor
         return connection_error(error, redactor, self.base_url, handled=handled, proxy=proxy, is_known=is_known)
 
-    def _not_sent(self, state: RetryState, failed: NotSentError) -> APIError:
-        """The error for a request that the server held back for too long: its last error, if it has failed before."""
-        error = state.last_error
-        if error is None:
-            error = failed.error
-            error.job_id, error.offset = state.request.job_id, state.request.offset
-        else:
-            error.gave_up_because = failed.reason
-        return error
-
     # --- what is reported ---
 
     def _report(self, state: RetryState, response: Response, seconds: float) -> None:
-        self.counters.bytes += len(response.body)
-        request_id = response.headers.get("x-request-id")
+        size, request_id = len(response.body), response.headers.get("x-request-id")
+        self.counters.bytes += size
         state.request_id = None if request_id is None else self._key.redactor.clean(request_id)
+        is_logged = logger.isEnabledFor(logging.DEBUG)
+        if not self.hooks.on_response and not is_logged:
+            return
         rest: dict[str, Any] = {
             "attempt": state.attempts,
             "status_code": response.status,
-            "size": len(response.body),
+            "size": size,
             "seconds": seconds,
             "request_id": state.request_id,
         }
-        if logger.isEnabledFor(logging.DEBUG):
+        if is_logged:
             text = "job %r, offset %d: %d, %d bytes in %.3f s"
             place = state.request.job_id, state.request.offset
-            extra = {**state.where(), **rest}
-            log(logging.DEBUG, text, *place, response.status, len(response.body), seconds, extra=extra)
+            log(logging.DEBUG, text, *place, response.status, size, seconds, extra={**state.where(), **rest})
         call_hooks(self.hooks.on_response, ResponseEvent, state.where, **rest)
 
     def _before_retry(self, state: RetryState, error: APIError) -> None:
@@ -312,18 +296,11 @@ class Transport:
         state.spent += wait
         self.counters.retries += 1
         lasts = state.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
-        level = logging.INFO
-        if lasts and not state.has_warned and not self._pace.in_outage:  # an outage has its own warning
-            level = logging.WARNING
-            state.has_warned = True
-        log(
-            level,
-            "%s; attempt %d failed, the next starts in %.2f s",
-            error,
-            state.attempts,
-            wait,
-            extra={**state.where(), "attempt": state.attempts, "wait": wait, "request_id": state.request_id},
-        )
+        is_warning = lasts and not state.has_warned and not self._pace.in_outage  # an outage has its own warning
+        state.has_warned = state.has_warned or is_warning
+        extra = {**state.where(), "attempt": state.attempts, "wait": wait, "request_id": state.request_id}
+        text = "%s; attempt %d failed, the next starts in %.2f s"
+        log(logging.WARNING if is_warning else logging.INFO, text, error, state.attempts, wait, extra=extra)
         call_hooks(self.hooks.on_retry, RetryEvent, state.where, attempt=state.attempts, error=error, wait=wait)
 
     def _failed(self, state: RetryState, error: Exception) -> Exception:
@@ -352,7 +329,7 @@ class Transport:
             bytes=self.counters.bytes,
             runs=self.counters.runs,
             in_flight=self._pace.in_flight,
-            waiting=0 if self._limiter is None else self._limiter.waiting,
+            waiting=0 if self._limiter is None else len(self._limiter.waiting),
             concurrency=self._pace.concurrency,
             rate=None if math.isinf(self._pace.rate) else self._pace.rate,
         )
