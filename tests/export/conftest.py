@@ -10,7 +10,7 @@ from tests.support.hostile import serve
 from tests.support.jobs import Jobs
 from tests.support.postgres import Cluster, cluster
 from tfruns import Client
-from tfruns.export import read
+from tfruns.export import pipeline
 from tfruns.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def bucket(object_store_of_all: "ObjectStore") -> "Iterator[ObjectStore]":
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose response says that something has gone is sent again at once."""
-    monkeypatch.setattr(read, "_PAUSE", 0)
+    monkeypatch.setattr(pipeline, "_PAUSE", 0)
 
 
 @pytest.fixture

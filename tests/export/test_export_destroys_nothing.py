@@ -207,10 +207,10 @@ async def test_a_file_written_just_before_a_kill_is_written_again_and_no_others(
         for number in range(2):
             save = State.save
 
-            def killed(self: State, save: Any = save) -> None:
+            def killed(self: State, path: Path, save: Any = save) -> None:
                 if self.writing is None:
                     raise StoppedError
-                save(self)
+                save(self, path)
 
             await sandbox.create_run(sandbox.job_ids[0])
             with monkeypatch.context() as patched:

@@ -8,7 +8,8 @@ import pytest
 
 from tfruns import Client
 from tfruns.export import export_runs
-from tfruns.export.prepare import prepare
+from tfruns.export.destination import find_destination
+from tfruns.export.pipeline import Export
 from tfruns.export.secrets import Hidden
 from tfruns.sandbox import Sandbox
 
@@ -34,21 +35,16 @@ async def test_so_long_ago_is_the_same_argument_at_each_call(tmp_path: Path) -> 
     """So that an export that was interrupted goes on, though the clock has."""
     async with Client("https://a.example", "key") as client:
         about = [
-            (
-                await prepare(
-                    client,
-                    ["job"],
-                    Hidden(tmp_path / "runs.jsonl"),
-                    options=Hidden(None),
-                    table="runs",
-                    format=None,
-                    state=None,
-                    replace=False,
-                    work_dir=None,
-                    on_bad_run="raise",
-                    page_size=1000,
-                    filters={"sort_by": None, "order": None, "status": None, **window},
-                )
+            Export(
+                client,
+                find_destination(Hidden(tmp_path / "runs.jsonl"), Hidden(None), "runs", None),
+                {"sort_by": None, "order": None, "status": None, **window},
+                state=None,
+                replace=False,
+                work_dir=None,
+                on_bad_run="raise",
+                on_progress=None,
+                page_size=1000,
             ).arguments
             for window in (
                 {"created_after": timedelta(hours=24), "created_before": None},

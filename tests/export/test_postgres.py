@@ -400,7 +400,7 @@ async def test_a_rejected_run_is_written_once_if_the_state_isnt_saved(
     """As after a kill between the end of the transaction and the state."""
     jobs["a"] = [run(1, error="\0"), run(2)]
     with monkeypatch.context() as patched:
-        patched.setattr("tfruns.export.watermark.State.save", lambda _: (_ for _ in ()).throw(OSError("no space")))
+        patched.setattr("tfruns.export.watermark.State.save", lambda *_: (_ for _ in ()).throw(OSError("no space")))
         with pytest.raises(OSError, match="no space"):
             await jobs.export(postgres.url, table=table, state=tmp_path / "state.json")
     assert (await jobs.export(postgres.url, table=table, state=tmp_path / "state.json")).resumed_jobs == 1

@@ -11,7 +11,7 @@ import pytest
 from tests.http.test_key_stays_home import LOOKS
 from tfruns import Client
 from tfruns.export import ExportError, export_runs, store
-from tfruns.export.destination import cache_folder
+from tfruns.export.checkpoint import cache_folder
 from tfruns.export.secrets import Hidden, clean, secrets_of
 from tfruns.sandbox import Sandbox
 

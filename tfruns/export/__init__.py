@@ -24,8 +24,8 @@ import attrs
 from tfruns._checks import argument_names, check_names, check_plain_function
 from tfruns._public import publish
 from tfruns.client import Client
-from tfruns.export.pipeline import run_export
-from tfruns.export.prepare import prepare
+from tfruns.export.destination import find_destination
+from tfruns.export.pipeline import Export
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.secrets import Hidden
 from tfruns.query import Filters, RunFilter, chosen_filter
@@ -155,18 +155,15 @@ async def export_runs(
     del destination, storage_options, filters  # the traceback of an error shows the variables of this frame
     check_names(others, argument_names(export_runs), "export_runs")
     check_plain_function(on_progress, "on_progress")
-    request = await prepare(
+    export = Export(
         client,
-        job_ids,
-        given,
-        options=options,
-        table=table,
-        format=format,
+        find_destination(given, options, table, format),
+        single if filter is None else attrs.asdict(chosen_filter(filter, single)),
         state=state,
         replace=replace,
         work_dir=work_dir,
         on_bad_run=on_bad_run,
+        on_progress=on_progress,
         page_size=page_size,
-        filters=single if filter is None else attrs.asdict(chosen_filter(filter, single)),
     )
-    return await run_export(client, request, on_progress)
+    return await export.run(job_ids)

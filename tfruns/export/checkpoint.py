@@ -13,88 +13,87 @@ start.
 """
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
+import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import attrs
+import msgspec
 
 from tfruns._text import counted, shortened
 from tfruns.export.files import logger, make_own_folder, open_own_file, write_all
 from tfruns.export.results import ExportError
+from tfruns.export.watermark import JobNote
 
 _COMMIT_EVERY = 0.5
 """The least seconds between two commits, because each one waits for the disk."""
-_VERSION = 4
+_VERSION = 5
 _OLDEST = 86_400.0
 """Seconds, a day: an export that began longer ago doesn't go on from there."""
+_WORK = ".tfruns-partial"
 
 NUMBER = "number of the export"
 """The argument that tells one increment from the next: what has another number is of a finished increment."""
 
 
-@attrs.frozen
-class Chunk:
-    """Where a piece is in the file `pieces`."""
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """Where some runs, or lines of the quarantine, are in the file `pieces`."""
 
     offset: int
     length: int
+    runs: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
 
 
-@attrs.define
-class JobCheckpoint:
+class JobCheckpoint(msgspec.Struct, array_like=True):
     """What was read of one job."""
 
-    runs: int = 0
-    pieces: list[Chunk] = attrs.Factory(list)
+    job_id: str
+    pieces: list[Chunk] = []
     """The runs, in the format's own form."""
-    rejected_runs: int = 0
-    rejected: list[Chunk] = attrs.Factory(list)
+    rejected: list[Chunk] = []
     """Lines for the quarantine."""
-    note: Any = None
-    """What else is kept about a job that was read whole, as JSON data."""
+    note: JobNote | None = None
+    """What the next export has to know, if there is a state."""
 
-    def line(self, job: int) -> list[Any]:
-        """Its line in the manifest."""
-        return [job, self.runs, _numbers(self.pieces), self.rejected_runs, _numbers(self.rejected), self.note]
-
-    @classmethod
-    def of_line(cls, line: list[Any]) -> tuple[int, Self]:
-        """The job's number, and what was read of it."""
-        job, runs, pieces, rejected_runs, rejected, note = line
-        return job, cls(
-            runs, [Chunk(*each) for each in pieces], rejected_runs, [Chunk(*each) for each in rejected], note
-        )
+    @property
+    def chunks(self) -> list[Chunk]:
+        return [*self.pieces, *self.rejected]
 
 
-def _numbers(pieces: list[Chunk]) -> list[tuple[int, int]]:
-    return [(piece.offset, piece.length) for piece in pieces]
+class _Header(msgspec.Struct):
+    version: int
+    began: float
+    arguments: dict[str, Any]
 
 
 class Checkpoint:
-    """What is kept in a folder. Only one thread at a time may use them.
+    """What is kept in a folder. Only one thread at a time may use it; the numbers may be read in any.
 
     Args:
-        folder: where they are kept; made if it isn't there, and removed when they are deleted.
+        folder: made if it isn't there, and removed when the export is over.
         arguments: those of the export: an export with others can't go on from here.
-
-    Attributes:
-        done: the jobs that were read whole, by number.
-        failed: the numbers of those that were skipped.
-        age: seconds since the export began, if it goes on from an interruption.
     """
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.done: dict[int, JobCheckpoint] = {}
-        self.failed: set[int] = set()
+        self.done: dict[str, JobCheckpoint] = {}
+        """The jobs that were read whole, by id."""
+        self.runs = self.rejected_runs = 0
         self.age: float | None = None
-        self._open_jobs: dict[int, JobCheckpoint] = {}
+        """Seconds since the export began, if it goes on from an interruption."""
+        self._open_jobs: dict[str, JobCheckpoint] = {}
         self._uncommitted: list[bytes] = []
         self._end = 0
         self._committed_at = time.monotonic()
@@ -103,7 +102,7 @@ class Checkpoint:
         try:
             self._manifest = open_own_file(folder / "manifest", os.O_RDWR)
             self._pieces = open_own_file(folder / "pieces", os.O_RDWR)
-            self._load({name: json.loads(json.dumps(value)) for name, value in arguments.items()})
+            self._load(json.loads(json.dumps(arguments)))
         except ExportError:  # the files of another export must stay as they are
             self._close()
             with contextlib.suppress(OSError):
@@ -117,49 +116,50 @@ class Checkpoint:
 
     def _load(self, given: dict[str, Any]) -> None:
         size = os.fstat(self._pieces).st_size
-        lines = list(self._lines())
-        header = lines[0][0] if lines else None
-        end = 0
-        if isinstance(header, dict) and header.get("version") == _VERSION:
-            for line, line_end in lines[1:]:
-                job, kept = JobCheckpoint.of_line(line)
-                # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
-                if any(piece.offset + piece.length > size for piece in (*kept.pieces, *kept.rejected)):
+        header, end = None, 0
+        for line, line_end in self._lines():
+            if header is None:
+                header = msgspec.json.decode(line, type=_Header)
+                if header.version != _VERSION:
                     break
-                self.done[job], end = kept, line_end
-        before = header["arguments"] if header and self.done else given
-        if before.get(NUMBER) != given.get(NUMBER) and NUMBER in before and NUMBER in given:
-            self.done.clear()  # of a finished increment
-        if self.done and header is not None:
-            self._check_age(header["began"])
+                continue
+            kept = msgspec.json.decode(line, type=JobCheckpoint)
+            # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
+            if any(chunk.end > size for chunk in kept.chunks):
+                break
+            self.done[kept.job_id], end = kept, line_end
         # Without a completed job there is nothing to resume: after a typing error in the host, a new try must work at
         # once.
-        if self.done:
-            self._check(before, given)
-            os.ftruncate(self._manifest, end)
-            os.lseek(self._manifest, end, os.SEEK_SET)
-            ends = (p.offset + p.length for kept in self.done.values() for p in (*kept.pieces, *kept.rejected))
-            self._end = max(ends, default=0)
-            os.ftruncate(self._pieces, self._end)
+        if header is not None and self.done and not self._is_over(header, given):
+            self._check(header.arguments, given)
+            self._end = max((chunk.end for kept in self.done.values() for chunk in kept.chunks), default=0)
+            for kept in self.done.values():
+                self._count(kept, 1)
         else:
-            os.ftruncate(self._manifest, 0)
-            os.lseek(self._manifest, 0, os.SEEK_SET)
-            os.ftruncate(self._pieces, 0)
-            header = {"version": _VERSION, "began": time.time(), "arguments": given}
-            write_all(self._manifest, _line(header))
+            self.done.clear()
+            end = 0
+        os.ftruncate(self._pieces, self._end)
+        os.ftruncate(self._manifest, end)
+        os.lseek(self._manifest, end, os.SEEK_SET)
+        if not self.done:
+            write_all(self._manifest, _line(_Header(_VERSION, time.time(), given)))
 
-    def _check_age(self, began: float) -> None:
-        """What was read long ago may be wrong by now."""
-        self.age = max(0.0, time.time() - min(began, os.fstat(self._manifest).st_mtime))
-        if self.age > _OLDEST:
+    def _is_over(self, header: _Header, given: Mapping[str, Any]) -> bool:
+        """Whether it is of a finished increment, or was read so long ago that it may be wrong by now."""
+        before = header.arguments
+        if NUMBER in before and NUMBER in given and before[NUMBER] != given[NUMBER]:
+            return True
+        age = max(0.0, time.time() - min(header.began, os.fstat(self._manifest).st_mtime))
+        if age > _OLDEST:
             logger.warning(
                 "an export that was interrupted %s ago begins anew: what it had read is too old",
-                counted(int(self.age // _OLDEST), "day"),
+                counted(int(age // _OLDEST), "day"),
             )
-            self.done.clear()
-            self.age = None
+            return True
+        self.age = age
+        return False
 
-    def _lines(self) -> Iterator[tuple[Any, int]]:
+    def _lines(self) -> Iterator[tuple[bytes, int]]:
         """The complete lines, each with the position of its end."""
         end = 0
         with open(os.dup(self._manifest), "rb") as file:
@@ -168,7 +168,7 @@ class Checkpoint:
                 if line[-1:] != b"\n" or line[:9] != b"%08x " % zlib.crc32(content):
                     return
                 end += len(line)
-                yield json.loads(content), end
+                yield content, end
 
     def _check(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
@@ -183,40 +183,45 @@ class Checkpoint:
 
     # --- pieces ---
 
-    def add(self, job: int, piece: bytes, runs: int) -> None:
+    def add(self, job_id: str, piece: bytes, runs: int) -> None:
         """Keep some runs of a job."""
-        kept = self._open_jobs.setdefault(job, JobCheckpoint())
-        kept.pieces.append(self._write(piece))
-        kept.runs += runs
+        self._open(job_id).pieces.append(self._write(piece, runs))
+        self.runs += runs
 
-    def reject(self, job: int, piece: bytes, runs: int) -> None:
+    def reject(self, job_id: str, lines: bytes, runs: int) -> None:
         """Keep lines for the quarantine."""
-        kept = self._open_jobs.setdefault(job, JobCheckpoint())
-        kept.rejected.append(self._write(piece))
-        kept.rejected_runs += runs
+        self._open(job_id).rejected.append(self._write(lines, runs))
+        self.rejected_runs += runs
 
-    def _write(self, piece: bytes) -> Chunk:
+    def _open(self, job_id: str) -> JobCheckpoint:
+        return self._open_jobs.setdefault(job_id, JobCheckpoint(job_id))
+
+    def _write(self, piece: bytes, runs: int) -> Chunk:
         os.lseek(self._pieces, self._end, os.SEEK_SET)
         write_all(self._pieces, piece)
-        where = Chunk(self._end, len(piece))
-        self._end += len(piece)
-        return where
+        chunk = Chunk(self._end, len(piece), runs)
+        self._end = chunk.end
+        return chunk
 
-    def find(self, job: int) -> JobCheckpoint | None:
+    def _count(self, kept: JobCheckpoint, sign: int) -> None:
+        self.runs += sign * sum(chunk.runs for chunk in kept.pieces)
+        self.rejected_runs += sign * sum(chunk.runs for chunk in kept.rejected)
+
+    def find(self, job_id: str) -> JobCheckpoint | None:
         """What there is of a job."""
-        return self.done.get(job) or self._open_jobs.get(job)
+        return self.done.get(job_id) or self._open_jobs.get(job_id)
 
-    def drop(self, job: int, *, is_failed: bool = False) -> None:
+    def drop(self, job_id: str) -> None:
         """Forget the pieces of a job that failed, or that is read again."""
-        self._open_jobs.pop(job, None)
-        if is_failed:
-            self.failed.add(job)
+        if (dropped := self._open_jobs.pop(job_id, None)) is not None:
+            self._count(dropped, -1)
 
-    def finish(self, job: int, note: Any) -> None:
+    def finish(self, job_id: str, note: JobNote | None) -> None:
         """A job was read whole. It is written to the disk soon after, together with others."""
-        kept = self.done[job] = self._open_jobs.pop(job, JobCheckpoint())
+        kept = self.done[job_id] = self._open(job_id)
+        del self._open_jobs[job_id]
         kept.note = note
-        self._uncommitted.append(_line(kept.line(job)))
+        self._uncommitted.append(_line(kept))
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
             self.commit()
 
@@ -229,10 +234,9 @@ class Checkpoint:
             self._uncommitted.clear()
         self._committed_at = time.monotonic()
 
-    def read(self, piece: Chunk) -> bytes:
-        """A piece."""
-        os.lseek(self._pieces, piece.offset, os.SEEK_SET)
-        blocks, left = [], piece.length
+    def read(self, chunk: Chunk) -> bytes:
+        os.lseek(self._pieces, chunk.offset, os.SEEK_SET)
+        blocks, left = [], chunk.length
         while left:
             block = os.read(self._pieces, left)
             if not block:
@@ -248,12 +252,16 @@ class Checkpoint:
     # --- the end ---
 
     def leave(self) -> None:
-        """The export failed: write the whole jobs to the disk, or remove the folder if there is nothing to resume."""
+        """The export failed, if it isn't over: write the whole jobs to the disk, or remove the folder if there is
+        nothing to resume."""
+        if self._pieces < 0:
+            return
         if not self.done:
-            return self.delete()
+            self.delete()
+            return
         with contextlib.suppress(OSError):  # the error of the export matters more
             self.commit()
-        return self._close()
+        self._close()
 
     def delete(self) -> None:
         """The export is over: remove the folder."""
@@ -273,10 +281,60 @@ class Checkpoint:
         self._manifest = self._pieces = -1
 
 
-def _line(content: Any) -> bytes:
-    text = json.dumps(content).encode()
+def _line(content: msgspec.Struct) -> bytes:
+    text = msgspec.json.encode(content)
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
 def _short(value: Any, most: int = 60) -> str:
     return shortened(json.dumps(value, sort_keys=True), most)
+
+
+# --- where the working folder is ---
+
+
+def work_folder_of(path: Path | str, work_dir: Path | None) -> Path:
+    """The working folder: beside a path, unless another is given; for a URL, in the user's folder for caches."""
+    if work_dir is None and isinstance(path, Path):
+        return path.with_name(path.name + _WORK)
+    name = path.name if isinstance(path, Path) else path.rstrip("/").rpartition("/")[2]
+    # In a folder for many, several destinations may have the same name.
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
+    return (work_dir or cache_folder()) / f"{plain}.{digest}{_WORK}"
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock of a working folder; or, whatever the working folder, of the one that a destination has by default."""
+    return folder.with_name(folder.name.removesuffix(_WORK) + ".tfruns-lock")
+
+
+def _caches() -> list[Path]:
+    """The user's folder for caches, and one for temporary files."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or ""
+        if not os.path.isabs(base):  # as its specification says
+            base = os.path.expanduser("~/.cache")
+    user = getattr(os, "getuid", lambda: "me")()
+    return [Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")]
+
+
+def cache_folder() -> Path:
+    """The folder for working folders of destinations that aren't on this machine. `make_cache_folder` makes it."""
+    caches = _caches()
+    for folder in caches:
+        there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return folder
+    return caches[-1]
+
+
+def make_cache_folder(work: Path) -> None:
+    """Make the folder for caches, if the working folder is to be in one."""
+    if work.parent in _caches():
+        work.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_folder(work.parent)

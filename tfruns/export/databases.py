@@ -17,11 +17,11 @@ import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.arrow_files import ArrowFile, arrow_module, parquet_writer
-from tfruns.export.destination import QUARANTINE, Claim, Destination
 from tfruns.export.files import fresh_file, put_in_place
-from tfruns.export.finish import Content, Key, Written
+from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
+from tfruns.export.store import QUARANTINE
 from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
@@ -339,12 +339,12 @@ TABLES: dict[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTab
 """By the names of their formats."""
 
 
-@attrs.frozen
+@attrs.define
 class TableFile(Destination):
     """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
 
     path: Path = attrs.field()
-    format_: Format = attrs.field()
+    format_: Format
     number: int | None = None
     """Which of several exports with a state this is."""
 
@@ -366,56 +366,47 @@ class TableFile(Destination):
     def _failed(self) -> str:
         return f"the table runs of {self.path} can't be written"
 
-    def begin(self, claim: Claim) -> "TableFile":
+    def begin(self, export: Export) -> None:
         self.format_.check()
         is_database = self._table.check(self.path)
         has_table = is_database and self._table.use(self.path, self._failed, lambda table: table.is_there())
         if not has_table:
             missing = f"{self.path} can't be written: its table runs" if is_database else str(self.path)
-            check_missing(missing, claim.state)
-        return attrs.evolve(self, number=None if claim.state is None else claim.state.exports)
+            check_missing(missing, export)
+        self.number = None if export.state is None else export.state.exports
 
-    def _staged(self, scratch: Path) -> Path:
-        return scratch / f"runs{self.format_.suffixes[0]}"
-
-    def open(self, scratch: Path) -> Writer:
-        return self.format_.open(self._staged(scratch), scratch)
-
-    def finish(self, content: Content) -> Written:
+    def finish(self, export: Export) -> Written:
         removed = 0
-        content.assembly.close()
-        staged = self._staged(content.scratch)
+        staged = export.scratch / "fresh"
         if self._table.check(self.path):
-            removed = self._table.use(
-                self.path, self._failed, lambda table: table.write(content), staged, content.check
-            )
+            removed = self._table.use(self.path, self._failed, lambda table: table.write(export), staged, export.check)
         elif self.number:
             raise ExportError(f"{self.path} isn't there any more")
         else:
             put_in_place(staged, self.path, self._check_new)
-        self._write_rejected(content)
+        self._write_rejected(export)
         return Written(size=self.path.stat().st_size, removed_rows=removed)
 
     def _check_new(self) -> None:
         if self._table.check(self.path):
             raise ExportError(f"{self.path} has been made by someone else meanwhile")
 
-    def _write_rejected(self, content: Content) -> None:
+    def _write_rejected(self, export: Export) -> None:
         """Add the runs that were set aside to the quarantine, in place of older lines of the same runs (or of all runs
         of these jobs, if all were read)."""
-        jobs = set(content.job_ids) if content.is_whole else set()
-        replaced = set(content.rejected_keys())
-        path = content.scratch / self.quarantine.name
+        jobs = set(export.done_jobs) if export.is_whole else set()
+        replaced = set(export.rejected_keys())
+        path = export.scratch / self.quarantine.name
         with contextlib.ExitStack() as files:
             new = files.enter_context(open(fresh_file(path), "wb"))
-            if self.quarantine.exists() and not content.replace:
+            if self.quarantine.exists() and not export.replace:
                 for line in files.enter_context(self.quarantine.open("rb")):
                     with contextlib.suppress(msgspec.DecodeError):
                         old = msgspec.json.decode(line, type=RejectedRun)
                         if old.job_id in jobs or (old.job_id, old.run_id) in replaced:
                             continue
                     new.write(line)
-            new.writelines(content.rejected())
+            new.writelines(export.rejected())
         if path.stat().st_size:
             put_in_place(path, self.quarantine)
         else:

@@ -5,7 +5,9 @@ happens to it later. So each file can be replaced on its own, and a run is never
 """
 
 import contextlib
+import itertools
 import json
+import math
 import re
 import struct
 import tempfile
@@ -13,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import msgspec
@@ -21,16 +23,12 @@ import msgspec
 from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
-from tfruns.export.destination import QUARANTINE, Claim, Destination, put_quarantine
-from tfruns.export.finish import Content, Written
 from tfruns.export.formats import FORMATS
+from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.results import ExportError
-from tfruns.export.store import Store
+from tfruns.export.store import QUARANTINE, Store, put_quarantine
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
-
-Key = tuple[str, str]
-"""Ids of a job and of a run."""
 
 _HELD = 8 * 2**20
 """How many bytes of runs are held in memory while they are sorted by day."""
@@ -58,42 +56,33 @@ def _folder_of(day: int) -> str:
 # --- what a format has to do for a dataset ---
 
 
-class Layout(Protocol):
-    """How runs of a format are sorted by day."""
-
-    format_: Format
-    """How pages become pieces."""
-    file_format: Format
-    """How pieces become a file."""
+class DayFormat(Format):
+    """A format whose runs are sorted by day. Its writer makes the file of one day."""
 
     @abstractmethod
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         """The runs of a piece, grouped by day: for each group the day, the runs, and their size in bytes."""
 
     @abstractmethod
+    def join(self, some: list[Any]) -> bytes:
+        """Runs of one day as a piece for the writer."""
+
+    @abstractmethod
+    def keys(self, piece: bytes) -> Iterable[Key]:
+        """The keys of the runs in a piece for the writer."""
+
+    @abstractmethod
+    def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
+        """Those runs of a file whose keys are kept, as pieces for the writer."""
+
+    @abstractmethod
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         """Make the file in which the folder says whose it is; returns its name in the folder, too. There are runs of
         that day."""
 
-    @abstractmethod
-    def join(self, some: list[Any]) -> bytes:
-        """Runs of one day as a piece of the file's format."""
 
-    @abstractmethod
-    def keys(self, piece: bytes) -> Iterable[Key]:
-        """The keys of the runs in a piece of the file's format."""
-
-    @abstractmethod
-    def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        """Those runs of a file whose keys are kept, as pieces of the file's format."""
-
-
-class _Tables:
-    """Parquet: record batches are sorted."""
-
-    def __init__(self, format_: Format) -> None:
-        self.format_ = attrs.evolve(format_, name="parquet by day")
-        self.file_format = format_
+class _ParquetByDay(DayFormat):
+    """Record batches are sorted."""
 
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
@@ -147,13 +136,12 @@ class _Line(msgspec.Struct, rename="camel"):
     id: str
 
 
-class _Lines:
-    """JSON lines: text is sorted."""
+class _LinesByDay(DayFormat):
+    """Text is sorted."""
 
-    def __init__(self, format_: Format) -> None:
-        self.format_ = attrs.evolve(format_, name=f"{format_.name} by day", encode=_lines_by_day)
-        self.file_format = format_
-        self._packing = text_files.PACKINGS[format_.name.removeprefix("jsonl")]
+    @property
+    def _packing(self) -> text_files.Packing:
+        return text_files.PACKINGS[self.suffixes[0].removeprefix(".jsonl")]
 
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         (scratch / "record").write_bytes(record)
@@ -197,15 +185,16 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
     return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page.only(at))) for day, at in by_day.items()]))
 
 
-def find_layout(name: str | None) -> Layout:
-    """The layout of a format."""
+def day_format(name: str | None) -> DayFormat:
+    """The format of that name, by day."""
     formats = {each.name: each for each in FORMATS if each.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
     if name not in formats:
         raise ValueError(
             f"a folder is a dataset of files by day, whose format must be one of {', '.join(formats)}; "
             + ("none was given" if name is None else f"got {name!r}")
         )
-    return _Tables(formats[name]) if name == "parquet" else _Lines(formats[name])
+    given = attrs.asdict(formats[name], recurse=False) | {"name": f"{name} by day"}
+    return _ParquetByDay(**given) if name == "parquet" else _LinesByDay(**given | {"encode": _lines_by_day})
 
 
 # --- the destination ---
@@ -231,7 +220,7 @@ class _Record(msgspec.Struct, kw_only=True):
             return None
 
 
-@attrs.frozen
+@attrs.define
 class Dataset(Destination):
     """A folder of files by day. An export replaces all files, or those of the days that it covers; with a state, those
     of the days on which its new and changed runs were created."""
@@ -240,15 +229,15 @@ class Dataset(Destination):
     """Where the folder is."""
     base: str
     """The folder's name."""
-    layout: Layout
-    _claim: Claim | None = None
-    _record: _Record | None = None
-    _record_name: str | None = None
+    format_: DayFormat
     replaces: bool = False
-
-    @property
-    def format_(self) -> Format:
-        return self.layout.format_
+    _number: int | None = None
+    """Which of several exports with a state this is."""
+    _record: _Record | None = None
+    """What the folder says about itself."""
+    _record_name: str | None = None
+    _days: "_Days" = attrs.field(init=False)
+    window_step = MS_A_DAY
 
     @property
     def path(self) -> Path | str:
@@ -256,8 +245,7 @@ class Dataset(Destination):
 
     @property
     def _rejected(self) -> str:
-        state = None if self._claim is None else self._claim.state
-        return f"{self.base}{'' if state is None else f'.{state.exports:04}'}{QUARANTINE}"
+        return f"{self.base}{'' if self._number is None else f'.{self._number:04}'}{QUARANTINE}"
 
     @property
     def quarantine(self) -> Path | str:
@@ -269,157 +257,169 @@ class Dataset(Destination):
 
     @property
     def _file(self) -> str:
-        return "runs" + self.layout.file_format.suffixes[0]
+        return "runs" + self.format_.suffixes[0]
 
-    def begin(self, claim: Claim) -> "Dataset":
+    def begin(self, export: Export) -> None:
         self.format_.check()
         self.store.check(self.base)
+        self._number = None if export.state is None else export.state.exports
         sizes = self.store.sizes(self.base)
         names = _seen(sizes)
         for name in names:
             found = _FILE.fullmatch(name)
-            if found is None or (found[2] != self._file and not claim.replace):
+            if found is None or (found[2] != self._file and not export.replace):
                 raise ExportError(
                     f"{self.path} holds {name}, which isn't of such a dataset, and would be read with it: give another"
                     " folder, or move that away"
                 )
-        record = None
-        record_name = next(filter(_RECORD.fullmatch, sizes), None)
-        if record_name is not None:
+        self._record_name = next(filter(_RECORD.fullmatch, sizes), None)
+        if self._record_name is not None:
             with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
-                path = self.store.fetch(f"{self.base}/{record_name}", Path(scratch))
-                record = None if path is None else _Record.of(path)
-        problems = [] if claim.replace else [*self._problems(claim, record, names)]
+                path = self.store.fetch(f"{self.base}/{self._record_name}", Path(scratch))
+                self._record = None if path is None else _Record.of(path)
+        problems = [] if export.replace else [*self._problems(export, names)]
         if problems:
             hint = "Give another folder, or begin anew with replace=True (--replace)"
             raise ExportError(f"{self.path} {'; '.join(problems)}. {hint}")
-        record = record if names else None  # without a file, it may belong to others
-        return attrs.evolve(self, claim=claim, record=record, record_name=record_name, replaces=bool(names))
+        self.replaces = bool(names)
+        if not names:  # it may belong to others
+            self._record = None
 
-    def _problems(self, claim: Claim, record: _Record | None, names: Collection[str]) -> Iterator[str]:
-        state = claim.state
-        if state is not None and state.exports > 0 and (record is None or record.state != state.id):
-            yield f"isn't there any more, but by {state.path} it was written before"
+    def _problems(self, export: Export, names: Collection[str]) -> Iterator[str]:
+        state, record = export.state, self._record
+        if state is not None and export.is_increment and (record is None or record.state != state.id):
+            yield f"isn't there any more, but by {export.state_path} it was written before"
         if record is None:
             if names:
                 yield "doesn't say whose files it holds"
             return
         if not names:
             return
-        about = json.loads(json.dumps(claim.about))
+        about = json.loads(json.dumps(_about(export)))
         for name in about:
             if record.about.get(name) != about[name]:
                 yield f"holds exports whose {name} is {record.about.get(name)!r}, not {about[name]!r}"
         if state is not None and record.state not in (None, state.id):
-            yield f"holds exports with another state than {state.path}"
-        elif state is None or state.exports == 0:
-            new, missing = {*claim.jobs} - {*record.jobs}, {*record.jobs} - {*claim.jobs}
+            yield f"holds exports with another state than {export.state_path}"
+        elif not export.is_increment:
+            new, missing = {*export.jobs} - {*record.jobs}, {*record.jobs} - {*export.jobs}
             if state is not None and record.state is not None:
                 new = set()  # a first export with this state was interrupted as it wrote: jobs may be added
             found = [f"{what} {_named(jobs)}" for what, jobs in (("without", new), ("with", missing)) if jobs]
             if found:
                 yield f"holds exports of other jobs ({', '.join(found)})"
 
-    def open(self, scratch: Path) -> "_Days":
-        return _Days(self.layout, scratch)
+    def open(self, scratch: Path) -> Writer:
+        self._days = _Days(self.format_, scratch)
+        return self._days
 
-    def finish(self, content: Content) -> Written:
-        claim = self._claim
-        assert claim is not None  # noqa: S101  # for the type checker
+    def finish(self, export: Export) -> Written:
         sizes = self.store.sizes(self.base)
         before = _seen(sizes)
-        days = content.assembly.close()
-        assert isinstance(days, _Days)  # noqa: S101  # for the type checker
-        put_quarantine(self.store, self._rejected, content)
-        made, removed_rows = self._make(content, claim, days, before)  # all of it, so that a full disk changes nothing
+        put_quarantine(self.store, self._rejected, export)
+        made, removed_rows = self._make(export, before)  # all of it, so that a full disk changes nothing
         after = dict(before)
-        content.check()
+        export.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
-        record_size = self._put_record(content, claim, min(map(_day_in, made or before), default=0))
+        record_size = self._put_record(export, min(map(_day_in, made or before), default=0))
         record_size = record_size or sizes.get(self._record_name or "", 0)
         for name, path in made.items():
-            content.check()
+            export.check()
             if path is None:
                 self.store.remove(f"{self.base}/{name}")
                 after.pop(name, None)
             else:
                 after[name] = path.stat().st_size
-                self.store.put(path, f"{self.base}/{name}", content.check)
-        (content.scratch / _COMPLETE).touch()
-        self.store.put(content.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", content.check)
+                self.store.put(path, f"{self.base}/{name}", export.check)
+        (export.scratch / _COMPLETE).touch()
+        self.store.put(export.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", export.check)
         removed_files = len(before.keys() - after.keys())
         return Written(size=sum(after.values()) + record_size, removed_files=removed_files, removed_rows=removed_rows)
 
-    def _put_record(self, content: Content, claim: Claim, day: int) -> int:
+    def _put_record(self, export: Export, day: int) -> int:
         """Before any other file: so no file is ever there without one. Returns its size, if it has changed."""
-        before = None if claim.replace else self._record
-        state = claim.state.id if claim.state is not None else None if before is None else before.state
-        jobs = {*claim.jobs, *(before.jobs if before is not None and claim.state is not None else ())}
-        record = _Record(about=dict(claim.about), jobs=sorted(jobs), state=state)
-        size = 0
-        if record != before:
-            name, path = self.layout.write_record(msgspec.json.encode(record), day, content.scratch)
-            old, size = self._record_name, path.stat().st_size
-            name = name if old is None or Path(old).suffix != Path(name).suffix else old
-            self.store.put(path, f"{self.base}/{name}", content.check)
-            if old not in (None, name):
-                self.store.remove(f"{self.base}/{old}")
+        before = None if export.replace else self._record
+        state = export.state.id if export.state is not None else None if before is None else before.state
+        jobs = {*export.jobs, *(before.jobs if before is not None and export.state is not None else ())}
+        record = _Record(about=_about(export), jobs=sorted(jobs), state=state)
+        if record == before:
+            return 0
+        name, path = self.format_.write_record(msgspec.json.encode(record), day, export.scratch)
+        old, size = self._record_name, path.stat().st_size
+        name = name if old is None or Path(old).suffix != Path(name).suffix else old
+        self.store.put(path, f"{self.base}/{name}", export.check)
+        if old not in (None, name):
+            self.store.remove(f"{self.base}/{old}")
         return size
 
-    def _make(
-        self, content: Content, claim: Claim, days: "_Days", before: Mapping[str, int]
-    ) -> tuple[dict[str, Path | None], int]:
+    def _make(self, export: Export, before: Mapping[str, int]) -> tuple[dict[str, Path | None], int]:
         """Write the files of all days that change, each to be put under its name, None for one without a run; and count
-        the rows that are gone."""
-        gone: dict[int, set[Key]] = {}
-        for job_id, runs in (content.deleted_runs or {}).items():
+        the rows that are deleted."""
+        by_job = export.deleted_runs
+        deleted: dict[int, set[Key]] = {}
+        for job_id, runs in (by_job or {}).items():
             for run_id, created_at in runs.items():
-                gone.setdefault(day_of(created_at), set()).add((job_id, run_id))
-        first, end = claim.days
-        changed = {day for day in days.all | gone.keys() if first <= day < end}
+                deleted.setdefault(day_of(created_at), set()).add((job_id, run_id))
+        first, end = (bound if math.isinf(bound) else day_of(bound) for bound in export.window)
+        changed = {day for day in self._days.all | deleted.keys() if first <= day < end}
         made: dict[str, Path | None] = {}
-        if content.deleted_runs is None:
+        if by_job is None:
             for name in before:
                 day = _day_in(name)
-                if claim.replace or first <= day < end:
+                if export.replace or first <= day < end:
                     made[name] = None
                     changed.add(day)
-        skipped = content.skipped
+        is_read = not export.replace and (by_job is not None or bool(export.skipped))
         removed = 0
-
-        def is_kept(key: Key) -> bool:
-            nonlocal removed
-            if content.deleted_runs is None:
-                return key[0] in skipped  # as nothing was read of these jobs
-            is_removed = key not in fresh_keys and key in gone.get(day, ())
-            removed += is_removed
-            return key not in fresh_keys and not is_removed
-
         for day in sorted(changed):
-            content.check()
+            export.check()
             name = f"{_folder_of(day)}/{self._file}"
-            fresh = content.scratch / f"{day}{self.layout.file_format.suffixes[0]}"
-            is_read = name in before and not claim.replace and (content.deleted_runs is not None or bool(skipped))
-            fresh_keys = set().union(*map(self.layout.keys, days.pieces(day))) if is_read else set()
-            writer = self.layout.file_format.open(fresh, content.scratch)
-            has_runs = False
-            try:
-                if is_read and (old := self.store.fetch(f"{self.base}/{name}", content.scratch)) is not None:
-                    for piece in self.layout.kept(old, is_kept):
-                        has_runs = True
-                        writer.write(piece)
-                for piece in days.pieces(day):
-                    has_runs = True
-                    writer.write(piece)
-                writer.close()
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    writer.abandon()
-                raise
+            old, removed_keys = None, deleted.get(day, set())
+            if is_read and name in before:
+                old = self.store.fetch(f"{self.base}/{name}", export.scratch)
+            fresh = export.scratch / f"{day}{self.format_.suffixes[0]}"
+            has_runs, count = self._write_day(export, day, fresh, old, removed_keys)
+            removed += count
             if has_runs or name in before:
                 made[name] = fresh if has_runs else None
         return made, removed
+
+    def _write_day(
+        self, export: Export, day: int, fresh: Path, old: Path | None, deleted: Collection[Key]
+    ) -> tuple[bool, int]:
+        """Write the file of a day, with what is kept of the old one; returns whether it has a run, and how many rows of
+        the old one are deleted."""
+        has_runs, removed = False, 0
+        fresh_keys = set() if old is None else set().union(*map(self.format_.keys, self._days.pieces(day)))
+
+        def is_kept(key: Key) -> bool:
+            nonlocal removed
+            if export.deleted_runs is None:
+                return key[0] in export.skipped  # as nothing was read of these jobs
+            is_deleted = key not in fresh_keys and key in deleted
+            removed += is_deleted
+            return key not in fresh_keys and not is_deleted
+
+        writer = self.format_.open(fresh, export.scratch)
+        try:
+            for piece in itertools.chain(
+                () if old is None else self.format_.kept(old, is_kept), self._days.pieces(day)
+            ):
+                has_runs = True
+                writer.write(piece)
+            writer.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                writer.abandon()
+            raise
+        return has_runs, removed
+
+
+def _about(export: Export) -> dict[str, Any]:
+    """The control plane, and the filters of which a folder holds all runs."""
+    names = ("control plane", "search_prefix", "triggered_by", "status", "version_numbers")
+    return {name: export.about[name] for name in names}
 
 
 def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -441,22 +441,22 @@ def _day_in(name: str) -> int:
 class _Days(Writer):
     """Sorts runs by day: in memory, and beyond a size in a file for each day."""
 
-    def __init__(self, layout: Layout, scratch: Path) -> None:
+    def __init__(self, format_: DayFormat, scratch: Path) -> None:
         self.all: set[int] = set()
-        self._layout = layout
+        self._format = format_
         self._scratch = scratch
         self._held: dict[int, list[Any]] = {}
         self._bytes = 0
 
     def write(self, piece: bytes) -> None:
         """Sort the runs of a piece."""
-        for day, some, size in self._layout.split(piece):
+        for day, some, size in self._format.split(piece):
             self.all.add(day)
             self._held.setdefault(day, []).append(some)
             self._bytes += size
         if self._bytes > _HELD:
             for day, some in self._held.items():
-                joined = self._layout.join(some)
+                joined = self._format.join(some)
                 with self._path(day).open("ab") as file:
                     file.write(struct.pack("<Q", len(joined)) + joined)
             self._held, self._bytes = {}, 0
@@ -473,7 +473,7 @@ class _Days(Writer):
             while head := file.read(8):
                 yield file.read(*struct.unpack("<Q", head))
         if day in self._held:
-            yield self._layout.join(self._held[day])
+            yield self._format.join(self._held[day])
 
     def _path(self, day: int) -> Path:
         return self._scratch / f"{day}.sorted"

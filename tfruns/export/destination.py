@@ -1,233 +1,122 @@
-"""What each kind of destination of an export has to do, and the simplest kind: a file."""
+"""Where runs are to be written: a file, a folder of files, or a table."""
 
-import hashlib
+import importlib
 import os
 import re
 import sys
-import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
 
-import attrs
-
-from tfruns.export.files import make_own_folder
-from tfruns.export.finish import Content, Written
+from tfruns._extras import install
+from tfruns.export.databases import TABLES, TableFile
+from tfruns.export.dataset import Dataset, day_format
+from tfruns.export.formats import find_format
+from tfruns.export.pipeline import Destination
+from tfruns.export.postgres import PostgresTable, table_parts
+from tfruns.export.postgres import check_url as check_database
 from tfruns.export.results import ExportError
-from tfruns.export.store import Store
-from tfruns.export.watermark import MOST_EXPORTS, State
-from tfruns.export.writer import Format, Writer
-
-_WORK = ".tfruns-partial"
+from tfruns.export.secrets import Hidden, masked_url, scheme_of
+from tfruns.export.store import OBJECT_STORES, PACKAGES, File, LocalStore, Store, remote_store
 
 
-@attrs.frozen
-class Claim:
-    """What an export writes: in a place that belongs to some exports, all others are refused."""
-
-    about: Mapping[str, Any]
-    """The control plane and the filters."""
-    jobs: Collection[str]
-    days: tuple[float, float]
-    """The first day of creation, and the first one that isn't meant any more, in days since 1970 UTC."""
-    state: State | None
-    replace: bool
-
-
-class Destination(ABC):
-    """A file, a table or a folder of files. All methods but `work_folder` are for the export's thread."""
-
-    is_file: ClassVar = False
-    """Whether each of several exports with a state writes its own file."""
-    replaces: bool = False
-    """Whether what is there is replaced as a whole, so that it must not be by nothing. From `begin` on."""
-
-    @property
-    @abstractmethod
-    def format_(self) -> Format:
-        """The format that is written."""
-
-    @property
-    @abstractmethod
-    def path(self) -> Path | str:
-        """Its name in the summary and in messages, without passwords."""
-
-    @property
-    @abstractmethod
-    def quarantine(self) -> Path | str:
-        """The name, in the summary, of the place of the runs that can't be written."""
-
-    @property
-    @abstractmethod
-    def about(self) -> Mapping[str, str]:
-        """What a state must contain about it, if a state belongs to this destination alone."""
-
-    def work_folder(self, work_dir: Path | None) -> Path:
-        """The working folder."""
-        return work_folder_of(self.path, work_dir)
-
-    def lock(self, work: Path) -> Path:
-        """The file that is locked while an export writes there, whatever its working folder."""
-        return lock_of(self.work_folder(None))
-
-    def scratch(self, work: Path) -> Path:
-        """A folder for what isn't complete: on the file system of a path, for one on this machine."""
-        path = self.path
-        if isinstance(path, str) or work.parent == path.parent:
-            return work / "new"
-        return path.with_name(path.name + ".tfruns-new")
-
-    @abstractmethod
-    def begin(self, claim: Claim) -> Self:
-        """The destination of this export, before anything is read.
-
-        Raises ExportError if nothing can be written there, or it belongs to other exports, or what the state says was
-        written isn't there.
-        """
-
-    @abstractmethod
-    def open(self, scratch: Path) -> Writer:
-        """What takes the pieces while others are read: see `Content.assembly`."""
-
-    @abstractmethod
-    def finish(self, content: Content) -> Written:
-        """Write everything, or change nothing."""
-
-
-@attrs.frozen
-class File(Destination):
-    """A file: a new one takes its place. With a state, each export writes a file of its own."""
-
-    store: Store
-    name: str
-    _format: Format = attrs.field(alias="format_")
-    _before: Sequence[str] = ()
-    """Files of exports with the state that begins anew."""
-    replaces: bool = False
-    is_file: ClassVar = True
-
-    @property
-    def format_(self) -> Format:
-        return self._format
-
-    @property
-    def path(self) -> Path | str:
-        return self.store.path(self.name)
-
-    @property
-    def quarantine(self) -> Path | str:
-        return self.store.path(self.name + QUARANTINE)
-
-    @property
-    def about(self) -> Mapping[str, str]:
-        return {}
-
-    def begin(self, claim: Claim) -> "File":
-        self.format_.check()
-        state = claim.state
-        if state is None:
-            self.store.check(self.name)
-            first, names = self.format_.for_increment(self.name, 0), self.store.names()
-            if first in names:
-                raise ExportError(
-                    f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
-                    " those to come. Give the state, or another destination"
-                )
-            return attrs.evolve(self, replaces=self.name in names)
-        if state.exports >= MOST_EXPORTS:
-            raise ExportError(
-                f"there were {MOST_EXPORTS:,} exports with {state.path}, and no more files can be named in their order:"
-                " begin anew with replace=True (--replace)"
-            )
-        name = self.format_.for_increment(self.name, state.exports)
-        path = self.store.path(name)
-        if path == state.path:
-            raise ExportError(f"{path} can't be both the state and what is written: give the state another name")
-        self.store.check(name)
-        before, after = name.rsplit(f".{state.exports:04}", 1)
-        pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
-        found = [other for other in sorted(self.store.names()) if pattern.fullmatch(other)]
-        wrong = [other for other in found if other >= name and (other, str(path)) != (name, state.writing)]
-        if wrong and not claim.replace:
-            raise ExportError(
-                f"{wrong[-1]} is of other exports than those with the state {state.path}, and would be replaced or"
-                " taken for newer: give their state or another destination, move their files away, or begin anew with"
-                " replace=True (--replace)"
-            )
-        return attrs.evolve(self, name=name, before=[other for other in found if other > name])
-
-    def open(self, scratch: Path) -> Writer:
-        return self.format_.open(scratch / self.name, scratch)
-
-    def finish(self, content: Content) -> Written:
-        fresh = content.scratch / self.name
-        content.assembly.close()
-        put_quarantine(self.store, self.name + QUARANTINE, content)
-        for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
-            content.check()
-            self.store.remove(name)
-            self.store.remove(name + QUARANTINE)
-        size = fresh.stat().st_size
-        self.store.put(fresh, self.name, content.check)
-        return Written(size=size, removed_files=len(self._before))
-
-
-QUARANTINE = ".rejected.jsonl"
-
-
-def put_quarantine(store: Store, name: str, content: Content) -> None:
-    """Write the runs that were rejected to a file; if no run was, remove the file."""
-    if content.has_rejected:
-        path = content.scratch / "rejected"
-        content.write_rejected(path)
-        store.put(path, name, content.check)
+def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
+    """The destination for what was given as one."""
+    if not isinstance(given.value, (str, os.PathLike)):
+        raise TypeError(f"destination must be a path or a URL, got {type(given.value).__name__}")
+    if given.value in ("", "-"):
+        hint = ": only the command line writes to standard output" if given.value else ""
+        raise ValueError(f"destination must be a path or a URL, got {given.value!r}{hint}")
+    scheme = scheme_of(given)
+    if scheme is not None:  # libraries know it only in lower case
+        given = Hidden(scheme + str(given.value)[len(scheme) :])
+    if scheme in ("file", "local"):
+        path_of_url = str(given.value).partition("://")[2]
+        if sys.platform == "win32":
+            path_of_url = re.sub("^/+(?=[A-Za-z]:)", "", path_of_url)
+        given, scheme = Hidden(path_of_url), None
+    if scheme in ("postgresql", "postgres"):
+        if format is not None:
+            raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
+        if options.value is not None:
+            raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
+        check_database(given)
+        return PostgresTable(given, table_parts(table))
+    if table != "runs":
+        raise ValueError(f"table goes with postgresql:// alone, got {table!r}")
+    if scheme is None:
+        if options.value is not None:
+            raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
+        is_folder = isinstance(given.value, str) and given.value.endswith(("/", os.sep))
+        path = _checked_folder(given.value) if is_folder else _checked_path(given.value)
+        store: Store = LocalStore(path.parent)
+        name = path.name
     else:
-        store.remove(name)
+        _check_url(given)
+        store, name = remote_store(given, Hidden(dict(options.value or {})))
+        is_folder, name = name.endswith("/"), name.removesuffix("/")
+    if is_folder:
+        return Dataset(store, name, day_format(format))
+    format_ = find_format(format, name)
+    if scheme is None and format_.name in TABLES:
+        return TableFile(path, format_)
+    return File(store, name, format_)
 
 
-def work_folder_of(path: Path | str, work_dir: Path | None) -> Path:
-    """The working folder: beside a path, unless another is given; for a URL, in the user's folder for caches."""
-    if work_dir is None and isinstance(path, Path):
-        return path.with_name(path.name + _WORK)
-    name = path.name if isinstance(path, Path) else path.rstrip("/").rpartition("/")[2]
-    # In a folder for many, several destinations may have the same name.
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:]
-    return (work_dir or cache_folder()) / f"{plain}.{digest}{_WORK}"
+_STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
+_SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
-def lock_of(folder: Path) -> Path:
-    """The lock of a working folder; or, whatever the working folder, of the one that a destination has by default."""
-    return folder.with_name(folder.name.removesuffix(_WORK) + ".tfruns-lock")
+def _checked_path(destination: str | os.PathLike[str]) -> Path:
+    """The path to write to: for a symbolic link, the file that it points to."""
+    given = os.fspath(destination)
+    if isinstance(given, str) and _STREAM.fullmatch(given):
+        raise ExportError(
+            f"{given} is an open stream, and can't be replaced by a file that is whole: `tfruns export -o -` writes"
+            " JSON lines or CSV to standard output"
+        )
+    if not isinstance(destination, str) and isinstance(given, str) and _SHORTENED_URL.match(given):
+        raise ValueError("a URL must be given as a string: in a path, it isn't one any more")
+    path = Path(os.path.realpath(given))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
+    if path.exists() and not path.is_file():  # a new file would replace /dev/null
+        raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
+    if not path.parent.is_dir():
+        raise _no_folder(path, str(given))
+    return path
 
 
-def _caches() -> list[Path]:
-    """The user's folder for caches, and one for temporary files."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or ""
-        if not os.path.isabs(base):  # as its specification says
-            base = os.path.expanduser("~/.cache")
-    user = getattr(os, "getuid", lambda: "me")()
-    return [Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")]
+def _checked_folder(destination: str) -> Path:
+    """The path of a folder of files, which may not exist yet."""
+    path = Path(os.path.realpath(destination))
+    if path.is_symlink():
+        raise ExportError(f"{path} is a symbolic link that leads in a circle")
+    if not path.name or not path.parent.is_dir():
+        raise _no_folder(path, destination)
+    return path
 
 
-def cache_folder() -> Path:
-    """The folder for working folders of destinations that aren't on this machine. `make_cache_folder` makes it."""
-    caches = _caches()
-    for folder in caches:
-        there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-            return folder
-    return caches[-1]
+def _no_folder(path: Path, given: str) -> ExportError:
+    hint = f", or write {given.partition(':')[0]}:// for a URL" if _SHORTENED_URL.match(given) else ""
+    return ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first{hint}")
 
 
-def make_cache_folder(work: Path) -> None:
-    """Make the folder for caches, if the working folder is to be in one."""
-    if work.parent in _caches():
-        work.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_own_folder(work.parent)
+def _check_url(url: Hidden) -> None:
+    """Check that a URL can be understood in one way only, and by an installed package."""
+    scheme, named = scheme_of(url), masked_url(url)
+    try:
+        fsspec = importlib.import_module("fsspec")
+    except ImportError as error:
+        raise ExportError(f"destinations with {scheme}:// need fsspec: {install('fsspec')} ({error})") from None
+    if scheme in ("http", "https") or (scheme not in PACKAGES and scheme not in fsspec.available_protocols()):
+        raise ValueError(
+            f"runs can't be written to a URL with {scheme}://: give a path, postgresql://, or what fsspec can write,"
+            " such as s3://, gs:// or abfs://"
+        )
+    where, _, key = named.partition("://")[2].partition("/")
+    if not (where and key) if scheme in PACKAGES else not (where or key):
+        raise ValueError(f"{named} names no object: give one such as {scheme}://bucket/runs.parquet")
+    if "::" in named or named.endswith("//") or (scheme in OBJECT_STORES and "//" in f"/{key}"):
+        problem = "two slashes in a row, or two colons, which fsspec takes for something else"
+        raise ValueError(f"{named} has {problem}: give another name")

@@ -1,5 +1,7 @@
-"""Files and folders of an export: readable by their owner alone, used only if they are the user's own, locked."""
+"""Files and folders of an export: readable by their owner alone, used only if they are the user's own, locked. And the
+one thread in which they are used, so that the event loop is never blocked."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -7,9 +9,12 @@ import re
 import shutil
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ParamSpec, Self, TypeVar
 
 from tfruns.export.results import ExportError
 
@@ -20,12 +25,8 @@ _NOT_INHERITED = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
-def make_own_folder(folder: Path) -> bool:
-    """Make a folder that only its owner can enter, or check that the existing one is such a folder.
-
-    Returns:
-        Whether it was made.
-    """
+def make_own_folder(folder: Path) -> None:
+    """Make a folder that only its owner can enter, or check that the existing one is such a folder."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -35,8 +36,6 @@ def make_own_folder(folder: Path) -> bool:
         _check_own(folder, found)
         if _IS_POSIX and found.st_mode & 0o077:
             folder.chmod(0o700)
-        return False
-    return True
 
 
 def open_own_file(path: Path, flags: int) -> int:
@@ -168,13 +167,8 @@ def empty(folder: Path) -> None:
 
 
 def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Replace a file by a complete one, which gets the mode and the owner of the old one.
-
-    Args:
-        fresh: the new file, in its own folder on the same file system.
-        path: its place.
-        check: raises if it must not be replaced; called last.
-    """
+    """Replace a file by a complete one on the same file system, which gets the mode and the owner of the old one. The
+    last step before is `check`, which raises if it must not be replaced."""
     sync(fresh)
     _adopt(fresh, path)
     check()
@@ -204,11 +198,7 @@ def _adopt(fresh: Path, destination: Path) -> None:
 
 
 class FileLock:
-    """A lock that ends with the process: a file that is locked while the lock is held, and removed afterwards.
-
-    Args:
-        path: the file. Its folder must be there.
-    """
+    """A lock that ends with the process: a file that is locked while the lock is held, and removed afterwards."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -229,26 +219,13 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Remove the file, and let others in. Releasing twice does nothing."""
-        with self.released_last():
-            pass
-
-    @contextlib.contextmanager
-    def released_last(self) -> Iterator[None]:
-        """Remove the file, do what is in the block, and only then let others in."""
-        if self._descriptor < 0:
-            yield
-            return
-        try:
+        """Remove the file, and let others in."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()  # not on Windows, while it is open
+        os.close(self._descriptor)
+        if not _IS_POSIX:
             with contextlib.suppress(OSError):
-                self._path.unlink()  # not on Windows, while it is open
-            yield
-        finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            if not _IS_POSIX:
-                with contextlib.suppress(OSError):
-                    self._path.unlink()
+                self._path.unlink()
 
 
 if sys.platform != "win32":
@@ -265,3 +242,54 @@ else:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError as error:
             raise BlockingIOError(*error.args) from None
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class StoppedError(Exception):
+    """The work in the thread has to stop."""
+
+
+class WorkThread:
+    """Runs one function after the other, within `async with`.
+
+    `run` waits until the function has ended, even if the wait is cancelled several times: so the caller always knows
+    what a function has opened or made, and can close or remove it.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "tfruns-export")
+        self._stopped = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._executor.shutdown()  # it is idle: `run` has waited for all
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Call the function in the thread, before all that are called later. Its error is lost."""
+        self._executor.submit(function)
+
+    async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call the function in the thread. A cancellation stops it at its next `check`, and is raised once it ended."""
+        work = self._executor.submit(function, *args, **kwargs)
+        ended = asyncio.wrap_future(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._stopped.set()
+        if cancelled is not None:
+            ended.exception()  # it was stopped: its error doesn't matter
+            raise cancelled
+        return ended.result()
+
+    def check(self) -> None:
+        """Raise StoppedError if the work has to stop: functions in the thread call this between their steps."""
+        if self._stopped.is_set():
+            raise StoppedError

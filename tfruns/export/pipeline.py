@@ -1,180 +1,746 @@
-"""One export from its start to its end: prepare, read, finish; and clean up, whatever happens."""
+"""One export, from its arguments to its summary: `Export` has its steps, in the order in which they happen.
 
+Each page is handed to the export's thread, which turns it into a piece while other pages are fetched. One page is in
+the thread at a time, and the walk fetches only a limited number of pages ahead, so that memory is bounded. It is
+bounded in bytes, because a response that is larger than `MAX_PAGE_BYTES` is abandoned, and its job is read again in
+smaller pages.
+"""
+
+import asyncio
 import contextlib
+import hashlib
+import json
+import math
+import os
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import msgspec
 
+from tfruns._checks import check_job_ids, checked_int, checked_job_id
+from tfruns._http.retry import RetryPolicy
+from tfruns._watch.find import find_runs
 from tfruns.client import Client
-from tfruns.errors import TfRunsError
-from tfruns.export.checkpoint import NUMBER, Checkpoint
-from tfruns.export.destination import Destination, make_cache_folder
-from tfruns.export.files import FileLock, new_folder
-from tfruns.export.finish import Assembly, Content, Written
-from tfruns.export.prepare import Request
-from tfruns.export.read import Reader
-from tfruns.export.results import ExportError, ExportSummary, Progress
-from tfruns.export.thread import WorkThread
-from tfruns.export.watermark import JobState, State
+from tfruns.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    EventLoopError,
+    InternalServerError,
+    ResponseTooLargeError,
+    TfRunsError,
+)
+from tfruns.export.checkpoint import (
+    NUMBER,
+    Checkpoint,
+    Chunk,
+    JobCheckpoint,
+    lock_of,
+    make_cache_folder,
+    work_folder_of,
+)
+from tfruns.export.files import FileLock, WorkThread, empty, new_folder
+from tfruns.export.quarantine import RejectedRun, unfit
+from tfruns.export.results import ExportError, ExportProgress, ExportSummary
+from tfruns.export.watermark import JobState, Reading, State, state_path
+from tfruns.export.writer import Format, Writer
+from tfruns.models import BadRun, RawPage
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
+
+Key = tuple[str, str]
+"""Ids of a job and of a run."""
+
+_ON_BAD_RUN = ("quarantine", "raise")
+_NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
+_WINDOW = ("created_after", "created_before")
+
+MAX_PAGE_BYTES = 3 * 2**20
+"""The most bytes of a response: five times the size of 1,000 ordinary runs."""
+_SMALLER_PAGES = (300, 80, 20, 4)
+"""Runs per page: a job whose responses are too large is read again with the next size."""
+_QUIET_PAGE = 100
+"""Size of the first page of an increment, for jobs that had fewer new runs the last time."""
+_SIDE_BY_SIDE = 8
+"""How many jobs with more than one page to read are read side by side for an increment."""
+_PAUSE = 1.0
+"""Seconds before a request is sent again whose response said that something has gone."""
+_PIECES_AT_ONCE = 4
+"""How many pieces are written after each page, at most, while others are fetched."""
+_MOST_RESTARTS = 2
+"""After so many, a job's pieces are written only once it was read whole."""
+
+_NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})
+"""Statuses that say nothing about the job."""
+_END_THE_EXPORT = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
+"""Errors that every other job would have too: they end the export."""
+_ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
+
+
+@attrs.frozen(kw_only=True)
+class Written:
+    """What a destination has done at the end."""
+
+    size: int
+    """Bytes of what was written."""
+    removed_files: int = 0
+    """How many files of earlier exports were removed."""
+    removed_rows: int = 0
+    """How many rows of earlier exports were removed, with no newer row of the same run in their place."""
+
+
+class Destination(ABC):
+    """Where runs are written: a file, a folder of files or a table. The thread calls its methods."""
+
+    format_: Format
+    is_file: ClassVar = False
+    """Whether each of several exports with a state writes its own file."""
+    window_step: ClassVar[int | None] = None
+    """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
+    replaces: bool = False
+    """Whether what is there is replaced as a whole, so that it must not be by nothing. From `begin` on."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | str:
+        """Its name in the summary and in messages, without passwords."""
+
+    @property
+    @abstractmethod
+    def quarantine(self) -> Path | str:
+        """The name, in the summary, of the place of the runs that can't be written."""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What a state must contain about it, if a state belongs to this destination alone."""
+        return {}
+
+    def lock(self, work: Path) -> Path:
+        """The file that is locked while an export writes there, whatever its working folder."""
+        return lock_of(work_folder_of(self.path, None))
+
+    @abstractmethod
+    def begin(self, export: "Export") -> None:
+        """Get ready, before anything is read.
+
+        Raises ExportError if nothing can be written there, or it belongs to other exports, or what the state says was
+        written isn't there.
+        """
+
+    def open(self, scratch: Path) -> Writer:
+        """What takes the pieces, while others are read: it makes the file `fresh` in that folder."""
+        return self.format_.open(scratch / "fresh", scratch)
+
+    @abstractmethod
+    def finish(self, export: "Export") -> Written:
+        """Put in place what the writer has made, or change nothing."""
 
 
 @attrs.define
-class _Opened:
-    """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
+class _Job:
+    """A job that is read."""
 
-    request: Request
-    thread: WorkThread
-    locks: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
-    checkpoint: Checkpoint | None = None
-    content: Content | None = None
-    state: State | None = None
+    job_id: str
+    reading: Reading | None
+    """What earlier exports know of the job, if this export has a state."""
+    doubts_empty: bool
+    """Whether a list without a run is read again before it is believed: it would replace runs that are there."""
+    read: int = 0
+    total: int = 0
+    """How many runs the server says there are."""
+    is_past: bool = False
+    """Whether all runs that may be new were read."""
 
-    def open(self) -> tuple[Destination, Content]:
-        """Find out where the runs go, and open what was read before."""
-        request, arguments = self.request, self.request.arguments
-        destination, path = request.destination, request.state_path
+
+class Export:
+    """One export."""
+
+    # --- 1. its arguments ---
+
+    def __init__(
+        self,
+        client: Client,
+        destination: Destination,
+        filters: Mapping[str, Any],
+        *,
+        state: str | os.PathLike[str] | None,
+        replace: bool,
+        work_dir: str | os.PathLike[str] | None,
+        on_bad_run: str,
+        on_progress: Callable[[ExportProgress], object] | None,
+        page_size: int,
+    ) -> None:
+        if on_bad_run not in _ON_BAD_RUN:
+            raise ValueError(f"on_bad_run must be one of {', '.join(_ON_BAD_RUN)}, got {on_bad_run!r}")
+        if not isinstance(replace, bool):
+            raise TypeError(f"replace must be True or False, got {replace!r}")
+        filters = {name: _kept(value) for name, value in filters.items()}
+        if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
+            others = ", ".join(_NOT_WITH_STATE)
+            raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
+        self.client = client
+        self.destination = destination
+        self.replace = replace
+        self.state_path = None if state is None else state_path(state, destination.path)
+        self.state: State | None = None
+        self.jobs: Sequence[str] = ()
+        self.skipped: dict[str, TfRunsError] = {}
+        """The jobs that failed, by id, each with its error."""
+        folder = None if work_dir is None else _checked_work_dir(work_dir)
+        # With a state, files may get another name each time: an interrupted export goes on under the new name.
+        named = self.state_path if self.state_path is not None and destination.is_file else destination.path
+        self._work = work_folder_of(named, folder)
+        self._quarantines = on_bad_run == "quarantine"
+        self._report_to = on_progress
+        first = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
+        self._page_sizes = (first, *(size for size in _SMALLER_PAGES if size < first))
+        chosen = RunFilter(**filters)
+        after, before = chosen.created_after, chosen.created_before  # the same for all jobs
+        if (step := destination.window_step) is not None:
+            after = None if after is None else math.floor(after / step) * step
+            before = None if before is None else math.ceil(before / step) * step
+        self.window = (-math.inf if after is None else after, math.inf if before is None else before)
+        """Which runs are meant, by their creation in milliseconds since 1970 UTC."""
+        self._filters = {**filters, "created_after": after, "created_before": before}
+        # With a timedelta, a second call means another time, and yet has the same argument.
+        ago = {name: f"{filters[name]} ago" for name in _WINDOW if isinstance(filters[name], timedelta)}
+        self.about: dict[str, Any] = {
+            "control plane": client.base_url,
+            "format": destination.format_.name,
+            **attrs.asdict(chosen),
+            "created_after": after,
+            "created_before": before,
+            **ago,
+        }
+        """The control plane, the format and the filters, which are compared with those of earlier exports."""
+        self._thread = WorkThread()
+        self._opened = contextlib.ExitStack()
+        """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
+        self._resumed_jobs = self._resumed_runs = self._expected = 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What has to be the same in a call that resumes this export."""
+        digest = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
+        more = {"on_bad_run": None if self._quarantines else "raise", "replace": self.replace or None}
+        return {
+            **self.about,
+            **{name: value for name, value in more.items() if value},
+            "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
+        }
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether only runs that are new or have changed are read."""
+        return self.state is not None and self.state.exports > 0
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some runs of the jobs are left out."""
+        return any(value is not None for name, value in self._filters.items() if name not in ("sort_by", "order"))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all runs of the jobs are read."""
+        return not self.is_increment and not self.is_filtered
+
+    # --- 2. its course ---
+
+    async def run(self, job_ids: Iterable[str] | AsyncIterable[str]) -> ExportSummary:
+        """Do it. For the errors see `export_runs`."""
+        began = time.monotonic()
+        self.jobs = await _read_ids(job_ids)
+        async with self._thread:
+            try:
+                await self._thread.run(self._open)
+                self._thread.start(self.destination.format_.load)
+                await self._read()
+                written = await self._thread.run(self._finish)
+            except BaseException:
+                await self._thread.run(self._opened.close)  # jobs that were read whole are kept
+                raise
+        kept = self.checkpoint
+        return ExportSummary(
+            path=self.destination.path,
+            jobs=len(kept.done),
+            runs=kept.runs,
+            skipped=self.skipped,
+            size=written.size,
+            seconds=time.monotonic() - began,
+            resumed_jobs=self._resumed_jobs,
+            resumed_age=kept.age,
+            rejected=kept.rejected_runs,
+            removed_files=written.removed_files,
+            removed_rows=written.removed_rows,
+            quarantine=self.destination.quarantine if kept.rejected_runs else None,
+        )
+
+    def _report(self, *, is_writing: bool = False) -> None:
+        kept = self.checkpoint
+        if self._report_to is not None:
+            now = ExportProgress(
+                jobs=len(self.jobs),
+                jobs_done=len(kept.done),
+                jobs_skipped=len(self.skipped),
+                runs=kept.runs,
+                runs_expected=max(kept.runs, self._expected),
+                is_writing=is_writing,
+                rejected=kept.rejected_runs,
+            )
+            self._report_to(now)
+
+    # --- 3. locks, state, destination, and what an interrupted export has read ---
+
+    def _open(self) -> None:
+        destination, arguments, path = self.destination, self.arguments, self.state_path
         if path is not None:
             if not path.parent.is_dir():
                 raise ExportError(f"there is no folder {path.parent} for the state")
             self._lock(path.with_name(path.name + ".lock"), f"with the state {path}")
-        lock = destination.lock(request.work)
+        lock = destination.lock(self._work)
         make_cache_folder(lock)
         self._lock(lock, f"on {destination.path}")
         if path is not None:
-            self.state = State.load(path, {**request.about, **destination.about}, is_new=request.replace)
+            self.state = State.load(path, {**self.about, **destination.about}, is_new=self.replace)
             arguments[NUMBER] = self.state.exports
-        destination = destination.begin(request.claim(self.state))
-        make_cache_folder(request.work)
-        self.checkpoint = Checkpoint(request.work, arguments)
-        scratch = self.locks.enter_context(new_folder(destination.scratch(request.work)))
-        check = self.thread.check
-        is_increment = self.state is not None and self.state.exports > 0
-        numbers = [number for number, _ in request.jobs]
-        assembly = Assembly(self.checkpoint, numbers, destination.open, scratch, check)
-        self.content = Content(
-            self.checkpoint,
-            request.jobs,
-            check,
-            scratch,
-            assembly,
-            is_increment=is_increment,
-            replace=request.replace,
-            is_whole=not is_increment and not request.is_filtered,
-        )
-        return destination, self.content
+        destination.begin(self)
+        make_cache_folder(self._work)
+        self.checkpoint = Checkpoint(self._work, arguments)
+        self._opened.callback(self.checkpoint.leave)
+        place, scratch = destination.path, self._work / "new"
+        if isinstance(place, Path) and self._work.parent != place.parent:  # on the file system of the place
+            scratch = place.with_name(place.name + ".tfruns-new")
+        self.scratch = self._opened.enter_context(new_folder(scratch))
+        """A folder for what isn't complete."""
+        self.assembly = Assembly(self)
+        self._opened.callback(self.assembly.abandon)
 
     def _lock(self, path: Path, where: str) -> None:
         try:
-            self.locks.callback(FileLock(path).release)
+            self._opened.callback(FileLock(path).release)
         except BlockingIOError:
             raise ExportError(f"another export is at work {where}") from None
 
-    def leave(self) -> None:
-        """Close everything: jobs that were read whole are kept."""
-        with self.locks:
-            if self.content is not None:
-                self.content.assembly.abandon()
-            if self.checkpoint is not None:
-                self.checkpoint.leave()
+    # --- 4. pages of all jobs, side by side ---
 
-    def finish(self, destination: Destination) -> Written:
-        """Write everything, and remove what was kept until then: the export is over."""
-        content, state = self.content, self.state
-        assert content is not None  # noqa: S101  # for the type checker
-        if state is not None:
-            state.writing = str(destination.path)
-            state.save()
-        written = destination.finish(content)
-        if state is not None:
+    async def _read(self) -> None:
+        kept = self.checkpoint
+        self._resumed_jobs = len(kept.done)
+        self._resumed_runs = self._expected = kept.runs
+        self._report()
+        known = {} if self.state is None else self.state.jobs
+        left = [job_id for job_id in self.jobs if job_id not in kept.done]
+        await self._read_whole([job_id for job_id in left if job_id not in known])
+        await self._read_new([job_id for job_id in left if job_id in known], known)
+        await self._thread.run(kept.commit)
+        if not kept.done:
+            first = next(iter(self.skipped.values()))
+            what = "the job" if len(self.skipped) == 1 else f"each of the {len(self.skipped):,} jobs"
+            raise ExportError(f"{what} failed, and nothing was written to {self.destination.path}: {first}") from first
+        self._report(is_writing=True)
+
+    async def _read_whole(self, job_ids: Collection[str]) -> None:
+        """Read every run of these jobs."""
+        doubts_empty = self.destination.replaces and not self.is_filtered
+        jobs = [
+            _Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty=doubts_empty)
+            for job_id in job_ids
+        ]
+        for page_size in self._page_sizes:
+            left = await self._read_pages(jobs, page_size)
+            jobs = [job for job in left if not job.doubts_empty]
+            if empty_jobs := [job for job in left if job.doubts_empty]:
+                await asyncio.sleep(_PAUSE)
+                for job in empty_jobs:
+                    job.doubts_empty = False
+                jobs += await self._read_pages(empty_jobs, page_size)
+
+    async def _read_new(self, job_ids: Collection[str], known: Mapping[str, JobState]) -> None:
+        """Read the runs of these jobs that are new or hadn't ended.
+
+        First one page of each is read, which is enough for most; the rest of the others is read a few jobs at a time.
+        """
+        left: list[_Job] = []
+        for is_quiet in (True, False):
+            page_size = min(_QUIET_PAGE, self._page_sizes[0]) if is_quiet else self._page_sizes[0]
+            some = [job_id for job_id in job_ids if (known[job_id].count < 0.9 * _QUIET_PAGE) == is_quiet]
+            # One empty response is no proof that a list is empty that wasn't.
+            jobs = [
+                _Job(job_id, Reading(known[job_id]), doubts_empty=known[job_id].newest is not None) for job_id in some
+            ]
+            left += await self._read_pages(jobs, page_size, max_runs=page_size)
+        waiting = iter(left)
+
+        async def work() -> None:
+            for job in waiting:
+                assert job.reading is not None  # noqa: S101  # for the type checker
+                await self._read_rest(job, job.reading)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_SIDE_BY_SIDE, len(left))):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _read_pages(self, jobs: Sequence[_Job], page_size: int, max_runs: int | None = None) -> list[_Job]:
+        """Read these jobs side by side, at most so many runs of each; returns those of which more has to be read."""
+        left: list[_Job] = []
+        if not jobs:
+            return left
+        reading = {job.job_id: job for job in jobs}
+
+        async def fail(job_id: str, error: TfRunsError) -> None:
+            job = reading.pop(job_id)
+            if self._is_too_large(error, page_size):
+                await self._begin_again(job)
+                job.doubts_empty = False  # as it isn't empty
+                left.append(job)
+            else:
+                await self._skip(job, error)
+
+        walk = self.client.iter_runs_for(
+            list(reading),
+            on_error=fail,
+            max_runs=max_runs,
+            page_size=None if page_size == MAX_PAGE_SIZE else page_size,  # None: no larger than a window needs
+            max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES,
+            **self._filters,
+        )
+        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
+            async for job_id, page in pages:
+                if page is not None:
+                    self._expected = max(self._expected, self._resumed_runs + walk.progress.runs_expected)
+                    await self._keep(reading[job_id], page)
+                else:
+                    job = reading.pop(job_id)
+                    is_end = max_runs is None or job.read < max_runs
+                    job.is_past |= is_end and (job.read > 0 or not job.doubts_empty)
+                    if job.is_past and not (job.reading and job.reading.unseen):
+                        await self._finish_job(job)
+                    else:
+                        left.append(job)
+                del page  # before the next is made
+        return left
+
+    def _is_too_large(self, error: TfRunsError, page_size: int) -> bool:
+        """Whether a job is to be read again in smaller pages."""
+        return isinstance(error, ResponseTooLargeError) and page_size > self._page_sizes[-1]
+
+    async def _begin_again(self, job: _Job) -> None:
+        await self._thread.run(self.checkpoint.drop, job.job_id)
+        self._report()
+        job.read = 0
+        job.is_past = False
+        if job.reading is not None:
+            job.reading.begin()
+
+    async def _finish_job(self, job: _Job) -> None:
+        note = None if job.reading is None else job.reading.note
+        await self._thread.run(self.checkpoint.finish, job.job_id, note)
+        self._report()
+
+    # --- 5. runs of an increment that aren't on the first page of their job ---
+
+    async def _read_rest(self, job: _Job, reading: Reading) -> None:
+        for page_size in self._page_sizes:
+            try:
+                if not job.is_past:
+                    if job.doubts_empty and job.read == 0:
+                        await asyncio.sleep(_PAUSE)
+                    await self._begin_again(job)
+                    await self._walk(job, page_size, created_after=reading.since)
+                await self._find_open(job, reading, page_size)
+                await self._finish_job(job)
+            except TfRunsError as error:
+                job.is_past = False
+                if not self._is_too_large(error, page_size):
+                    await self._skip(job, error)
+                    return
+            else:
+                return
+
+    async def _walk(
+        self,
+        job: _Job,
+        page_size: int,
+        *,
+        is_over: Callable[[], bool] | None = None,
+        **filters: Any,
+    ) -> None:
+        """Read runs of one job; with `is_over`, those that are searched for, until it says that they were found."""
+        walk = self.client.iter_runs(
+            job.job_id,
+            page_size=page_size,
+            max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES // 2,
+            **{**self._filters, **filters},
+        )
+        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
+            async for page in pages:
+                await self._keep(job, page, is_search=is_over is not None)
+                del page
+                if is_over is not None and is_over():
+                    return
+
+    async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
+        """Find the runs that must be found, and weren't read yet. One response is no proof that a run has gone."""
+        await self._find(job, reading, reading.unseen, page_size)
+        if vanished := reading.vanished:
+            await asyncio.sleep(_PAUSE)
+            await self._find(job, reading, vanished, page_size)
+        for run_id in sorted(reading.unseen):
+            reading.mark_deleted(run_id)
+
+    async def _find(self, job: _Job, reading: Reading, wanted: Collection[str], page_size: int) -> None:
+        left = set(wanted)
+
+        async def read(some: Collection[str], **filters: Any) -> None:
+            size = 10 if "search_prefix" in filters else page_size
+            await self._walk(job, size, is_over=lambda: reading.unseen.isdisjoint(some), **filters)
+            left.intersection_update(reading.unseen)
+
+        oldest = min(map(reading.created_at, left), default=None)
+        await find_runs(left, read, total=job.total, still_open=reading.still_open, created_after=oldest)
+
+    # --- 6. a page becomes a piece ---
+
+    async def _keep(self, job: _Job, page: RawPage, *, is_search: bool = False) -> None:
+        """Keep those runs of a page that weren't written yet."""
+        runs, reading = page.data, job.reading
+        job.read += len(runs) + len(page.bad)
+        if not is_search:
+            job.total = page.pagination.total
+        if reading is not None and reading.since is not None and runs:
+            # Only if the newest runs come first, as they should; else all runs are read.
+            job.is_past |= runs[-1].created_at < reading.since <= runs[0].created_at
+        if await self._thread.run(self._add, job, page, is_search):
+            self._report()
+
+    def _add(self, job: _Job, page: RawPage, is_search: bool) -> int:
+        """Turn runs into a piece; returns how many were kept. (In the thread.)"""
+        self.check()
+        job_id, reading = job.job_id, job.reading
+        bad: Sequence[BadRun] = page.bad
+        if reading is not None:
+            page = reading.record(page, is_search=is_search)
+            bad = reading.record_bad(bad, is_search=is_search)
+        rejected = [RejectedRun.of_bad_run(job_id, run) for run in bad]
+        try:
+            piece = self._encode(job_id, page)
+        except (ValueError, OverflowError):
+            problems = [unfit(job_id, run, self.destination.format_) for run in page.data]
+            if not any(problems):
+                raise
+            for run, text, found in zip(page.data, page.texts, problems, strict=True):
+                if found:
+                    rejected.append(RejectedRun.of(job_id, run.id, found, text))
+                    if reading is not None:
+                        reading.set_aside(run.id, run.created_at, text, has_ended=run.status.is_terminal)
+            page = page.only([at for at, found in enumerate(problems) if not found])
+            piece = self._encode(job_id, page)
+        if rejected:
+            if not self._quarantines:
+                first = rejected[0]
+                raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+            self.checkpoint.reject(job_id, b"".join(each.line for each in rejected), len(rejected))
+        if page.data:
+            self.checkpoint.add(job_id, piece, len(page.data))
+        self.assembly.advance(_PIECES_AT_ONCE)
+        return len(page.data) + len(rejected)
+
+    def _encode(self, job_id: str, page: RawPage) -> bytes:
+        return self.destination.format_.encode(job_id, page) if page.data else b""
+
+    def check(self) -> None:
+        """Raise if the work should end: to be called between its steps."""
+        self._thread.check()
+
+    # --- 7. jobs that fail ---
+
+    async def _skip(self, job: _Job, error: TfRunsError) -> None:
+        if isinstance(error, _END_THE_EXPORT) or (
+            _is_of_server(error) and not await self._is_of_job(job.job_id, error)
+        ):
+            raise error
+        await self._thread.run(self.checkpoint.drop, job.job_id)
+        self.skipped[job.job_id] = error
+        self._report()
+
+    async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
+        """Whether the server fails on this job alone: if it responds with a 500 here, and well to another job."""
+        if not isinstance(error, InternalServerError) or error.status_code in _NOT_ABOUT_THE_JOB:
+            return False
+        known = () if self.state is None else self.state.jobs
+        others = [*reversed(self.checkpoint.done), *known, *self.jobs]  # first those that are likely to respond well
+        witness = next((each for each in others if each != job_id and each not in self.skipped), None)
+        if witness is None:
+            return False
+        try:
+            await self.client.count_runs(witness, retry=_ONE_TRY)
+        except APIError as other:
+            return not _is_of_server(other)
+        return True
+
+    # --- 8. the end ---
+
+    def _finish(self) -> Written:
+        """Write everything, and remove what was kept until then. (In the thread.)"""
+        state, path = self.state, self.state_path
+        if state is not None and path is not None:
+            state.writing = str(self.destination.path)
+            state.save(path)
+        self.assembly.close()
+        written = self.destination.finish(self)
+        if state is not None and path is not None:
             state.exports, state.writing = state.exports + 1, None
-            notes = {
-                job_id: content.checkpoint.done[number].note
-                for number, job_id in content.jobs
-                if number in content.checkpoint.done
-            }
-            state.jobs |= {job_id: msgspec.convert(note["known"], JobState) for job_id, note in notes.items()}
-            state.save()
-        with self.locks:
-            content.checkpoint.delete()
-            self.checkpoint = self.content = None
+            state.jobs |= {kept.job_id: kept.note.known for kept in self._done if kept.note is not None}
+            state.save(path)
+        self.checkpoint.delete()
+        self._opened.close()
         return written
 
+    @property
+    def _done(self) -> Iterator[JobCheckpoint]:
+        """What was read of the jobs that were read whole, in their order."""
+        return (self.checkpoint.done[job_id] for job_id in self.done_jobs)
 
-async def run_export(client: Client, request: Request, report: Callable[[Any], object] | None) -> ExportSummary:
-    """Do what was requested. For the errors see `export_runs`."""
-    began = time.monotonic()
-    async with WorkThread() as thread:
-        opened = _Opened(request, thread)
+    @property
+    def done_jobs(self) -> list[str]:
+        """The jobs that were read whole."""
+        return [job_id for job_id in self.jobs if job_id in self.checkpoint.done]
+
+    @property
+    def deleted_runs(self) -> Mapping[str, Mapping[str, float]] | None:
+        """For an increment: the runs that were written before and must not be there any more, by job and id, each with
+        its creation in milliseconds since 1970 UTC. None if this export replaces all that was written before."""
+        if not self.is_increment:
+            return None
+        return {kept.job_id: kept.note.removed for kept in self._done if kept.note is not None}
+
+    @property
+    def has_rejected(self) -> bool:
+        """Whether the quarantine has a line."""
+        return any(kept.rejected for kept in self._done)
+
+    def rejected(self) -> Iterator[bytes]:
+        """The lines of the quarantine, some at a time."""
+        for kept in self._done:
+            for chunk in kept.rejected:
+                self.check()
+                yield self.checkpoint.read(chunk)
+
+    def rejected_runs(self) -> Iterator[list[RejectedRun]]:
+        """The same, decoded."""
+        for lines in self.rejected():
+            yield [msgspec.json.decode(line, type=RejectedRun) for line in lines.splitlines()]
+
+    def rejected_keys(self) -> list[Key]:
+        """The runs that were set aside."""
+        return [(each.job_id, each.run_id) for runs in self.rejected_runs() for each in runs]
+
+    def contradicted(self) -> list[Key]:
+        """The runs whose older rows the server contradicts: they no longer exist, or were set aside."""
+        deleted = ((job_id, run_id) for job_id, runs in (self.deleted_runs or {}).items() for run_id in runs)
+        return [*dict.fromkeys([*deleted, *self.rejected_keys()])]
+
+
+class Assembly:
+    """Gives the pieces to the destination's writer, job after job in their order: while other pages are fetched, as far
+    as the order allows, and the rest at the end.
+
+    A job of which some pieces are written already, and that is dropped then, makes it begin again.
+    """
+
+    def __init__(self, export: Export) -> None:
+        self._export = export
+        self._checkpoint = export.checkpoint
+        self._writer: Writer | None = None
+        self._job: JobCheckpoint | None = None
+        self._at = self._written = self._restarts = 0
+
+    def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
+        """Write pieces, at most so many."""
+        jobs = self._export.jobs
+        while self._at < len(jobs):
+            job_id = jobs[self._at]
+            job = self._checkpoint.find(job_id)
+            if self._written and job is not self._job:
+                self._begin_again()
+                continue
+            is_done = job_id in self._checkpoint.done
+            if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
+                self._job = job
+                for piece in job.pieces[self._written :]:
+                    if most <= 0:
+                        return
+                    self._export.check()
+                    self._write(piece)
+                    most -= 1
+            if not (is_done or is_end or job_id in self._export.skipped):
+                return
+            self._at, self._written, self._job = self._at + 1, 0, None
+
+    def _write(self, piece: Chunk) -> None:
+        self._writer = self._writer or self._export.destination.open(self._export.scratch)
         try:
-            destination, content = await thread.run(opened.open)
-            thread.start(destination.format_.load)
-            summary = await _read_and_finish(client, opened, destination, content, report)
-        except BaseException:
-            await thread.run(opened.leave)
-            raise
-    return attrs.evolve(summary, seconds=time.monotonic() - began)
+            self._writer.write(self._checkpoint.read(piece))
+        except ValueError:
+            raise self._checkpoint.damaged() from None
+        self._written += 1
+
+    def _begin_again(self) -> None:
+        self.abandon()
+        empty(self._export.scratch)
+        self._restarts += 1
+        self._at = self._written = 0
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.advance(is_end=True)
+        self._writer = self._writer or self._export.destination.open(self._export.scratch)
+        self._export.check()
+        self._writer.close()
+        self._writer = None
+
+    def abandon(self) -> None:
+        """Close what is open, after an error."""
+        if self._writer is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to raise
+                self._writer.abandon()
+            self._writer = None
 
 
-async def _read_and_finish(
-    client: Client,
-    opened: _Opened,
-    destination: Destination,
-    content: Content,
-    report: Callable[[Any], object] | None,
-) -> ExportSummary:
-    request, state, checkpoint, jobs = opened.request, opened.state, content.checkpoint, content.jobs
-    progress = Progress(len(jobs), report)
-    before = len(checkpoint.done)
-    progress.resumed(
-        before,
-        sum(job.runs for job in checkpoint.done.values()),
-        sum(job.rejected_runs for job in checkpoint.done.values()),
-    )
-    left = [(number, job_id) for number, job_id in jobs if number not in checkpoint.done]
-    known = {} if state is None else state.jobs
-    reader = Reader(
-        client,
-        content,
-        destination.format_,
-        destination.replaces and not request.is_filtered,
-        request.filters,
-        opened.thread,
-        progress,
-        request.quarantines,
-        request.page_size,
-        [job_id for _, job_id in sorted(jobs, key=lambda job: (job[0] not in checkpoint.done, job[1] not in known))],
-    )
-    await reader.read_all([job for job in left if job[1] not in known], is_first=state is not None)
-    await reader.read_new([job for job in left if job[1] in known], known)
-    if not checkpoint.done:
-        raise _every_job_failed(reader.skipped, destination.path)
-    progress.writing()
-    done = [*checkpoint.done.values()]
-    written = await opened.thread.run(opened.finish, destination)
-    rejected = sum(job.rejected_runs for job in done)
-    return ExportSummary(
-        path=destination.path,
-        jobs=len(done),
-        runs=sum(job.runs for job in done),
-        skipped=reader.skipped,
-        size=written.size,
-        seconds=0,
-        resumed_jobs=before,
-        resumed_age=checkpoint.age,
-        rejected=rejected,
-        removed_files=written.removed_files,
-        removed_rows=written.removed_rows,
-        quarantine=destination.quarantine if rejected else None,
-    )
+def _checked_work_dir(work_dir: str | os.PathLike[str]) -> Path:
+    folder = Path(os.path.realpath(work_dir))
+    if not folder.is_dir():
+        raise ExportError(f"there is no folder {folder} to work in: make it first")
+    return folder
 
 
-def _every_job_failed(skipped: dict[str, TfRunsError], path: Path | str) -> ExportError:
-    first = next(iter(skipped.values()))
-    what = "the job" if len(skipped) == 1 else f"each of the {len(skipped):,} jobs"
-    error = ExportError(f"{what} failed, and nothing was written to {path}: {first}")
-    error.__cause__ = first
-    return error
+def _kept(values: Any) -> Any:
+    """An iterator gives its values only once."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else values
+
+
+async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
+    """The ids, each once."""
+    check_job_ids(job_ids)
+    ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
+    if not (found := list(dict.fromkeys(map(checked_job_id, ids)))):
+        raise ValueError("job_ids is empty: an export without a job would replace what is there")
+    return found
+
+
+def _is_of_server(error: TfRunsError) -> bool:
+    """Whether the whole server fails, maybe for a while: it ends the export, as the next job would fail too."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _NOT_ABOUT_THE_JOB or error.status_code >= 500
+    return isinstance(error, APIConnectionError)

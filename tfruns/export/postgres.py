@@ -16,12 +16,12 @@ import attrs
 
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_module, arrow_stream
-from tfruns.export.destination import Claim, Destination, lock_of
-from tfruns.export.finish import Content, Key, Written
+from tfruns.export.checkpoint import lock_of
+from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
-from tfruns.export.writer import Format, Writer, needed, pack
+from tfruns.export.writer import Format, needed, pack
 from tfruns.models import RawPage
 
 _T = TypeVar("_T")
@@ -72,13 +72,13 @@ class PostgresTable(Destination):
 
     url: Hidden
     name: tuple[str, ...]
+    format_: Format = attrs.field(init=False)
     _encoding: str = "utf-8"
     """Python's name of the encoding of the database, from `begin` on."""
 
-    @property
-    def format_(self) -> Format:
+    def __attrs_post_init__(self) -> None:
         modules = ("adbc_driver_postgresql", *ARROW_MODULES)
-        return Format("postgresql", (), self._piece, arrow_stream, "postgres", modules, self._unfit)
+        self.format_ = Format("postgresql", (), self._piece, arrow_stream, "postgres", modules, self._unfit)
 
     def _piece(self, job_id: str, page: RawPage) -> bytes:
         """A piece: the same as for Arrow, if the database can hold it."""
@@ -132,7 +132,7 @@ class PostgresTable(Destination):
     def lock(self, work: Path) -> Path:
         return lock_of(work)  # the database keeps several exports apart
 
-    def begin(self, claim: Claim) -> "PostgresTable":
+    def begin(self, export: Export) -> None:
         self.format_.check()
         with self._connected() as (runs, rejected):
             ((may, is_read_only),) = runs.run(
@@ -146,23 +146,18 @@ class PostgresTable(Destination):
             rejected.check()
             self._encoding = runs.encoding
             if not runs.is_there():
-                check_missing(self.path, claim.state)
-        return self
+                check_missing(self.path, export)
 
-    def open(self, scratch: Path) -> Writer:
-        return self.format_.open(scratch / "rows", scratch)
-
-    def finish(self, content: Content) -> Written:
-        content.assembly.close()
-        with self._connected() as (runs, rejected), stopped_by(content.check, runs.connection.adbc_cancel):
-            runs.stage(content.scratch / "rows")
+    def finish(self, export: Export) -> Written:
+        with self._connected() as (runs, rejected), stopped_by(export.check, runs.connection.adbc_cancel):
+            runs.stage(export.scratch / "fresh")
             # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
             # other fail.
             runs.run("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(self.name[-1].encode())))
-            removed = runs.write(content)
-            rejected.write(content)
+            removed = runs.write(export)
+            rejected.write(export)
             ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
-            content.check()
+            export.check()
             guarded(runs.secrets, runs.failed, runs.connection.commit)
             return Written(size=int(size), removed_rows=removed)
 
@@ -297,20 +292,20 @@ class _RejectedTable(_Table):
     needs_key = False
     rights = "SELECT INSERT DELETE"
 
-    def write(self, content: Content) -> int:
+    def write(self, export: Export) -> int:
         """Write the runs that were set aside, in place of older rows of the same runs, or of all runs of these jobs, if
         all were read. A run that is among the staged rows leaves the table."""
         if self.is_there():
-            if content.replace:
+            if export.replace:
                 self.delete(None)
-            if content.is_whole:
-                jobs = self._json([content.job_ids])
+            if export.is_whole:
+                jobs = self._json([export.done_jobs])
                 self._delete("job_id IN (SELECT json_array_elements_text($1::text::json->0))", jobs)
-            self.delete(content.rejected_keys())
+            self.delete(export.rejected_keys())
             self._delete(same_as(self.staged, self.key))
-        elif content.has_rejected:
+        elif export.has_rejected:
             self.create()
-        for lines in content.rejected_lines():
+        for lines in export.rejected_runs():
             self.run(
                 f"INSERT INTO {self.table} ({', '.join(self.kinds)}) SELECT each->>0, each->>1, each->>2, each->>3,"
                 " each->>4 FROM json_array_elements($1::text::json) AS each",

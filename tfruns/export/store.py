@@ -7,25 +7,26 @@ file is made, or uploaded, under another name, and moved. If something goes wron
 import contextlib
 import importlib
 import importlib.metadata
-import os
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from tfruns._extras import install, install_package
-from tfruns.export.files import check_replaceable, put_in_place
+from tfruns._extras import install_package
+from tfruns.export.files import check_replaceable, fresh_file, put_in_place
+from tfruns.export.pipeline import Destination, Export, Written
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
+from tfruns.export.writer import Format
 
 _T = TypeVar("_T")
 
-_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
 """Schemes where no part of an object can be seen until it is complete."""
-_PACKAGES = {
+PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("abfs", "abfss", "az", "adl"), "adlfs"),
@@ -114,67 +115,6 @@ class LocalStore:
                 (self.folder / parent).rmdir()
 
 
-_STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
-_SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
-
-
-def checked_destination(destination: str | os.PathLike[str]) -> Path:
-    """The path to write to: for a symbolic link, the file that it points to."""
-    given = os.fspath(destination)
-    if isinstance(given, str) and _STREAM.fullmatch(given):
-        raise ExportError(
-            f"{given} is an open stream, and can't be replaced by a file that is whole: `tfruns export -o -` writes"
-            " JSON lines or CSV to standard output"
-        )
-    if not isinstance(destination, str) and isinstance(given, str) and _SHORTENED_URL.match(given):
-        raise ValueError("a URL must be given as a string: in a path, it isn't one any more")
-    path = Path(os.path.realpath(given))
-    if path.is_symlink():
-        raise ExportError(f"{path} is a symbolic link that leads in a circle")
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
-    if path.exists() and not path.is_file():  # a new file would replace /dev/null
-        raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
-    if not path.parent.is_dir():
-        raise _no_folder(path, str(given))
-    return path
-
-
-def checked_folder(destination: str) -> Path:
-    """The path of a folder of files, which may not exist yet."""
-    path = Path(os.path.realpath(destination))
-    if path.is_symlink():
-        raise ExportError(f"{path} is a symbolic link that leads in a circle")
-    if not path.name or not path.parent.is_dir():
-        raise _no_folder(path, destination)
-    return path
-
-
-def _no_folder(path: Path, given: str) -> ExportError:
-    hint = f", or write {given.partition(':')[0]}:// for a URL" if _SHORTENED_URL.match(given) else ""
-    return ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first{hint}")
-
-
-def check_url(url: Hidden) -> None:
-    """Check that a URL can be understood in one way only, and by an installed package."""
-    scheme, named = scheme_of(url), masked_url(url)
-    try:
-        fsspec = importlib.import_module("fsspec")
-    except ImportError as error:
-        raise ExportError(f"destinations with {scheme}:// need fsspec: {install('fsspec')} ({error})") from None
-    if scheme in ("http", "https") or (scheme not in _PACKAGES and scheme not in fsspec.available_protocols()):
-        raise ValueError(
-            f"runs can't be written to a URL with {scheme}://: give a path, postgresql://, or what fsspec can write,"
-            " such as s3://, gs:// or abfs://"
-        )
-    where, _, key = named.partition("://")[2].partition("/")
-    if not (where and key) if scheme in _PACKAGES else not (where or key):
-        raise ValueError(f"{named} names no object: give one such as {scheme}://bucket/runs.parquet")
-    if "::" in named or named.endswith("//") or (scheme in _OBJECT_STORES and "//" in f"/{key}"):
-        problem = "two slashes in a row, or two colons, which fsspec takes for something else"
-        raise ValueError(f"{named} has {problem}: give another name")
-
-
 @attrs.frozen
 class RemoteStore:
     """A folder in what fsspec knows.
@@ -197,7 +137,7 @@ class RemoteStore:
 
     def check(self, name: str) -> None:
         scheme = scheme_of(self.url) or ""
-        package = _PACKAGES.get(scheme, "what fsspec's documentation names")
+        package = PACKAGES.get(scheme, "what fsspec's documentation names")
         _check_version(package)
         try:
             self._call(name, lambda system, path: system.info(path), but=(FileNotFoundError, *_UNSEEN, ImportError))
@@ -206,7 +146,7 @@ class RemoteStore:
         except _UNSEEN:
             pass
         except FileNotFoundError:
-            if scheme in _OBJECT_STORES and not self._call(
+            if scheme in OBJECT_STORES and not self._call(
                 name, lambda system, path: system.exists(path.partition("/")[0])
             ):
                 raise ExportError(f"{self.path(name)} can't be written: there is no such bucket or container") from None
@@ -243,7 +183,7 @@ class RemoteStore:
         return target
 
     def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
-        if scheme_of(self.url) in _OBJECT_STORES:
+        if scheme_of(self.url) in OBJECT_STORES:
             self._upload(source, name, check)
             return
         fresh = name + ".tfruns-new"
@@ -307,3 +247,89 @@ def _check_version(package: str) -> None:
             wanted = ".".join(map(str, least))
             newer = install_package(f"'{package}>={wanted}' 'fsspec>={wanted}'")
             raise ExportError(f"{package} {found} is too old: {newer}")
+
+
+# --- the simplest destination ---
+
+QUARANTINE = ".rejected.jsonl"
+_MOST_EXPORTS = 10_000
+"""After so many exports with one state, the names of their files would no longer sort in their order."""
+
+
+def put_quarantine(store: Store, name: str, export: Export) -> None:
+    """Write the runs that were rejected to a file; if no run was, remove the file."""
+    if export.has_rejected:
+        path = export.scratch / "rejected"
+        with open(fresh_file(path), "wb") as file:
+            file.writelines(export.rejected())
+        store.put(path, name, export.check)
+    else:
+        store.remove(name)
+
+
+@attrs.define
+class File(Destination):
+    """A file: a new one takes its place. With a state, each export writes a file of its own."""
+
+    store: Store
+    name: str
+    format_: Format
+    _before: Sequence[str] = ()
+    """Files of exports with the state that begins anew."""
+    replaces: bool = False
+    is_file = True
+
+    @property
+    def path(self) -> Path | str:
+        return self.store.path(self.name)
+
+    @property
+    def quarantine(self) -> Path | str:
+        return self.store.path(self.name + QUARANTINE)
+
+    def begin(self, export: Export) -> None:
+        self.format_.check()
+        state, first = export.state, self.format_.for_increment(self.name, 0)
+        if state is None:
+            self.store.check(self.name)
+            names = self.store.names()
+            if first in names:
+                raise ExportError(
+                    f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
+                    " those to come. Give the state, or another destination"
+                )
+            self.replaces = self.name in names
+            return
+        if state.exports >= _MOST_EXPORTS:
+            raise ExportError(
+                f"there were {_MOST_EXPORTS:,} exports with {export.state_path}, and no more files can be named in"
+                " their order: begin anew with replace=True (--replace)"
+            )
+        before, after = first.rsplit(".0000", 1)
+        pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
+        self.name = self.format_.for_increment(self.name, state.exports)
+        if self.path == export.state_path:
+            raise ExportError(f"{self.path} can't be both the state and what is written: give the state another name")
+        self.store.check(self.name)
+        found = [other for other in sorted(self.store.names()) if pattern.fullmatch(other)]
+        wrong = [
+            other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
+        ]
+        if wrong and not export.replace:
+            raise ExportError(
+                f"{wrong[-1]} is of other exports than those with the state {export.state_path}, and would be replaced"
+                " or taken for newer: give their state or another destination, move their files away, or begin anew"
+                " with replace=True (--replace)"
+            )
+        self._before = [other for other in found if other > self.name]
+
+    def finish(self, export: Export) -> Written:
+        fresh = export.scratch / "fresh"
+        put_quarantine(self.store, self.name + QUARANTINE, export)
+        for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
+            export.check()
+            self.store.remove(name)
+            self.store.remove(name + QUARANTINE)
+        size = fresh.stat().st_size
+        self.store.put(fresh, self.name, export.check)
+        return Written(size=size, removed_files=len(self._before))

@@ -14,13 +14,13 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.finish import Content, Key
+from tfruns.export.files import StoppedError
+from tfruns.export.pipeline import Export, Key
 from tfruns.export.results import ExportError
-from tfruns.export.thread import StoppedError
-from tfruns.export.watermark import State
 
 _KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}
 _MANDATORY = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
@@ -125,25 +125,25 @@ class Table(ABC):
         if self.needs_key and not has_key:
             yield f"it has no primary key ({', '.join(self.key)})"
 
-    def write(self, content: Content) -> int:
+    def write(self, export: Export) -> int:
         """Write the staged rows; returns how many rows of other runs are gone."""
         if not self.is_there():
             self.create()
         removed = 0
-        if content.replace:
+        if export.replace:
             ((kept,),) = self.run(f"SELECT count(*) FROM {self.table} AS old WHERE {same_as(self.staged)}")
             removed = self.delete(None) - kept
-        elif keys := content.contradicted():
+        elif keys := export.contradicted():
             removed = self.delete(keys)
         self.upsert()
         return removed
 
 
-def check_missing(what: str, state: State | None) -> None:
+def check_missing(what: Path | str, export: Export) -> None:
     """Check that what isn't there wasn't written before, by the state."""
-    if state is not None and state.exports > 0:
+    if export.is_increment:
         raise ExportError(
-            f"{what} isn't there, but by {state.path} it was written before: delete that to write it anew"
+            f"{what} isn't there, but by {export.state_path} it was written before: delete that to write it anew"
         )
 
 

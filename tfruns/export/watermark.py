@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import attrs
 import msgspec
 
 from tfruns.export.files import check_replaceable, write_file
@@ -60,32 +59,36 @@ class JobState(msgspec.Struct):
         return float("-inf") if self.newest is None else self.newest - LATE
 
 
-@attrs.define
-class Reading:
-    """What one export learns about a job, which earlier exports may know already.
+class JobNote(msgspec.Struct):
+    """What one export has learned about a job."""
 
-    `known` is what the next export will know.
-    """
-
-    before: JobState
-    known: JobState = attrs.field(init=False)
-    unseen: set[str] = attrs.field(init=False)
-    """The runs that must be found, and weren't read yet."""
-    removed: dict[str, float] = attrs.field(init=False)
+    known: JobState
+    """What the next export has to know."""
+    removed: dict[str, float]
     """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
-    def __attrs_post_init__(self) -> None:
+
+class Reading:
+    """What one export learns about a job, which earlier exports may know already."""
+
+    def __init__(self, before: JobState) -> None:
+        self.before = before
         self.begin()
 
     def begin(self) -> None:
         """Start the reading from the beginning."""
         before = self.before
         self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
+        """The runs that must be found, and weren't read yet."""
         is_left = {
             run_id for run_id, run in before.open.items() if run_id in self.unseen or run.created_at >= before.until
         }
         self.known = JobState(before.newest, dict(before.recent), {run_id: before.open[run_id] for run_id in is_left})
-        self.removed = {}
+        self.removed: dict[str, float] = {}
+
+    @property
+    def note(self) -> JobNote:
+        return JobNote(self.known, self.removed)
 
     @property
     def since(self) -> float | None:
@@ -97,17 +100,18 @@ class Reading:
         """Those of the runs that weren't read yet which were there the last time."""
         return {run_id for run_id in self.unseen if run_id not in self.before.open or self.before.open[run_id].digest}
 
+    @property
+    def still_open(self) -> set[str]:
+        """Those of the runs that weren't read yet which were open the last time."""
+        return {run_id for run_id in self.unseen if (run := self.before.open.get(run_id)) and run.exports_left is None}
+
     def created_at(self, run_id: str) -> float:
         """When one of the runs that must be found was created."""
         return self.before.open[run_id].created_at if run_id in self.before.open else self.before.recent[run_id]
 
     def record(self, page: RawPage, *, is_search: bool = False) -> RawPage:
-        """Take note of some runs, and return those whose present state wasn't written yet.
-
-        Args:
-            page: the runs.
-            is_search: whether the page was requested to find the runs that must be found: the others are left out.
-        """
+        """Take note of some runs, and return those whose present state wasn't written yet. In a search for the runs
+        that must be found, the others are left out."""
         if is_search:
             page = page.only([at for at, run in enumerate(page.data) if run.id in self.unseen])
         if not page.data:
@@ -210,69 +214,50 @@ class _Status(msgspec.Struct):
     status: str
 
 
-class _Versioned(msgspec.Struct, kw_only=True):
+class _Version(msgspec.Struct):
     version: int
 
 
-class _Content(_Versioned):
-    """The content of the file."""
-
-    id: str
-    about: dict[str, Any]
-    exports: Annotated[int, msgspec.Meta(ge=0)]
-    jobs: dict[str, JobState]
-    writing: str | None
-
-
-@attrs.define
-class State:
+class State(msgspec.Struct, kw_only=True):
     """What earlier exports have read of all jobs, as it is kept in a small file."""
 
-    path: Path
-    about: Mapping[str, Any]
-    """The control plane and the filters: they stay the same from export to export."""
-    exports: int = 0
-    """How many there were."""
-    jobs: dict[str, JobState] = attrs.Factory(dict)
-    id: str = attrs.Factory(lambda: secrets.token_hex(8))
+    version: int = _VERSION
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
     """What tells it from all other states."""
-    writing: str | None = None
+    about: dict[str, Any]
+    """The control plane and the filters: they stay the same from export to export."""
+    exports: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many there were."""
+    jobs: dict[str, JobState] = {}
+    writing: str | None
     """The file that the next export has begun to write."""
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:
         """The state in a file; one without an export if the file isn't there, or is to be replaced."""
-        about = json.loads(json.dumps(about))
+        fresh = cls(about=json.loads(json.dumps(about)), writing=None)
         check_replaceable(path)
+        if is_new:
+            return fresh
         try:
-            if is_new:
-                return cls(path, about)
             text = path.read_bytes()
-            if msgspec.json.decode(text, type=_Versioned).version != _VERSION:
+            if msgspec.json.decode(text, type=_Version).version != _VERSION:
                 raise ExportError(f"{path} is of another version of tfruns: delete it to export all runs again")
-            content = msgspec.json.decode(text, type=_Content)
+            found = msgspec.json.decode(text, type=cls)
         except FileNotFoundError:
-            return cls(path, about)
+            return fresh
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise ExportError(f"{path} isn't the state of an export: delete it to export all runs again") from None
-        if content.exports == 0 and content.about != about:
-            return cls(path, about)
-        if content.about != about:
-            names = ", ".join(name for name in about if content.about.get(name) != about[name])
-            raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
-        return cls(path, about, content.exports, content.jobs, content.id, content.writing)
+        if found.about == fresh.about:
+            return found
+        if found.exports == 0:
+            return fresh
+        names = ", ".join(name for name in fresh.about if found.about.get(name) != fresh.about[name])
+        raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
 
-    def save(self) -> None:
+    def save(self, path: Path) -> None:
         """Write it to the file, in place of the state before."""
-        content = _Content(
-            version=_VERSION,
-            id=self.id,
-            about=dict(self.about),
-            exports=self.exports,
-            jobs=self.jobs,
-            writing=self.writing,
-        )
-        write_file(self.path, msgspec.json.encode(content))
+        write_file(path, msgspec.json.encode(self))
 
 
 def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
