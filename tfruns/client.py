@@ -35,6 +35,7 @@ from tfruns._http.transport import Transport
 from tfruns._walk import token
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
+from tfruns._walk.walker import WalkOptions
 from tfruns._watch.wait import RunWaiter
 from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.models import JobRun, RunPage
@@ -239,8 +240,9 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        return self._walk(
-            checked_job_id(job_id),
+        job_id = checked_job_id(job_id)
+        options = self._walk_options(
+            job_id,
             search_prefix=search_prefix,
             sort_by=sort_by,
             order=order,
@@ -259,6 +261,7 @@ class Client:
             headers=headers,
             max_response_bytes=max_response_bytes,
         )
+        return RunPaginator(job_id, options)
 
     @suggests_arguments
     async def list_runs(
@@ -407,8 +410,8 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
-        template = self._walk(
-            "",  # each job's id takes this place
+        options = self._walk_options(
+            None,
             search_prefix=search_prefix,
             sort_by=sort_by,
             order=order,
@@ -426,13 +429,7 @@ class Client:
             headers=headers,
             max_response_bytes=max_response_bytes,
         )
-        return JobsPaginator(
-            job_ids,
-            template=template,
-            side_by_side=self._transport.max_concurrency,
-            ordered=ordered,
-            on_error=on_error,
-        )
+        return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
 
     @suggests_arguments
     def watch_runs(
@@ -578,9 +575,9 @@ class Client:
             interval=interval,
         )
 
-    def _walk(
+    def _walk_options(
         self,
-        job_id: str,
+        job_id: str | None,
         *,
         page_size: int | None,
         offset: int,
@@ -592,8 +589,8 @@ class Client:
         filter: RunFilter | None,  # noqa: A002
         resume_token: str | None = None,
         **filters: Any,
-    ) -> RunPaginator:
-        """A walk with these arguments of `iter_runs`, which are checked here."""
+    ) -> WalkOptions:
+        """The options of a walk with these arguments of `iter_runs`, which are checked here."""
         chosen = chosen_filter(filter, filters)
         if resume_token is not None and not chosen.is_by_creation:
             raise ValueError(
@@ -601,14 +598,13 @@ class Client:
             )
         if resume_token is not None and offset:
             raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
-        return RunPaginator(
+        return WalkOptions(
             transport=self._transport,
-            options=self._transport.options.with_changes(
+            request_options=self._transport.options.with_changes(
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
-            job_id=job_id,
             filter=chosen,
-            place=None if resume_token is None else token.decode(resume_token, job_id, chosen),
+            place=None if resume_token is None else token.decode(resume_token, job_id or "", chosen),
             page_size=MAX_PAGE_SIZE
             if page_size is None
             else checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),

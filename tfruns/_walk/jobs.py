@@ -1,21 +1,29 @@
-"""The runs of many jobs: several jobs are walked at the same time, within the client's limit of requests."""
+"""The runs of many jobs: several jobs are walked at the same time, within the client's limit of requests.
+
+Before a request of theirs comes to the client's own gates, which `_http.transport` lists, it passes these, from the
+outside in:
+
+1. A job starts: at most 1,000 jobs (in order: as many as requests may be in flight) have started and not ended.
+2. It is the job's turn to wait for a response: as many jobs do as requests may be in flight, and `JobScheduler` says
+   which. So many more jobs may have a response that wasn't consumed yet.
+3. It may fetch a page beside that one: `Prefetch` counts the pages of all jobs, and the plan of the walk its own.
+"""
 
 import asyncio
 import heapq
 import inspect
+import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Sized
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from tfruns._checks import checked_job_id
-from tfruns._table.frames import Tables
 from tfruns._table.lists import JobsRunList
-from tfruns._walk.iteration import Iteration
-from tfruns._walk.paginator import RunPaginator, expected, shown, walk_of
-from tfruns._walk.walker import NewRuns, Prefetch, Walk
+from tfruns._walk.paginator import Paginator
+from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
@@ -57,7 +65,7 @@ class JobsProgress:
     """Runs of all jobs that have started, by the server's count. (Those of other jobs aren't known yet.)"""
 
 
-class JobsPaginator(Tables):
+class JobsPaginator(Paginator[tuple[str, JobRun]]):
     """The runs of many jobs, as `Client.iter_runs_for` returns them. Nothing is requested until they are iterated.
 
     `async for job_id, run in …` yields each run with its job's id. Each `async for` is a new walk from the start.
@@ -75,71 +83,36 @@ class JobsPaginator(Tables):
     def __init__(
         self,
         job_ids: Iterable[str] | AsyncIterable[str],
+        options: WalkOptions,
         *,
-        template: RunPaginator,
-        side_by_side: int,
         ordered: bool,
         on_error: OnError,
     ) -> None:
+        super().__init__(options)
         self.skipped: dict[str, TfRunsError] = {}
         self._job_ids = job_ids
-        self._template = template
-        self._side_by_side = side_by_side
         self._ordered = ordered
-        self._on_error = on_error
-        self._walks: _JobWalks | None = None
-        self._iteration: Iteration[tuple[str, JobRun]] = Iteration()
+        self._on_error: OnError = on_error
+        self._last: _JobWalks | None = None
 
     def __repr__(self) -> str:
-        number = f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs"
-        return shown(self._template, number)
+        return self._described(f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs")
 
     @property
     def progress(self) -> JobsProgress:
         """The progress of the walk that started last."""
-        walks = self._walks
-        return JobsProgress(
-            jobs_started=walks.started if walks else 0,
-            jobs_done=walks.done if walks else 0,
-            jobs_skipped=walks.skipped if walks else 0,
-            pages=walks.pages if walks else 0,
-            runs=walks.runs if walks else 0,
-            runs_expected=sum(walks.expected.values()) + walks.expected_of_ended if walks else 0,
-        )
+        return JobsProgress(**{name: getattr(self._last, name, 0) for name in attrs.fields_dict(JobsProgress)})
 
-    def _begin(self, **changes: Any) -> "_JobWalks":
+    def _walk(self, **changes: Any) -> "_JobWalks":
         self.skipped.clear()
-        template = attrs.evolve(self._template, **changes)
-        self._walks = _JobWalks(self._job_ids, template, self._side_by_side, ordered=self._ordered)
-        return self._walks
+        options = attrs.evolve(self._options, **changes)
+        self._last = _JobWalks(self._job_ids, options, self._ordered, self._on_error, self.skipped)
+        return self._last
 
-    def __aiter__(self) -> AsyncGenerator[tuple[str, JobRun]]:
-        return self._iteration.take() or self._iteration.begin(self._begin(), self._runs_of)
-
-    async def __anext__(self) -> tuple[str, JobRun]:
-        return await self._iteration.next(aiter(self))
-
-    async def aclose(self) -> None:
-        """Close the walks that `async for` and `anext` have begun, as `RunPaginator.aclose` does.
-
-        Raises:
-            RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
-
-        Example:
-            >>> from contextlib import aclosing
-            >>> async with aclosing(client.iter_runs_for(["job-a", "job-b"])) as runs:
-            ...     job_id, run = await anext(runs)
-
-        .. versionadded:: 0.3.0
-        """
-        await self._iteration.aclose()
-
-    async def _runs_of(self, walks: "_JobWalks") -> AsyncGenerator[tuple[str, JobRun]]:
-        async with walks:
-            async for job_id, found in walks:
-                if isinstance(found, BaseException):
-                    await self._handle_failure(walks, job_id, found)
-                elif found is not None:
+    async def _runs_of(self, walk: "_JobWalks") -> AsyncGenerator[tuple[str, JobRun]]:
+        async with walk:
+            async for job_id, found in walk:
+                if found is not None:
                     for run in found.runs:
                         yield job_id, run
                 del found  # before the next is made
@@ -161,13 +134,10 @@ class JobsPaginator(Tables):
 
         .. versionadded:: 0.2.0
         """
-        size = self._template.page_size
-        async with self._begin() as walks:
-            async for job_id, found in walks:
-                if isinstance(found, BaseException):
-                    await self._handle_failure(walks, job_id, found)
-                elif found is not None:
-                    for page in found.pages(size):
+        async with self._walk() as walk:
+            async for job_id, found in walk:
+                if found is not None:
+                    for page in found.pages():
                         yield job_id, page
                 del found  # before the next is made
 
@@ -194,14 +164,11 @@ class JobsPaginator(Tables):
         """
         from tfruns.arrow import record_batch
 
-        size = self._template.page_size
-        async with self._begin() as walks:
-            async for job_id, found in walks:
-                if isinstance(found, BaseException):
-                    await self._handle_failure(walks, job_id, found)
-                elif found is not None:
-                    for start in range(0, len(found.runs), size):
-                        yield record_batch(job_id, found.runs[start : start + size])
+        async with self._walk() as walk:
+            async for job_id, found in walk:
+                if found is not None:
+                    for runs in found.parts():
+                        yield record_batch(job_id, runs)
                 del found  # before the next is made
 
     async def collect(self) -> JobsRunList:
@@ -218,7 +185,7 @@ class JobsPaginator(Tables):
 
         .. versionadded:: 0.3.0
         """
-        return JobsRunList([found async for found in self._runs_of(self._begin())])
+        return JobsRunList([found async for found in self._runs_of(self._walk())])
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's counts now: a request or two for each job.
@@ -238,18 +205,13 @@ class JobsPaginator(Tables):
 
         .. versionadded:: 0.3.0
         """
-        if self._template.filter.has_window:
+        if self._options.filter.has_window:
             async with aclosing(self.pages()) as pages:
                 return sum([len(page) async for _, page in pages])
-        counted = 0
-        first = 1 if self._template.max_runs is None else min(1, self._template.max_runs)
-        async with self._begin(max_runs=first) as walks:
-            async for job_id, found in walks:
-                if isinstance(found, BaseException):
-                    await self._handle_failure(walks, job_id, found)
-                elif found is not None:
-                    counted += expected(found.page.pagination.total, self._template)
-        return counted
+        first = 1 if self._options.max_runs is None else min(1, self._options.max_runs)
+        async with self._walk(max_runs=first) as walk:
+            totals = [found.page.pagination.total async for _, found in walk if found is not None]
+        return sum(map(self._options.expected, totals))
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
@@ -272,45 +234,14 @@ class JobsPaginator(Tables):
             job-b 250 runs
             job-b is done
         """
-        async with self._begin(keep_bad=keep_bad) as walks:
-            async for job_id, found in walks:
-                if isinstance(found, BaseException):
-                    await self._handle_failure(walks, job_id, found)
-                elif found is None:
+        async with self._walk(keep_bad=keep_bad) as walk:
+            async for job_id, found in walk:
+                if found is None:
                     yield job_id, None
                 else:
-                    for page in found.raw_pages(self._template.page_size):
+                    for page in found.raw_pages():
                         yield job_id, page
                 del found  # before the next is made
-
-    async def _handle_failure(self, walks: "_JobWalks", job_id: str, error: BaseException) -> None:
-        if not isinstance(error, TfRunsError) or isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
-            raise error
-        self.skipped[job_id] = error
-        walks.skipped += 1
-        if callable(self._on_error):
-            result = self._on_error(job_id, error)
-            if inspect.isawaitable(result):
-                await result
-
-
-@attrs.frozen
-class _NoMoreJobs:
-    """There are no more job ids."""
-
-    error: BaseException | None
-
-
-class _Channel:
-    """A queue of the jobs with a response that wasn't consumed yet: of one job, or of all if their order is any.
-
-    A response waits as bytes: several decoded pages don't fit into the processor's cache, and it takes twice the time
-    to read and to free them.
-    """
-
-    def __init__(self, walk: Walk | None = None) -> None:
-        self.walk = walk
-        self.arrived: asyncio.Queue[_Job | _NoMoreJobs] = asyncio.Queue()
 
 
 @attrs.define(eq=False)
@@ -318,47 +249,48 @@ class _Job:
     number: int
     job_id: str
     walk: Walk
-    channel: _Channel
+    arrived: "asyncio.Queue[_Job | BaseException | None]"
+    """Where it is put once a response has arrived, or it is over.
+
+    The response waits as bytes: several decoded pages don't fit into the processor's cache, and it takes twice the time
+    to read and to free them.
+    """
+    has_started: bool = False
     is_over: bool = False
     error: BaseException | None = None
+    expected: int = 0
 
     def __lt__(self, other: "_Job") -> bool:
         return self.number < other.number
 
 
-class JobScheduler:
+class JobScheduler(asyncio.Queue[_Job]):
     """Which job requests a page next.
 
     New jobs go first, so that small jobs don't wait for large ones. Of the others, the one that started first goes
     first: then its walk ends soon, before its list has changed much.
     """
 
-    def __init__(self) -> None:
+    def _init(self, maxsize: int) -> None:
         self._new: deque[_Job] = deque()
         self._started: list[_Job] = []
         self._new_in_a_row = 0
-        self._idle: deque[asyncio.Future[None]] = deque()  # workers without a job
 
-    def add(self, job: _Job, *, is_new: bool) -> bool:
-        """Let a job wait for its turn. Whether a worker was idle."""
-        if is_new:
-            self._new.append(job)
+    def empty(self) -> bool:
+        return not (self._new or self._started)
+
+    def _put(self, item: _Job) -> None:
+        if item.has_started:
+            heapq.heappush(self._started, item)
         else:
-            heapq.heappush(self._started, job)
-        while self._idle:
-            if not (worker := self._idle.popleft()).done():
-                worker.set_result(None)
-                return True
-        return False
+            self._new.append(item)
 
-    async def next(self) -> tuple[_Job, bool]:
-        """The job whose turn it is, and whether it is new."""
-        while not (self._new or self._started):
-            self._idle.append(asyncio.get_running_loop().create_future())
-            await self._idle[-1]
-        takes_new = self._new and not (self._started and self._new_in_a_row >= _MOST_NEW_IN_A_ROW)
-        self._new_in_a_row = self._new_in_a_row + 1 if takes_new else 0
-        return (self._new.popleft(), True) if takes_new else (heapq.heappop(self._started), False)
+    def _get(self) -> _Job:
+        if self._new and not (self._started and self._new_in_a_row >= _MOST_NEW_IN_A_ROW):
+            self._new_in_a_row += 1
+            return self._new.popleft()
+        self._new_in_a_row = 0
+        return heapq.heappop(self._started)
 
 
 class _JobWalks:
@@ -368,71 +300,76 @@ class _JobWalks:
     """
 
     def __init__(
-        self, job_ids: Iterable[str] | AsyncIterable[str], template: RunPaginator, side_by_side: int, *, ordered: bool
+        self,
+        job_ids: Iterable[str] | AsyncIterable[str],
+        options: WalkOptions,
+        ordered: bool,
+        on_error: OnError,
+        errors: dict[str, TfRunsError],
     ) -> None:
-        self.started = self.done = self.skipped = self.pages = self.runs = self.expected_of_ended = 0
-        self._all = self._ended = 0  # how many walks there are, and how many of them have ended
-        self.expected: dict[int, int] = {}
+        self.jobs_started = self.jobs_done = self.jobs_skipped = 0
+        self.pages = self.runs = self.runs_expected = 0
+        self._read = self._ended = 0  # how many jobs
         self._job_ids = job_ids
-        self._template = template
-        self._most_workers = side_by_side
-        self._workers = 0
-        self._prefetch = Prefetch(side_by_side)
+        self._options = options
+        self._ordered = ordered
+        self._on_error: OnError = on_error
+        self._errors = errors  # of the jobs that are skipped
+        self._most = options.transport.max_concurrency
+        self._prefetch = Prefetch(self._most)
         self._scheduler = JobScheduler()
-        self._walks: dict[int, Walk] = {}  # those that have started and not ended
-        self._job_slots = asyncio.Semaphore(side_by_side if ordered else _MOST_STARTED)
-        self._turns = asyncio.Semaphore(side_by_side)  # of jobs that wait for a response, or for its consumer
-        self._shared = None if ordered else _Channel()
-        self._channels: asyncio.Queue[_Channel | _NoMoreJobs] = asyncio.Queue()  # if ordered
-        self._channel = self._shared  # the channel that is read now
+        self._job_slots = asyncio.Semaphore(self._most if ordered else _MOST_STARTED)
+        # Jobs with a response that wasn't consumed yet; if ordered, all jobs. In the end None, or an error.
+        self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(self._most)
+        self._front: _Job | None = None  # if ordered, whose pages are consumed now
         self._ending: _Job | None = None  # its end is reported next
         self._has_all_jobs = self._is_over = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._walks: set[Walk] = set()  # those that haven't ended
+        self._tasks: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
-        self._template._transport.enter_loop()  # pyright: ignore[reportPrivateUsage]
+        self._options.transport.enter_loop()
         self._start(self._read_jobs())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._is_over = True
-        while tasks := [*self._tasks]:  # an iterable of ids that swallows its cancellation may have started one more
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            # CPython 3.12 gathers tasks that are done without running their callbacks first.
-            self._tasks.difference_update(tasks)
-        while self._walks:
-            await self._walks.popitem()[1].__aexit__()
+        for task in self._tasks:
+            task.cancel()
+        tasks = [*self._tasks, *itertools.chain.from_iterable(walk.cancel() for walk in self._walks)]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, NewRuns | BaseException | None]:
-        """The next page of a job; and at the end of each job its error, or None."""
+    async def __anext__(self) -> tuple[str, NewRuns | None]:
+        """The next page of a job, or None once it has no more; but not for a job that is skipped."""
         while True:
             if self._ending is not None:
-                return self._end(self._ending)
-            if self._has_all_jobs and self._all == self._ended:
+                job, self._ending = self._ending, None
+                await self._end(job)
+                if job.error is None:
+                    return job.job_id, None
+            elif self._has_all_jobs and self._read == self._ended:
                 raise StopAsyncIteration
-            match await self._next_item():
-                case _NoMoreJobs(error):
-                    if error is not None:
-                        raise error
+            else:
+                item = await self._next_item()
+                if isinstance(item, _Job):
+                    new = await self._take(item)
+                    if new is not None:
+                        return item.job_id, new
+                elif item is not None:
+                    raise item
+                else:
                     self._has_all_jobs = True
-                case job:
-                    new = await self._take(job)
-                    if new is not None and new.runs:
-                        return job.job_id, new
 
-    async def _next_item(self) -> _Job | _NoMoreJobs:
-        if self._channel is None:
-            channel = await self._channels.get()
-            if isinstance(channel, _NoMoreJobs):
-                return channel
-            self._channel = channel
-            self._prefetch.front = channel.walk
-        return await self._channel.arrived.get()
+    async def _next_item(self) -> _Job | BaseException | None:
+        if self._front is None:
+            item = await self._items.get()
+            if not self._ordered or not isinstance(item, _Job):
+                return item
+            self._front, self._prefetch.front = item, item.walk
+        return await self._front.arrived.get()
 
     async def _take(self, job: _Job) -> NewRuns | None:
         """The new runs of the response that has arrived. Then the job waits for its next turn, if there is one."""
@@ -443,32 +380,45 @@ class _JobWalks:
                 job.is_over = job.walk.is_over
         except (Exception, asyncio.CancelledError) as caught:
             job.error, job.is_over = _raised(caught), True
-        self._turns.release()
-        if new is not None and new.runs:
-            self.expected[job.number] = new.expected
+        if new is not None:
             self.pages += 1
             self.runs += len(new.runs)
+            self._expect(job, job.walk.expected)
         if job.is_over:
             self._ending = job
-            await self._walks.pop(job.number).__aexit__()
         else:
-            self._scheduler.add(job, is_new=False)
+            self._scheduler.put_nowait(job)
         return new
 
-    def _end(self, job: _Job) -> tuple[str, BaseException | None]:
-        self._ending = None
-        self._ended += 1
-        self.done += job.error is None
-        self.expected_of_ended += min(self.expected.pop(job.number, 0), job.walk.expected)
-        if self._shared is None:
-            self._channel = None
-        self._job_slots.release()
-        return job.job_id, job.error
+    def _expect(self, job: _Job, runs: int) -> None:
+        self.runs_expected += runs - job.expected
+        job.expected = runs
 
-    def _start(self, work: "Awaitable[None]") -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _end(self, job: _Job) -> None:
+        self._ended += 1
+        self._expect(job, min(job.expected, job.walk.expected))
+        self._front = None
+        self._walks.discard(job.walk)
+        self._job_slots.release()
+        await job.walk.__aexit__()
+        if job.error is None:
+            self.jobs_done += 1
+        else:
+            await self._skip(job.job_id, job.error)
+
+    async def _skip(self, job_id: str, error: BaseException) -> None:
+        """Take note of a job that failed, or raise its error."""
+        if not isinstance(error, TfRunsError) or isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
+            raise error
+        self._errors[job_id] = error
+        self.jobs_skipped += 1
+        if callable(self._on_error):
+            result = self._on_error(job_id, error)
+            if inspect.isawaitable(result):
+                await result
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
 
     async def _read_jobs(self) -> None:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
@@ -479,24 +429,21 @@ class _JobWalks:
             async for job_id in ids:
                 if self._is_over:
                     return
-                walk = walk_of(self._template, self._prefetch, checked_job_id(job_id))
-                self._all += 1
-                job = _Job(self._all, job_id, walk, self._shared or _Channel(walk))
-                if job.channel is not self._shared:
-                    self._channels.put_nowait(job.channel)
-                has_worker = self._scheduler.add(job, is_new=True)
-                if not has_worker and self._workers < self._most_workers:
-                    self._workers += 1
+                walk = Walk(self._options, checked_job_id(job_id), self._prefetch)
+                self._walks.add(walk)
+                self._read += 1
+                job = _Job(self._read, job_id, walk, asyncio.Queue() if self._ordered else self._items)
+                if self._ordered:
+                    await self._items.put(job)
+                self._scheduler.put_nowait(job)
+                if self._read <= self._most:
                     self._start(self._work())
-                if self._all % _READ_AT_ONCE == 0:
+                if self._read % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
                 await self._job_slots.acquire()
         except (Exception, asyncio.CancelledError) as caught:
             error = _raised(caught)
-        if self._shared is not None:
-            self._shared.arrived.put_nowait(_NoMoreJobs(error))
-        else:
-            self._channels.put_nowait(_NoMoreJobs(error))
+        await self._items.put(error)
 
     async def _each_id(self) -> AsyncGenerator[str]:
         if isinstance(self._job_ids, AsyncIterable):
@@ -508,16 +455,15 @@ class _JobWalks:
 
     async def _work(self) -> None:
         while True:
-            await self._turns.acquire()
-            job, is_new = await self._scheduler.next()
-            if is_new:
-                self.started += 1
-                self._walks[job.number] = job.walk
+            job = await self._scheduler.get()
+            if not job.has_started:
+                job.has_started = True
+                self.jobs_started += 1
             try:
                 job.is_over = not await job.walk.arrive()
             except (Exception, asyncio.CancelledError) as caught:
                 job.error, job.is_over = _raised(caught), True
-            job.channel.arrived.put_nowait(job)
+            await job.arrived.put(job)
 
 
 def _raised(error: BaseException) -> BaseException:

@@ -2,23 +2,101 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from weakref import ref
 
 import attrs
 
 from tfruns._http.events import Counters
-from tfruns._http.options import RequestOptions
-from tfruns._http.transport import Transport
 from tfruns._table.frames import Tables
 from tfruns._table.lists import RunList
-from tfruns._walk.frontier import Place
-from tfruns._walk.iteration import Iteration
-from tfruns._walk.walker import NewRuns, Prefetch, Walk
+from tfruns._walk.walker import Prefetch, Walk, WalkOptions
+from tfruns.errors import EventLoopError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 if TYPE_CHECKING:
     import pyarrow
+
+T = TypeVar("T")
+
+
+class Paginator(Tables, Generic[T]):
+    """An async iterator, of which each `async for` is a walk of its own; a walk fetches pages while it is entered.
+
+    The walks that `async for` and `anext` have begun are held weakly, each with the generator of its runs, so that
+    Python closes a generator soon after `break`. By then nothing refers to the generator any more, but its walk still
+    fetches pages until it is closed.
+    """
+
+    def __init__(self, options: WalkOptions) -> None:
+        self._options = options
+        self._begun: list[tuple[ref[AsyncGenerator[T]], ref[Any]]] = []
+        self._of_anext: AsyncGenerator[T] | None = None
+        self._has_ended = False  # whether that one has come to its end, or failed
+
+    def _walk(self) -> Any:
+        raise NotImplementedError
+
+    def _runs_of(self, walk: Any) -> AsyncGenerator[T]:
+        raise NotImplementedError
+
+    def _described(self, jobs: str) -> str:
+        options = self._options
+        filters = attrs.asdict(options.filter, filter=lambda _, value: value is not None)
+        limits = {"offset": options.offset, "max_runs": options.max_runs}
+        given = {**filters, **{name: value for name, value in limits.items() if value}}
+        which = f" with {', '.join(f'{name}={value!r}' for name, value in given.items())}" if given else ""
+        return (
+            f"<the runs of {jobs}{which}: read them with `async for`, or await `.collect()`, `.to_pandas()`, "
+            "`.to_polars()`, `.to_arrow()` or `.count()`>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
+
+    def __aiter__(self) -> AsyncGenerator[T]:
+        left, self._of_anext = self._of_anext, None
+        if left is not None:
+            if getattr(left, "ag_frame", left) is None and not self._has_ended:
+                raise EventLoopError("the event loop in which this was begun is over, and has closed it: begin it anew")
+            return left
+        walk = self._walk()
+        runs = self._runs_of(walk)
+        self._begun = [(ref(runs), ref(walk)), *(begun for begun in self._begun if begun[1]() is not None)]
+        return runs
+
+    async def __anext__(self) -> T:
+        runs = aiter(self)
+        self._of_anext, self._has_ended = runs, False
+        try:
+            return await anext(runs)
+        except BaseException:
+            self._has_ended = True
+            raise
+
+    async def aclose(self) -> None:
+        """Close the walks that `async for` and `anext` have begun, with their requests in flight.
+
+        (The iterators that `pages` and other methods return have an `aclose` of their own.) After that, it can be
+        iterated again.
+
+        Raises:
+            RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
+
+        Example:
+            >>> runs = client.iter_runs("my-job-id")
+            >>> newest = await anext(runs)
+            >>> await runs.aclose()
+
+        .. versionadded:: 0.3.0
+        """
+        self._of_anext = None
+        for runs_of, walk_of in self._begun:
+            if (runs := runs_of()) is not None:
+                await runs.aclose()
+            elif (walk := walk_of()) is not None:
+                await walk.__aexit__(None, None, None)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,13 +121,7 @@ class RunsProgress:
     """Runs of the job, by the server's count with the last page; 0 until the first page."""
 
 
-@attrs.define
-class _Latest:
-    progress: RunsProgress = RunsProgress()
-
-
-@attrs.frozen(eq=False, repr=False)
-class RunPaginator(Tables):
+class RunPaginator(Paginator[JobRun]):
     """The runs of one job, as `Client.iter_runs` returns them. Nothing is requested until they are iterated.
 
     `async for run in paginator` yields each `JobRun` in the server's order. Each `async for`, and each call of a
@@ -57,6 +129,9 @@ class RunPaginator(Tables):
 
     After `break`, Python closes a walk a moment later; `contextlib.aclosing` closes it at once. It is an
     `AsyncIterator`, too: `anext` begins a walk, or goes on with it, and an `async for` after that yields what is left.
+
+    Attributes:
+        job_id: the job.
 
     Example:
         >>> from contextlib import aclosing
@@ -71,78 +146,51 @@ class RunPaginator(Tables):
         ...     print(run.name, run.created - oldest.created, "later")
     """
 
-    job_id: str
-    """The job."""
-    filter: RunFilter
-    """Which of its runs, and in which order."""
-    page_size: int
-    """How many runs a page holds, while the list doesn't change."""
-    offset: int
-    """How many runs are skipped first."""
-    max_runs: int | None
-    """How many runs are yielded at most; None for all."""
-    _options: RequestOptions = attrs.field(repr=False, alias="options")
-    _transport: Transport = attrs.field(repr=False, alias="transport")
-    _fits_window: bool = attrs.field(default=False, repr=False, alias="fits_window")
-    _place: Place | None = attrs.field(default=None, repr=False, alias="place")
-    _keep_bad: bool = attrs.field(default=False, repr=False, alias="keep_bad")
-    _latest: _Latest = attrs.field(factory=_Latest, init=False)
-    _iteration: Iteration[JobRun] = attrs.field(factory=Iteration, init=False, repr=False)
+    def __init__(self, job_id: str, options: WalkOptions) -> None:
+        super().__init__(options)
+        self.job_id: str = job_id
+        self._last: Walk | None = None
 
     def __repr__(self) -> str:
-        return shown(self, f"job {self.job_id!r}")
+        return self._described(f"job {self.job_id!r}")
+
+    @property
+    def filter(self) -> RunFilter:
+        """Which of its runs, and in which order."""
+        return self._options.filter
+
+    @property
+    def page_size(self) -> int:
+        """How many runs a page holds, while the list doesn't change."""
+        return self._options.page_size
+
+    @property
+    def offset(self) -> int:
+        """How many runs are skipped first."""
+        return self._options.offset
+
+    @property
+    def max_runs(self) -> int | None:
+        """How many runs are yielded at most; None for all."""
+        return self._options.max_runs
 
     @property
     def progress(self) -> RunsProgress:
         """The progress of the walk that started last."""
-        return self._latest.progress
+        walk = self._last
+        return RunsProgress(pages=walk.pages, runs=walk.runs, runs_expected=walk.expected) if walk else RunsProgress()
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
-
-    def __aiter__(self) -> AsyncGenerator[JobRun]:
-        return self._iteration.take() or self._iteration.begin(self._walk(), self._runs_of)
-
-    async def __anext__(self) -> JobRun:
-        return await self._iteration.next(aiter(self))
-
-    async def aclose(self) -> None:
-        """Close the walks that `async for` and `anext` have begun, with their requests in flight.
-
-        (The iterators that `pages` and other methods return have an `aclose` of their own.) After that, it can be
-        iterated again.
-
-        Raises:
-            RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
-
-        Example:
-            >>> runs = client.iter_runs("my-job-id")
-            >>> newest = await anext(runs)
-            >>> await runs.aclose()
-
-        .. versionadded:: 0.3.0
-        """
-        await self._iteration.aclose()
+    def _walk(self, **changes: Any) -> Walk:
+        options = attrs.evolve(self._options, **changes) if changes else self._options
+        self._last = Walk(options, self.job_id, Prefetch(options.transport.max_concurrency))
+        return self._last
 
     async def _runs_of(self, walk: Walk) -> AsyncGenerator[JobRun]:
         async with walk:
             async for found in walk:
-                self._count(found)
                 for run in found.runs:
                     yield run
                 del found  # before the next is made
-
-    def _walk(self, **changes: Any) -> Walk:
-        self._latest.progress = RunsProgress()
-        return walk_of(attrs.evolve(self, **changes) if changes else self, Prefetch(self._transport.max_concurrency))
-
-    def _count(self, found: NewRuns) -> None:
-        progress = self.progress
-        self._latest.progress = RunsProgress(
-            pages=progress.pages + 1,
-            runs=progress.runs + len(found.runs),
-            runs_expected=found.expected,
-        )
 
     async def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
@@ -166,8 +214,7 @@ class RunPaginator(Tables):
         """
         async with self._walk() as walk:
             async for found in walk:
-                self._count(found)
-                for page in found.pages(self.page_size):
+                for page in found.pages():
                     yield page
                 del found
 
@@ -191,8 +238,7 @@ class RunPaginator(Tables):
         """
         async with self._walk(keep_bad=keep_bad) as walk:
             async for found in walk:
-                self._count(found)
-                for page in found.raw_pages(self.page_size):
+                for page in found.raw_pages():
                     yield page
                 del found
 
@@ -230,9 +276,8 @@ class RunPaginator(Tables):
 
         async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
             async for found in walk:
-                self._count(found)
-                for start in range(0, len(found.runs), self.page_size):
-                    yield record_batch(self.job_id, found.runs[start : start + self.page_size])
+                for runs in found.parts():
+                    yield record_batch(self.job_id, runs)
                 del found
 
     async def first(self) -> JobRun | None:
@@ -247,10 +292,8 @@ class RunPaginator(Tables):
         Example:
             >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
         """
-        walked = self
-        if not self.filter.has_window:
-            walked = attrs.evolve(self, max_runs=1 if self.max_runs is None else min(1, self.max_runs))
-        async with aclosing(walked._runs_of(walked._walk())) as runs:
+        one = {} if self.filter.has_window else {"max_runs": 1 if self.max_runs is None else min(1, self.max_runs)}
+        async with aclosing(self._runs_of(self._walk(**one))) as runs:
             return await anext(runs, None)
 
     async def count(self) -> int:
@@ -269,11 +312,11 @@ class RunPaginator(Tables):
             >>> print(await client.iter_runs("my-job-id", offset=50).count())
             200
         """
-        if self.filter.has_window or self._place is not None:
+        if self.filter.has_window or self._options.place is not None:
             async with self._walk() as walk:
                 walk.counters = Counters()  # these runs aren't yielded
                 return sum([len(found.runs) async for found in walk])
-        return expected((await self._fetch(0, 1)).pagination.total, self)
+        return self._options.expected((await self._fetch(0, 1)).pagination.total)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
         """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` are ignored.
@@ -292,44 +335,10 @@ class RunPaginator(Tables):
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
         page = await self._fetch(offset, limit)
-        self._transport.counters.runs += len(page.data)
+        self._options.transport.counters.runs += len(page.data)
         return page
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
+        transport = self._options.transport
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        return await self._transport.read(await self._transport.fetch(request, self._options))
-
-
-def shown(walked: RunPaginator, jobs: str) -> str:
-    """The repr of a paginator: what it walks, and what can be done with it."""
-    filters = attrs.asdict(walked.filter, filter=lambda _, value: value is not None)
-    limits = {"offset": walked.offset, "max_runs": walked.max_runs}
-    given = {**filters, **{name: value for name, value in limits.items() if value}}
-    which = f" with {', '.join(f'{name}={value!r}' for name, value in given.items())}" if given else ""
-    return (
-        f"<the runs of {jobs}{which}: read them with `async for`, or await `.collect()`, `.to_pandas()`, "
-        "`.to_polars()`, `.to_arrow()` or `.count()`>"
-    )
-
-
-def expected(total: int, walked: RunPaginator) -> int:
-    """How many runs a walk yields from a list with this total."""
-    after_offset = max(0, total - walked.offset)
-    return after_offset if walked.max_runs is None else min(after_offset, walked.max_runs)
-
-
-def walk_of(walked: RunPaginator, prefetch: Prefetch, job_id: str | None = None) -> Walk:
-    """A new walk over the runs, of another job if one is given, which shares the prefetch with others."""
-    return Walk(
-        walked._transport,  # pyright: ignore[reportPrivateUsage]
-        walked._options,  # pyright: ignore[reportPrivateUsage]
-        prefetch,
-        job_id=walked.job_id if job_id is None else job_id,
-        filter=walked.filter,
-        page_size=walked.page_size,
-        fits_window=walked._fits_window,  # pyright: ignore[reportPrivateUsage]
-        offset=walked.offset,
-        max_runs=walked.max_runs,
-        place=walked._place,  # pyright: ignore[reportPrivateUsage]
-        keep_bad=walked._keep_bad,  # pyright: ignore[reportPrivateUsage]
-    )
+        return await transport.read(await transport.fetch(request, self._options.request_options))

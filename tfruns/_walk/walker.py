@@ -3,8 +3,7 @@
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import attrs
@@ -21,30 +20,56 @@ from tfruns.models import BadRun, JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
+class WalkOptions:
+    """What is walked of a job, and how: the same for each of many jobs."""
+
+    transport: Transport
+    request_options: RequestOptions
+    filter: RunFilter
+    page_size: int
+    fits_window: bool
+    offset: int
+    max_runs: int | None
+    place: Place | None = None
+    keep_bad: bool = False
+
+    def expected(self, total: int) -> int:
+        """How many runs a walk yields from a list with this total."""
+        after_offset = max(0, total - self.offset)
+        return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
+
+
+@attrs.define
 class NewRuns:
     """The new runs of a response."""
 
+    walk: "Walk"
     runs: Sequence[JobRun]
-    body: bytes = attrs.field(repr=False)
     page: RunPage
-    expected: int
-    """How many runs the walk yields in all, by what is known now."""
-    token_after: Callable[[int], str] | None = attrs.field(default=None, repr=False)
-    """The resume token after so many of them, in the order by creation."""
+    body: bytes = attrs.field(repr=False)
+    before: Place | None
+    """Where the walk stood before them, in the order by creation."""
 
-    def pages(self, size: int) -> Iterator[RunPage]:
-        """The same runs, at most `size` in a page."""
-        for start in range(0, len(self.runs), size):
-            page = RunPage(tuple(self.runs[start : start + size]), self.page.pagination)
-            if self.token_after is not None:
-                vars(page)["_resume_token"] = functools.partial(self.token_after, start + len(page))
+    def parts(self) -> Iterator[Sequence[JobRun]]:
+        """The runs, at most `page_size` in a part."""
+        size = self.walk.options.page_size
+        return (self.runs[start : start + size] for start in range(0, len(self.runs), size))
+
+    def pages(self) -> Iterator[RunPage]:
+        count = 0
+        for runs in self.parts():
+            page = RunPage(tuple(runs), self.page.pagination)
+            count += len(page)
+            if self.before is not None:
+                vars(page)["_resume_token"] = functools.partial(self._resume_token, self.before, count)
             yield page
 
-    def raw_pages(self, size: int) -> Iterator[RawPage]:
-        """The same runs with their texts, at most `size` in a page."""
-        for start in range(0, len(self.runs), size):
-            found = self.runs[start : start + size]
+    def _resume_token(self, before: Place, count: int) -> str:
+        return token.encode(before.after(self.runs[:count]), self.walk.job_id, self.walk.options.filter)
+
+    def raw_pages(self) -> Iterator[RawPage]:
+        for found in self.parts():
             runs = tuple(run for run in found if not isinstance(run, BadRun))
             bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
             split = functools.partial(_texts_of, runs, self.page.data, self.body)
@@ -62,6 +87,9 @@ def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -
     return tuple(by_run[id(run)] for run in runs)
 
 
+_Refusal = BadRequestError | UnprocessableEntityError
+
+
 class Walk:
     """One walk: an async iterator of the new runs of each response, inside `async with`.
 
@@ -69,47 +97,27 @@ class Walk:
     any order.)
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        options: RequestOptions,
-        prefetch: "Prefetch",
-        *,
-        job_id: str,
-        filter: RunFilter,  # noqa: A002  # the public name
-        page_size: int,
-        offset: int,
-        max_runs: int | None,
-        fits_window: bool,
-        place: Place | None,
-        keep_bad: bool,
-    ) -> None:
-        self._transport = transport
-        self._options = options
+    def __init__(self, options: WalkOptions, job_id: str, prefetch: "Prefetch") -> None:
+        self.options = options
+        self.job_id = job_id
+        self.counters = options.transport.counters
+        self.pages = self.runs = 0  # that were taken
+        self.ahead = 0  # as `Prefetch` has it
         self._prefetch = prefetch
-        self.counters = transport.counters
-        self._job_id = job_id
-        self._filter = filter
-        self._keep_bad = keep_bad
         self._planner = Planner(
             job_id=job_id,
-            filter=filter,
-            start=offset,
-            page_size=page_size,
-            max_runs=max_runs,
-            fits_window=fits_window,
-            place=place,
+            filter=options.filter,
+            start=options.offset,
+            page_size=options.page_size,
+            max_runs=options.max_runs,
+            fits_window=options.fits_window,
+            place=options.place,
         )
         self._has_begun = False
-        self._planned: deque[PlannedPage] = deque()
-        self._fetching: deque[asyncio.Future[Fetched]] = deque()
+        self._in_flight: dict[PlannedPage, asyncio.Task[Fetched]] = {}
+        self._arrived: tuple[PlannedPage, Fetched | _Refusal] | None = None
         self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
         self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int], Place | None]] = deque()  # to be taken next
-
-    @property
-    def ahead(self) -> int:
-        """How many pages are in flight, or have arrived and weren't taken yet."""
-        return len(self._planned) + len(self._kept) + len(self._ready)
 
     @property
     def expected(self) -> int:
@@ -122,11 +130,12 @@ class Walk:
         return self._planner.done and not self._ready
 
     async def __aenter__(self) -> Self:
-        self._transport.enter_loop()
+        self.options.transport.enter_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._cancel()
+        if tasks := self.cancel():
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self
@@ -140,137 +149,121 @@ class Walk:
 
     async def arrive(self) -> bool:
         """Wait until the next response has arrived, still as bytes. False once the walk is over."""
-        if self._ready:
+        if self._ready or self._arrived:
             return True
-        if not self._has_begun and not self._planned:
-            await self._fetch_first()
+        if not self._has_begun:  # nothing can be fetched beside the first page, so it needs no task
+            first = self._planner.next_request(())
+            if first is None:
+                return False
+            self._prefetch.count(self, 1)
+            self._arrived = first, await self._fetch(first)
+            self._has_begun = True
+            return True
         self._fetch_ahead()
-        if not self._fetching:
+        if not self._in_flight:
             return False
-        fetching = self._fetching[0]
-        if self._has_begun and fetching.done():  # other tasks must run between two pages that have both arrived
+        page, fetching = next(iter(self._in_flight.items()))
+        if fetching.done():  # other tasks must run between two pages that have both arrived
             await asyncio.sleep(0)
-        with suppress(BadRequestError, UnprocessableEntityError):  # `take` handles them
-            await fetching
+        try:
+            self._arrived = page, await fetching
+        except (BadRequestError, UnprocessableEntityError) as refused:  # maybe only for its offset
+            self._arrived = page, refused
+        del self._in_flight[page]
         return True
 
     async def take(self) -> NewRuns | None:
         """The new runs of the response that has arrived; None if it has none."""
-        if not self._ready:
-            await self._consume()
-        if self._planner.done:
-            await self._cancel()
+        if not self._ready and self._arrived:
+            await self._consume(*self._arrived)
         new = None
+        if self._planner.done:
+            await self.__aexit__()
         if self._ready:
             fetched, page, rows, before = self._ready.popleft()
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
+            new = NewRuns(self, runs, page, fetched.body, before)
+            self.pages += 1
+            self.runs += len(runs)
             self.counters.runs += len(runs)
-            token_after = None if before is None else functools.partial(self._token_after, before, runs)
-            new = NewRuns(runs, fetched.body, page, self.expected, token_after)
-        self._prefetch.mark(self)
+        self._count_ahead()
         self._fetch_ahead()
         return new
 
-    def _token_after(self, before: Place, runs: Sequence[JobRun], count: int) -> str:
-        return token.encode(before.after(runs[:count]), self._job_id, self._filter)
-
-    async def _consume(self) -> None:
-        planned, fetching = self._planned[0], self._fetching[0]
-        try:
-            fetched = fetching.result()
-        except (BadRequestError, UnprocessableEntityError) as error:
-            if not self._has_begun:  # the first request was refused for another reason than its offset
-                raise
-            self._remove_first()
+    async def _consume(self, planned: PlannedPage, arrived: Fetched | _Refusal) -> None:
+        if not isinstance(arrived, Fetched):
+            self._arrived = None
             try:
-                self._planner.refuse(planned, error.message)
+                self._planner.refuse(planned, arrived.message)
             except IncompleteWalkError as incomplete:
-                raise incomplete from error
+                raise incomplete from arrived
             return
-        page = await self._read(fetched)
-        self._remove_first()
+        page = await self._read(arrived)
+        self._arrived = None
         new = self._planner.consume(planned, page)
-        arrived = {planned: fetched, **self._kept}
+        responses = {planned: arrived, **self._kept}
         for one, rows, place in new:
-            self._ready.append((arrived[one], page if one is planned else None, rows, place))
-        self._kept = {one: arrived[one] for one in self._planner.kept}
+            self._ready.append((responses[one], page if one is planned else None, rows, place))
+        self._kept = {one: responses[one] for one in self._planner.kept}
 
     async def _read(self, fetched: Fetched) -> RunPage:
-        return await self._transport.read(fetched, keep_bad=self._keep_bad)
-
-    def _remove_first(self) -> None:
-        self._planned.popleft()
-        self._fetching.popleft()
-        self._has_begun = True
-
-    def _fetch_ahead(self) -> None:
-        while True:
-            if not self._prefetch.allows(self):
-                if self._planned or not self._kept:
-                    return
-                self._planner.forget_last_kept()  # the walk can't go on without another page
-                self._kept = {one: self._kept[one] for one in self._planner.kept}
-            page = self._planner.next_request(self._planned)
-            if page is None:
-                return
-            fetching = self._fetch(page)
-            self._fetching.append(asyncio.create_task(fetching, name=f"tfruns {self._job_id} at {page.offset}"))
-            self._planned.append(page)
-            self._prefetch.mark(self)
-
-    async def _fetch_first(self) -> None:
-        """Fetch the first page, in this task: nothing can be fetched beside it."""
-        page = self._planner.next_request(self._planned)
-        if page is None:
-            return
-        fetched: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
-        self._fetching.append(fetched)
-        self._planned.append(page)
-        self._prefetch.mark(self)
-        try:
-            fetched.set_result(await self._fetch(page))
-        except Exception as error:
-            fetched.set_exception(error)
+        return await self.options.transport.read(fetched, keep_bad=self.options.keep_bad)
 
     async def _fetch(self, page: PlannedPage) -> Fetched:
         if page.pause:
             await asyncio.sleep(page.pause)
-        request = PageRequest(self._job_id, page.order.of(self._filter), page.limit, page.offset)
-        return await self._transport.fetch(request, self._options)
+        request = PageRequest(self.job_id, page.order.of(self.options.filter), page.limit, page.offset)
+        return await self.options.transport.fetch(request, self.options.request_options)
 
-    async def _cancel(self) -> None:
-        """Stop the requests in flight, and wait until they have stopped."""
-        tasks = [*self._fetching]
-        self._fetching.clear()
-        self._planned.clear()
-        self._kept.clear()
-        self._prefetch.mark(self)
+    def _fetch_ahead(self) -> None:
+        while not self._planner.done:
+            if not self._prefetch.allows(self):
+                if self._in_flight or not self._kept:
+                    return
+                self._planner.forget_last_kept()  # the walk can't go on without another page
+                self._kept = {one: self._kept[one] for one in self._planner.kept}
+            page = self._planner.next_request([*self._in_flight])
+            if page is None:
+                return
+            name = f"tfruns {self.job_id} at {page.offset}"
+            self._in_flight[page] = asyncio.create_task(self._fetch(page), name=name)
+            self._count_ahead()
+
+    def _count_ahead(self) -> None:
+        self._prefetch.count(self, len(self._in_flight) + len(self._kept) + len(self._ready))
+
+    def cancel(self) -> list[asyncio.Task[Fetched]]:
+        """Stop the requests in flight. Returns their tasks, which end a moment later."""
+        tasks = [*self._in_flight.values()]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        self._in_flight.clear()
+        self._kept.clear()
+        self._count_ahead()
+        return tasks
 
 
 class Prefetch:
-    """How many pages several walks together may have ahead of their consumers. Each walk may always have one."""
+    """How many pages several walks together may have ahead of their consumers. Each walk may always have one.
+
+    Pages that are in flight are ahead, and those that have arrived and weren't taken yet.
+    """
 
     def __init__(self, most: int) -> None:
         self.front: Walk | None = None
         """The walk whose pages are consumed now. It has its own limit, as high as that of all others together."""
         self._most = most
-        self._ahead: dict[Walk, int] = {}  # of those that have pages ahead
         self._ahead_in_all = 0
 
-    def mark(self, walk: Walk) -> None:
-        """Take note of how many pages the walk has ahead."""
-        self._ahead_in_all += walk.ahead - self._ahead.pop(walk, 0)
-        if walk.ahead:
-            self._ahead[walk] = walk.ahead
+    def count(self, walk: Walk, ahead: int) -> None:
+        """The walk has so many pages ahead."""
+        self._ahead_in_all += ahead - walk.ahead
+        walk.ahead = ahead
 
     def allows(self, walk: Walk) -> bool:
         """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
-        of_front = 0 if self.front is None else self._ahead.get(self.front, 0)
+        of_front = 0 if self.front is None else self.front.ahead
         return self._ahead_in_all - of_front < self._most
