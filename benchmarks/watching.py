@@ -51,7 +51,7 @@ class Story(ClosedSignal):
     def now(self) -> float:
         return self.time
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Future[Any]"], seconds: float) -> None:
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return

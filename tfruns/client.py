@@ -659,10 +659,7 @@ class Client:
         """
         self._transport.check_closable()
         self._closed.set()
-        try:
-            await self._waiter.aclose()
-        finally:
-            await self._transport.aclose()
+        await self._transport.aclose()
 
     def stats(self) -> ClientStats:
         """What this client has done so far, and what it is doing now, as `ClientStats`."""

@@ -126,7 +126,7 @@ class WorldTimer(ClosedSignal):
     def now(self) -> float:
         return self.clock
 
-    async def wait(self, tasks: Collection["asyncio.Task[Any]"], seconds: float) -> None:
+    async def wait(self, tasks: Collection["asyncio.Future[Any]"], seconds: float) -> None:
         if quick := self.quick(tasks):
             await asyncio.wait(quick)
         elif not any(task.done() for task in tasks):

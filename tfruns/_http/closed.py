@@ -42,7 +42,7 @@ class ClosedSignal:
         """Seconds since some moment in the past. (A test has a clock of its own.)"""
         return running_loop().time()
 
-    async def wait(self, tasks: "Collection[asyncio.Task[Any]]", seconds: float) -> None:
+    async def wait(self, tasks: "Collection[asyncio.Future[Any]]", seconds: float) -> None:
         """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
         closed = running_loop().create_future()
         if self.is_set:
