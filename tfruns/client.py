@@ -19,15 +19,7 @@ from tfruns._checks import (
     suggests_arguments,
 )
 from tfruns._http.credentials import resolve
-from tfruns._http.events import (
-    ClientStats,
-    Counters,
-    FailureEvent,
-    Hooks,
-    RequestEvent,
-    ResponseEvent,
-    RetryEvent,
-)
+from tfruns._http.events import ClientStats, Counters, FailureEvent, Hooks, RequestEvent, ResponseEvent, RetryEvent
 from tfruns._http.options import RequestOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret

@@ -14,25 +14,19 @@ import attrs
 from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 
 _LEAST_POLLS = 5
-_LEAST_SECONDS = 6.0
-"""How long a claim must be made before it is believed, at least."""
-_SECONDS_EACH = 5.0
-"""How much longer for each further claim that is made at the same time, of all jobs."""
+_LEAST_SECONDS = 6.0  # that a claim must last before it is believed
+_SECONDS_EACH = 5.0  # more, for each further claim that is made at the same time, of all jobs
 _MOST_SECONDS = 300.0
 _LONGEST_PAUSE = 30.0
-_MOST_POLLS = 10
-"""How many more polls a second claims cause at most, of all jobs."""
-_FORGOTTEN = 600.0
-"""Seconds after which a wrong claim counts half."""
+_MOST_POLLS = 10  # more a second because of claims, of all jobs
+_FORGOTTEN = 600.0  # seconds after which a wrong claim counts half
 
 
 @attrs.define
 class _Claim:
-    last: float
-    """When it was made last."""
+    last: float  # when it was made last
     polls: int = 0
-    seconds: float = 0.0
-    """How long it has been made, without the time in which no poll succeeded."""
+    seconds: float = 0.0  # that it has lasted, without the time in which no poll succeeded
 
 
 @attrs.define

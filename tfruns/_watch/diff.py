@@ -22,14 +22,9 @@ import attrs
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Start
 
-KEPT = 50
-"""How many of the newest runs that have ended a snapshot keeps; more only if several were created at once."""
-
-_OVERLAP = 20
-"""How many known runs a poll must hold below the new ones: a run may show up late, behind newer ones."""
-
-_MOST_DELETED = 1_000
-"""How many deleted runs a snapshot remembers: an older state of the server shows them again."""
+KEPT = 50  # ended runs, the newest, in a snapshot; more only if several were created at once
+_OVERLAP = 20  # known runs below the new ones in a poll: a run may show up late, behind newer ones
+_MOST_DELETED = 1_000  # deleted runs in a snapshot: an older state of the server shows them again
 
 
 class ChangeKind(enum.StrEnum):

@@ -50,20 +50,17 @@ class Job:
         for _ in range(2):  # an empty list is no proof
             if not page.data:
                 page = await self._page()
-        if _is_all(page):
-            return PollResult(page.data, True, {}, page.pagination.total)
         is_small = page.pagination.total <= MAX_PAGE_SIZE
-        if is_small or beginning.watermark is not None or beginning.start == "existing":
+        if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.start == "existing"):
             return await self._everything(beginning)
-
-        newest, is_all, total = await self._newest(page, beginning.is_known_down_to, None)
-        if is_all:
-            return PollResult(newest, True, {}, total)
-        if await self._may_hide_open_runs(newest, total):
+        poll = await self._newest(page, beginning.is_known_down_to, MAX_PAGE_SIZE)
+        if poll.is_all:
+            return poll
+        if await self._may_hide_open_runs(poll):
             return await self._everything(beginning)
         still_open = await self._all_open() or await self._all_open()
-        seen = {run.id for run in newest}
-        return PollResult(newest, False, {run.id: run for run in still_open if run.id not in seen}, total)
+        shown = poll.shown
+        return attrs.evolve(poll, others={run.id: run for run in still_open if run.id not in shown})
 
     async def poll(self, snapshot: Snapshot) -> PollResult:
         """All that may have changed since the snapshot: one request while only runs among the newest are open.
@@ -73,17 +70,17 @@ class Job:
         newest, and isn't there or stands where it stood before, is searched for by itself.
         """
         page = await self._page()
-        newest, is_all, total = await self._newest(page, snapshot.is_known_down_to, snapshot.total)
-        poll = PollResult(newest, is_all, {}, total)
-        shown, known = poll.shown, snapshot.known
+        likely = max(0, page.pagination.total - snapshot.total) + 2 * PAGE_SIZE
+        poll = await self._newest(page, snapshot.is_known_down_to, likely)
+        shown, floor, known = poll.shown, poll.floor, snapshot.known
         wanted = {run_id: known.get(run_id, shown[run_id]) for run_id in steps_back(snapshot, poll)}
         wanted |= {
             run_id: run
             for run_id, run in known.items()
             if run_id not in shown
-            and (run is None or not run.status.is_terminal or run_id in snapshot.doubted or run.created_at > poll.floor)
+            and (run is None or not run.status.is_terminal or run_id in snapshot.doubted or run.created_at > floor)
         }
-        return attrs.evolve(poll, others=await self.find(wanted, total))
+        return attrs.evolve(poll, others=await self.find(wanted, poll.total))
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
         """These runs, given as they were seen last, as they are now: None for one that wasn't found. The job has about
@@ -128,19 +125,16 @@ class Job:
     async def _page(self) -> RunPage:
         return await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
 
-    async def _may_hide_open_runs(self, newest: Sequence[JobRun], total: int) -> bool:
-        """Whether there may be runs in unknown statuses further down than these.
+    async def _may_hide_open_runs(self, poll: PollResult) -> bool:
+        """Whether there may be runs in unknown statuses further down than the newest.
 
         The runs in known statuses are counted by the page that shows the newest of them: a run that was created
         meanwhile is seen there. Other changes meanwhile can only make the count too small, which leads to a needless
         walk.
         """
         page = await self.client.list_runs(self.job_id, limit=1, status=_KNOWN, **self.filters)
-        seen = {run.id for run in newest}
-        if any(run.id not in seen for run in page.data):
-            return True
-        unknown = sum(not run.status.is_known for run in newest)
-        return total - page.pagination.total > unknown
+        unknown = sum(not run.status.is_known for run in poll.newest)
+        return any(run.id not in poll.shown for run in page.data) or poll.total - page.pagination.total > unknown
 
     async def _everything(self, beginning: Beginning) -> PollResult:
         """A walk over all runs. It keeps the newest runs, those that are to be reported, and the open ones."""
@@ -156,16 +150,12 @@ class Job:
                     others[run.id] = run
         return PollResult(newest, len(newest) == count, others, count)
 
-    async def _newest(
-        self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], total_before: int | None
-    ) -> tuple[Sequence[JobRun], bool, int]:
-        """The newest runs, `page` being the first page, as many as are enough; whether those are all; and how many runs
-        there are, where there were `total_before`."""
-        total = page.pagination.total
+    async def _newest(self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], likely: int) -> PollResult:
+        """The newest runs, `page` being the first page, as many as are enough: it is likely that these are."""
+        total, most = page.pagination.total, likely
         if _is_all(page) or is_enough(page.data):
-            return page.data, _is_all(page), total
+            return PollResult(page.data, _is_all(page), {}, total)
         # A walk, because runs may be created or deleted between two pages; with a limit, because it fetches ahead.
-        most = MAX_PAGE_SIZE if total_before is None else max(0, total - total_before) + 2 * PAGE_SIZE
         while True:
             runs: list[JobRun] = []
             walk = self.client.iter_runs(self.job_id, max_runs=most, **self.filters)
@@ -174,9 +164,9 @@ class Job:
                     runs += page.data
                     total = page.pagination.total
                     if is_enough(runs):
-                        return runs, False, total
+                        return PollResult(runs, False, {}, total)
             if len(runs) < most:
-                return runs, True, total
+                return PollResult(runs, True, {}, total)
             most *= 4
 
 

@@ -4,15 +4,13 @@ import logging
 import random
 
 from tfruns._checks import checked_number
+from tfruns._log import log
 from tfruns.errors import APIError, IncompleteWalkError, TfRunsError
 from tfruns.types import Interval
 
-logger = logging.getLogger("tfruns")
-
 _INTERVALS = "above 0 and at most 86,400 seconds, or a tuple of the least and the most, such as (2, 30)"
 _GROWTH = 1.5
-_LONGEST_PAUSE = 600.0
-"""Seconds until the next poll of a job that is skipped, at most; more if the interval is longer."""
+_LONGEST_PAUSE = 600.0  # in seconds, of a job that is skipped; more if the interval is longer
 
 
 def checked_interval(interval: Interval) -> tuple[float, float]:
@@ -72,14 +70,14 @@ class Outages:
         level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
         self._since.setdefault(job_id, now)
         text = "%s; %s goes on, and polls again in %.2f s"
-        logger.log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
+        log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
 
     def passed(self, job_id: str, *, now: float) -> None:
         """Log the end of the job's outage, if there was one: a poll succeeded."""
         if (since := self._since.pop(job_id, None)) is None:
             return
         level = logging.INFO if self._since else logging.WARNING
-        logger.log(level, "job %r can be polled again, after %.0f s", job_id, now - since, extra={"job_id": job_id})
+        log(level, "job %r can be polled again, after %.0f s", job_id, now - since, extra={"job_id": job_id})
 
     def forget(self, job_id: str) -> None:
         """The job now fails with an error that isn't transient, which isn't logged here."""

@@ -31,6 +31,7 @@ import attrs
 
 from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.closed import ClosedSignal
+from tfruns._log import log
 from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
 from tfruns._watch.poll import Job, Lister
@@ -40,13 +41,8 @@ from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.types import Interval, OnError, RunFilter, Start
 
-logger = logging.getLogger("tfruns")
-
-_PATIENCE = 10.0
-"""How many seconds reports wait for first polls if none of them ends in that time."""
-
-_CLOCK_AHEAD = 3600.0
-"""Seconds by which this machine's clock may be ahead of the server's."""
+_PATIENCE = 10.0  # in seconds: reports wait no longer for first polls if none of them ends in that time
+_CLOCK_AHEAD = 3600.0  # in seconds: this machine's clock may be ahead of the server's
 
 
 @attrs.frozen(kw_only=True)
@@ -294,7 +290,7 @@ class Watch:
         self.skipped[job_id] = error
         if is_new:
             text = "%s; the job is skipped, and polled again in %.2f s"
-            logger.warning(text, error, seconds, extra={"job_id": job_id, "wait": seconds})
+            log(logging.WARNING, text, error, seconds, extra={"job_id": job_id, "wait": seconds})
             if callable(self._on_error) and inspect.isawaitable(returned := self._on_error(job_id, error)):
                 await returned
         return seconds
