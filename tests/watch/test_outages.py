@@ -222,3 +222,19 @@ async def test_an_old_run_in_an_unknown_status(start: str) -> None:
     found = [one async for one in reports(world, nothing, end, nothing, start=start)]
     mine = [(one.kind.value, one.run.status.value) for one in found if one.run.id == old["id"]]
     assert mine == [("appeared", "PAUSED")] * (start == "open") + [("finished", "FAILED")]
+
+
+async def test_a_log_filter_that_fails(world: World) -> None:
+    """It ends no watch: neither an outage nor a skipped job waits for the log."""
+
+    def broken(record: logging.LogRecord) -> bool:
+        raise ValueError(record)
+
+    logger = logging.getLogger("tfruns")
+    logger.addFilter(broken)
+    try:
+        steps = [fail("b", 503), nothing, mend, fail("b", 404), nothing, create("a"), nothing]
+        found = [one async for one in reports(world, *steps, on_error="skip")]
+    finally:
+        logger.removeFilter(broken)
+    assert summary(found) == [("a", "appeared", "a-120")]
