@@ -74,10 +74,7 @@ def instrument(
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")
     if client in _instrumented:
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
-    url = URL(client.base_url)
-    assert url.host is not None  # noqa: S101  # the client has checked it
-    assert url.port is not None  # noqa: S101
-    server = {"server.address": url.host, "server.port": url.port}
+    server = URL(client.base_url).origin()
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
@@ -90,7 +87,11 @@ def instrument(
         on_failure=attempts.on_failure,
         on_end=attempts.on_end,
     )
-    _counted_runs(meter_provider, meter).add(transport, url.host, url.port)
+    _counted_runs(meter_provider, meter).add(transport, server)
+
+
+def _address(server: URL) -> dict[str, Any]:
+    return {"server.address": server.host, "server.port": server.port}
 
 
 @attrs.define
@@ -109,9 +110,9 @@ class _Attempt:
 class _Attempts:
     """The hooks of one client: they are called in the task that sends the request, so the task identifies the span."""
 
-    def __init__(self, server: dict[str, Any], tracer: trace.Tracer, meter: metrics.Meter) -> None:
-        self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **server}
-        self._server = server
+    def __init__(self, server: URL, tracer: trace.Tracer, meter: metrics.Meter) -> None:
+        self._server = _address(server)
+        self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **self._server}
         self._tracer = tracer
         self._duration = meter.create_histogram(
             "http.client.request.duration",
@@ -190,39 +191,28 @@ class _Runs:
 
     def __init__(self, meter: metrics.Meter) -> None:
         self._lock = threading.Lock()  # providers observe in their own threads
-        self._clients: list[_Counted] = []
-        self._closed = Counter[tuple[str, int]]()
+        # Nothing more is counted once the transport is freed; a walk may keep it alive longer than the client.
+        self._clients: list[tuple[weakref.ref[Transport], Counters, URL]] = []
+        self._closed = Counter[URL]()
         meter.create_observable_counter(
             "tfruns.client.runs", [self.observe], unit="{run}", description="Runs handed out."
         )
 
-    def add(self, transport: Transport, host: str, port: int) -> None:
+    def add(self, transport: Transport, server: URL) -> None:
         with self._lock:
-            alive = [_Counted(weakref.ref(transport), transport.counters, (host, port))]
-            for one in self._clients:
-                if one.transport() is None:
-                    self._closed[one.server] += one.counters.runs
+            clients, self._clients = self._clients, [(weakref.ref(transport), transport.counters, server)]
+            for one in clients:
+                if one[0]() is None:
+                    self._closed[one[2]] += one[1].runs
                 else:
-                    alive.append(one)
-            self._clients = alive
+                    self._clients.append(one)
 
     def observe(self, _: metrics.CallbackOptions) -> list[metrics.Observation]:
         with self._lock:
             total = self._closed.copy()
-            for one in self._clients:
-                total[one.server] += one.counters.runs
-        return [
-            metrics.Observation(runs, {"server.address": host, "server.port": port})
-            for (host, port), runs in total.items()
-        ]
-
-
-@attrs.frozen
-class _Counted:
-    transport: weakref.ref[Transport]
-    """Nothing more is counted once it is freed; a walk may keep it alive longer than the client."""
-    counters: Counters
-    server: tuple[str, int]
+            for _transport, counters, server in self._clients:
+                total[server] += counters.runs
+        return [metrics.Observation(runs, _address(server)) for server, runs in total.items()]
 
 
 _runs_of = weakref.WeakKeyDictionary[Any, _Runs]()

@@ -18,124 +18,6 @@ from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
 from tfruns.sandbox.wire import Wire, encode, from_fields, in_capitals, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
-
-
-class Job:
-    """The runs of one job; each change has the time of the clock. Threads may share it."""
-
-    def __init__(self, job_id: str, seed: int, runs: int | list[Wire], clock: Clock, *, living: bool) -> None:
-        self._id = job_id
-        self._seed = seed
-        self._source = runs
-        self._clock = clock
-        self._start = clock.now
-        self._living = living
-        self._lock = threading.RLock()
-
-    @functools.cached_property
-    def _list(self) -> RunList:
-        if isinstance(self._source, int):
-            return RunList(RunMaker(self._seed, self._id).history(self._source, self._start), self._source)
-        runs = sorted(self._source, key=lambda run: (-run["createdAt"], run["id"]))
-        return RunList(iter(runs), len(runs))
-
-    @functools.cached_property
-    def _maker(self) -> RunMaker:
-        return RunMaker(self._seed, self._id, since=self._start)
-
-    @functools.cached_property
-    def _simulation(self) -> "_Simulation | None":
-        return _Simulation(self._seed, self._id, self._list, self._maker, self._start) if self._living else None
-
-    def step(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
-        """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
-        more is needed.
-        """
-        with self._lock:
-            if self._list.needs_more(selection, end):
-                for run_id, status in self._list.make(_STEP):
-                    if self._simulation is not None:
-                        self._simulation.expect(run_id, status, self._start)
-                return True
-            return self._simulation is not None and self._simulation.run_until(self._clock.now, most=_STEP)
-
-    def page(self, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page."""
-        with self._lock:
-            return self._up_to_date(selection, offset + limit).page(selection, offset, limit)
-
-    def runs(self) -> list[JobRun]:
-        """All runs, the newest first."""
-        with self._lock:
-            _, texts = self._up_to_date().page(NEWEST_FIRST)
-        return [parse(text) for text in texts]
-
-    def create(self, fields: dict[str, Any]) -> JobRun:
-        """Add a run; see `Sandbox.create_run`."""
-        with self._lock:
-            changes = from_fields(fields)
-            # One that isn't the newest, or has the id of another, needs them all.
-            runs = self._up_to_date(end=None if changes.keys() & {"id", "createdAt"} else 1)
-            status = Status(changes.get("status", "CREATED"))
-            if runs.latest == self._clock.now:
-                self._clock.advance(0.001)
-            created_at = self._clock.now if runs.latest is None else max(self._clock.now, int(runs.latest) + 1)
-            run = self._maker.run(created_at, status) | changes
-            if runs.get(run["id"]) is not None:
-                raise ValueError(f"job {self._id!r} has a run with the id {run['id']!r} already")
-            return self._put(run)
-
-    def update(self, run_id: str, fields: dict[str, Any]) -> JobRun:
-        """Change a run; see `Sandbox.update_run`."""
-        with self._lock:
-            return self._put(self._run(run_id) | _changes(run_id, fields))
-
-    def finish(self, run_id: str, status: Status | str, fields: dict[str, Any]) -> JobRun:
-        """End a run; see `Sandbox.finish_run`."""
-        with self._lock:
-            run = self._run(run_id)
-            if Status(run["status"]).is_terminal:
-                raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
-            status = in_capitals(status)
-            if not isinstance(status, str) or not Status(status).is_terminal:
-                raise ValueError(
-                    f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}"
-                )
-            end = ended(run, Status(status), self._clock.now)
-            return self._put(run | end | _changes(run_id, fields))
-
-    def delete(self, run_id: str) -> None:
-        """Delete a run."""
-        with self._lock:
-            self._run(run_id)
-            self._list.delete(run_id)
-
-    def _run(self, run_id: str) -> Wire:
-        run = self._up_to_date().get(run_id)
-        if run is None:
-            raise KeyError(f"job {self._id!r} has no run with the id {run_id!r}")
-        return run
-
-    def _put(self, wire: Wire) -> JobRun:
-        run = parse(encode(wire))  # refuses what isn't a run, before it is stored
-        self._list.put(wire)
-        if self._simulation is not None:
-            self._simulation.expect(run.id, run.status, self._clock.now)
-        return run
-
-    def _up_to_date(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> RunList:
-        while self.step(selection, end):
-            pass
-        return self._list
-
-
-def _changes(run_id: str, fields: dict[str, Any]) -> Wire:
-    changes = from_fields(fields)
-    if changes.get("id", run_id) != run_id:
-        raise ValueError(f"the id of a run can't be changed: got {changes['id']!r} for {run_id!r}")
-    return changes
-
-
 _SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
 _MOST_NEW_RUNS = 10_000  # those of three and a half days; after that each new run replaces the oldest
 _NEXT = {
@@ -152,27 +34,133 @@ _STAYS = {  # in seconds, the least and the most
 }
 
 
-class _Simulation:
-    """The events of one job: runs are created, and each moves from CREATED to its end.
+class Job:
+    """The runs of one job; each change has the time of the clock. Threads may share it.
 
-    What happens, and when, depends on the seed and the clock alone, not on how often the job is read: all events that
-    are due are done before the next request for the job, in their order, each with the time when it was due.
+    If it is living, runs are created, and each moves from CREATED to its end. What happens, and when, depends on the
+    seed and the clock alone, not on how often the job is read: all events that are due are done before the next request
+    for the job, in their order, each with the time when it was due.
     """
 
-    def __init__(self, seed: int, job_id: str, runs: RunList, maker: RunMaker, now: float) -> None:
+    def __init__(self, job_id: str, seed: int, runs: int | list[Wire], clock: Clock, *, living: bool) -> None:
+        self._id = job_id
         self._seed = seed
-        self._job_id = job_id
-        self._runs = runs
-        self._maker = maker
-        self._most_runs = len(runs) + _MOST_NEW_RUNS
-        # The events, soonest first: when, and the run ("": a new one) that leaves this status. If the run is gone by
-        # then, or its status was changed by someone else, nothing is done.
-        self._due: list[tuple[float, str, str]] = []
-        self._arrivals = self._rng()
-        self._expect_new_run(now)
+        self._source = runs
+        self._clock = clock
+        self._start = clock.now
+        self._living = living
+        self._lock = threading.RLock()
+        self._most_runs = (runs if isinstance(runs, int) else len(runs)) + _MOST_NEW_RUNS
 
-    def expect(self, run_id: str, status: str, now: float) -> None:
+    @functools.cached_property
+    def _runs(self) -> RunList:
+        if isinstance(self._source, int):
+            return RunList(RunMaker(self._seed, self._id).history(self._source, self._start), self._source)
+        runs = sorted(self._source, key=lambda run: (-run["createdAt"], run["id"]))
+        return RunList(iter(runs), len(runs))
+
+    @functools.cached_property
+    def _maker(self) -> RunMaker:
+        return RunMaker(self._seed, self._id, since=self._start)
+
+    @functools.cached_property
+    def _arrivals(self) -> random.Random:
+        return self._rng()
+
+    @functools.cached_property
+    def _due(self) -> list[tuple[float, str, str]]:
+        """The events, soonest first: when, and the run that leaves this status ("": a new run comes).
+
+        If the run is gone by then, or its status was changed by someone else, nothing is done.
+        """
+        return [self._arrival(self._start)] if self._living else []
+
+    def step(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
+        """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
+        more is needed.
+        """
+        with self._lock:
+            if self._runs.needs_more(selection, end):
+                for run_id, status in self._runs.make(_STEP):
+                    self._expect(run_id, status, self._start)
+                return True
+            now = self._clock.now
+            for _ in range(_STEP):
+                if not self._due or self._due[0][0] > now:
+                    return False
+                when, run_id, status = heapq.heappop(self._due)
+                if run_id:
+                    self._move(run_id, status, when)
+                else:
+                    self._arrive(when)
+            return True
+
+    def page(self, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
+        """How many runs are selected in all, and the JSON texts of those on the page."""
+        with self._lock:
+            return self._up_to_date(selection, offset + limit).page(selection, offset, limit)
+
+    def runs(self) -> list[JobRun]:
+        with self._lock:
+            _, texts = self._up_to_date().page(NEWEST_FIRST)
+        return [parse(text) for text in texts]
+
+    def create(self, fields: dict[str, Any]) -> JobRun:
+        with self._lock:
+            changes = from_fields(fields)
+            # One that isn't the newest, or has the id of another, needs them all.
+            runs = self._up_to_date(end=None if changes.keys() & {"id", "createdAt"} else 1)
+            status = Status(changes.get("status", "CREATED"))
+            if runs.latest == self._clock.now:
+                self._clock.advance(0.001)
+            created_at = self._clock.now if runs.latest is None else max(self._clock.now, int(runs.latest) + 1)
+            run = self._maker.run(created_at, status) | changes
+            if runs.get(run["id"]) is not None:
+                raise ValueError(f"job {self._id!r} has a run with the id {run['id']!r} already")
+            return self._put(run)
+
+    def update(self, run_id: str, fields: dict[str, Any]) -> JobRun:
+        with self._lock:
+            return self._put(self._run(run_id) | _changes(run_id, fields))
+
+    def finish(self, run_id: str, status: Status | str, fields: dict[str, Any]) -> JobRun:
+        with self._lock:
+            run = self._run(run_id)
+            if Status(run["status"]).is_terminal:
+                raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
+            status = in_capitals(status)
+            if not isinstance(status, str) or not Status(status).is_terminal:
+                raise ValueError(
+                    f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}"
+                )
+            return self._put(run | ended(run, Status(status), self._clock.now) | _changes(run_id, fields))
+
+    def delete(self, run_id: str) -> None:
+        with self._lock:
+            self._run(run_id)
+            self._runs.delete(run_id)
+
+    def _up_to_date(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> RunList:
+        while self.step(selection, end):
+            pass
+        return self._runs
+
+    def _run(self, run_id: str) -> Wire:
+        run = self._up_to_date().get(run_id)
+        if run is None:
+            raise KeyError(f"job {self._id!r} has no run with the id {run_id!r}")
+        return run
+
+    def _put(self, wire: Wire) -> JobRun:
+        run = parse(encode(wire))  # refuses what isn't a run, before it is stored
+        self._runs.put(wire)
+        self._expect(run.id, run.status, self._clock.now)
+        return run
+
+    def _expect(self, run_id: str, status: str, now: float) -> None:
         """Schedule the next change of this run, which has this status from now on."""
+        if not self._living:
+            return
         rng = self._rng(run_id, status)
         if status == Status.RUNNING:
             seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less
@@ -180,27 +168,18 @@ class _Simulation:
             seconds = rng.uniform(*_STAYS[Status(status)])
         else:
             return  # it has ended, or its status isn't known
-        self._schedule(now, seconds, run_id, status)
+        heapq.heappush(self._due, (_later(now, seconds), run_id, status))
 
-    def run_until(self, now: float, *, most: int) -> bool:
-        """Do the events that are due now, but at most so many. False if no more of them are left."""
-        for _ in range(most):
-            if self._due[0][0] > now:  # the list is never empty: a new run is always in it
-                return False
-            when, run_id, status = heapq.heappop(self._due)
-            if run_id:
-                self._move(run_id, status, when)
-            else:
-                self._create(when)
-        return True
+    def _arrival(self, now: float) -> tuple[float, str, str]:
+        return _later(now, self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
 
-    def _create(self, when: float) -> None:
+    def _arrive(self, when: float) -> None:
         run = self._maker.run(int(when), Status.CREATED)
         self._runs.put(run)
         if len(self._runs) > self._most_runs:
             self._runs.delete_oldest()
-        self.expect(run["id"], Status.CREATED, when)
-        self._expect_new_run(when)
+        self._expect(run["id"], Status.CREATED, when)
+        heapq.heappush(self._due, self._arrival(when))
 
     def _move(self, run_id: str, status: str, when: float) -> None:
         run = self._runs.get(run_id)
@@ -212,13 +191,18 @@ class _Simulation:
             following = _NEXT[Status(status)]
         changes = ended(run, following, when) if following.is_terminal else {"status": following.value}
         self._runs.put(run | changes)
-        self.expect(run_id, following, when)
-
-    def _expect_new_run(self, now: float) -> None:
-        self._schedule(now, self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS))
-
-    def _schedule(self, now: float, seconds: float, run_id: str = "", status: str = "") -> None:
-        heapq.heappush(self._due, (now + 1 + int(seconds * 1000), run_id, status))
+        self._expect(run_id, following, when)
 
     def _rng(self, *what: object) -> random.Random:
-        return random.Random(f"simulation/{(self._seed, self._job_id, *what)!r}")  # noqa: S311  # made-up data
+        return random.Random(f"simulation/{(self._seed, self._id, *what)!r}")  # noqa: S311  # made-up data
+
+
+def _later(now: float, seconds: float) -> float:
+    return now + 1 + int(seconds * 1000)
+
+
+def _changes(run_id: str, fields: dict[str, Any]) -> Wire:
+    changes = from_fields(fields)
+    if changes.get("id", run_id) != run_id:
+        raise ValueError(f"the id of a run can't be changed: got {changes['id']!r} for {run_id!r}")
+    return changes

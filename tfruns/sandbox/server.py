@@ -161,48 +161,39 @@ def _http_error(status: int, code: str, message: str, details: list[dict[str, An
     return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
 
 
-# --- query parameters: each reader's ValueError says what is allowed ---
+# --- query parameters ---
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    allowed = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+@attrs.frozen
+class _Parameter:
+    read: Callable[[str], Any]
+    """The value that a text is; None if it isn't one."""
+    allowed: str = "a text"
+    is_list: bool = False
 
-    def read(text: str) -> int:
+
+def _whole(allowed: str, least: int, most: float = math.inf) -> _Parameter:
+    def read(text: str) -> int | None:
         # 4300 digits are the most that int() reads.
         number = int(text) if re.fullmatch("-?[0-9]{1,4300}", text) else None
-        if number is None or number < least or (most is not None and number > most):
-            raise ValueError(allowed)
-        return number
+        return number if number is not None and least <= number <= most else None
 
-    return read
+    return _Parameter(read, allowed)
 
 
-def _member(enum: type[StrEnum]) -> Callable[[str], StrEnum]:
-    def read(text: str) -> StrEnum:
-        if text not in enum.__members__.values():
-            raise ValueError("one of " + ", ".join(enum))
-        return enum(text)
-
-    return read
+def _member(enum: type[StrEnum], *, is_list: bool = False) -> _Parameter:
+    return _Parameter({member.value: member for member in enum}.get, f"one of {', '.join(enum)}", is_list)
 
 
-def _number(text: str) -> float:
-    number = as_number(text)
-    if number is None:
-        raise ValueError("a number")
-    return number
-
-
-# How a value is read, and whether there may be several.
-_PARAMETERS: dict[str, tuple[Callable[[str], Any], bool]] = {
-    "search_prefix": (str, False),
-    "triggered_by": (str, True),
-    "status": (_member(JobRunStatus), True),
-    "version_numbers": (_number, True),
-    "sort_by": (_member(JobRunsSortBy), False),
-    "order": (_member(SortDirection), False),
-    "offset": (_whole(0), False),
-    "limit": (_whole(1, 1000), False),
+_PARAMETERS = {
+    "search_prefix": _Parameter(str),
+    "triggered_by": _Parameter(str, is_list=True),
+    "status": _member(JobRunStatus, is_list=True),
+    "version_numbers": _Parameter(as_number, "a number", is_list=True),
+    "sort_by": _member(JobRunsSortBy),
+    "order": _member(SortDirection),
+    "offset": _whole("a whole number, 0 or more", 0),
+    "limit": _whole("a whole number from 1 to 1000", 1, 1000),
 }
 
 
@@ -214,20 +205,18 @@ def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]
     def refuse(name: str, text: str, allowed: str) -> None:
         problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
 
-    for field, (read, is_list) in _PARAMETERS.items():
+    for field, parameter in _PARAMETERS.items():
         name = wire_name(field)
         texts = query.getall(name, [])
-        if len(texts) > 1 and not is_list:
+        if len(texts) > 1 and not parameter.is_list:
             refuse(name, ", ".join(texts), "given once")
             continue
-        found = []
-        for text in texts:
-            try:
-                found.append(read(text))
-            except ValueError as error:
-                refuse(name, text, str(error))
+        found = [parameter.read(text) for text in texts]
+        for text, value in zip(texts, found, strict=True):
+            if value is None:
+                refuse(name, text, parameter.allowed)
         if found:
-            values[field] = tuple(found) if is_list else found[0]
+            values[field] = tuple(found) if parameter.is_list else found[0]
     return values, problems
 
 
