@@ -6,18 +6,14 @@ Example:
 """
 
 import asyncio
-import threading
 import time
-import weakref
-from collections import Counter
 from typing import Any
 
 import attrs
 from yarl import URL
 
 from tfruns._extras import install
-from tfruns._http.events import Counters, FailureEvent, RequestEvent, ResponseEvent, RetryEvent
-from tfruns._http.transport import Transport
+from tfruns._http.events import FailureEvent, RequestEvent, ResponseEvent, RetryEvent
 from tfruns.client import Client, transport_of
 from tfruns.errors import APIStatusError
 from tfruns.version import __version__
@@ -31,8 +27,6 @@ __all__ = ["instrument"]
 
 _TEMPLATE = "/api/svc/v1/jobs/{jobId}/runs"
 _BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-
-_instrumented = weakref.WeakSet[Client]()
 
 
 def instrument(
@@ -72,14 +66,14 @@ def instrument(
     """
     if not isinstance(client, Client):
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")
-    if client in _instrumented:
+    transport = transport_of(client)
+    if transport.counters.on_runs is not None:
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
-    server = URL(client.base_url).origin()
+    url = URL(client.base_url)
+    server = {"server.address": url.host, "server.port": url.port}
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
-    _instrumented.add(client)  # after everything that can fail because of an argument
-    transport = transport_of(client)
     transport.hooks.add(
         on_request=attempts.on_request,
         on_response=attempts.on_response,
@@ -87,11 +81,7 @@ def instrument(
         on_failure=attempts.on_failure,
         on_end=attempts.on_end,
     )
-    _counted_runs(meter_provider, meter).add(transport, server)
-
-
-def _address(server: URL) -> dict[str, Any]:
-    return {"server.address": server.host, "server.port": server.port}
+    transport.counters.on_runs = attempts.on_runs
 
 
 @attrs.define
@@ -110,9 +100,9 @@ class _Attempt:
 class _Attempts:
     """The hooks of one client: they are called in the task that sends the request, so the task identifies the span."""
 
-    def __init__(self, server: URL, tracer: trace.Tracer, meter: metrics.Meter) -> None:
-        self._server = _address(server)
-        self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **self._server}
+    def __init__(self, server: dict[str, Any], tracer: trace.Tracer, meter: metrics.Meter) -> None:
+        self._server = server
+        self._attributes = {"http.request.method": "GET", "url.template": _TEMPLATE, **server}
         self._tracer = tracer
         self._duration = meter.create_histogram(
             "http.client.request.duration",
@@ -123,6 +113,7 @@ class _Attempts:
         self._retries = meter.create_counter(
             "tfruns.client.retries", unit="{retry}", description="Attempts that failed and are made again."
         )
+        self._runs = meter.create_counter("tfruns.client.runs", unit="{run}", description="Runs handed out.")
         self._newest: dict[asyncio.Task[Any] | None, _Attempt] = {}
 
     def on_request(self, event: RequestEvent) -> None:
@@ -164,6 +155,9 @@ class _Attempts:
             attempt.span.set_attribute("tfruns.cancelled", True)
             attempt.span.end(attempt.started + time.monotonic_ns() - attempt.began)
 
+    def on_runs(self, count: int) -> None:
+        self._runs.add(count, self._server)
+
     def _end(self, found: dict[str, Any]) -> None:
         """End the span of the newest attempt, unless a response has ended it."""
         attempt = self._newest.get(asyncio.current_task())
@@ -184,44 +178,3 @@ def _type_of(error: Exception) -> str:
         return str(error.status_code)
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-class _Runs:
-    """The runs that all clients of one meter provider have yielded: an instrument can have only one callback."""
-
-    def __init__(self, meter: metrics.Meter) -> None:
-        self._lock = threading.Lock()  # providers observe in their own threads
-        # Nothing more is counted once the transport is freed; a walk may keep it alive longer than the client.
-        self._clients: list[tuple[weakref.ref[Transport], Counters, URL]] = []
-        self._closed = Counter[URL]()
-        meter.create_observable_counter(
-            "tfruns.client.runs", [self.observe], unit="{run}", description="Runs handed out."
-        )
-
-    def add(self, transport: Transport, server: URL) -> None:
-        with self._lock:
-            clients, self._clients = self._clients, [(weakref.ref(transport), transport.counters, server)]
-            for one in clients:
-                if one[0]() is None:
-                    self._closed[one[2]] += one[1].runs
-                else:
-                    self._clients.append(one)
-
-    def observe(self, _: metrics.CallbackOptions) -> list[metrics.Observation]:
-        with self._lock:
-            total = self._closed.copy()
-            for _transport, counters, server in self._clients:
-                total[server] += counters.runs
-        return [metrics.Observation(runs, _address(server)) for server, runs in total.items()]
-
-
-_runs_of = weakref.WeakKeyDictionary[Any, _Runs]()
-
-
-def _counted_runs(meter_provider: metrics.MeterProvider | None, meter: metrics.Meter) -> _Runs:
-    # The provider of the process may be set later, and is then another object: so the module is the key for it.
-    is_of_process = meter_provider is None or meter_provider is metrics.get_meter_provider()
-    provider = metrics if is_of_process else meter_provider
-    if (runs := _runs_of.get(provider)) is None:
-        runs = _runs_of[provider] = _Runs(meter)
-    return runs

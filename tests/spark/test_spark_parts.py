@@ -19,11 +19,10 @@ from pyspark.sql.datasource import InputPartition
 from tests.support.sparking import KEY, ServedSandbox, in_order, served
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
-from tfruns.spark.background import in_background
 from tfruns.spark.options import parse
 from tfruns.spark.partitions import RunsPartition, balanced
 from tfruns.spark.rows import schema
-from tfruns.spark.source import TfRunsDataSource
+from tfruns.spark.source import TfRunsDataSource, in_background
 
 pytestmark = pytest.mark.spark
 

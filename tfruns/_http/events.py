@@ -135,6 +135,13 @@ class Counters:
     retries: int = 0
     bytes: int = 0
     runs: int = 0
+    on_runs: Callable[[int], object] | None = None
+    """Called with each number of runs that is added."""
+
+    def add_runs(self, count: int) -> None:
+        self.runs += count
+        if self.on_runs is not None:
+            self.on_runs(count)
 
 
 @attrs.define

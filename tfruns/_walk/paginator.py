@@ -335,7 +335,7 @@ class RunPaginator(Paginator[JobRun]):
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
         page = await self._fetch(offset, limit)
-        self._options.transport.counters.runs += len(page.data)
+        self._options.transport.counters.add_runs(len(page.data))
         return page
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:

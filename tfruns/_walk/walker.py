@@ -186,7 +186,7 @@ class Walk:
             new = NewRuns(self, runs, page, fetched.body, before)
             self.pages += 1
             self.runs += len(runs)
-            self.counters.runs += len(runs)
+            self.counters.add_runs(len(runs))
         self._count_ahead()
         self._fetch_ahead()
         return new

@@ -4,7 +4,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from tfruns.models import JobRunStatus, SubjectType
+from tfruns.models import JobRunStatus as Status
+from tfruns.models import SubjectType
 from tfruns.sandbox.wire import Wire
 
 NEWEST = 1_767_225_600_000
@@ -17,31 +18,21 @@ _LAST_WITHOUT_SUBJECT = 6  # older runs have only the slug of the subject that s
 # The statuses of the newest runs, repeated. They aren't drawn at random, so that even the rarest status is in every
 # history that isn't very short.
 _RECENT = (
-    JobRunStatus.CREATED,
-    JobRunStatus.SCHEDULED,
-    JobRunStatus.RUNNING,
-    JobRunStatus.FINISHED,
-    JobRunStatus.RUNNING,
-    JobRunStatus.FAILED,
-    JobRunStatus.RUNNING,
-    JobRunStatus.TERMINATION_REQUESTED,
-    JobRunStatus.FINISHED,
-    JobRunStatus.TERMINATING,
-    JobRunStatus.SCHEDULED,
-    JobRunStatus.UNKNOWN,
-    JobRunStatus.TERMINATED,
+    *(Status.CREATED, Status.SCHEDULED, Status.RUNNING, Status.FINISHED, Status.RUNNING, Status.FAILED),
+    *(Status.RUNNING, Status.TERMINATION_REQUESTED, Status.FINISHED, Status.TERMINATING, Status.SCHEDULED),
+    *(Status.UNKNOWN, Status.TERMINATED),
 )
 _MOST_RECENT = 5 * len(_RECENT)  # of a long history: a job has some 30 open runs, not hundreds
 KNOWN_NAME = "train-7f3a"
 """The name of one of the newest runs of each job, which is RUNNING at the start: documentation can refer to it."""
-_KNOWN_BY_NAME = _RECENT.index(JobRunStatus.RUNNING)
+_KNOWN_BY_NAME = _RECENT.index(Status.RUNNING)
 # The statuses of older runs, each with its share in percent.
 _SETTLED = {
-    JobRunStatus.FINISHED: 78.0,
-    JobRunStatus.FAILED: 15.0,
-    JobRunStatus.TERMINATED: 5.5,
-    JobRunStatus.UNKNOWN: 1.3,
-    JobRunStatus.RUNNING: 0.2,
+    Status.FINISHED: 78.0,
+    Status.FAILED: 15.0,
+    Status.TERMINATED: 5.5,
+    Status.UNKNOWN: 1.3,
+    Status.RUNNING: 0.2,
 }
 
 _APPLICATIONS = ("churn-model", "embeddings", "fraud-scoring", "llm-finetune", "nightly-etl", "reranker")
@@ -121,7 +112,7 @@ class RunMaker:
                 run["name"] = KNOWN_NAME
             yield run
 
-    def run(self, created_at: int, status: JobRunStatus, version: int = _LATEST_VERSION) -> Wire:
+    def run(self, created_at: int, status: Status, version: int = _LATEST_VERSION) -> Wire:
         """A run created at this time in ms since 1970, whose other fields agree with these."""
         rng = self._rng
         id_, n = _identifier(rng), 1 + int(rng.random() * 28)
@@ -138,7 +129,7 @@ class RunMaker:
             "endTime": None if seconds is None else created_at + seconds * 1000 + int(rng.random() * 1000),
             "duration": seconds,
             "command": rng.choice(_COMMANDS).format(n=n),
-            "totalRetries": int(rng.random() * 4) if status == JobRunStatus.FAILED else 0,
+            "totalRetries": int(rng.random() * 4) if status == Status.FAILED else 0,
             "error": error,
             "status": status.value,
             "triggeredBy": subject and subject.get("subjectSlug"),
@@ -164,7 +155,7 @@ class RunMaker:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def ended(run: Wire, status: JobRunStatus, when: float) -> Wire:
+def ended(run: Wire, status: Status, when: float) -> Wire:
     """The changes of a run that ends with this status at this time, in ms since 1970, but not before its creation."""
     rng = random.Random(f"end/{run['id']}")  # noqa: S311  # made-up data
     error, exit_code = _outcome(status, rng, rng.randint(1, 28))
@@ -178,10 +169,10 @@ def ended(run: Wire, status: JobRunStatus, when: float) -> Wire:
     }
 
 
-def _outcome(status: JobRunStatus, rng: random.Random, n: int) -> tuple[str | None, int | None]:
+def _outcome(status: Status, rng: random.Random, n: int) -> tuple[str | None, int | None]:
     """An error and an exit code that go with the status; n is a number for the text."""
-    if status == JobRunStatus.FAILED:
+    if status == Status.FAILED:
         return rng.choice(_ERRORS).format(n=n), rng.choice(_EXIT_CODES)
-    if status == JobRunStatus.TERMINATED:
+    if status == Status.TERMINATED:
         return rng.choice((None, "Terminated by user")), rng.choice((None, 143))
-    return None, 0 if status == JobRunStatus.FINISHED else None
+    return None, 0 if status == Status.FINISHED else None

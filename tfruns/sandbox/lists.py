@@ -55,12 +55,11 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
 
-_KEYS: dict[JobRunsSortBy, Callable[[_Row], Any]] = {
-    JobRunsSortBy.START_TIME: operator.attrgetter("created_at"),
-    JobRunsSortBy.DURATION: operator.attrgetter("duration"),
-    JobRunsSortBy.DEPLOYMENT_VERSION: operator.attrgetter("version"),
-    JobRunsSortBy.TRIGGERED_BY: operator.attrgetter("triggered_by"),
-    JobRunsSortBy.STATUS: operator.attrgetter("status"),
+# Where the values of a key to sort by are, if not under its own name.
+_KEYS = {
+    JobRunsSortBy.START_TIME: "created_at",
+    JobRunsSortBy.DEPLOYMENT_VERSION: "version",
+    JobRunsSortBy.TRIGGERED_BY: "triggered_by",
 }
 
 
@@ -107,7 +106,6 @@ class RunList:
         return len(rows) + self._older_count, [row.text for row in wanted]
 
     def get(self, run_id: str) -> Wire | None:
-        """The run, if it is there."""
         row = self._by_id.get(run_id)
         return None if row is None else decode(row.text)
 
@@ -120,7 +118,6 @@ class RunList:
         self._others.clear()
 
     def delete(self, run_id: str) -> bool:
-        """Delete the run. False if there was none."""
         row = self._by_id.pop(run_id, None)
         if row is not None:
             del self._newest[bisect.bisect_left(self._newest, _newest_first(row), key=_newest_first)]
@@ -128,7 +125,6 @@ class RunList:
         return row is not None
 
     def delete_oldest(self) -> None:
-        """Delete the run that was created first."""
         if self._older_count:
             self._older_count -= 1  # the last of them is never made
         else:
@@ -166,7 +162,7 @@ def _selected(newest_first: list[_Row], selection: Selection) -> list[_Row]:
         rows = [row for row in rows if row.status in statuses]
     if versions := frozenset(selection.version_numbers):
         rows = [row for row in rows if row.version in versions]
-    key = _KEYS[selection.sort_by]
+    key: Callable[[_Row], Any] = operator.attrgetter(_KEYS.get(selection.sort_by, selection.sort_by))
     with_key = [row for row in rows if key(row) is not None]
     with_key.sort(key=key, reverse=selection.order == SortDirection.DESC)
     return with_key + [row for row in rows if key(row) is None]  # null comes last in either direction

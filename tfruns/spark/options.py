@@ -1,10 +1,13 @@
-"""The options of `spark.read.format("tfruns").option(...)`, as one validated value."""
+"""The options of `spark.read.format("tfruns").option(...)`, as one checked value.
+
+Spark hands each over as a text, also if it was a number, a list or a timedelta. Values of the client and the filters
+are checked by these: their errors only get the names of the options.
+"""
 
 import ast
-import math
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,88 +25,16 @@ OF_SERVER = ("search_prefix", "triggered_by", "status", "version_numbers")
 _FILTERS = (*OF_SERVER, "created_after", "created_before")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
-DEFAULT_PARTITIONS = 8
-"""How many partitions there are, unless an option says otherwise."""
 
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """The options of a read, checked."""
-
-    jobs: list[str] | None = attrs.field(default=None, repr=False)
-    jobs_path: str | None = None
-    client_arguments: Mapping[str, Any]
-    api_token: SecretText | None = None
-    filter: RunFilter
-    page_size: int = MAX_PAGE_SIZE
-    num_partitions: int = DEFAULT_PARTITIONS
-    on_error: str = "raise"
-    mode: str = "permissive"
-    column_name_of_corrupt_record: str = "_corrupt_record"
-
-    @property
-    def corrupt_column(self) -> str | None:
-        """The column with the text of a run that can't be understood, if there is such a column."""
-        return self.column_name_of_corrupt_record if self.mode == "permissive" else None
-
-    def job_ids(self) -> list[str]:
-        """The jobs, each once, in the order given."""
-        origin, listed = "jobs", self.jobs
-        if listed is None:
-            origin = f"jobsPath {self.jobs_path!r}"
-            try:
-                text = Path(self.jobs_path or "").read_text(encoding="utf-8-sig")
-            except OSError as error:
-                raise ValueError(f"{origin} can't be read by the driver: {error.strerror}") from None
-            except UnicodeDecodeError:
-                raise ValueError(f"{origin} isn't a text file in UTF-8") from None
-            listed = [line for line in map(str.strip, text.splitlines()) if line]
-        if not listed:
-            raise ValueError(f"{origin} names no job")
-        return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
-
-    def client(self, **changes: Any) -> Client:
-        """A client with these options."""
-        try:
-            return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
-        except (TypeError, ValueError) as error:
-            raise type(error)(re.sub("(the argument )?api_key", "the option apiToken", str(error))) from None
-
-
-def parse(given: Mapping[str, str]) -> Options:
-    """The options that a user of Spark has given, by names in any case, with underscores or without."""
-    texts: dict[str, str] = {}
-    for name, text in given.items():
-        known = _KNOWN.get(_bare(name))
-        if known is None:
-            hint = "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
-            hint = hint if _bare(name) == "apikey" else ""
-            raise ValueError(f"unknown option {name!r}: {hint}the options are {', '.join(map(_camel, _READERS))}")
-        if known in texts:
-            raise ValueError(f"the option {_camel(known)} is given twice, as {name!r} and in another spelling")
-        texts[known] = text
-    if ("jobs" in texts) == ("jobs_path" in texts):
-        raise ValueError(
-            "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
-            + (": give one of them, not both" if "jobs" in texts else "")
-        )
-    values: dict[str, Any] = {name: _READERS[name](_camel(name), text) for name, text in texts.items()}
-    filters: Any = {name: values.pop(name) for name in _FILTERS if name in values}
-    client_arguments = {name: values.pop(name) for name in _OF_CLIENT if name in values}
-    return Options(client_arguments=client_arguments, filter=RunFilter(**filters), **values)
-
-
-def of_table(given: Mapping[str, str]) -> dict[str, str] | None:
-    """The options of `CREATE TABLE … USING tfruns OPTIONS (…)`; None if this isn't a table.
-
-    Spark adds the properties of the table to them, and the options once more with a prefix.
-    """
-    if "provider" not in given:
-        return None
-    options = {name.removeprefix("option."): text for name, text in given.items() if name.startswith("option.")}
-    if any(_bare(name) == "apitoken" for name in options):
-        raise ValueError("apiToken would be stored with the table: leave it out, and set TFY_API_KEY")
-    return options
+@contextmanager
+def _names_of_options() -> Iterator[None]:
+    """Errors about an argument name the option that it comes from."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = re.sub("(the argument )?api_key", "the option apiToken", str(error))
+        text = re.sub("|".join((*_FILTERS, *_OF_CLIENT)), lambda found: _camel(found[0]), text)
+        raise type(error)(text) from None
 
 
 def _bare(name: str) -> str:
@@ -115,7 +46,7 @@ def _camel(name: str) -> str:
     return head + "".join(map(str.capitalize, rest))
 
 
-# --- values: Spark hands over each as a text, also if it was a number, a list or a timedelta ---
+# --- values by their texts ---
 
 
 def _text(_: str, text: str) -> str:
@@ -131,12 +62,8 @@ def _list(name: str, text: str) -> list[str]:
     raise ValueError(f"{name} must be a text with commas between, or a list of texts, got {text!r}")
 
 
-def _versions(name: str, text: str) -> list[float | str]:
-    return [item if item.isdigit() else _parsed(item) for item in _list(name, text)]
-
-
-def _parsed(text: str) -> Any:
-    """The number that the text is, or else the text."""
+def _number(_: str, text: str) -> Any:
+    """The number that the text is, or else the text, which is refused where a number is needed."""
     try:
         number = float(text)
     except ValueError:
@@ -144,15 +71,8 @@ def _parsed(text: str) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str, str], int]:
-    return lambda name, text: checked_int(_parsed(text), name, least=least, most=most)
-
-
-def _number(name: str, text: str) -> float:
-    value = _parsed(text)
-    if isinstance(value, str) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a number above 0, got {text!r}")
-    return float(value)
+def _whole(most: int | None = None) -> Callable[[str, str], int]:
+    return lambda name, text: checked_int(_number(name, text), name, least=1, most=most)
 
 
 _AGO = re.compile(r"([0-9]+) (second|minute|hour|day|week)s?", re.ASCII | re.IGNORECASE)
@@ -160,18 +80,18 @@ _TIMEDELTA = re.compile(r"(?:([0-9]+) days?, )?([0-9]+):([0-9]{2}):([0-9.]+)", r
 
 
 def _moment(name: str, text: str) -> Moment:
-    if ago := _AGO.fullmatch(text.strip()):
+    text = text.strip()
+    if ago := _AGO.fullmatch(text):
         return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
-    if ago := _TIMEDELTA.fullmatch(text.strip()):
+    if ago := _TIMEDELTA.fullmatch(text):
         return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
-    value: Any = _parsed(text)
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = datetime.fromisoformat(text.strip())
-    if isinstance(value, str) or (isinstance(value, datetime) and value.tzinfo is None):
-        allowed = "a time with its zone (2026-11-23T08:30Z), a time ago (7 days), or milliseconds since 1970"
-        raise ValueError(f"{name} must be {allowed}, got {text!r}")
-    return value  # type: ignore[no-any-return]
+    if not isinstance(number := _number(name, text), str):
+        return float(number)
+    with suppress(ValueError):
+        if (moment := datetime.fromisoformat(text)).tzinfo is not None:
+            return moment
+    allowed = "a time with its zone (2026-11-23T08:30Z), a time ago (7 days), or milliseconds since 1970"
+    raise ValueError(f"{name} must be {allowed}, got {text!r}")
 
 
 def _one_of(*words: str) -> Callable[[str, str], str]:
@@ -200,18 +120,96 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "allow_http": _bool,
     "api_token": lambda _, text: SecretText(text),
     "timeout": _number,
-    "max_concurrency": _whole(1),
+    "max_concurrency": _number,
     "max_rate": _number,
     "search_prefix": _text,
     "triggered_by": _list,
     "status": _list,
-    "version_numbers": _versions,
+    "version_numbers": lambda name, text: [_number(name, each) for each in _list(name, text)],
     "created_after": _moment,
     "created_before": _moment,
-    "page_size": _whole(1, MAX_PAGE_SIZE),
-    "num_partitions": _whole(1),
+    "page_size": _whole(MAX_PAGE_SIZE),
+    "num_partitions": _whole(),
     "on_error": _one_of("raise", "skip"),
     "mode": _one_of("permissive", "dropmalformed", "failfast"),
     "column_name_of_corrupt_record": _new_column,
 }
 _KNOWN = {_bare(name): name for name in _READERS}
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options of a read."""
+
+    jobs: list[str] | None = attrs.field(default=None, repr=False)
+    jobs_path: str | None = None
+    client_arguments: Mapping[str, Any]
+    api_token: SecretText | None = None
+    filter: RunFilter
+    page_size: int = MAX_PAGE_SIZE
+    num_partitions: int = 8
+    on_error: str = "raise"
+    mode: str = "permissive"
+    column_name_of_corrupt_record: str = "_corrupt_record"
+
+    @property
+    def corrupt_column(self) -> str | None:
+        """The column with the text of a run that can't be understood, if there is such a column."""
+        return self.column_name_of_corrupt_record if self.mode == "permissive" else None
+
+    def job_ids(self) -> list[str]:
+        """The jobs, each once, in the order given."""
+        origin, listed = "jobs", self.jobs
+        if listed is None:
+            origin = f"jobsPath {self.jobs_path!r}"
+            try:
+                text = Path(self.jobs_path or "").read_text(encoding="utf-8-sig")
+            except OSError as error:
+                raise ValueError(f"{origin} can't be read by the driver: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{origin} isn't a text file in UTF-8") from None
+            listed = [line for line in map(str.strip, text.splitlines()) if line]
+        if not listed:
+            raise ValueError(f"{origin} names no job")
+        return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
+
+    def client(self, **changes: Any) -> Client:
+        """A client with these options."""
+        with _names_of_options():
+            return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
+
+
+def parse(given: Mapping[str, str]) -> Options:
+    """The options that a user of Spark has given, by names in any case, with underscores or without."""
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        known = _KNOWN.get(_bare(name))
+        if known is None:
+            hint = "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
+            hint = hint if _bare(name) == "apikey" else ""
+            raise ValueError(f"unknown option {name!r}: {hint}the options are {', '.join(map(_camel, _READERS))}")
+        if known in values:
+            raise ValueError(f"the option {_camel(known)} is given twice, as {name!r} and in another spelling")
+        values[known] = _READERS[known](_camel(known), text)
+    if ("jobs" in values) == ("jobs_path" in values):
+        raise ValueError(
+            "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
+            + (": give one of them, not both" if "jobs" in values else "")
+        )
+    filters: Any = {name: values.pop(name) for name in _FILTERS if name in values}
+    client_arguments = {name: values.pop(name) for name in _OF_CLIENT if name in values}
+    with _names_of_options():
+        return Options(client_arguments=client_arguments, filter=RunFilter(**filters), **values)
+
+
+def of_table(given: Mapping[str, str]) -> dict[str, str] | None:
+    """The options of `CREATE TABLE … USING tfruns OPTIONS (…)`; None if this isn't a table.
+
+    Spark adds the properties of the table to them, and the options once more with a prefix.
+    """
+    if "provider" not in given:
+        return None
+    options = {name.removeprefix("option."): text for name, text in given.items() if name.startswith("option.")}
+    if any(_bare(name) == "apitoken" for name in options):
+        raise ValueError("apiToken would be stored with the table: leave it out, and set TFY_API_KEY")
+    return options

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Any
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
+import attrs
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
@@ -13,7 +16,6 @@ from pyspark.sql.types import StructType
 from tfruns.errors import TfRunsError
 from tfruns.models import RawPage
 from tfruns.spark import rows
-from tfruns.spark.background import in_background
 from tfruns.spark.options import Options, of_table, parse
 from tfruns.spark.partitions import REFUSED, RunsPartition, plan_partitions
 from tfruns.types import OnError
@@ -172,7 +174,10 @@ def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
 
 
 class _plain_errors:  # noqa: N801
-    """Our own errors reach the driver with their message alone, without the frames that lead there."""
+    """Our own errors reach the driver with their message alone, without the frames that lead there.
+
+    (A generator as a context manager would put these back.)
+    """
 
     def __enter__(self) -> None:
         pass
@@ -180,3 +185,56 @@ class _plain_errors:  # noqa: N801
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, (TfRunsError, ValueError, TypeError)):
             raise error.with_traceback(None) from None
+
+
+_Item = TypeVar("_Item")
+_AHEAD = 2
+
+
+@attrs.frozen
+class _End:
+    error: BaseException | None
+
+
+def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
+    """The items of the generator, made in another thread, which keeps `_AHEAD` items ready. Close it to stop the
+    thread.
+
+    If the loop ran only while an item is waited for, requests would time out while Spark is busy.
+    """
+    ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
+    room = asyncio.Semaphore(_AHEAD)
+    loop = asyncio.new_event_loop()
+
+    async def fill() -> None:
+        async with contextlib.aclosing(items):
+            async for item in items:
+                await room.acquire()
+                ready.put(item)
+
+    filling = loop.create_task(fill())
+
+    def work() -> None:
+        error = None
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.get_loop().run_until_complete(filling)
+        except BaseException as caught:
+            error = caught
+        ready.put(_End(error))
+
+    def call_in_loop(function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
+            loop.call_soon_threadsafe(function)
+
+    thread = threading.Thread(target=work, name="tfruns", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            call_in_loop(room.release)
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        call_in_loop(filling.cancel)
+        thread.join()
