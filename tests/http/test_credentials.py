@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tfruns import Client, ConfigurationError, __version__
-from tfruns._http.credentials_file import credentials_path
+from tfruns._http.credentials import credentials_path
 from tfruns._http.options import checked_headers
 from tfruns._http.secret import Secret
 
@@ -36,7 +36,7 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 
 async def key_of(client: Client) -> str:
-    return str((await client._transport._key.current()).value)
+    return str((await client._transport._key.renew(None)).value)
 
 
 A, B = "https://a.example", "https://b.example"
@@ -267,7 +267,7 @@ async def test_a_function_is_called_once_for_all_that_need_a_key_together() -> N
 
     source = Client("https://a.example", get_key)._transport._key
     assert calls == []
-    first = await asyncio.gather(*(source.current() for _ in range(5)))
+    first = await asyncio.gather(*(source.renew(None) for _ in range(5)))
     assert [key.value for key in first] == ["key-1"] * 5
     second = await asyncio.gather(*(source.renew(first[0]) for _ in range(5)))
     assert [key.value for key in second] == ["key-2"] * 5

@@ -12,7 +12,7 @@ import pytest
 import tfruns
 from tests.support.hostile import Reply, Request, pages_of, response, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http.credentials_file import CredentialsFile
+from tfruns._http.credentials import CredentialsFile
 
 try:
     import fcntl
@@ -150,7 +150,7 @@ async def test_a_lock_that_is_never_released_delays_a_request_but_does_not_hold_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CLI that hangs doesn't hang the client."""
-    monkeypatch.setattr("tfruns._http.credentials_file._LOCKED_AT_MOST", 0.1)
+    monkeypatch.setattr("tfruns._http.credentials._LOCKED_AT_MOST", 0.1)
     plane = ControlPlane(NEW)
     async with serve(plane) as (url, _):
         path.write_text(content(url, OLD))

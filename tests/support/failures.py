@@ -21,7 +21,7 @@ import trustme
 import tfruns
 from tests.support.hostile import Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http.credentials_file import credentials_path
+from tfruns._http.credentials import credentials_path
 
 
 def _made_up(seed: int) -> str:

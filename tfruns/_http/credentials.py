@@ -1,36 +1,28 @@
-"""Finds the control plane and the key.
+"""Finds the control plane and its key: by arguments, by the environment, or in the TrueFoundry CLI's credentials file.
 
-Host and key are each taken from the argument, else from the environment. One may come from the argument, and the other
-from the environment. The credentials file, which the TrueFoundry CLI writes, is used as a whole: its token belongs to
-its host, and is sent to no other.
-
-| host from               | key from                | what is used                                                   |
-|-------------------------|-------------------------|----------------------------------------------------------------|
-| argument or environment | argument or environment | both; the file isn't read                                      |
-| argument or environment | nowhere                 | the file's token if the file is for that host, else            |
-|                         |                         | ConfigurationError, which names the file's host                |
-| nowhere                 | argument or environment | ConfigurationError: the file's host goes with its token alone  |
-| nowhere                 | nowhere                 | host and token of the file, or ConfigurationError              |
-
-An argument is preferred to the environment. Two URLs name the same host if scheme, name, port and path are the same,
-except for letter case, a default port, and slashes at the end. An empty variable counts as none.
+`Client`'s docstring has the table. The file is used as a whole: its token belongs to its host, and is sent to no other.
 """
 
 import asyncio
 import inspect
 import ipaddress
+import json
 import logging
 import os
 import re
+import stat
+import sys
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 from yarl import URL
 
-from tfruns._http.credentials_file import CredentialsFile
 from tfruns._http.events import UserCodeError
 from tfruns._http.secret import Redactor, Secret
+from tfruns._log import log
 from tfruns.errors import ConfigurationError
 
 # Labels of a name, as DNS takes them, or an IPv6 address.
@@ -39,46 +31,12 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+
 _FORM = "a URL such as https://acme.truefoundry.cloud"
 _LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
 _PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
+_GONE = "is gone"
+_BROKEN = "isn't a JSON object: log in again with the TrueFoundry CLI"
 
-logger = logging.getLogger("tfruns")
-
-
-def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[str, KeySource]":
-    """The control plane's URL, without a trailing slash, and its key: see the table above.
-
-    Args:
-        base_url: the argument, or None; wrapped, because people do pass keys as hosts, or in their URLs.
-        api_key: the argument, or None.
-        allow_http: whether the URL may be plain http to another machine than this one.
-
-    Raises:
-        ConfigurationError: there is no host or no key, or it can't be used.
-    """
-    host = Sourced.first("base_url", base_url, "TFY_HOST")
-    key = Sourced.first("the argument api_key", api_key, "TFY_API_KEY")
-    url = None if host is None else _checked_base_url(host, allow_http)
-    if key is not None:
-        source = _key_source(key)
-        if url is None:
-            raise ConfigurationError(
-                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST "
-                "(the host in the credentials file goes with the token in that file alone)"
-            )
-        return url, source
-    file = CredentialsFile.read()
-    if url is None:
-        if file is None or file.host.value is None:
-            raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
-        url = _checked_base_url(Sourced(f"`host` in {file.path}", file.host), allow_http)
-    if file is None or file.token.value is None:
-        raise _no_key()
-    if not _is_for(file, url):
-        raise _no_key(f" for {url}", f" ({_purpose_of(file)})")
-    return url, _key_of_file(url, file)
-
-
-def _no_key(of: str = "", why: str = "") -> ConfigurationError:
-    return ConfigurationError(f"no API key is given{of}: pass api_key, set TFY_API_KEY, or {_LOG_IN}{why}")
+_READS = 5  # of a file that is being rewritten, before it counts as broken
+_PAUSE = 0.05  # seconds between two reads
+_LOCKED_AT_MOST = 2.0  # seconds that a refused request waits for the CLI
 
 
 @attrs.frozen
@@ -95,15 +53,48 @@ class Sourced:
         secret = Secret(os.environ.get(variable, "").rstrip("\r\n"))
         return cls(variable, secret) if secret.value else None
 
+    def url(self, *, allow_http: bool) -> str:
+        """It as the URL of a control plane, without a trailing slash."""
+        if (flaw := _flaw_of_url(self.secret.value, allow_http)) is not None:
+            raise ConfigurationError(f"{self.origin} {flaw}")
+        return _normal(self.secret.value)
+
+    def key(self) -> Secret:
+        if (flaw := _flaw_of_key(self.secret.value)) is not None:
+            raise ConfigurationError(f"the API key from {self.origin} {flaw}")
+        return self.secret
+
+
+def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[str, KeySource]":
+    """The control plane's URL, without a trailing slash, and its key.
+
+    Both arguments are wrapped, because people do pass keys as hosts, or in their URLs.
+    """
+    host = Sourced.first("base_url", base_url, "TFY_HOST")
+    key = Sourced.first("the argument api_key", api_key, "TFY_API_KEY")
+    url = None if host is None else host.url(allow_http=allow_http)
+    if key is not None:
+        source = _key_source(key)
+        if url is None:
+            raise ConfigurationError(
+                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST "
+                "(the host in the credentials file goes with the token in that file alone)"
+            )
+        return url, source
+    file = CredentialsFile.read()
+    if url is None:
+        if file is None or file.host.value is None:
+            raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
+        url = Sourced(f"`host` in {file.path}", file.host).url(allow_http=allow_http)
+    if file is None or file.token.value is None:
+        raise ConfigurationError(f"no API key is given: pass api_key, set TFY_API_KEY, or {_LOG_IN}")
+    if not file.is_for(url):
+        wanted = f"no API key is given for {url}: pass api_key, set TFY_API_KEY, or {_LOG_IN}"
+        raise ConfigurationError(f"{wanted} ({file.purpose})")
+    return url, _key_of_file(url, file)
+
 
 # --- hosts ---
-
-
-def _checked_base_url(host: Sourced, allow_http: bool) -> str:
-    flaw = _flaw_of_url(host.secret.value, allow_http)
-    if flaw is not None:
-        raise ConfigurationError(f"{host.origin} {flaw}")
-    return _normal(host.secret.value)
 
 
 def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
@@ -144,20 +135,13 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def host_key(url: str) -> tuple[object, ...]:
+def _host_key(url: str) -> tuple[object, ...]:
     """A key that is equal for two URLs of the same control plane."""
-    parsed = URL(url)
+    parsed = URL(url.strip())
     return parsed.scheme, (parsed.raw_host or "").rstrip("."), parsed.port, parsed.raw_path.rstrip("/")
 
 
 # --- keys ---
-
-
-def _checked_key(key: Sourced) -> Secret:
-    flaw = _flaw_of_key(key.secret.value)
-    if flaw is not None:
-        raise ConfigurationError(f"the API key from {key.origin} {flaw}")
-    return key.secret
 
 
 def _flaw_of_key(value: Any) -> str | None:
@@ -176,7 +160,7 @@ def _flaw_of_key(value: Any) -> str | None:
 
 def _key_source(key: Sourced) -> "KeySource":
     if not callable(key.secret.value):
-        return KeySource(key.origin, _checked_key(key))
+        return KeySource(key.origin, key.key())
     origin = "the function given as api_key"
 
     async def call() -> Secret:
@@ -186,40 +170,26 @@ def _key_source(key: Sourced) -> "KeySource":
                 given = Secret(await given.value)
         except Exception as error:
             raise UserCodeError(error, is_of_a_hook=False) from None
-        return _checked_key(Sourced(origin, given))
+        return Sourced(origin, given).key()
 
     return KeySource(origin, None, call)
 
 
-def _key_of_file(url: str, file: CredentialsFile) -> "KeySource":
+def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
     origin = f"`access_token` in {file.path}"
 
     async def read_again() -> Secret | None:
         try:
             new = await CredentialsFile.read_again(file.path)
-            if _is_for(new, url):
-                return _checked_key(Sourced(origin, new.token))
-            logger.warning("the API key was refused, and the credentials file has no other: %s", _purpose_of(new))
+            if new.is_for(url):
+                return Sourced(origin, new.token).key()
+            text, why = "the API key was refused, and the credentials file has no other: %s", new.purpose
         except ConfigurationError as error:
-            logger.warning("the API key was refused, and the credentials file can't be read again: %s", error)
+            text, why = "the API key was refused, and the credentials file can't be read again: %s", str(error)
+        log(logging.WARNING, text, why)
         return None
 
-    return KeySource(origin, _checked_key(Sourced(origin, file.token)), read_again)
-
-
-def _is_for(file: CredentialsFile, url: str) -> bool:
-    """Whether the file's token may be sent to this URL."""
-    return _has_host(file) and host_key(_normal(file.host.value)) == host_key(url)
-
-
-def _has_host(file: CredentialsFile) -> bool:
-    return _flaw_of_url(file.host.value, allow_http=True) is None
-
-
-def _purpose_of(file: CredentialsFile) -> str:
-    if not _has_host(file):
-        return f"{file.path} names no host, so its token goes nowhere"
-    return f"{file.path} is for {_normal(file.host.value)}, and its token goes there alone"
+    return KeySource(origin, Sourced(origin, file.token).key(), read_again)
 
 
 class KeySource:
@@ -231,7 +201,8 @@ class KeySource:
         self.origin = origin
         """Where the key comes from, as errors say it: `TFY_API_KEY`."""
         self.redactor = Redactor()
-        self._key = key
+        self.known = key
+        """The key to send; None if `renew` has to get it first."""
         self._renew = renew
         if key is not None:
             self.redactor.add(key)
@@ -241,29 +212,124 @@ class KeySource:
         """Bind to the running event loop."""
         self._renewing = asyncio.Lock()
 
-    @property
-    def known(self) -> Secret | None:
-        """The key to send; None if `renew` has to get it first."""
-        return self._key
-
-    async def current(self) -> Secret:
-        """The key to send."""
-        return self._key if self._key is not None else await self.renew(None)
-
     async def renew(self, refused: Secret | None) -> Secret:
-        """The key that replaces a refused one: an equal one if there is no other.
+        """The key that replaces a refused one, or None: an equal one if there is no other.
 
         Requests that were refused together share one renewal.
-
-        Raises:
-            ConfigurationError: the function returned something that can't be sent.
-            UserCodeError: the function raised.
         """
         async with self._renewing:
             # By identity: a renewed key is a new object, so requests that waited for it meanwhile don't renew it again.
-            if self._key is refused and self._renew is not None:
+            if self.known is refused and self._renew is not None:
                 key = await self._renew()
-                self._key = Secret(refused and refused.value) if key is None else key
-                self.redactor.add(self._key)
-            assert self._key is not None  # noqa: S101  # for the type checker
-            return self._key
+                self.known = Secret(refused and refused.value) if key is None else key
+                self.redactor.add(self.known)
+            assert self.known is not None  # noqa: S101  # for the type checker
+            return self.known
+
+
+# --- the credentials file ---
+
+
+def credentials_path() -> Path:
+    """Where the TrueFoundry CLI keeps its credentials."""
+    return Path.home() / ".truefoundry" / "credentials.json"
+
+
+@attrs.frozen
+class CredentialsFile:
+    """The content of the file, not checked yet. The CLI rewrites it, under a lock, when it refreshes the token."""
+
+    path: Path
+    host: Secret
+    token: Secret
+
+    def is_for(self, url: str) -> bool:
+        """Whether its token may be sent to this URL."""
+        return self._has_host and _host_key(self.host.value) == _host_key(url)
+
+    @property
+    def _has_host(self) -> bool:
+        return _flaw_of_url(self.host.value, allow_http=True) is None
+
+    @property
+    def purpose(self) -> str:
+        if not self._has_host:
+            return f"{self.path} names no host, so its token goes nowhere"
+        return f"{self.path} is for {_normal(self.host.value)}, and its token goes there alone"
+
+    @classmethod
+    def read(cls) -> "CredentialsFile | None":
+        """The file, if there is one. If it is being rewritten, it is read again a moment later."""
+        try:
+            path = credentials_path()
+        except RuntimeError:  # there is no home folder
+            return None
+        for _ in range(_READS):
+            found = cls._read_once(path)
+            if not isinstance(found, str):
+                return found
+            if found == _GONE:
+                return None
+            time.sleep(_PAUSE)
+        raise ConfigurationError(f"{path} {_BROKEN}")
+
+    @classmethod
+    async def read_again(cls, path: Path) -> "CredentialsFile":
+        """The file after its token was refused; if the CLI is rewriting it, its new content."""
+        give_up = time.monotonic() + _LOCKED_AT_MOST
+        while _is_locked(path) and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it
+            await asyncio.sleep(_PAUSE)
+        found: CredentialsFile | str = _GONE
+        for _ in range(_READS):
+            found = cls._read_once(path)
+            if not isinstance(found, str):
+                return found
+            await asyncio.sleep(_PAUSE)
+        raise ConfigurationError(f"{path} {found}")
+
+    @classmethod
+    def _read_once(cls, path: Path) -> "CredentialsFile | str":
+        """The file, or what is wrong with it at this moment. (No error is raised with the content in its frames.)"""
+        try:
+            _check_owner(path)
+            data = Secret(path.read_bytes())
+        except FileNotFoundError:
+            return _GONE
+        except OSError as error:
+            raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+        try:
+            content = json.loads(data.value)
+        except (ValueError, RecursionError):
+            return _BROKEN
+        if not isinstance(content, dict):
+            return _BROKEN
+        return cls(path, Secret(content.get("host")), Secret(content.get("access_token")))
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse a file that others can write: they could have the key sent to their own host."""
+    if os.name != "posix":
+        return
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a pipe may never end
+        raise ConfigurationError(f"{path} isn't a file: log in again with the TrueFoundry CLI")
+    if status.st_mode & 0o022:
+        raise ConfigurationError(f"others than its owner can write {path}: chmod 600 {path}, if what it holds is yours")
+    if status.st_uid not in (0, os.getuid()):
+        raise ConfigurationError(f"{path} belongs to another user: log in again with the TrueFoundry CLI")
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether the CLI holds its lock on the file. (Never on Windows, which has no such locks.)"""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with path.with_name(f"{path.name}.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock
+        return False
+    return False
