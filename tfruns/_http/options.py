@@ -21,15 +21,7 @@ _OF_THE_CONNECTION = frozenset({"content-length", "expect", "host", "te", "trail
 
 
 def checked_headers(headers: Secret, known: Mapping[str, str] = _OUR_HEADERS) -> dict[str, str]:
-    """The headers to send with each request: the caller's, and the known ones that they don't replace.
-
-    Args:
-        headers: the caller's, or None, wrapped: keys have been put among them.
-        known: the headers that are sent besides.
-
-    Raises:
-        TypeError, ValueError: a header can't be sent, or would carry a key.
-    """
+    """The caller's headers, wrapped, for keys have been put among them; and the known ones that they don't replace."""
     flaw = _flaw_of_headers(headers.value)
     if flaw is not None:
         raise flaw
@@ -60,10 +52,6 @@ def _flaw_of_headers(headers: Any) -> Exception | None:
     return None
 
 
-def _checked_timeout(_: object, __: object, value: float) -> None:
-    checked_timeout(value)
-
-
 def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
     if not isinstance(value, RetryPolicy):
         raise TypeError(f"retry must be a RetryPolicy, got {value!r}")
@@ -71,36 +59,21 @@ def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
 
 @attrs.frozen(kw_only=True)
 class RequestOptions:
-    """How requests are sent.
+    """How requests are sent."""
 
-    Raises:
-        TypeError, ValueError: a value can't be used.
-    """
-
-    timeout: float = attrs.field(validator=_checked_timeout)
+    timeout: float = attrs.field(validator=lambda _, __, value: checked_timeout(value))
     """Seconds for one attempt."""
     retry: RetryPolicy = attrs.field(validator=_checked_retry)
-    max_response_bytes: int = MAX_RESPONSE_BYTES
+    max_response_bytes: int = attrs.field(
+        default=MAX_RESPONSE_BYTES,
+        validator=lambda _, field, value: checked_int(value, field.name, least=1, most=MAX_RESPONSE_BYTES),
+    )
     """The most bytes of a response's body, decompressed."""
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
-    def with_changes(
-        self,
-        *,
-        timeout: float | None,
-        retry: RetryPolicy | None,
-        headers: Mapping[str, str] | None,
-        max_response_bytes: int | None = None,
-    ) -> Self:
-        """A copy with the given values; headers are added to the existing ones."""
-        if timeout is None and retry is None and headers is None and max_response_bytes is None:
+    def with_changes(self, headers: Mapping[str, str] | None, **changes: Any) -> Self:
+        """A copy with the values that aren't None; headers are added to the existing ones."""
+        changed = {name: value for name, value in changes.items() if value is not None}
+        if headers is None and not changed:
             return self
-        return attrs.evolve(
-            self,
-            timeout=self.timeout if timeout is None else timeout,
-            retry=self.retry if retry is None else retry,
-            headers=Secret(checked_headers(Secret(headers), self.headers)),
-            max_response_bytes=self.max_response_bytes
-            if max_response_bytes is None
-            else checked_int(max_response_bytes, "max_response_bytes", least=1, most=MAX_RESPONSE_BYTES),
-        )
+        return attrs.evolve(self, headers=Secret(checked_headers(Secret(headers), self.headers)), **changed)
