@@ -19,7 +19,7 @@ from tfruns._checks import (
     suggests_arguments,
 )
 from tfruns._http.credentials import resolve
-from tfruns._http.events import ClientStats, Counters, FailureEvent, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.events import ClientStats, FailureEvent, RequestEvent, ResponseEvent, RetryEvent
 from tfruns._http.options import RequestOptions
 from tfruns._http.retry import RetryPolicy
 from tfruns._http.secret import Secret
@@ -131,19 +131,16 @@ class Client:
             raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
         rate = math.inf if max_rate is None else checked_number(max_rate, "max_rate", _RATES, least=0.001, most=1e6)
         url, key_source = resolve(host, key, allow_http=allow_http)
-        self._hooks = Hooks()
-        self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
         self._transport = Transport(
             base_url=url,
             key=key_source,
             options=RequestOptions(timeout=timeout, retry=retry, headers=more_headers),
             max_concurrency=checked_int(max_concurrency, "max_concurrency", least=1),
             max_rate=rate,
-            hooks=self._hooks,
-            counters=Counters(),
             http=session,
             trace_configs=trace_configs,
         )
+        self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
         self._closed = self._transport.closed
         self._waiter = RunWaiter(self, self._closed)
 
@@ -684,7 +681,9 @@ class Client:
 
         .. versionadded:: 0.2.0
         """
-        self._hooks.add(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
+        self._transport.hooks.add(
+            on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure
+        )
 
 
 def transport_of(client: Client) -> Transport:

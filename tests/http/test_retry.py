@@ -196,7 +196,7 @@ class Failing:
 
     def fail(self, error: Exception | None = None, *, last_good: float | None) -> None:
         self.error = error or refused(500)
-        self.state.failed(self.error, now=float(self.state.attempts), last_good=last_good)
+        failed_with(self.state, self.error).fail(now=float(self.state.attempts), last_good=last_good)
         self.state.attempts += 1
 
     def reason_to_give_up(self, wait: float = 1.0) -> str | None:

@@ -156,11 +156,7 @@ class Hooks:
     """Ours alone: called in the task of a page request when that is over, cancelled ones included."""
 
     def add(self, **hooks: Callable[..., object] | None) -> None:
-        """Add a function for each name that isn't None.
-
-        Raises:
-            TypeError: one isn't a plain function; then none is added.
-        """
+        """Add a function for each name that isn't None. If one isn't a plain function, none is added."""
         for name, hook in hooks.items():
             check_plain_function(hook, name)
         for name, hook in hooks.items():
@@ -188,11 +184,7 @@ def call_hooks(
     where: Callable[[], dict[str, Any]],
     **rest: Any,
 ) -> None:
-    """Call each of the hooks with the event, up to the first that raises. The event is made only if there are any.
-
-    Raises:
-        UserCodeError: one raised.
-    """
+    """Call each of the hooks with the event, up to the first that raises, which is a `UserCodeError`."""
     if not hooks:
         return
     made = event(**where(), **rest)

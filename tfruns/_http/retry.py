@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import tenacity
@@ -104,88 +104,83 @@ class RetryState(tenacity.RetryCallState):
         """Seconds since it first failed."""
         return 0.0 if self._failing_since is None else self.spent - self._failing_since
 
-    def failed(self, error: APIError, now: float, last_good: float | None) -> None:
-        """An attempt has failed; `last_good` is when any request of the client last got a good response."""
+    @property
+    def error(self) -> APIError:
+        """That of the attempt which tenacity decides about."""
+        error = self.outcome and self.outcome.exception()
+        assert isinstance(error, APIError)  # noqa: S101  # for the type checker
+        return error
+
+    def fail(self, now: float, last_good: float | None) -> None:
+        """Count the failure; `last_good` is when any request of the client last got a good response."""
         if self._failing_since is None:
             self._failing_since = self.spent
+        error = self.last_error = self.error
         is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
         others_are_well = last_good is None or self._failed_at is None or last_good >= self._failed_at
         if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1
         self._failed_at = now
-        self.last_error = error
 
 
-def retrying(
-    pace: SendPace, before_sleep: Callable[[RetryState, APIError], None] = lambda _state, _error: None
-) -> tenacity.AsyncRetrying:
+def retrying(pace: SendPace, before_sleep: Callable[[Any], None] | None = None) -> tenacity.AsyncRetrying:
     """What decides about the retries of a client's requests; the state of each is a `RetryState`."""
     return tenacity.AsyncRetrying(
         retry=RetryIfTransient(),
         wait=WaitAsRequested() + WaitBackoff(pace),
         stop=StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(pace),
-        after=lambda state: _of(state).failed(_error(state), time.monotonic(), pace.last_good),
-        before_sleep=lambda state: before_sleep(_of(state), _error(state)),
+        after=lambda state: cast("RetryState", state).fail(time.monotonic(), pace.last_good),
+        before_sleep=before_sleep,
         reraise=True,
     )
-
-
-def _of(state: tenacity.RetryCallState) -> RetryState:
-    assert isinstance(state, RetryState)  # noqa: S101  # for the type checker
-    return state
-
-
-def _error(state: tenacity.RetryCallState) -> APIError:
-    error = state.outcome and state.outcome.exception()
-    assert isinstance(error, APIError)  # noqa: S101  # the same
-    return error
 
 
 class RetryIfTransient(tenacity.retry_base):
     """Retry what may pass by itself."""
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        return _error(retry_state).is_transient
+    def __call__(self, retry_state: Any) -> bool:
+        state: RetryState = retry_state
+        return state.error.is_transient
 
 
 class WaitAsRequested(tenacity.wait.wait_base):
     """Wait for as long as the server requests."""
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        return server_wait(_error(retry_state))
+    def __call__(self, retry_state: Any) -> float:
+        state: RetryState = retry_state
+        return server_wait(state.error)
 
 
+@attrs.frozen
 class WaitBackoff(tenacity.wait.wait_base):
     """Wait for a random time that grows with each attempt; but in an outage, probes are sent at their own times."""
 
-    def __init__(self, pace: SendPace) -> None:
-        self._pace = pace
+    _pace: SendPace
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+    def __call__(self, retry_state: Any) -> float:
         if self._pace.in_outage:
             return 0.0
-        policy = _of(retry_state).policy
+        policy: RetryPolicy = retry_state.policy
         return tenacity.wait_random_exponential(policy.initial_backoff, policy.max_backoff)(retry_state)
 
 
 class _Stop(tenacity.stop.stop_base):
     """Stop for a reason, which the error then gives."""
 
-    def reason(self, state: RetryState, error: APIError) -> str | None:
+    def reason(self, state: RetryState) -> str | None:
         """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
         raise NotImplementedError
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        error = _error(retry_state)
-        reason = self.reason(_of(retry_state), error)
-        error.gave_up_because = reason or error.gave_up_because
+    def __call__(self, retry_state: Any) -> bool:
+        reason = self.reason(retry_state)
+        retry_state.error.gave_up_because = reason or retry_state.error.gave_up_because
         return reason is not None
 
 
 class StopAfterAttempts(_Stop):
     """Stop after the most attempts that the policy allows, or ten that say something about the request alone."""
 
-    def reason(self, state: RetryState, error: APIError) -> str | None:
+    def reason(self, state: RetryState) -> str | None:
         most = state.policy.max_attempts
         is_over = state.own_failures >= _OWN_FAILURES if most is None else state.attempts >= most
         return "" if is_over else None
@@ -194,7 +189,7 @@ class StopAfterAttempts(_Stop):
 class StopAfterDeadline(_Stop):
     """Stop if the next attempt would come after the policy's deadline."""
 
-    def reason(self, state: RetryState, error: APIError) -> str | None:
+    def reason(self, state: RetryState) -> str | None:
         deadline = state.policy.deadline
         if deadline is None or state.spent + state.upcoming_sleep < deadline:
             return None
@@ -202,13 +197,13 @@ class StopAfterDeadline(_Stop):
         return late if state.spent < deadline else ""
 
 
+@attrs.frozen
 class StopAfterPatience(_Stop):
     """Stop once the server was away, or failed on this request, for as long as the policy allows."""
 
-    def __init__(self, pace: SendPace) -> None:
-        self._pace = pace
+    _pace: SendPace
 
-    def reason(self, state: RetryState, error: APIError) -> str | None:
+    def reason(self, state: RetryState) -> str | None:
         most = state.policy.patience
         patience = self._pace.patience(most)
         passed = max(self._pace.outage(time.monotonic()), state.failing)
@@ -217,7 +212,7 @@ class StopAfterPatience(_Stop):
         if patience < most:
             return f"there was no response yet in {seconds(passed)}"
         allowed = f"the retry policy's patience of {seconds(most)}"
-        requested = requested_wait(error)
+        requested = requested_wait(state.error)
         if not requested or passed >= patience:
             return f"{allowed} is over"
         left = seconds(patience - passed)

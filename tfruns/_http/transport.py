@@ -90,18 +90,16 @@ class Transport:
         options: RequestOptions,
         max_concurrency: int,
         max_rate: float,
-        hooks: Hooks,
-        counters: Counters,
         http: aiohttp.ClientSession | None,
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         self.base_url = base_url
         self.options = options
         self.max_concurrency = max_concurrency
-        self.counters = counters
+        self.counters = Counters()
+        self.hooks = Hooks()
         self.closed = ClosedSignal()
         self._key = key
-        self.hooks = hooks
         self._connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
         self._pace = SendPace(max_concurrency, max_rate)
         self._retrying = retrying(self._pace, self._before_retry)
@@ -291,7 +289,8 @@ class Transport:
             log(logging.DEBUG, text, *place, response.status, size, seconds, extra={**state.where(), **rest})
         call_hooks(self.hooks.on_response, ResponseEvent, state.where, **rest)
 
-    def _before_retry(self, state: RetryState, error: APIError) -> None:
+    def _before_retry(self, state: RetryState) -> None:
+        error = state.error
         wait = state.upcoming_sleep
         state.spent += wait
         self.counters.retries += 1
@@ -324,10 +323,7 @@ class Transport:
     def stats(self) -> ClientStats:
         """The counts so far, and how fast the client sends."""
         return ClientStats(
-            requests=self.counters.requests,
-            retries=self.counters.retries,
-            bytes=self.counters.bytes,
-            runs=self.counters.runs,
+            **attrs.asdict(self.counters),
             in_flight=self._pace.in_flight,
             waiting=0 if self._limiter is None else len(self._limiter.waiting),
             concurrency=self._pace.concurrency,
@@ -342,11 +338,7 @@ class Transport:
             raise error
 
     def enter_loop(self) -> Limiter:
-        """Bind to the running event loop.
-
-        Raises:
-            ClientClosedError, EventLoopError: it was closed, or belongs to another event loop or process.
-        """
+        """Bind to the running event loop, or raise what makes that impossible."""
         if self._connections.enter_loop() or self._limiter is None:
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
