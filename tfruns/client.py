@@ -140,8 +140,8 @@ class Client:
             http=session,
             trace_configs=trace_configs,
         )
-        self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
         self._closed = self._transport.closed
+        self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
         self._waiter = RunWaiter(self, self._closed)
 
     @suggests_arguments

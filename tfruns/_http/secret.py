@@ -11,7 +11,7 @@ from tfruns.query import PageRequest
 
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
-"""The least length of a key that is removed from texts: a shorter one isn't secret, and is a part of many words."""
+"""The least characters of a key that are removed from texts: a shorter part isn't secret, and is in many words."""
 _HOLDERS = ("aiohttp", "aiosignal", "asyncio", "ssl", "tfruns._decode", "tfruns._http.connections")
 """Modules whose frames hold the head of a request as bytes, or a response, which may repeat the key."""
 
@@ -77,41 +77,38 @@ class Redactor:
     """Makes the server's text safe to show: without the keys that were sent, and without control characters."""
 
     def __init__(self) -> None:
-        # Each with its blocks of eight characters. A request that was sent with an old one may still be in flight.
-        self._keys: deque[tuple[Secret, Secret]] = deque(maxlen=8)
+        # The parts of each key that are hidden. A request that was sent with an old key may still be in flight.
+        self._parts: deque[Secret] = deque(maxlen=8)
 
     def add(self, key: Secret) -> None:
         """Hide this key from now on."""
-        if len(key.value) >= _LEAST_HIDDEN and all(key != known for known, _ in self._keys):
-            starts = range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN)
-            self._keys.append((key, Secret(frozenset(key.value[at : at + _LEAST_HIDDEN] for at in starts))))
+        starts = range(len(key.value) - _LEAST_HIDDEN + 1)
+        parts = Secret(frozenset(key.value[at : at + _LEAST_HIDDEN] for at in starts))
+        if parts not in self._parts:
+            self._parts.append(parts)
 
     def clean(self, text: str) -> str:
-        """The text as one printable line without the keys, and without parts of them of 15 characters or more.
+        """The text as one printable line without the keys, and without their parts: whoever shortens a text cuts them.
 
-        (Whoever shortens a text may cut the key.) Line breaks can fake log records, escape sequences can control a
-        terminal, and marks of writing direction can make a text look like another. White space becomes a space, and
-        anything else that isn't printable is spelled out.
+        Line breaks can fake log records, escape sequences can control a terminal, and marks of writing direction can
+        make a text look like another. White space becomes a space, and anything else that isn't printable is spelled
+        out.
         """
-        for key, blocks in self._keys:
-            if any(text[at : at + _LEAST_HIDDEN] in blocks.value for at in range(len(text) - _LEAST_HIDDEN + 1)):
-                text = _without(text, key)
+        for parts in self._parts:
+            text = _without(text, parts)
         if text.isprintable():
             return text
         return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
 
 
-def _without(text: str, key: Secret) -> str:
-    """The text without the key, and without each part of it that holds one of its blocks."""
-    for at in range(0, len(key.value) - _LEAST_HIDDEN + 1, _LEAST_HIDDEN):
-        while (start := text.find(key.value[at : at + _LEAST_HIDDEN])) >= 0:
-            end, first, last = start + _LEAST_HIDDEN, at, at + _LEAST_HIDDEN
-            while start and first and text[start - 1] == key.value[first - 1]:
-                start, first = start - 1, first - 1
-            while end < len(text) and last < len(key.value) and text[end] == key.value[last]:
-                end, last = end + 1, last + 1
-            text = text[:start] + MASK + text[end:]
-    return text
+def _without(text: str, parts: Secret) -> str:
+    found = [at for at in range(len(text) - _LEAST_HIDDEN + 1) if text[at : at + _LEAST_HIDDEN] in parts.value]
+    kept, end = "", 0
+    for at in found:
+        if at >= end:
+            kept += text[end:at] + MASK
+        end = at + _LEAST_HIDDEN
+    return kept + text[end:]
 
 
 def _spelled(character: str) -> str:
