@@ -323,7 +323,10 @@ class Transport:
     def stats(self) -> ClientStats:
         """The counts so far, and how fast the client sends."""
         return ClientStats(
-            **attrs.asdict(self.counters),
+            requests=self.counters.requests,
+            retries=self.counters.retries,
+            bytes=self.counters.bytes,
+            runs=self.counters.runs,
             in_flight=self._pace.in_flight,
             waiting=0 if self._limiter is None else len(self._limiter.waiting),
             concurrency=self._pace.concurrency,
