@@ -623,7 +623,7 @@ class Client:
         )
 
     async def __aenter__(self) -> Self:
-        self._transport.check_open()
+        self._transport.connections.check_open()
         return self
 
     async def __aexit__(
@@ -646,7 +646,7 @@ class Client:
             ... finally:
             ...     await client.aclose()
         """
-        self._transport.check_closable()
+        self._transport.connections.check_closable()
         self._closed.set()
         await self._transport.aclose()
 

@@ -106,10 +106,13 @@ class Connections:
             return ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
         return None
 
-    def enter_loop(self) -> bool:
-        """Bind to the running event loop, or raise what makes that impossible: whether it is another than before."""
+    def check_open(self) -> None:
         if (error := self.why_closed()) is not None:
             raise error
+
+    def enter_loop(self) -> bool:
+        """Bind to the running event loop, or raise what makes that impossible: whether it is another than before."""
+        self.check_open()
         loop = running_loop()
         if loop is self._loop:
             return False

@@ -15,6 +15,8 @@ _PROBE_LOST_AFTER = 5.0
 """Seconds after which the next probe is sent, even if there is no response to the last one."""
 _FIRST_CONTACT = 5.0
 """Seconds to wait for a host that was never reached: it may be wrong."""
+_NEWEST = 0.1
+"""The weight of the newest outcome among all: three failures in a row are a quarter."""
 _OUTAGE_UNKNOWN_AFTER = 60.0
 """Seconds without a call after which it isn't known any more whether an outage lasts."""
 
@@ -26,7 +28,7 @@ class ConcurrencyLimiter:
         self._most = most
         self._limit = self._slow_start_until = float(most)
         self._halved_at = -math.inf
-        self._good = self._failed = 0
+        self._failed_share = 0.0  # of the last outcomes, of which the newest counts most
 
     @property
     def limit(self) -> int:
@@ -38,32 +40,23 @@ class ConcurrencyLimiter:
         return self.limit < self._most and self._slow_start_until < self._most
 
     def good(self) -> None:
-        self._good += 1
+        self._failed_share *= 1 - _NEWEST
         step = 1.0 if self._limit < self._slow_start_until else 1 / self._limit
         self._limit = min(float(self._most), self._limit + step)
-        self._forget()
 
     def failed(self, sent_at: float, now: float) -> None:
         """A request sent at that time got an error that too many requests at once may have caused."""
         if sent_at < self._halved_at:  # it was already in flight when the limit was halved
             return
-        self._failed += 1
-        if self._failed >= 3 and 4 * self._failed >= self._good + self._failed:
+        self._failed_share += _NEWEST * (1 - self._failed_share)
+        if self._failed_share >= 0.25:
             self._limit = self._slow_start_until = max(1.0, self._limit / 2)
-            self._halved_at = now
-            self._good = self._failed = 0
-        self._forget()
+            self._halved_at, self._failed_share = now, 0.0
 
     def slow_start(self, in_flight: int) -> None:
         """Start again with one request more than are in flight, and add one for each good response."""
         self._limit = min(float(self._most), in_flight + 1.0)
-        self._slow_start_until = float(self._most)
-        self._good = self._failed = 0
-
-    def _forget(self) -> None:
-        if self._good + self._failed >= 4 * self._limit + 8:
-            self._good //= 2
-            self._failed //= 2
+        self._slow_start_until, self._failed_share = float(self._most), 0.0
 
 
 class SendPace:

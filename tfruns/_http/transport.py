@@ -100,7 +100,7 @@ class Transport:
         self.hooks = Hooks()
         self.closed = ClosedSignal()
         self._key = key
-        self._connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
+        self.connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
         self._pace = SendPace(max_concurrency, max_rate)
         self._retrying = retrying(self._pace, self._before_retry)
         self._limiter: Limiter | None = None
@@ -109,13 +109,7 @@ class Transport:
     # --- how a request is sent, from the outside in ---
 
     async def fetch(self, request: PageRequest, options: RequestOptions, state: RetryState | None = None) -> Fetched:
-        """A response with the status 200, or the error of the last attempt.
-
-        Args:
-            request: which page.
-            options: how it is requested.
-            state: of a request whose last attempt has failed after all: its response was no page.
-        """
+        """A response with the status 200; `state` is of a request whose last response has turned out to be no page."""
         state = state or RetryState(self._retrying, request, options.retry)
         self._pace.begin(time.monotonic())
         try:
@@ -184,7 +178,7 @@ class Transport:
             call_hooks(self.hooks.on_request, RequestEvent, state.where, attempt=state.attempts)
             self.counters.requests += 1
             began = time.monotonic()
-            response = await self._connections.exchange(url, options.headers, key, max_bytes=most)
+            response = await self.connections.exchange(url, options.headers, key, max_bytes=most)
             self._report(state, response, time.monotonic() - began)
             response = response.as_error()
             if response.status != 401 or not is_first:
@@ -196,9 +190,7 @@ class Transport:
     async def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
         """The page of runs in a response. It is requested again, and replaced, if it turns out to be no page.
 
-        Args:
-            fetched: the response.
-            keep_bad: whether a `BadRun` replaces a run that can't be understood. Otherwise such a run is an error.
+        With `keep_bad` a `BadRun` takes the place of a run that can't be understood, which is an error otherwise.
         """
         state = fetched.state
         while True:
@@ -246,7 +238,7 @@ class Transport:
         """What to raise for an error that was raised before there was a complete response."""
         if isinstance(error, (TfRunsError, UserCodeError)):
             return error
-        if (closed := self._connections.why_closed()) is not None:  # that ends requests with various errors
+        if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
             return closed
         if limit.expired():
             why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
@@ -255,7 +247,7 @@ class Transport:
             failure.__cause__ = error
             return failure
         if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
-            if isinstance(error, ValueError) and self._connections.has_netrc and "AUTH" in str(error):
+            if isinstance(error, ValueError) and self.connections.has_netrc and "AUTH" in str(error):
                 return ConfigurationError(
                     f"the netrc file has a login for {self.base_url}, which the aiohttp session that the client was"
                     " given would send in place of the API key: take it out, or set NETRC to another file"
@@ -263,7 +255,7 @@ class Transport:
             return error
         is_known = self._pace.has_responded
         self._pace.is_unreachable = not is_known and is_unreachable(error)
-        proxy = self._connections.proxy(self.base_url)
+        proxy = self.connections.proxy(self.base_url)
         redactor = self._key.redactor
         return connection_error(error, redactor, self.base_url, handled=handled, proxy=proxy, is_known=is_known)
 
@@ -335,30 +327,21 @@ class Transport:
 
     # --- opening and closing ---
 
-    def check_open(self) -> None:
-        """Raise ClientClosedError if it was closed, or the caller's aiohttp session was."""
-        if (error := self._connections.why_closed()) is not None:
-            raise error
-
     def enter_loop(self) -> Limiter:
         """Bind to the running event loop, or raise what makes that impossible."""
-        if self._connections.enter_loop() or self._limiter is None:
+        if self.connections.enter_loop() or self._limiter is None:
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
             self._key.bind()
         return self._limiter
 
-    def check_closable(self) -> None:
-        """Raise EventLoopError if it is in use in another event loop, or was before a fork."""
-        self._connections.check_closable()
-
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
-        self.check_closable()
+        self.connections.check_closable()
         self.closed.set()
-        if self._connections.is_in_use and self._limiter is not None:
+        if self.connections.is_in_use and self._limiter is not None:
             self._limiter.close()
             for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():
                     limit.reschedule(0.0)
-        await self._connections.aclose()
+        await self.connections.aclose()
