@@ -5,8 +5,8 @@ from typing import Any
 
 import attrs
 
-from tfruns.models import SortDirection
-from tfruns.query import RunFilter
+from tfruns.models import RunPage, SortDirection
+from tfruns.query import PageRequest, RunFilter
 
 
 class PageOrder(enum.Enum):
@@ -52,3 +52,15 @@ class PlannedPage:
     """How many of its runs are expected to be known."""
     pause: float = 0.0
     """Seconds to wait before it is sent."""
+
+
+def is_whole_list(request: PageRequest, page: RunPage) -> bool:
+    """Whether the first response of a walk holds all runs that are wanted, beyond any doubt: then no plan is needed."""
+    length, said = len(page.data), page.pagination.limit
+    full = min(request.limit, said) if said and said >= length else request.limit
+    return (
+        (request.filter.is_by_creation or not request.offset)  # in other orders, runs before the offset may move
+        and request.offset + length == page.pagination.total
+        and length < full
+        and len({run.id for run in page.data}) == length
+    )

@@ -1,9 +1,8 @@
 """One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
-import functools
-from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from typing import Self
 
 import attrs
@@ -14,7 +13,7 @@ from tfruns._http.transport import Fetched, Transport
 from tfruns._walk import token
 from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
-from tfruns._walk.request import PlannedPage
+from tfruns._walk.request import PlannedPage, is_whole_list
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
 from tfruns.models import BadRun, JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
@@ -33,6 +32,13 @@ class WalkOptions:
     max_runs: int | None
     place: Place | None = None
     keep_bad: bool = False
+
+    def first_request(self, job_id: str) -> PageRequest | None:
+        """The first request of a walk from the start of a list: it is the planner's, which then needn't be made yet."""
+        if self.place is not None or self.filter.has_window or self.max_runs == 0:
+            return None
+        limit = max(3, self.page_size) if self.max_runs is None else min(max(3, self.page_size), self.max_runs)
+        return PageRequest(job_id, self.filter, limit, self.offset)
 
     def expected(self, total: int) -> int:
         """How many runs a walk yields from a list with this total."""
@@ -62,7 +68,7 @@ class NewRuns:
             page = RunPage(tuple(runs), self.page.pagination)
             count += len(page)
             if self.before is not None:
-                vars(page)["_resume_token"] = functools.partial(self._resume_token, self.before, count)
+                vars(page)["_resume_token"] = partial(self._resume_token, self.before, count)
             yield page
 
     def _resume_token(self, before: Place, count: int) -> str:
@@ -72,7 +78,7 @@ class NewRuns:
         for found in self.parts():
             runs = tuple(run for run in found if not isinstance(run, BadRun))
             bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
-            split = functools.partial(_texts_of, runs, self.page.data, self.body)
+            split = partial(_texts_of, runs, self.page.data, self.body)
             yield RawPage(runs, self.page.pagination, bad, split)
 
 
@@ -85,9 +91,6 @@ def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -
         return texts[skipped:]
     by_run = dict(zip(map(id, all_runs), texts, strict=True))
     return tuple(by_run[id(run)] for run in runs)
-
-
-_Refusal = BadRequestError | UnprocessableEntityError
 
 
 class Walk:
@@ -104,8 +107,19 @@ class Walk:
         self.pages = self.runs = 0  # that were taken
         self.ahead = 0  # as `Prefetch` has it
         self._prefetch = prefetch
-        self._planner = Planner(
-            job_id=job_id,
+        self._has_begun = False
+        self._whole: int | None = None  # how many runs the list has, if the first response held all of them
+        self._in_flight: dict[PlannedPage, asyncio.Task[Fetched]] = {}
+        self._arrived: tuple[PlannedPage | None, Fetched] | None = None
+        self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
+        self._ready: list[tuple[Fetched, RunPage | None, Sequence[int], Place | None]] = []  # to be taken next
+
+    @cached_property
+    def _planner(self) -> Planner:
+        """The plan, which a walk doesn't need whose first response holds the whole list."""
+        options = self.options
+        return Planner(
+            job_id=self.job_id,
             filter=options.filter,
             start=options.offset,
             page_size=options.page_size,
@@ -113,21 +127,20 @@ class Walk:
             fits_window=options.fits_window,
             place=options.place,
         )
-        self._has_begun = False
-        self._in_flight: dict[PlannedPage, asyncio.Task[Fetched]] = {}
-        self._arrived: tuple[PlannedPage, Fetched | _Refusal] | None = None
-        self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
-        self._ready: deque[tuple[Fetched, RunPage | None, Sequence[int], Place | None]] = deque()  # to be taken next
 
     @property
     def expected(self) -> int:
         """How many runs it yields in all, by what is known now."""
-        return self._planner.expected
+        return self._planner.expected if self._whole is None else self._whole
+
+    @property
+    def _is_done(self) -> bool:
+        return self._whole is not None or self._planner.done
 
     @property
     def is_over(self) -> bool:
         """Whether everything was taken."""
-        return self._planner.done and not self._ready
+        return self._is_done and not self._ready
 
     async def __aenter__(self) -> Self:
         self.options.transport.enter_loop()
@@ -149,38 +162,48 @@ class Walk:
 
     async def arrive(self) -> bool:
         """Wait until the next response has arrived, still as bytes. False once the walk is over."""
-        if self._ready or self._arrived:
-            return True
-        if not self._has_begun:  # nothing can be fetched beside the first page, so it needs no task
-            first = self._planner.next_request(())
-            if first is None:
+        if not self._has_begun:
+            return await self._fetch_first()
+        while not self._ready and self._arrived is None:
+            self._fetch_ahead()
+            if self._is_done or not self._in_flight:
                 return False
-            self._prefetch.count(self, 1)
-            self._arrived = first, await self._fetch(first)
-            self._has_begun = True
-            return True
-        self._fetch_ahead()
-        if not self._in_flight:
-            return False
-        page, fetching = next(iter(self._in_flight.items()))
-        if fetching.done():  # other tasks must run between two pages that have both arrived
-            await asyncio.sleep(0)
-        try:
-            self._arrived = page, await fetching
-        except (BadRequestError, UnprocessableEntityError) as refused:  # maybe only for its offset
-            self._arrived = page, refused
-        del self._in_flight[page]
+            page, fetching = next(iter(self._in_flight.items()))
+            if fetching.done():  # other tasks must run between two pages that have both arrived
+                await asyncio.sleep(0)
+            try:
+                self._arrived = page, await fetching
+            except (BadRequestError, UnprocessableEntityError) as refused:  # maybe only for its offset
+                try:
+                    self._planner.refuse(page, refused.message)
+                except IncompleteWalkError as incomplete:
+                    raise incomplete from refused
+            del self._in_flight[page]
+            self._count_ahead()
+        return True
+
+    async def _fetch_first(self) -> bool:
+        """Fetch the first page, in this task: nothing can be fetched beside it."""
+        page, request = None, self.options.first_request(self.job_id)
+        if request is None:
+            page = self._planner.next_request(())
+            if page is None:
+                return False
+            request = self._request(page)
+        self._prefetch.count(self, 1)
+        self._arrived = page, await self.options.transport.fetch(request, self.options.request_options)
+        self._has_begun = True
         return True
 
     async def take(self) -> NewRuns | None:
         """The new runs of the response that has arrived; None if it has none."""
         if not self._ready and self._arrived:
             await self._consume(*self._arrived)
-        new = None
-        if self._planner.done:
+        if self._in_flight and self._is_done:
             await self.__aexit__()
+        new = None
         if self._ready:
-            fetched, page, rows, before = self._ready.popleft()
+            fetched, page, rows, before = self._ready.pop(0)
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
             new = NewRuns(self, runs, page, fetched.body, before)
@@ -191,18 +214,22 @@ class Walk:
         self._fetch_ahead()
         return new
 
-    async def _consume(self, planned: PlannedPage, arrived: Fetched | _Refusal) -> None:
-        if not isinstance(arrived, Fetched):
-            self._arrived = None
-            try:
-                self._planner.refuse(planned, arrived.message)
-            except IncompleteWalkError as incomplete:
-                raise incomplete from arrived
-            return
-        page = await self._read(arrived)
+    async def _consume(self, planned: PlannedPage | None, fetched: Fetched) -> None:
+        page = await self._read(fetched)
         self._arrived = None
+        if planned is None and is_whole_list(fetched.state.request, page):
+            self._whole = len(page.data)
+            options = self.options
+            before = (
+                Place(options.filter.is_newest_first, (), options.offset) if options.filter.is_by_creation else None
+            )
+            if page.data:
+                self._ready.append((fetched, page, range(len(page.data)), before))
+            return
+        planned = planned or self._planner.next_request(())
+        assert planned is not None  # noqa: S101  # for the type checker
         new = self._planner.consume(planned, page)
-        responses = {planned: arrived, **self._kept}
+        responses = {planned: fetched, **self._kept}
         for one, rows, place in new:
             self._ready.append((responses[one], page if one is planned else None, rows, place))
         self._kept = {one: responses[one] for one in self._planner.kept}
@@ -213,11 +240,13 @@ class Walk:
     async def _fetch(self, page: PlannedPage) -> Fetched:
         if page.pause:
             await asyncio.sleep(page.pause)
-        request = PageRequest(self.job_id, page.order.of(self.options.filter), page.limit, page.offset)
-        return await self.options.transport.fetch(request, self.options.request_options)
+        return await self.options.transport.fetch(self._request(page), self.options.request_options)
+
+    def _request(self, page: PlannedPage) -> PageRequest:
+        return PageRequest(self.job_id, page.order.of(self.options.filter), page.limit, page.offset)
 
     def _fetch_ahead(self) -> None:
-        while not self._planner.done:
+        while not self._is_done:
             if not self._prefetch.allows(self):
                 if self._in_flight or not self._kept:
                     return
@@ -231,7 +260,8 @@ class Walk:
             self._count_ahead()
 
     def _count_ahead(self) -> None:
-        self._prefetch.count(self, len(self._in_flight) + len(self._kept) + len(self._ready))
+        ahead = len(self._in_flight) + len(self._kept) + len(self._ready) + (self._arrived is not None)
+        self._prefetch.count(self, ahead)
 
     def cancel(self) -> list[asyncio.Task[Fetched]]:
         """Stop the requests in flight. Returns their tasks, which end a moment later."""
