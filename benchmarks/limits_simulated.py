@@ -13,8 +13,8 @@ from statistics import mean
 
 import attrs
 
+from tfruns._http.options import RetryPolicy
 from tfruns._http.pace import SendPace
-from tfruns._http.retry import RetryPolicy
 
 REQUESTS = 1_000
 """200 jobs of 5 pages."""

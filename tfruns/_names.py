@@ -6,7 +6,7 @@ from tfruns._http.events import FailureEvent as FailureEvent
 from tfruns._http.events import RequestEvent as RequestEvent
 from tfruns._http.events import ResponseEvent as ResponseEvent
 from tfruns._http.events import RetryEvent as RetryEvent
-from tfruns._http.retry import RetryPolicy as RetryPolicy
+from tfruns._http.options import RetryPolicy as RetryPolicy
 from tfruns._public import publish as _publish
 from tfruns._table.lists import JobsRunList as JobsRunList
 from tfruns._table.lists import RunList as RunList

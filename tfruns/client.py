@@ -20,8 +20,7 @@ from tfruns._checks import (
 )
 from tfruns._http.credentials import resolve
 from tfruns._http.events import ClientStats, FailureEvent, RequestEvent, ResponseEvent, RetryEvent
-from tfruns._http.options import RequestOptions
-from tfruns._http.retry import RetryPolicy
+from tfruns._http.options import RequestOptions, RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
 from tfruns._walk import token

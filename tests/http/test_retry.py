@@ -13,9 +13,11 @@ from multidict import CIMultiDict
 
 from tests.support.seeds import examples
 from tfruns import RetryPolicy
+from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import server_wait
 from tfruns._http.retry import RetryState, StopAfterAttempts, StopAfterDeadline, StopAfterPatience, retrying
+from tfruns._http.secret import Secret
 from tfruns.errors import (
     APIConnectionError,
     APIError,
@@ -40,7 +42,8 @@ REQUEST = PageRequest("job", RunFilter(), 1, 0)
 
 
 def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> RetryState:
-    return RetryState(retrying(pace or SendPace(1, math.inf)), REQUEST, policy)
+    options = RequestOptions(timeout=60.0, retry=policy, headers=Secret(None))
+    return RetryState(retrying(pace or SendPace(1, math.inf)), REQUEST, options)
 
 
 def failed_with(state: RetryState, error: Exception) -> RetryState:

@@ -28,6 +28,8 @@ _RECOVERED_AFTER = 10.0
 class NotSentError(Exception):
     """Wraps the error for a request that the server held back for longer than its retry policy allows."""
 
+    is_of_a_hook = False
+
     def __init__(self, error: APIError) -> None:
         self.error = error
 

@@ -71,7 +71,6 @@ class Fetched:
 
     response: Response
     state: RetryState = attrs.field(repr=False)
-    options: RequestOptions = attrs.field(repr=False)
 
     @property
     def body(self) -> bytes:
@@ -110,14 +109,14 @@ class Transport:
 
     async def fetch(self, request: PageRequest, options: RequestOptions, state: RetryState | None = None) -> Fetched:
         """A response with the status 200; `state` is of a request whose last response has turned out to be no page."""
-        state = state or RetryState(self._retrying, request, options.retry)
+        state = state or RetryState(self._retrying, request, options)
         self._pace.begin(time.monotonic())
         try:
             try:
                 while True:
                     if state.outcome is None:
                         try:
-                            return Fetched(await self._attempt(state, options), state, options)
+                            return Fetched(await self._attempt(state), state)
                         except APIError as error:
                             state.set_exception((type(error), error, error.__traceback__))
                     self._retrying.begin()  # its statistics belong to a thread
@@ -126,10 +125,8 @@ class Transport:
                     await self.closed.wait((), state.upcoming_sleep)
             except (ClientClosedError, EventLoopError):
                 raise
-            except UserCodeError as failed:
+            except (UserCodeError, NotSentError) as failed:
                 final, is_of_a_hook = failed.error, failed.is_of_a_hook
-            except NotSentError as failed:
-                final, is_of_a_hook = failed.error, False
             except Exception as failed:
                 final, is_of_a_hook = failed, False
             raise final if is_of_a_hook else self._failed(state, final)
@@ -138,7 +135,8 @@ class Transport:
             for on_end in self.hooks.on_end:
                 on_end()
 
-    async def _attempt(self, state: RetryState, options: RequestOptions) -> Response:
+    async def _attempt(self, state: RetryState) -> Response:
+        timeout = state.options.timeout
         with ErrorContext(state.request) as context:
             limiter = self.enter_loop()
             place = limiter.join(state)
@@ -150,14 +148,14 @@ class Transport:
                 state.spent += self._pace.blocked(began) - place.blocked
                 state.attempts += 1
                 state.request_id = None
-                left = math.inf if options.retry.deadline is None else options.retry.deadline - state.spent
-                limit = asyncio.timeout(max(0.0, min(options.timeout, left)))
+                left = math.inf if state.policy.deadline is None else state.policy.deadline - state.spent
+                limit = asyncio.timeout(max(0.0, min(timeout, left)))
                 self._sending.add(limit)
                 try:
                     async with limit:
-                        response = await self._send(state, options)
+                        response = await self._send(state)
                 except Exception as error:
-                    failure = self._not_received(error, limit, options.timeout, left, context.handled)
+                    failure = self._not_received(error, limit, timeout, left, context.handled)
                 else:
                     failure = self._flaw_of(response, state.request)
                     if failure is None:
@@ -169,16 +167,16 @@ class Transport:
                 limiter.leave(place, failure)
             raise failure
 
-    async def _send(self, state: RetryState, options: RequestOptions) -> Response:
+    async def _send(self, state: RetryState) -> Response:
         key = self._key.known or await self._key.renew(None)
         url = URL(self.base_url + state.request.target(), encoded=True)
-        most = options.max_response_bytes
+        options = state.options
         is_first = True
         while True:
             call_hooks(self.hooks.on_request, RequestEvent, state.where, attempt=state.attempts)
             self.counters.requests += 1
             began = time.monotonic()
-            response = await self.connections.exchange(url, options.headers, key, max_bytes=most)
+            response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
             self._report(state, response, time.monotonic() - began)
             response = response.as_error()
             if response.status != 401 or not is_first:
@@ -201,7 +199,7 @@ class Transport:
             else:
                 self._pace.has_given_page = True
                 return page
-            fetched.response = (await self.fetch(state.request, fetched.options, state)).response
+            fetched.response = (await self.fetch(state.request, state.options, state)).response
 
     def _page(self, response: Response, request: PageRequest, *, keep_bad: bool = False) -> RunPage:
         hide = self._key.redactor.clean

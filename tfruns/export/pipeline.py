@@ -24,7 +24,7 @@ import attrs
 import msgspec
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
-from tfruns._http.retry import RetryPolicy
+from tfruns._http.options import RetryPolicy
 from tfruns._watch.find import find_runs
 from tfruns.client import Client
 from tfruns.errors import (
