@@ -25,7 +25,7 @@ from tests.support.cli import (
     started,
 )
 from tfruns.cli.export import FORMATS
-from tfruns.cli.progress import Lines
+from tfruns.cli.report import Lines
 from tfruns.export import ExportProgress, export_runs
 from tfruns.export.formats import FORMATS as KNOWN
 from tfruns.sandbox import Fault, Sandbox

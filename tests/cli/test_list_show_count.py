@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.support.cli import KEY, NASTY, Ended, invoke, needs_terminals, on_terminal
-from tfruns.cli.filters import moment
+from tfruns.cli.values import moment
 from tfruns.sandbox import Sandbox
 
 ERROR = "Traceback (most recent call last):\n  File \"train.py\", line 7\n\tboom\nKeyError: 'x'"
@@ -147,7 +147,7 @@ async def test_chosen_columns_come_first_to_last_as_far_as_there_is_room(sandbox
     heading, *rows = terminal.text.splitlines()
     assert re.split("  +", heading) == ["ID", "NAME", "COMMAND", "ERROR"]
     assert all(len(row) <= 80 for row in rows)
-    assert terminal.err == "tfruns: 1 column left out to fit the terminal: STATUS\n"
+    assert terminal.err == "tfruns: 1 column left out to fit the terminal: STATUS (--wide shows all)\n"
 
 
 async def test_every_field_can_be_a_column_and_each_is_harmless(sandbox: Sandbox) -> None:

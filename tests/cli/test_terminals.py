@@ -74,7 +74,8 @@ async def test_a_list_of_50_columns_has_the_name_and_the_error_and_counts_what_i
     assert re.split(r"  +", heading) == ["STATUS", "AGE", "NAME", "ERROR"]
     assert newest.endswith("no module")
     assert terminal.err == (
-        "tfruns: 5 columns left out to fit the terminal: CREATED (UTC), DURATION, VERSION, TRIGGERED BY, ID\n"
+        "tfruns: 5 columns left out to fit the terminal: CREATED (UTC), DURATION, VERSION, TRIGGERED BY, ID"
+        " (--wide shows all)\n"
     )
 
 

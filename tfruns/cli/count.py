@@ -5,15 +5,12 @@ from typing import Any
 
 import click
 
-from tfruns.cli.filters import PATIENCE, filter_options, window_options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, say_failures, with_given
-from tfruns.cli.output import as_json_line, encoded, has_colours, width, write
-from tfruns.cli.signals import run_async
+from tfruns.cli.filters import filter_options, window_options
+from tfruns.cli.help import Command, json_option
+from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked_ids, connect, host_options, say_failures, with_given
+from tfruns.cli.output import as_json_line, encoded, write
 from tfruns.cli.table import JOB, Table, header_option
 from tfruns.cli.text import harmless
-
-_output = options_of("Output")
 
 _RUNS = "RUNS"
 _EPILOG = f"""
@@ -31,49 +28,38 @@ Exit status:
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
 @window_options
-@_output(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help='Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.',
-)
+@json_option('Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.')
 @header_option
 @host_options
-def count(job_ids: tuple[str, ...], host: str | None, as_json: bool, no_header: bool, **filters: Any) -> None:
+async def count(job_ids: tuple[str, ...], as_json: bool, no_header: bool, **filters: Any) -> int:
     """Print how many runs of each JOB, given by its id, match: the server's count now, by one request. (With --since or
     --until, they are read and counted.) For one job that is a number alone, for several a table.
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    click.get_current_context().exit(run_async(_count(checked_ids(job_ids), host, as_json, no_header, filters)))
-
-
-async def _count(job_ids: list[str], host: str | None, as_json: bool, no_header: bool, filters: dict[str, Any]) -> int:
     from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 
+    ids = checked_ids(job_ids)
     errors: dict[str, TfRunsError] = {}
-    async with connect(host, patience=PATIENCE) as client:
+    async with connect(patience=PATIENCE) as client:
 
-        async def number_of(job_id: str) -> int | None:
+        async def number_of(job_id: str) -> int:
             try:
                 return await with_given(client.iter_runs, job_id, **filters).count()
             except TfRunsError as error:
-                if len(job_ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
+                if len(ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
                     raise
                 errors[job_id] = error
-                return None
+                return 0
 
-        numbers = await asyncio.gather(*map(number_of, job_ids))
-    counts = {job_id: number for job_id, number in zip(job_ids, numbers, strict=True) if number is not None}
+        numbers = dict(zip(ids, await asyncio.gather(*map(number_of, ids)), strict=True))
+    counts = {job_id: number for job_id, number in numbers.items() if job_id not in errors}
     if as_json:
         await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in counts.items()))
-    elif len(job_ids) == 1:
-        await write(b"%d\n" % counts[job_ids[0]])
+    elif len(ids) == 1:
+        await write(b"%d\n" % counts[ids[0]])
     elif counts:
-        columns, colour = (JOB, _RUNS), has_colours()
-        table = Table(
-            columns, width=width(), colour=colour, to_the_right={_RUNS}, priority=(_RUNS, JOB), header=not no_header
-        )
+        table = Table((JOB, _RUNS), to_the_right={_RUNS}, priority=(_RUNS, JOB), header=not no_header)
         rows = [{JOB: harmless(job_id), _RUNS: f"{number}"} for job_id, number in counts.items()]
         await write(encoded(table.text(rows)))
-    return say_failures(errors, len(job_ids))
+    return say_failures(errors, len(ids))

@@ -10,15 +10,16 @@ import click
 
 from tfruns._text import counted
 from tfruns.cli.help import Command
-from tfruns.cli.output import has_colours, is_terminal, width
-from tfruns.cli.signals import run_async
+from tfruns.cli.output import is_terminal, width
 from tfruns.cli.table import STATUS, Table, run_cells, run_table
 from tfruns.cli.text import human_duration
+from tfruns.cli.values import Whole
 
 if TYPE_CHECKING:
     from tfruns.models import JobRun
 
 _SAMPLES = 5
+_COLUMNS = (STATUS, "RUNS", "SHARE", "MEDIAN", "LONGEST")
 _EPILOG = """
 Examples:
   tfruns demo
@@ -27,14 +28,7 @@ Examples:
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="List the runs of a made-up job, without an account.")
-@click.option(
-    "--runs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=25_000,
-    show_default=True,
-    help="How many runs the job has.",
-)
+@click.option("--runs", "number", type=Whole(min=1), default=25_000, show_default=True, help="Runs that the job has.")
 @click.option(
     "--seed",
     type=int,
@@ -43,23 +37,19 @@ Examples:
     show_default=True,
     help="What the runs are made from: same seed, same runs.",
 )
-def demo(runs: int, seed: int) -> None:
+async def demo(number: int, seed: int) -> None:
     """List the runs of a made-up job, from a sandbox on this machine, and sum them up.
 
     Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
     what the client alone is capable of.
     """
-    _say(f"Lists {runs:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
-    run_async(_demo(runs, seed))
-
-
-async def _demo(number: int, seed: int) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     import tfruns
     from tfruns.sandbox import Sandbox
 
+    _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
     console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
     columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
     samples: list[JobRun] = []
@@ -85,10 +75,9 @@ async def _demo(number: int, seed: int) -> None:
     if not is_terminal():
         click.echo(f"{count:,} of {count:,} runs")
     click.echo("Runs by status:")
-    headings = (STATUS, "RUNS", "SHARE", "MEDIAN", "LONGEST")
-    table = Table(headings, width=width(), colour=has_colours(), to_the_right=headings[1:], priority=headings)
+    table = Table(_COLUMNS, to_the_right=_COLUMNS[1:], priority=_COLUMNS)
     by_number = sorted(durations.items(), key=lambda item: -len(item[1]))
-    click.echo(table.text([_row(headings, status, found, count) for status, found in by_number]))
+    click.echo(table.text([_row(status, found, count) for status, found in by_number]))
     click.echo(f"The first {len(samples)} runs, as `tfruns list` prints them:")
     table = run_table()
     now = time.time() if is_terminal() else None
@@ -97,11 +86,11 @@ async def _demo(number: int, seed: int) -> None:
     _say(f"{took}: {count / seconds:,.0f} runs a second, server included")
 
 
-def _row(headings: tuple[str, ...], status: str, found: list[int | None], count: int) -> dict[str, str]:
+def _row(status: str, found: list[int | None], count: int) -> dict[str, str]:
     durations = [duration for duration in found if duration is not None]
     median, longest = statistics.median(durations) if durations else None, max(durations, default=None)
     numbers = (f"{len(found):,}", f"{len(found) / count:.1%}", human_duration(median), human_duration(longest))
-    return dict(zip(headings, (status, *numbers), strict=True))
+    return dict(zip(_COLUMNS, (status, *numbers), strict=True))
 
 
 def _say(sentence: str) -> None:

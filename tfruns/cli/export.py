@@ -1,32 +1,28 @@
 """`tfruns export`: the runs of many jobs, in a file."""
 
 import contextlib
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from tfruns.cli.filters import filter_options, order_options, window_options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options, request_options, wrong_usage
+from tfruns.cli.help import Command, options_of, output, which_runs
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, request_options, wrong_usage
 from tfruns.cli.output import write
-from tfruns.cli.progress import shown
-from tfruns.cli.report import STANDARD_OUTPUT, Report, as_dict, summary_lines
 from tfruns.cli.signals import Interrupted, end_line, run_async
 from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
     from tfruns.export import ExportProgress
 
-_jobs = options_of("Which jobs")
-_output = options_of("Output")
-_which = options_of("Which runs")
-_many = options_of("Requests")
-
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "parquet", "arrow", "sqlite", "duckdb")
+_STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _SKIPPED = 3
 _NO_ID = re.compile(r"[\s,;#\"'\[\]{}]")
 """Characters that no job's id has, but that other lists have: CSV, JSON, or ids followed by comments."""
@@ -50,14 +46,14 @@ Exit status:
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Write the runs of many jobs into a file.")
 @click.argument("job_ids", metavar="[JOB]...", nargs=-1)
-@_jobs(
+@options_of("Which jobs")(
     "--jobs-from",
     type=click.File("rb"),
     metavar="FILE",
     help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #,"
     " are left out.",
 )
-@_output(
+@output(
     "-o",
     "--output",
     "destination",
@@ -67,14 +63,14 @@ Exit status:
     help="Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder,"
     " with a slash at its end, for files by day. - is standard output, for jsonl and csv.",
 )
-@_output(
+@output(
     "--format",
-    "form",
+    "format_",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
 )
-@_output(
+@output(
     "--table",
     metavar="NAME",
     help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
@@ -82,36 +78,23 @@ Exit status:
 @filter_options
 @order_options
 @window_options
-@_which(
+@which_runs(
     "--state",
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
 )
-@_output(
+@output(
     "--replace",
     is_flag=True,
     help="Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
 )
-@_output(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    help="Print nothing but errors, jobs that are skipped included.",
-)
-@_output(
+@output("-q", "--quiet", is_flag=True, help="Print nothing but errors, jobs that are skipped included.")
+@output(
     "--summary-json",
     type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Write the summary to FILE, too, as JSON; - is standard output.",
-)
-@_many(
-    "--page-size",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    default=1000,
-    show_default=True,
-    help="Runs to request at once, at most.",
 )
 @request_options(patience=300)
 @host_options
@@ -119,12 +102,11 @@ def export(
     job_ids: tuple[str, ...],
     jobs_from: IO[bytes] | None,
     destination: str,
-    form: str | None,
-    host: str | None,
+    format_: str | None,
     quiet: bool,
     summary_json: str | None,
     **arguments: Any,
-) -> None:
+) -> int:
     """Write the runs of the JOBs, given by their ids, to one place: each run once, job after job.
 
     DEST appears, in place of a file of that name, when it is complete. What was read before an interruption or an error
@@ -143,52 +125,87 @@ def export(
     removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), resumed_age (in seconds),
     requests and retries; after a failure, and until the end, path and error.
     """
-    is_output = destination in STANDARD_OUTPUT
+    is_output = destination in _STANDARD_OUTPUT
     names = {"-o": None if is_output else destination, "--jobs-from": _name(jobs_from), "--summary-json": summary_json}
     _check_files({**names, "--state": arguments["state"]})
-    if is_output and summary_json in STANDARD_OUTPUT:
+    if is_output and summary_json in _STANDARD_OUTPUT:
         raise click.UsageError("-o and --summary-json can't both be standard output")
     given = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
-    with Report(summary_json, _shown(destination)) as report:
-        ids = [*job_ids, *_read_ids(jobs_from)]
-        if not ids:
-            raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
-        if is_output and form not in (None, "jsonl", "csv"):
-            raise click.UsageError(f"standard output can be jsonl or csv, but no {form}: name a file with -o")
-        if is_output and "state" in given:
-            raise click.UsageError("--state needs a file with -o: what was lost on its way from here would be no more")
-        if "state" in given and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
-            raise click.UsageError(
-                "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status,"
-                " --since or --until"
-            )
-        with _place(destination, form, is_output=is_output) as path:
-            try:
-                status = run_async(_export(ids, path, form, host, quiet, report, given, is_output=is_output))
-            except Interrupted as error:
-                status = error.status
-                report.fail("interrupted")
-                rest = "" if is_output else "; the same command goes on from here"
-                end_line()
-                click.echo(f"tfruns: interrupted{rest}", err=True)
-    click.get_current_context().exit(status)
+    try:
+        with summary_file(summary_json, _masked(destination)) as write_summary:
+            ids = checked_ids([*job_ids, *_read_ids(jobs_from)])
+            if not ids:
+                raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
+            if is_output and format_ not in (None, "jsonl", "csv"):
+                raise click.UsageError(f"standard output can be jsonl or csv, but no {format_}: name a file with -o")
+            if is_output and "state" in given:
+                raise click.UsageError(
+                    "--state needs a file with -o: what was lost on its way from here would be no more"
+                )
+            if "state" in given and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
+                raise click.UsageError(
+                    "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status,"
+                    " --since or --until"
+                )
+            with contextlib.ExitStack() as stack:
+                path = destination
+                if is_output:
+                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfruns-"))
+                    path = os.path.join(folder, f"runs.{format_ or 'jsonl'}")
+                summary = run_async(_export(ids, path, quiet, is_output, {"format": format_, **given}))
+            write_summary(summary)
+            return _SKIPPED if summary["skipped"] else 0
+    except Interrupted as error:
+        end_line()
+        click.echo(f"tfruns: interrupted{'' if is_output else '; the same command goes on from here'}", err=True)
+        return error.status
 
 
-def _shown(destination: str) -> str:
+@contextlib.contextmanager
+def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes the file of --summary-json, if there is one. From the start the file says that the export
+    hasn't ended, because a killed program can't write it; and an old success must not be taken for a new one.
+    """
+    from tfruns.export.files import is_mounted, write_file
+
+    is_written = False
+    is_replaced = False  # rather than a stream, a pipe or a device, which take what is written to them
+    if name is not None and name not in _STANDARD_OUTPUT:
+        is_file = os.path.isfile(name) and not is_mounted(Path(os.path.realpath(name)))
+        is_replaced = is_file or not os.path.exists(name)
+
+    def write_summary(content: dict[str, Any]) -> None:
+        nonlocal is_written
+        is_written = True
+        text = json.dumps(content) + "\n"
+        try:
+            if name in _STANDARD_OUTPUT:
+                click.echo(text, nl=False)
+            elif name is not None and is_replaced:
+                write_file(Path(os.path.realpath(name)), text.encode(), mode=0o666)
+            elif name is not None:
+                Path(name).write_text(text, "utf-8")
+        except OSError as error:  # a full disk shows when the file is closed, without its name
+            raise click.ClickException(f"{name}: {error.strerror}") from None
+
+    if is_replaced:
+        write_summary({"path": destination, "error": "the export has not ended: it is at work, or was killed"})
+        is_written = False
+    try:
+        yield write_summary
+    except BaseException as error:
+        if not is_written:
+            with contextlib.suppress(click.ClickException):  # the error of the export matters more
+                why = error.format_message() if isinstance(error, click.ClickException) else str(error)
+                write_summary({"path": destination, "error": why})
+        raise
+
+
+def _masked(destination: str) -> str:
     """The destination without a password."""
     from tfruns.export.secrets import without_secrets
 
     return without_secrets(destination)
-
-
-@contextlib.contextmanager
-def _place(destination: str, form: str | None, *, is_output: bool) -> "Iterator[str]":
-    """The path that is written: for standard output, in a folder that is removed in the end."""
-    if not is_output:
-        yield destination
-        return
-    with tempfile.TemporaryDirectory(prefix="tfruns-") as folder:
-        yield os.path.join(folder, f"runs.{form or 'jsonl'}")
 
 
 def _name(file: IO[Any] | None) -> str | None:
@@ -201,7 +218,7 @@ def _check_files(named: dict[str, str | None]) -> None:
     """Check that no file is read or written for two purposes, and that a summary can be written in the end."""
     options: dict[str, str] = {}
     for option, name in named.items():
-        if name is not None and name not in STANDARD_OUTPUT:
+        if name is not None and name not in _STANDARD_OUTPUT:
             path = os.path.realpath(name)
             if path in options:
                 raise click.UsageError(f"{options[path]} and {option} name the same file")
@@ -228,56 +245,39 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
             raise click.UsageError(f"{getattr(file, 'name', '-')}, line {number}: {problem}") from None
 
 
-async def _export(
-    ids: list[str],
-    path: str,
-    form: str | None,
-    host: str | None,
-    quiet: bool,
-    report: Report,
-    given: dict[str, Any],
-    *,
-    is_output: bool,
-) -> int:
+async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, arguments: dict[str, Any]) -> dict[str, Any]:
     import tfruns
+    from tfruns.cli.report import as_dict, shown, summary_lines
     from tfruns.export import export_runs
 
-    async with connect(host) as client:
-        has_begun = has_work = False
+    async with connect() as client:
+        last: ExportProgress | None = None
         with shown(client, quiet=quiet) as show:
 
-            def show_progress(now: "ExportProgress") -> None:
-                nonlocal has_begun, has_work
-                has_begun, has_work = True, now.jobs_done > 0
+            def keep(now: "ExportProgress") -> None:
+                nonlocal last
+                last = now
                 show(now)
 
             try:
-                summary = await export_runs(client, ids, path, format=form, on_progress=show_progress, **given)
+                summary = await export_runs(client, ids, path, on_progress=keep, **arguments)
             except (tfruns.TfRunsError, OSError) as error:
-                if not has_begun:
+                if last is None:
                     raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
-                what = f"{_shown(path)} can't be written: {error}" if is_nameless else str(error)
+                what = f"{_masked(path)} can't be written: {error}" if is_nameless else str(error)
                 if is_output:
                     raise click.ClickException(what.replace(path, "standard output")) from None
-                rest = "; the same command goes on from what was read" if has_work else ""
+                rest = "; the same command goes on from what was read" if last.jobs_done else ""
                 raise click.ClickException(what + rest) from None
             except (TypeError, ValueError) as error:
-                if has_begun:
-                    raise
-                raise wrong_usage(error) from None
+                raise error if last else wrong_usage(error) from None
         done = as_dict(summary, client)
     if is_output:
         done |= {"path": "-", "quarantine": None}
-        for block in _blocks(path):
-            await write(block)
+        with open(path, "rb") as file:  # noqa: ASYNC230  # of this machine, and read a block at a time
+            while block := file.read(2**20):
+                await write(block)
     lines = summary_lines(summary, done, quiet=quiet)
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)
-    report.write(done)
-    return _SKIPPED if summary.skipped else 0
-
-
-def _blocks(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            yield block
+    return done

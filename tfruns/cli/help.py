@@ -1,4 +1,4 @@
-"""The format of help: options in groups, commands in the order of their use, and examples unchanged."""
+"""Commands and options as all of tfruns has them: help in groups, examples unchanged, names of other programs known."""
 
 import functools
 import inspect
@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
+from tfruns.cli.signals import run_async
+
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 class _Option(click.Option):
-    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
-        super().__init__(*names, **settings)
+    def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
+        super().__init__(*names, **{"show_default": True, **settings})
         self.group = group
 
 
@@ -26,21 +28,29 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decora
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
 
 
+which_runs = options_of("Which runs")
+output = options_of("Output")
+when = options_of("When")
+
+
+def json_option(what: str) -> Callable[[_Decorated], _Decorated]:
+    """`--json`, with what it does."""
+    return output("--json", "as_json", is_flag=True, help=what)
+
+
 _KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})
-_OTHER_NAMES = {
-    "--limit": "--max-runs",
-    "-n": "--max-runs",
-    "--max": "--max-runs",
-    "-o": "--json",
-    "--output": "--json",
+_NO_KEY_OPTION = (
+    "The key comes from TFY_API_KEY, or the credentials file: other users of this machine could read an option in the"
+    " list of processes"
+)
+_OTHER_OPTIONS = {
+    **dict.fromkeys(("--limit", "-n", "--max"), "--max-runs"),
+    **dict.fromkeys(("-o", "--output", "--format"), "--json"),
+    **dict.fromkeys(("--no-trunc", "--no-truncate"), "--wide"),
+    **dict.fromkeys(("--url", "--base-url"), "--host"),
     "--fields": "--columns",
     "--no-headers": "--no-header",
-    "--no-trunc": "--wide",
-    "--no-truncate": "--wide",
-    "--format": "--json",
     "--jobs": "--jobs-from",
-    "--url": "--host",
-    "--base-url": "--host",
     "--sort": "--sort-by",
     "--version": "--version-number",
     "--prefix": "--search-prefix",
@@ -49,13 +59,13 @@ _OTHER_NAMES = {
     "--rate": "--max-rate",
     "--since-last": "--state",
 }
-
-
 _OTHER_COMMANDS = {
     **dict.fromkeys(("get", "describe", "view", "inspect", "info", "status"), "show"),
     **dict.fromkeys(("ls", "runs", "ps"), "list"),
     **dict.fromkeys(("follow", "tail"), "watch"),
     **dict.fromkeys(("download", "dump", "save"), "export"),
+    "help": "--help",
+    "version": "--version",
 }
 
 
@@ -63,8 +73,19 @@ def _names(command: click.Command, ctx: click.Context) -> set[str]:
     return {name for parameter in command.get_params(ctx) for name in parameter.opts}
 
 
-class Command(click.Command):
-    """A command whose help has the options in groups, and the epilog, with the examples, line by line."""
+class _Helpful(click.Command):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog unchanged: the lines of an example are there to be copied."""
+        if self.epilog:
+            formatter.write(f"\n{inspect.cleandoc(self.epilog)}\n")
+
+
+class Command(_Helpful):
+    """A command whose help has the options in groups. It may be `async`; what it returns is its exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        result = super().invoke(ctx)
+        return run_async(result) if inspect.iscoroutine(result) else result
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it, but every error knows which command's help to name."""
@@ -80,16 +101,12 @@ class Command(click.Command):
     def _explained(self, error: click.NoSuchOption, ctx: click.Context) -> click.UsageError:
         """The error with the option that is probably meant, if other programs have another name for it."""
         name = error.option_name
+        hint = f"Did you mean {_OTHER_OPTIONS.get(name)}?"
         if name in _KEY_OPTIONS and "--host" in _names(self, ctx):
-            return click.UsageError(
-                f"No such option: {name}. The key comes from TFY_API_KEY, or the credentials file: other users of this"
-                " machine could read an option in the list of processes",
-                ctx,
-            )
-        meant = _OTHER_NAMES.get(name)
-        if meant is None or meant not in _names(self, ctx):
+            hint = _NO_KEY_OPTION
+        elif _OTHER_OPTIONS.get(name) not in _names(self, ctx):
             return error
-        return click.UsageError(f"No such option: {name}. Did you mean {meant}?", ctx)
+        return click.UsageError(f"No such option: {name}. {hint}", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each group under its heading."""
@@ -102,12 +119,8 @@ class Command(click.Command):
             with formatter.section(heading):
                 formatter.write_dl(records)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog unchanged: the lines of an example are there to be copied."""
-        _write_epilog(self, formatter)
 
-
-class Group(click.Group):
+class Group(_Helpful, click.Group):
     """The program: its help has the commands in the order in which they were added."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -131,14 +144,4 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands."""
         return list(self.commands)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog unchanged."""
-        _write_epilog(self, formatter)
-
-
-def _write_epilog(command: click.Command, formatter: click.HelpFormatter) -> None:
-    if command.epilog:
-        formatter.write(f"\n{inspect.cleandoc(command.epilog)}\n")

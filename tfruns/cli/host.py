@@ -1,21 +1,25 @@
-"""Which control plane a command uses, and how requests are sent to it."""
+"""Which control plane a command uses, how requests are sent to it, and what is wrong with a command's arguments."""
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tfruns.cli.help import options, options_of
+from tfruns.cli.help import options, options_of, when
 from tfruns.cli.text import on_one_line
+from tfruns.cli.values import Seconds, Whole
 
 if TYPE_CHECKING:
     from tfruns.client import Client
     from tfruns.errors import TfRunsError
 
-_Command = TypeVar("_Command", bound=Callable[..., None])
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
+PATIENCE = 30
+"""How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
 _SETTINGS = "tfruns.settings"
 _OF_RETRIES = ("patience", "max_attempts")
 
@@ -35,64 +39,68 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
 
 
-_host = options_of("Control plane")
+_host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
 _requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
 
 host_options = options(
     _host(
         "--host",
+        "base_url",
         metavar="URL",
         help="The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
     ),
     _host(
         "--allow-http",
         is_flag=True,
-        expose_value=False,
-        callback=_keep,
         help="Send the API key over plain http, where anyone on the way can read it, to other machines too.",
     ),
 )
 
 
-_REQUEST_OPTIONS = (
-    _requests(
-        "--max-attempts",
-        type=click.IntRange(1, 1000),
-        metavar="N",
-        help="How often a request is sent at most. Else as often as --patience allows.",
-    ),
-    _requests(
-        "--timeout", type=click.FloatRange(0.001, 86_400), metavar="S", help="Seconds for one response. Default: 60."
-    ),
-    _requests(
-        "--max-concurrency",
-        type=click.IntRange(1, 10_000),
-        metavar="N",
-        help="Requests in flight at most. Default: 16.",
-    ),
-    _requests(
-        "--max-rate",
-        type=click.FloatRange(0.001, 1_000_000),
-        metavar="N",
-        help="Requests a second at most. Else as many as the server takes.",
-    ),
-)
-
-
 def request_options(*, patience: int) -> Callable[[_Command], _Command]:
-    """Give a command the options for requests. The patience, in seconds, is the default of its option."""
-    option = _requests(
-        "--patience",
-        type=click.FloatRange(0, 86_400),
-        metavar="S",
-        default=patience,
-        show_default=True,
-        help="Seconds without any good response that are worth waiting for.",
+    """The options for requests. The patience, in seconds, is the default of its option."""
+    return options(
+        options_of("Requests")(
+            "--page-size",
+            type=Whole(1, 1000),
+            default=1000,
+            help="Runs to request at once, at most.",
+        ),
+        _requests(
+            "--patience",
+            type=Seconds(0, 86_400),
+            default=patience,
+            help="Seconds without any good response that are worth waiting for.",
+        ),
+        _requests(
+            "--max-attempts",
+            type=Whole(1, 1000),
+            help="How often a request is sent at most. Else as often as --patience allows.",
+        ),
+        _requests("--timeout", type=Seconds(0.001, 86_400), help="Seconds for one response. Default: 60."),
+        _requests("--max-concurrency", type=Whole(1, 10_000), help="Requests in flight at most. Default: 16."),
+        _requests(
+            "--max-rate",
+            type=click.FloatRange(0.001, 1_000_000),
+            metavar="N",
+            help="Requests a second at most. Else as many as the server takes.",
+        ),
     )
-    return options(option, *_REQUEST_OPTIONS)
 
 
-def connect(host: str | None, **defaults: Any) -> "Client":
+def interval_option(*default: float) -> Callable[[_Command], _Command]:
+    """`--interval`, with the least and the most seconds by default."""
+    return when(
+        "--interval",
+        type=Seconds(0, 86_400, min_open=True),
+        nargs=2,
+        metavar="MIN MAX",
+        default=default,
+        help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
+    )
+
+
+def connect(**defaults: Any) -> "Client":
     """A client for the control plane that the command's options name. It sends requests as they say, or, for a command
     without such options, as the defaults say.
     """
@@ -101,22 +109,28 @@ def connect(host: str | None, **defaults: Any) -> "Client":
     settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(_SETTINGS, {})}
     retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
     try:
-        return tfruns.Client(host, retry=tfruns.RetryPolicy(**retry), **settings)
+        return tfruns.Client(retry=tfruns.RetryPolicy(**retry), **settings)
     except tfruns.ConfigurationError as error:
         usage = wrong_usage(error)
         raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
 
 
-# An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
-# words. Quoted values stay as they are.
-_ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
+def with_given(function: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
+    """Call a function of the library with those of the arguments that were given; if one is wrong, so is the usage."""
+    with checked():
+        return function(*args, **{name: value for name, value in arguments.items() if value not in (None, ())})
 
 
-def with_given(method: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
-    """Call a method of the client with those of the arguments that were given; if one is wrong, that is wrong usage."""
+@contextlib.contextmanager
+def checked() -> Iterator[None]:
+    """In this block, an argument that the library refuses is wrong usage."""
     try:
-        return method(*args, **{name: value for name, value in arguments.items() if value not in (None, ())})
+        yield
     except (TypeError, ValueError) as error:
+        from tfruns.errors import TfRunsError
+
+        if isinstance(error, TfRunsError):
+            raise
         raise wrong_usage(error) from None
 
 
@@ -124,7 +138,12 @@ def checked_ids(job_ids: Iterable[str]) -> list[str]:
     """The ids of jobs, each once; one that can't be an id is wrong usage."""
     from tfruns._checks import checked_job_id
 
-    return [with_given(checked_job_id, job_id) for job_id in dict.fromkeys(job_ids)]
+    ids = list(dict.fromkeys(job_ids))
+    for job_id in ids:
+        with_given(checked_job_id, job_id)
+        if "://" in job_id:
+            raise click.UsageError(f"{job_id!r} is a URL: JOB is the id of a job alone, which is a part of it")
+    return ids
 
 
 def say_failures(errors: "Mapping[str, TfRunsError]", jobs: int) -> int:
@@ -134,6 +153,9 @@ def say_failures(errors: "Mapping[str, TfRunsError]", jobs: int) -> int:
     return 0 if not errors else 3 if len(errors) < jobs else 1
 
 
+# An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
+# words. Quoted values stay as they are.
+_ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
 # Arguments whose option, if there is one, has another name.
 _SPELLED = {
     "base_url": "--host",

@@ -7,15 +7,23 @@ from typing import Any
 import click
 
 from tfruns._text import counted
-from tfruns.cli.filters import PATIENCE, filter_options, order_options, window_options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, request_options, say_failures, with_given
+from tfruns.cli.filters import filter_options, order_options, window_options
+from tfruns.cli.help import Command, json_option, options_of
+from tfruns.cli.host import (
+    ENVIRONMENT,
+    PATIENCE,
+    checked_ids,
+    connect,
+    host_options,
+    request_options,
+    say_failures,
+    with_given,
+)
 from tfruns.cli.output import as_json_line, encoded, is_terminal, write
-from tfruns.cli.signals import run_async
 from tfruns.cli.table import run_cells, run_table, table_options
+from tfruns.cli.values import Whole
 
 _many = options_of("How many")
-_output = options_of("Output")
 
 _ON_A_TERMINAL = 50
 _ALIGNED = 1_000
@@ -35,60 +43,21 @@ Exit status:
 @click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of jobs.")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
-@order_options
-@_many(
-    "--page-size",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    default=1000,
-    show_default=True,
-    help="Runs to request at once, at most.",
-)
-@_many(
-    "--offset",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Runs of each job to skip first.",
-)
 @window_options
+@order_options
+@_many("--offset", type=Whole(min=0), default=0, help="Runs of each job to skip first.")
 @_many(
     "--max-runs",
-    type=click.IntRange(min=0),
-    metavar="N",
+    type=Whole(min=0),
     help=f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
 )
 @_many("--all", "wants_all", is_flag=True, help="Print all runs on a terminal, too.")
-@_output(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.",
-)
+@json_option("Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.")
 @table_options
 @request_options(patience=PATIENCE)
 @host_options
-def list_(job_ids: tuple[str, ...], host: str | None, **arguments: Any) -> None:
-    """Print the runs of each JOB, given by its id: each run once, also while others come and go.
-
-    On a terminal that is a screen of them, the newest unless --sort-by or --order says otherwise; elsewhere all. They
-    are printed page by page as they arrive, one job after the other. On a terminal, columns that there is no room for
-    are left out, what is cut ends with an ellipsis, and the duration of a run that hasn't ended is its time so far;
-    elsewhere every column is whole. In the JSON, durations are in seconds, and times in milliseconds since 1970.
-
-    Filters of several kinds must all match; of several values of one filter, any.
-    """
-    if arguments["wants_all"] and arguments["max_runs"] is not None:
-        raise click.UsageError("--all and --max-runs exclude each other")
-    if arguments["as_json"] and arguments["columns"]:
-        raise click.UsageError("--columns is for the table: a line of --json has every field")
-    click.get_current_context().exit(run_async(_list(checked_ids(job_ids), host, **arguments)))
-
-
-async def _list(
-    job_ids: list[str],
-    host: str | None,
+async def list_(
+    job_ids: tuple[str, ...],
     *,
     as_json: bool,
     wants_all: bool,
@@ -98,21 +67,33 @@ async def _list(
     no_header: bool,
     **arguments: Any,
 ) -> int:
-    several = len(job_ids) > 1
+    """Print the runs of each JOB, given by its id: each run once, also while others come and go.
+
+    On a terminal that is a screen of them, the newest unless --sort-by or --order says otherwise; elsewhere all. They
+    are printed page by page as they arrive, one job after the other. On a terminal, columns that there is no room for
+    are left out, what is cut ends with an ellipsis, and the duration of a run that hasn't ended is its time so far;
+    elsewhere every column is whole. In the JSON, durations are in seconds, and times in milliseconds since 1970.
+
+    Filters of several kinds must all match; of several values of one filter, any.
+    """
+    if wants_all and max_runs is not None:
+        raise click.UsageError("--all and --max-runs exclude each other")
+    if as_json and columns:
+        raise click.UsageError("--columns is for the table: a line of --json has every field")
+    ids = checked_ids(job_ids)
+    several = len(ids) > 1
     table = run_table(columns, wide=wide, no_header=no_header, several=several)
     now = time.time() if is_terminal() else None
     most = None
     if is_terminal() and not (as_json or wants_all) and max_runs is None:
-        most = max(1, _ON_A_TERMINAL // len(job_ids))
+        most = max(1, _ON_A_TERMINAL // len(ids))
         max_runs = most + 1  # the one that isn't printed shows that there are more
-    printed = dict.fromkeys(job_ids, 0)
+    printed = dict.fromkeys(ids, 0)
     total = unprinted = 0
     rows: list[dict[str, str]] = []  # on a terminal, those of small jobs are aligned together
-    async with connect(host, patience=PATIENCE) as client:
+    async with connect() as client:
         on_error = "skip" if several else "raise"
-        walks = with_given(
-            client.iter_runs_for, job_ids, max_runs=max_runs, ordered=True, on_error=on_error, **arguments
-        )
+        walks = with_given(client.iter_runs_for, ids, max_runs=max_runs, ordered=True, on_error=on_error, **arguments)
         async with aclosing(walks.pages()) as pages:
             async for job_id, page in pages:
                 if not printed[job_id]:
@@ -134,10 +115,10 @@ async def _list(
     if not count and not walks.skipped and not as_json:
         click.echo("tfruns: no runs", err=True)  # on stderr: a program that counts lines must count none
     elif table.left_out:
-        names = ", ".join(table.left_out)
-        click.echo(f"tfruns: {counted(len(table.left_out), 'column')} left out to fit the terminal: {names}", err=True)
+        left_out = f"{counted(len(table.left_out), 'column')} left out to fit the terminal: {', '.join(table.left_out)}"
+        click.echo(f"tfruns: {left_out} (--wide shows all)", err=True)
     if unprinted:
         has_window = arguments["created_after"] is not None or arguments["created_before"] is not None
         of = "more" if has_window else f"{max(total, count + unprinted):,}"  # the server counts without a window
         click.echo(f"{count:,} of {of}: --all, or --max-runs", err=True)
-    return say_failures(walks.skipped, len(job_ids))
+    return say_failures(walks.skipped, len(ids))

@@ -1,6 +1,7 @@
 """Standard output and standard error, as commands use them."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import io
@@ -156,30 +157,25 @@ async def write(data: bytes) -> None:
         raise OSError(errno.EBADF, "it is closed", "standard output")
     stream: Any = sys.stdout.buffer
     raw = getattr(stream, "raw", stream)
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: Exception | None) -> None:
-        if not done.done():
-            done.set_result(None) if error is None else done.set_exception(error)
+    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()
 
     def work() -> None:
-        problem: Exception | None = None
+        left = memoryview(data)
         try:
-            left = memoryview(data)
             while left:
                 written = raw.write(left)
                 if written is None:  # another process that shares the pipe has made it non-blocking, and it is full
                     time.sleep(0.01)
                 else:
                     left = left[written:]
-        except (OSError, NobodyReadsError) as error:
-            problem = error
-        with contextlib.suppress(RuntimeError):  # the loop has already ended, by Ctrl-C
-            loop.call_soon_threadsafe(settle, problem)
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     threading.Thread(target=work, name="tfruns-stdout", daemon=True).start()
-    await done
+    await asyncio.wrap_future(done)
 
 
 async def until_nobody_reads() -> None:

@@ -1,124 +1,165 @@
-"""The summary of an export: lines for people, and JSON for programs."""
+"""What `tfruns export` says on stderr: its progress, as bars on a terminal and elsewhere as lines, and its summary."""
 
 import contextlib
 import itertools
 import json
-import os
-from collections.abc import Iterator
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import attrs
 import click
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from tfruns._text import counted
-from tfruns.cli.text import human_duration
+from tfruns.cli.text import human_duration, on_one_line
+from tfruns.client import Client
+from tfruns.export import ExportProgress, ExportSummary
 
-if TYPE_CHECKING:
-    from tfruns.client import Client
-    from tfruns.export import ExportSummary
-
-STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-"""The names of standard output."""
+_FIRST_LINE = 10.0  # seconds; the pause after each line is twice as long as the one before,
+_LONGEST_PAUSE = 600.0  # up to this
 _NAMED = 20
 """How many of the runs that couldn't be written are named, if they aren't in a file."""
 
 
-class Report:
-    """The file of --summary-json, if there is one, within a block. From the start it says that the export hasn't ended,
-    because a killed program can't write it; and an old success must not be taken for a new one.
-    """
+@contextlib.contextmanager
+def shown(client: Client, *, quiet: bool) -> Iterator[Callable[[ExportProgress], object]]:
+    """A function to call with the progress of the export. The client's warnings, about retries, are shown too."""
+    logger = logging.getLogger("tfruns")
+    level, handlers = logger.level, logger.handlers
+    try:
+        if quiet:
+            logger.setLevel(logging.ERROR)
+            yield lambda now: None
+        elif (console := _terminal()) is None:
+            yield Lines().update
+        else:
+            bars = _Bars(client)
+            logger.handlers = [bars]
+            with Live(
+                console=console,
+                get_renderable=bars.drawn,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                refresh_per_second=5,
+            ):
+                yield bars.update
+    finally:
+        logger.setLevel(level)
+        logger.handlers = handlers
 
-    def __init__(self, name: str | None, destination: str) -> None:
-        self._name = name
-        self._destination = destination
-        self._is_written = False
 
-    def __enter__(self) -> "Report":
-        if self._is_replaced:
-            self.fail("the export has not ended: it is at work, or was killed")
-            self._is_written = False
-        return self
+def _terminal() -> Console | None:
+    """Standard error, if it is a terminal on which bars can be drawn. (rich would follow FORCE_COLOR in a file too.)"""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return console if sys.stderr.isatty() and not console.is_dumb_terminal else None
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None and not self._is_written:
-            with contextlib.suppress(OSError):  # the error of the export matters more
-                self.fail(error.format_message() if isinstance(error, click.ClickException) else str(error))
 
-    @property
-    def _is_replaced(self) -> bool:
-        """Whether it is a file that can be replaced, and no stream, pipe or device."""
-        from tfruns.export.files import is_mounted
+class Lines:
+    """A line now and then; the longer the export takes, the fewer lines."""
 
-        name = self._name
-        if name is None or name in STANDARD_OUTPUT:
-            return False
-        return not os.path.exists(name) or (os.path.isfile(name) and not is_mounted(Path(os.path.realpath(name))))
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pause = _FIRST_LINE
+        self._printed_at = clock()
+        self._runs: int | None = None
 
-    def fail(self, why: str) -> None:
-        """Write why the export failed."""
-        self.write({"path": self._destination, "error": why})
-
-    def write(self, content: dict[str, Any]) -> None:
-        """Write what the export did."""
-        self._is_written = True
-        text = json.dumps(content) + "\n"
-        if self._name is None:
+    def update(self, now: ExportProgress) -> None:
+        """Print the progress, if the last line was printed long enough ago."""
+        if self._runs is None:
+            self._runs = now.runs  # runs of an interrupted export don't count for the rate
+        passed = self._clock() - self._printed_at
+        if passed < self._pause:
             return
-        if self._name in STANDARD_OUTPUT:
-            click.echo(text, nl=False)
-            return
-        from tfruns.export.files import write_file
-
-        try:
-            if self._is_replaced:
-                write_file(Path(os.path.realpath(self._name)), text.encode(), mode=0o666)
-            else:
-                Path(self._name).write_text(text, "utf-8")
-        except OSError as error:  # a full disk shows when the file is closed, without its name
-            raise click.ClickException(f"{self._name}: {error.strerror}") from None
+        rate = (now.runs - self._runs) / passed
+        jobs = f"{now.jobs_done + now.jobs_skipped:,} of {counted(now.jobs, 'job')}"
+        text = f"{jobs}, {counted(now.runs, 'run')}, {rate:,.0f}/s"
+        click.echo(f"{text}{'; writing the file' if now.is_writing else ''}", err=True)
+        self._printed_at += passed
+        self._runs = now.runs
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
 
-def as_dict(summary: "ExportSummary", client: "Client") -> dict[str, Any]:
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
+class _Bars(logging.Handler):
+    """Bars for jobs and runs, and a line for the requests with the last warning."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(logging.WARNING)
+        self._client = client
+        self._warning = ""
+        count = TextColumn("{task.fields[count]}")
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), count, _Rate(), TimeRemainingColumn(), auto_refresh=False
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._warning = f"; {time.strftime('%H:%M:%S')} {record.getMessage()}"
+
+    def update(self, now: ExportProgress) -> None:
+        """Keep the progress: it is shown the next time that the bars are drawn."""
+        self._show("jobs", now.jobs_done + now.jobs_skipped, now.jobs)
+        self._show("runs", now.runs, now.runs_expected)
+        if now.is_writing:
+            self._show("file", 0, 0)
+
+    def _show(self, name: str, done: int, of: int) -> None:
+        # Without a total, the bar only moves.
+        values: dict[str, Any] = {"total": of or None, "completed": done, "count": f"{done:,} of {of:,}" if of else ""}
+        if name in self._tasks:
+            self._bars.update(self._tasks[name], **values)
+        else:  # runs of an interrupted export don't count for the rate and the time left
+            self._tasks[name] = self._bars.add_task(name, **values)
+
+    def drawn(self) -> Group:
+        stats = self._client.stats()
+        held_back = f", held back to {stats.concurrency}" if stats.concurrency < self._client.max_concurrency else ""
+        requests = f"{counted(stats.in_flight, 'request')} in flight{held_back}"
+        line = on_one_line(f"{requests}, {counted(stats.retries, 'retry', 'retries')}{self._warning}")
+        return Group(self._bars, Text(line, no_wrap=True, overflow="ellipsis"))
+
+
+def as_dict(summary: ExportSummary, client: Client) -> dict[str, Any]:
+    """The summary for --summary-json."""
     stats = client.stats()
     return {
+        **attrs.asdict(summary, recurse=False),
         "path": str(summary.path),
-        "runs": summary.runs,
-        "jobs": summary.jobs,
         "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
-        "rejected": summary.rejected,
         "quarantine": None if summary.quarantine is None else str(summary.quarantine),
-        "removed_files": summary.removed_files,
-        "removed_rows": summary.removed_rows,
-        "size": summary.size,
         "seconds": round(summary.seconds, 3),
-        "resumed_jobs": summary.resumed_jobs,
-        "resumed_age": summary.resumed_age,
         "requests": stats.requests,
         "retries": stats.retries,
     }
 
 
-def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
+def summary_lines(summary: ExportSummary, report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
     """The summary for people; with `quiet`, only what went wrong."""
-    from rich.filesize import decimal
-
-    where = "standard output" if report["path"] == "-" else report["path"]
     if not quiet:
-        yield (
-            f"{where}: {counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {decimal(summary.size)},"
-            f" in {human_duration(summary.seconds)}; {counted(report['requests'], 'request')}, {report['retries']:,} of"
-            " them retried"
-        )
+        where = "standard output" if report["path"] == "-" else report["path"]
+        what = f"{counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {decimal(summary.size)}"
+        requests = f"{counted(report['requests'], 'request')}, {report['retries']:,} of them retried"
+        yield f"{where}: {what}, in {human_duration(summary.seconds)}; {requests}"
         if summary.resumed_jobs:
             ago = human_duration(summary.resumed_age or 0)
             yield f"{counted(summary.resumed_jobs, 'job')} had been read before the interruption, from {ago} ago on"
-    removed = [
-        counted(number, what)
-        for number, what in ((summary.removed_files, "file"), (summary.removed_rows, "row"))
-        if number
-    ]
-    if removed and not quiet:
-        yield f"removed {' and '.join(removed)} that earlier exports had written"
+        numbers = {"file": summary.removed_files, "row": summary.removed_rows}
+        removed = [counted(number, what) for what, number in numbers.items() if number]
+        if removed:
+            yield f"removed {' and '.join(removed)} that earlier exports had written"
     if summary.skipped:
         yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
@@ -127,7 +168,7 @@ def summary_lines(summary: "ExportSummary", report: dict[str, Any], *, quiet: bo
         yield from [f"{problem}: see {summary.quarantine}"] if report["quarantine"] else _rejected(summary, problem)
 
 
-def _rejected(summary: "ExportSummary", problem: str) -> Iterator[str]:
+def _rejected(summary: ExportSummary, problem: str) -> Iterator[str]:
     assert isinstance(summary.quarantine, Path)  # noqa: S101  # for the type checker
     yield f"{problem}:"
     with summary.quarantine.open("rb") as file:

@@ -1,16 +1,15 @@
 """`tfruns sandbox`: a control plane to try things on."""
 
-import contextlib
 import shlex
 from typing import Any
 
 import click
 
-from tfruns.cli.filters import moment
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import with_given
 from tfruns.cli.output import until_nobody_reads
 from tfruns.cli.signals import Interrupted, end_line, run_async
+from tfruns.cli.values import Whole, moment
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -25,60 +24,32 @@ Examples:
 """
 
 
-def _jobs(_context: click.Context, _option: click.Parameter, value: str) -> int | list[str]:
-    return int(value) if value.isdecimal() else value.split(",")
+def _jobs(text: str) -> int | list[str]:
+    return int(text) if text.isdecimal() else text.split(",")
 
 
-def _faults(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Any]:
-    from tfruns.sandbox.faults import Faults
-
-    return with_given(Faults, texts)
-
-
-def _start(_: click.Context, __: click.Parameter, text: str) -> Any:
+def _start(text: str) -> Any:
     return text if text == "now" else moment(text)
 
 
-def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+def _fault(text: str) -> Any:
+    from tfruns.sandbox.faults import Faults
+
+    return with_given(Faults, [text])[0]
+
+
+def _rate_limit(text: str) -> Any:
     from tfruns.sandbox.faults import parse_rate_limit
 
-    return None if text is None else with_given(parse_rate_limit, text)
+    return with_given(parse_rate_limit, text)
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
-@_where(
-    "--port",
-    type=click.IntRange(0, 65_535),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="The port to listen on; 0 for any that is free.",
-)
-@_where("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@_holds(
-    "--jobs",
-    metavar="N|ID,…",
-    default="1",
-    show_default=True,
-    callback=_jobs,
-    help="How many jobs it has, or their ids.",
-)
-@_holds(
-    "--runs",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=25_000,
-    show_default=True,
-    help="How many runs a job has.",
-)
-@_holds(
-    "--seed",
-    type=int,
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="What the runs are made from: same seed, same runs.",
-)
+@_where("--port", type=Whole(0, 65_535), default=0, help="The port to listen on; 0 for any that is free.")
+@_where("--host", metavar="ADDR", default="127.0.0.1", help="The address to listen on.")
+@_holds("--jobs", type=_jobs, metavar="N|ID,…", default="1", help="How many jobs it has, or their ids.")
+@_holds("--runs", type=Whole(min=0), default=25_000, help="How many runs a job has.")
+@_holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
 @_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
 @_holds(
     "--runs-from",
@@ -89,15 +60,13 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
 @_behaves(
     "--living/--still",
     default=True,
-    show_default=True,
     help="Whether runs are created, about two a minute in each job, and change their status until they end.",
 )
 @_behaves(
     "--clock-start",
-    callback=_start,
+    type=_start,
     metavar="TIME",
     default="now",
-    show_default=True,
     help="When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
 )
 @_behaves(
@@ -105,20 +74,19 @@ def _rate_limit(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     type=float,
     metavar="N",
     default=1.0,
-    show_default=True,
     help="How many seconds of its clock pass in a second.",
 )
 @_behaves(
     "--fault",
     "faults",
-    callback=_faults,
+    type=_fault,
     multiple=True,
     metavar="FAULT",
     help="What goes wrong, such as `status=429,wait=2,rate=0.1`. May be given more than once.",
 )
 @_behaves(
     "--rate-limit",
-    callback=_rate_limit,
+    type=_rate_limit,
     metavar="N[/BURST]",
     help="Requests a second that it takes, and how many at once.",
 )
@@ -142,13 +110,9 @@ def sandbox(**options: Any) -> None:
     control_plane = with_given(Sandbox, **options)
 
     async def serve() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            if options["runs_from"] is not None:
-                click.echo(f"tfruns: reading {options['runs_from']}", err=True)
-            try:
-                await stack.enter_async_context(control_plane)
-            except (OSError, ValueError) as error:
-                raise click.ClickException(_complaint(error)) from None
+        if options["runs_from"] is not None:
+            click.echo(f"tfruns: reading {options['runs_from']}", err=True)
+        async with control_plane:
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
@@ -159,9 +123,5 @@ def sandbox(**options: Any) -> None:
         run_async(serve())
     except Interrupted:
         end_line()
-
-
-def _complaint(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is None:
-        return error.strerror or str(error)
-    return str(error)
+    except ValueError as error:  # the file of --runs-from doesn't hold what it should
+        raise click.ClickException(str(error)) from None

@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns._text import counted
-from tfruns.cli.filters import PATIENCE
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, connect, host_options, with_given
+from tfruns.cli.help import Command, json_option
+from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked_ids, connect, host_options, with_given
 from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, write
-from tfruns.cli.signals import run_async
 from tfruns.cli.table import time_so_far
-from tfruns.cli.text import colour_of, harmless, human_age, human_duration, instant
+from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant
 
 if TYPE_CHECKING:
     from tfruns.client import Client
     from tfruns.models import JobRun
-
-_output = options_of("Output")
 
 _NO_SUCH_RUN = 6
 _NAMED = 5
@@ -39,9 +35,9 @@ Exit status:
 @click.command(cls=Command, epilog=_EPILOG, short_help="Print one run, with every field.")
 @click.argument("job_id", metavar="JOB")
 @click.argument("run", metavar="RUN")
-@_output("--json", "as_json", is_flag=True, help="Print the run as a line of JSON, as the API has it, in UTF-8.")
+@json_option("Print the run as a line of JSON, as the API has it, in UTF-8.")
 @host_options
-def show(job_id: str, run: str, host: str | None, as_json: bool) -> None:
+async def show(job_id: str, run: str, as_json: bool) -> int:
     """Print RUN of JOB: every field, times in UTC and how long ago, the subject that started it, the whole error.
 
     RUN is an id, a name, or the beginning of either, if only one run has it. Of several runs with that name it is the
@@ -49,21 +45,18 @@ def show(job_id: str, run: str, host: str | None, as_json: bool) -> None:
     """
     if not run.strip():
         raise click.UsageError("RUN is empty")
-    click.get_current_context().exit(run_async(_show(job_id, run, host, as_json)))
-
-
-async def _show(job_id: str, text: str, host: str | None, as_json: bool) -> int:
-    async with connect(host, patience=PATIENCE) as client:
-        found = await _find(client, job_id, text)
+    checked_ids([job_id])
+    async with connect(patience=PATIENCE) as client:
+        found = await _find(client, job_id, run)
     if not found:
-        click.echo(f"tfruns: job {job_id!r} has no run whose id or name begins with {text!r}", err=True)
+        click.echo(f"tfruns: job {job_id!r} has no run whose id or name begins with {run!r}", err=True)
         return _NO_SUCH_RUN
     if len(found) > 1:
-        names = ", ".join(f"{run.name} ({run.id})" for run in found[:_NAMED])
+        names = ", ".join(f"{each.name} ({each.id})" for each in found[:_NAMED])
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-        raise click.ClickException(f"{text!r} begins the ids or names of {counted(len(found), 'run')}: {names}{more}")
-    [run] = found
-    await write(as_json_line(run.to_dict()) if as_json else encoded("".join(_lines(job_id, run))))
+        raise click.ClickException(f"{run!r} begins the ids or names of {counted(len(found), 'run')}: {names}{more}")
+    [only] = found
+    await write(as_json_line(only.to_dict()) if as_json else encoded("".join(_lines(job_id, only))))
     return 0
 
 
@@ -94,11 +87,13 @@ def _lines(job_id: str, run: "JobRun") -> Iterator[str]:
     width = max(map(len, fields))
     for name, value in fields.items():
         lines = [harmless(line.expandtabs()) for line in str("-" if value is None else value).splitlines()]
-        colour = colour_of(lines[0]) if name == "status" and has_colours() else None
         if len(lines) > 1:
             yield f"{name}\n" + "".join(f"  {line}\n" for line in lines)
         else:
-            yield f"{name:<{width}}  {click.style(''.join(lines), fg=colour) if colour else ''.join(lines)}\n"
+            text = "".join(lines)
+            if name == "status" and has_colours():
+                text = click.style(text, fg=COLOURS.get(text))
+            yield f"{name:<{width}}  {text}\n"
 
 
 def _fields(run: "JobRun") -> dict[str, Any]:

@@ -53,10 +53,7 @@ def handled(handler: Callable[[int, FrameType | None], object] = interrupt) -> I
 def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
     """`asyncio.run`, whose coroutine a signal cancels, so that it cleans up: connections, files, the terminal's cursor.
 
-    A second signal doesn't wait for that.
-
-    Raises:
-        Interrupted: a signal came.
+    It then raises `Interrupted`. A second signal doesn't wait for the cleaning up.
     """
     received: list[int] = []
 

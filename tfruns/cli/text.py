@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-_COLOURS = {
+COLOURS = {
     "FINISHED": "green",
     "FAILED": "red",
     "RUNNING": "cyan",
@@ -12,11 +12,7 @@ _COLOURS = {
     "TERMINATING": "yellow",
     "TERMINATED": "yellow",
 }
-
-
-def colour_of(status: str) -> str | None:
-    """The colour that a status is shown in, if it has one."""
-    return _COLOURS.get(status)
+"""The colours that statuses are shown in."""
 
 
 def harmless(text: str) -> str:

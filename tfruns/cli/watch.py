@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,19 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns.cli.filters import filter_options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, with_given
+from tfruns.cli.help import Command, json_option, when
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, interval_option, with_given
 from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, until_nobody_reads, write
-from tfruns.cli.signals import run_async
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
     from tfruns._watch.watcher import RunChange, RunWatch
     from tfruns.models import JobRun
-
-_when = options_of("When")
-_output = options_of("Output")
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
@@ -39,37 +36,24 @@ Examples:
 @click.command(cls=Command, epilog=_EPILOG, short_help="Print what happens to the runs of jobs, as it happens.")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @filter_options
-@_when(
-    "--interval",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    nargs=2,
-    metavar="MIN MAX",
-    default=(2.0, 30.0),
-    show_default=True,
-    help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
-)
-@_when(
+@interval_option(2.0, 30.0)
+@when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
     help="What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a"
     " terminal, otherwise `now`.",
 )
-@_when(
+@when(
     "--resume-from",
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
-@_output("--json", "as_json", is_flag=True, help="Print each change as a line of JSON, in UTF-8.")
+@json_option("Print each change as a line of JSON, in UTF-8.")
 @host_options
-def watch(
-    job_ids: tuple[str, ...],
-    host: str | None,
-    start: str | None,
-    resume_from: str | None,
-    as_json: bool,
-    **arguments: Any,
+async def watch(
+    job_ids: tuple[str, ...], start: str | None, resume_from: str | None, as_json: bool, **arguments: Any
 ) -> None:
     """Print what happens to the runs of each JOB, given by its id, until Ctrl-C.
 
@@ -78,30 +62,18 @@ def watch(
     line of JSON has kind (appeared, changed, finished, deleted), jobId, and run and before, as the API has runs; before
     is null for a new one.
     """
-    if start is None:
-        start = "open" if _is_live(as_json) else "now"
-    if resume_from is not None and os.path.exists(resume_from):
-        with open(resume_from, encoding="utf-8", errors="replace") as file:
-            arguments["resume_token"] = file.read()
-    run_async(_watch(checked_ids(job_ids), host, as_json, resume_from, {"start": start, **arguments}))
-
-
-def _is_live(as_json: bool) -> bool:
-    """Whether a table is kept up to date, which a terminal must be able to draw."""
-    return is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-
-
-async def _watch(
-    job_ids: list[str], host: str | None, as_json: bool, kept_in: str | None, arguments: dict[str, Any]
-) -> None:
-    async with connect(host) as client:
-        watch = with_given(client.watch_runs, job_ids, **arguments)
-        changes = watch if kept_in is None else _keeping(watch, kept_in)
-        async with aclosing(changes):
-            if _is_live(as_json):
-                await _show(changes, several=len(job_ids) > 1)
+    # A table is kept up to date only where a terminal can draw it.
+    is_live = is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    arguments["start"] = start or ("open" if is_live else "now")
+    ids = checked_ids(job_ids)
+    async with connect() as client:
+        changes = with_given(client.watch_runs, ids, resume_token=resume_from and _kept(resume_from), **arguments)
+        shown = changes if resume_from is None else _keeping(changes, resume_from)
+        async with aclosing(shown):
+            if is_live:
+                await _show(shown, several=len(ids) > 1)
             else:
-                await _print(changes, as_json=as_json)
+                await _print(shown, as_json=as_json)
 
 
 async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
@@ -121,6 +93,13 @@ async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
         printing.cancel()
         reader.cancel()
         await asyncio.gather(printing, reader, return_exceptions=True)
+
+
+def _kept(path: str) -> str | None:
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]":
@@ -147,13 +126,9 @@ async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]
 
 
 def _json_line(change: "RunChange") -> bytes:
+    before = change.before and change.before.to_dict()
     return as_json_line(
-        {
-            "kind": change.kind.value,
-            "jobId": change.job_id,
-            "run": change.run.to_dict(),
-            "before": change.before and change.before.to_dict(),
-        }
+        {"kind": change.kind.value, "jobId": change.job_id, "run": change.run.to_dict(), "before": before}
     )
 
 
@@ -171,23 +146,23 @@ async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
     from rich.text import Text
 
     board = Board(several=several)
-    colour = has_colours()  # before Live replaces standard output
-    console = Console(highlight=False, markup=False, emoji=False, no_color=not colour)
+    console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
 
     def draw() -> Text:
-        lines = board.lines(console.width, console.height, colour=colour)
+        lines = board.lines(console.width, console.height)
         return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
-    with Live(console=console, get_renderable=draw, refresh_per_second=2, transient=False):
+    with Live(console=console, get_renderable=draw, refresh_per_second=2, redirect_stdout=False):
         async for change in changes:
             board.take(change)
 
 
 class Board:
-    """The runs that are open, and those that ended while they were watched."""
+    """The runs that are open, and those that ended while they were watched. One thread takes changes, another draws."""
 
     def __init__(self, *, several: bool) -> None:
         self._columns = (*((JOB,) if several else ()), STATUS, DURATION, NAME, ID, ERROR)
+        self._lock = threading.Lock()
         self._open: dict[tuple[str, str], JobRun] = {}
         self._ended: dict[tuple[str, str], JobRun] = {}
         self._ended_count = self._failed_count = 0
@@ -195,38 +170,47 @@ class Board:
     def take(self, change: "RunChange") -> None:
         """Take note of a change."""
         key = change.job_id, change.run.id
-        runs = dict(self._open)
-        ended = dict(self._ended)
-        runs.pop(key, None)
-        ended.pop(key, None)
-        if change.kind == "finished":
-            ended[key] = change.run
-            self._ended_count += 1
-            self._failed_count += change.run.status == "FAILED"
-            if len(ended) > _ENDED_KEPT:
-                del ended[next(iter(ended))]
-        elif change.kind != "deleted":
-            runs[key] = change.run
-        self._open, self._ended = runs, ended  # replaced as a whole, because another thread draws
+        with self._lock:
+            self._open.pop(key, None)
+            self._ended.pop(key, None)
+            if change.kind == "finished":
+                self._ended[key] = change.run
+                self._ended_count += 1
+                self._failed_count += change.run.status == "FAILED"
+                if len(self._ended) > _ENDED_KEPT:
+                    del self._ended[next(iter(self._ended))]
+            elif change.kind != "deleted":
+                self._open[key] = change.run
 
-    def lines(self, width: int, height: int, *, colour: bool) -> list[str]:
+    def lines(self, width: int, height: int) -> list[str]:
         """The lines to show now, at most `height`: the runs that there is room for, and a line that sums up all."""
         now = time.time()
-        opened = sorted(self._open.items(), key=lambda item: (_is_stale(item[1], now), -item[1].created_at))
-        ended = dict(self._ended)
+        with self._lock:
+            opened, ended, ended_count = [*self._open.items()], [*self._ended.items()], self._ended_count
+            failed_count = self._failed_count
+        opened.sort(key=lambda item: (_is_stale(item[1], now), -item[1].created_at))
         room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
-        ended_shown = _most_important(ended, max(room - len(opened), room // 2))
-        shown = ended_shown | dict(opened[: room - len(ended_shown)])
-        table = Table(self._columns, width=width, colour=colour)
-        lines = table.lines([run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown.items()])
-        counts = f"{len(opened):,} open{_hidden(len(opened) - len(shown) + len(ended_shown))}"
-        counts += f", {self._ended_count:,} ended{_hidden(self._ended_count - len(ended_shown))}"
+        # Of the ended runs the latest are first; where there is no room for all, failures are kept.
+        ended.reverse()
+        kept = sorted(ended, key=lambda item: item[1].status != "FAILED")[: max(room - len(opened), room // 2)]
+        chosen = {key for key, _ in kept}
+        shown = [item for item in ended if item[0] in chosen] + opened[: room - len(kept)]
+        table = Table(self._columns, room=width)
+        lines = table.lines([run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown])
+        counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
+        counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}, {failed_count:,} failed"
         numbers = Counter(run.status.value for _, run in opened)
         statuses = sorted(numbers, key=lambda status: (status == "UNKNOWN", -numbers[status]))
         words = [f"{numbers[status]:,} {harmless(status)}" for status in statuses]
-        sums = [f"{counts}, {self._failed_count:,} failed; {', '.join(words[:most])}" for most in range(len(words) + 1)]
-        endings = [text.removesuffix("; ") + "; Ctrl-C to end" for text in sums]
-        return [*lines, next((text for text in reversed(endings) if len(text) <= width), endings[0])]
+        return [*lines, _fitting(counts, words, width)]
+
+
+def _fitting(counts: str, words: list[str], width: int) -> str:
+    """The line that sums up, with as many of the words as there is room for."""
+    end = "; Ctrl-C to end"
+    texts = [f"{counts}; {', '.join(words)}{end}"] if words else []
+    texts += [f"{counts}; {', '.join(words[:most])} and others{end}" for most in range(len(words) - 1, 0, -1)]
+    return next((text for text in (*texts, counts + end) if len(text) <= width), counts)
 
 
 def _hidden(number: int) -> str:
@@ -236,10 +220,3 @@ def _hidden(number: int) -> str:
 def _is_stale(run: "JobRun", now: float) -> bool:
     """Whether a run is open for the server alone: it has been UNKNOWN for so long that it won't be known again."""
     return run.status == "UNKNOWN" and now - run.created_at / 1000 > _STALE
-
-
-def _most_important(ended: "dict[tuple[str, str], JobRun]", room: int) -> "dict[tuple[str, str], JobRun]":
-    """The most important ended runs, failures first, as many as there is room for; sorted by end, the latest first."""
-    newest_first = list(reversed(ended))
-    chosen = set(sorted(newest_first, key=lambda key: ended[key].status != "FAILED")[:room])
-    return {key: ended[key] for key in newest_first if key in chosen}
