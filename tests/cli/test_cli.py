@@ -32,7 +32,7 @@ from tests.support.cli import (
 )
 from tests.support.hostile import Stall, page, response, serve
 from tests.support.hostile import run as run_of
-from tfruns.cli import filters, output
+from tfruns.cli import options, output
 from tfruns.cli.text import human_age, human_duration
 from tfruns.sandbox import Sandbox
 
@@ -601,9 +601,9 @@ async def test_without_the_extra_it_says_what_to_install(missing: str, monkeypat
 
 
 def test_the_choices_are_those_of_the_models() -> None:
-    assert list(filters.STATUSES) == [status.value for status in tfruns.JobRunStatus]
-    assert list(filters.SORT_KEYS) == [key.value for key in tfruns.JobRunsSortBy]
-    assert list(filters.DIRECTIONS) == [direction.value for direction in tfruns.SortDirection]
+    assert list(options.STATUSES) == [status.value for status in tfruns.JobRunStatus]
+    assert list(options.SORT_KEYS) == [key.value for key in tfruns.JobRunsSortBy]
+    assert list(options.DIRECTIONS) == [direction.value for direction in tfruns.SortDirection]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.support.cli import KEY, NASTY, Ended, invoke, needs_terminals, on_terminal
-from tfruns.cli.values import moment
+from tfruns.cli.options import moment
 from tfruns.sandbox import Sandbox
 
 ERROR = "Traceback (most recent call last):\n  File \"train.py\", line 7\n\tboom\nKeyError: 'x'"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from tfruns._text import counted
+from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.output import is_terminal, width
 from tfruns.cli.table import STATUS, Table, run_cells, run_table
 from tfruns.cli.text import human_duration
-from tfruns.cli.values import Whole
 
 if TYPE_CHECKING:
     from tfruns.models import JobRun
@@ -28,7 +28,9 @@ Examples:
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="List the runs of a made-up job, without an account.")
-@click.option("--runs", "number", type=Whole(min=1), default=25_000, show_default=True, help="Runs that the job has.")
+@click.option(
+    "--runs", "number", type=options.Whole(min=1), default=25_000, show_default=True, help="Runs that the job has."
+)
 @click.option(
     "--seed",
     type=int,

@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.filters import filter_options, order_options, window_options
-from tfruns.cli.help import Command, options_of, output, which_runs
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, request_options, wrong_usage
-from tfruns.cli.output import write
+from tfruns.cli import options
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, wrong_usage
+from tfruns.cli.output import say, write
 from tfruns.cli.signals import Interrupted, end_line, run_async
 from tfruns.cli.text import harmless
 
@@ -53,7 +53,7 @@ Exit status:
     help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #,"
     " are left out.",
 )
-@output(
+@options.output(
     "-o",
     "--output",
     "destination",
@@ -63,41 +63,40 @@ Exit status:
     help="Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder,"
     " with a slash at its end, for files by day. - is standard output, for jsonl and csv.",
 )
-@output(
+@options.output(
     "--format",
     "format_",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
 )
-@output(
+@options.output(
     "--table",
     metavar="NAME",
     help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
 )
-@filter_options
-@order_options
-@window_options
-@which_runs(
+@options.filters
+@options.order
+@options.window
+@options.which_runs(
     "--state",
     type=click.Path(dir_okay=False),
-    metavar="FILE",
     help="Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
 )
-@output(
+@options.output(
     "--replace",
     is_flag=True,
     help="Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
 )
-@output("-q", "--quiet", is_flag=True, help="Print nothing but errors, jobs that are skipped included.")
-@output(
+@options.output("-q", "--quiet", is_flag=True, help="Print nothing but errors, jobs that are skipped included.")
+@options.output(
     "--summary-json",
     type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Write the summary to FILE, too, as JSON; - is standard output.",
 )
-@request_options(patience=300)
-@host_options
+@options.requests(patience=300)
+@options.host
 def export(
     job_ids: tuple[str, ...],
     jobs_from: IO[bytes] | None,
@@ -125,14 +124,17 @@ def export(
     removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), resumed_age (in seconds),
     requests and retries; after a failure, and until the end, path and error.
     """
+    from tfruns.export.secrets import without_secrets
+
     is_output = destination in _STANDARD_OUTPUT
-    names = {"-o": None if is_output else destination, "--jobs-from": _name(jobs_from), "--summary-json": summary_json}
+    list_name = getattr(jobs_from, "name", None)
+    names = {"-o": None if is_output else destination, "--jobs-from": list_name, "--summary-json": summary_json}
     _check_files({**names, "--state": arguments["state"]})
     if is_output and summary_json in _STANDARD_OUTPUT:
         raise click.UsageError("-o and --summary-json can't both be standard output")
     given = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
     try:
-        with summary_file(summary_json, _masked(destination)) as write_summary:
+        with summary_file(summary_json, without_secrets(destination)) as write_summary:
             ids = checked_ids([*job_ids, *_read_ids(jobs_from)])
             if not ids:
                 raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
@@ -157,7 +159,7 @@ def export(
             return _SKIPPED if summary["skipped"] else 0
     except Interrupted as error:
         end_line()
-        click.echo(f"tfruns: interrupted{'' if is_output else '; the same command goes on from here'}", err=True)
+        say(f"interrupted{'' if is_output else '; the same command goes on from here'}")
         return error.status
 
 
@@ -201,19 +203,6 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
         raise
 
 
-def _masked(destination: str) -> str:
-    """The destination without a password."""
-    from tfruns.export.secrets import without_secrets
-
-    return without_secrets(destination)
-
-
-def _name(file: IO[Any] | None) -> str | None:
-    """The file's name; None for a standard stream, whose name is in brackets or missing."""
-    name = str(getattr(file, "name", "<"))
-    return None if name.startswith("<") else name
-
-
 def _check_files(named: dict[str, str | None]) -> None:
     """Check that no file is read or written for two purposes, and that a summary can be written in the end."""
     options: dict[str, str] = {}
@@ -249,6 +238,7 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
     import tfruns
     from tfruns.cli.report import as_dict, shown, summary_lines
     from tfruns.export import export_runs
+    from tfruns.export.secrets import without_secrets
 
     async with connect() as client:
         last: ExportProgress | None = None
@@ -265,7 +255,7 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
                 if last is None:
                     raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
-                what = f"{_masked(path)} can't be written: {error}" if is_nameless else str(error)
+                what = f"{without_secrets(path)} can't be written: {error}" if is_nameless else str(error)
                 if is_output:
                     raise click.ClickException(what.replace(path, "standard output")) from None
                 rest = "; the same command goes on from what was read" if last.jobs_done else ""

@@ -16,6 +16,8 @@ class _Option(click.Option):
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
         super().__init__(*names, **{"show_default": True, **settings})
         self.group = group
+        if self.multiple and self.help:
+            self.help += " May be given several times."
 
 
 def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
@@ -23,19 +25,9 @@ def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
     return functools.partial(click.option, cls=_Option, group=group)
 
 
-def options(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decorated]:
+def combined(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decorated]:
     """Several options as one decorator, which has them in this order in the help."""
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
-
-
-which_runs = options_of("Which runs")
-output = options_of("Output")
-when = options_of("When")
-
-
-def json_option(what: str) -> Callable[[_Decorated], _Decorated]:
-    """`--json`, with what it does."""
-    return output("--json", "as_json", is_flag=True, help=what)
 
 
 _KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})

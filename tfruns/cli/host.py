@@ -1,26 +1,22 @@
-"""Which control plane a command uses, how requests are sent to it, and what is wrong with a command's arguments."""
+"""The client of a command, and what is wrong with the command's arguments."""
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tfruns.cli.help import options, options_of, when
-from tfruns.cli.text import on_one_line
-from tfruns.cli.values import Seconds, Whole
+from tfruns.cli.options import SETTINGS
+from tfruns.cli.output import say
 
 if TYPE_CHECKING:
     from tfruns.client import Client
     from tfruns.errors import TfRunsError
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
 PATIENCE = 30
 """How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
-_SETTINGS = "tfruns.settings"
 _OF_RETRIES = ("patience", "max_attempts")
 
 ENVIRONMENT = """
@@ -33,80 +29,13 @@ Environment:
 """The end of the help of a command that uses a control plane."""
 
 
-def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an argument of the client for `connect`."""
-    if value is not None:
-        context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
-
-
-_host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
-_requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
-
-host_options = options(
-    _host(
-        "--host",
-        "base_url",
-        metavar="URL",
-        help="The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
-    ),
-    _host(
-        "--allow-http",
-        is_flag=True,
-        help="Send the API key over plain http, where anyone on the way can read it, to other machines too.",
-    ),
-)
-
-
-def request_options(*, patience: int) -> Callable[[_Command], _Command]:
-    """The options for requests. The patience, in seconds, is the default of its option."""
-    return options(
-        options_of("Requests")(
-            "--page-size",
-            type=Whole(1, 1000),
-            default=1000,
-            help="Runs to request at once, at most.",
-        ),
-        _requests(
-            "--patience",
-            type=Seconds(0, 86_400),
-            default=patience,
-            help="Seconds without any good response that are worth waiting for.",
-        ),
-        _requests(
-            "--max-attempts",
-            type=Whole(1, 1000),
-            help="How often a request is sent at most. Else as often as --patience allows.",
-        ),
-        _requests("--timeout", type=Seconds(0.001, 86_400), help="Seconds for one response. Default: 60."),
-        _requests("--max-concurrency", type=Whole(1, 10_000), help="Requests in flight at most. Default: 16."),
-        _requests(
-            "--max-rate",
-            type=click.FloatRange(0.001, 1_000_000),
-            metavar="N",
-            help="Requests a second at most. Else as many as the server takes.",
-        ),
-    )
-
-
-def interval_option(*default: float) -> Callable[[_Command], _Command]:
-    """`--interval`, with the least and the most seconds by default."""
-    return when(
-        "--interval",
-        type=Seconds(0, 86_400, min_open=True),
-        nargs=2,
-        metavar="MIN MAX",
-        default=default,
-        help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
-    )
-
-
 def connect(**defaults: Any) -> "Client":
     """A client for the control plane that the command's options name. It sends requests as they say, or, for a command
     without such options, as the defaults say.
     """
     import tfruns
 
-    settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(_SETTINGS, {})}
+    settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(SETTINGS, {})}
     retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
     try:
         return tfruns.Client(retry=tfruns.RetryPolicy(**retry), **settings)
@@ -149,7 +78,7 @@ def checked_ids(job_ids: Iterable[str]) -> list[str]:
 def say_failures(errors: "Mapping[str, TfRunsError]", jobs: int) -> int:
     """Say which of several jobs failed, and return the exit status."""
     for error in errors.values():
-        click.echo(f"tfruns: {on_one_line(str(error))}", err=True)
+        say(str(error))
     return 0 if not errors else 3 if len(errors) < jobs else 1
 
 

@@ -1,5 +1,6 @@
-"""`tfruns list`: the runs of jobs, as a table or as lines of JSON."""
+"""`tfruns list` and `tfruns count`: the runs of jobs, as a table or as lines of JSON, and how many there are."""
 
+import asyncio
 import time
 from contextlib import aclosing
 from typing import Any
@@ -7,55 +8,53 @@ from typing import Any
 import click
 
 from tfruns._text import counted
-from tfruns.cli.filters import filter_options, order_options, window_options
-from tfruns.cli.help import Command, json_option, options_of
-from tfruns.cli.host import (
-    ENVIRONMENT,
-    PATIENCE,
-    checked_ids,
-    connect,
-    host_options,
-    request_options,
-    say_failures,
-    with_given,
-)
-from tfruns.cli.output import as_json_line, encoded, is_terminal, write
-from tfruns.cli.table import run_cells, run_table, table_options
-from tfruns.cli.values import Whole
+from tfruns.cli import options
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked_ids, connect, say_failures, with_given
+from tfruns.cli.output import as_json_line, encoded, is_terminal, say, write
+from tfruns.cli.table import JOB, Table, header_option, run_cells, run_table, table_options
+from tfruns.cli.text import harmless
 
 _many = options_of("How many")
 
 _ON_A_TERMINAL = 50
 _ALIGNED = 1_000
+_STATUSES = f"""
+Exit status:
+  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+  3 of several jobs, some failed (404, 403, ...): stderr names them
+{ENVIRONMENT}"""
 _EPILOG = f"""
 Examples:
   tfruns list my-job-id --status failed --status terminated
   tfruns list my-job-id my-other-job-id --since yesterday --all | less -R
   tfruns list my-job-id --columns name,created_at,exit_code,error
   tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
-
-Exit status:
-  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
-  3 of several jobs, some failed (404, 403, ...): stderr names them
-{ENVIRONMENT}"""
+{_STATUSES}"""
+_RUNS = "RUNS"
+_COUNT_EPILOG = f"""
+Examples:
+  tfruns count my-job-id
+  tfruns count my-job-id my-other-job-id --status failed --since 24h
+{_STATUSES}"""
 
 
 @click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of jobs.")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@filter_options
-@window_options
-@order_options
-@_many("--offset", type=Whole(min=0), default=0, help="Runs of each job to skip first.")
+@options.filters
+@options.window
+@options.order
+@_many("--offset", type=options.Whole(min=0), default=0, help="Runs of each job to skip first.")
 @_many(
     "--max-runs",
-    type=Whole(min=0),
+    type=options.Whole(min=0),
     help=f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
 )
 @_many("--all", "wants_all", is_flag=True, help="Print all runs on a terminal, too.")
-@json_option("Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.")
+@options.json("Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.")
 @table_options
-@request_options(patience=PATIENCE)
-@host_options
+@options.requests(patience=PATIENCE)
+@options.host
 async def list_(
     job_ids: tuple[str, ...],
     *,
@@ -113,12 +112,53 @@ async def list_(
         await write(encoded(table.text(rows)))
     count = sum(printed.values())
     if not count and not walks.skipped and not as_json:
-        click.echo("tfruns: no runs", err=True)  # on stderr: a program that counts lines must count none
+        say("no runs")  # on stderr: a program that counts lines must count none
     elif table.left_out:
         left_out = f"{counted(len(table.left_out), 'column')} left out to fit the terminal: {', '.join(table.left_out)}"
-        click.echo(f"tfruns: {left_out} (--wide shows all)", err=True)
+        say(f"{left_out} (--wide shows all)")
     if unprinted:
         has_window = arguments["created_after"] is not None or arguments["created_before"] is not None
         of = "more" if has_window else f"{max(total, count + unprinted):,}"  # the server counts without a window
         click.echo(f"{count:,} of {of}: --all, or --max-runs", err=True)
     return say_failures(walks.skipped, len(ids))
+
+
+@click.command(cls=Command, epilog=_COUNT_EPILOG, short_help="Print how many runs of jobs match.")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@options.filters
+@options.window
+@options.json('Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.')
+@header_option
+@options.host
+async def count(job_ids: tuple[str, ...], as_json: bool, no_header: bool, **filters: Any) -> int:
+    """Print how many runs of each JOB, given by its id, match: the server's count now, by one request. (With --since or
+    --until, they are read and counted.) For one job that is a number alone, for several a table.
+
+    Filters of several kinds must all match; of several values of one filter, any.
+    """
+    from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
+
+    ids = checked_ids(job_ids)
+    errors: dict[str, TfRunsError] = {}
+    async with connect(patience=PATIENCE) as client:
+
+        async def number_of(job_id: str) -> int:
+            try:
+                return await with_given(client.iter_runs, job_id, **filters).count()
+            except TfRunsError as error:
+                if len(ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
+                    raise
+                errors[job_id] = error
+                return 0
+
+        numbers = dict(zip(ids, await asyncio.gather(*map(number_of, ids)), strict=True))
+    counts = {job_id: number for job_id, number in numbers.items() if job_id not in errors}
+    if as_json:
+        await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in counts.items()))
+    elif len(ids) == 1:
+        await write(b"%d\n" % counts[ids[0]])
+    elif counts:
+        table = Table((JOB, _RUNS), to_the_right={_RUNS}, priority=(_RUNS, JOB), header=not no_header)
+        rows = [{JOB: harmless(job_id), _RUNS: f"{number}"} for job_id, number in counts.items()]
+        await write(encoded(table.text(rows)))
+    return say_failures(errors, len(ids))

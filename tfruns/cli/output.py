@@ -14,6 +14,10 @@ import threading
 import time
 from typing import Any
 
+import click
+
+from tfruns.cli.text import on_one_line
+
 _PATIENCE = 5.0  # seconds that a message may wait for a reader of standard error
 _AT_ONCE = 512  # bytes that a pipe takes without waiting, once it has room (POSIX)
 
@@ -22,43 +26,25 @@ class NobodyReadsError(Exception):
     """The reader of standard output has ended, as `head` does after ten lines. That is no failure."""
 
 
-class _Stream(io.RawIOBase):
-    """A standard stream, over the one that Python has made."""
-
-    def __init__(self, raw: Any, stream: Any) -> None:
-        self._raw = raw
-        self._stream = stream  # which would be closed, if nothing held it
-
-    def fileno(self) -> int:
-        return int(self._raw.fileno())
-
-    def isatty(self) -> bool:
-        return bool(self._raw.isatty())
-
-    def writable(self) -> bool:
-        return True
-
-
-class _Output(_Stream):
+class _Output(io.FileIO):
     """Standard output. After an error nothing more is written: Python would try it again when it ends."""
 
     _is_lost = False
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         if self._is_lost:
             return len(data)
         try:
-            written: int | None = self._raw.write(data)
+            return super().write(data)
         except OSError as error:
             self._is_lost = True
             if isinstance(error, BrokenPipeError):
                 raise NobodyReadsError from None
             error.filename = "standard output"
             raise
-        return written
 
 
-class _Messages(_Stream):
+class _Messages(io.FileIO):
     """Standard error. A message that can't be written changes nothing: it is dropped.
 
     That is so where the disk is full or the reader has ended, and also where the reader has stopped reading, as a
@@ -71,14 +57,14 @@ class _Messages(_Stream):
         left = memoryview(data)
         with contextlib.suppress(OSError):
             while left and self._has_room():
-                left = left[self._raw.write(left[:_AT_ONCE]) or 0 :]
+                left = left[super().write(left[:_AT_ONCE]) or 0 :]
         return len(data)
 
     def _has_room(self) -> bool:
         if not hasattr(select, "poll"):  # on Windows
             return True
         poll = select.poll()
-        poll.register(self._raw, select.POLLOUT)
+        poll.register(self, select.POLLOUT)
         has_room = bool(poll.poll(self._patience * 1000))
         self._patience = _PATIENCE if has_room else 0.0
         return has_room
@@ -92,14 +78,19 @@ def guard_streams() -> None:
     sys.stderr = _guarded(sys.stderr, _Messages)
 
 
-def _guarded(stream: Any, kind: type[_Stream]) -> Any:
+def _guarded(stream: Any, kind: type[io.FileIO]) -> Any:
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
-    if not isinstance(raw, io.RawIOBase):
+    if not isinstance(raw, io.FileIO):  # a console of Windows, or a test's
         return stream
     # What the locale can't show must not end a listing.
-    wrapped = io.BufferedWriter(kind(raw, stream))
+    wrapped = io.BufferedWriter(kind(raw.fileno(), "wb", closefd=False))
     return io.TextIOWrapper(wrapped, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+
+
+def say(message: str) -> None:
+    """Print a line on standard error."""
+    click.echo(f"tfruns: {on_one_line(message)}", err=True)
 
 
 def is_terminal() -> bool:

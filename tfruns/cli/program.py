@@ -10,17 +10,14 @@ import sys
 
 import click
 
-from tfruns.cli.count import count
 from tfruns.cli.demo import demo
 from tfruns.cli.export import export
 from tfruns.cli.help import Group
-from tfruns.cli.list import list_
-from tfruns.cli.output import NobodyReadsError, guard_streams
+from tfruns.cli.list import count, list_
+from tfruns.cli.output import NobodyReadsError, guard_streams, say
+from tfruns.cli.run import show, wait
 from tfruns.cli.sandbox import sandbox
-from tfruns.cli.show import show
 from tfruns.cli.signals import handled
-from tfruns.cli.text import on_one_line
-from tfruns.cli.wait import wait
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
@@ -38,7 +35,7 @@ Environment:
   TrueFoundry CLI writes. There is no option for the key: other users of this
   machine could read it in the list of processes.
 
-Exit status (export and wait have more):
+Exit status (the help of a command has more):
   0 success, 1 failure, 2 wrong usage
   130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
 
@@ -71,7 +68,9 @@ def run() -> int:
     if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
         sys.stdin = io.TextIOWrapper(io.BytesIO())
     guard_streams()
-    _show_warnings()
+    logger = logging.getLogger("tfruns")
+    logger.addHandler(_Notices(logging.WARNING))
+    logger.propagate = False
     try:
         with handled():
             status = program.main(prog_name="tfruns", standalone_mode=False)
@@ -99,7 +98,7 @@ def run() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"tfruns: {on_one_line(message)}", err=True)
+    say(message)
     return status
 
 
@@ -107,10 +106,4 @@ class _Notices(logging.Handler):
     """Shows each warning that the client logs, such as a retried request, as a line on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"tfruns: {on_one_line(record.getMessage())}", err=True)
-
-
-def _show_warnings() -> None:
-    logger = logging.getLogger("tfruns")
-    logger.addHandler(_Notices(logging.WARNING))
-    logger.propagate = False
+        say(record.getMessage())

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
+from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import with_given
-from tfruns.cli.output import until_nobody_reads
+from tfruns.cli.output import say, until_nobody_reads
 from tfruns.cli.signals import Interrupted, end_line, run_async
-from tfruns.cli.values import Whole, moment
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -29,7 +29,7 @@ def _jobs(text: str) -> int | list[str]:
 
 
 def _start(text: str) -> Any:
-    return text if text == "now" else moment(text)
+    return text if text == "now" else options.moment(text)
 
 
 def _fault(text: str) -> Any:
@@ -45,16 +45,15 @@ def _rate_limit(text: str) -> Any:
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
-@_where("--port", type=Whole(0, 65_535), default=0, help="The port to listen on; 0 for any that is free.")
+@_where("--port", type=options.Whole(0, 65_535), default=0, help="The port to listen on; 0 for any that is free.")
 @_where("--host", metavar="ADDR", default="127.0.0.1", help="The address to listen on.")
 @_holds("--jobs", type=_jobs, metavar="N|ID,…", default="1", help="How many jobs it has, or their ids.")
-@_holds("--runs", type=Whole(min=0), default=25_000, help="How many runs a job has.")
+@_holds("--runs", type=options.Whole(min=0), default=25_000, help="How many runs a job has.")
 @_holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
 @_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
 @_holds(
     "--runs-from",
     type=click.Path(exists=True, dir_okay=False),
-    metavar="FILE",
     help="Take jobs and runs from JSON lines, as `tfruns export` writes them.",
 )
 @_behaves(
@@ -69,31 +68,20 @@ def _rate_limit(text: str) -> Any:
     default="now",
     help="When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
 )
-@_behaves(
-    "--clock-rate",
-    type=float,
-    metavar="N",
-    default=1.0,
-    help="How many seconds of its clock pass in a second.",
-)
+@_behaves("--clock-rate", type=float, metavar="N", default=1.0, help="How many seconds of its clock pass in a second.")
 @_behaves(
     "--fault",
     "faults",
     type=_fault,
     multiple=True,
     metavar="FAULT",
-    help="What goes wrong, such as `status=429,wait=2,rate=0.1`. May be given more than once.",
+    help="What goes wrong, such as `status=429,wait=2,rate=0.1`.",
 )
 @_behaves(
-    "--rate-limit",
-    type=_rate_limit,
-    metavar="N[/BURST]",
-    help="Requests a second that it takes, and how many at once.",
+    "--rate-limit", type=_rate_limit, metavar="N[/BURST]", help="Requests a second that it takes, and how many at once."
 )
-@_behaves(
-    "--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403). May be given more than once."
-)
-def sandbox(**options: Any) -> None:
+@_behaves("--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403).")
+def sandbox(**settings: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
     When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, and then the
@@ -107,16 +95,16 @@ def sandbox(**options: Any) -> None:
     """
     from tfruns.sandbox import Sandbox
 
-    control_plane = with_given(Sandbox, **options)
+    control_plane = with_given(Sandbox, **settings)
 
     async def serve() -> None:
-        if options["runs_from"] is not None:
-            click.echo(f"tfruns: reading {options['runs_from']}", err=True)
+        if settings["runs_from"] is not None:
+            say(f"reading {settings['runs_from']}")
         async with control_plane:
             lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
             lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
             click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
-            click.echo("tfruns: ready; Ctrl-C stops it", err=True)
+            say("ready; Ctrl-C stops it")
             await until_nobody_reads()
 
     try:

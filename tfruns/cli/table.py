@@ -2,15 +2,15 @@
 
 import difflib
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.help import options, output
-from tfruns.cli.output import has_colours, width
+from tfruns.cli.help import combined
+from tfruns.cli.options import output
+from tfruns.cli.output import encoded, has_colours, width
 from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant, on_one_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _chosen(text: str) -> tuple[str, ...]:
 
 
 header_option = output("--no-header", is_flag=True, help="Leave out the line of headings.")
-table_options = options(
+table_options = combined(
     output(
         "--columns",
         type=_chosen,
@@ -153,7 +153,7 @@ class Table:
         self._is_chosen = self.columns == self._priority
         self._wanted: tuple[str, ...] = ()  # below the headings that were printed last
         self._widths: dict[str, int] = {}
-        self._ellipsis = "…" if _can_encode("…") else "..."
+        self._ellipsis = "..." if encoded("…").startswith(b"\\") else "…"
 
     @property
     def left_out(self) -> list[str]:
@@ -225,11 +225,3 @@ class Table:
 
         room = size - len(self._ellipsis)
         return set_cell_size(text, room).rstrip() + self._ellipsis if room > 0 else text[:size]
-
-
-def _can_encode(text: str) -> bool:
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

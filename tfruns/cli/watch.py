@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfruns.cli.filters import filter_options
-from tfruns.cli.help import Command, json_option, when
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, host_options, interval_option, with_given
+from tfruns.cli import options
+from tfruns.cli.help import Command
+from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, with_given
 from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 from tfruns.cli.text import harmless
@@ -35,23 +35,22 @@ Examples:
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Print what happens to the runs of jobs, as it happens.")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@filter_options
-@interval_option(2.0, 30.0)
-@when(
+@options.filters
+@options.interval(2.0, 30.0)
+@options.when(
     "--start",
     type=click.Choice(("now", "open", "existing")),
     help="What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a"
     " terminal, otherwise `now`.",
 )
-@when(
+@options.when(
     "--resume-from",
     type=click.Path(dir_okay=False),
-    metavar="FILE",
     help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
 )
-@json_option("Print each change as a line of JSON, in UTF-8.")
-@host_options
+@options.json("Print each change as a line of JSON, in UTF-8.")
+@options.host
 async def watch(
     job_ids: tuple[str, ...], start: str | None, resume_from: str | None, as_json: bool, **arguments: Any
 ) -> None:

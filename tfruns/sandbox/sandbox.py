@@ -183,11 +183,12 @@ class Sandbox:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
         given: dict[str, list[Wire]] = {} if self._runs_from is None else read_runs(self._runs_from)
         times = [max(run["createdAt"], run.get("endTime") or 0) for runs in given.values() for run in runs]
-        clock = self._clock = Clock(max([int(self._clock_start), *times]), self._clock_rate)
+        clock = self._clock = Clock(max([int(self._clock_start), *times]))
         sources: dict[str, Any] = given or dict(zip(self._job_ids, self._run_counts, strict=True))
         self._jobs = {
             job_id: Job(job_id, self._seed, runs, clock, living=self._living) for job_id, runs in sources.items()
         }
+        clock.rate = self._clock_rate  # from here on: every job has begun at the same time
         injector = FaultInjector(self._faults, self._rate_limit, self._seed)
         self._server = Server(self._jobs, injector, lambda key: key == self._api_key, self._forbidden, self._requests)
         try:

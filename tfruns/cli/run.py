@@ -1,4 +1,4 @@
-"""`tfruns show`: one run, every field."""
+"""`tfruns show` and `tfruns wait`: one run, every field; and until it has ended."""
 
 import time
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns._text import counted
-from tfruns.cli.help import Command, json_option
-from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked_ids, connect, host_options, with_given
-from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, write
-from tfruns.cli.table import time_so_far
+from tfruns.cli import options
+from tfruns.cli.help import Command
+from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked, checked_ids, connect, with_given
+from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, say, write
+from tfruns.cli.table import run_cells, run_table, time_so_far
 from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _NO_SUCH_RUN = 6
 _NAMED = 5
 _FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
-_EPILOG = f"""
+_SHOW_EPILOG = f"""
 Examples:
   tfruns show my-job-id train-7f3a
   tfruns show my-job-id train-7f3a --json > run.json
@@ -30,13 +31,28 @@ Exit status:
   1  RUN begins the names of several runs, or another failure
   2  wrong usage
 {ENVIRONMENT}"""
+_STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
+_WAIT_EPILOG = f"""
+Examples:
+  tfruns wait my-job-id train-7f3a && echo done
+  tfruns wait my-job-id train-7f3a --timeout 1h --json > run.json
+
+Exit status:
+  0  it is FINISHED
+  3  it is FAILED
+  4  it is TERMINATED
+  5  it was deleted
+  6  there is no such run, and none was listed within --listed-within
+  7  it hasn't ended within --timeout
+  1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
+{ENVIRONMENT}"""
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Print one run, with every field.")
+@click.command(cls=Command, epilog=_SHOW_EPILOG, short_help="Print one run, with every field.")
 @click.argument("job_id", metavar="JOB")
 @click.argument("run", metavar="RUN")
-@json_option("Print the run as a line of JSON, as the API has it, in UTF-8.")
-@host_options
+@options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
+@options.host
 async def show(job_id: str, run: str, as_json: bool) -> int:
     """Print RUN of JOB: every field, times in UTC and how long ago, the subject that started it, the whole error.
 
@@ -49,7 +65,7 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
     async with connect(patience=PATIENCE) as client:
         found = await _find(client, job_id, run)
     if not found:
-        click.echo(f"tfruns: job {job_id!r} has no run whose id or name begins with {run!r}", err=True)
+        say(f"job {job_id!r} has no run whose id or name begins with {run!r}")
         return _NO_SUCH_RUN
     if len(found) > 1:
         names = ", ".join(f"{each.name} ({each.id})" for each in found[:_NAMED])
@@ -103,3 +119,48 @@ def _fields(run: "JobRun") -> dict[str, Any]:
     values = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
     del values["error"]
     return {name: values[name] for name in (*_FIRST, *(name for name in values if name not in _FIRST))}
+
+
+@click.command(cls=Command, epilog=_WAIT_EPILOG, short_help="Wait until a run has ended.")
+@click.argument("job_id", metavar="JOB")
+@click.argument("run", metavar="RUN")
+@options.when(
+    "--timeout", type=options.Seconds(0, min_open=True), help="Seconds to wait at most, or 90m. Else for ever."
+)
+@options.when(
+    "--listed-within",
+    type=options.Seconds(0, 86_400),
+    default=10.0,
+    help="Seconds in which RUN must be listed: one that was just started may not be there yet.",
+)
+@options.interval(1.0, 15.0)
+@options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
+@options.host
+async def wait(
+    job_id: str,
+    run: str,
+    timeout: float | None,  # noqa: ASYNC109
+    listed_within: float,
+    interval: tuple[float, float],
+    as_json: bool,
+) -> int:
+    """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
+    import tfruns
+
+    checked_ids([job_id])
+    async with connect() as client:
+        if is_terminal():
+            say(f"waiting for the end of {run!r}; Ctrl-C to stop")
+        try:
+            with checked():
+                ended = await client.wait_for_run(
+                    job_id, run, timeout=timeout, listed_within=listed_within, interval=interval
+                )
+        except tfruns.WaitError as error:
+            statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
+            say(str(error))
+            return statuses[type(error)]
+    table = run_table()
+    cells = run_cells(ended, table.columns, now=time.time())
+    await write(as_json_line(ended.to_dict()) if as_json else encoded(table.text([cells])))
+    return _STATUS_OF_END[ended.status]

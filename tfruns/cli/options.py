@@ -1,0 +1,230 @@
+"""The options that several commands have, and what their values may be: numbers, times, and the words of enums."""
+
+import functools
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from tfruns.cli.help import combined, options_of
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+SETTINGS = "tfruns.settings"
+"""The key in the context's `meta` of the client's arguments that options have set."""
+
+# Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
+STATUSES = (
+    *("CREATED", "SCHEDULED", "RUNNING", "FINISHED", "FAILED"),
+    *("TERMINATION_REQUESTED", "TERMINATING", "TERMINATED", "UNKNOWN"),
+)
+SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
+DIRECTIONS = ("asc", "desc")
+
+
+class Whole(click.IntRange):
+    """A whole number."""
+
+    name = "whole number"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N"
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, or a duration with units, such as 1h30m."""
+
+    name = "number of seconds, or a duration such as 1h30m"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "S"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
+            value = _seconds(value)
+        return super().convert(value, param, ctx)
+
+
+class Word(click.Choice[str]):
+    """A word of an enum of `tfruns.models`, in any case. Messages and completions spell it as the help does."""
+
+    def __init__(self, words: Iterable[str], enum_name: str) -> None:
+        super().__init__(words, case_sensitive=False)
+        self._enum_name = enum_name
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return next((word for word in self.choices if word.lower() == str(choice).lower()), str(choice))
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        from tfruns import models, query
+
+        meant = query.meant_value(value, getattr(models, self._enum_name))
+        hint = "" if meant is None else f". Did you mean {meant}?"
+        hint = ". Give the option once for each" if "," in value else hint
+        return f"{value!r} is not one of {', '.join(self.choices)}{hint}"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = (
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+)
+_DURATION = re.compile(rf"{_PART}(?: *{_PART})*", re.IGNORECASE)
+_MONTHS = re.compile(r"[0-9.]+ *(M|mo|months?|y|yrs?|years?)( +ago)?")
+_DAYS = {"today": 0, "yesterday": 1}
+
+
+def _seconds(duration: str) -> float:
+    parts = re.findall(r"([0-9.]+) *([a-z])", duration.lower())
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def moment(text: str) -> datetime:
+    """The time that a text names: how long ago, a date, or a day."""
+    word = text.strip()
+    if _MONTHS.fullmatch(word):
+        raise click.BadParameter(
+            f"{text!r}: months and years differ in length, and m is for minutes: give days, such as 30d, or a date"
+        )
+    try:
+        if _DURATION.fullmatch(duration := re.sub(" +ago$", "", word, flags=re.IGNORECASE)):
+            return datetime.now(UTC) - timedelta(seconds=_seconds(duration))
+        if word.lower() in _DAYS:
+            word = (date.today() - timedelta(days=_DAYS[word.lower()])).isoformat()  # noqa: DTZ011  # the user's day
+        return datetime.fromisoformat(word).astimezone(UTC)
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is too long ago") from None
+    except (ValueError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no time: give one such as 30m, 2h, 7d, 2026-11-23 or 2026-11-23T08:30Z"
+        ) from None
+
+
+which_runs = options_of("Which runs")
+output = options_of("Output")
+when = options_of("When")
+_order = options_of("Order")
+
+
+def json(what: str) -> Callable[[_Command], _Command]:
+    """`--json`, with what it does."""
+    return output("--json", "as_json", is_flag=True, help=what)
+
+
+filters = combined(
+    which_runs("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
+    which_runs(
+        "--status",
+        type=Word(STATUSES, "JobRunStatus"),
+        metavar="STATUS",
+        multiple=True,
+        help=f"Only runs with this status, in any case: {', '.join(STATUSES)}.",
+    ),
+    which_runs(
+        "--triggered-by",
+        metavar="SLUG",
+        multiple=True,
+        help="Only runs started by this subject: an e-mail address or an account's name.",
+    ),
+    which_runs(
+        "--version-number",
+        "version_numbers",
+        type=float,
+        metavar="NUMBER",
+        multiple=True,
+        help="Only runs of this version of the deployment.",
+    ),
+)
+
+order = combined(
+    _order(
+        "--sort-by",
+        type=Word(SORT_KEYS, "JobRunsSortBy"),
+        metavar="KEY",
+        help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
+    ),
+    _order("--order", type=Word(DIRECTIONS, "SortDirection"), help="Ascending or descending."),
+)
+
+window = combined(
+    which_runs(
+        "--since",
+        "created_after",
+        type=moment,
+        metavar="TIME",
+        help="Runs created since then: 30m, 1h30m, 7d or 1w ago, yesterday or today from 0:00, or 2026-11-23T08:30 in"
+        " local time, or with Z in UTC.",
+    ),
+    which_runs(
+        "--until",
+        "created_before",
+        type=moment,
+        metavar="TIME",
+        help="Only runs created before that time, given in the same way.",
+    ),
+)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an argument of the client for `connect`."""
+    if value is not None:
+        context.meta.setdefault(SETTINGS, {})[parameter.name] = value
+
+
+_host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
+_requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
+
+host = combined(
+    _host(
+        "--host",
+        "base_url",
+        metavar="URL",
+        help="The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
+    ),
+    _host(
+        "--allow-http",
+        is_flag=True,
+        help="Send the API key over plain http, where anyone on the way can read it, to other machines too.",
+    ),
+)
+
+
+def requests(*, patience: int) -> Callable[[_Command], _Command]:
+    """The options for requests. The patience, in seconds, is the default of its option."""
+    return combined(
+        options_of("Requests")(
+            "--page-size", type=Whole(1, 1000), default=1000, help="Runs to request at once, at most."
+        ),
+        _requests(
+            "--patience",
+            type=Seconds(0, 86_400),
+            default=patience,
+            help="Seconds without any good response that are worth waiting for.",
+        ),
+        _requests(
+            "--max-attempts",
+            type=Whole(1, 1000),
+            help="How often a request is sent at most. Else as often as --patience allows.",
+        ),
+        _requests("--timeout", type=Seconds(0.001, 86_400), help="Seconds for one response. Default: 60."),
+        _requests("--max-concurrency", type=Whole(1, 10_000), help="Requests in flight at most. Default: 16."),
+        _requests(
+            "--max-rate",
+            type=click.FloatRange(0.001, 1_000_000),
+            metavar="N",
+            help="Requests a second at most. Else as many as the server takes.",
+        ),
+    )
+
+
+def interval(*default: float) -> Callable[[_Command], _Command]:
+    """`--interval`, with the least and the most seconds by default."""
+    return when(
+        "--interval",
+        type=Seconds(0, 86_400, min_open=True),
+        nargs=2,
+        metavar="MIN MAX",
+        default=default,
+        help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
+    )
