@@ -256,6 +256,7 @@ def test_what_other_systems_call_a_status_gets_the_name_that_it_has_here(given: 
         ("iter_runs_for", "limit", "Client.iter_runs_for() has no argument 'limit': did you mean 'max_runs'?"),
         ("iter_runs", "sort", "Client.iter_runs() has no argument 'sort': did you mean 'sort_by'?"),
         ("list_runs", "max_runs", "Client.list_runs() has no argument 'max_runs': did you mean 'limit'?"),
+        ("list_runs", "page_size", "Client.list_runs() has no argument 'page_size': did you mean 'limit'?"),
         ("count_runs", "statuses", "Client.count_runs() has no argument 'statuses': did you mean 'status'?"),
         ("iter_runs", "retries", "Client.iter_runs() has no argument 'retries': did you mean 'retry'?"),
         ("count_runs", "color", "Client.count_runs() has no argument 'color'"),

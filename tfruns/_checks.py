@@ -15,7 +15,7 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; the others have
     **dict.fromkeys(("token", "key", "access_token", "api_token", "tfy_api_key", "bearer_token"), ("api_key",)),
     **dict.fromkeys(("max_retries", "retries", "retry_policy"), ("retry",)),
     "limit": ("max_runs",),
-    "max_runs": ("limit",),
+    **dict.fromkeys(("max_runs", "page_size"), ("limit",)),
     "since": ("created_after", "start"),
     "until": ("created_before",),
 }

@@ -240,6 +240,10 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["list", ""], "JOB is empty"),
         (["count", " "], "JOB is empty"),
         (["list"], "JOB"),
+        (["list", "https://acme.truefoundry.cloud/jobs/job"], "is a URL: JOB is the id of a job alone"),
+        (["show", "https://acme.truefoundry.cloud/jobs/job", "run"], "is a URL: JOB is the id of a job alone"),
+        (["list", "job", "--max-runs", "many"], "'many' is not a valid whole number"),
+        (["wait", "job", "run", "--timeout", "soon"], "'soon' is not a valid number of seconds, or a duration such as"),
         (["list", "job", "--status", "paused"], "'paused' is not one of"),
         (["list", "job", "--page-size", "1001"], "--page-size"),
         (["list", "job", "--offset", "-1"], "--offset"),
@@ -271,7 +275,7 @@ async def test_wrong_usage_is_reported_in_one_line_with_status_2(arguments: list
     ended = await invoke(*arguments, TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 2
     assert named in ended.complaint
-    assert re.search(r"\(see tfruns( list| count| demo| export)? --help\)$", ended.complaint)
+    assert re.search(r"\(see tfruns( list| show| count| demo| export| wait)? --help\)$", ended.complaint)
 
 
 async def test_without_a_host_or_a_key_it_says_which_variable_to_set() -> None:

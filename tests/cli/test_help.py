@@ -182,7 +182,9 @@ async def test_an_option_of_other_programs_gets_the_one_that_is_meant(line: str,
 # --- completion -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("other", "meant"), [("describe", "show"), ("get", "show"), ("ls", "list"), ("tail", "watch")])
+@pytest.mark.parametrize(
+    ("other", "meant"), [("describe", "show"), ("get", "show"), ("ls", "list"), ("tail", "watch"), ("help", "--help")]
+)
 async def test_a_command_of_other_programs_gets_the_one_that_is_meant(other: str, meant: str) -> None:
     ended = await invoke(other, "my-job-id", "train-7f3a")
     assert ended.status == 2

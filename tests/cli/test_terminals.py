@@ -184,12 +184,25 @@ async def test_a_failure_is_seen_among_more_runs_than_fit(sandbox: Sandbox) -> N
         assert sum(line.startswith("FINISHED") for line in terminal.screen) >= 9
         assert sum(line.startswith("RUNNING") for line in terminal.screen) >= 9
         counts = terminal.screen[-1]
+        assert counts.endswith("not shown)")  # there is room for no more, and no word is cut
         hidden = [int(number) for number in re.findall(r"\((\d+) not shown\)", counts)]
         shown = sum(line.split()[0] in STATUSES for line in terminal.screen)
         assert shown + sum(hidden) == 60
         process.send_signal(signal.SIGINT)
         assert (await leaving(process, terminal)).status == 130
         assert any(line.startswith("FAILED") for line in terminal.screen)  # the last state stays
+
+
+async def test_a_watch_sums_up_as_many_statuses_as_fit_and_says_that_there_are_others(sandbox: Sandbox) -> None:
+    """A part of them alone would pass for all."""
+    for status in ("RUNNING", "RUNNING", "SCHEDULED", "UNKNOWN"):
+        await sandbox.create_run("b-job", status=status)
+    async with running_on_terminal("watch", "b-job", *QUICK, size=(88, 24)) as (process, terminal):
+        await terminal.until(lambda screen: "2 RUNNING, 1 SCHEDULED, 1 UNKNOWN; Ctrl-C to end" in screen)
+        terminal.resize(64, 24)
+        await terminal.until(lambda screen: "0 failed; 2 RUNNING and others; Ctrl-C to end" in screen)
+        process.send_signal(signal.SIGINT)
+        await leaving(process, terminal)
 
 
 async def leaving(process: asyncio.subprocess.Process, terminal: Terminal) -> Ended:

@@ -95,12 +95,12 @@ async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbo
     run = await sandbox.create_run("a-job")
     missing, late, unknown = await asyncio.gather(
         invoke("wait", "a-job", "no-such-run", "--listed-within", "0"),
-        invoke("wait", "a-job", run.id, "--timeout", "0.5"),
+        invoke("wait", "a-job", run.id, "--timeout", "0.01m"),
         invoke("wait", "no-such-job", run.id),
     )
     assert (missing.status, late.status, unknown.status) == (6, 7, 1)
     assert "no run with the id or the name 'no-such-run'" in missing.complaint
-    assert "hasn't ended within 0.5 s, it is CREATED" in late.complaint
+    assert "hasn't ended within 0.6 s, it is CREATED" in late.complaint
     assert "no-such-job" in unknown.complaint
     sandbox.requests.clear()
     waiting = asyncio.create_task(invoke("wait", "a-job", run.id, *QUICK))

@@ -235,6 +235,9 @@ async def test_the_service_returns_a_page_as_the_control_plane_sends_it(monkeypa
                 assert (response.status, await response.json()) == (200, expected.to_dict())
             async with http.get("/jobs/my-job-id/page?status=FAILED&status=RUNNING&offset=1") as response:
                 runs = tfruns.RunPage.from_dict(await response.json())
+            async with http.get("/jobs/my-job-id/page?status=FIALED") as response:
+                assert response.status == 422  # the mistake is the reader's, and no outage
+                assert "FIALED" in (await response.json())["detail"]
         assert expected[0] == paused
         assert {run.status for run in runs} == {"FAILED", "RUNNING"}
 

@@ -15,7 +15,7 @@ from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, wrong_usage
 from tfruns.cli.output import say, write
-from tfruns.cli.signals import Interrupted, end_line, run_async
+from tfruns.cli.signals import end_line, interrupted_status, run_async
 from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def export(
 
     DEST appears, in place of a file of that name, when it is complete. What was read before an interruption or an error
     is kept in DEST.tfruns-partial (or beside the FILE of --state, or for a URL in the user's folder for caches): the
-    same command goes on from there. Lines of JSON
-    are the runs as the API sends them, each with its "jobId"; the other formats have the fields as columns, and times
-    in UTC. In CSV, text that a spreadsheet would take for a formula has an apostrophe before it.
+    same command goes on from there. Lines of JSON are the runs as the API sends them, each with its "jobId"; the other
+    formats have the fields as columns, and times in UTC. In CSV, text that a spreadsheet would take for a formula has
+    an apostrophe before it.
 
     With --state, databases and folders get the new rows in place of the old ones; else each export writes a file of its
     own: runs.0000.jsonl, runs.0001.jsonl and so on for runs.jsonl. Of the rows of a run, that in the last one is right.
@@ -157,10 +157,10 @@ def export(
                 summary = run_async(_export(ids, path, quiet, is_output, {"format": format_, **given}))
             write_summary(summary)
             return _SKIPPED if summary["skipped"] else 0
-    except Interrupted as error:
+    except KeyboardInterrupt:
         end_line()
         say(f"interrupted{'' if is_output else '; the same command goes on from here'}")
-        return error.status
+        return interrupted_status()
 
 
 @contextlib.contextmanager
@@ -170,15 +170,12 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
     """
     from tfruns.export.files import is_mounted, write_file
 
-    is_written = False
     is_replaced = False  # rather than a stream, a pipe or a device, which take what is written to them
     if name is not None and name not in _STANDARD_OUTPUT:
         is_file = os.path.isfile(name) and not is_mounted(Path(os.path.realpath(name)))
         is_replaced = is_file or not os.path.exists(name)
 
     def write_summary(content: dict[str, Any]) -> None:
-        nonlocal is_written
-        is_written = True
         text = json.dumps(content) + "\n"
         try:
             if name in _STANDARD_OUTPUT:
@@ -192,14 +189,12 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
 
     if is_replaced:
         write_summary({"path": destination, "error": "the export has not ended: it is at work, or was killed"})
-        is_written = False
     try:
         yield write_summary
     except BaseException as error:
-        if not is_written:
-            with contextlib.suppress(click.ClickException):  # the error of the export matters more
-                why = error.format_message() if isinstance(error, click.ClickException) else str(error)
-                write_summary({"path": destination, "error": why})
+        why = error.format_message() if isinstance(error, click.ClickException) else str(error) or "interrupted"
+        with contextlib.suppress(click.ClickException):  # the error of the export matters more
+            write_summary({"path": destination, "error": why})
         raise
 
 

@@ -17,7 +17,7 @@ from tfruns.cli.list import count, list_
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.run import show, wait
 from tfruns.cli.sandbox import sandbox
-from tfruns.cli.signals import handled
+from tfruns.cli.signals import handled, interrupted_status
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
@@ -83,8 +83,8 @@ def run() -> int:
         return _fail(error.format_message(), 1)
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
-    except click.Abort as error:
-        return _fail("interrupted", getattr(error.__cause__, "status", 130))
+    except click.Abort:
+        return _fail("interrupted", interrupted_status())
     except Exception as error:
         from tfruns.errors import TfRunsError
 

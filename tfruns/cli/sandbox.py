@@ -9,7 +9,7 @@ from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.host import with_given
 from tfruns.cli.output import say, until_nobody_reads
-from tfruns.cli.signals import Interrupted, end_line, run_async
+from tfruns.cli.signals import end_line, run_async
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -109,7 +109,7 @@ def sandbox(**settings: Any) -> None:
 
     try:
         run_async(serve())
-    except Interrupted:
+    except KeyboardInterrupt:
         end_line()
     except ValueError as error:  # the file of --runs-from doesn't hold what it should
         raise click.ClickException(str(error)) from None

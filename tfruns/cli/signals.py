@@ -5,33 +5,28 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 _Result = TypeVar("_Result")
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_LIKE_CTRL_C = ("SIGTERM", "SIGHUP", "SIGBREAK")
+_received: list[int] = []
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the command. Its exit status is 128 and the number of the signal, as in shells: 130 for Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted")
-        self.status = 128 + number
-
-
-def interrupt(number: int, _: FrameType | None = None) -> NoReturn:
-    """The handler of signals outside an event loop."""
-    raise Interrupted(number)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does now: in an event loop of `asyncio.run` cancel its task, the first time; else interrupt."""
+    _received.append(number)
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
 
 @contextlib.contextmanager
-def handled(handler: Callable[[int, FrameType | None], object] = interrupt) -> Iterator[None]:
-    """Within the block, signals that would end the program call this handler.
+def handled() -> Iterator[None]:
+    """Within the block, signals that would end the program end it as Ctrl-C does, which cleans up.
 
     A container's first process has no default handlers: without one of its own, it would ignore SIGTERM. What the
     program was started to ignore, as by `nohup`, stays ignored.
@@ -39,10 +34,10 @@ def handled(handler: Callable[[int, FrameType | None], object] = interrupt) -> I
     if threading.current_thread() is not threading.main_thread():  # only that one may have handlers
         yield
         return
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in _LIKE_CTRL_C if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     for number in before:
-        signal.signal(number, handler)
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
@@ -50,32 +45,24 @@ def handled(handler: Callable[[int, FrameType | None], object] = interrupt) -> I
             signal.signal(number, previous)
 
 
-def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
-    """`asyncio.run`, whose coroutine a signal cancels, so that it cleans up: connections, files, the terminal's cursor.
+def interrupted_status() -> int:
+    """The exit status after an interruption: 128 and the number of the signal, as in shells, so 130 for Ctrl-C."""
+    return 128 + (_received or [signal.SIGINT])[0]
 
-    It then raises `Interrupted`. A second signal doesn't wait for the cleaning up.
-    """
-    received: list[int] = []
+
+def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
+    """`asyncio.run`; an interruption is a KeyboardInterrupt, whatever error it leads to while the command cleans up."""
 
     async def main() -> _Result:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None  # noqa: S101  # for the type checker
-
-        def cancel(number: int, _: FrameType | None) -> None:
-            received.append(number)
-            if len(received) > 1:
-                interrupt(number)
-            loop.call_soon_threadsafe(task.cancel)
-
-        with handled(cancel):
+        task = asyncio.current_task()
+        try:
             return await command
+        except Exception:
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None
+            raise
 
-    try:
-        return asyncio.run(main())
-    except BaseException:
-        if received:
-            raise Interrupted(received[0]) from None
-        raise
+    return asyncio.run(main())
 
 
 def end_line() -> None:

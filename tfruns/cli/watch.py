@@ -197,19 +197,14 @@ class Board:
         table = Table(self._columns, room=width)
         lines = table.lines([run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown])
         counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
-        counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}, {failed_count:,} failed"
+        counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}"
         numbers = Counter(run.status.value for _, run in opened)
         statuses = sorted(numbers, key=lambda status: (status == "UNKNOWN", -numbers[status]))
         words = [f"{numbers[status]:,} {harmless(status)}" for status in statuses]
-        return [*lines, _fitting(counts, words, width)]
-
-
-def _fitting(counts: str, words: list[str], width: int) -> str:
-    """The line that sums up, with as many of the words as there is room for."""
-    end = "; Ctrl-C to end"
-    texts = [f"{counts}; {', '.join(words)}{end}"] if words else []
-    texts += [f"{counts}; {', '.join(words[:most])} and others{end}" for most in range(len(words) - 1, 0, -1)]
-    return next((text for text in (*texts, counts + end) if len(text) <= width), counts)
+        known, end = f"{counts}, {failed_count:,} failed", "; Ctrl-C to end"
+        texts = [f"{known}; {', '.join(words)}{end}"] if words else []
+        texts += [f"{known}; {', '.join(words[:most])} and others{end}" for most in range(len(words) - 1, 0, -1)]
+        return [*lines, next((text for text in (*texts, known + end, known) if len(text) <= width), counts)]
 
 
 def _hidden(number: int) -> str:
