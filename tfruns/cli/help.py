@@ -77,7 +77,7 @@ class Command(_Helpful):
 
     def invoke(self, ctx: click.Context) -> Any:
         result = super().invoke(ctx)
-        return run_async(result) if inspect.iscoroutine(result) else result
+        return ctx.invoke(run_async, result) if inspect.iscoroutine(result) else result
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it, but every error knows which command's help to name."""
