@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 import tfruns
-from tests.export.test_export import READERS, StoppedError, stop_after
+from tests.export.test_export import READERS, StoppedError, of_arrow, stop_after
 from tests.support.hostile import Request, page, response, run, serve
 from tests.support.living import change, first_of
 from tests.support.readme import ROOMS, blocks
@@ -613,20 +613,26 @@ async def test_an_end_is_not_undone_by_one_response_of_an_older_state(tmp_path: 
     assert second.runs == 0
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "sqlite", "duckdb"])
+@pytest.mark.parametrize(
+    "form", ["jsonl", "csv", "sqlite", "duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
 async def test_ten_rounds_are_what_one_export_is_while_runs_turn_bad_end_vanish_and_come_back(
-    form: str, tmp_path: Path
+    form: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """But for the rows of runs that are bad or gone now, which numbered files keep."""
     chance = random.Random(form)
-    path = tmp_path / f"runs.{form}"
+    place: Any = tmp_path / f"runs.{form}"
+    options: dict[str, Any] = {"state": tmp_path / "state.json"}
+    if form == "postgres":
+        cluster = request.getfixturevalue("postgres")
+        place, options = cluster.url, {**options, "table": "rounds"}
     runs = [run(n, createdAt=1.6e12 - n * 400_000, status="RUNNING") for n in range(60)]
     server = Server(runs)
     away: list[dict[str, Any]] = []
     paths = []
     async with server.serve() as client:
         for number in range(11):
-            paths.append((await export(client, ["job"], path)).path)
+            paths.append((await export_runs(client, ["job"], place, **options)).path)
             if number == 10:
                 break
             runs += away
@@ -641,8 +647,21 @@ async def test_ten_rounds_are_what_one_export_is_while_runs_turn_bad_end_vanish_
             away[:] = [each for each in away if each["status"] != "FINISHED"] + [
                 each for each in away if each["status"] == "FINISHED"
             ]
-        full = (await export_runs(client, ["job"], tmp_path / f"full.{form}")).path
-    wanted, found = rows_of([full]), rows_of(list(dict.fromkeys(paths)))
+        full = tmp_path / f"full.{form.replace('postgres', 'parquet')}"
+        await export_runs(client, ["job"], full)
+    wanted = rows_of([full])
+    if form == "postgres":
+        from adbc_driver_postgresql import dbapi
+
+        with dbapi.connect(cluster.url) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM rounds")
+            rows = of_arrow(cursor.fetch_arrow_table())
+        found = {(row["job_id"], row["id"]): row for row in rows}
+        assert len(found) == len(rows)
+        assert cluster.psql("SELECT count(*) > 0 FROM rounds_rejected") == "t"
+        cluster.psql("DROP TABLE rounds, rounds_rejected")
+    else:
+        found = rows_of(list(dict.fromkeys(paths)))
     if form in ("jsonl", "csv"):
         assert wanted.keys() <= found.keys()
         found = {key: found[key] for key in wanted}

@@ -22,7 +22,7 @@ from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE
-from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
+from tfruns.export.tables import NAMES, REST, Columns, Table, check_missing, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
@@ -71,22 +71,15 @@ class FileTable(Table):
     def use(
         cls,
         path: Path,
-        failed: str,
-        do: Callable[[Table], _T],
+        do: Callable[[Table], int],
         staged: Path | None = None,
         check: Callable[[], None] = lambda: None,
-    ) -> _T:
-        """Do something with the table of a database that is there, in a transaction.
+    ) -> int:
+        """Do something with the table of a database that is there, in a transaction. It changes something only if there
+        is a new database with the staged rows."""
+        failed = f"the table runs of {path} can't be written"
 
-        Args:
-            path: the database.
-            failed: what a message begins with.
-            do: what to do.
-            staged: a new database with the staged rows; without one, nothing is changed.
-            check: raises if the work should end.
-        """
-
-        def with_table(database: Any) -> _T:
+        def with_table(database: Any) -> int:
             with stopped_by(check, database.interrupt):
                 table = cls(failed, database)
                 if staged is not None:
@@ -202,7 +195,7 @@ class SqliteFile(Writer):
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
         with _as_export_error(sqlite3.Error):
             self._database.execute("BEGIN")
-            self._database.execute(f"CREATE TABLE runs ({SqliteTable.columns(has_key=True)}){SqliteTable.ends}")
+            self._database.execute(SqliteTable.definition("runs"))
 
     def write(self, piece: bytes) -> None:
         job_id, *values = msgspec.msgpack.decode(unpack(piece))
@@ -278,6 +271,16 @@ class DuckDbTable(FileTable):
         ((deleted,),) = self.run(statement, *lists)
         return int(deleted)
 
+    def upsert(self) -> None:
+        old, new = (", ".join(f"{name}.{column}" for column in REST) for name in ("old", "new"))
+        self.run(
+            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in REST)}"
+            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
+            f" AND ({old}) IS DISTINCT FROM ({new})"
+        )
+        missing = f"SELECT {NAMES} FROM {self.staged} AS old WHERE NOT {same_as(self.table)}"
+        self.run(f"INSERT INTO {self.table} ({NAMES}) {missing}")
+
 
 def _in_duckdb(path: str, failed: str, do: Callable[[Any], _T], memory: Sequence[str] = _MEMORY) -> _T:
     duckdb = needed("duckdb", "duckdb")
@@ -316,7 +319,7 @@ class DuckDbFile(ArrowFile):
         database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
         database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
         database.execute("BEGIN")
-        database.execute(f"CREATE TABLE target.runs ({DuckDbTable.columns(has_key=False)})")
+        database.execute(DuckDbTable.definition("target.runs"))
         # The path is taken for a pattern, and without `hive_partitioning` a folder status=all for a column.
         pattern = _quoted(re.sub(r"([*\[])", r"[\1]", str(self._rows_path)))
         database.execute(f"INSERT INTO target.runs SELECT * FROM read_parquet({pattern}, hive_partitioning = false)")
@@ -362,24 +365,19 @@ class TableFile(Destination):
     def _table(self) -> type[FileTable]:
         return TABLES[self.format_.name]
 
-    @property
-    def _failed(self) -> str:
-        return f"the table runs of {self.path} can't be written"
-
     def begin(self, export: Export) -> None:
         self.format_.check()
-        is_database = self._table.check(self.path)
-        has_table = is_database and self._table.use(self.path, self._failed, lambda table: table.is_there())
-        if not has_table:
-            missing = f"{self.path} can't be written: its table runs" if is_database else str(self.path)
-            check_missing(missing, export)
+        if not self._table.check(self.path):
+            check_missing(str(self.path), export)
+        elif not self._table.use(self.path, lambda table: table.is_there()):
+            check_missing(f"{self.path} can't be written: its table runs", export)
         self.number = None if export.state is None else export.state.exports
 
     def finish(self, export: Export) -> Written:
         removed = 0
         staged = export.scratch / "fresh"
         if self._table.check(self.path):
-            removed = self._table.use(self.path, self._failed, lambda table: table.write(export), staged, export.check)
+            removed = self._table.use(self.path, lambda table: table.write(export), staged, export.check)
         elif self.number:
             raise ExportError(f"{self.path} isn't there any more")
         else:
@@ -396,16 +394,19 @@ class TableFile(Destination):
         of these jobs, if all were read)."""
         jobs = set(export.done_jobs) if export.is_whole else set()
         replaced = set(export.rejected_keys())
-        path = export.scratch / self.quarantine.name
-        with contextlib.ExitStack() as files:
-            new = files.enter_context(open(fresh_file(path), "wb"))
+
+        def is_replaced(line: bytes) -> bool:
+            try:
+                old = msgspec.json.decode(line, type=RejectedRun)
+            except msgspec.DecodeError:
+                return False
+            return old.job_id in jobs or (old.job_id, old.run_id) in replaced
+
+        path = export.scratch / "rejected"
+        with open(fresh_file(path), "wb") as new:
             if self.quarantine.exists() and not export.replace:
-                for line in files.enter_context(self.quarantine.open("rb")):
-                    with contextlib.suppress(msgspec.DecodeError):
-                        old = msgspec.json.decode(line, type=RejectedRun)
-                        if old.job_id in jobs or (old.job_id, old.run_id) in replaced:
-                            continue
-                    new.write(line)
+                with self.quarantine.open("rb") as old:
+                    new.writelines(line for line in old if not is_replaced(line))
             new.writelines(export.rejected())
         if path.stat().st_size:
             put_in_place(path, self.quarantine)

@@ -8,9 +8,9 @@ import contextlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import attrs
 
@@ -23,8 +23,6 @@ from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
 from tfruns.export.writer import Format, needed, pack
 from tfruns.models import RawPage
-
-_T = TypeVar("_T")
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that name the database. (Others may be secret.)"""
@@ -63,12 +61,7 @@ def check_url(url: Hidden) -> None:
 
 @attrs.define
 class PostgresTable(Destination):
-    """A table: new rows replace those of the same runs.
-
-    Args:
-        url: how to connect.
-        name: the name of the table, or of a schema and a table.
-    """
+    """A table, by its name or its schema and name: new rows replace those of the same runs."""
 
     url: Hidden
     name: tuple[str, ...]
@@ -142,11 +135,10 @@ class PostgresTable(Destination):
                 raise ExportError(f"{runs.failed}: the database is read-only")
             if not may:
                 raise ExportError(f"{runs.failed}: you may make no temporary table in the database (GRANT TEMP)")
-            runs.check()
-            rejected.check()
             self._encoding = runs.encoding
-            if not runs.is_there():
+            if not runs.check():
                 check_missing(self.path, export)
+            rejected.check()
 
     def finish(self, export: Export) -> Written:
         with self._connected() as (runs, rejected), stopped_by(export.check, runs.connection.adbc_cancel):
@@ -156,6 +148,7 @@ class PostgresTable(Destination):
             runs.run("SELECT pg_advisory_xact_lock($1::bigint)::text", str(zlib.crc32(self.name[-1].encode())))
             removed = runs.write(export)
             rejected.write(export)
+            runs.run("DROP TABLE pg_temp.tfruns_staged")  # the connection may be another's soon
             ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
             export.check()
             guarded(runs.secrets, runs.failed, runs.connection.commit)
@@ -200,32 +193,27 @@ class _Table(Table):
         self.encoding = _codec(encoding)
 
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        def rows(cursor: Any) -> list[tuple[Any, ...]]:
-            cursor.execute(statement, parameters or None)
-            return [tuple(row) for row in cursor.fetchall()]
-
-        return self._do(rows)
-
-    def _do(self, call: Callable[[Any], _T]) -> _T:
-        """Call a function with a cursor."""
-
-        def with_cursor() -> _T:
+        def rows() -> list[tuple[Any, ...]]:
             with self.connection.cursor() as cursor:
-                return call(cursor)
+                cursor.execute(statement, parameters or None)
+                return [tuple(row) for row in cursor.fetchall()]
 
-        return guarded(self.secrets, self.failed, with_cursor)
+        return guarded(self.secrets, self.failed, rows)
 
     def stage(self, path: Path) -> None:
-        """Make a temporary table of the rows. It ends with the transaction, as the connection may be another's then."""
-        self.run(f"CREATE TEMP TABLE tfruns_staged ({self.columns(has_key=False)}) ON COMMIT DROP")
-        pa = arrow_module().pa
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as rows:
-            self._do(lambda cursor: cursor.adbc_ingest("tfruns_staged", rows, "append", temporary=True))
+        """Make a temporary table of the rows."""
 
-    def check(self) -> None:
-        """Check that the table may be written, or made."""
+        def ingest() -> None:
+            pa = arrow_module().pa
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as rows, self.connection.cursor() as cursor:
+                cursor.adbc_ingest("tfruns_staged", rows, "create", temporary=True)
+
+        guarded(self.secrets, self.failed, ingest)
+
+    def check(self) -> bool:
+        """Whether the table is there. If it may be neither written nor made, that is an error."""
         if self.is_there():
-            return
+            return True
         ((may,),) = self.run(
             "SELECT COALESCE((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname ="
             " COALESCE((parse_ident($1::text))[array_length(parse_ident($1::text), 1) - 1], current_schema())), false)",
@@ -233,6 +221,7 @@ class _Table(Table):
         )
         if not may:
             raise ExportError(f"{self.failed}: it isn't there, and there is no schema in which you may make it")
+        return False
 
     def find(self) -> tuple[Columns, bool] | None:
         ((table,),) = self.run("SELECT to_regclass($1::text)::oid::bigint", self.table)
@@ -304,7 +293,7 @@ class _RejectedTable(_Table):
             self.delete(export.rejected_keys())
             self._delete(same_as(self.staged, self.key))
         elif export.has_rejected:
-            self.create()
+            self.run(self.definition(self.table))
         for lines in export.rejected_runs():
             self.run(
                 f"INSERT INTO {self.table} ({', '.join(self.kinds)}) SELECT each->>0, each->>1, each->>2, each->>3,"

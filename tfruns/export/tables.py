@@ -14,7 +14,6 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
@@ -23,28 +22,20 @@ from tfruns.export.pipeline import Export, Key
 from tfruns.export.results import ExportError
 
 _KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}
-_MANDATORY = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
-_NAMES = ", ".join(_KINDS)
-_REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
+NAMES = ", ".join(_KINDS)
+REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
 _MOST_NAMED = 4
 """How many problems of a table an error names."""
-
 
 Columns = dict[str, tuple[str, bool, bool]]
 """The columns of a table that is there: its type, whether it may be null, and whether it has a default."""
 
 
 class Table(ABC):
-    """The table of runs, and the staged rows, in a transaction that is open.
-
-    Args:
-        failed: what a message begins with.
-        table: its quoted name.
-        staged: the quoted name of the table of staged rows.
-    """
+    """The table of runs, and the staged rows, by their quoted names, in a transaction that is open."""
 
     kinds: ClassVar[Mapping[str, Kind]] = _KINDS
-    mandatory: ClassVar[frozenset[str]] = _MANDATORY
+    mandatory: ClassVar = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
     key: ClassVar = (JOB_ID, "id")
     types: ClassVar[Mapping[Kind, str]]
     as_good: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -57,7 +48,7 @@ class Table(ABC):
     """What to do where the table doesn't fit."""
 
     def __init__(self, failed: str, table: str, staged: str) -> None:
-        self.failed = failed
+        self.failed = failed  # what a message begins with
         self.table = table
         self.staged = staged
 
@@ -74,41 +65,20 @@ class Table(ABC):
         """Delete the rows of some runs, or all rows; returns how many there were."""
 
     @classmethod
-    def columns(cls, *, has_key: bool) -> str:
-        """The columns of a new table."""
+    def definition(cls, table: str) -> str:
+        """The statement that makes a table."""
         columns = [
             f"{name} {cls.types[kind]}{' NOT NULL' * (name in cls.mandatory)}" for name, kind in cls.kinds.items()
         ]
-        return ", ".join([*columns, f"PRIMARY KEY ({', '.join(cls.key)})"] if has_key else columns)
-
-    def create(self) -> None:
-        """Make the table."""
-        self.run(f"CREATE TABLE {self.table} ({self.columns(has_key=self.needs_key)}){self.ends}")
-
-    def upsert(self) -> None:
-        """Put the staged rows in the place of those of the same runs, where they differ."""
-        old, new = (", ".join(f"{name}.{column}" for column in _REST) for name in ("old", "new"))
-        self.run(
-            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in _REST)}"
-            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
-            f" AND ({old}) {self.differs} ({new})"
-        )
-        self.run(
-            f"INSERT INTO {self.table} ({_NAMES}) SELECT {_NAMES} FROM {self.staged} AS old"
-            f" WHERE NOT {same_as(self.table)}"
-        )
+        key = [f"PRIMARY KEY ({', '.join(cls.key)})"] * cls.needs_key
+        return f"CREATE TABLE {table} ({', '.join(columns + key)}){cls.ends}"
 
     def is_there(self) -> bool:
-        """Whether the table is there."""
+        """Whether the table is there. One that doesn't fit is an error."""
         found = self.find()
         if found is not None and (problems := [*self._problems(*found)]):
             raise self.refused(*problems)
         return found is not None
-
-    def refused(self, *problems: str) -> ExportError:
-        """The error for a table that can't be written."""
-        more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
-        return ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
 
     def _problems(self, columns: Columns, has_key: bool) -> Iterator[str]:
         for name, kind in self.kinds.items():
@@ -125,10 +95,15 @@ class Table(ABC):
         if self.needs_key and not has_key:
             yield f"it has no primary key ({', '.join(self.key)})"
 
+    def refused(self, *problems: str) -> ExportError:
+        """The error for a table that can't be written."""
+        more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
+        return ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
+
     def write(self, export: Export) -> int:
         """Write the staged rows; returns how many rows of other runs are gone."""
         if not self.is_there():
-            self.create()
+            self.run(self.definition(self.table))
         removed = 0
         if export.replace:
             ((kept,),) = self.run(f"SELECT count(*) FROM {self.table} AS old WHERE {same_as(self.staged)}")
@@ -138,18 +113,26 @@ class Table(ABC):
         self.upsert()
         return removed
 
-
-def check_missing(what: Path | str, export: Export) -> None:
-    """Check that what isn't there wasn't written before, by the state."""
-    if export.is_increment:
-        raise ExportError(
-            f"{what} isn't there, but by {export.state_path} it was written before: delete that to write it anew"
+    def upsert(self) -> None:
+        """Put the staged rows in the place of those of the same runs, where they differ."""
+        new, old = (", ".join(f"{name}.{column}" for column in REST) for name in ("excluded", "old"))
+        self.run(
+            f"INSERT INTO {self.table} AS old ({NAMES}) SELECT {NAMES} FROM {self.staged} WHERE true"
+            f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE"
+            f" SET {', '.join(f'{name} = excluded.{name}' for name in REST)} WHERE ({old}) {self.differs} ({new})"
         )
 
 
 def same_as(table: str, key: tuple[str, str] = Table.key) -> str:
     """The condition that the run of a row `old`, which has this key, is in a table of runs."""
     return f"EXISTS (SELECT 1 FROM {table} AS new WHERE new.{JOB_ID} = old.{key[0]} AND new.id = old.{key[1]})"
+
+
+def check_missing(what: str, export: Export) -> None:
+    """Check that what isn't there wasn't written before, by the state."""
+    if export.is_increment:
+        problem = f"isn't there, but by {export.state_path} it was written before: delete that to write it anew"
+        raise ExportError(f"{what} {problem}")
 
 
 @contextlib.contextmanager
