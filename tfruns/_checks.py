@@ -50,6 +50,11 @@ def checked_timeout(value: Any) -> float:
     return checked_number(value, "timeout", "a number of seconds above 0", above=0, most=sys.float_info.max)
 
 
+def checked_seconds(value: Any, name: str) -> float:
+    """The value, if it is a number of seconds, 0 or more."""
+    return float(checked_number(value, name, "a number from 0 to 1e9", least=0, most=1e9))
+
+
 def checked_string(value: Any, name: str, what: str = "a string") -> str:
     """The value, if it is a string that can be sent."""
     if not isinstance(value, str):

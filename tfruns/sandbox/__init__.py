@@ -8,8 +8,8 @@ Example:
 """
 
 from tfruns._public import publish
-from tfruns.sandbox.clock import Clock
 from tfruns.sandbox.faults import Fault, RateLimit
+from tfruns.sandbox.jobs import Clock
 from tfruns.sandbox.sandbox import Sandbox
 from tfruns.sandbox.server import SeenRequest
 

@@ -10,8 +10,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from tfruns._checks import checked_int
-from tfruns.sandbox.clock import checked_seconds
+from tfruns._checks import checked_int, checked_seconds
 
 WaitAs = Literal["seconds", "ms"]
 """How a response says how long to wait: `Retry-After` in whole seconds, or `retry-after-ms`."""
@@ -71,16 +70,16 @@ class Fault:
         if self.status is not None:
             checked_int(self.status, "status", least=400, most=599)
         if self.wait is not None:
-            checked_seconds("wait", self.wait)
+            checked_seconds(self.wait, "wait")
             if self.status is None:
                 raise ValueError("wait needs a status to go with, such as 429")
         if self.breaks is not None:
             _one_of("breaks", self.breaks, Break)
-        checked_seconds("latency", self.latency)
+        checked_seconds(self.latency, "latency")
         if self.limit is not None:
             checked_int(self.limit, "limit", least=1, most=1000)
         checked_int(self.total, "total", least=-(10**15), most=10**15)
-        if not 0 < checked_seconds("rate", self.rate) <= 1:
+        if not 0 < checked_seconds(self.rate, "rate") <= 1:
             raise ValueError(f"rate must be above 0 and at most 1, got {self.rate!r}")
         if not isinstance(self.nth, tuple):
             raise TypeError(f"nth must be a whole number or a tuple of them, got {self.nth!r}")
@@ -165,7 +164,7 @@ class RateLimit:
     None: it doesn't."""
 
     def __attrs_post_init__(self) -> None:
-        if checked_seconds("per_second", self.per_second) == 0:
+        if checked_seconds(self.per_second, "per_second") == 0:
             raise ValueError("per_second must be above 0, got 0")
         checked_int(self.burst, "burst", least=1)
         if self.wait_as is not None:

@@ -11,12 +11,11 @@ from datetime import datetime
 from os import PathLike
 from typing import Any, Literal, Self
 
-from tfruns._checks import checked_int, checked_number, checked_string
+from tfruns._checks import checked_int, checked_number, checked_seconds, checked_string
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.clock import Clock, checked_seconds
 from tfruns.sandbox.data import NEWEST, made_up_job_ids
 from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
-from tfruns.sandbox.jobs import Job
+from tfruns.sandbox.jobs import Clock, Job
 from tfruns.sandbox.server import SeenRequest, Server
 from tfruns.sandbox.wire import Wire, read_runs
 
@@ -97,7 +96,7 @@ class Sandbox:
         self._api_key = _made_up_key() if api_key is None else _visible(api_key, "api_key")
         self._living = _checked(living, "living", "a bool", bool)
         self._clock_start = _milliseconds(clock_start)
-        self._clock_rate = checked_seconds("clock_rate", clock_rate)
+        self._clock_rate = checked_seconds(clock_rate, "clock_rate")
         self._runs_from = _checked(runs_from, "runs_from", "the path of a file", str | PathLike | None)
         if runs_from == "":
             raise ValueError("runs_from must be the path of a file, got ''")

@@ -1,23 +1,19 @@
 """Which jobs a task reads: they are counted on the driver, and put into even groups."""
 
-import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.sql.datasource import InputPartition
 
 from tfruns.client import Client
-from tfruns.errors import APIStatusError, NotFoundError, PermissionDeniedError
+from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 from tfruns.query import RunFilter
 from tfruns.spark.options import OF_SERVER, Options
 
 logger = logging.getLogger("tfruns")
-
-REFUSED = (NotFoundError, PermissionDeniedError)
-"""The errors for which a job can be skipped."""
 
 _NAMED = 10
 
@@ -55,37 +51,28 @@ async def plan_partitions(options: Options) -> list[RunsPartition]:
 
 
 async def _counted(client: Client, options: Options) -> dict[str, int]:
-    """How many runs each job has. Only a few tasks count, because there may be very many jobs."""
-    counts: dict[str, int] = {}
-    refused: dict[str, APIStatusError] = {}
+    """How many runs each job has."""
     job_ids = options.job_ids()
     # The server doesn't count by time of creation.
     filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
-
-    async def count(waiting: Iterator[str]) -> None:
-        for job_id in waiting:
-            try:
-                counts[job_id] = await client.count_runs(job_id, **filters)
-            except REFUSED as error:
-                refused[job_id] = error
-
-    waiting = iter(job_ids)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(options.client_arguments.get("max_concurrency", 16)):
-                group.create_task(count(waiting))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    if refused and options.on_error == "raise":
-        raise _refusal(refused)
-    for error in refused.values():
+    walk = client.iter_runs_for(job_ids, max_runs=1, on_error=raise_unless_refused, **filters)
+    counts = {job_id: page.pagination.total async for job_id, page in walk.pages()}
+    if walk.skipped and options.on_error == "raise":
+        raise _refusal([*walk.skipped.values()])
+    for error in walk.skipped.values():
         logger.warning("skipped: %s", error)
-    return {job_id: counts[job_id] for job_id in job_ids if job_id in counts}
+    return {job_id: counts.get(job_id, 0) for job_id in job_ids if job_id not in walk.skipped}
 
 
-def _refusal(refused: dict[str, APIStatusError]) -> APIStatusError:
+def raise_unless_refused(_: str, error: TfRunsError) -> None:
+    """Raise the error of a job that can't be skipped."""
+    if not isinstance(error, (NotFoundError, PermissionDeniedError)):
+        raise error
+
+
+def _refusal(refused: Sequence[TfRunsError]) -> TfRunsError:
     """The first refusal, with the other jobs noted."""
-    first, *others = refused.values()
+    first, *others = refused
     if others:
         named = "; ".join(map(str, others[:_NAMED]))
         more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""

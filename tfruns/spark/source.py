@@ -17,7 +17,7 @@ from tfruns.errors import TfRunsError
 from tfruns.models import RawPage
 from tfruns.spark import rows
 from tfruns.spark.options import Options, of_table, parse
-from tfruns.spark.partitions import REFUSED, RunsPartition, plan_partitions
+from tfruns.spark.partitions import RunsPartition, plan_partitions, raise_unless_refused
 from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
@@ -145,12 +145,9 @@ class _Reader(DataSourceReader):
 
     async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
         options = self._options
-        changes: dict[str, Any] = {"base_url": partition.base_url}
-        if partition.max_rate is not None:
-            changes["max_rate"] = partition.max_rate
         on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
         pages: list[tuple[str, RawPage]] = []
-        async with options.client(**changes) as client:
+        async with options.client(base_url=partition.base_url, max_rate=partition.max_rate) as client:
             walk = client.iter_runs_for(
                 partition.job_ids, filter=partition.filter, page_size=options.page_size, on_error=on_error
             ).raw_pages(keep_bad=options.mode != "failfast")
@@ -168,8 +165,7 @@ class _Reader(DataSourceReader):
 
 
 def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
-    if not isinstance(error, REFUSED):
-        raise error
+    raise_unless_refused(job_id, error)
     logger.warning("the rest is skipped: %s", error)
 
 
