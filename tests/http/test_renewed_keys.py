@@ -194,6 +194,25 @@ async def test_without_another_key_the_refusal_is_raised_and_the_next_request_tr
             assert await client.count_runs("job") == 1
 
 
+async def test_a_log_filter_that_raises_leaves_the_refusal_as_it_is(path: Path) -> None:
+    """The filter is the caller's: what it raises takes the place of no error of the server's."""
+
+    def raises(_: logging.LogRecord) -> bool:
+        raise ValueError("the filter is broken")
+
+    async with serve(ControlPlane(NEW)) as (url, _):
+        path.write_text(content(url, OLD))
+        async with Client(retry=NEVER) as client:
+            path.unlink()
+            logger = logging.getLogger("tfruns")
+            logger.addFilter(raises)
+            try:
+                with pytest.raises(tfruns.AuthenticationError):
+                    await client.count_runs("job")
+            finally:
+                logger.removeFilter(raises)
+
+
 async def test_a_key_from_the_environment_or_an_argument_is_not_requested_again(
     path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 import attrs
 
 from tfruns._http.pace import SendPace
-from tfruns._http.responses import REFUSED, server_wait
+from tfruns._http.responses import REFUSED, Response, server_wait
 from tfruns._http.retry import RetryState
 from tfruns._log import log
 from tfruns._text import seconds
@@ -82,23 +82,23 @@ class Limiter:
             self._let_through()
         return request
 
-    def leave(self, request: QueuedRequest, failure: BaseException | None) -> None:
+    def leave(self, request: QueuedRequest, outcome: Response | BaseException) -> None:
         """It is over: send the next, and only then say what happened."""
         if request.sent_at is None:
             return
         now, pace = time.monotonic(), self.pace
-        is_response = isinstance(failure, APIStatusError) or (isinstance(failure, DecodeError) and failure.is_page)
-        if isinstance(failure, APIError) and failure.is_transient:
-            if isinstance(failure, APIStatusError) and failure.status_code in REFUSED:
-                is_about_rate = failure.status_code == 429
-                pace.refused(request.sent_at, now, server_wait(failure), is_about_rate=is_about_rate)
+        is_page = isinstance(outcome, Response) or (isinstance(outcome, DecodeError) and outcome.is_page)
+        if isinstance(outcome, APIError) and outcome.is_transient:
+            if isinstance(outcome, APIStatusError) and outcome.status_code in REFUSED:
+                is_about_rate = outcome.status_code == 429
+                pace.refused(request.sent_at, now, server_wait(outcome), is_about_rate=is_about_rate)
             else:
                 pace.failed(request.sent_at, now)
-            self._last_error = failure
+            self._last_error = outcome
             if pace.in_outage:  # a probe is an attempt for all that wait
                 for waiting in self.waiting:
                     waiting.probes += 1
-        elif failure is None or is_response:
+        elif is_page or isinstance(outcome, APIStatusError):
             pace.good(request.sent_at, now)
         else:  # it was cancelled, or it wasn't the server that responded
             pace.cancelled(now)

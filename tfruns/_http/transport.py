@@ -140,7 +140,7 @@ class Transport:
         with ErrorContext(state.request) as context:
             limiter = self.enter_loop()
             place = limiter.join(state)
-            failure: BaseException | None = asyncio.CancelledError()
+            outcome: Response | BaseException = asyncio.CancelledError()
             try:
                 if place.turn is not None:
                     await place.turn
@@ -155,17 +155,17 @@ class Transport:
                     async with limit:
                         response = await self._send(state)
                 except Exception as error:
-                    failure = self._not_received(error, limit, timeout, left, context.handled)
+                    outcome = self._not_received(error, limit, timeout, left, context.handled)
                 else:
-                    failure = self._flaw_of(response, state.request)
-                    if failure is None:
-                        return response
+                    outcome = self._flaw_of(response, state.request) or response
                 finally:
                     self._sending.discard(limit)
                     state.spent += time.monotonic() - began
             finally:
-                limiter.leave(place, failure)
-            raise failure
+                limiter.leave(place, outcome)
+            if isinstance(outcome, Response):
+                return outcome
+            raise outcome
 
     async def _send(self, state: RetryState) -> Response:
         key = self._key.known or await self._key.renew(None)
