@@ -26,12 +26,8 @@ def decode_page(
 ) -> RunPage:
     """The page in the body of a response, or a `DecodeError` that names every run and field that is wrong.
 
-    Args:
-        body: the JSON.
-        job_id: for errors.
-        offset: of the page, for errors.
-        hide: removes secrets from a text that goes into an error.
-        keep_bad: whether a `BadRun` takes the place of a run that can't be understood.
+    With `keep_bad`, a `BadRun` takes the place of a run that can't be understood. `hide` removes secrets from texts of
+    the error, which names the job, and runs by their positions from the offset on.
     """
     try:
         return _decode(body, RunPage, job_id, offset, hide)

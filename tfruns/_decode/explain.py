@@ -96,14 +96,6 @@ def _number(value: Any, _: Any = None) -> int | float:
     return value
 
 
-def _number_or_null(value: Any, _: Any = None) -> int | float | None:
-    return None if value is None else _number(value)
-
-
-def _open_enum(value: Any, enum: Any) -> Any:
-    return enum(_string(value))
-
-
 def _version(value: Any, _: Any = None) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(value)
 
@@ -155,9 +147,9 @@ for _type, _hook in (
     (str, _string),
     (int, _integer),
     (int | float, _number),
-    (int | float | None, _number_or_null),
-    (JobRunStatus, _open_enum),
-    (SubjectType, _open_enum),
+    (int | float | None, lambda value, _: None if value is None else _number(value)),
+    (JobRunStatus, lambda value, enum: enum(_string(value))),
+    (SubjectType, lambda value, enum: enum(_string(value))),
 ):
     converter.register_structure_hook(_type, _hook)
 _model: Any

@@ -11,11 +11,7 @@ from tfruns.errors import EventLoopError
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop of asyncio.
-
-    Raises:
-        EventLoopError: there is none, as under trio.
-    """
+    """The running event loop of asyncio, or an EventLoopError if there is none, as under trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -113,15 +113,9 @@ def connection_error(
 ) -> APIConnectionError:
     """The error for what aiohttp, a connector or the system raised before the response was complete.
 
-    That becomes the cause, unless its text isn't safe: it may repeat what the server sent, or hold a proxy's login.
-
-    Args:
-        error: what was raised.
-        redactor: makes its text safe.
-        base_url: for the message.
-        handled: the error that the caller was handling when the request began; it isn't about the request.
-        proxy: where the request is sent through, if that is known.
-        is_known: whether the server has ever responded: then a certificate may be wrong for a moment.
+    That becomes the cause, unless its text isn't safe: it may repeat what the server sent, or hold a proxy's login. The
+    error that the caller handled when the request began isn't about it. If the server `is_known` to have responded, a
+    certificate may be wrong for a moment.
     """
     text = redactor.clean(_reason(error, proxy))
     failure = APIConnectionError(f"no complete response from {base_url}: {text}")
