@@ -1,11 +1,12 @@
 """What every test has: an environment without a control plane of its own, and the seeds that the options say."""
 
-import json
+import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from tfruns.sandbox.server import respond
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_NUMBERS = itertools.count()
 _OF_ONE_MARKER = {
     "tests/docs/test_vendor.py": "vendor",
     "tests/docs/test_side_by_side.py": "vendor",
@@ -72,12 +74,21 @@ def _again(config: pytest.Config) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_control_plane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may be logged in somewhere: no test may see that."""
+def _no_control_plane(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whoever runs the tests may be logged in somewhere: no test may see that.
+
+    A test's home is its `tmp_path`; one without gets a folder that isn't there, because making 3,000 takes seconds.
+    """
     monkeypatch.delenv("TFY_HOST", raising=False)
     monkeypatch.delenv("TFY_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    if "tmp_path" in request.fixturenames:
+        home = request.getfixturevalue("tmp_path")
+    else:
+        home = tmp_path_factory.getbasetemp() / f"home-{next(_NUMBERS)}"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +101,7 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     async def checked(request: web.BaseRequest, response: web.Response, effects: Any) -> web.Response:
         if response.content_type == "application/json":
             assert isinstance(response.body, bytes)
-            violations.extend(problems(response.status, json.loads(response.body)))
+            violations.extend(problems(response.status, msgspec.json.decode(response.body)))
         elif effects.refusal is None or not effects.refusal.html:
             violations.append(f"a response of {response.content_type}")
         return await respond(request, response, effects)

@@ -160,7 +160,7 @@ async def test_host_and_key_come_from_the_credentials_file_and_the_option_goes_b
     monkeypatch.delenv("TFY_HOST")
     monkeypatch.delenv("TFY_API_KEY")
     file = Path.home() / ".truefoundry" / "credentials.json"
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"host": sandbox.url, "access_token": KEY}))
     assert (await invoke("count", job)).out == "1200\n"
     file.write_text(json.dumps({"host": "http://127.0.0.1:9", "access_token": KEY}))

@@ -22,6 +22,7 @@ import yaml
 from yarl import URL
 
 import tfruns
+from tests.support.cli import invoke
 from tests.support.readme import DOCS, README, Block, blocks
 from tests.support.snippets import run_snippet
 from tfruns.sandbox import Fault, Sandbox
@@ -124,13 +125,12 @@ def test_a_night_of_the_cron_job_reads_little_more_than_what_is_new(tmp_path: Pa
     assert program == "tfruns"
     (tmp_path / "config" / "jobs.txt").write_text("my-job-id\nmy-other-job-id\n")
     with Sandbox(["my-job-id", "my-other-job-id"], [1200, 30], clock_start="now") as sandbox:
-        env = {**os.environ, "TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key}
-        assert {one["name"] for one in container["env"]} == {"TFY_HOST", "TFY_API_KEY"}
+        env = {"TFY_HOST": sandbox.url, "TFY_API_KEY": sandbox.api_key}
+        assert {one["name"] for one in container["env"]} == {*env}
         requests = []
         for _ in range(2):
-            command = [sys.executable, "-m", "tfruns", *arguments]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+            done = asyncio.run(invoke(*arguments, **env))
+            assert done.status == 0, done.err
             ids = pa.dataset(tmp_path / "data" / "runs", partitioning="hive").to_table(columns=["id"])["id"].to_pylist()
             assert sorted(ids) == sorted(run.id for job in sandbox.job_ids for run in sandbox.runs(job))
             requests.append(json.loads((tmp_path / "data" / "summary.json").read_text())["requests"])

@@ -81,7 +81,7 @@ async def test_ten_exports_of_a_living_list_make_the_folder_that_one_export_make
     async def export(client: Client, job_ids: Sequence[str]) -> None:
         await export_runs(client, job_ids, f"{tmp_path}/runs/", format=form, state=tmp_path / "state.json")
 
-    async with exported_in_rounds(form, export, pauses=(60, 600, 4000, 90_000)) as (client, job_ids):
+    async with exported_in_rounds(form, export, pauses=(60, 600, 4000, 30_000)) as (client, job_ids):
         await export_runs(client, job_ids, f"{tmp_path}/full/", format=form)
     found = content(tmp_path / "runs", form)
     assert found == content(tmp_path / "full", form)

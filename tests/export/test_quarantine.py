@@ -113,7 +113,7 @@ async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) ->
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
 async def test_responses_that_are_too_large_are_fetched_again_in_smaller_pages(form: str, tmp_path: Path) -> None:
     """However large a run is, and wherever in the list it stands."""
     path = tmp_path / f"runs.{form}"
@@ -128,17 +128,17 @@ async def test_responses_that_are_too_large_are_fetched_again_in_smaller_pages(f
 async def test_a_job_that_fails_half_way_leaves_nothing_of_its_runs_in_the_file(form: str, tmp_path: Path) -> None:
     """Though its first pages may have been written already, while others were fetched."""
     path = tmp_path / f"runs.{form}"
+    runs_of = {job: [run(n, id=f"{job}-{n}") for n in range(2500)] for job in ("bad-1", "a", "bad-2", "bad-3", "b")}
 
     def reply(request: Request) -> bytes:
         job = request.target.split("/")[-2]
         if job in ("bad-1", "bad-2", "bad-3") and request.offset > 900:
             return response(404, {"statusCode": 404, "message": "gone"})
-        runs = [run(n, id=f"{job}-{n}") for n in range(2500)]
+        runs = runs_of[job]
         return response(200, page(runs[request.offset : request.offset + request.limit], len(runs)))
 
     async with serve(reply) as (url, _), Client(url, "a-long-enough-key", max_concurrency=1) as client:
-        jobs = ["bad-1", "a", "bad-2", "bad-3", "b"]
-        summary = await export_runs(client, jobs, path)
+        summary = await export_runs(client, [*runs_of], path)
         only = await export_runs(client, ["a", "b"], tmp_path / f"only.{form}")
     assert (summary.runs, sorted(summary.skipped)) == (5000, ["bad-1", "bad-2", "bad-3"])
     if form == "jsonl.zst":

@@ -424,7 +424,7 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
     path = credentials_path()
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True)
     path.write_text('{"host": "https://evil.example", "access_token": "their-own-key"}')
     path.chmod(mode)
     assert f"others than its owner can write {path}: chmod 600 {path}" in refusal()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.seeds import examples
+from tests.support.seeds import examples, seeds
 from tests.support.watching import INTERVAL, Over, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch import confirm
@@ -135,7 +135,7 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
 
 
 @pytest.mark.property
-@settings(max_examples=examples(15, share=0.05))
+@settings(max_examples=examples(10, share=0.05))
 @given(
     script=st.lists(st.lists(ACTS, min_size=1, max_size=6), min_size=1, max_size=8),
     runs=st.sampled_from([0, 1, 15, 49, 50, 51, 70, 300]),
@@ -146,9 +146,14 @@ def test_reports_are_what_happened(script: list[list[tuple[str, int]]], runs: in
     asyncio.run(play(script, runs, seed))
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_runs_may_change_between_the_requests_of_a_poll(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.property
+async def test_runs_may_change_between_the_requests_of_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is missed or reported twice then."""
+    for seed in seeds(1, share=0.01):
+        await watch_a_list_that_changes(seed, monkeypatch)
+
+
+async def watch_a_list_that_changes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_LEAST_SECONDS", 0.1)
     monkeypatch.setattr(confirm, "_SECONDS_EACH", 0.0)
     rng = random.Random(seed)
