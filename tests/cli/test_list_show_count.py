@@ -58,7 +58,7 @@ async def test_a_terminal_gets_as_many_as_it_is_told_to(
     assert len(terminal.text.splitlines()) == rows
     assert ("--all, or --max-runs" in terminal.err) == says
     assert ("50 of 200:" in terminal.err) == ("1000" in more)
-    assert ("50 of more:" in terminal.err) == ("--since" in more)
+    assert ("50, and there are more: --all" in terminal.err) == ("--since" in more)
 
 
 @needs_terminals

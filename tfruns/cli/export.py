@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, wrong_usage
+from tfruns.cli.help import ENVIRONMENT, Command, options_of
+from tfruns.cli.host import checked_ids, connect, wrong_usage
 from tfruns.cli.output import say, write
 from tfruns.cli.signals import end_line, interrupted_status, run_async
 from tfruns.cli.text import harmless

@@ -30,6 +30,16 @@ def combined(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decor
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
 
 
+ENVIRONMENT = """
+Environment:
+  TFY_HOST     URL of the control plane, if --host doesn't name it
+  TFY_API_KEY  the API key
+  If unset, they are read from ~/.truefoundry/credentials.json, which the
+  TrueFoundry CLI writes. There is no option for the key: other users of this
+  machine could read it in the list of processes.
+"""
+"""The end of the help of a command that uses a control plane."""
+
 _KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})
 _NO_KEY_OPTION = (
     "The key comes from TFY_API_KEY, or the credentials file: other users of this machine could read an option in the"

@@ -19,15 +19,6 @@ PATIENCE = 30
 """How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
 _OF_RETRIES = ("patience", "max_attempts")
 
-ENVIRONMENT = """
-Environment:
-  TFY_HOST     URL of the control plane, if --host doesn't name it
-  TFY_API_KEY  the API key
-  If unset, they are read from ~/.truefoundry/credentials.json, which the
-  TrueFoundry CLI writes.
-"""
-"""The end of the help of a command that uses a control plane."""
-
 
 def connect(**defaults: Any) -> "Client":
     """A client for the control plane that the command's options name. It sends requests as they say, or, for a command

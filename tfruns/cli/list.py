@@ -9,8 +9,8 @@ import click
 
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked_ids, connect, say_failures, with_given
+from tfruns.cli.help import ENVIRONMENT, Command, options_of
+from tfruns.cli.host import PATIENCE, checked_ids, connect, say_failures, with_given
 from tfruns.cli.output import as_json_line, encoded, is_terminal, say, write
 from tfruns.cli.table import JOB, Table, header_option, run_cells, run_table, table_options
 from tfruns.cli.text import harmless
@@ -118,8 +118,9 @@ async def list_(
         say(f"{left_out} (--wide shows all)")
     if unprinted:
         has_window = arguments["created_after"] is not None or arguments["created_before"] is not None
-        of = "more" if has_window else f"{max(total, count + unprinted):,}"  # the server counts without a window
-        click.echo(f"{count:,} of {of}: --all, or --max-runs", err=True)
+        # The server counts without a window.
+        shown = f"{count:,}, and there are more" if has_window else f"{count:,} of {max(total, count + unprinted):,}"
+        click.echo(f"{shown}: --all, or --max-runs", err=True)
     return say_failures(walks.skipped, len(ids))
 
 

@@ -12,7 +12,7 @@ import click
 
 from tfruns.cli.demo import demo
 from tfruns.cli.export import export
-from tfruns.cli.help import Group
+from tfruns.cli.help import ENVIRONMENT, Group
 from tfruns.cli.list import count, list_
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.run import show, wait
@@ -21,19 +21,12 @@ from tfruns.cli.signals import handled, interrupted_status
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
-_EPILOG = """
+_EPILOG = f"""
 Examples:
   tfruns demo
   tfruns list my-job-id --since 2h
   tfruns export my-job-id -o runs.csv
-
-Environment:
-  TFY_HOST     URL of the control plane, if --host doesn't name it
-  TFY_API_KEY  the API key
-  NO_COLOR     if set, no colours
-  If unset, they are read from ~/.truefoundry/credentials.json, which the
-  TrueFoundry CLI writes. There is no option for the key: other users of this
-  machine could read it in the list of processes.
+{ENVIRONMENT}  If NO_COLOR is set, there are no colours.
 
 Exit status (the help of a command has more):
   0 success, 1 failure, 2 wrong usage

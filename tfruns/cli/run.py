@@ -8,8 +8,8 @@ import click
 
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command
-from tfruns.cli.host import ENVIRONMENT, PATIENCE, checked, checked_ids, connect, with_given
+from tfruns.cli.help import ENVIRONMENT, Command
+from tfruns.cli.host import PATIENCE, checked, checked_ids, connect, with_given
 from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, say, write
 from tfruns.cli.table import run_cells, run_table, time_so_far
 from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant

@@ -1,7 +1,6 @@
 """`tfruns watch`: what happens to the runs of some jobs, as a live table or line by line."""
 
 import asyncio
-import math
 import os
 import threading
 import time
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfruns.cli import options
-from tfruns.cli.help import Command
-from tfruns.cli.host import ENVIRONMENT, checked_ids, connect, with_given
+from tfruns.cli.help import ENVIRONMENT, Command
+from tfruns.cli.host import checked_ids, connect, with_given
 from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 from tfruns.cli.text import harmless
@@ -110,7 +109,7 @@ async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]
         os.replace(path + ".new", path)
 
     unkept: RunChange | None = None
-    kept_at = -math.inf
+    kept_at = 0.0
     try:
         async with aclosing(changes):
             async for change in changes:
@@ -201,10 +200,11 @@ class Board:
         numbers = Counter(run.status.value for _, run in opened)
         statuses = sorted(numbers, key=lambda status: (status == "UNKNOWN", -numbers[status]))
         words = [f"{numbers[status]:,} {harmless(status)}" for status in statuses]
-        known, end = f"{counts}, {failed_count:,} failed", "; Ctrl-C to end"
-        texts = [f"{known}; {', '.join(words)}{end}"] if words else []
-        texts += [f"{known}; {', '.join(words[:most])} and others{end}" for most in range(len(words) - 1, 0, -1)]
-        return [*lines, next((text for text in (*texts, known + end, known) if len(text) <= width), counts)]
+        known = f"{counts}, {failed_count:,} failed"
+        sums = [f"{known}; {', '.join(words)}"] if words else []
+        sums += [f"{known}; {', '.join(words[:most])} and others" for most in range(len(words) - 1, 0, -1)]
+        texts = [text + end for some in (sums, [known]) for end in ("; Ctrl-C to end", "") for text in some]
+        return [*lines, next((text for text in texts if len(text) <= width), counts)]
 
 
 def _hidden(number: int) -> str:
