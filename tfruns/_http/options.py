@@ -52,11 +52,6 @@ def _flaw_of_headers(headers: Any) -> Exception | None:
     return None
 
 
-def _attempts(_: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
-    if value is not None:
-        checked_int(value, field.name, least=1, most=1_000)
-
-
 def _seconds(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is None and field.default is None:
         return
@@ -90,7 +85,10 @@ class RetryPolicy:
         ...     runs = await client.iter_runs("my-job-id", retry=tfruns.RetryPolicy(max_attempts=1)).collect()
     """
 
-    max_attempts: int | None = attrs.field(default=None, validator=_attempts)
+    max_attempts: int | None = attrs.field(
+        default=None,
+        validator=lambda _, field, value: value is None or checked_int(value, field.name, least=1, most=1_000),
+    )
     """How often a request is sent at most, including the first time: 1 means no retries. None for as often as
     `patience` and `deadline` allow; but ten times if the server fails on this request (with a 500, for example) while
     it responds well to others."""

@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
 from tfruns.errors import APIError
@@ -12,7 +12,7 @@ from tfruns.query import PageRequest
 MASK = "[API key]"
 _LEAST_HIDDEN = 8
 """The least characters of a key that are removed from texts: a shorter part isn't secret, and is in many words."""
-_HOLDERS = ("aiohttp", "aiosignal", "asyncio", "ssl", "tfruns._decode", "tfruns._http.connections")
+_HOLDERS = ("aiohttp.", "aiosignal.", "asyncio.", "ssl.", "tfruns._decode.", "tfruns._http.connections.")
 """Modules whose frames hold the head of a request as bytes, or a response, which may repeat the key."""
 
 
@@ -98,7 +98,7 @@ class Redactor:
             text = _without(text, parts)
         if text.isprintable():
             return text
-        return "".join(c if c.isprintable() else " " if c.isspace() else _spelled(c) for c in text)
+        return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
 
 
 def _without(text: str, parts: Secret) -> str:
@@ -109,10 +109,6 @@ def _without(text: str, parts: Secret) -> str:
             kept += text[end:at] + MASK
         end = at + _LEAST_HIDDEN
     return kept + text[end:]
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 class ErrorContext:
@@ -154,11 +150,6 @@ def chain(error: BaseException, *, but: BaseException | None = None) -> Iterator
             left += one.exceptions
 
 
-def _is_holder(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__", "")
-    return any(name == holder or name.startswith(f"{holder}.") for holder in _HOLDERS)
-
-
 def _without_holders(traceback: TracebackType | None) -> TracebackType | None:
     entries = []
     while traceback is not None:  # no recursion: it may be that of a RecursionError
@@ -166,6 +157,7 @@ def _without_holders(traceback: TracebackType | None) -> TracebackType | None:
         traceback = traceback.tb_next
     kept = None
     for entry in reversed(entries):
-        if not _is_holder(entry.tb_frame):
+        module = entry.tb_frame.f_globals.get("__name__", "")
+        if not f"{module}.".startswith(_HOLDERS):
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return kept
