@@ -23,14 +23,13 @@ _OTHER_NAMES = {  # `limit` is for a page, `max_runs` for walks; the others have
 
 def checked_int(value: Any, name: str, *, least: int | None = None, most: int | None = None) -> int:
     """The value, if it is an int (no bool) from `least` to `most`."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if is_int and (least is None or value >= least) and (most is None or value <= most):
+        return int(value)
     allowed = "a whole number"
     if least is not None:
         allowed += f" from {least} to {most}" if most is not None else f", {least} or more"
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    return value
+    raise (ValueError if is_int else TypeError)(f"{name} must be {allowed}, got {value!r}")
 
 
 def checked_number(

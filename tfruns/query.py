@@ -273,15 +273,18 @@ _SENT = ("search_prefix", "sort_by", "order", "triggered_by", "status", "version
 """The filters that the API has."""
 
 
+_ALL_RUNS = RunFilter()
+
+
 def chosen_filter(given: RunFilter | None, single: Mapping[str, Any]) -> RunFilter:
     """The filter that was given as `filter`, or else as single filters."""
+    others: Any = {name: value for name, value in single.items() if value is not None}
     if given is None:
-        return RunFilter(**single)
+        return RunFilter(**others) if others else _ALL_RUNS
     if not isinstance(given, RunFilter):
         raise TypeError(f"filter must be a RunFilter, got {given!r}")
-    others = ", ".join(name for name, value in single.items() if value is not None)
     if others:
-        raise ValueError(f"filter goes with no single filter, got {others} too")
+        raise ValueError(f"filter goes with no single filter, got {', '.join(others)} too")
     return given
 
 

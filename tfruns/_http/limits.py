@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 
 import attrs
 
@@ -58,7 +58,8 @@ class Limiter:
     def __init__(self, pace: SendPace, base_url: str) -> None:
         self.pace = pace
         self._base_url = base_url
-        self._queues: dict[str, deque[QueuedRequest]] = {}  # by job; the first is next. Cancelled ones stay for a while
+        # By job; the first is next. Cancelled ones stay for a while.
+        self._queues: OrderedDict[str, deque[QueuedRequest]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
         self._outage_since: float | None = None  # when the outage that was logged began
@@ -129,9 +130,8 @@ class Limiter:
                 else:
                     wakes_at = min(wakes_at, now + max(0.001, left))
         while self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
-            job_id, queue = next(iter(self._queues.items()))
+            job_id, queue = self._queues.popitem(last=False)
             request = queue.popleft()
-            del self._queues[job_id]
             if queue:
                 self._queues[job_id] = queue  # behind the others
             if request.turn is not None and not request.turn.done():  # neither cancelled nor too late

@@ -54,7 +54,8 @@ class Response:
 
     def as_error(self) -> "Response":
         """The response with the status that its body says, where a proxy has sent an `HttpError` with 200."""
-        if self.status == 200 and len(self.body) <= _LONGEST_ERROR and b'"statusCode"' in self.body:
+        is_short = len(self.body) <= _LONGEST_ERROR and not self.body.startswith(b'{"data"')
+        if self.status == 200 and is_short and b'"statusCode"' in self.body:
             status = _status_in_body(self.body)
             return attrs.evolve(self, status=status, reason="") if status else self
         return self

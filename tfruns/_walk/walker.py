@@ -1,9 +1,9 @@
 """One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -162,8 +162,16 @@ class Walk:
 
     async def arrive(self) -> bool:
         """Wait until the next response has arrived, still as bytes. False once the walk is over."""
-        if not self._has_begun:
-            return await self._fetch_first()
+        if not self._has_begun:  # nothing can be fetched beside the first page, so it needs no task
+            page, request = None, self.options.first_request(self.job_id)
+            if request is None:
+                page = self._planner.next_request(())
+                if page is None:
+                    return False
+                request = self._request(page)
+            self._prefetch.count(self, 1)
+            self._arrived = page, await self.options.transport.fetch(request, self.options.request_options)
+            self._has_begun = True
         while not self._ready and self._arrived is None:
             self._fetch_ahead()
             if self._is_done or not self._in_flight:
@@ -180,19 +188,6 @@ class Walk:
                     raise incomplete from refused
             del self._in_flight[page]
             self._count_ahead()
-        return True
-
-    async def _fetch_first(self) -> bool:
-        """Fetch the first page, in this task: nothing can be fetched beside it."""
-        page, request = None, self.options.first_request(self.job_id)
-        if request is None:
-            page = self._planner.next_request(())
-            if page is None:
-                return False
-            request = self._request(page)
-        self._prefetch.count(self, 1)
-        self._arrived = page, await self.options.transport.fetch(request, self.options.request_options)
-        self._has_begun = True
         return True
 
     async def take(self) -> NewRuns | None:
@@ -234,8 +229,8 @@ class Walk:
             self._ready.append((responses[one], page if one is planned else None, rows, place))
         self._kept = {one: responses[one] for one in self._planner.kept}
 
-    async def _read(self, fetched: Fetched) -> RunPage:
-        return await self.options.transport.read(fetched, keep_bad=self.options.keep_bad)
+    def _read(self, fetched: Fetched) -> Coroutine[Any, Any, RunPage]:
+        return self.options.transport.read(fetched, keep_bad=self.options.keep_bad)
 
     async def _fetch(self, page: PlannedPage) -> Fetched:
         if page.pause:
