@@ -1,7 +1,8 @@
 """Where runs are that the newest part of a list doesn't show: a search for them by few requests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any
 
 from tfruns.models import JobRunStatus
 from tfruns.query import MAX_PAGE_SIZE
@@ -39,12 +40,17 @@ async def find_runs(
             if run_id in left:
                 await read({run_id}, search_prefix=prefix)
 
+    await side_by_side(search(run_id) for run_id in left)
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of this, and end the rest of it if one fails."""
     # (No TaskGroup: before Python 3.13, a cancellation that comes as one of its tasks fails is lost.)
-    searches = [asyncio.create_task(search(run_id)) for run_id in left]
+    tasks = [asyncio.create_task(each) for each in work]
     try:
-        await asyncio.gather(*searches)
+        await asyncio.gather(*tasks)
     except BaseException:
-        for task in searches:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*searches, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         raise

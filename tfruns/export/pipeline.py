@@ -25,7 +25,7 @@ import msgspec
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns._http.options import RetryPolicy
-from tfruns._watch.find import find_runs
+from tfruns._watch.find import find_runs, side_by_side
 from tfruns.client import Client
 from tfruns.errors import (
     APIConnectionError,
@@ -69,8 +69,10 @@ _SMALLER_PAGES = (300, 80, 20, 4)
 """Runs per page: a job whose responses are too large is read again with the next size."""
 _QUIET_PAGE = 100
 """Size of the first page of an increment, for jobs that had fewer new runs the last time."""
-_SIDE_BY_SIDE = 8
-"""How many jobs with more than one page to read are read side by side for an increment."""
+_SIDE_BY_SIDE = 16
+"""How many jobs are read side by side for an increment."""
+_FEW = 8
+"""How many of them, if there is more than one page to read."""
 _PAUSE = 1.0
 """Seconds before a request is sent again whose response said that something has gone."""
 _PIECES_AT_ONCE = 4
@@ -151,13 +153,13 @@ class _Job:
     job_id: str
     reading: Reading | None
     """What earlier exports know of the job, if this export has a state."""
-    doubts_empty: bool
+    doubts_empty: bool = False
     """Whether a list without a run is read again before it is believed: it would replace runs that are there."""
     read: int = 0
     total: int = 0
     """How many runs the server says there are."""
     is_past: bool = False
-    """Whether all runs that may be new were read."""
+    """Whether the last page began with a run that may be new, and ended with one that is known for good."""
 
 
 class Export:
@@ -222,6 +224,7 @@ class Export:
         }
         """The control plane, the format and the filters, which are compared with those of earlier exports."""
         self._thread = WorkThread()
+        self._few = asyncio.Semaphore(_FEW)
         self._opened = contextlib.ExitStack()
         """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
         self._resumed_jobs = self._resumed_runs = self._expected = 0
@@ -339,7 +342,13 @@ class Export:
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
         await self._read_whole([job_id for job_id in left if job_id not in known])
-        await self._read_new([job_id for job_id in left if job_id in known], known)
+        known_jobs = iter([(job_id, Reading(known[job_id])) for job_id in left if job_id in known])
+
+        async def read_increments() -> None:
+            for job_id, reading in known_jobs:
+                await self._read_increment(_Job(job_id, reading), reading)
+
+        await side_by_side(read_increments() for _ in range(_SIDE_BY_SIDE))
         await self._thread.run(kept.commit)
         if not kept.done:
             first = next(iter(self.skipped.values()))
@@ -350,10 +359,7 @@ class Export:
     async def _read_whole(self, job_ids: Collection[str]) -> None:
         """Read every run of these jobs."""
         doubts_empty = self.destination.replaces and not self.is_filtered
-        jobs = [
-            _Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty=doubts_empty)
-            for job_id in job_ids
-        ]
+        jobs = [_Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty) for job_id in job_ids]
         for page_size in self._page_sizes:
             left = await self._read_pages(jobs, page_size)
             jobs = [job for job in left if not job.doubts_empty]
@@ -363,36 +369,8 @@ class Export:
                     job.doubts_empty = False
                 jobs += await self._read_pages(empty_jobs, page_size)
 
-    async def _read_new(self, job_ids: Collection[str], known: Mapping[str, JobState]) -> None:
-        """Read the runs of these jobs that are new or hadn't ended.
-
-        First one page of each is read, which is enough for most; the rest of the others is read a few jobs at a time.
-        """
-        left: list[_Job] = []
-        for is_quiet in (True, False):
-            page_size = min(_QUIET_PAGE, self._page_sizes[0]) if is_quiet else self._page_sizes[0]
-            some = [job_id for job_id in job_ids if (known[job_id].count < 0.9 * _QUIET_PAGE) == is_quiet]
-            # One empty response is no proof that a list is empty that wasn't.
-            jobs = [
-                _Job(job_id, Reading(known[job_id]), doubts_empty=known[job_id].newest is not None) for job_id in some
-            ]
-            left += await self._read_pages(jobs, page_size, max_runs=page_size)
-        waiting = iter(left)
-
-        async def work() -> None:
-            for job in waiting:
-                assert job.reading is not None  # noqa: S101  # for the type checker
-                await self._read_rest(job, job.reading)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_SIDE_BY_SIDE, len(left))):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
-    async def _read_pages(self, jobs: Sequence[_Job], page_size: int, max_runs: int | None = None) -> list[_Job]:
-        """Read these jobs side by side, at most so many runs of each; returns those of which more has to be read."""
+    async def _read_pages(self, jobs: Sequence[_Job], page_size: int) -> list[_Job]:
+        """Read these jobs side by side; returns those whose pages were too large, or whose list may be empty."""
         left: list[_Job] = []
         if not jobs:
             return left
@@ -410,7 +388,6 @@ class Export:
         walk = self.client.iter_runs_for(
             list(reading),
             on_error=fail,
-            max_runs=max_runs,
             page_size=None if page_size == MAX_PAGE_SIZE else page_size,  # None: no larger than a window needs
             max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES,
             **self._filters,
@@ -420,14 +397,10 @@ class Export:
                 if page is not None:
                     self._expected = max(self._expected, self._resumed_runs + walk.progress.runs_expected)
                     await self._keep(reading[job_id], page)
+                elif (job := reading.pop(job_id)).read == 0 and job.doubts_empty:
+                    left.append(job)
                 else:
-                    job = reading.pop(job_id)
-                    is_end = max_runs is None or job.read < max_runs
-                    job.is_past |= is_end and (job.read > 0 or not job.doubts_empty)
-                    if job.is_past and not (job.reading and job.reading.unseen):
-                        await self._finish_job(job)
-                    else:
-                        left.append(job)
+                    await self._finish_job(job)
                 del page  # before the next is made
         return left
 
@@ -439,7 +412,6 @@ class Export:
         await self._thread.run(self.checkpoint.drop, job.job_id)
         self._report()
         job.read = 0
-        job.is_past = False
         if job.reading is not None:
             job.reading.begin()
 
@@ -448,40 +420,40 @@ class Export:
         await self._thread.run(self.checkpoint.finish, job.job_id, note)
         self._report()
 
-    # --- 5. runs of an increment that aren't on the first page of their job ---
+    # --- 5. increments: new runs of a job, and those that hadn't ended ---
 
-    async def _read_rest(self, job: _Job, reading: Reading) -> None:
+    async def _read_increment(self, job: _Job, reading: Reading) -> None:
+        is_quiet = reading.before.count < 0.9 * _QUIET_PAGE
         for page_size in self._page_sizes:
+            first = min(_QUIET_PAGE, page_size) if is_quiet else page_size
             try:
-                if not job.is_past:
-                    if job.doubts_empty and job.read == 0:
-                        await asyncio.sleep(_PAUSE)
-                    await self._begin_again(job)
-                    await self._walk(job, page_size, created_after=reading.since)
+                await self._walk(job, first, max_runs=first)  # one page, which is enough for most
+                is_end = job.read < first and (job.read > 0 or reading.since is None)
+                if not (is_end or job.is_past):
+                    async with self._few:
+                        if job.read == 0:  # one empty response is no proof that a list is empty that wasn't
+                            await asyncio.sleep(_PAUSE)
+                        await self._begin_again(job)
+                        await self._walk(job, page_size, created_after=reading.since)
                 await self._find_open(job, reading, page_size)
                 await self._finish_job(job)
             except TfRunsError as error:
-                job.is_past = False
                 if not self._is_too_large(error, page_size):
                     await self._skip(job, error)
                     return
+                await self._begin_again(job)
             else:
                 return
 
     async def _walk(
-        self,
-        job: _Job,
-        page_size: int,
-        *,
-        is_over: Callable[[], bool] | None = None,
-        **filters: Any,
+        self, job: _Job, page_size: int, *, is_over: Callable[[], bool] | None = None, **options: Any
     ) -> None:
         """Read runs of one job; with `is_over`, those that are searched for, until it says that they were found."""
         walk = self.client.iter_runs(
             job.job_id,
             page_size=page_size,
             max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES // 2,
-            **{**self._filters, **filters},
+            **{**self._filters, **options},
         )
         async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for page in pages:
@@ -518,9 +490,9 @@ class Export:
         job.read += len(runs) + len(page.bad)
         if not is_search:
             job.total = page.pagination.total
-        if reading is not None and reading.since is not None and runs:
+            since = None if reading is None else reading.since
             # Only if the newest runs come first, as they should; else all runs are read.
-            job.is_past |= runs[-1].created_at < reading.since <= runs[0].created_at
+            job.is_past = bool(runs) and since is not None and runs[-1].created_at < since <= runs[0].created_at
         if await self._thread.run(self._add, job, page, is_search):
             self._report()
 
