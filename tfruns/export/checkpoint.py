@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,8 @@ class _Header(msgspec.Struct):
 
 
 class Checkpoint:
-    """What is kept in a folder. Only one thread at a time may use it; the numbers may be read in any.
-
-    Args:
-        folder: made if it isn't there, and removed when the export is over.
-        arguments: those of the export: an export with others can't go on from here.
-    """
+    """What is kept in a folder, which is removed when the export is over. An export with other arguments can't go on
+    from there. Only one thread at a time may use it; the numbers may be read in any."""
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -133,8 +129,8 @@ class Checkpoint:
         if header is not None and self.done and not self._is_over(header, given):
             self._check(header.arguments, given)
             self._end = max((chunk.end for kept in self.done.values() for chunk in kept.chunks), default=0)
-            for kept in self.done.values():
-                self._count(kept, 1)
+            self.runs = sum(chunk.runs for kept in self.done.values() for chunk in kept.pieces)
+            self.rejected_runs = sum(chunk.runs for kept in self.done.values() for chunk in kept.rejected)
         else:
             self.done.clear()
             end = 0
@@ -174,7 +170,9 @@ class Checkpoint:
         names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
         if names:
             changes = "; ".join(
-                f"{name} was {_short(before.get(name))} and is {_short(given.get(name))}" for name in names
+                f"{name} was {shortened(json.dumps(before.get(name)), 60)} and is"
+                f" {shortened(json.dumps(given.get(name)), 60)}"
+                for name in names
             )
             raise ExportError(
                 f"an export with other arguments was interrupted here: {changes}. Go on with those of before, or delete"
@@ -183,18 +181,15 @@ class Checkpoint:
 
     # --- pieces ---
 
-    def add(self, job_id: str, piece: bytes, runs: int) -> None:
-        """Keep some runs of a job."""
-        self._open(job_id).pieces.append(self._write(piece, runs))
+    def add(self, job_id: str, piece: bytes, runs: int, rejected: Sequence[bytes]) -> None:
+        """Keep some runs of a job, and lines for the quarantine."""
+        kept = self._open_jobs.setdefault(job_id, JobCheckpoint(job_id))
+        if runs:
+            kept.pieces.append(self._write(piece, runs))
+        if rejected:
+            kept.rejected.append(self._write(b"".join(rejected), len(rejected)))
         self.runs += runs
-
-    def reject(self, job_id: str, lines: bytes, runs: int) -> None:
-        """Keep lines for the quarantine."""
-        self._open(job_id).rejected.append(self._write(lines, runs))
-        self.rejected_runs += runs
-
-    def _open(self, job_id: str) -> JobCheckpoint:
-        return self._open_jobs.setdefault(job_id, JobCheckpoint(job_id))
+        self.rejected_runs += len(rejected)
 
     def _write(self, piece: bytes, runs: int) -> Chunk:
         os.lseek(self._pieces, self._end, os.SEEK_SET)
@@ -203,10 +198,6 @@ class Checkpoint:
         self._end = chunk.end
         return chunk
 
-    def _count(self, kept: JobCheckpoint, sign: int) -> None:
-        self.runs += sign * sum(chunk.runs for chunk in kept.pieces)
-        self.rejected_runs += sign * sum(chunk.runs for chunk in kept.rejected)
-
     def find(self, job_id: str) -> JobCheckpoint | None:
         """What there is of a job."""
         return self.done.get(job_id) or self._open_jobs.get(job_id)
@@ -214,12 +205,12 @@ class Checkpoint:
     def drop(self, job_id: str) -> None:
         """Forget the pieces of a job that failed, or that is read again."""
         if (dropped := self._open_jobs.pop(job_id, None)) is not None:
-            self._count(dropped, -1)
+            self.runs -= sum(chunk.runs for chunk in dropped.pieces)
+            self.rejected_runs -= sum(chunk.runs for chunk in dropped.rejected)
 
     def finish(self, job_id: str, note: JobNote | None) -> None:
         """A job was read whole. It is written to the disk soon after, together with others."""
-        kept = self.done[job_id] = self._open(job_id)
-        del self._open_jobs[job_id]
+        kept = self.done[job_id] = self._open_jobs.pop(job_id, JobCheckpoint(job_id))
         kept.note = note
         self._uncommitted.append(_line(kept))
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
@@ -236,17 +227,14 @@ class Checkpoint:
 
     def read(self, chunk: Chunk) -> bytes:
         os.lseek(self._pieces, chunk.offset, os.SEEK_SET)
-        blocks, left = [], chunk.length
-        while left:
-            block = os.read(self._pieces, left)
-            if not block:
+        piece = os.read(self._pieces, chunk.length)
+        while len(piece) < chunk.length:
+            if not (more := os.read(self._pieces, chunk.length - len(piece))):
                 raise self.damaged()
-            blocks.append(block)
-            left -= len(block)
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+            piece += more
+        return piece
 
     def damaged(self) -> ExportError:
-        """The error for pieces that differ from what was written."""
         return ExportError(f"what was kept in {self.folder} is damaged: delete it to start afresh")
 
     # --- the end ---
@@ -284,10 +272,6 @@ class Checkpoint:
 def _line(content: msgspec.Struct) -> bytes:
     text = msgspec.json.encode(content)
     return b"%08x %b\n" % (zlib.crc32(text), text)
-
-
-def _short(value: Any, most: int = 60) -> str:
-    return shortened(json.dumps(value, sort_keys=True), most)
 
 
 # --- where the working folder is ---

@@ -53,9 +53,6 @@ def _folder_of(day: int) -> str:
     return f"created_date={(_EPOCH + timedelta(days=day)).isoformat()}"
 
 
-# --- what a format has to do for a dataset ---
-
-
 class DayFormat(Format):
     """A format whose runs are sorted by day. Its writer makes the file of one day."""
 
@@ -131,11 +128,6 @@ def _keys(batch: Any) -> Iterable[Key]:
     return zip(batch.column(JOB_ID).to_pylist(), batch.column("id").to_pylist(), strict=True)
 
 
-class _Line(msgspec.Struct, rename="camel"):
-    job_id: str
-    id: str
-
-
 class _LinesByDay(DayFormat):
     """Text is sorted."""
 
@@ -168,6 +160,11 @@ class _LinesByDay(DayFormat):
                     yield self._packing.compress(b"".join(kept))
 
 
+class _Line(msgspec.Struct, rename="camel"):
+    job_id: str
+    id: str
+
+
 def _key(line: bytes) -> Key:
     found = msgspec.json.decode(line, type=_Line)
     return found.job_id, found.id
@@ -180,8 +177,8 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
         if not least <= run.created_at <= most:
             raise ValueError("created_at is beyond the years 1 to 9999")
         by_day.setdefault(day_of(run.created_at), []).append(at)
-    if len(by_day) == 1:
-        return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page)) for day in by_day]))
+    texts = page.texts
+    page = attrs.evolve(page, split=lambda: texts)  # they are split only once
     return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page.only(at))) for day, at in by_day.items()]))
 
 
@@ -305,7 +302,11 @@ class Dataset(Destination):
             new, missing = {*export.jobs} - {*record.jobs}, {*record.jobs} - {*export.jobs}
             if state is not None and record.state is not None:
                 new = set()  # a first export with this state was interrupted as it wrote: jobs may be added
-            found = [f"{what} {_named(jobs)}" for what, jobs in (("without", new), ("with", missing)) if jobs]
+            found = [
+                f"{what} {min(jobs)!r}" + (f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else "")
+                for what, jobs in (("without", new), ("with", missing))
+                if jobs
+            ]
             if found:
                 yield f"holds exports of other jobs ({', '.join(found)})"
 
@@ -314,44 +315,38 @@ class Dataset(Destination):
         return self._days
 
     def finish(self, export: Export) -> Written:
-        sizes = self.store.sizes(self.base)
-        before = _seen(sizes)
+        before = _seen(self.store.sizes(self.base))
         put_quarantine(self.store, self._rejected, export)
         made, removed_rows = self._make(export, before)  # all of it, so that a full disk changes nothing
-        after = dict(before)
         export.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
-        record_size = self._put_record(export, min(map(_day_in, made or before), default=0))
-        record_size = record_size or sizes.get(self._record_name or "", 0)
+        self._put_record(export, min(map(_day_in, made or before), default=0))
         for name, path in made.items():
             export.check()
             if path is None:
                 self.store.remove(f"{self.base}/{name}")
-                after.pop(name, None)
             else:
-                after[name] = path.stat().st_size
                 self.store.put(path, f"{self.base}/{name}", export.check)
         (export.scratch / _COMPLETE).touch()
         self.store.put(export.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", export.check)
-        removed_files = len(before.keys() - after.keys())
-        return Written(size=sum(after.values()) + record_size, removed_files=removed_files, removed_rows=removed_rows)
+        sizes = self.store.sizes(self.base)
+        after = _seen(sizes)
+        size = sum(after.values()) + sum(size for name, size in sizes.items() if _RECORD.fullmatch(name))
+        return Written(size=size, removed_files=len(before.keys() - after.keys()), removed_rows=removed_rows)
 
-    def _put_record(self, export: Export, day: int) -> int:
-        """Before any other file: so no file is ever there without one. Returns its size, if it has changed."""
-        before = None if export.replace else self._record
+    def _put_record(self, export: Export, day: int) -> None:
+        """Before any other file: so no file is ever there without one."""
+        before, old = None if export.replace else self._record, self._record_name
         state = export.state.id if export.state is not None else None if before is None else before.state
         jobs = {*export.jobs, *(before.jobs if before is not None and export.state is not None else ())}
         record = _Record(about=_about(export), jobs=sorted(jobs), state=state)
-        if record == before:
-            return 0
-        name, path = self.format_.write_record(msgspec.json.encode(record), day, export.scratch)
-        old, size = self._record_name, path.stat().st_size
-        name = name if old is None or Path(old).suffix != Path(name).suffix else old
-        self.store.put(path, f"{self.base}/{name}", export.check)
-        if old not in (None, name):
-            self.store.remove(f"{self.base}/{old}")
-        return size
+        if record != before:
+            name, path = self.format_.write_record(msgspec.json.encode(record), day, export.scratch)
+            name = name if old is None or Path(old).suffix != Path(name).suffix else old
+            self.store.put(path, f"{self.base}/{name}", export.check)
+            if old not in (None, name):
+                self.store.remove(f"{self.base}/{old}")
 
     def _make(self, export: Export, before: Mapping[str, int]) -> tuple[dict[str, Path | None], int]:
         """Write the files of all days that change, each to be put under its name, None for one without a run; and count
@@ -365,21 +360,15 @@ class Dataset(Destination):
         changed = {day for day in self._days.all | deleted.keys() if first <= day < end}
         made: dict[str, Path | None] = {}
         if by_job is None:
-            for name in before:
-                day = _day_in(name)
-                if export.replace or first <= day < end:
-                    made[name] = None
-                    changed.add(day)
+            made = {name: None for name in before if export.replace or first <= _day_in(name) < end}
+            changed.update(map(_day_in, made))
         is_read = not export.replace and (by_job is not None or bool(export.skipped))
         removed = 0
         for day in sorted(changed):
             export.check()
-            name = f"{_folder_of(day)}/{self._file}"
-            old, removed_keys = None, deleted.get(day, set())
-            if is_read and name in before:
-                old = self.store.fetch(f"{self.base}/{name}", export.scratch)
-            fresh = export.scratch / f"{day}{self.format_.suffixes[0]}"
-            has_runs, count = self._write_day(export, day, fresh, old, removed_keys)
+            name, fresh = f"{_folder_of(day)}/{self._file}", export.scratch / f"{day}{self.format_.suffixes[0]}"
+            old = self.store.fetch(f"{self.base}/{name}", export.scratch) if is_read and name in before else None
+            has_runs, count = self._write_day(export, day, fresh, old, deleted.get(day, set()))
             removed += count
             if has_runs or name in before:
                 made[name] = fresh if has_runs else None
@@ -395,17 +384,17 @@ class Dataset(Destination):
 
         def is_kept(key: Key) -> bool:
             nonlocal removed
-            if export.deleted_runs is None:
+            if not export.is_increment:
                 return key[0] in export.skipped  # as nothing was read of these jobs
-            is_deleted = key not in fresh_keys and key in deleted
-            removed += is_deleted
-            return key not in fresh_keys and not is_deleted
+            if key in fresh_keys:
+                return False
+            removed += key in deleted
+            return key not in deleted
 
         writer = self.format_.open(fresh, export.scratch)
         try:
-            for piece in itertools.chain(
-                () if old is None else self.format_.kept(old, is_kept), self._days.pieces(day)
-            ):
+            kept = () if old is None else self.format_.kept(old, is_kept)
+            for piece in itertools.chain(kept, self._days.pieces(day)):
                 has_runs = True
                 writer.write(piece)
             writer.close()
@@ -427,15 +416,9 @@ def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if not re.search(r"(^|/)[._]", name)}
 
 
-def _named(jobs: set[str]) -> str:
-    return repr(min(jobs)) + (f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else "")
-
-
 def _day_in(name: str) -> int:
     """The day of a file."""
-    found = _FILE.fullmatch(name)
-    assert found is not None  # noqa: S101  # as `begin` has checked
-    return (date.fromisoformat(found[1]) - _EPOCH).days
+    return (date.fromisoformat(name.partition("=")[2][:10]) - _EPOCH).days
 
 
 class _Days(Writer):

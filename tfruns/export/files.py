@@ -68,17 +68,14 @@ def _check_own(path: Path, found: os.stat_result) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all the data at the descriptor's position."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
 
 
 def fresh_file(path: Path, mode: int = 0o600) -> int:
-    """Make a new file, by default for its owner alone, in place of whatever has its name. Returns its descriptor.
-
-    So nothing is ever written through a link that another user has planted.
-    """
+    """Make a new file, in place of whatever has its name: so nothing is ever written through a link that another user
+    has planted. Returns its descriptor."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_INHERITED | _NO_LINK, mode)
@@ -87,23 +84,18 @@ def fresh_file(path: Path, mode: int = 0o600) -> int:
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replace a file by one with this content, or leave it as it is."""
     fresh = path.with_name(path.name + ".new")
-    descriptor = fresh_file(fresh, mode)
-    try:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open(fresh_file(fresh, mode), "wb") as file:
+        file.write(content)
+    sync(fresh)
     replace(fresh, path)
 
 
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of files, is on the disk."""
-    if path.is_dir():
-        if not _IS_POSIX:
-            return  # no folder can be opened on Windows
-        descriptor = os.open(path, os.O_RDONLY)
-    else:
-        descriptor = os.open(path, os.O_RDWR)  # as fsync needs on Windows
+    is_folder = path.is_dir()
+    if is_folder and not _IS_POSIX:
+        return  # no folder can be opened on Windows
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # as fsync needs on Windows
     try:
         os.fsync(descriptor)
     finally:

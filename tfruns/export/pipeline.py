@@ -51,7 +51,7 @@ from tfruns.export.checkpoint import (
 from tfruns.export.files import FileLock, WorkThread, empty, new_folder
 from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
-from tfruns.export.watermark import JobState, Reading, State, state_path
+from tfruns.export.watermark import JobNote, JobState, Reading, State, state_path
 from tfruns.export.writer import Format, Writer
 from tfruns.models import BadRun, RawPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -61,7 +61,6 @@ Key = tuple[str, str]
 
 _ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
-_WINDOW = ("created_after", "created_before")
 
 MAX_PAGE_BYTES = 3 * 2**20
 """The most bytes of a response: five times the size of 1,000 ordinary runs."""
@@ -89,14 +88,11 @@ _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
 
 @attrs.frozen(kw_only=True)
 class Written:
-    """What a destination has done at the end."""
+    """What a destination has done at the end: for the fields see `ExportSummary`."""
 
     size: int
-    """Bytes of what was written."""
     removed_files: int = 0
-    """How many files of earlier exports were removed."""
     removed_rows: int = 0
-    """How many rows of earlier exports were removed, with no newer row of the same run in their place."""
 
 
 class Destination(ABC):
@@ -131,11 +127,8 @@ class Destination(ABC):
 
     @abstractmethod
     def begin(self, export: "Export") -> None:
-        """Get ready, before anything is read.
-
-        Raises ExportError if nothing can be written there, or it belongs to other exports, or what the state says was
-        written isn't there.
-        """
+        """Get ready, before anything is read. Raises ExportError if nothing can be written there, or it belongs to
+        other exports, or what the state says was written isn't there."""
 
     def open(self, scratch: Path) -> Writer:
         """What takes the pieces, while others are read: it makes the file `fresh` in that folder."""
@@ -184,8 +177,8 @@ class Export:
             raise ValueError(f"on_bad_run must be one of {', '.join(_ON_BAD_RUN)}, got {on_bad_run!r}")
         if not isinstance(replace, bool):
             raise TypeError(f"replace must be True or False, got {replace!r}")
-        filters = {name: _kept(value) for name, value in filters.items()}
-        if state is not None and any(filters[name] is not None for name in _NOT_WITH_STATE):
+        chosen = attrs.asdict(RunFilter(**filters))
+        if state is not None and any(chosen[name] is not None for name in _NOT_WITH_STATE):
             others = ", ".join(_NOT_WITH_STATE)
             raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
         self.client = client
@@ -196,7 +189,9 @@ class Export:
         self.jobs: Sequence[str] = ()
         self.skipped: dict[str, TfRunsError] = {}
         """The jobs that failed, by id, each with its error."""
-        folder = None if work_dir is None else _checked_work_dir(work_dir)
+        folder = None if work_dir is None else Path(os.path.realpath(work_dir))
+        if folder is not None and not folder.is_dir():
+            raise ExportError(f"there is no folder {folder} to work in: make it first")
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
         named = self.state_path if self.state_path is not None and destination.is_file else destination.path
         self._work = work_folder_of(named, folder)
@@ -204,39 +199,33 @@ class Export:
         self._report_to = on_progress
         first = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
         self._page_sizes = (first, *(size for size in _SMALLER_PAGES if size < first))
-        chosen = RunFilter(**filters)
-        after, before = chosen.created_after, chosen.created_before  # the same for all jobs
+        after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
             after = None if after is None else math.floor(after / step) * step
             before = None if before is None else math.ceil(before / step) * step
         self.window = (-math.inf if after is None else after, math.inf if before is None else before)
         """Which runs are meant, by their creation in milliseconds since 1970 UTC."""
-        self._filters = {**filters, "created_after": after, "created_before": before}
+        self._filters = {**chosen, "created_after": after, "created_before": before}
         # With a timedelta, a second call means another time, and yet has the same argument.
-        ago = {name: f"{filters[name]} ago" for name in _WINDOW if isinstance(filters[name], timedelta)}
-        self.about: dict[str, Any] = {
-            "control plane": client.base_url,
-            "format": destination.format_.name,
-            **attrs.asdict(chosen),
-            "created_after": after,
-            "created_before": before,
-            **ago,
-        }
+        ago = {name: f"{value} ago" for name, value in filters.items() if isinstance(value, timedelta)}
+        self.about = {"control plane": client.base_url, "format": destination.format_.name, **self._filters, **ago}
         """The control plane, the format and the filters, which are compared with those of earlier exports."""
         self._thread = WorkThread()
+        self.check = self._thread.check
+        """Raises if the work should end: to be called between its steps."""
         self._few = asyncio.Semaphore(_FEW)
         self._opened = contextlib.ExitStack()
         """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
-        self._resumed_jobs = self._resumed_runs = self._expected = 0
+        self._resumed_jobs = self._resumed_runs = self._jobs_done = self._expected = 0
 
     @property
     def arguments(self) -> dict[str, Any]:
         """What has to be the same in a call that resumes this export."""
         digest = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
-        more = {"on_bad_run": None if self._quarantines else "raise", "replace": self.replace or None}
         return {
             **self.about,
-            **{name: value for name, value in more.items() if value},
+            "on_bad_run": None if self._quarantines else "raise",
+            "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
 
@@ -291,7 +280,7 @@ class Export:
         if self._report_to is not None:
             now = ExportProgress(
                 jobs=len(self.jobs),
-                jobs_done=len(kept.done),
+                jobs_done=self._jobs_done,
                 jobs_skipped=len(self.skipped),
                 runs=kept.runs,
                 runs_expected=max(kept.runs, self._expected),
@@ -336,7 +325,7 @@ class Export:
 
     async def _read(self) -> None:
         kept = self.checkpoint
-        self._resumed_jobs = len(kept.done)
+        self._resumed_jobs = self._jobs_done = len(kept.done)
         self._resumed_runs = self._expected = kept.runs
         self._report()
         known = {} if self.state is None else self.state.jobs
@@ -416,8 +405,9 @@ class Export:
             job.reading.begin()
 
     async def _finish_job(self, job: _Job) -> None:
-        note = None if job.reading is None else job.reading.note
+        note = None if job.reading is None else JobNote(job.reading.known, job.reading.removed)
         await self._thread.run(self.checkpoint.finish, job.job_id, note)
+        self._jobs_done += 1
         self._report()
 
     # --- 5. increments: new runs of a job, and those that hadn't ended ---
@@ -504,7 +494,10 @@ class Export:
         if reading is not None:
             page = reading.record(page, is_search=is_search)
             bad = reading.record_bad(bad, is_search=is_search)
-        rejected = [RejectedRun.of_bad_run(job_id, run) for run in bad]
+        rejected = [
+            RejectedRun.of(job_id, run.id, [(problem.field, problem.reason) for problem in run.problems], run.text)
+            for run in bad
+        ]
         try:
             piece = self._encode(job_id, page)
         except (ValueError, OverflowError):
@@ -518,36 +511,30 @@ class Export:
                         reading.set_aside(run.id, run.created_at, text, has_ended=run.status.is_terminal)
             page = page.only([at for at, found in enumerate(problems) if not found])
             piece = self._encode(job_id, page)
-        if rejected:
-            if not self._quarantines:
-                first = rejected[0]
-                raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-            self.checkpoint.reject(job_id, b"".join(each.line for each in rejected), len(rejected))
-        if page.data:
-            self.checkpoint.add(job_id, piece, len(page.data))
+        if rejected and not self._quarantines:
+            first = rejected[0]
+            raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
+        if page.data or rejected:
+            self.checkpoint.add(job_id, piece, len(page.data), [each.line for each in rejected])
         self.assembly.advance(_PIECES_AT_ONCE)
         return len(page.data) + len(rejected)
 
     def _encode(self, job_id: str, page: RawPage) -> bytes:
         return self.destination.format_.encode(job_id, page) if page.data else b""
 
-    def check(self) -> None:
-        """Raise if the work should end: to be called between its steps."""
-        self._thread.check()
-
     # --- 7. jobs that fail ---
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if isinstance(error, _END_THE_EXPORT) or (
-            _is_of_server(error) and not await self._is_of_job(job.job_id, error)
-        ):
+        if not await self._is_of_job(job.job_id, error):
             raise error
         await self._thread.run(self.checkpoint.drop, job.job_id)
         self.skipped[job.job_id] = error
         self._report()
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
-        """Whether the server fails on this job alone: if it responds with a 500 here, and well to another job."""
+        """Whether the server fails on this job alone: also if it responds with a 500 here, and well to another job."""
+        if isinstance(error, _END_THE_EXPORT) or not _is_of_server(error):
+            return not isinstance(error, _END_THE_EXPORT)
         if not isinstance(error, InternalServerError) or error.status_code in _NOT_ABOUT_THE_JOB:
             return False
         known = () if self.state is None else self.state.jobs
@@ -597,11 +584,6 @@ class Export:
             return None
         return {kept.job_id: kept.note.removed for kept in self._done if kept.note is not None}
 
-    @property
-    def has_rejected(self) -> bool:
-        """Whether the quarantine has a line."""
-        return any(kept.rejected for kept in self._done)
-
     def rejected(self) -> Iterator[bytes]:
         """The lines of the quarantine, some at a time."""
         for kept in self._done:
@@ -644,8 +626,11 @@ class Assembly:
         while self._at < len(jobs):
             job_id = jobs[self._at]
             job = self._checkpoint.find(job_id)
-            if self._written and job is not self._job:
-                self._begin_again()
+            if self._written and job is not self._job:  # it was dropped
+                self.abandon()
+                empty(self._export.scratch)
+                self._restarts += 1
+                self._at = self._written = 0
                 continue
             is_done = job_id in self._checkpoint.done
             if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
@@ -668,12 +653,6 @@ class Assembly:
             raise self._checkpoint.damaged() from None
         self._written += 1
 
-    def _begin_again(self) -> None:
-        self.abandon()
-        empty(self._export.scratch)
-        self._restarts += 1
-        self._at = self._written = 0
-
     def close(self) -> None:
         """Write what is left."""
         self.advance(is_end=True)
@@ -688,18 +667,6 @@ class Assembly:
             with contextlib.suppress(Exception):  # the first error is the one to raise
                 self._writer.abandon()
             self._writer = None
-
-
-def _checked_work_dir(work_dir: str | os.PathLike[str]) -> Path:
-    folder = Path(os.path.realpath(work_dir))
-    if not folder.is_dir():
-        raise ExportError(f"there is no folder {folder} to work in: make it first")
-    return folder
-
-
-def _kept(values: Any) -> Any:
-    """An iterator gives its values only once."""
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else values
 
 
 async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:

@@ -292,7 +292,7 @@ class _RejectedTable(_Table):
                 self._delete("job_id IN (SELECT json_array_elements_text($1::text::json->0))", jobs)
             self.delete(export.rejected_keys())
             self._delete(same_as(self.staged, self.key))
-        elif export.has_rejected:
+        elif export.checkpoint.rejected_runs:
             self.run(self.definition(self.table))
         for lines in export.rejected_runs():
             self.run(

@@ -12,7 +12,7 @@ import msgspec
 
 from tfruns._table.columns import COLUMNS, LIMITS, Kind, values_of
 from tfruns.export.writer import Format
-from tfruns.models import BadRun, JobRun
+from tfruns.models import JobRun
 
 
 class RejectedRun(msgspec.Struct, rename="camel"):
@@ -29,11 +29,6 @@ class RejectedRun(msgspec.Struct, rename="camel"):
         """From what is wrong with it: fields, each with the reason."""
         why = "; ".join(f"{field}: {reason}" for field, reason in problems)
         return cls(job_id, run_id, problems[0][0] if problems else "", why, text.decode("utf-8", "replace"))
-
-    @classmethod
-    def of_bad_run(cls, job_id: str, bad: BadRun) -> Self:
-        """A run that couldn't be understood."""
-        return cls.of(job_id, bad.id, [(problem.field, problem.reason) for problem in bad.problems], bad.text)
 
     @property
     def line(self) -> bytes:

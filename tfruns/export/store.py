@@ -8,10 +8,9 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -37,58 +36,32 @@ PACKAGES = {
 }
 _LEAST_VERSIONS = {"s3fs": (2024, 6), "gcsfs": (2024, 6)}
 """Older ones fail when they write, or go with no version of fsspec that we take: a resolver may pick them for that."""
-_UNSEEN = (PermissionError,)
-"""What a store says where there is a permission to write, and none to look."""
 _BLOCK = 8 * 2**20
 """How many bytes are uploaded at a time: enough for few requests, and few enough for memory."""
 _MOST_BLOCKS = 9_000
 """S3 takes 10,000 parts."""
 
 
-class Store(Protocol):
-    """A folder of files, whose names may be paths in it, with slashes. All methods but `path` are for the thread."""
-
-    @abstractmethod
-    def path(self, name: str) -> Path | str:
-        """The whole name of a file, as messages may show it."""
-
-    def check(self, name: str) -> None:
-        """Raise ExportError if, as far as that can be seen, no file of that name can be put here."""
-
-    @abstractmethod
-    def names(self) -> list[str]:
-        """The names of the files right in it."""
-
-    @abstractmethod
-    def sizes(self, folder: str) -> dict[str, int]:
-        """The files in a folder in it and below, by their paths in that folder, each with its size."""
-
-    def fetch(self, name: str, scratch: Path) -> Path | None:
-        """A file, to be read; None if it isn't there."""
-
-    def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
-        """Put a file in the place of the one of that name. `check` raises if the work should end."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-
-
 @attrs.frozen
 class LocalStore:
-    """A folder on this machine."""
+    """A folder on this machine. Names may be paths in it, with slashes."""
 
     folder: Path
 
     def path(self, name: str) -> Path:
+        """The whole name of a file, as messages may show it."""
         return self.folder / name
 
     def check(self, name: str) -> None:
+        """Raise ExportError if, as far as that can be seen, no file of that name can be put here."""
         check_replaceable(self.folder / name)
 
     def names(self) -> list[str]:
+        """The names of the files right in it."""
         return [found.name for found in self.folder.iterdir()]
 
     def sizes(self, folder: str) -> dict[str, int]:
+        """The files in a folder in it and below, by their paths in that folder, each with its size."""
         top = self.folder / folder
         if top.exists() and not top.is_dir():
             raise ExportError(f"{top} is no folder")
@@ -96,10 +69,12 @@ class LocalStore:
         return {path.relative_to(top).as_posix(): path.stat().st_size for path in found}
 
     def fetch(self, name: str, scratch: Path) -> Path | None:
+        """A file, to be read; None if it isn't there."""
         path = self.folder / name
         return path if path.exists() else None
 
     def put(self, source: Path, name: str, check: Callable[[], None]) -> None:
+        """Put a file in the place of the one of that name. `check` raises if the work should end."""
         place = self.folder / name
         for parent in [*place.relative_to(self.folder).parents][-2::-1]:
             folder = self.folder / parent
@@ -109,6 +84,7 @@ class LocalStore:
         put_in_place(source, place, check)
 
     def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)
         for parent in [*Path(name).parents][:-2]:
             with contextlib.suppress(OSError):  # something else is in it
@@ -117,16 +93,12 @@ class LocalStore:
 
 @attrs.frozen
 class RemoteStore:
-    """A folder in what fsspec knows.
-
-    Args:
-        url: its URL, with a slash at its end.
-        query: what follows a name in a URL, if anything does.
-        options: options for fsspec besides the URL.
-    """
+    """A folder in what fsspec knows, with the same methods."""
 
     url: Hidden
+    """Its URL, with a slash at its end."""
     query: Hidden
+    """What follows a name in a URL, if anything does."""
     options: Hidden
 
     def _url(self, name: str) -> Hidden:
@@ -140,10 +112,12 @@ class RemoteStore:
         package = PACKAGES.get(scheme, "what fsspec's documentation names")
         _check_version(package)
         try:
-            self._call(name, lambda system, path: system.info(path), but=(FileNotFoundError, *_UNSEEN, ImportError))
+            self._call(
+                name, lambda system, path: system.info(path), but=(FileNotFoundError, PermissionError, ImportError)
+            )
         except ImportError:
             raise ExportError(f"destinations with {scheme}:// need {package}: {install_package(package)}") from None
-        except _UNSEEN:
+        except PermissionError:  # one to write, and none to look
             pass
         except FileNotFoundError:
             if scheme in OBJECT_STORES and not self._call(
@@ -158,8 +132,8 @@ class RemoteStore:
             return [str(found).rstrip("/").rpartition("/")[2] for found in system.ls(parent, detail=False)]
 
         try:
-            return self._call("x", list_names, but=(FileNotFoundError, *_UNSEEN))
-        except (FileNotFoundError, *_UNSEEN):
+            return self._call("x", list_names, but=(FileNotFoundError, PermissionError))
+        except (FileNotFoundError, PermissionError):
             return []
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -214,8 +188,8 @@ class RemoteStore:
             raise
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError, *_UNSEEN):
-            self._call(name, lambda system, path: system.rm_file(path), but=(FileNotFoundError, *_UNSEEN))
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            self._call(name, lambda system, path: system.rm_file(path), but=(FileNotFoundError, PermissionError))
 
     def _call(self, name: str, do: Callable[[Any, str], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
         def call() -> _T:
@@ -227,6 +201,9 @@ class RemoteStore:
     def _guarded(self, name: str, call: Callable[[], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
         secrets = secrets_of(self._url(name), self.options)
         return guarded(secrets, f"{self.path(name)} can't be written", call, but=but)
+
+
+Store = LocalStore | RemoteStore
 
 
 def remote_store(url: Hidden, options: Hidden) -> tuple[RemoteStore, str]:
@@ -258,7 +235,7 @@ _MOST_EXPORTS = 10_000
 
 def put_quarantine(store: Store, name: str, export: Export) -> None:
     """Write the runs that were rejected to a file; if no run was, remove the file."""
-    if export.has_rejected:
+    if export.checkpoint.rejected_runs:
         path = export.scratch / "rejected"
         with open(fresh_file(path), "wb") as file:
             file.writelines(export.rejected())

@@ -21,8 +21,6 @@ NO_ID = "(no id, "
 
 LATE = 3_600_000
 """Milliseconds: a run may show up in the list so much later than runs that were created after it."""
-MOST_EXPORTS = 10_000
-"""After so many exports with one state, the names of their files would no longer sort in their order."""
 _VERSION = 3
 _EXPORTS_REMEMBERED = 10
 """How many exports look again for a run that has gone, or has ended with a value that can't be written."""
@@ -85,10 +83,6 @@ class Reading:
         }
         self.known = JobState(before.newest, dict(before.recent), {run_id: before.open[run_id] for run_id in is_left})
         self.removed: dict[str, float] = {}
-
-    @property
-    def note(self) -> JobNote:
-        return JobNote(self.known, self.removed)
 
     @property
     def since(self) -> float | None:
