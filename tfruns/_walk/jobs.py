@@ -1,12 +1,13 @@
 """The runs of many jobs: several jobs are walked at the same time, within the client's limit of requests.
 
-Before a request of theirs comes to the client's own gates, which `_http.transport` lists, it passes these, from the
-outside in:
+These are all the gates before a page, from the outside in. A page of a single job passes the last two alone:
 
 1. A job starts: at most 1,000 jobs (in order: as many as requests may be in flight) have started and not ended.
 2. It is the job's turn to wait for a response: as many jobs do as requests may be in flight, and `JobScheduler` says
    which. So many more jobs may have a response that wasn't consumed yet.
 3. It may fetch a page beside that one: `Prefetch` counts the pages of all jobs, and the plan of the walk its own.
+4. The client's queue, in which the requests of all walks wait until the server can take them (`_http.limits`). There
+   are as many connections as requests may be in flight, so nothing waits for those.
 """
 
 import asyncio
