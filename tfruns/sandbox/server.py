@@ -195,6 +195,7 @@ _PARAMETERS = {
     "offset": _whole("a whole number, 0 or more", 0),
     "limit": _whole("a whole number from 1 to 1000", 1, 1000),
 }
+_NAMES = {field: wire_name(field) for field in _PARAMETERS}
 
 
 def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -206,7 +207,7 @@ def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]
         problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
 
     for field, parameter in _PARAMETERS.items():
-        name = wire_name(field)
+        name = _NAMES[field]
         texts = query.getall(name, [])
         if len(texts) > 1 and not parameter.is_list:
             refuse(name, ", ".join(texts), "given once")
