@@ -237,8 +237,11 @@ async def test_a_signal_gives_the_terminal_its_cursor_back(
     assert terminal.raw.rindex(SHOW) > terminal.raw.rindex(HIDE)
 
 
+OTHERS = [pytest.param(line, marks=pytest.mark.slow) for line in ("wait job run-0", "export job -o runs.csv")]
+
+
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-@each_once("line, number", ["watch job", "wait job run-0", "export job -o runs.csv", "list job"], [*STATUS_OF])
+@each_once("line, number", ["watch job", "list job", *OTHERS], [*STATUS_OF])
 async def test_the_first_process_of_a_container_obeys_signals_too(
     line: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

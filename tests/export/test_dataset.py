@@ -13,7 +13,7 @@ import pytest
 
 from tests.export.test_export import READERS, fill, flat, of_arrow
 from tests.support.hostile import page, response, run, serve
-from tests.support.living import exported_in_rounds, first_of
+from tests.support.living import exported_in_rounds
 from tfruns import Client
 from tfruns.export import ExportError, dataset, export_runs
 from tfruns.export.writer import zstd
@@ -76,12 +76,13 @@ async def test_engines_read_the_folder_as_it_is(tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
-@first_of("jsonl", "jsonl.zst", "parquet")
+@pytest.mark.slow  # test_increments.py has one for files here
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "parquet"])
 async def test_ten_exports_of_a_living_list_make_the_folder_that_one_export_makes(form: str, tmp_path: Path) -> None:
     async def export(client: Client, job_ids: Sequence[str]) -> None:
         await export_runs(client, job_ids, f"{tmp_path}/runs/", format=form, state=tmp_path / "state.json")
 
-    async with exported_in_rounds(form, export, pauses=(60, 600, 4000, 30_000)) as (client, job_ids):
+    async with exported_in_rounds(form, export, pauses=(60, 600, 4000, 90_000)) as (client, job_ids):
         await export_runs(client, job_ids, f"{tmp_path}/full/", format=form)
     found = content(tmp_path / "runs", form)
     assert found == content(tmp_path / "full", form)

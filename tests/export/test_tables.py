@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from tests.export.test_export import READERS
+from tests.support.combinations import each_once
 from tests.support.hostile import run
 from tests.support.jobs import Jobs
 from tfruns.export import ExportError, ExportProgress
@@ -263,8 +264,9 @@ async def test_what_other_jobs_had_set_aside_stays_in_the_quarantine(form: str, 
     assert rejected() == [("a", "run-2"), ("b", "run-3")]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["status=all", "id=1", "created_at=2026-11-29", "a*b[c]", "it's", "ü \n", "a#b%20c"])
+@each_once(
+    "name, form", ["status=all", "id=1", "created_at=2026-11-29", "a*b[c]", "it's", "ü \n", "a#b%20c"], FORMS[::-1]
+)
 async def test_no_name_in_a_path_is_taken_for_something_else(form: str, name: str, jobs: Jobs, tmp_path: Path) -> None:
     """Not for the value of a column, a pattern or a part of a URL; for a folder, and for the file."""
     jobs.update(**{"job-1": [run(1, status="RUNNING"), run(2, status="FAILED")], "job-2": [run(3)]})

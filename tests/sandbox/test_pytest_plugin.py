@@ -196,6 +196,7 @@ def test_the_plugin_costs_test_suites_nothing_that_do_not_use_it() -> None:
     assert "tfruns" in done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_fixtures_are_listed_with_what_they_give(tmp_path: Path) -> None:
     done = suite(tmp_path, "def test_nothing(): pass\n", "--markers", *SCOPE)
     assert "@pytest.mark.tfruns_sandbox(**arguments)" in done.stdout

@@ -162,6 +162,7 @@ async def test_a_job_that_is_read_late_has_lived_all_the_same() -> None:
         assert states(late) == states(early)
 
 
+@pytest.mark.slow
 async def test_a_living_job_drops_its_oldest_run_when_it_has_grown_by_ten_thousand() -> None:
     async with Sandbox(1, 20, living=True) as s:
         [job_id] = s.job_ids
