@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfruns._extras import install
-from tfruns._table.columns import COLUMNS, JOB_ID, Column, Kind, values_of
+from tfruns._table.columns import COLUMNS, JOB_ID, Kind, values_of
 from tfruns.models import JobRun
 
 try:
@@ -19,7 +19,6 @@ _TYPES = {
     Kind.COUNT: pa.int64(),
     Kind.INSTANT: pa.timestamp("us", tz="UTC"),
 }
-_MILLISECONDS = pa.timestamp("ms", tz="UTC")
 
 SCHEMA = pa.schema(
     [
@@ -55,7 +54,7 @@ def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
         10
     """
     job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
-    return _batch(job_ids, runs, SCHEMA)
+    return _batch(SCHEMA, runs, job_ids)
 
 
 def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
@@ -81,27 +80,23 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
 def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
     """Some runs, each with the id of its job, as a record batch with `PLAIN_SCHEMA`."""
-    return _batch(pa.array(job_ids, pa.string()), runs, PLAIN_SCHEMA)
+    return _batch(PLAIN_SCHEMA, runs, pa.array(job_ids, pa.string()))
 
 
 def runs_alone(runs: Sequence[JobRun]) -> pa.RecordBatch:
     """Some runs without the id of their job, as a record batch with the other columns of `SCHEMA`."""
-    return pa.RecordBatch.from_arrays(_columns(runs, SCHEMA), schema=pa.schema([*SCHEMA][1:]))
+    return _batch(pa.schema([*SCHEMA][1:]), runs)
 
 
-def _batch(job_ids: Any, runs: Sequence[JobRun], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([job_ids, *_columns(runs, schema)], schema=schema)
-
-
-def _columns(runs: Sequence[JobRun], schema: pa.Schema) -> list[Any]:
-    return [_array(*each) for each in zip(COLUMNS, schema.types[1:], values_of(runs), strict=True)]
-
-
-def _array(column: Column, type_: Any, values: list[Any]) -> Any:
-    try:
-        return _moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_)
-    except (OverflowError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
+def _batch(schema: pa.Schema, runs: Sequence[JobRun], *arrays: Any) -> pa.RecordBatch:
+    """These arrays, and the columns of the runs."""
+    made = [*arrays]
+    for column, type_, values in zip(COLUMNS, schema.types[len(arrays) :], values_of(runs), strict=True):
+        try:
+            made.append(_moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_))
+        except (OverflowError, pa.ArrowInvalid) as error:
+            raise ValueError(f"{column.name} holds a number that 64 bits can't: {error}") from None
+    return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
 def _moments(values: list[Any]) -> Any:
@@ -109,4 +104,4 @@ def _moments(values: list[Any]) -> Any:
     type_ = _TYPES[Kind.INSTANT]
     if float in set(map(type, values)):
         return pa.array([None if value is None else round(value * 1000) for value in values], type_)
-    return pa.array(values, pa.int64()).cast(_MILLISECONDS).cast(type_)
+    return pa.array(values, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).cast(type_)

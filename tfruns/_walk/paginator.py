@@ -8,8 +8,7 @@ from weakref import ref
 import attrs
 
 from tfruns._http.events import Counters
-from tfruns._table.frames import Tables
-from tfruns._table.lists import RunList
+from tfruns._table.lists import RunList, Tables
 from tfruns._walk.walker import Prefetch, Walk, WalkOptions
 from tfruns.errors import EventLoopError
 from tfruns.models import JobRun, RawPage, RunPage

@@ -1,6 +1,5 @@
 """Parquet and Arrow files. A piece is a record batch, as for the tables of DuckDB and PostgreSQL."""
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,22 +51,12 @@ def read_piece(piece: bytes) -> Any:
 
 
 class ArrowFile(Writer):
-    """Gathers the record batches of pieces, and writes many rows at a time.
+    """Gathers the record batches of pieces, and gives many rows at a time to a writer of pyarrow's, which is made by
+    `open_`."""
 
-    Args:
-        path: the file, which is made anew.
-        schema: what is written.
-        open_: makes pyarrow's writer.
-
-    Attributes:
-        rows: how many were written.
-        bytes: what they took in memory.
-    """
-
-    def __init__(self, path: Path, schema: Any, open_: Callable[[Path, Any], Any]) -> None:
+    def __init__(self, path: Path, schema: Any, open_: Callable[..., Any], **options: Any) -> None:
         os.close(fresh_file(path))
-        self.rows = self.bytes = 0
-        self._writer = open_(path, schema)
+        self._writer = open_(str(path), schema, **options)
         self._schema = schema
         self._batches: list[Any] = []
         self._rows = self._bytes = 0
@@ -84,8 +73,6 @@ class ArrowFile(Writer):
 
     def _flush(self) -> None:
         if self._batches:
-            self.rows += self._rows
-            self.bytes += self._bytes
             table = arrow_module().pa.Table.from_batches(self._batches)
             self._batches, self._rows, self._bytes = [], 0, 0
             self._writer.write_table(table if table.schema == self._schema else table.cast(self._schema))
@@ -101,21 +88,22 @@ class ArrowFile(Writer):
 
 def parquet_file(path: Path, _scratch: Path) -> Writer:
     """A Parquet file, compressed with zstd."""
-    return ArrowFile(path, arrow_module().SCHEMA, parquet_writer)
+    return ArrowFile(path, arrow_module().SCHEMA, needed("pyarrow.parquet", "arrow").ParquetWriter, compression="zstd")
 
 
-def parquet_writer(path: Path, schema: Any, compression: str = "zstd") -> Any:
-    """pyarrow's writer of a Parquet file."""
-    return needed("pyarrow.parquet", "arrow").ParquetWriter(path, schema, compression=compression)
+def staged_file(path: Path, _scratch: Path) -> Writer:
+    """A Parquet file that DuckDB reads, compressed fast."""
+    schema = arrow_module().PLAIN_SCHEMA
+    return ArrowFile(path, schema, needed("pyarrow.parquet", "arrow").ParquetWriter, compression="lz4")
 
 
-def arrow_file(path: Path, _scratch: Path, kind: str = "file") -> Writer:
+def arrow_file(path: Path, _scratch: Path) -> Writer:
     """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
     ipc = arrow_module().pa.ipc
-    options = ipc.IpcWriteOptions(compression="zstd")
-    make = {"file": ipc.new_file, "stream": ipc.new_stream}[kind]
-    return ArrowFile(path, arrow_module().PLAIN_SCHEMA, lambda path, schema: make(str(path), schema, options=options))
+    return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_file, options=ipc.IpcWriteOptions(compression="zstd"))
 
 
-arrow_stream = functools.partial(arrow_file, kind="stream")
-"""The same as a stream, which PostgreSQL's driver reads."""
+def arrow_stream(path: Path, _scratch: Path) -> Writer:
+    """The same as a stream, which PostgreSQL's driver reads."""
+    ipc = arrow_module().pa.ipc
+    return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_stream, options=ipc.IpcWriteOptions(compression="lz4"))

@@ -16,7 +16,6 @@ import attrs
 import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
-from tfruns.export.arrow_files import ArrowFile, arrow_module, parquet_writer
 from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.quarantine import RejectedRun
@@ -63,9 +62,14 @@ class FileTable(Table):
     def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
         """Do something with a connection to the database. (It may be called again, if DuckDB needs more memory.)"""
 
+    @classmethod
+    def made_of(cls, staged: Path) -> Path:
+        """A new database of staged rows."""
+        return staged
+
     @abstractmethod
     def attach(self, staged: Path) -> None:
-        """Make the rows of a new database the staged ones."""
+        """Make the rows of a file the staged ones."""
 
     @classmethod
     def use(
@@ -93,7 +97,7 @@ class FileTable(Table):
         return cls.connected(path, failed, with_table)
 
     def __init__(self, failed: str, database: Any) -> None:
-        super().__init__(failed, "main.runs", "tfruns_staged.main.runs")
+        super().__init__(failed, "main.runs", "tfruns_staged.runs")
         self._database = database
 
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -134,7 +138,6 @@ class SqliteTable(FileTable):
             return do(database)
 
     def attach(self, staged: Path) -> None:
-        self.staged = "tfruns_staged.runs"
         self.run("ATTACH ? AS tfruns_staged", os.fsencode(staged))
 
     def find(self) -> tuple[Columns, bool] | None:
@@ -220,7 +223,10 @@ _GROUP_BYTES = 16 * 2**20
 
 
 class DuckDbTable(FileTable):
-    """DuckDB's. It needs no key, whose index DuckDB would hold in memory."""
+    """DuckDB's. It needs no key, whose index DuckDB would hold in memory. Rows are staged in a Parquet file.
+
+    DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
+    """
 
     name = "DuckDB"
     begins = (8, b"DUCK")
@@ -248,9 +254,26 @@ class DuckDbTable(FileTable):
         ((self._catalog,),) = self.run("SELECT current_database()")
         self.table = '"' + self._catalog.replace('"', '""') + '".main.runs'
 
+    @classmethod
+    def made_of(cls, staged: Path) -> Path:
+        path = staged.with_name("made")
+
+        def load(database: Any) -> None:
+            for part in (path, path.with_name(f"{path.name}.wal")):
+                part.unlink(missing_ok=True)  # of an attempt with less memory
+            database.execute(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
+            database.execute(f"ATTACH {_quoted(path)} AS target{_row_groups(staged)}")
+            database.execute("BEGIN")
+            database.execute(cls.definition("target.runs"))
+            database.execute(f"INSERT INTO target.runs SELECT * FROM {_rows_of(staged)}")
+            database.execute("COMMIT")
+
+        _in_duckdb(":memory:", _FAILED, load)
+        return path
+
     def attach(self, staged: Path) -> None:
         self.run(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
-        self.run(f"ATTACH {_quoted(staged)} AS tfruns_staged (READ_ONLY)")
+        self.staged = _rows_of(staged)
 
     def find(self) -> tuple[Columns, bool] | None:
         where = "WHERE database_name = ? AND schema_name = 'main' AND lower({}_name) = 'runs'"
@@ -297,38 +320,17 @@ def _in_duckdb(path: str, failed: str, do: Callable[[Any], _T], memory: Sequence
     return _in_duckdb(path, failed, do, memory[1:])
 
 
-class DuckDbFile(ArrowFile):
-    """A new database. The pieces become a Parquet file, which is loaded as a whole.
-
-    DuckDB writes the rows of one file as it reads them; a load of many batches goes through its log and its memory.
-    """
-
-    def __init__(self, path: Path, scratch: Path) -> None:
-        self._path = path
-        self._rows_path = scratch / "rows.parquet"
-        schema = arrow_module().PLAIN_SCHEMA
-        super().__init__(self._rows_path, schema, lambda path, schema: parquet_writer(path, schema, "lz4"))  # fast
-
-    def close(self) -> None:
-        super().close()
-        _in_duckdb(":memory:", _FAILED, self._load)
-
-    def _load(self, database: Any) -> None:
-        for path in (self._path, self._path.with_name(self._path.name + ".wal")):
-            path.unlink(missing_ok=True)  # of an attempt with less memory
-        database.execute(f"SET temp_directory = {_quoted(self._path.with_name('spilled'))}")
-        database.execute(f"ATTACH {_quoted(self._path)} AS target{_row_groups(self.rows, self.bytes)}")
-        database.execute("BEGIN")
-        database.execute(DuckDbTable.definition("target.runs"))
-        # The path is taken for a pattern, and without `hive_partitioning` a folder status=all for a column.
-        pattern = _quoted(re.sub(r"([*\[])", r"[\1]", str(self._rows_path)))
-        database.execute(f"INSERT INTO target.runs SELECT * FROM read_parquet({pattern}, hive_partitioning = false)")
-        database.execute("COMMIT")
+def _rows_of(path: Path) -> str:
+    """The rows of a Parquet file. (DuckDB would take the path for a pattern, and a folder status=all for a column.)"""
+    pattern = re.sub(r"([*\[])", r"[\1]", str(path))
+    return f"read_parquet({_quoted(pattern)}, hive_partitioning = false)"
 
 
-def _row_groups(rows: int, size: int) -> str:
+def _row_groups(path: Path) -> str:
     """The option for groups of fewer rows than the usual 122,880, if rows are large: DuckDB holds a group in memory."""
-    fitting = 2048 * max(1, _GROUP_BYTES * rows // max(1, size) // 2048)
+    found = needed("pyarrow.parquet", "arrow").read_metadata(path)
+    size = sum(found.row_group(at).total_byte_size for at in range(found.num_row_groups))
+    fitting = 2048 * max(1, _GROUP_BYTES * found.num_rows // max(1, size) // 2048)
     return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
 
 
@@ -381,7 +383,7 @@ class TableFile(Destination):
         elif self.number:
             raise ExportError(f"{self.path} isn't there any more")
         else:
-            put_in_place(staged, self.path, self._check_new)
+            put_in_place(self._table.made_of(staged), self.path, self._check_new)
         self._write_rejected(export)
         return Written(size=self.path.stat().st_size, removed_rows=removed)
 

@@ -1,7 +1,7 @@
 """All formats of exports, by their names and suffixes."""
 
-from tfruns.export.arrow_files import ARROW_MODULES, arrow_file, arrow_piece, parquet_file
-from tfruns.export.databases import DuckDbFile, SqliteFile, sqlite_piece
+from tfruns.export.arrow_files import ARROW_MODULES, arrow_file, arrow_piece, parquet_file, staged_file
+from tfruns.export.databases import SqliteFile, sqlite_piece
 from tfruns.export.text_files import CSV_NAMES, csv_rows, lines, text_format
 from tfruns.export.writer import Format
 
@@ -11,7 +11,7 @@ FORMATS = (
     Format("parquet", (".parquet",), arrow_piece, parquet_file, "arrow", ARROW_MODULES),
     Format("arrow", (".arrow", ".feather"), arrow_piece, arrow_file, "arrow", ARROW_MODULES),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), sqlite_piece, SqliteFile),
-    Format("duckdb", (".duckdb",), arrow_piece, DuckDbFile, "duckdb", ("duckdb", *ARROW_MODULES)),
+    Format("duckdb", (".duckdb",), arrow_piece, staged_file, "duckdb", ("duckdb", *ARROW_MODULES)),
 )
 
 
