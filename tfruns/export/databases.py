@@ -10,7 +10,7 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import attrs
 import msgspec
@@ -26,7 +26,6 @@ from tfruns.export.text_files import plain_columns
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
-_T = TypeVar("_T")
 _FAILED = "the database can't be written"
 
 
@@ -34,8 +33,9 @@ class FileTable(Table):
     """The table `runs` of a database in a file."""
 
     name: ClassVar[str]
-    begins: ClassVar[tuple[int, bytes]]
-    """What is in every such file, and where."""
+    mark: ClassVar[bytes]
+    """What is in every such file."""
+    mark_at: ClassVar = 0
     parts: ClassVar[tuple[str, ...]]
     """The endings of files that hold a part of the database."""
     begin: ClassVar = "BEGIN"
@@ -44,9 +44,8 @@ class FileTable(Table):
     def check(cls, path: Path) -> bool:
         """Whether the database is there."""
         if path.exists() and path.stat().st_size:
-            at, mark = cls.begins
             with path.open("rb") as file:
-                if file.read(at + len(mark))[at:] != mark:
+                if not file.read(100).startswith(cls.mark, cls.mark_at):
                     raise ExportError(f"{path} is no database of {cls.name}, and is left as it is: give another file")
             return True
         for part in (path.with_name(path.name + ending) for ending in cls.parts):
@@ -59,7 +58,7 @@ class FileTable(Table):
 
     @classmethod
     @abstractmethod
-    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], int]) -> int:
         """Do something with a connection to the database. (It may be called again, if DuckDB needs more memory.)"""
 
     @classmethod
@@ -72,27 +71,22 @@ class FileTable(Table):
         """Make the rows of a file the staged ones."""
 
     @classmethod
-    def use(
-        cls,
-        path: Path,
-        do: Callable[[Table], int],
-        staged: Path | None = None,
-        check: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Do something with the table of a database that is there, in a transaction. It changes something only if there
-        is a new database with the staged rows."""
+    def use(cls, path: Path, export: Export | None = None) -> int:
+        """Write what an export has staged into a database that is there, and return how many rows of other runs are
+        gone; without an export, return whether its table is there."""
         failed = f"the table runs of {path} can't be written"
 
         def with_table(database: Any) -> int:
-            with stopped_by(check, database.interrupt):
-                table = cls(failed, database)
-                if staged is not None:
-                    table.attach(staged)
+            table = cls(failed, database)
+            if export is None:
                 table.run(cls.begin)
-                done = do(table)
-                if staged is not None:
-                    table.run("COMMIT")
-                return done
+                return table.is_there()
+            with stopped_by(export.check, database.interrupt):
+                table.attach(export.scratch / "fresh")
+                table.run(cls.begin)
+                removed = table.write(export)
+                table.run("COMMIT")
+            return removed
 
         return cls.connected(path, failed, with_table)
 
@@ -105,15 +99,6 @@ class FileTable(Table):
         return rows
 
 
-@contextlib.contextmanager
-def _as_export_error(kind: type[Exception], failed: str = _FAILED) -> Iterator[None]:
-    """Raise a database's own errors as an `ExportError`."""
-    try:
-        yield
-    except kind as error:
-        raise ExportError(f"{failed}: {error}") from None
-
-
 # --- SQLite ---
 
 _CACHE = 32 * 1024
@@ -124,7 +109,7 @@ class SqliteTable(FileTable):
     """SQLite's. Types are those to which a column converts its values."""
 
     name = "SQLite"
-    begins = (0, b"SQLite format 3\0")
+    mark = b"SQLite format 3\0"
     begin = "BEGIN IMMEDIATE"  # shows whether it may be written, and isn't locked
     parts = ("-journal", "-wal", "-shm")
     types: ClassVar = {Kind.TEXT: "TEXT", Kind.WORD: "TEXT", Kind.COUNT: "INTEGER", Kind.INSTANT: "TEXT"}
@@ -133,8 +118,8 @@ class SqliteTable(FileTable):
     ends = " STRICT"
 
     @classmethod
-    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
-        with _as_export_error(sqlite3.Error, failed), contextlib.closing(_sqlite(path)) as database:
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], int]) -> int:
+        with _guarded(failed), contextlib.closing(_sqlite(path)) as database:
             return do(database)
 
     def attach(self, staged: Path) -> None:
@@ -168,6 +153,14 @@ class SqliteTable(FileTable):
         return int(self._database.executemany(f"{statement} WHERE {JOB_ID} = ? AND id = ?", keys).rowcount)
 
 
+@contextlib.contextmanager
+def _guarded(failed: str = _FAILED) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ExportError(f"{failed}: {error}") from None
+
+
 def _affinity(type_: str) -> str:
     """The type to which a column converts its values, by SQLite's rules."""
     type_ = type_.upper()
@@ -196,17 +189,17 @@ class SqliteFile(Writer):
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             self._database.execute(f"PRAGMA {setting}")
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
-        with _as_export_error(sqlite3.Error):
+        with _guarded():
             self._database.execute("BEGIN")
             self._database.execute(SqliteTable.definition("runs"))
 
     def write(self, piece: bytes) -> None:
         job_id, *values = msgspec.msgpack.decode(unpack(piece))
-        with _as_export_error(sqlite3.Error):
+        with _guarded():
             self._database.executemany(self._insert, zip(itertools.repeat(job_id), *values, strict=False))
 
     def close(self) -> None:
-        with _as_export_error(sqlite3.Error):
+        with _guarded():
             self._database.execute("COMMIT")
         self.abandon()
 
@@ -229,7 +222,8 @@ class DuckDbTable(FileTable):
     """
 
     name = "DuckDB"
-    begins = (8, b"DUCK")
+    mark = b"DUCK"
+    mark_at = 8
     parts = (".wal",)
     types: ClassVar = {
         Kind.TEXT: "VARCHAR",
@@ -246,7 +240,7 @@ class DuckDbTable(FileTable):
         return super().check(path)
 
     @classmethod
-    def connected(cls, path: Path, failed: str, do: Callable[[Any], _T]) -> _T:
+    def connected(cls, path: Path, failed: str, do: Callable[[Any], int]) -> int:
         return _in_duckdb(str(path), failed, do)
 
     def __init__(self, failed: str, database: Any) -> None:
@@ -258,15 +252,16 @@ class DuckDbTable(FileTable):
     def made_of(cls, staged: Path) -> Path:
         path = staged.with_name("made")
 
-        def load(database: Any) -> None:
+        def load(database: Any) -> int:
             for part in (path, path.with_name(f"{path.name}.wal")):
                 part.unlink(missing_ok=True)  # of an attempt with less memory
             database.execute(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
             database.execute(f"ATTACH {_quoted(path)} AS target{_row_groups(staged)}")
             database.execute("BEGIN")
             database.execute(cls.definition("target.runs"))
-            database.execute(f"INSERT INTO target.runs SELECT * FROM {_rows_of(staged)}")
+            ((rows,),) = database.execute(f"INSERT INTO target.runs SELECT * FROM {_rows_of(staged)}").fetchall()
             database.execute("COMMIT")
+            return int(rows)
 
         _in_duckdb(":memory:", _FAILED, load)
         return path
@@ -305,7 +300,7 @@ class DuckDbTable(FileTable):
         self.run(f"INSERT INTO {self.table} ({NAMES}) {missing}")
 
 
-def _in_duckdb(path: str, failed: str, do: Callable[[Any], _T], memory: Sequence[str] = _MEMORY) -> _T:
+def _in_duckdb(path: str, failed: str, do: Callable[[Any], int], memory: Sequence[str] = _MEMORY) -> int:
     duckdb = needed("duckdb", "duckdb")
     # By one thread, as each would hold rows of its own. The caller's own process may have the database open: with
     # other options, which DuckDB then refuses.
@@ -371,19 +366,18 @@ class TableFile(Destination):
         self.format_.check()
         if not self._table.check(self.path):
             check_missing(str(self.path), export)
-        elif not self._table.use(self.path, lambda table: table.is_there()):
+        elif not self._table.use(self.path):
             check_missing(f"{self.path} can't be written: its table runs", export)
         self.number = None if export.state is None else export.state.exports
 
     def finish(self, export: Export) -> Written:
         removed = 0
-        staged = export.scratch / "fresh"
         if self._table.check(self.path):
-            removed = self._table.use(self.path, lambda table: table.write(export), staged, export.check)
+            removed = self._table.use(self.path, export)
         elif self.number:
             raise ExportError(f"{self.path} isn't there any more")
         else:
-            put_in_place(self._table.made_of(staged), self.path, self._check_new)
+            put_in_place(self._table.made_of(export.scratch / "fresh"), self.path, self._check_new)
         self._write_rejected(export)
         return Written(size=self.path.stat().st_size, removed_rows=removed)
 

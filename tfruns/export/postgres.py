@@ -77,12 +77,9 @@ class PostgresTable(Destination):
         """A piece: the same as for Arrow, if the database can hold it."""
         batch = arrow_batch(job_id, page)
         for column in batch.columns:
-            if column.type == "string" and (data := column.buffers()[2]) is not None:
-                text = data.to_pybytes()  # of all rows
-                if b"\0" in text:
-                    raise ValueError("PostgreSQL holds no text with the character U+0000")
-                if self._encoding != "utf-8":
-                    text.decode().encode(self._encoding)
+            if column.type == "string" and (texts := column.buffers()[2]) is not None:  # of all rows
+                if problem := _problem(texts.to_pybytes().decode(), self._encoding):
+                    raise ValueError(problem)
         if max(len(run.id.encode()) for run in page.data) + len(job_id.encode()) > _MOST_KEY_BYTES:
             raise ValueError("an id is too long for an index")
         return pack(batch.serialize())

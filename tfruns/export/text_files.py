@@ -180,7 +180,7 @@ def _moment(milliseconds: float) -> str:
             return iso_moment(when, "microseconds" if when.microsecond % 1000 else "milliseconds")
         milliseconds = int(milliseconds)
     days, left = divmod(milliseconds, _MS_A_DAY)
-    return _day(days) + _SECONDS[left // 1000] + _MILLISECONDS[left % 1000]
+    return _day(days) + _time(left // 1000) + _MILLISECONDS[left % 1000]
 
 
 @functools.lru_cache(4096)
@@ -188,15 +188,11 @@ def _day(days: int) -> str:
     return (_EPOCH + timedelta(days=days)).date().isoformat() + "T"
 
 
-class _Seconds(dict[int, str]):
-    """Each second of a day, as it is used."""
-
-    def __missing__(self, second: int) -> str:
-        text = self[second] = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-        return text
+@functools.cache
+def _time(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
 
 
-_SECONDS = _Seconds()
 _MILLISECONDS = [f".{millisecond:03}Z" for millisecond in range(1000)]
 
 
