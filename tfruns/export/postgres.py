@@ -76,10 +76,10 @@ class PostgresTable(Destination):
     def _piece(self, job_id: str, page: RawPage) -> bytes:
         """A piece: the same as for Arrow, if the database can hold it."""
         batch = arrow_batch(job_id, page)
-        for column in batch.columns:
-            if column.type == "string" and (texts := column.buffers()[2]) is not None:  # of all rows
-                if problem := _problem(texts.to_pybytes().decode(), self._encoding):
-                    raise ValueError(problem)
+        texts = [column.buffers()[2] for column in batch.columns if column.type == "string"]  # each of all rows
+        for text in texts:
+            if text is not None and (problem := _problem(text.to_pybytes().decode(), self._encoding)):
+                raise ValueError(problem)
         if max(len(run.id.encode()) for run in page.data) + len(job_id.encode()) > _MOST_KEY_BYTES:
             raise ValueError("an id is too long for an index")
         return pack(batch.serialize())
