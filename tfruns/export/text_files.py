@@ -16,7 +16,7 @@ import attrs
 
 from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Column, Kind, values_of
 from tfruns._text import iso_moment
-from tfruns.export.files import fresh_file, write_all
+from tfruns.export.files import fresh_file
 from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
 from tfruns.models import JobRun, RawPage
 
@@ -69,7 +69,7 @@ PACKINGS = {
 
 class _TextFile(Writer):
     def __init__(self, path: Path, packing: Packing, head: bytes) -> None:
-        self._descriptor = fresh_file(path)
+        self._file = open(fresh_file(path), "wb")  # noqa: SIM115  # `close` and `abandon` close it
         self._packing = packing
         self._texts = [head]
         self._size = self._unsynced = 0
@@ -91,22 +91,21 @@ class _TextFile(Writer):
             self._append(self._packing.join(text))
 
     def _append(self, data: bytes) -> None:
-        write_all(self._descriptor, data)
+        self._file.write(data)
         self._unsynced += len(data)
         if self._unsynced > _SYNC_EVERY:
-            os.fsync(self._descriptor)
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._unsynced = 0
 
     def close(self) -> None:
         self._flush()
-        if os.fstat(self._descriptor).st_size == 0:  # a file without runs is a valid one too
+        if self._file.tell() == 0:  # a file without runs is a valid one too
             self._append(self._packing.join(b""))
         self.abandon()
 
     def abandon(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
 
 def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage], bytes], head: bytes = b"") -> Format:
