@@ -119,7 +119,7 @@ class SqliteTable(FileTable):
 
     @classmethod
     def connected(cls, path: Path, failed: str, do: Callable[[Any], int]) -> int:
-        with _guarded(failed), contextlib.closing(_sqlite(path)) as database:
+        with _as_export_error(failed), contextlib.closing(_sqlite(path)) as database:
             return do(database)
 
     def attach(self, staged: Path) -> None:
@@ -154,7 +154,7 @@ class SqliteTable(FileTable):
 
 
 @contextlib.contextmanager
-def _guarded(failed: str = _FAILED) -> Iterator[None]:
+def _as_export_error(failed: str = _FAILED) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -189,17 +189,17 @@ class SqliteFile(Writer):
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             self._database.execute(f"PRAGMA {setting}")
         self._insert = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
-        with _guarded():
+        with _as_export_error():
             self._database.execute("BEGIN")
             self._database.execute(SqliteTable.definition("runs"))
 
     def write(self, piece: bytes) -> None:
         job_id, *values = msgspec.msgpack.decode(unpack(piece))
-        with _guarded():
+        with _as_export_error():
             self._database.executemany(self._insert, zip(itertools.repeat(job_id), *values, strict=False))
 
     def close(self) -> None:
-        with _guarded():
+        with _as_export_error():
             self._database.execute("COMMIT")
         self.abandon()
 
