@@ -41,11 +41,7 @@ def _metadata(file: str) -> str:
 
 
 def require(package: str, what: str) -> Any:
-    """A package that no extra installs.
-
-    Raises:
-        ImportError: it isn't installed; the message says how to install it.
-    """
+    """A package that no extra installs; an ImportError says how to install it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -35,10 +35,10 @@ else:
         """
         if cls is None:
             return functools.partial(payload, kw_only=kw_only)
-        body = dict(vars(cls))
-        fields = attrs.fields(attrs.frozen(slots=False, kw_only=kw_only)(cls))
-        names = {field.name for field in fields}
-        has_more = "resume_token" in body  # which isn't on the wire: it says where a walk goes on after a page
+        attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only)(cls)
+        fields = attrs.fields(cls)
+        left_out = {field.name for field in fields} | _NOT_COPIED
+        has_more = hasattr(cls, "resume_token")  # which isn't on the wire: it says where a walk goes on after a page
         struct = msgspec.defstruct(
             cls.__name__,
             [
@@ -47,18 +47,18 @@ else:
             ],
             bases=(*cls.__bases__, msgspec.Struct),
             module=cls.__module__,
-            namespace={name: value for name, value in body.items() if name not in names | _NOT_COPIED},
+            namespace={name: value for name, value in vars(cls).items() if name not in left_out},
             rename=wire_name,
             frozen=True,
             kw_only=kw_only,
-            # A payload can't be part of a reference cycle: it never changes, so it holds only objects that existed
-            # before it: text, numbers, enums, plain JSON and other payloads. So the garbage collector needn't visit
-            # payloads, however many there are. (A page may hold more, and there are few pages.)
+            # A payload never changes, so it holds only what existed before it, and can't be part of a reference cycle:
+            # the garbage collector needn't visit payloads, however many there are. (A page may hold more, and there are
+            # few pages.)
             gc=has_more,
             dict=has_more,
         )
-        these = {each.name: attrs.field(default=each.default, repr=each.repr) for each in fields}
-        attrs.frozen(slots=False, init=False, eq=False, match_args=False, kw_only=kw_only, these=these)(struct)
+        # msgspec's own raise an AttributeError, not attrs' FrozenInstanceError.
+        struct.__setattr__, struct.__delattr__ = cls.__setattr__, cls.__delattr__
         return struct
 
 

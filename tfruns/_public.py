@@ -1,14 +1,10 @@
-"""The module that public classes name as theirs: in tracebacks, in `help()` and in pickles."""
+"""Public classes name the module that users import them from: in tracebacks, in `help()` and in pickles."""
 
 from collections.abc import Iterable
 
 
 def publish(module: str, values: Iterable[object]) -> dict[str, object]:
-    """Let the classes and functions of the package among these values name the public module as theirs.
-
-    Returns:
-        Them, by their names.
-    """
+    """Let the classes and functions of the package among these do so. Returns them by their names."""
     published: dict[str, object] = {}
     for value in values:
         if callable(value) and getattr(value, "__module__", "").startswith("tfruns."):

@@ -11,12 +11,7 @@ def shortened(text: str, most: int = 500) -> str:
 
 
 def iso_moment(when: datetime, precision: str) -> str:
-    """A time in UTC, such as `2026-11-23T08:30:00Z`.
-
-    Args:
-        when: the time, aware and in UTC.
-        precision: "seconds", "milliseconds" or "microseconds".
-    """
+    """A time in UTC, such as `2026-11-23T08:30:00Z`; the precision is that of `datetime.isoformat`."""
     return when.isoformat(timespec=precision).replace("+00:00", "Z")
 
 

@@ -105,10 +105,7 @@ class APIError(TfRunsError):
         self.offset = offset
         self.attempts = 1
         self.gave_up_because = ""
-        self.is_transient = self._may_pass()
-
-    def _may_pass(self) -> bool:
-        return False
+        self.is_transient = False
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -126,8 +123,9 @@ class APIConnectionError(APIError):
 
     _advice = "is the host right, and the network in order?"
 
-    def _may_pass(self) -> bool:
-        return True
+    def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
+        super().__init__(text, job_id=job_id, offset=offset)
+        self.is_transient = True
 
 
 class APITimeoutError(APIConnectionError):
@@ -176,9 +174,7 @@ class APIStatusError(APIError):
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         super().__init__(text, job_id=job_id, offset=offset)
-
-    def _may_pass(self) -> bool:
-        return self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
+        self.is_transient = self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
 
 
 class BadRequestError(APIStatusError):
