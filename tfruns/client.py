@@ -4,7 +4,6 @@ import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Never, NoReturn, Self, Unpack
 
 import aiohttp
@@ -228,28 +227,10 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        job_id = checked_job_id(job_id)
-        options = self._walk_options(
-            job_id,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            created_after=created_after,
-            created_before=created_before,
-            filter=filter,
-            page_size=page_size,
-            offset=offset,
-            max_runs=max_runs,
-            resume_token=resume_token,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-            max_response_bytes=max_response_bytes,
-        )
-        return RunPaginator(job_id, options)
+        checked_job_id(job_id)
+        arguments = {**locals()}  # each goes on by its own name
+        del arguments["self"]
+        return RunPaginator(job_id, self._walk_options(**arguments))
 
     @suggests_arguments
     async def list_runs(
@@ -280,10 +261,7 @@ class Client:
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was requested.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
-            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
-            DecodeError: the response isn't what the contract says.
-            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+            TfRunsError: as of `iter_runs`, while iterating.
 
         Example:
             >>> page = await client.list_runs("my-job-id", limit=10, offset=20)
@@ -324,10 +302,7 @@ class Client:
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was requested.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: the server refused.
-            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
-            DecodeError: the response isn't what the contract says.
-            ClientClosedError, EventLoopError: the client was closed, or belongs to another event loop or process.
+            TfRunsError: as of `iter_runs`, while iterating.
 
         Example:
             >>> print(await client.count_runs("my-job-id"), "runs")
@@ -398,26 +373,10 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
-        options = self._walk_options(
-            None,
-            search_prefix=search_prefix,
-            sort_by=sort_by,
-            order=order,
-            triggered_by=triggered_by,
-            status=status,
-            version_numbers=version_numbers,
-            created_after=created_after,
-            created_before=created_before,
-            filter=filter,
-            page_size=page_size,
-            offset=offset,
-            max_runs=max_runs,
-            timeout=timeout,
-            retry=retry,
-            headers=headers,
-            max_response_bytes=max_response_bytes,
-        )
-        return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
+        arguments = {**locals()}
+        for name in ("self", "job_ids", "ordered", "on_error"):
+            del arguments[name]
+        return JobsPaginator(job_ids, self._walk_options(**arguments), ordered=ordered, on_error=on_error)
 
     @suggests_arguments
     def watch_runs(
@@ -565,8 +524,8 @@ class Client:
 
     def _walk_options(
         self,
-        job_id: str | None,
         *,
+        job_id: str = "",
         page_size: int | None,
         offset: int,
         max_runs: int | None,
@@ -580,22 +539,23 @@ class Client:
     ) -> WalkOptions:
         """The options of a walk with these arguments of `iter_runs`, which are checked here."""
         chosen = chosen_filter(filter, filters)
-        if resume_token is not None and not chosen.is_by_creation:
-            raise ValueError(
-                f"resume_token goes with the order by creation alone: leave out sort_by={chosen.sort_by!r}"
-            )
-        if resume_token is not None and offset:
-            raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
+        place = None
+        if resume_token is not None:
+            if not chosen.is_by_creation:
+                allowed = "resume_token goes with the order by creation alone"
+                raise ValueError(f"{allowed}: leave out sort_by={chosen.sort_by!r}")
+            if offset:
+                raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
+            place = token.decode(resume_token, job_id, chosen)
+        size = MAX_PAGE_SIZE if page_size is None else page_size
         return WalkOptions(
             transport=self._transport,
             request_options=self._transport.options.with_changes(
                 timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
             ),
             filter=chosen,
-            place=None if resume_token is None else token.decode(resume_token, job_id or "", chosen),
-            page_size=MAX_PAGE_SIZE
-            if page_size is None
-            else checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE),
+            place=place,
+            page_size=checked_int(size, "page_size", least=1, most=MAX_PAGE_SIZE),
             fits_window=page_size is None,
             offset=checked_int(offset, "offset", least=0),
             max_runs=None if max_runs is None else checked_int(max_runs, "max_runs", least=0),
@@ -625,9 +585,7 @@ class Client:
         self._transport.connections.check_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

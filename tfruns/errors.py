@@ -98,6 +98,7 @@ class APIError(TfRunsError):
 
     _advice: ClassVar[str] = ""
     """What to do when all retries have failed."""
+    _may_pass: bool = False
 
     def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
         super().__init__(text)
@@ -105,7 +106,7 @@ class APIError(TfRunsError):
         self.offset = offset
         self.attempts = 1
         self.gave_up_because = ""
-        self.is_transient = False
+        self.is_transient = self._may_pass
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -122,10 +123,7 @@ class APIConnectionError(APIError):
     """The server couldn't be reached, or the connection broke before the response was complete."""
 
     _advice = "is the host right, and the network in order?"
-
-    def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
-        super().__init__(text, job_id=job_id, offset=offset)
-        self.is_transient = True
+    _may_pass = True
 
 
 class APITimeoutError(APIConnectionError):
@@ -173,8 +171,8 @@ class APIStatusError(APIError):
         text += f": {shortened(self.message)}" if self.message else ""
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
+        self._may_pass = self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
         super().__init__(text, job_id=job_id, offset=offset)
-        self.is_transient = self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
 
 
 class BadRequestError(APIStatusError):
