@@ -346,14 +346,15 @@ class RawPage:
         """
         return self._split()
 
-    def only(self, indices: Sequence[int]) -> "RawPage":
-        """A page of some of these runs, by their indices in `data`."""
 
-        def split() -> tuple[bytes, ...]:
-            texts = self._split()
-            return tuple(texts[at] for at in indices)
+def only(page: RawPage, indices: Sequence[int]) -> RawPage:
+    """A page of some of its runs, by their indices in `data`."""
 
-        return attrs.evolve(self, data=tuple(self.data[at] for at in indices), bad=(), split=split)
+    def split() -> tuple[bytes, ...]:
+        texts = page.texts
+        return tuple(texts[at] for at in indices)
+
+    return attrs.evolve(page, data=tuple(page.data[at] for at in indices), bad=(), split=split)
 
 
 @payload

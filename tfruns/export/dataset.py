@@ -28,7 +28,7 @@ from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, Store, put_quarantine
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
-from tfruns.models import RawPage
+from tfruns.models import RawPage, only
 
 _HELD = 8 * 2**20
 """How many bytes of runs are held in memory while they are sorted by day."""
@@ -179,7 +179,7 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
         by_day.setdefault(day_of(run.created_at), []).append(at)
     texts = page.texts
     page = attrs.evolve(page, split=lambda: texts)  # they are split only once
-    return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, page.only(at))) for day, at in by_day.items()]))
+    return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, only(page, at))) for day, at in by_day.items()]))
 
 
 def day_format(name: str | None) -> DayFormat:

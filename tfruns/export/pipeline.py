@@ -53,7 +53,7 @@ from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobNote, JobState, Reading, State, state_path
 from tfruns.export.writer import Format, Writer
-from tfruns.models import BadRun, RawPage
+from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 Key = tuple[str, str]
@@ -509,7 +509,7 @@ class Export:
                     rejected.append(RejectedRun.of(job_id, run.id, found, text))
                     if reading is not None:
                         reading.set_aside(run.id, run.created_at, text, has_ended=run.status.is_terminal)
-            page = page.only([at for at, found in enumerate(problems) if not found])
+            page = only(page, [at for at, found in enumerate(problems) if not found])
             piece = self._encode(job_id, page)
         if rejected and not self._quarantines:
             first = rejected[0]

@@ -14,7 +14,7 @@ import msgspec
 
 from tfruns.export.files import check_replaceable, write_file
 from tfruns.export.results import ExportError
-from tfruns.models import BadRun, JobRunStatus, RawPage
+from tfruns.models import BadRun, JobRunStatus, RawPage, only
 
 NO_ID = "(no id, "
 """How the `id` of a `BadRun` without one begins."""
@@ -107,7 +107,7 @@ class Reading:
         """Take note of some runs, and return those whose present state wasn't written yet. In a search for the runs
         that must be found, the others are left out."""
         if is_search:
-            page = page.only([at for at, run in enumerate(page.data) if run.id in self.unseen])
+            page = only(page, [at for at, run in enumerate(page.data) if run.id in self.unseen])
         if not page.data:
             return page
         known, before, since = self.known, self.before, self.before.until
@@ -148,7 +148,7 @@ class Reading:
         known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
         if before.newest is None:  # all is new this time
             known.count = len(known.recent)
-        return page if len(fresh) == len(page.data) else page.only(fresh)
+        return page if len(fresh) == len(page.data) else only(page, fresh)
 
     def record_bad(self, bad: Iterable[BadRun], *, is_search: bool = False) -> list[BadRun]:
         """The same for runs that can't be understood."""
