@@ -77,8 +77,7 @@ def _names(command: click.Command, ctx: click.Context) -> set[str]:
 
 class _Helpful(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog unchanged: the lines of an example are there to be copied."""
-        if self.epilog:
+        if self.epilog:  # unchanged: the lines of an example are there to be copied
             formatter.write(f"\n{inspect.cleandoc(self.epilog)}\n")
 
 
@@ -111,7 +110,6 @@ class Command(_Helpful):
         return click.UsageError(f"No such option: {name}. {hint}", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, each group under its heading."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             # The first sentence explains the arguments: not every version of click has help texts for them.

@@ -25,8 +25,6 @@ DIRECTIONS = ("asc", "desc")
 
 
 class Whole(click.IntRange):
-    """A whole number."""
-
     name = "whole number"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -42,9 +40,9 @@ class Seconds(click.FloatRange):
         return "S"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
-            value = _seconds(value)
-        return super().convert(value, param, ctx)
+        is_duration = isinstance(value, str) and _DURATION.fullmatch(value.strip())
+        number: Any = _seconds(value) if is_duration else value
+        return super().convert(number, param, ctx)
 
 
 class Word(click.Choice[str]):
@@ -108,7 +106,6 @@ _order = options_of("Order")
 
 
 def json(what: str) -> Callable[[_Command], _Command]:
-    """`--json`, with what it does."""
     return output("--json", "as_json", is_flag=True, help=what)
 
 

@@ -89,7 +89,6 @@ def _guarded(stream: Any, kind: type[io.FileIO]) -> Any:
 
 
 def say(message: str) -> None:
-    """Print a line on standard error."""
     click.echo(f"tfruns: {on_one_line(message)}", err=True)
 
 

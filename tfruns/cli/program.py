@@ -57,7 +57,6 @@ for _command in (list_, show, count, export, watch, wait, sandbox, demo):
 
 
 def run() -> int:
-    """Run the program on `sys.argv`, and return its exit status."""
     if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
         sys.stdin = io.TextIOWrapper(io.BytesIO())
     guard_streams()

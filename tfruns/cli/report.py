@@ -73,7 +73,6 @@ class Lines:
         self._runs: int | None = None
 
     def update(self, now: ExportProgress) -> None:
-        """Print the progress, if the last line was printed long enough ago."""
         if self._runs is None:
             self._runs = now.runs  # runs of an interrupted export don't count for the rate
         passed = self._clock() - self._printed_at
@@ -133,7 +132,6 @@ class _Bars(logging.Handler):
 
 
 def as_dict(summary: ExportSummary, client: Client) -> dict[str, Any]:
-    """The summary for --summary-json."""
     stats = client.stats()
     return {
         **attrs.asdict(summary, recurse=False),

@@ -50,7 +50,6 @@ _LISTED = (STATUS, CREATED, DURATION, VERSION, TRIGGERED_BY, NAME, ID, ERROR)
 
 
 def _chosen(text: str) -> tuple[str, ...]:
-    """The headings of the columns that `--columns` names."""
     from tfruns._table.columns import COLUMNS
 
     known = {field: heading for heading, field in _FIELDS.items()}
@@ -185,7 +184,6 @@ class Table:
         return lines
 
     def text(self, rows: Sequence[Mapping[str, str]]) -> str:
-        """The lines as a text."""
         return "".join(line + "\n" for line in self.lines(rows))
 
     def _fitted(self, natural: Mapping[str, int], room: int) -> dict[str, int]:

@@ -75,7 +75,6 @@ async def watch(
 
 
 async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
-    """Print a line for each change, until nobody reads them any more."""
 
     async def lines() -> None:
         async for change in changes:
@@ -83,14 +82,14 @@ async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
 
     printing = asyncio.ensure_future(lines())
     reader = asyncio.ensure_future(until_nobody_reads())
+    reader.add_done_callback(lambda _: printing.cancel())
     try:
-        await asyncio.wait((printing, reader), return_when=asyncio.FIRST_COMPLETED)
-        if printing.done():
-            await printing
+        await printing
+    except asyncio.CancelledError:
+        if not reader.done():
+            raise
     finally:
-        printing.cancel()
         reader.cancel()
-        await asyncio.gather(printing, reader, return_exceptions=True)
 
 
 def _kept(path: str) -> str | None:
@@ -166,7 +165,6 @@ class Board:
         self._ended_count = self._failed_count = 0
 
     def take(self, change: "RunChange") -> None:
-        """Take note of a change."""
         key = change.job_id, change.run.id
         with self._lock:
             self._open.pop(key, None)
