@@ -185,6 +185,12 @@ def test_a_group_that_no_page_can_show() -> None:
         assert outcome.repeated == 0
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_group_of_many_pages(order: str) -> None:
+    """Runs of one millisecond that keep their order are read whole, however many there are."""
+    assert_exact(walk(World(count=3000, same_time=2500), page_size=50, depth=1, order=order))
+
+
 @pytest.mark.parametrize("clamp", [2, 3, 7, 99])
 def test_a_clamped_limit(clamp: int) -> None:
     """A server that sends fewer runs than requested is walked in steps of what it sends."""
