@@ -80,8 +80,9 @@ def described(member: doc.Doc) -> list[str]:
         made = member.members.get("__init__")
         signature = made.signature_without_self if isinstance(made, doc.Function) else ""
         found = [f"## class {member.fullname}{signature}", member.docstring]
-        for own in member.own_members:
-            found += described(own) if is_public(own) else []
+        for one in member.members.values():
+            is_ours = one in member.own_members or one.taken_from[0].startswith("tfruns._")  # that of a private base
+            found += described(one) if is_ours and is_public(one) else []
         return found
     if isinstance(member, doc.Function):
         kind = "async def" if "async" in member.funcdef else "def"

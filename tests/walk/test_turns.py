@@ -8,7 +8,7 @@ from tfruns._walk.jobs import JobScheduler, _Job
 
 def job(number: int, *, is_new: bool = True) -> _Job:
     nothing: Any = None
-    return _Job(number, f"job-{number}", nothing, nothing, has_started=not is_new)
+    return _Job(number, nothing, nothing, has_started=not is_new)
 
 
 async def order(scheduler: JobScheduler, count: int) -> list[int]:

@@ -17,7 +17,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Sized
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import attrs
 
@@ -28,9 +28,6 @@ from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""
@@ -112,10 +109,10 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
 
     async def _runs_of(self, walk: "_JobWalks") -> AsyncGenerator[tuple[str, JobRun]]:
         async with walk:
-            async for job_id, found in walk:
-                if found is not None:
-                    for run in found.runs:
-                        yield job_id, run
+            async for found in walk:
+                job_id = found.walk.job_id
+                for run in found.runs:
+                    yield job_id, run
                 del found  # before the next is made
 
     async def pages(self) -> AsyncGenerator[tuple[str, RunPage]]:
@@ -136,41 +133,10 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         .. versionadded:: 0.2.0
         """
         async with self._walk() as walk:
-            async for job_id, found in walk:
-                if found is not None:
-                    for page in found.pages():
-                        yield job_id, page
-                del found  # before the next is made
-
-    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
-        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
-
-        Every library that reads Arrow can read them: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
-
-        Yields:
-            A batch for each page: those of one job in the server's order, those of several as they arrive.
-
-        Raises:
-            ImportError: pyarrow isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs_for`.
-
-        Example:
-            >>> async for batch in client.iter_runs_for(["job-a", "job-b"]).arrow_batches():
-            ...     print(batch.num_rows, "rows")
-            250 rows
-            250 rows
-
-        .. versionadded:: 0.2.0
-        """
-        from tfruns.arrow import record_batch
-
-        async with self._walk() as walk:
-            async for job_id, found in walk:
-                if found is not None:
-                    for runs in found.parts():
-                        yield record_batch(job_id, runs)
-                del found  # before the next is made
+            async for found in walk:
+                for page in found.pages():
+                    yield found.walk.job_id, page
+                del found
 
     async def collect(self) -> JobsRunList:
         """Every run, as one list of `(job_id, run)`, which is a table, too. Takes memory for all of them.
@@ -211,7 +177,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
                 return sum([len(page) async for _, page in pages])
         first = 1 if self._options.max_runs is None else min(1, self._options.max_runs)
         async with self._walk(max_runs=first) as walk:
-            totals = [found.page.pagination.total async for _, found in walk if found is not None]
+            totals = [found.page.pagination.total async for found in walk if found.runs]
         return sum(map(self._options.expected, totals))
 
     async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
@@ -236,19 +202,17 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             job-b is done
         """
         async with self._walk(keep_bad=keep_bad) as walk:
-            async for job_id, found in walk:
-                if found is None:
-                    yield job_id, None
-                else:
-                    for page in found.raw_pages():
-                        yield job_id, page
-                del found  # before the next is made
+            async for found in walk:
+                for page in found.raw_pages():
+                    yield found.walk.job_id, page
+                if not found.runs:
+                    yield found.walk.job_id, None
+                del found
 
 
 @attrs.define(eq=False)
 class _Job:
     number: int
-    job_id: str
     walk: Walk
     arrived: "asyncio.Queue[_Job | BaseException | None]"
     """Where it is put once a response has arrived, or it is over.
@@ -343,14 +307,14 @@ class _JobWalks:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, NewRuns | None]:
-        """The next page of a job, or None once it has no more; but not for a job that is skipped."""
+    async def __anext__(self) -> NewRuns:
+        """The next page of a job. Once it has no more, one without runs; but not for a job that is skipped."""
         while True:
             if self._ending is not None:
                 job, self._ending = self._ending, None
                 await self._end(job)
                 if job.error is None:
-                    return job.job_id, None
+                    return NewRuns(job.walk)
             elif self._has_all_jobs and self._read == self._ended:
                 raise StopAsyncIteration
             else:
@@ -358,7 +322,7 @@ class _JobWalks:
                 if isinstance(item, _Job):
                     new = await self._take(item)
                     if new is not None:
-                        return item.job_id, new
+                        return new
                 elif item is not None:
                     raise item
                 else:
@@ -405,7 +369,7 @@ class _JobWalks:
         if job.error is None:
             self.jobs_done += 1
         else:
-            await self._skip(job.job_id, job.error)
+            await self._skip(job.walk.job_id, job.error)
 
     async def _skip(self, job_id: str, error: BaseException) -> None:
         """Take note of a job that failed, or raise its error."""
@@ -433,7 +397,7 @@ class _JobWalks:
                 walk = Walk(self._options, checked_job_id(job_id), self._prefetch)
                 self._walks.add(walk)
                 self._read += 1
-                job = _Job(self._read, job_id, walk, asyncio.Queue() if self._ordered else self._items)
+                job = _Job(self._read, walk, asyncio.Queue() if self._ordered else self._items)
                 if self._ordered:
                     await self._items.put(job)
                 self._scheduler.put_nowait(job)

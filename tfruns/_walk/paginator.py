@@ -54,6 +54,33 @@ class Paginator(Tables, Generic[T]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
 
+    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
+        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
+
+        Every library that reads Arrow can read them: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
+
+        Yields:
+            A batch for each page: those of one job in the server's order, those of several as they arrive.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs` and `Client.iter_runs_for`.
+
+        Example:
+            >>> async for batch in client.iter_runs_for(["job-a", "job-b"]).arrow_batches():
+            ...     print(batch.num_rows, "rows")
+            250 rows
+            250 rows
+        """
+        from tfruns.arrow import record_batch
+
+        async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
+            async for found in walk:
+                for runs in found.parts():
+                    yield record_batch(found.walk.job_id, runs)
+                del found
+
     def __aiter__(self) -> AsyncGenerator[T]:
         left, self._of_anext = self._of_anext, None
         if left is not None:
@@ -254,30 +281,6 @@ class RunPaginator(Paginator[JobRun]):
             >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
         """
         return RunList([run async for run in self._runs_of(self._walk())], job_id=self.job_id)
-
-    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
-        """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA` (extra `arrow`).
-
-        Yields:
-            A batch for each page, in the server's order.
-
-        Raises:
-            ImportError: pyarrow isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs`.
-
-        Example:
-            >>> async for batch in client.iter_runs("my-job-id").arrow_batches():
-            ...     print(batch.num_rows, "rows")
-            250 rows
-        """
-        from tfruns.arrow import record_batch
-
-        async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
-            async for found in walk:
-                for runs in found.parts():
-                    yield record_batch(self.job_id, runs)
-                del found
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.

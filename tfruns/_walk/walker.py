@@ -15,7 +15,7 @@ from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
 from tfruns._walk.request import PlannedPage, is_whole_list
 from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
-from tfruns.models import BadRun, JobRun, RawPage, RunPage
+from tfruns.models import BadRun, JobRun, Pagination, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 
@@ -46,15 +46,18 @@ class WalkOptions:
         return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
 
+_NO_PAGE = RunPage((), Pagination(total=0))
+
+
 @attrs.define
 class NewRuns:
-    """The new runs of a response."""
+    """The new runs of a response. Without any, it says that a job of several has no more."""
 
     walk: "Walk"
-    runs: Sequence[JobRun]
-    page: RunPage
-    body: bytes = attrs.field(repr=False)
-    before: Place | None
+    runs: Sequence[JobRun] = ()
+    page: RunPage = _NO_PAGE
+    body: bytes = attrs.field(default=b"", repr=False)
+    before: Place | None = None
     """Where the walk stood before them, in the order by creation."""
 
     def parts(self) -> Iterator[Sequence[JobRun]]:
