@@ -166,6 +166,29 @@ async def test_pages_that_cant_be_read_or_are_refused_hold_up_no_other_job(order
     }
 
 
+async def test_jobs_that_failed_take_no_part_of_the_prefetch() -> None:
+    """However many: those that are left fetch as far ahead as before."""
+    healthy = pages_of(300)
+    in_flight = most = 0
+
+    async def reply(request: Request) -> bytes:
+        nonlocal in_flight, most
+        if "/bad-" in request.target:
+            return response(200, page([{"id": "what is this"}], 1))
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.01)
+        in_flight -= 1
+        return healthy(request)
+
+    ids = [*(f"bad-{number}" for number in range(12)), "good"]
+    async with serve(reply) as (url, _), Client(url, "key", max_concurrency=4) as client:
+        runs = client.iter_runs_for(ids, page_size=10, on_error="skip")
+        assert len(await runs.collect()) == 300
+    assert len(runs.skipped) == 12
+    assert most >= 3
+
+
 async def test_a_job_of_one_page_doesnt_wait_for_one_of_many() -> None:
     async with Sandbox(jobs=21, runs=[3000, *[1] * 20]) as sandbox:
         async with Client(sandbox.url, sandbox.api_key, max_concurrency=4) as client:

@@ -15,7 +15,7 @@ import heapq
 import inspect
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sized
 from contextlib import aclosing
 from typing import Any, Self
 
@@ -290,19 +290,19 @@ class _JobWalks:
         self._ending: _Job | None = None  # its end is reported next
         self._has_all_jobs = self._is_over = False
         self._walks: set[Walk] = set()  # those that haven't ended
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._options.transport.enter_loop()
-        self._start(self._read_jobs())
+        self._tasks.append(asyncio.create_task(self._read_jobs()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._is_over = True
         for task in self._tasks:
             task.cancel()
-        tasks = [*self._tasks, *itertools.chain.from_iterable(walk.cancel() for walk in self._walks)]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        fetching = itertools.chain.from_iterable(walk.cancel() for walk in self._walks)
+        await asyncio.gather(*self._tasks, *fetching, return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self
@@ -382,9 +382,6 @@ class _JobWalks:
             if inspect.isawaitable(result):
                 await result
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
-
     async def _read_jobs(self) -> None:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
         error: BaseException | None = None
@@ -402,7 +399,7 @@ class _JobWalks:
                     await self._items.put(job)
                 self._scheduler.put_nowait(job)
                 if self._read <= self._most:
-                    self._start(self._work())
+                    self._tasks.append(asyncio.create_task(self._work()))
                 if self._read % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
                 await self._job_slots.acquire()

@@ -217,10 +217,9 @@ class Walk:
         self._arrived = None
         if planned is None and is_whole_list(fetched.state.request, page):
             self._whole = len(page.data)
-            options = self.options
-            before = (
-                Place(options.filter.is_newest_first, (), options.offset) if options.filter.is_by_creation else None
-            )
+            wanted, before = self.options.filter, None
+            if wanted.is_by_creation:
+                before = Place(wanted.is_newest_first, (), self.options.offset)
             if page.data:
                 self._ready.append((fetched, page, range(len(page.data)), before))
             return
@@ -268,6 +267,7 @@ class Walk:
             task.cancel()
         self._in_flight.clear()
         self._kept.clear()
+        self._arrived = None
         self._count_ahead()
         return tasks
 
