@@ -2,6 +2,7 @@
 
 import difflib
 import enum
+import functools
 import math
 import re
 import time
@@ -138,10 +139,6 @@ def _several(check: Callable[[Any, str], str]) -> Callable[[Any, str], tuple[str
     return check_each
 
 
-def _slug(value: Any, name: str) -> str:
-    return checked_string(value, name, "subject slugs, as strings")
-
-
 def _version_number(value: Any, name: str) -> str:
     if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # as JobRun.deployment_version has it
         return value
@@ -170,7 +167,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "search_prefix": checked_string,
     "sort_by": _one_of(JobRunsSortBy),
     "order": _one_of(SortDirection),
-    "triggered_by": _several(_slug),
+    "triggered_by": _several(functools.partial(checked_string, what="subject slugs, as strings")),
     "status": _several(_one_of(JobRunStatus)),
     "version_numbers": _several(_version_number),
     "created_after": _moment,

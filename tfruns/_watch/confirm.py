@@ -31,7 +31,7 @@ class _Claim:
 
 @attrs.define
 class Unconfirmed:
-    """The claims that aren't believed yet, of all jobs of a server."""
+    """The claims that aren't believed yet, of all jobs."""
 
     _jobs: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
     _longest_wrong: float = attrs.field(default=0.0, init=False)

@@ -1,18 +1,12 @@
 """The watch: polls jobs again and again, and reports what changed.
 
-A resume token stands for all jobs of the watch, and a watch that goes on from it must report what happened in every job
-since, once. For a job that was polled, the token holds its snapshot, as it was before the changes that aren't reported
-yet. The difficulty is the first polls: the runs that they find count as those that existed already (unless `start` says
-otherwise), and with a token from before a job's first poll, so would all that happens until the first poll after a
-restart. Two measures are needed:
-
-- *Reports wait for first polls*, and so there is no token before. But one job that doesn't respond mustn't hold back
-  500 others: after 10 seconds in which no first poll has ended, reports begin without the jobs that are left.
-- *A watermark for those that are left*: the newest time of creation or end that the first polls of the other jobs
-  showed, no later than the server's clock when the watch began. (If they have no runs: an hour ago by this machine's
-  clock.) What was created or ended since is reported when the first poll succeeds, in this process or in one that goes
-  on from a token. So what happened since the newest event of the other jobs is reported too. (The `Date` of a response
-  would be closer, but proxies have clocks of their own, and with one that is ahead changes would be lost.)
+A resume token stands for all jobs of the watch: a watch that goes on from it reports what happened in each of them
+since. But what a first poll finds counts as there already, and so would all that happens between a token from before it
+and the first poll after a restart. Therefore reports, and so tokens, wait for first polls; but no longer than until
+none has ended for 10 seconds. The jobs that are left get a watermark: the newest time of creation or end that the first
+polls of the other jobs showed, no later than the server's clock when the watch began. What was created or ended since
+is reported when their first poll succeeds, in this process or in one that goes on from a token. (The `Date` of a
+response would be closer, but proxies have clocks of their own, and with one that is ahead changes would be lost.)
 """
 
 import asyncio
@@ -187,11 +181,7 @@ class Watch:
         self._latest: dict[str, float] = {}
 
     async def changes(self) -> AsyncGenerator[RunChange]:
-        """Poll each job when it is due, without end, and yield what changed.
-
-        A job is polled again only after all its changes were taken: a slow consumer gets fewer polls, and so merged
-        changes. Polls of several jobs may be in flight while the consumer is busy, one of each.
-        """
+        """Poll each job when it is due, but only after all its changes were taken, and yield what changed."""
         self._last_ended = self._closed.now()
         try:
             while True:
