@@ -96,8 +96,8 @@ class Checkpoint:
         self._manifest = self._pieces = -1
         make_own_folder(folder)
         try:
-            self._manifest = open_own_file(folder / "manifest", os.O_RDWR)
-            self._pieces = open_own_file(folder / "pieces", os.O_RDWR)
+            self._manifest = open_own_file(folder / "manifest")
+            self._pieces = open_own_file(folder / "pieces")
             self._load(json.loads(json.dumps(arguments)))
         except ExportError:  # the files of another export must stay as they are
             self._close()

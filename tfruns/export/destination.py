@@ -46,7 +46,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
         is_folder = isinstance(given.value, str) and given.value.endswith(("/", os.sep))
-        path = _checked_folder(given.value) if is_folder else _checked_path(given.value)
+        path = _checked_path(given.value, is_folder=is_folder)
         store: Store = LocalStore(path.parent)
         name = path.name
     else:
@@ -65,8 +65,8 @@ _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9
 _SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
-def _checked_path(destination: str | os.PathLike[str]) -> Path:
-    """The path to write to: for a symbolic link, the file that it points to."""
+def _checked_path(destination: str | os.PathLike[str], *, is_folder: bool) -> Path:
+    """The path to write to, for a symbolic link the one that it points to: a file, or a folder that may not exist."""
     given = os.fspath(destination)
     if isinstance(given, str) and _STREAM.fullmatch(given):
         raise ExportError(
@@ -78,28 +78,14 @@ def _checked_path(destination: str | os.PathLike[str]) -> Path:
     path = Path(os.path.realpath(given))
     if path.is_symlink():
         raise ExportError(f"{path} is a symbolic link that leads in a circle")
-    if path.is_dir():
+    if not is_folder and path.is_dir():
         raise ExportError(f"{path} is a folder: name a file in it, or end it with a slash for files by day")
-    if path.exists() and not path.is_file():  # a new file would replace /dev/null
+    if not is_folder and path.exists() and not path.is_file():  # a new file would replace /dev/null
         raise ExportError(f"{path} is no ordinary file, and can't be replaced by one")
-    if not path.parent.is_dir():
-        raise _no_folder(path, str(given))
-    return path
-
-
-def _checked_folder(destination: str) -> Path:
-    """The path of a folder of files, which may not exist yet."""
-    path = Path(os.path.realpath(destination))
-    if path.is_symlink():
-        raise ExportError(f"{path} is a symbolic link that leads in a circle")
     if not path.name or not path.parent.is_dir():
-        raise _no_folder(path, destination)
+        hint = f", or write {str(given).partition(':')[0]}:// for a URL" if _SHORTENED_URL.match(str(given)) else ""
+        raise ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first{hint}")
     return path
-
-
-def _no_folder(path: Path, given: str) -> ExportError:
-    hint = f", or write {given.partition(':')[0]}:// for a URL" if _SHORTENED_URL.match(given) else ""
-    return ExportError(f"there is no folder {path.parent} for {path.name or path}: make it first{hint}")
 
 
 def _check_url(url: Hidden) -> None:

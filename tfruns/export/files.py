@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, Self, TypeVar
+from typing import Self, TypeVar, TypeVarTuple
 
 from tfruns.export.results import ExportError
 
@@ -38,10 +38,10 @@ def make_own_folder(folder: Path) -> None:
             folder.chmod(0o700)
 
 
-def open_own_file(path: Path, flags: int) -> int:
-    """Open a file that only its owner can read and write; made if it isn't there. Returns its descriptor."""
+def open_own_file(path: Path) -> int:
+    """Open a file that only its owner can read and write, made if it isn't there; returns its descriptor."""
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | _NOT_INHERITED | _NO_LINK, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOT_INHERITED | _NO_LINK, 0o600)
     except OSError as error:
         if path.is_symlink():
             raise ExportError(f"{path} is a symbolic link: remove it") from error
@@ -195,7 +195,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         while True:
-            self._descriptor = open_own_file(path, os.O_RDWR)
+            self._descriptor = open_own_file(path)
             try:
                 _lock(self._descriptor)
                 if self._is_there():
@@ -236,7 +236,7 @@ else:
             raise BlockingIOError(*error.args) from None
 
 
-_P = ParamSpec("_P")
+_Arguments = TypeVarTuple("_Arguments")
 _R = TypeVar("_R")
 
 
@@ -265,9 +265,9 @@ class WorkThread:
         """Call the function in the thread, before all that are called later. Its error is lost."""
         self._executor.submit(function)
 
-    async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    async def run(self, function: Callable[[*_Arguments], _R], *arguments: *_Arguments) -> _R:
         """Call the function in the thread. A cancellation stops it at its next `check`, and is raised once it ended."""
-        work = self._executor.submit(function, *args, **kwargs)
+        work = self._executor.submit(function, *arguments)
         ended = asyncio.wrap_future(work)
         cancelled: asyncio.CancelledError | None = None
         while not ended.done():

@@ -331,7 +331,7 @@ class Export:
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
         await self._read_whole([job_id for job_id in left if job_id not in known])
-        known_jobs = iter([(job_id, Reading(known[job_id])) for job_id in left if job_id in known])
+        known_jobs = ((job_id, Reading(known[job_id])) for job_id in left if job_id in known)
 
         async def read_increments() -> None:
             for job_id, reading in known_jobs:

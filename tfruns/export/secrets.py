@@ -98,14 +98,8 @@ def clean(text: str, secrets: Hidden) -> str:
 
 
 def guarded(secrets: Hidden, failed: str, call: Callable[[], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
-    """Call a library that was given secrets, so that none of its frames and errors gets out.
-
-    Args:
-        secrets: what no message may hold.
-        failed: what the message says if it fails.
-        call: what to call.
-        but: kinds of errors that the caller handles: a new one of that kind is raised, without the text.
-    """
+    """Call a library that was given secrets, so that none of its frames and errors gets out: the message says what
+    `failed`. For kinds of errors that the caller handles, a new one of that kind is raised, without the text."""
     problem: Exception
     try:
         return call()
