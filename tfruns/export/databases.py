@@ -211,8 +211,6 @@ class SqliteFile(Writer):
 
 _MEMORY = ("64MB", "512MB", "4GB")
 """How much memory DuckDB may use. How much it needs isn't known before: so it is tried again with more."""
-_GROUP_BYTES = 16 * 2**20
-"""How many bytes of rows one of DuckDB's groups of rows has, before they are compressed."""
 
 
 class DuckDbTable(FileTable):
@@ -322,10 +320,10 @@ def _rows_of(path: Path) -> str:
 
 
 def _row_groups(path: Path) -> str:
-    """The option for groups of fewer rows than the usual 122,880, if rows are large: DuckDB holds a group in memory."""
+    """The option for groups of fewer rows than the usual 122,880, if rows are large: DuckDB holds a group in memory, in
+    which there is room for two groups of the Parquet file."""
     found = needed("pyarrow.parquet", "arrow").read_metadata(path)
-    size = sum(found.row_group(at).total_byte_size for at in range(found.num_row_groups))
-    fitting = 2048 * max(1, _GROUP_BYTES * found.num_rows // max(1, size) // 2048)
+    fitting = 2048 * max(1, 2 * found.num_rows // max(1, found.num_row_groups) // 2048)
     return f" (ROW_GROUP_SIZE {fitting})" if fitting < 122_880 else ""
 
 
