@@ -101,10 +101,7 @@ async def measure(
             start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
             resume_token=None,
             on_error="raise",
-            status=None,
-            search_prefix=None,
-            triggered_by=None,
-            version_numbers=None,
+            filter=None,
         )
         delays = []
         try:

@@ -388,6 +388,7 @@ class Client:
         resume_token: str | None = None,
         on_error: OnError = "raise",
         status: Iterable[Status] | Status | None = None,
+        filter: RunFilter | None = None,  # noqa: A002
         **filters: Unpack[WatchFilters],
     ) -> RunWatch:
         """The changes of the runs of a job, or of several, from now on and without end: a `RunChange` for each.
@@ -433,6 +434,8 @@ class Client:
                 removed from `skipped`, and what happened meanwhile is reported. An error that isn't about one job (a
                 refused key, a closed client) is raised in any case.
             status: report only changes after which the run has one of these statuses. All runs are still watched.
+            filter: all filters as one checked value, in place of the single ones; without an order or a time of
+                creation.
             **filters: `search_prefix`, `triggered_by` and `version_numbers`, as of `iter_runs`.
 
         Yields:
@@ -463,6 +466,7 @@ class Client:
             start=start,
             resume_token=resume_token,
             on_error=on_error,
+            filter=filter,
             status=status,
             **filters,
         )

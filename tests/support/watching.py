@@ -40,8 +40,8 @@ class Over(Exception):
 
 def watch_of(client: Client, job_ids: Any, timer: ClosedSignal, **arguments: Any) -> Watch:
     """A watch whose time is that of the timer."""
-    given = {"interval": INTERVAL, "start": "now", "resume_token": None, "status": None, "search_prefix": None}
-    given |= {"on_error": "raise", "triggered_by": None, "version_numbers": None, **arguments}
+    given = {"interval": INTERVAL, "start": "now", "resume_token": None, "filter": None}
+    given |= {"on_error": "raise", **arguments}
     return Watch(client, timer, job_ids, **given)
 
 

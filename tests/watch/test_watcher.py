@@ -17,6 +17,7 @@ from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.schedule import PollSchedule
 from tfruns._watch.token import decode, encode
 from tfruns.sandbox import Fault, Sandbox
+from tfruns.types import RunFilter
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -403,6 +404,13 @@ async def test_what_a_snapshot_keeps() -> None:
         ({"start": 5}, TypeError, "start must be one of"),
         ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip' or a function"),
         ({"status": "DONE"}, ValueError, "status must be one of"),
+        ({"filter": RunFilter(order="asc")}, ValueError, "an order or a time of creation"),
+        ({"filter": RunFilter(created_after=1e12)}, ValueError, "an order or a time of creation"),
+        (
+            {"filter": RunFilter(status="FAILED"), "search_prefix": "a"},
+            ValueError,
+            "no single filter, got search_prefix",
+        ),
         ({"resume_token": 5}, TypeError, "resume_token must be a string"),
         ({"resume_token": ""}, ValueError, "resume_token must begin with 'tfruns1.'"),
         ({"resume_token": "tfruns2.abc"}, ValueError, "resume_token must begin with 'tfruns1.'"),
@@ -415,6 +423,22 @@ async def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], 
     async with Client("http://localhost", "key") as client:
         with pytest.raises(error, match=says):
             client.watch_runs(**{"job_ids": "job", **arguments})
+
+
+async def test_one_checked_filter() -> None:
+    """It is taken in place of single ones, and means the same, in a token too."""
+    async with Sandbox(["job"], 60) as s, Client(s.url, s.api_key) as client:
+        token = ""
+        for arguments in ({"filter": RunFilter(search_prefix="new", status="FAILED")}, {"search_prefix": "new"}):
+
+            async def create() -> None:
+                for name in ("new-1", "old-1"):
+                    await s.create_run("job", name=name, status="FAILED")
+                await s.create_run("job", name="new-2", status="RUNNING")
+
+            _, changes = await rounds(client, "job", create, resume_token=token or None, **arguments)
+            assert [one.run.name for one in changes] == (["new-1", "new-2"] if token else ["new-1"])
+            token = changes[-1].resume_token
 
 
 async def made_token() -> str:

@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeGuard, get_args
 
@@ -33,7 +33,8 @@ from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_t
 from tfruns._watch.token import State, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
-from tfruns.types import Interval, OnError, RunFilter, Start
+from tfruns.query import RunFilter, chosen_filter
+from tfruns.types import Interval, OnError, Start
 
 _PATIENCE = 10.0  # in seconds: reports wait no longer for first polls if none of them ends in that time
 _CLOCK_AHEAD = 3600.0  # in seconds: this machine's clock may be ahead of the server's
@@ -148,7 +149,7 @@ class Watch:
         start: Start | datetime,
         resume_token: str | None,
         on_error: OnError,
-        status: Any,
+        filter: RunFilter | None,  # noqa: A002
         **filters: Any,
     ) -> None:
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
@@ -156,13 +157,16 @@ class Watch:
         if not jobs:
             raise ValueError("job_ids is empty: there is nothing to watch")
         check_on_error(on_error)
-        checked = RunFilter(status=status, **filters)
+        chosen = chosen_filter(filter, filters)
+        if chosen.has_window or chosen.sort_by or chosen.order:
+            raise ValueError("filter has an order or a time of creation, which a watch can't go by: make one without")
         seconds = checked_interval(interval)
         self.skipped: dict[str, TfRunsError] = {}
         self._client = client
         self._closed = closed
-        self._filters = {name: value for name in filters if (value := getattr(checked, name)) is not None}
-        self._statuses = checked.status
+        given = attrs.asdict(chosen, filter=lambda _, value: value is not None)
+        self._statuses: Collection[str] | None = given.pop("status", None)
+        self._filters: dict[str, Any] = given
         self._on_error = on_error
         self._state: State = dict.fromkeys(jobs, Beginning(_checked_start(start)))
         if resume_token is not None:
