@@ -57,8 +57,9 @@ class RunWaiter:
         seconds = checked_interval(interval)
         last: JobRun | None = None
         running_loop()  # or an error that says what is missing
+        time = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as time:
+            async with time:
                 last = await self._named(job_id, run, seconds, listed_within)
                 if not last.status.is_terminal:
                     last = await self._ended(job_id, last, seconds)
