@@ -1,4 +1,4 @@
-"""How the list moves, and what that means for the next requests: offsets, overlaps, page size, requests in flight."""
+"""What the responses of a walk show: about their server, and about how the list moves."""
 
 import math
 
@@ -10,6 +10,41 @@ _DECAY = 63 / 64
 """The part of the margin that is left after each response that joins."""
 
 
+class ServerBehaviour:
+    """How long the server's pages are, and whether its totals and limits can be relied on."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        """The total of the newest response."""
+        self.most = 0
+        """The largest total so far, and the largest index of a run."""
+        self.understates = False
+        """Whether a total was too small for the runs in its response."""
+        self._clamp = math.inf  # the length of pages that were shorter than requested, with runs left behind them
+        self._varies = False  # whether such pages had several lengths
+        self._exceeds = False  # whether a page was longer than the limit in the response
+
+    def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
+        """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs."""
+        self.total = total
+        self.most = max(self.most, total, offset + length if length else 0)
+        self.understates |= length > 0 and offset + length > total
+        self._exceeds |= said is not None and said < length
+        has_more = offset + length < total or self.understates
+        if has_more and length and length != min(limit, self._clamp):
+            self._varies |= self._clamp != math.inf
+            self._clamp = max(length, self._clamp) if self._varies else length
+
+    def reach(self, limit: int) -> int:
+        """How many runs a page will hold: as many as are requested, unless the server cuts it."""
+        return int(min(limit, self._clamp))
+
+    def is_short(self, limit: int, length: int, said: int | None) -> bool:
+        """Whether a response holds fewer runs than every page that has runs behind it."""
+        full = min(limit, said) if said and not self._exceeds else limit
+        return not self._varies and length < min(full, self._clamp)
+
+
 class Pace:
     """How many requests are in flight, how large their pages are, and by how much these overlap.
 
@@ -17,10 +52,6 @@ class Pace:
     that joins it is a little more the other way. (A depth below 1 stands for a single request for an even larger page.)
     Pages overlap by the largest recent error of the predictions. Until as many responses have arrived as requests were
     first in flight, it isn't known whether the list moves: then it is a 32nd of a page.
-
-    Args:
-        page_size: how many runs a page holds, while the list doesn't change.
-        most: how many a page may hold.
     """
 
     def __init__(self, page_size: int, most: int) -> None:
@@ -32,9 +63,11 @@ class Pace:
         """The most requests that were in flight."""
         self._page_size = page_size
         self.most = most
+        """How many runs a page may hold."""
         self._margin: float = page_size // 32
         self._is_moving = False
         self._shift = self._clock = self._count = 0  # when a response joined last
+        self._lost_at = 0  # the clock when a prediction failed last
 
     @property
     def limit(self) -> int:
@@ -70,10 +103,12 @@ class Pace:
         self._margin = max(self._margin * _DECAY, error)
         self.depth += _GROWTH * min(1.0, self.depth)
 
-    def lose(self) -> None:
-        """A response has a gap before it, or ends before the frontier."""
-        self.depth = max(self._page_size / self.most, min(self.depth, self.widest) / 2)
-        self.widen_margin()
+    def lose(self, requested: int, clock: int) -> None:
+        """A prediction that was made at one clock has failed at another: once for all that were in flight then."""
+        if requested >= self._lost_at:
+            self.depth = max(self._page_size / self.most, min(self.depth, self.widest) / 2)
+            self.widen_margin()
+            self._lost_at = clock
 
     def widen_margin(self) -> None:
         """A response has a gap before it."""

@@ -27,19 +27,18 @@ class PageOrder(enum.Enum):
 class Purpose(enum.Enum):
     """Why a page is requested."""
 
-    AHEAD = enum.auto()
-    GAP = enum.auto()
-    """To fill the gap before a response that was kept."""
-    TAIL = enum.auto()
-    """To see the last runs of the list."""
-    BEHIND = enum.auto()
-    """To see whether anything stands behind the frontier."""
+    AHEAD = "to read on"
+    GAP = "to fill the gap before a response that was kept"
+    TAIL = "to see the last runs of the list"
+    BEHIND = "to see whether anything stands behind the frontier"
 
 
 @attrs.frozen(eq=False)
 class PlannedPage:
     """A page to request."""
 
+    planned_by: object
+    """The walk over the list to which it belongs."""
     offset: int
     limit: int
     order: PageOrder

@@ -1,0 +1,396 @@
+"""The walk over a list that is sorted by creation: the requests that the rule of `frontier` needs, and the end. No I/O.
+
+- Pages are requested ahead, each overlapping the one before. A response behind a gap is kept, and what lies between
+  is requested, centred on its start, while pages are requested ahead as before.
+- Where that fails, the place of the frontier is searched for by single requests: responses before it and behind it
+  are the bounds (`_Search`).
+- The list ends with a page that is shorter than the server's pages are, unless a total contradicts it. Where one
+  does, a request in the reversed order shows the list's last runs: a slice like others, which joins once the frontier
+  is there. From a server that doesn't reverse, what stands behind the frontier is requested.
+"""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from tfruns._walk.frontier import Frontier, Place, Slice
+from tfruns._walk.pace import Pace, ServerBehaviour
+from tfruns._walk.request import PageOrder, PlannedPage, Purpose
+from tfruns.models import BadRun, JobRun, RunPage
+from tfruns.query import MAX_PAGE_SIZE
+
+_MOST_FRUITLESS = 40
+"""The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
+_MOST_REFUSALS = 4
+"""The walk fails after so many refused requests in a row, with nothing else in flight."""
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds before a list that seems to have become empty is requested again."""
+_FEWEST = 50
+"""The fewest runs of a page whose size depends on how many runs a window may hold."""
+
+ADVICE = "The list changes too fast, or the server contradicts itself: try again, or with larger pages"
+
+
+class UnsortedError(Exception):
+    """The server doesn't sort by creation."""
+
+
+class WalkEndedError(Exception):
+    """The list can't be walked to its end; the argument says why."""
+
+
+New = tuple[Slice, Sequence[int]]
+"""A response, and the indices of its runs that are new."""
+
+
+class Guard:
+    """Counts responses, so that a walk that makes no progress ends."""
+
+    def __init__(self) -> None:
+        self.clock = 0
+        """How many responses were consumed."""
+        self._fruitless = 0  # how many in a row held no new run
+        self._poor = 0  # how many held few
+        self._most = 0.0  # how many such the list may take
+
+    def count(self, server: ServerBehaviour, page_size: int, widest: int) -> None:
+        """Take note of a response, or fail."""
+        self.clock += 1
+        self._fruitless += 1
+        self._poor += 1
+        if self.clock == 1:
+            self._most = 200 + 20 * server.most / max(1, server.reach(page_size) - 2)
+        if self._fruitless > _MOST_FRUITLESS + 2 * widest:
+            raise WalkEndedError(f"{self._fruitless} responses in a row brought nothing new. {ADVICE}")
+        if self._poor > self._most or self.clock > self._most * (50 if server.understates else 1):
+            raise WalkEndedError(f"it doesn't come to an end within {self.clock} responses. {ADVICE}")
+
+    def found(self, new: int, length: int) -> None:
+        """So many of the runs of that response are new, or of one before it that was kept."""
+        self._fruitless = 0
+        self._poor -= 4 * new > length
+
+
+@attrs.define
+class _Search:
+    """The search for the place of the frontier, with nothing else in flight.
+
+    Bounds come from responses that end before it or begin behind it. With one bound it jumps away from it, twice as far
+    each time; with two it bisects. Of two that contradict each other, since the list has moved, the older is forgotten.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    _tries: int = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is something to search for."""
+        return self.low > -math.inf or self.high < math.inf
+
+    def move(self, by: float) -> None:
+        """The list has moved."""
+        self.low += by
+        self.high += by
+
+    def lies_behind(self, index: int, *, is_newest: bool) -> None:
+        """The place isn't before this index."""
+        self.low = index if is_newest else max(self.low, index)
+        if self.high <= self.low:
+            self.high, self._tries = math.inf, 0
+
+    def lies_before(self, index: int, *, is_newest: bool) -> None:
+        """The place isn't behind this index."""
+        self.high = index if is_newest else min(self.high, index)
+        if self.low >= self.high:
+            self.low, self._tries = -math.inf, 0
+
+    def next_offset(self, reach: int, overlap: int) -> int:
+        """The offset of the next request, for a page of `reach` runs."""
+        jump = (int(2**self._tries) - 1) * reach
+        self._tries += 1
+        if self.low == -math.inf:
+            return math.floor(self.high) - reach // 2 - jump
+        if self.high == math.inf:
+            return math.floor(self.low) - overlap + jump
+        return math.floor(self.low + self.high - reach) // 2
+
+
+class CreationWalk:
+    """The walk over a list that is sorted by creation.
+
+    Args:
+        order: how its pages are requested.
+        newest_first: whether the newest runs come first then.
+        start: how many runs to skip first.
+        page_size: the most runs to request at once, while the list doesn't change.
+        max_runs: how many runs are wanted.
+        ends_at: the key after which no run is wanted.
+        place: where to go on, if the list isn't read from its start.
+        fits_window: whether pages are only as large as the runs up to there need.
+        had_runs: whether the list is known to have had runs.
+        can_be_emptied: whether a list that had runs may have none.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: PageOrder,
+        newest_first: bool,
+        page_size: int,
+        ends_at: float,
+        can_be_emptied: bool,
+        start: int = 0,
+        max_runs: float = math.inf,
+        place: Place | None = None,
+        fits_window: bool = False,
+        had_runs: bool = False,
+    ) -> None:
+        self.done = False
+        self.kept: list[Slice] = []
+        """The responses behind a gap, sorted by their first keys."""
+        self.server = ServerBehaviour()
+        self.newest_first = newest_first
+        self.frontier = Frontier(place, skips=start > 0)
+        self.index = start if place is None else place.index
+        """Where the run behind the frontier stood in the list last."""
+        self._order = order
+        self._reversed = PageOrder.OLDEST_FIRST if newest_first else PageOrder.NEWEST_FIRST
+        self._page_size = page_size
+        self._max_runs = max_runs
+        self._ends_at = ends_at
+        self._fits_window = fits_window
+        self._had_runs = had_runs
+        self._can_be_emptied = can_be_emptied
+        self._pace = Pace(page_size, max(page_size, MAX_PAGE_SIZE))
+        self._guard = Guard()
+        self._search = _Search()
+        self._gaps: list[int] = []  # the starts of kept responses, in the list, before which a page is requested next
+        self._consumed = self.index  # runs consumed so far, with those before the start
+        self._first: tuple[float, int] | None = None  # the key of the first run, and the total then
+        self._group = 1  # how many neighbours share a key
+        self._next = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
+        self._tail: Slice | None = None
+        self._reverses = True  # whether the server does, as far as it is known
+        self._empty = 0  # how many single responses in a row were empty for no reason
+        self._refusals, self._refused_from = 0, math.inf  # how many in a row with nothing in flight; the least offset
+
+    # --- what to request ---
+
+    def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
+        """The next page to request; None if a response must come first."""
+        limit = self._pace.limit
+        is_first = not self.frontier.has_begun
+        if in_flight and (
+            is_first
+            or self._next is not Purpose.AHEAD
+            or self._search.is_on
+            or len(in_flight) + len(self.kept) >= self._pace.depth
+        ):
+            return None
+        if is_first:
+            limit = min(_FEWEST, self._page_size) if self._fits_window else self._page_size
+            return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self._max_runs))), in_flight)
+        if self._next is not Purpose.AHEAD:
+            purpose, self._next = self._next, Purpose.AHEAD
+            return self._planned(purpose, 0 if purpose is Purpose.TAIL else self.index, limit, in_flight)
+        self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
+        near = (self._group if in_flight else len(self.frontier.near())) + 1
+        if near >= limit:
+            limit = min(2 * near, self._pace.most)
+        reach = self.server.reach(limit)
+        overlap = min(near + self._pace.margin(reach, self._guard.clock), reach - 1)
+        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
+            overlap = max(1, reach // 2)
+        if self._gaps:
+            return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
+        rate = round(self._pace.rate)
+        if self._search.is_on:
+            offset = self._search.next_offset(reach, overlap) + rate
+            return self._planned(Purpose.AHEAD, offset, limit, in_flight, overlap)
+        # Requests come in the order of the list.
+        last = [page.offset + reach for page in in_flight if page.purpose is Purpose.AHEAD][-1:]
+        end = max([self.index, *last, *(rows.end for rows in self.kept)]) if in_flight else self.index
+        if in_flight and end >= self.wanted:
+            return None
+        offset = end + rate - overlap
+        if self._fits_window:
+            limit = min(limit, overlap + max(_FEWEST, math.ceil(min(limit, 1.1 * (self.wanted - offset - overlap)))))
+        return self._planned(Purpose.AHEAD, offset, limit, in_flight, overlap)
+
+    def _planned(
+        self, purpose: Purpose, offset: int, limit: int, in_flight: Sequence[PlannedPage], overlap: int = 0
+    ) -> PlannedPage:
+        order = self._reversed if purpose is Purpose.TAIL else self._order
+        pause = _PAUSES[self._empty - 1] if self._empty else 0.0
+        return PlannedPage(
+            self, max(0, offset), limit, order, purpose, self._guard.clock, not in_flight, overlap, pause
+        )
+
+    @property
+    def wanted(self) -> float:
+        """The index up to which pages are requested ahead: about where the first run stands that isn't wanted."""
+        end = math.inf if self.server.understates else self.server.total
+        end = min(end, self._refused_from, self.index + self._max_runs - self._consumed)
+        if self._first is not None and self._ends_at != math.inf and self.frontier.key > self._first[0]:
+            # Where the first run that isn't wanted stands, if runs were created at a steady rate.
+            share = (self._ends_at - self._first[0]) / (self.frontier.key - self._first[0])
+            end = min(end, self.index + (share - 1) * self._consumed)
+        return end
+
+    # --- what a response contains ---
+
+    def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
+        """The new runs of a response, and of those that were kept and now join."""
+        runs, total, said = page.data, page.pagination.total, page.pagination.limit
+        is_tail = request.purpose is Purpose.TAIL
+        if not is_tail:
+            self.server.learn(request.offset, request.limit, len(runs), total, said)
+        self._guard.count(self.server, self._page_size, self._pace.widest)
+        self._search.move(self._pace.rate)
+        if not runs:
+            self._consume_nothing(request, total)
+            return []
+        self._empty = 0
+        rows = Slice(request, runs, newest_first=self.newest_first, is_tail=is_tail)
+        is_short = self.server.is_short(request.limit, len(runs), said)
+        is_end = not is_tail and is_short and rows.end >= self.server.most and not self.server.understates
+        if is_end and not self.frontier.has_begun:
+            self.done = True  # it holds all runs that are wanted, in whatever order they come
+            rows.before = Place(self.newest_first, (), self.index)
+            return [(rows, rows.first_entries(range(len(runs))))]
+        if self._first is None:
+            rows = self._learn_direction(rows, runs)
+            self._first = rows.first, total
+        if is_tail:
+            is_cut = len(runs) < min(request.limit, total)
+            if rows.first > rows.keys[-1] or (is_cut and rows.first == rows.last):  # it shows no order
+                self._reverses = False
+                return []
+        if not self.frontier.learn(rows):
+            raise UnsortedError
+        self._group = max(rows.largest_group(), self._group // 2)
+        new = self._take(rows)
+        if is_tail:
+            self._tail, self.done = rows, new is not None
+            return [(rows, new)] if new else []
+        if new is None and not self.frontier.is_past(rows):
+            self._keep(rows)
+            return []
+        found: list[New] = []
+        if new:
+            self.index = rows.end
+            self._pace.observe(rows.end - self._consumed, request.overlap - new[0], self._guard.clock)
+            found = [(rows, new), *self._take_kept()]
+            self._search, self._gaps = _Search(), self._gaps if self.kept else []
+        else:
+            self._search.lies_behind(rows.end, is_newest=request.is_alone)
+            if new is not None and rows.last < self.frontier.key:
+                self._pace.lose(request.clock, self._guard.clock)
+        is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
+        is_behind = new is None and request.purpose is Purpose.BEHIND
+        self.done |= is_past_tail or (((is_end and new is not None) or is_behind) and not self.kept)
+        self._doubt_end(rows, is_short=is_short, found_more=bool(new))
+        return found
+
+    def _learn_direction(self, rows: Slice, runs: Sequence[JobRun | BadRun]) -> Slice:
+        """The first slice; in the other direction, if the server has another default than the contract."""
+        keys = rows.keys
+        if not self.frontier.has_begun and keys[0] > keys[-1] and keys == sorted(keys, reverse=True):
+            self.newest_first, self._ends_at = not self.newest_first, math.inf  # then no window ends the walk
+            return Slice(rows.request, runs, newest_first=self.newest_first)
+        return rows
+
+    def _take(self, rows: Slice) -> Sequence[int] | None:
+        near = tuple((one, abs(key)) for one, key in self.frontier.near().items())
+        before = Place(self.newest_first, near, self.index, self.frontier.slack)
+        new = self.frontier.take(rows, reach=self.server.reach(self._pace.most))
+        if new:
+            rows.before = before
+            self._consumed += len(new)
+            self._guard.found(len(new), len(rows.keys))
+            self._refusals = 0
+            self.done |= self.frontier.key - self.frontier.slack > self._ends_at
+        return new
+
+    def _take_kept(self) -> list[New]:
+        found: list[New] = []
+        while self.kept and (new := self._take(self.kept[0])) is not None:
+            rows = self.kept.pop(0)
+            if new:
+                self.index = rows.end + round(self._pace.rate * (self._guard.clock - rows.request.clock))
+                found.append((rows, new))
+        return found
+
+    def _keep(self, rows: Slice) -> None:
+        """Keep a response behind a gap, and fill the gap."""
+        request = rows.request
+        before = [each for each in self.kept if each.first <= rows.first]
+        is_joined = any(each.last - self.frontier.slack > rows.first for each in before)
+        if request.is_alone or (not is_joined and request.purpose is Purpose.GAP) or self._search.is_on:
+            self._search.lies_before(request.offset, is_newest=request.is_alone)
+            self._pace.lose(request.clock, self._guard.clock)
+        elif not is_joined:
+            self._gaps.append(request.offset)
+            self._pace.widen_margin()
+        if not any(each.last >= rows.last for each in before):
+            self.kept.insert(len(before), rows)
+
+    # --- the end ---
+
+    def _doubt_end(self, rows: Slice, *, is_short: bool, found_more: bool) -> None:
+        """Find out whether the list ends here, if it may and nothing shows it."""
+        request = rows.request
+        is_bare = request.is_alone and not found_more
+        is_cut = len(rows.keys) < self.server.reach(request.limit)
+        has_grown = self._first is not None and self._consumed > self._first[1]  # or its totals are too small
+        if has_grown and found_more and not self.server.understates:
+            self._pace.go_alone()
+        if self._reverses:
+            if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown)):
+                self._next = Purpose.TAIL
+        elif is_bare and (is_cut or rows.last == self.frontier.key):
+            self._next = Purpose.BEHIND
+
+    def _consume_nothing(self, request: PlannedPage, total: int) -> None:
+        has_runs = total > 0 or self.server.understates
+        if request.purpose is Purpose.BEHIND or (
+            not self.frontier.has_begun and not self._had_runs and request.offset >= total
+        ):
+            self.done = not self.kept
+        elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
+            self._search.lies_before(self._end_before(request.offset), is_newest=request.is_alone)
+        elif request.is_alone:
+            self._empty += 1
+            if self._empty > len(_PAUSES):
+                if total or not self._can_be_emptied:
+                    raise WalkEndedError(
+                        f"there is nothing from offset {request.offset} on, in {self._empty} responses in a row"
+                    )
+                self.done = True
+
+    def _end_before(self, offset: int) -> int:
+        """The index before which the list ends, as an empty page or a refusal at this offset shows."""
+        return offset if self.server.understates else min(self.server.total, offset)
+
+    def refuse(self, request: PlannedPage, message: str) -> None:
+        """The server refused the request: too large a page, an offset behind what it gives, or the reversed order.
+
+        An offset is refused for good if nothing else was in flight: otherwise it was a prediction.
+        """
+        self._guard.count(self.server, self._page_size, self._pace.widest)
+        if request.limit > self._page_size and request.offset < self.server.total:
+            self._pace.limit_pages(request.limit // 2)
+            self._next = request.purpose if request.purpose is Purpose.TAIL else self._next
+        elif request.purpose is Purpose.TAIL:
+            self._reverses = False
+        else:
+            self._search.lies_before(self._end_before(request.offset), is_newest=request.is_alone)
+            self._refusals += request.is_alone
+            self._refused_from = min(self._refused_from, request.offset)
+            if self._refusals >= _MOST_REFUSALS or request.offset == 0:
+                raise WalkEndedError(
+                    f"the server refuses the request at offset {self._refused_from}: {message}. Narrower filters make"
+                    " the list shorter, for instance status or version_numbers"
+                )
