@@ -84,6 +84,7 @@ async def test_a_token_is_short_and_only_pages_of_a_walk_have_one() -> None:
         by_status = [one.resume_token async for one in client.iter_runs("job", sort_by="status", page_size=10).pages()]
         assert set(by_status) == {None}
         assert "resume" not in repr([one async for one in client.iter_runs("job").pages()])
+        server.born = 1000  # the list stands still
         rest = client.iter_runs("job", page_size=10, resume_token=tokens[0])
         assert await rest.count() == len(await rest.collect())
 

@@ -89,20 +89,15 @@ class _Search:
         """Whether there is something to search for."""
         return self.low > -math.inf or self.high < math.inf
 
-    def move(self, by: float) -> None:
-        """The list has moved."""
-        self.low += by
-        self.high += by
-
-    def lies_behind(self, index: int, *, is_newest: bool) -> None:
+    def lies_behind(self, index: int) -> None:
         """The place isn't before this index."""
-        self.low = index if is_newest else max(self.low, index)
+        self.low = index
         if self.high <= self.low:
             self.high, self._tries = math.inf, 0
 
-    def lies_before(self, index: int, *, is_newest: bool) -> None:
+    def lies_before(self, index: int) -> None:
         """The place isn't behind this index."""
-        self.high = index if is_newest else min(self.high, index)
+        self.high = index
         if self.low >= self.high:
             self.low, self._tries = -math.inf, 0
 
@@ -169,7 +164,7 @@ class CreationWalk:
         self._gaps: list[int] = []  # the starts of kept responses, in the list, before which a page is requested next
         self._consumed = self.index  # runs consumed so far, with those before the start
         self._first: tuple[float, int] | None = None  # the key of the first run, and the total then
-        self._group = 1  # how many neighbours share a key
+        self._group = 1  # how many runs of the newest response share a key
         self._next = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
         self._tail: Slice | None = None
         self._reverses = True  # whether the server does, as far as it is known
@@ -200,9 +195,7 @@ class CreationWalk:
         if near >= limit:
             limit = min(2 * near, self._pace.most)
         reach = self.server.reach(limit)
-        overlap = min(near + self._pace.margin(reach, self._guard.clock), reach - 1)
-        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
-            overlap = max(1, reach // 2)
+        overlap = min(near + self._pace.margin(reach), reach - 1)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
         rate = round(self._pace.rate)
@@ -248,7 +241,6 @@ class CreationWalk:
         if not is_tail:
             self.server.learn(request.offset, request.limit, len(runs), total, said)
         self._guard.count(self.server, self._page_size, self._pace.widest)
-        self._search.move(self._pace.rate)
         if not runs:
             self._consume_nothing(request, total)
             return []
@@ -270,7 +262,7 @@ class CreationWalk:
                 return []
         if not self.frontier.learn(rows):
             raise UnsortedError
-        self._group = max(rows.largest_group(), self._group // 2)
+        self._group = rows.largest_group()
         new = self._take(rows)
         if is_tail:
             self._tail, self.done = rows, new is not None
@@ -285,9 +277,9 @@ class CreationWalk:
             found = [(rows, new), *self._take_kept()]
             self._search, self._gaps = _Search(), self._gaps if self.kept else []
         else:
-            self._search.lies_behind(rows.end, is_newest=request.is_alone)
+            self._search.lies_behind(rows.end)
             if new is not None and rows.last < self.frontier.key:
-                self._pace.lose(request.clock, self._guard.clock)
+                self._pace.lose()
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
         is_behind = new is None and request.purpose is Purpose.BEHIND
         self.done |= is_past_tail or (((is_end and new is not None) or is_behind) and not self.kept)
@@ -319,7 +311,7 @@ class CreationWalk:
         while self.kept and (new := self._take(self.kept[0])) is not None:
             rows = self.kept.pop(0)
             if new:
-                self.index = rows.end + round(self._pace.rate * (self._guard.clock - rows.request.clock))
+                self.index = rows.end
                 found.append((rows, new))
         return found
 
@@ -328,9 +320,9 @@ class CreationWalk:
         request = rows.request
         before = [each for each in self.kept if each.first <= rows.first]
         is_joined = any(each.last - self.frontier.slack > rows.first for each in before)
-        if request.is_alone or (not is_joined and request.purpose is Purpose.GAP) or self._search.is_on:
-            self._search.lies_before(request.offset, is_newest=request.is_alone)
-            self._pace.lose(request.clock, self._guard.clock)
+        if request.is_alone or self._search.is_on:
+            self._search.lies_before(request.offset)
+            self._pace.lose()
         elif not is_joined:
             self._gaps.append(request.offset)
             self._pace.widen_margin()
@@ -360,7 +352,7 @@ class CreationWalk:
         ):
             self.done = not self.kept
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
-            self._search.lies_before(self._end_before(request.offset), is_newest=request.is_alone)
+            self._search.lies_before(self._end_before(request.offset))
         elif request.is_alone:
             self._empty += 1
             if self._empty > len(_PAUSES):
@@ -386,7 +378,7 @@ class CreationWalk:
         elif request.purpose is Purpose.TAIL:
             self._reverses = False
         else:
-            self._search.lies_before(self._end_before(request.offset), is_newest=request.is_alone)
+            self._search.lies_before(self._end_before(request.offset))
             self._refusals += request.is_alone
             self._refused_from = min(self._refused_from, request.offset)
             if self._refusals >= _MOST_REFUSALS or request.offset == 0:

@@ -6,7 +6,7 @@ _WINDOW = 16
 """The number of responses over which the rate is averaged."""
 _GROWTH = 1 / 16
 """How much the depth grows with each response that joins: absolute, or relative if the depth is below 1."""
-_DECAY = 63 / 64
+_DECAY = 15 / 16
 """The part of the margin that is left after each response that joins."""
 
 
@@ -22,14 +22,12 @@ class ServerBehaviour:
         """Whether a total was too small for the runs in its response."""
         self._clamp = math.inf  # the length of pages that were shorter than requested, with runs left behind them
         self._varies = False  # whether such pages had several lengths
-        self._exceeds = False  # whether a page was longer than the limit in the response
 
     def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
         """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs."""
         self.total = total
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
-        self._exceeds |= said is not None and said < length
         has_more = offset + length < total or self.understates
         if has_more and length and length != min(limit, self._clamp):
             self._varies |= self._clamp != math.inf
@@ -41,7 +39,7 @@ class ServerBehaviour:
 
     def is_short(self, limit: int, length: int, said: int | None) -> bool:
         """Whether a response holds fewer runs than every page that has runs behind it."""
-        full = min(limit, said) if said and not self._exceeds else limit
+        full = min(limit, said) if said else limit
         return not self._varies and length < min(full, self._clamp)
 
 
@@ -50,8 +48,7 @@ class Pace:
 
     Each time that a prediction fails, half as many requests are in flight, for pages twice as large; with each response
     that joins it is a little more the other way. (A depth below 1 stands for a single request for an even larger page.)
-    Pages overlap by the largest recent error of the predictions. Until as many responses have arrived as requests were
-    first in flight, it isn't known whether the list moves: then it is a 32nd of a page.
+    Pages overlap by the largest recent error of the predictions, at first by a 32nd of a page.
     """
 
     def __init__(self, page_size: int, most: int) -> None:
@@ -65,9 +62,7 @@ class Pace:
         self.most = most
         """How many runs a page may hold."""
         self._margin: float = page_size // 32
-        self._is_moving = False
-        self._shift = self._clock = self._count = 0  # when a response joined last
-        self._lost_at = 0  # the clock when a prediction failed last
+        self._shift = self._clock = 0  # when a response joined last
 
     @property
     def limit(self) -> int:
@@ -78,12 +73,9 @@ class Pace:
         """The server refuses pages that are larger than twice this."""
         self.most = max(self._page_size, most)
 
-    def margin(self, reach: int, clock: int) -> int:
+    def margin(self, reach: int) -> int:
         """By how many runs more than needed a page of `reach` runs overlaps the page before."""
-        if not self._is_moving:
-            return reach // 32 if clock <= self.widest else 0
-        # With hardly anything in flight, a response that doesn't join costs less than a large overlap of each page.
-        return min(math.ceil(self._margin), reach // (3 if self.depth >= 2 else 8))
+        return min(math.ceil(self._margin), reach // 4)
 
     def observe(self, shift: int, error: int, clock: int) -> None:
         """A response joined.
@@ -91,28 +83,22 @@ class Pace:
         `shift` is the index of its last run, less the number of runs consumed so far; `error` is by how many runs more
         than predicted the list has moved to the left.
         """
-        self._is_moving |= shift != self._shift
         elapsed = max(1, clock - self._clock)
-        self._count = min(self._count + 1, _WINDOW)
         # A burst says nothing about the rate.
         most = abs(self.rate) + self._page_size
         step = max(-most, min(most, (shift - self._shift) / elapsed))
-        # With several requests in flight, the first differences depend more on their order than on the rate.
-        self.rate += (step - self.rate) * min(1.0, elapsed / max(self._count, min(self.depth, self.widest)))
+        self.rate += (step - self.rate) * min(1.0, elapsed / _WINDOW)
         self._shift, self._clock = shift, clock
         self._margin = max(self._margin * _DECAY, error)
         self.depth += _GROWTH * min(1.0, self.depth)
 
-    def lose(self, requested: int, clock: int) -> None:
-        """A prediction that was made at one clock has failed at another: once for all that were in flight then."""
-        if requested >= self._lost_at:
-            self.depth = max(self._page_size / self.most, min(self.depth, self.widest) / 2)
-            self.widen_margin()
-            self._lost_at = clock
+    def lose(self) -> None:
+        """A prediction has failed: a response has a gap before it, or ends before the frontier."""
+        self.depth = max(self._page_size / self.most, min(self.depth, self.widest) / 2)
+        self.widen_margin()
 
     def widen_margin(self) -> None:
         """A response has a gap before it."""
-        self._is_moving = True
         self._margin = min(max(2 * self._margin, 1.0), self.most)
 
     def go_alone(self) -> None:
