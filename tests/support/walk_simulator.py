@@ -389,7 +389,7 @@ def walk(
             page = arrived.pop(numbers.popleft())
             planned = queue.popleft()
             if page is None:
-                if planned.clock == 0 and not yielded and planned.offset == start and not planner.kept and count == 1:
+                if count == 1:
                     break  # the first request was refused: the client raises the server's error
                 planner.refuse(planned, "422")
             else:

@@ -17,7 +17,7 @@ import attrs
 from tfruns._walk.frontier import Frontier, Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
-from tfruns.models import BadRun, JobRun, RunPage
+from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
 _MOST_FRUITLESS = 40
@@ -44,15 +44,14 @@ New = tuple[Slice, Sequence[int]]
 """A response, and the indices of its runs that are new."""
 
 
+@attrs.define
 class Guard:
     """Counts responses, so that a walk that makes no progress ends."""
 
-    def __init__(self) -> None:
-        self.clock = 0
-        """How many responses were consumed."""
-        self._fruitless = 0  # how many in a row held no new run
-        self._poor = 0  # how many held few
-        self._most = 0.0  # how many such the list may take
+    clock: int = 0  # how many responses were consumed
+    _fruitless: int = 0  # how many in a row held no new run
+    _poor: int = 0  # how many held few
+    _most: float = 0.0  # how many such the list may take
 
     def count(self, server: ServerBehaviour, page_size: int, widest: int) -> None:
         """Take note of a response, or fail."""
@@ -112,64 +111,44 @@ class _Search:
         return math.floor(self.low + self.high - reach) // 2
 
 
+@attrs.define(eq=False, kw_only=True)
 class CreationWalk:
-    """The walk over a list that is sorted by creation.
+    """The walk over a list that is sorted by creation."""
 
-    Args:
-        order: how its pages are requested.
-        newest_first: whether the newest runs come first then.
-        start: how many runs to skip first.
-        page_size: the most runs to request at once, while the list doesn't change.
-        max_runs: how many runs are wanted.
-        ends_at: the key after which no run is wanted.
-        place: where to go on, if the list isn't read from its start.
-        fits_window: whether pages are only as large as the runs up to there need.
-        had_runs: whether the list is known to have had runs.
-        can_be_emptied: whether a list that had runs may have none.
-    """
+    page_size: int
+    order: PageOrder
+    newest_first: bool  # whether the newest runs come first in this order
+    ends_at: float  # the key after which no run is wanted
+    can_be_emptied: bool  # whether a list that had runs may have none
+    had_runs: bool = False  # whether the list is known to have had runs
+    start: int = 0
+    max_runs: float = math.inf
+    place: Place | None = None  # where to go on, if the list isn't read from its start
+    fits_window: bool = False  # whether pages are only as large as the runs up to `ends_at` need
 
-    def __init__(
-        self,
-        *,
-        order: PageOrder,
-        newest_first: bool,
-        page_size: int,
-        ends_at: float,
-        can_be_emptied: bool,
-        start: int = 0,
-        max_runs: float = math.inf,
-        place: Place | None = None,
-        fits_window: bool = False,
-        had_runs: bool = False,
-    ) -> None:
-        self.done = False
-        self.kept: list[Slice] = []
-        """The responses behind a gap, sorted by their first keys."""
-        self.server = ServerBehaviour()
-        self.newest_first = newest_first
-        self.frontier = Frontier(place, skips=start > 0)
-        self.index = start if place is None else place.index
-        """Where the run behind the frontier stood in the list last."""
-        self._order = order
-        self._reversed = PageOrder.OLDEST_FIRST if newest_first else PageOrder.NEWEST_FIRST
-        self._page_size = page_size
-        self._max_runs = max_runs
-        self._ends_at = ends_at
-        self._fits_window = fits_window
-        self._had_runs = had_runs
-        self._can_be_emptied = can_be_emptied
-        self._pace = Pace(page_size, max(page_size, MAX_PAGE_SIZE))
-        self._guard = Guard()
-        self._search = _Search()
-        self._gaps: list[int] = []  # the starts of kept responses, in the list, before which a page is requested next
-        self._consumed = self.index  # runs consumed so far, with those before the start
-        self._first: tuple[float, int] | None = None  # the key of the first run, and the total then
-        self._group = 1  # how many runs of the newest response share a key
-        self._next = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
-        self._tail: Slice | None = None
-        self._reverses = True  # whether the server does, as far as it is known
-        self._empty = 0  # how many single responses in a row were empty for no reason
-        self._refusals, self._refused_from = 0, math.inf  # how many in a row with nothing in flight; the least offset
+    done: bool = False
+    kept: list[Slice] = attrs.Factory(list)  # the responses behind a gap, sorted by their first keys
+    server: ServerBehaviour = attrs.Factory(ServerBehaviour)
+    frontier: Frontier = attrs.field(init=False)
+    index: int = attrs.field(init=False)  # where the run behind the frontier stood in the list last
+    _pace: Pace = attrs.field(init=False)
+    _consumed: int = attrs.field(init=False)  # runs consumed so far, with those before the start
+    _guard: Guard = attrs.Factory(Guard)
+    _search: _Search = attrs.Factory(_Search)
+    _gaps: list[int] = attrs.Factory(list)  # the starts of kept responses before which a page is requested next
+    _first: tuple[float, int] | None = None  # the key of the first run, and the total then
+    _group: int = 1  # how many runs of the newest response share a key
+    _next: Purpose = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
+    _tail: Slice | None = None
+    _reverses: bool = True  # whether the server does, as far as it is known
+    _empty: int = 0  # how many single responses in a row were empty for no reason
+    _refusals: int = 0  # how many requests in a row were refused with nothing else in flight
+    _refused_from: float = math.inf
+
+    def __attrs_post_init__(self) -> None:
+        self.frontier = Frontier(self.place, skips=self.start > 0)
+        self.index = self._consumed = self.start if self.place is None else self.place.index
+        self._pace = Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
 
     # --- what to request ---
 
@@ -185,8 +164,8 @@ class CreationWalk:
         ):
             return None
         if is_first:
-            limit = min(_FEWEST, self._page_size) if self._fits_window else self._page_size
-            return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self._max_runs))), in_flight)
+            limit = min(_FEWEST, self.page_size) if self.fits_window else self.page_size
+            return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self.max_runs))), in_flight)
         if self._next is not Purpose.AHEAD:
             purpose, self._next = self._next, Purpose.AHEAD
             return self._planned(purpose, 0 if purpose is Purpose.TAIL else self.index, limit, in_flight)
@@ -208,27 +187,27 @@ class CreationWalk:
         if in_flight and end >= self.wanted:
             return None
         offset = end + rate - overlap
-        if self._fits_window:
+        if self.fits_window:
             limit = min(limit, overlap + max(_FEWEST, math.ceil(min(limit, 1.1 * (self.wanted - offset - overlap)))))
         return self._planned(Purpose.AHEAD, offset, limit, in_flight, overlap)
 
     def _planned(
         self, purpose: Purpose, offset: int, limit: int, in_flight: Sequence[PlannedPage], overlap: int = 0
     ) -> PlannedPage:
-        order = self._reversed if purpose is Purpose.TAIL else self._order
+        order = self.order
+        if purpose is Purpose.TAIL:
+            order = PageOrder.OLDEST_FIRST if self.newest_first else PageOrder.NEWEST_FIRST
         pause = _PAUSES[self._empty - 1] if self._empty else 0.0
-        return PlannedPage(
-            self, max(0, offset), limit, order, purpose, self._guard.clock, not in_flight, overlap, pause
-        )
+        return PlannedPage(self, max(0, offset), limit, order, purpose, not in_flight, overlap, pause)
 
     @property
     def wanted(self) -> float:
         """The index up to which pages are requested ahead: about where the first run stands that isn't wanted."""
         end = math.inf if self.server.understates else self.server.total
-        end = min(end, self._refused_from, self.index + self._max_runs - self._consumed)
-        if self._first is not None and self._ends_at != math.inf and self.frontier.key > self._first[0]:
+        end = min(end, self._refused_from, self.index + self.max_runs - self._consumed)
+        if self._first is not None and self.ends_at != math.inf and self.frontier.key > self._first[0]:
             # Where the first run that isn't wanted stands, if runs were created at a steady rate.
-            share = (self._ends_at - self._first[0]) / (self.frontier.key - self._first[0])
+            share = (self.ends_at - self._first[0]) / (self.frontier.key - self._first[0])
             end = min(end, self.index + (share - 1) * self._consumed)
         return end
 
@@ -240,7 +219,7 @@ class CreationWalk:
         is_tail = request.purpose is Purpose.TAIL
         if not is_tail:
             self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self._guard.count(self.server, self._page_size, self._pace.widest)
+        self._guard.count(self.server, self.page_size, self._pace.widest)
         if not runs:
             self._consume_nothing(request, total)
             return []
@@ -253,7 +232,9 @@ class CreationWalk:
             rows.before = Place(self.newest_first, (), self.index)
             return [(rows, rows.first_entries(range(len(runs))))]
         if self._first is None:
-            rows = self._learn_direction(rows, runs)
+            if not self.frontier.has_begun and rows.falls():  # the server has another default than the contract
+                self.newest_first, self.ends_at = not self.newest_first, math.inf  # then no window ends the walk
+                rows = Slice(request, runs, newest_first=self.newest_first)
             self._first = rows.first, total
         if is_tail:
             is_cut = len(runs) < min(request.limit, total)
@@ -286,14 +267,6 @@ class CreationWalk:
         self._doubt_end(rows, is_short=is_short, found_more=bool(new))
         return found
 
-    def _learn_direction(self, rows: Slice, runs: Sequence[JobRun | BadRun]) -> Slice:
-        """The first slice; in the other direction, if the server has another default than the contract."""
-        keys = rows.keys
-        if not self.frontier.has_begun and keys[0] > keys[-1] and keys == sorted(keys, reverse=True):
-            self.newest_first, self._ends_at = not self.newest_first, math.inf  # then no window ends the walk
-            return Slice(rows.request, runs, newest_first=self.newest_first)
-        return rows
-
     def _take(self, rows: Slice) -> Sequence[int] | None:
         near = tuple((one, abs(key)) for one, key in self.frontier.near().items())
         before = Place(self.newest_first, near, self.index, self.frontier.slack)
@@ -303,7 +276,7 @@ class CreationWalk:
             self._consumed += len(new)
             self._guard.found(len(new), len(rows.keys))
             self._refusals = 0
-            self.done |= self.frontier.key - self.frontier.slack > self._ends_at
+            self.done |= self.frontier.key - self.frontier.slack > self.ends_at
         return new
 
     def _take_kept(self) -> list[New]:
@@ -348,7 +321,7 @@ class CreationWalk:
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:
         has_runs = total > 0 or self.server.understates
         if request.purpose is Purpose.BEHIND or (
-            not self.frontier.has_begun and not self._had_runs and request.offset >= total
+            not self.frontier.has_begun and not self.had_runs and request.offset >= total
         ):
             self.done = not self.kept
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
@@ -356,7 +329,7 @@ class CreationWalk:
         elif request.is_alone:
             self._empty += 1
             if self._empty > len(_PAUSES):
-                if total or not self._can_be_emptied:
+                if total or not self.can_be_emptied:
                     raise WalkEndedError(
                         f"there is nothing from offset {request.offset} on, in {self._empty} responses in a row"
                     )
@@ -371,8 +344,8 @@ class CreationWalk:
 
         An offset is refused for good if nothing else was in flight: otherwise it was a prediction.
         """
-        self._guard.count(self.server, self._page_size, self._pace.widest)
-        if request.limit > self._page_size and request.offset < self.server.total:
+        self._guard.count(self.server, self.page_size, self._pace.widest)
+        if request.limit > self.page_size and request.offset < self.server.total:
             self._pace.limit_pages(request.limit // 2)
             self._next = request.purpose if request.purpose is Purpose.TAIL else self._next
         elif request.purpose is Purpose.TAIL:

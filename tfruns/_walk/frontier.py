@@ -93,6 +93,10 @@ class Slice:
         """The index behind its last run."""
         return self.request.offset + len(self.keys)
 
+    def falls(self) -> bool:
+        """Whether its keys fall, though they should rise."""
+        return self.first > self.keys[-1] and self.keys == sorted(self.keys, reverse=True)
+
     def largest_group(self) -> int:
         """How many of its runs share one key at most."""
         return 1 if self.rises else max(Counter(self.keys).values())

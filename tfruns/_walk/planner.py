@@ -9,6 +9,8 @@ rule holds: `_PlainWalk` reads plain pages, and keeps all ids. Then one `Creatio
 import math
 from collections.abc import Iterator, Sequence
 
+import attrs
+
 from tfruns._text import counted
 from tfruns._walk.creation import ADVICE, CreationWalk, Guard, New, UnsortedError, WalkEndedError
 from tfruns._walk.frontier import Place, Slice
@@ -23,40 +25,37 @@ _MOST_REPEATED = 8
 """Plain pages end after more responses in a row that hold only what this pass has met before."""
 
 
+@attrs.define(eq=False, kw_only=True)
 class _PlainWalk:
-    """Plain pages of at most `most` runs in all: for orders in which runs can move.
+    """Plain pages: for orders in which runs can move. The ids of what they hold are added to `seen`."""
 
-    The ids of what it finds are added to `seen`. If it `overlaps`, pages overlap by a quarter, for runs that move to
-    the left meanwhile.
-    """
+    start: int
+    most: float = math.inf  # how many runs are read
+    page_size: int
+    seen: set[str]
+    overlaps: bool = False  # whether pages overlap by a quarter, for runs that move to the left meanwhile
+    is_wanted: bool = True  # whether its runs are yielded
 
-    def __init__(
-        self, *, start: int, most: float, page_size: int, seen: set[str], overlaps: bool = False, is_wanted: bool = True
-    ) -> None:
-        self.done = False
-        self.holds_all = False
-        """Whether one response held the whole list."""
-        self.is_wanted = is_wanted
-        """Whether its runs are yielded."""
-        self.found: list[float] = []
-        """When the new runs were created, counted from new to old."""
-        self.least = math.inf
-        """The smallest total."""
-        self.server = ServerBehaviour()
-        self.index = self._next = start
-        self.kept: list[Slice] = []
-        self._stop = start + most
-        self._overlaps = overlaps
-        self._page_size = self._size = page_size
-        self._seen = seen
-        self._guard = Guard()
-        self._met: set[str] = set()  # in this pass
-        self._repeated = 0  # how many responses in a row held only such runs
+    done: bool = False
+    holds_all: bool = False  # whether one response held the whole list
+    found: list[float] = attrs.Factory(list)  # when the new runs were created
+    least: float = math.inf  # the smallest total
+    server: ServerBehaviour = attrs.Factory(ServerBehaviour)
+    index: int = attrs.field(init=False)
+    kept: list[Slice] = attrs.Factory(list)
+    _next: int = 0
+    _size: int = attrs.field(init=False)
+    _guard: Guard = attrs.Factory(Guard)
+    _met: set[str] = attrs.Factory(set)  # in this pass
+    _repeated: int = 0  # how many responses in a row held only such runs
+
+    def __attrs_post_init__(self) -> None:
+        self.index, self._size = self.start, self.page_size
 
     @property
     def wanted(self) -> float:
         """The index up to which pages are requested."""
-        return min(math.inf if self.server.understates else self.server.total, self._stop)
+        return min(math.inf if self.server.understates else self.server.total, self.start + self.most)
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
         """The next page to request; None if a response must come first."""
@@ -64,11 +63,9 @@ class _PlainWalk:
             self._next = self.index
         elif not self._guard.clock or self._next >= self.wanted:
             return None
-        limit = int(min(self._size, max(1, self._stop - self._next)))
-        page = PlannedPage(
-            self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, self._guard.clock, is_alone=not in_flight
-        )
-        self._next += max(1, self.server.reach(limit) - (limit // 4 if self._overlaps else 0))
+        limit = int(min(self._size, max(1, self.start + self.most - self._next)))
+        page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=not in_flight)
+        self._next += max(1, self.server.reach(limit) - (limit // 4 if self.overlaps else 0))
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
@@ -79,14 +76,18 @@ class _PlainWalk:
         self.least = min(self.least, total)
         self.index = max(self.index, request.offset + len(runs))
         is_short = self.server.is_short(request.limit, len(runs), said)
-        if not runs or self.index >= self._stop or (self.index >= total and (is_short or not self.server.understates)):
+        if (
+            not runs
+            or self.index >= self.start + self.most
+            or (self.index >= total and (is_short or not self.server.understates))
+        ):
             self.done = True
             self.holds_all = request.offset == 0 and is_short and not self.server.understates
         if not runs:
             return []
         rows = Slice(request, runs, newest_first=True)
-        new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self._seen])
-        self._seen.update(rows.ids)
+        new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
+        self.seen.update(rows.ids)
         self._repeated = self._repeated + 1 if self._met.issuperset(rows.ids) else 0
         self._met.update(rows.ids)
         self.done |= self._repeated > _MOST_REPEATED
@@ -99,51 +100,42 @@ class _PlainWalk:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self._size = self._page_size
-        self.done |= request.is_alone and request.limit <= self._page_size
+        self._size = self.page_size
+        self.done |= request.is_alone and request.limit <= self.page_size
 
 
+@attrs.define(eq=False, kw_only=True)
 class Planner:
     """The plan of one walk.
 
     `next_request` returns the page to request next. `consume` takes the responses in the order of the requests, and
     returns the runs to yield.
-
-    Args:
-        job_id: for errors.
-        filter: which runs are wanted, and in which order.
-        start: how many runs to skip first.
-        page_size: the most runs to request at once, while the list doesn't change.
-        max_runs: how many runs to yield at most; None for all.
-        fits_window: whether pages are only as large as the window of the filter needs.
-        place: where an earlier walk has stopped, in the order by creation.
     """
 
-    def __init__(
-        self,
-        *,
-        job_id: str,
-        filter: RunFilter,  # noqa: A002  # the public name
-        start: int,
-        page_size: int,
-        max_runs: int | None,
-        fits_window: bool = False,
-        place: Place | None = None,
-    ) -> None:
-        self.done = max_runs == 0
-        self._fits_window = fits_window
-        self._job_id = job_id
-        self._filter = filter
-        self._start = start
-        self._page_size = max(3, page_size)  # two runs of a page are the overlap
-        self._left = math.inf if max_runs is None else max_runs
-        self._yielded = 0
-        self._seen: set[str] = set()  # all ids, in other orders than by creation
-        self._stages = self._by_creation(place) if filter.is_by_creation else self._by_another_key()
+    job_id: str
+    filter: RunFilter
+    start: int
+    page_size: int
+    max_runs: int | None
+    fits_window: bool = False  # whether pages are only as large as the window of the filter needs
+    place: Place | None = None  # where an earlier walk has stopped, in the order by creation
+
+    done: bool = attrs.field(init=False)
+    _left: float = attrs.field(init=False)
+    _yielded: int = 0
+    _seen: set[str] = attrs.Factory(set)  # all ids, in other orders than by creation
+    _stages: Iterator[CreationWalk | _PlainWalk] = attrs.field(init=False)
+    _walk: CreationWalk | _PlainWalk = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.done = self.max_runs == 0
+        self.page_size = max(3, self.page_size)  # two runs of a page are the overlap
+        self._left = math.inf if self.max_runs is None else self.max_runs
+        self._stages = self._by_creation() if self.filter.is_by_creation else self._by_another_key()
         self._walk = next(self._stages)
 
-    def _by_creation(self, place: Place | None) -> Iterator[CreationWalk | _PlainWalk]:
-        window = self._filter
+    def _by_creation(self) -> Iterator[CreationWalk | _PlainWalk]:
+        window, place = self.filter, self.place
         newest_first = window.is_newest_first if place is None else place.newest_first
         limit = None  # no window ends the walk if the server has another order than the contract
         if newest_first == window.is_newest_first:
@@ -151,47 +143,45 @@ class Planner:
         yield CreationWalk(
             order=PageOrder.AS_ASKED,
             newest_first=newest_first,
-            start=self._start,
-            page_size=self._page_size,
+            start=self.start,
+            page_size=self.page_size,
             max_runs=math.inf if window.has_window else self._left,
             place=place,
             ends_at=math.inf if limit is None else -limit if newest_first else limit,
-            fits_window=self._fits_window and limit is not None,
+            fits_window=self.fits_window and limit is not None,
             had_runs=place is not None,
             can_be_emptied=window.status is not None,
         )
 
     def _by_another_key(self) -> Iterator[CreationWalk | _PlainWalk]:
         """The list in the order that is wanted; then, by creation, what has moved meanwhile."""
-        most = math.inf if self._filter.has_window else self._left
-        first = _PlainWalk(start=self._start, most=most, page_size=self._page_size, seen=self._seen)
+        most = math.inf if self.filter.has_window else self._left
+        first = _PlainWalk(start=self.start, most=most, page_size=self.page_size, seen=self._seen)
         yield first
         if first.holds_all:
             return
-        if self._start:
-            yield _PlainWalk(start=0, most=self._start, page_size=self._page_size, seen=self._seen, is_wanted=False)
-        after = self._filter.created_after
+        if self.start:
+            yield _PlainWalk(start=0, most=self.start, page_size=self.page_size, seen=self._seen, is_wanted=False)
+        after = self.filter.created_after
         yield CreationWalk(
             order=PageOrder.NEWEST_FIRST,
             newest_first=True,
-            page_size=self._page_size,
+            page_size=self.page_size,
             ends_at=math.inf if after is None else -after,
             had_runs=bool(self._seen),
-            can_be_emptied=self._filter.status is not None,
+            can_be_emptied=self.filter.status is not None,
         )
 
     def _unsorted(self) -> Iterator[CreationWalk | _PlainWalk]:
         """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
         newest, in_vain = math.inf, 0
         while in_vain < _MOST_PASSES_IN_VAIN:
-            walk = _PlainWalk(
-                start=self._start, most=math.inf, page_size=self._page_size, seen=self._seen, overlaps=True
-            )
+            walk = _PlainWalk(start=self.start, most=math.inf, page_size=self.page_size, seen=self._seen, overlaps=True)
             yield walk
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
             newest = min(newest, max(walk.found, default=math.inf))
             is_still = walk.least >= walk.server.most
-            if in_vain >= 3 - 2 * is_still and self._start + len(self._seen) >= walk.least:
+            if in_vain >= 3 - 2 * is_still and self.start + len(self._seen) >= walk.least:
                 return
         raise WalkEndedError(
             "the server doesn't sort it by creation, and several passes over it didn't find the rest. " + ADVICE
@@ -200,8 +190,8 @@ class Planner:
     @property
     def expected(self) -> int:
         """How many runs the walk yields in all, by what is known now."""
-        left = max(0, self._walk.server.total - self._start)
-        if self._filter.has_window:
+        left = max(0, self._walk.server.total - self.start)
+        if self.filter.has_window:
             ahead = 0 if self.done else math.ceil(max(0, min(left, self._walk.wanted - self._walk.index)))
             left = min(left, self._yielded + ahead)
         return int(min(left, self._left))
@@ -237,7 +227,7 @@ class Planner:
                 wanted = self._wanted(rows, new)
                 if wanted:
                     last = len(rows.keys) - 1
-                    place = rows.before if self._filter.is_by_creation else None
+                    place = rows.before if self.filter.is_by_creation else None
                     found.append((rows.request, [last - at for at in wanted] if rows.is_tail else wanted, place))
             self.done |= self._yielded >= self._left
             if self._walk.done:
@@ -249,7 +239,7 @@ class Planner:
         return found
 
     def _wanted(self, rows: Slice, new: Sequence[int]) -> Sequence[int]:
-        walk, window = self._walk, self._filter
+        walk, window = self._walk, self.filter
         if isinstance(walk, _PlainWalk):
             new = new if walk.is_wanted else ()
         elif self._seen:
@@ -297,7 +287,7 @@ class Planner:
         total = self._walk.server.total
         return IncompleteWalkError(
             f"the walk failed after {counted(self._yielded, 'run')}: the server says there are {total}, but {what}",
-            job_id=self._job_id,
+            job_id=self.job_id,
             offset=self._walk.index,
             seen=self._yielded,
             total=total,

@@ -43,8 +43,6 @@ class PlannedPage:
     limit: int
     order: PageOrder
     purpose: Purpose
-    clock: int
-    """How many responses were consumed before it was requested."""
     is_alone: bool
     """Whether nothing else was in flight when it was requested."""
     overlap: int = 0
