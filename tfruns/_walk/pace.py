@@ -39,7 +39,7 @@ class ServerBehaviour:
 
     def is_short(self, limit: int, length: int, said: int | None) -> bool:
         """Whether a response holds fewer runs than every page that has runs behind it."""
-        full = min(limit, said) if said else limit
+        full = min(limit, said) if said and said >= length else limit
         return not self._varies and length < min(full, self._clamp)
 
 
@@ -75,7 +75,7 @@ class Pace:
 
     def margin(self, reach: int) -> int:
         """By how many runs more than needed a page of `reach` runs overlaps the page before."""
-        return min(math.ceil(self._margin), reach // 4)
+        return min(round(self._margin), reach // 8)
 
     def observe(self, shift: int, error: int, clock: int) -> None:
         """A response joined.
