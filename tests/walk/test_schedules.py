@@ -155,12 +155,14 @@ def test_a_list_that_is_emptied(status: str | None) -> None:
         assert outcome.time > 5
 
 
+@pytest.mark.parametrize("sorted_by", [None, "random"])
 @pytest.mark.parametrize("total", ["true", "small"])
-def test_a_server_that_ignores_the_offset_is_an_error(total: str) -> None:
-    """A server that always sends the first page isn't taken for one whose list is short."""
-    outcome = walk(World(count=3000, ignores_offset=True, total=total), page_size=50)
+def test_a_server_that_ignores_the_offset_is_an_error(total: str, sorted_by: str | None) -> None:
+    """A server that always sends the first page isn't taken for one whose list is short, nor requested for long."""
+    outcome = walk(World(count=3000, ignores_offset=True, total=total, sorted_by=sorted_by), page_size=50)
     assert outcome.error is not None
     assert len(outcome.yielded) < 3000
+    assert outcome.requests <= 2 * 3000 / 50
 
 
 # Equal keys, and keys that are only near the creation.
