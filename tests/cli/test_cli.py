@@ -456,7 +456,7 @@ async def test_a_port_in_use_is_reported_in_one_line() -> None:
 
 @needs_posix
 async def test_sandbox_has_faults_and_a_clock_by_flags() -> None:
-    flags = "--runs 30 --living --clock-rate 9000 --fault status=418,nth=1 --fault limit=7 --rate-limit 900/50"
+    flags = "--runs 30 --living --clock-rate 600 --fault status=418,nth=1 --fault limit=7 --rate-limit 900/50"
     flags += " --forbidden shut"
     async with started("sandbox", *flags.split()) as process:
         assert process.stdout is not None
