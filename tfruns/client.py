@@ -165,61 +165,49 @@ class Client:
         headers: Mapping[str, str] | None = None,
         max_response_bytes: int | None = None,
     ) -> RunPaginator:
-        """The runs of a job, in the server's order (newest first, unless `sort_by` or `order` says otherwise).
+        """The runs of a job, in the server's order: newest first, unless `sort_by` or `order` says otherwise.
 
-        Nothing is requested until it is iterated: `async for run in client.iter_runs(...)` then yields each `JobRun`.
-        See `RunPaginator` for pages, lists, tables and counts. A run must match every filter that is given, and of a
-        filter with several values any one. A filter that takes several values also takes a single one.
+        Nothing is requested until it is iterated. `RunPaginator` has pages, lists, tables and counts, too.
 
         Every run that exists from the first request to the last is yielded exactly once, in order, while others are
-        created and deleted; if that can't be guaranteed, the walk ends with `IncompleteWalkError`. Sorted by another
-        key (`sort_by`), it takes twice the requests, and the ids of all runs are kept (about 100 bytes a run): runs
-        that have moved meanwhile come last, from a second pass by creation. A run that is created again with its old id
-        is another run.
-
-        Not detectable: a server that cuts pages and gives what it has sent so far as the total; one that ignores
-        `order`, varies the length of its pages, and is wrong about totals.
+        created and deleted; else the walk ends with `IncompleteWalkError`. By another key (`sort_by`) it takes twice
+        the requests and some 100 bytes a run, and runs that move meanwhile come last. A run that is created again under
+        its old id is another run. Not detectable: a server that cuts pages and gives what it has sent so far as the
+        total; one that ignores `order`, varies the length of its pages, and is wrong about totals.
 
         Args:
             job_id: id of the job.
-            search_prefix: only runs whose name or id begins with this.
-            sort_by: what to sort by: a `JobRunsSortBy` or its string, such as "startTime" or "duration".
-            order: which way to sort: "asc" or "desc".
-            triggered_by: only runs started by these subjects, by slug, such as an e-mail address.
-            status: only runs with these statuses: each a `JobRunStatus` or its string, such as "FAILED".
-            version_numbers: only runs of these versions of the deployment, such as 3.
-            created_after: only runs created then or later: an aware datetime, a timedelta before now, or milliseconds
-                since 1970. The API has no such filter. If the newest runs come first, as they do without `sort_by` and
-                `order`, the walk ends at the first run that is older; sorted by another key, every run is read.
-            created_before: only runs created before a time, given in the same way. Newer runs are read too, but not
-                yielded.
-            filter: all filters and the order as one checked value, in place of the single ones.
-            page_size: how many runs to request at once, 1 to 1,000. Pages overlap by two runs, so three are requested
-                at least. If the list changes, larger pages may be requested, up to 1,000. None for 1,000; but with
-                `created_after` (or `created_before`, if the oldest come first) for 50 first, and then for as many as
-                the window is likely to hold.
+            search_prefix: how the name or the id begins.
+            sort_by: a `JobRunsSortBy` or its string, such as "startTime".
+            order: "asc" or "desc".
+            triggered_by: slugs of subjects, such as an e-mail address, one of which started the run.
+            status: one or several of `JobRunStatus`, or their strings, such as "FAILED".
+            version_numbers: one or several versions of the deployment, such as 3.
+            created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. If the newest runs
+                come first, the walk ends at the first that is older; else all are read.
+            created_before: likewise; newer runs are read, too, but not yielded.
+            filter: all of these as one checked value.
+            page_size: how many runs to request at once, 1 to 1,000; if the list changes, maybe more. None for 1,000,
+                but with a window for as many as it is likely to hold.
             offset: how many runs to skip first.
-            max_runs: how many runs to yield at most; None for all.
-            resume_token: of a page of an earlier walk with the same job and filters, in the order by creation: exactly
-                the rest is yielded, in another process, a day later, however the list has changed.
+            max_runs: how many runs to yield at most.
+            resume_token: of a page of an earlier walk by creation with the same job and filters: exactly the rest is
+                yielded, in another process, a day later, however the list has changed.
             timeout: seconds that one attempt may take; None for the client's.
             retry: when these requests are retried; None for the client's.
             headers: headers to send besides the client's, or in place of those with the same name.
-            max_response_bytes: how large a response may be, in bytes, decompressed; None for 100 MiB. A larger one is a
-                `ResponseTooLargeError`.
+            max_response_bytes: how large a response may be, decompressed; None for 100 MiB.
 
         Yields:
             Each `JobRun`, in the server's order.
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused.
-            APIConnectionError, APITimeoutError: while iterating: there was no complete response, after the last retry.
-            DecodeError: while iterating: a response isn't what the contract says.
-            IncompleteWalkError: while iterating: the full list can't be read with the exactly-once guarantee, because
-                it changes faster than it can be read, or the server contradicts itself; the message says how.
-            ClientClosedError: while iterating: the client was closed.
-            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
+            APIStatusError: the server refused: `NotFoundError`, `PermissionDeniedError`, and others.
+            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
+            DecodeError, ResponseTooLargeError: a response isn't what the contract says, or too large.
+            IncompleteWalkError: the list can't be read to its end with that promise: the message says why.
+            ClientClosedError, EventLoopError: the client was closed, or is in use in another event loop.
 
         Example:
             >>> async for run in client.iter_runs("my-job-id", status=["FAILED", "TERMINATED"], max_runs=100):
