@@ -12,8 +12,7 @@ from tfruns.models import RawPage
 
 ARROW_MODULES = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
 _ROWS_A_GROUP = 64_000
-_BYTES_A_GROUP = 8 * 2**20
-"""How many rows are written together: enough to be read fast, and few enough for memory."""
+_BYTES_A_GROUP = 8 * 2**20  # how many rows are written together: enough to be read fast, and few enough for memory
 
 
 def arrow_module() -> Any:

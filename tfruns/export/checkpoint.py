@@ -33,11 +33,9 @@ from tfruns.export.files import logger, make_own_folder, open_own_file, write_al
 from tfruns.export.results import ExportError
 from tfruns.export.watermark import JobNote
 
-_COMMIT_EVERY = 0.5
-"""The least seconds between two commits, because each one waits for the disk."""
+_COMMIT_EVERY = 0.5  # the least seconds between two commits, because each one waits for the disk
 _VERSION = 5
-_OLDEST = 86_400.0
-"""Seconds, a day: an export that began longer ago doesn't go on from there."""
+_OLDEST = 86_400.0  # seconds, a day: an export that began longer ago doesn't go on from there
 _WORK = ".tfruns-partial"
 
 NUMBER = "number of the export"
@@ -60,12 +58,9 @@ class JobCheckpoint(msgspec.Struct, array_like=True):
     """What was read of one job."""
 
     job_id: str
-    pieces: list[Chunk] = []
-    """The runs, in the format's own form."""
-    rejected: list[Chunk] = []
-    """Lines for the quarantine."""
-    note: JobNote | None = None
-    """What the next export has to know, if there is a state."""
+    pieces: list[Chunk] = []  # the runs, in the format's own form
+    rejected: list[Chunk] = []  # lines for the quarantine
+    note: JobNote | None = None  # what the next export has to know, if there is a state
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -84,11 +79,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.done: dict[str, JobCheckpoint] = {}
-        """The jobs that were read whole, by id."""
+        self.done: dict[str, JobCheckpoint] = {}  # the jobs that were read whole, by id
         self.runs = self.rejected_runs = 0
-        self.age: float | None = None
-        """Seconds since the export began, if it goes on from an interruption."""
+        self.age: float | None = None  # seconds since the export began, if it goes on from an interruption
         self._open_jobs: dict[str, JobCheckpoint] = {}
         self._uncommitted: list[bytes] = []
         self._end = 0

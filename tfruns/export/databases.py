@@ -33,11 +33,9 @@ class FileTable(Table):
     """The table `runs` of a database in a file."""
 
     name: ClassVar[str]
-    mark: ClassVar[bytes]
-    """What is in every such file."""
+    mark: ClassVar[bytes]  # what is in every such file
     mark_at: ClassVar = 0
-    parts: ClassVar[tuple[str, ...]]
-    """The endings of files that hold a part of the database."""
+    parts: ClassVar[tuple[str, ...]]  # the endings of files that hold a part of the database
     begin: ClassVar = "BEGIN"
 
     @classmethod
@@ -333,8 +331,7 @@ def _quoted(path: Path | str) -> str:
 
 # --- the destination ---
 
-TABLES: dict[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTable}
-"""By the names of their formats."""
+TABLES: dict[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTable}  # by the names of their formats
 
 
 @attrs.define
@@ -343,8 +340,7 @@ class TableFile(Destination):
 
     path: Path = attrs.field()
     format_: Format
-    number: int | None = None
-    """Which of several exports with a state this is."""
+    number: int | None = None  # which of several exports with a state this is
 
     @property
     def quarantine(self) -> Path:

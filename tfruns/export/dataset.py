@@ -30,13 +30,11 @@ from tfruns.export.store import QUARANTINE, Store, put_quarantine
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage, only
 
-_HELD = 8 * 2**20
-"""How many bytes of runs are held in memory while they are sorted by day."""
+_HELD = 8 * 2**20  # how many bytes of runs are held in memory while they are sorted by day
 _FILE = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/(runs\.(?:parquet|jsonl(?:\.gz|\.zst)?))")
 _RECORD = re.compile(r"(?:created_date=[^/]+/)?_tfruns\.(?:json|parquet)")
 """The file in which a folder says whose it is. Engines don't read it, or find no rows in it."""
-_KEY = b"tfruns"
-"""Where the record stands in the metadata of a Parquet file."""
+_KEY = b"tfruns"  # where the record stands in the metadata of a Parquet file
 _COMPLETE = "_SUCCESS"
 """An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
 MS_A_DAY = 86_400_000
@@ -202,8 +200,7 @@ class _Record(msgspec.Struct, kw_only=True):
 
     about: dict[str, Any]
     jobs: list[str]
-    state: str | None
-    """The id of the state, if there is one."""
+    state: str | None  # the id of the state, if there is one
 
     @classmethod
     def of(cls, path: Path) -> "_Record | None":
@@ -222,16 +219,12 @@ class Dataset(Destination):
     """A folder of files by day. An export replaces all files, or those of the days that it covers; with a state, those
     of the days on which its new and changed runs were created."""
 
-    store: Store
-    """Where the folder is."""
-    base: str
-    """The folder's name."""
+    store: Store  # where the folder is
+    base: str  # the folder's name
     format_: DayFormat
     replaces: bool = False
-    _number: int | None = None
-    """Which of several exports with a state this is."""
-    _record: _Record | None = None
-    """What the folder says about itself."""
+    _number: int | None = None  # which of several exports with a state this is
+    _record: _Record | None = None  # what the folder says about itself
     _record_name: str | None = None
     _days: "_Days" = attrs.field(init=False)
     window_step = MS_A_DAY

@@ -56,31 +56,21 @@ from tfruns.export.writer import Format, Writer
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
-Key = tuple[str, str]
-"""Ids of a job and of a run."""
+Key = tuple[str, str]  # ids of a job and of a run
 
 _ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
-MAX_PAGE_BYTES = 3 * 2**20
-"""The most bytes of a response: five times the size of 1,000 ordinary runs."""
-_SMALLER_PAGES = (300, 80, 20, 4)
-"""Runs per page: a job whose responses are too large is read again with the next size."""
-_QUIET_PAGE = 100
-"""Size of the first page of an increment, for jobs that had fewer new runs the last time."""
-_SIDE_BY_SIDE = 16
-"""How many jobs are read side by side for an increment."""
-_FEW = 8
-"""How many of them, if there is more than one page to read."""
-_PAUSE = 1.0
-"""Seconds before a request is sent again whose response said that something has gone."""
-_PIECES_AT_ONCE = 4
-"""How many pieces are written after each page, at most, while others are fetched."""
-_MOST_RESTARTS = 2
-"""After so many, a job's pieces are written only once it was read whole."""
+MAX_PAGE_BYTES = 3 * 2**20  # the most bytes of a response: five times the size of 1,000 ordinary runs
+_SMALLER_PAGES = (300, 80, 20, 4)  # runs per page: a job whose responses are too large is read again with the next size
+_QUIET_PAGE = 100  # size of the first page of an increment, for jobs that had fewer new runs the last time
+_SIDE_BY_SIDE = 16  # how many jobs are read side by side for an increment
+_FEW = 8  # how many of them, if there is more than one page to read
+_PAUSE = 1.0  # seconds before a request is sent again whose response said that something has gone
+_PIECES_AT_ONCE = 4  # how many pieces are written after each page, at most, while others are fetched
+_MOST_RESTARTS = 2  # after so many, a job's pieces are written only once it was read whole
 
-_NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})
-"""Statuses that say nothing about the job."""
+_NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})  # statuses that say nothing about the job
 _END_THE_EXPORT = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
 """Errors that every other job would have too: they end the export."""
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
@@ -99,8 +89,7 @@ class Destination(ABC):
     """Where runs are written: a file, a folder of files or a table. The thread calls its methods."""
 
     format_: Format
-    is_file: ClassVar = False
-    """Whether each of several exports with a state writes its own file."""
+    is_file: ClassVar = False  # whether each of several exports with a state writes its own file
     window_step: ClassVar[int | None] = None
     """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
     replaces: bool = False
@@ -144,13 +133,11 @@ class _Job:
     """A job that is read."""
 
     job_id: str
-    reading: Reading | None
-    """What earlier exports know of the job, if this export has a state."""
+    reading: Reading | None  # what earlier exports know of the job, if this export has a state
     doubts_empty: bool = False
     """Whether a list without a run is read again before it is believed: it would replace runs that are there."""
     read: int = 0
-    total: int = 0
-    """How many runs the server says there are."""
+    total: int = 0  # how many runs the server says there are
     is_past: bool = False
     """Whether the last page began with a run that may be new, and ended with one that is known for good."""
 
@@ -187,8 +174,7 @@ class Export:
         self.state_path = None if state is None else state_path(state, destination.path)
         self.state: State | None = None
         self.jobs: Sequence[str] = ()
-        self.skipped: dict[str, TfRunsError] = {}
-        """The jobs that failed, by id, each with its error."""
+        self.skipped: dict[str, TfRunsError] = {}  # the jobs that failed, by id, each with its error
         folder = None if work_dir is None else Path(os.path.realpath(work_dir))
         if folder is not None and not folder.is_dir():
             raise ExportError(f"there is no folder {folder} to work in: make it first")
@@ -211,8 +197,7 @@ class Export:
         self.about = {"control plane": client.base_url, "format": destination.format_.name, **self._filters, **ago}
         """The control plane, the format and the filters, which are compared with those of earlier exports."""
         self._thread = WorkThread()
-        self.check = self._thread.check
-        """Raises if the work should end: to be called between its steps."""
+        self.check = self._thread.check  # raises if the work should end: to be called between its steps
         self._few = asyncio.Semaphore(_FEW)
         self._opened = contextlib.ExitStack()
         """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
@@ -310,8 +295,7 @@ class Export:
         place, scratch = destination.path, self._work / "new"
         if isinstance(place, Path) and self._work.parent != place.parent:  # on the file system of the place
             scratch = place.with_name(place.name + ".tfruns-new")
-        self.scratch = self._opened.enter_context(new_folder(scratch))
-        """A folder for what isn't complete."""
+        self.scratch = self._opened.enter_context(new_folder(scratch))  # a folder for what isn't complete
         self.assembly = Assembly(self)
         self._opened.callback(self.assembly.abandon)
 

@@ -26,8 +26,7 @@ from tfruns.models import RawPage
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that name the database. (Others may be secret.)"""
-_MOST_KEY_BYTES = 2_600
-"""How many bytes the two ids may have together, for an index on both to hold them."""
+_MOST_KEY_BYTES = 2_600  # how many bytes the two ids may have together, for an index on both to hold them
 _MOST_NAME_BYTES = 63
 _HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
 
@@ -66,8 +65,7 @@ class PostgresTable(Destination):
     url: Hidden
     name: tuple[str, ...]
     format_: Format = attrs.field(init=False)
-    _encoding: str = "utf-8"
-    """Python's name of the encoding of the database, from `begin` on."""
+    _encoding: str = "utf-8"  # Python's name of the encoding of the database, from `begin` on
 
     def __attrs_post_init__(self) -> None:
         modules = ("adbc_driver_postgresql", *ARROW_MODULES)

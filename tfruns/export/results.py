@@ -1,8 +1,7 @@
 """What an export gives: its progress, its summary, or its error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -75,44 +74,3 @@ class ExportSummary:
     """Files of earlier exports that were removed, because their days have no run any more or `replace` was given."""
     removed_rows: int = 0
     """Rows of earlier exports that were removed from a table or a folder, with no newer row in their place."""
-
-
-class Progress:
-    """Counts jobs and runs, and reports each change to a function."""
-
-    def __init__(self, jobs: int, report: Callable[[ExportProgress], object] | None) -> None:
-        self._now = ExportProgress(jobs=jobs, jobs_done=0, jobs_skipped=0, runs=0, runs_expected=0, is_writing=False)
-        self._report = report
-        self._before = 0
-
-    def resumed(self, jobs: int, runs: int, rejected: int) -> None:
-        """An interrupted export had read so many jobs and runs."""
-        self._before = runs
-        self._change(jobs_done=jobs, runs=runs, runs_expected=runs, rejected=rejected)
-
-    def read(self, runs: int, expected: int, rejected: int) -> None:
-        """More runs were read; `expected` is how many this call will read in all."""
-        now = self._now.runs + runs
-        expected = max(now, self._before + expected)
-        self._change(runs=now, runs_expected=expected, rejected=self._now.rejected + rejected)
-
-    def done(self) -> None:
-        """A job was read whole."""
-        self._change(jobs_done=self._now.jobs_done + 1)
-
-    def dropped(self, runs: int, rejected: int, *, is_skipped: bool) -> None:
-        """A job failed after so many runs, or is read again."""
-        self._change(
-            jobs_skipped=self._now.jobs_skipped + is_skipped,
-            runs=self._now.runs - runs,
-            rejected=self._now.rejected - rejected,
-        )
-
-    def writing(self) -> None:
-        """All runs were read."""
-        self._change(is_writing=True)
-
-    def _change(self, **changes: Any) -> None:
-        self._now = attrs.evolve(self._now, **changes)
-        if self._report is not None:
-            self._report(self._now)

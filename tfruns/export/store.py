@@ -36,10 +36,8 @@ PACKAGES = {
 }
 _LEAST_VERSIONS = {"s3fs": (2024, 6), "gcsfs": (2024, 6)}
 """Older ones fail when they write, or go with no version of fsspec that we take: a resolver may pick them for that."""
-_BLOCK = 8 * 2**20
-"""How many bytes are uploaded at a time: enough for few requests, and few enough for memory."""
-_MOST_BLOCKS = 9_000
-"""S3 takes 10,000 parts."""
+_BLOCK = 8 * 2**20  # how many bytes are uploaded at a time: enough for few requests, and few enough for memory
+_MOST_BLOCKS = 9_000  # S3 takes 10,000 parts
 
 
 @attrs.frozen
@@ -95,10 +93,8 @@ class LocalStore:
 class RemoteStore:
     """A folder in what fsspec knows, with the same methods."""
 
-    url: Hidden
-    """Its URL, with a slash at its end."""
-    query: Hidden
-    """What follows a name in a URL, if anything does."""
+    url: Hidden  # its URL, with a slash at its end
+    query: Hidden  # what follows a name in a URL, if anything does
     options: Hidden
 
     def _url(self, name: str) -> Hidden:
@@ -251,8 +247,7 @@ class File(Destination):
     store: Store
     name: str
     format_: Format
-    _before: Sequence[str] = ()
-    """Files of exports with the state that begins anew."""
+    _before: Sequence[str] = ()  # files of exports with the state that begins anew
     replaces: bool = False
     is_file = True
 

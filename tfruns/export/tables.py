@@ -24,8 +24,7 @@ from tfruns.export.results import ExportError
 _KINDS = {JOB_ID: Kind.WORD, **{column.name: column.kind for column in COLUMNS}}
 NAMES = ", ".join(_KINDS)
 REST = [name for name in _KINDS if name not in (JOB_ID, "id")]
-_MOST_NAMED = 4
-"""How many problems of a table an error names."""
+_MOST_NAMED = 4  # how many problems of a table an error names
 
 Columns = dict[str, tuple[str, bool, bool]]
 """The columns of a table that is there: its type, whether it may be null, and whether it has a default."""
@@ -38,14 +37,11 @@ class Table(ABC):
     mandatory: ClassVar = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
     key: ClassVar = (JOB_ID, "id")
     types: ClassVar[Mapping[Kind, str]]
-    as_good: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """For a type, others that hold as much."""
+    as_good: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # for a type, others that hold as much
     needs_key: ClassVar = True
     differs: ClassVar = "IS DISTINCT FROM"
-    ends: ClassVar = ""
-    """What follows the columns of a new table."""
-    instead: ClassVar = "Export to another file"
-    """What to do where the table doesn't fit."""
+    ends: ClassVar = ""  # what follows the columns of a new table
+    instead: ClassVar = "Export to another file"  # what to do where the table doesn't fit
 
     def __init__(self, failed: str, table: str, staged: str) -> None:
         self.failed = failed  # what a message begins with

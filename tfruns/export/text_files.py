@@ -20,8 +20,7 @@ from tfruns.export.files import fresh_file
 from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
 from tfruns.models import JobRun, RawPage
 
-_SMALL = 65_536
-"""Bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly."""
+_SMALL = 65_536  # bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly
 _SYNC_EVERY = 16 * 2**20
 """Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
@@ -30,16 +29,11 @@ _SYNC_EVERY = 16 * 2**20
 class Packing:
     """How text is compressed, in pieces and in a file."""
 
-    compress: Callable[[bytes], bytes]
-    """Makes a piece of text."""
-    expand: Callable[[bytes], bytes]
-    """Makes text of a piece."""
-    length: Callable[[bytes], int]
-    """How long the text of a piece is, if the piece can stand in the file as it is."""
-    join: Callable[[bytes], bytes]
-    """Makes of text what stands in the file."""
-    open: Callable[..., Any]
-    """Opens a file."""
+    compress: Callable[[bytes], bytes]  # makes a piece of text
+    expand: Callable[[bytes], bytes]  # makes text of a piece
+    length: Callable[[bytes], int]  # how long the text of a piece is, if the piece can stand in the file as it is
+    join: Callable[[bytes], bytes]  # makes of text what stands in the file
+    open: Callable[..., Any]  # opens a file
 
 
 def _frame(text: bytes) -> bytes:

@@ -16,11 +16,9 @@ from tfruns.export.files import check_replaceable, write_file
 from tfruns.export.results import ExportError
 from tfruns.models import BadRun, JobRunStatus, RawPage, only
 
-NO_ID = "(no id, "
-"""How the `id` of a `BadRun` without one begins."""
+NO_ID = "(no id, "  # how the `id` of a `BadRun` without one begins
 
-LATE = 3_600_000
-"""Milliseconds: a run may show up in the list so much later than runs that were created after it."""
+LATE = 3_600_000  # milliseconds: a run may show up in the list so much later than runs that were created after it
 _VERSION = 3
 _EXPORTS_REMEMBERED = 10
 """How many exports look again for a run that has gone, or has ended with a value that can't be written."""
@@ -31,8 +29,7 @@ class OpenRun(msgspec.Struct, frozen=True, array_like=True):
     """A run that the next export has to find again, however old it is."""
 
     created_at: float
-    digest: str
-    """A digest of its text when it was read last; empty if it has gone."""
+    digest: str  # a digest of its text when it was read last; empty if it has gone
     exports_left: int | None = None
     """How many more exports look for it, if it has gone, or has ended with a value that can't be written."""
 
@@ -48,8 +45,7 @@ class JobState(msgspec.Struct):
     were written."""
     open: dict[str, OpenRun] = msgspec.field(default_factory=dict)
     """The runs, by id, that hadn't ended, couldn't be written, or have gone."""
-    count: int = 0
-    """How many runs the last increment found that weren't known for good."""
+    count: int = 0  # how many runs the last increment found that weren't known for good
 
     @property
     def until(self) -> float:
@@ -60,8 +56,7 @@ class JobState(msgspec.Struct):
 class JobNote(msgspec.Struct):
     """What one export has learned about a job."""
 
-    known: JobState
-    """What the next export has to know."""
+    known: JobState  # what the next export has to know
     removed: dict[str, float]
     """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
@@ -216,15 +211,12 @@ class State(msgspec.Struct, kw_only=True):
     """What earlier exports have read of all jobs, as it is kept in a small file."""
 
     version: int = _VERSION
-    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
-    """What tells it from all other states."""
-    about: dict[str, Any]
-    """The control plane and the filters: they stay the same from export to export."""
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))  # what tells it from all other states
+    about: dict[str, Any]  # the control plane and the filters: they stay the same from export to export
     exports: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many there were."""
     jobs: dict[str, JobState] = {}
-    writing: str | None
-    """The file that the next export has begun to write."""
+    writing: str | None  # the file that the next export has begun to write
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:

@@ -52,8 +52,7 @@ class Format:
     open: Callable[[Path, Path], Writer]
     """Takes the file's path and a folder for temporary files, and returns the writer of the file."""
     extra: str = ""
-    modules: tuple[str, ...] = ()
-    """The modules that the extra has to install."""
+    modules: tuple[str, ...] = ()  # the modules that the extra has to install
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
     """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
     the reason, without those beyond `LIMITS`."""
