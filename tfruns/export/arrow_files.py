@@ -16,7 +16,6 @@ _BYTES_A_GROUP = 8 * 2**20  # how many rows are written together: enough to be r
 
 
 def arrow_module() -> Any:
-    """`tfruns._table.arrow`."""
     needed("pyarrow", "arrow")
     from tfruns._table import arrow
 
@@ -24,7 +23,6 @@ def arrow_module() -> Any:
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
-    """Some runs as a record batch."""
     batch = arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
     least, most = LIMITS[Kind.INSTANT]
     for column in COLUMNS:
@@ -41,7 +39,6 @@ def arrow_piece(job_id: str, page: RawPage) -> bytes:
 
 
 def read_piece(piece: bytes) -> Any:
-    """The record batch of a piece."""
     arrow = arrow_module()
     try:
         return arrow.pa.ipc.read_record_batch(arrow.pa.py_buffer(unpack(piece)), arrow.PLAIN_SCHEMA)
@@ -86,7 +83,6 @@ class ArrowFile(Writer):
 
 
 def parquet_file(path: Path, _scratch: Path) -> Writer:
-    """A Parquet file, compressed with zstd."""
     return ArrowFile(path, arrow_module().SCHEMA, needed("pyarrow.parquet", "arrow").ParquetWriter, compression="zstd")
 
 

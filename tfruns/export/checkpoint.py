@@ -55,8 +55,6 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
 
 
 class JobCheckpoint(msgspec.Struct, array_like=True):
-    """What was read of one job."""
-
     job_id: str
     pieces: list[Chunk] = []  # the runs, in the format's own form
     rejected: list[Chunk] = []  # lines for the quarantine
@@ -192,7 +190,6 @@ class Checkpoint:
         return chunk
 
     def find(self, job_id: str) -> JobCheckpoint | None:
-        """What there is of a job."""
         return self.done.get(job_id) or self._open_jobs.get(job_id)
 
     def drop(self, job_id: str) -> None:
@@ -210,7 +207,6 @@ class Checkpoint:
             self.commit()
 
     def commit(self) -> None:
-        """Write the jobs that were read whole to the disk."""
         if self._uncommitted:
             os.fsync(self._pieces)
             write_all(self._manifest, b"".join(self._uncommitted))

@@ -30,8 +30,6 @@ _FAILED = "the database can't be written"
 
 
 class FileTable(Table):
-    """The table `runs` of a database in a file."""
-
     name: ClassVar[str]
     mark: ClassVar[bytes]  # what is in every such file
     mark_at: ClassVar = 0
@@ -174,7 +172,6 @@ def _sqlite(path: Path) -> sqlite3.Connection:
 
 
 def sqlite_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of SQLite: columns."""
     return pack(msgspec.msgpack.encode([job_id, *plain_columns(page.data)]))
 
 

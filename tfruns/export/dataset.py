@@ -77,8 +77,6 @@ class DayFormat(Format):
 
 
 class _ParquetByDay(DayFormat):
-    """Record batches are sorted."""
-
     def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
         # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
         schema = arrow_module().SCHEMA.with_metadata({_KEY: record})
@@ -127,8 +125,6 @@ def _keys(batch: Any) -> Iterable[Key]:
 
 
 class _LinesByDay(DayFormat):
-    """Text is sorted."""
-
     @property
     def _packing(self) -> text_files.Packing:
         return text_files.PACKINGS[self.suffixes[0].removeprefix(".jsonl")]
@@ -181,7 +177,6 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
 
 
 def day_format(name: str | None) -> DayFormat:
-    """The format of that name, by day."""
     formats = {each.name: each for each in FORMATS if each.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
     if name not in formats:
         raise ValueError(
@@ -410,7 +405,6 @@ def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _day_in(name: str) -> int:
-    """The day of a file."""
     return (date.fromisoformat(name.partition("=")[2][:10]) - _EPOCH).days
 
 
@@ -425,7 +419,6 @@ class _Days(Writer):
         self._bytes = 0
 
     def write(self, piece: bytes) -> None:
-        """Sort the runs of a piece."""
         for day, some, size in self._format.split(piece):
             self.all.add(day)
             self._held.setdefault(day, []).append(some)

@@ -150,7 +150,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def empty(folder: Path) -> None:
-    """Remove all that is in a folder."""
     for found in folder.iterdir():
         if found.is_dir() and not found.is_symlink():
             shutil.rmtree(found)

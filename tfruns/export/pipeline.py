@@ -130,8 +130,6 @@ class Destination(ABC):
 
 @attrs.define
 class _Job:
-    """A job that is read."""
-
     job_id: str
     reading: Reading | None  # what earlier exports know of the job, if this export has a state
     doubts_empty: bool = False
@@ -143,8 +141,6 @@ class _Job:
 
 
 class Export:
-    """One export."""
-
     # --- 1. its arguments ---
 
     def __init__(
@@ -330,7 +326,6 @@ class Export:
         self._report(is_writing=True)
 
     async def _read_whole(self, job_ids: Collection[str]) -> None:
-        """Read every run of these jobs."""
         doubts_empty = self.destination.replaces and not self.is_filtered
         jobs = [_Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty) for job_id in job_ids]
         for page_size in self._page_sizes:
@@ -581,7 +576,6 @@ class Export:
             yield [msgspec.json.decode(line, type=RejectedRun) for line in lines.splitlines()]
 
     def rejected_keys(self) -> list[Key]:
-        """The runs that were set aside."""
         return [(each.job_id, each.run_id) for runs in self.rejected_runs() for each in runs]
 
     def contradicted(self) -> list[Key]:
@@ -605,7 +599,6 @@ class Assembly:
         self._at = self._written = self._restarts = 0
 
     def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
-        """Write pieces, at most so many."""
         jobs = self._export.jobs
         while self._at < len(jobs):
             job_id = jobs[self._at]
@@ -638,7 +631,6 @@ class Assembly:
         self._written += 1
 
     def close(self) -> None:
-        """Write what is left."""
         self.advance(is_end=True)
         self._writer = self._writer or self._export.destination.open(self._export.scratch)
         self._export.check()
@@ -646,7 +638,6 @@ class Assembly:
         self._writer = None
 
     def abandon(self) -> None:
-        """Close what is open, after an error."""
         if self._writer is not None:
             with contextlib.suppress(Exception):  # the first error is the one to raise
                 self._writer.abandon()
@@ -654,7 +645,6 @@ class Assembly:
 
 
 async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
-    """The ids, each once."""
     check_job_ids(job_ids)
     ids = [job_id async for job_id in job_ids] if isinstance(job_ids, AsyncIterable) else job_ids
     if not (found := list(dict.fromkeys(map(checked_job_id, ids)))):

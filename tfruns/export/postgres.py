@@ -165,8 +165,6 @@ class PostgresTable(Destination):
 
 
 class _Table(Table):
-    """A table of PostgreSQL, in a transaction."""
-
     types: ClassVar = {
         Kind.TEXT: "text",
         Kind.WORD: "text",

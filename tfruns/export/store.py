@@ -55,7 +55,6 @@ class LocalStore:
         check_replaceable(self.folder / name)
 
     def names(self) -> list[str]:
-        """The names of the files right in it."""
         return [found.name for found in self.folder.iterdir()]
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -82,7 +81,6 @@ class LocalStore:
         put_in_place(source, place, check)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)
         for parent in [*Path(name).parents][:-2]:
             with contextlib.suppress(OSError):  # something else is in it

@@ -62,7 +62,6 @@ class Table(ABC):
 
     @classmethod
     def definition(cls, table: str) -> str:
-        """The statement that makes a table."""
         columns = [
             f"{name} {cls.types[kind]}{' NOT NULL' * (name in cls.mandatory)}" for name, kind in cls.kinds.items()
         ]
@@ -92,7 +91,6 @@ class Table(ABC):
             yield f"it has no primary key ({', '.join(self.key)})"
 
     def refused(self, *problems: str) -> ExportError:
-        """The error for a table that can't be written."""
         more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
         return ExportError(f"{self.failed}: {'; '.join(problems[:_MOST_NAMED])}{more}. {self.instead}")
 

@@ -69,7 +69,6 @@ class Reading:
         self.begin()
 
     def begin(self) -> None:
-        """Start the reading from the beginning."""
         before = self.before
         self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
         """The runs that must be found, and weren't read yet."""
@@ -242,12 +241,10 @@ class State(msgspec.Struct, kw_only=True):
         raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
 
     def save(self, path: Path) -> None:
-        """Write it to the file, in place of the state before."""
         write_file(path, msgspec.json.encode(self))
 
 
 def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
-    """The file of the state."""
     path = Path(os.path.realpath(state))
     if path == destination:
         raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")

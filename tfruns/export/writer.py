@@ -43,8 +43,6 @@ class Writer(ABC):
 
 @attrs.frozen
 class Format:
-    """A format of an export."""
-
     name: str
     suffixes: tuple[str, ...]
     encode: Callable[[str, RawPage], bytes]
@@ -76,7 +74,6 @@ class Format:
 
 
 def needed(module: str, extra: str) -> Any:
-    """The module of an extra."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -97,12 +94,10 @@ def compress(data: bytes, level: int) -> bytes:
 
 
 def pack(piece: bytes) -> bytes:
-    """Compress a piece fast."""
     return compress(piece, 1)
 
 
 def unpack(piece: bytes) -> bytes:
-    """The piece that was compressed."""
     try:
         return zstd.decompress(piece)
     except zstd.ZstdError as error:
