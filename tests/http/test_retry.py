@@ -16,7 +16,7 @@ from tfruns import RetryPolicy
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import server_wait
-from tfruns._http.retry import RetryState, StopAfterAttempts, StopAfterDeadline, StopAfterPatience, retrying
+from tfruns._http.retry import PageFetch, StopAfterAttempts, StopAfterDeadline, StopAfterPatience, retrying
 from tfruns._http.secret import Secret
 from tfruns.errors import (
     APIConnectionError,
@@ -41,12 +41,12 @@ def refused(status: int = 429, **headers: str) -> APIStatusError:
 REQUEST = PageRequest("job", RunFilter(), 1, 0)
 
 
-def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> RetryState:
+def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> PageFetch:
     options = RequestOptions(timeout=60.0, retry=policy, headers=Secret(None))
-    return RetryState(retrying(pace or SendPace(1, math.inf)), REQUEST, options)
+    return PageFetch(retrying(pace or SendPace(1, math.inf)), REQUEST, options)
 
 
-def failed_with(state: RetryState, error: Exception) -> RetryState:
+def failed_with(state: PageFetch, error: Exception) -> PageFetch:
     state.set_exception((type(error), error, error.__traceback__))
     return state
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import gzip
+import itertools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ import tfruns
 from tests.support.hostile import Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
 from tfruns._http import transport
+from tfruns._http.responses import Response
 
 KEY = "tfy-secret-key-1234567890"
 AT_ONCE = RetryPolicy(initial_backoff=0)
@@ -229,6 +231,21 @@ async def test_the_defaults_carry_120_pages_through_a_server_that_fails_a_quarte
 
     async with serve(reply) as (url, _), Client(url, KEY, retry=RetryPolicy(initial_backoff=0)) as client:
         assert [r.id async for r in client.iter_runs("job", page_size=2)] == [f"run-{n}" for n in range(120)]
+
+
+async def test_a_retried_request_leaves_no_response_to_the_garbage_collector() -> None:
+    """Neither the one that failed nor the one that came: a page is large, and the collector runs seldom."""
+    replies = itertools.cycle([response(500, {"statusCode": 500, "message": "no"}), ONE_RUN])
+    async with serve(lambda _: next(replies)) as (url, _), Client(url, KEY, retry=AT_ONCE) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await client.list_runs("job")
+            kept = [one for one in gc.get_objects() if isinstance(one, Response)]
+        finally:
+            gc.enable()
+        assert len(kept) <= 2  # the last failure, and what the loop still holds
 
 
 async def test_what_the_server_gets_to_see() -> None:

@@ -10,11 +10,9 @@ import math
 import time
 from collections import OrderedDict, deque
 
-import attrs
-
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import REFUSED, Response, server_wait
-from tfruns._http.retry import RetryState
+from tfruns._http.retry import PageFetch
 from tfruns._log import log
 from tfruns._text import seconds
 from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, ClientClosedError, DecodeError
@@ -34,24 +32,6 @@ class NotSentError(Exception):
         self.error = error
 
 
-@attrs.define(eq=False)
-class QueuedRequest:
-    """One attempt of a request, from the queue to its end."""
-
-    state: RetryState
-    blocked: float
-    """For how many seconds the server had held requests back when it joined the queue."""
-    sent_at: float | None = None
-    turn: asyncio.Future[None] | None = None
-    """Ends when it is in flight, or with an error if that is too late. None if that was at once."""
-    probes: int = 0
-    """How many have failed while it waited."""
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.turn is not None and not self.turn.done()
-
-
 class Limiter:
     """Lets requests be sent at a pace, which is kept when the event loop is closed. All belong to one event loop."""
 
@@ -59,7 +39,7 @@ class Limiter:
         self.pace = pace
         self._base_url = base_url
         # By job; the first is next. Cancelled ones stay for a while.
-        self._queues: OrderedDict[str, deque[QueuedRequest]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[PageFetch]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
         self._outage_since: float | None = None  # when the outage that was logged began
@@ -67,40 +47,39 @@ class Limiter:
         self._limited_at = -math.inf
 
     @property
-    def waiting(self) -> list[QueuedRequest]:
-        return [request for queue in self._queues.values() for request in queue if request.is_waiting]
+    def waiting(self) -> list[PageFetch]:
+        return [fetch for queue in self._queues.values() for fetch in queue if not fetch.turn.done()]
 
-    def join(self, state: RetryState) -> QueuedRequest:
+    def join(self, fetch: PageFetch) -> None:
         """Put an attempt into the queue. It is in flight when its turn has come, which may be at once."""
         now, pace = time.monotonic(), self.pace
-        request = QueuedRequest(state, pace.blocked(now))
+        fetch.blocked, fetch.probes, fetch.sent_at = pace.blocked(now), 0, None
         if not self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
             pace.sent(now)
-            request.sent_at = now
+            fetch.sent_at = now
         else:
-            request.turn = asyncio.get_running_loop().create_future()
-            self._queues.setdefault(state.request.job_id, deque()).append(request)
+            fetch.turn = asyncio.get_running_loop().create_future()
+            self._queues.setdefault(fetch.request.job_id, deque()).append(fetch)
             self._let_through()
-        return request
 
-    def leave(self, request: QueuedRequest, outcome: Response | BaseException) -> None:
-        """It is over: send the next, and only then say what happened."""
-        if request.sent_at is None:
+    def leave(self, fetch: PageFetch, outcome: Response | Exception | None) -> None:
+        """An attempt is over, or was cancelled (None): send the next, and only then say what happened."""
+        if fetch.sent_at is None:
             return
         now, pace = time.monotonic(), self.pace
         is_page = isinstance(outcome, Response) or (isinstance(outcome, DecodeError) and outcome.is_page)
         if isinstance(outcome, APIError) and outcome.is_transient:
             if isinstance(outcome, APIStatusError) and outcome.status_code in REFUSED:
                 is_about_rate = outcome.status_code == 429
-                pace.refused(request.sent_at, now, server_wait(outcome), is_about_rate=is_about_rate)
+                pace.refused(fetch.sent_at, now, server_wait(outcome), is_about_rate=is_about_rate)
             else:
-                pace.failed(request.sent_at, now)
+                pace.failed(fetch.sent_at, now)
             self._last_error = outcome
             if pace.in_outage:  # a probe is an attempt for all that wait
                 for waiting in self.waiting:
                     waiting.probes += 1
         elif is_page or isinstance(outcome, APIStatusError):
-            pace.good(request.sent_at, now)
+            pace.good(fetch.sent_at, now)
         else:  # it was cancelled, or it wasn't the server that responded
             pace.cancelled(now)
         if self._queues:
@@ -111,9 +90,8 @@ class Limiter:
         """Send nothing more: requests that wait end with ClientClosedError."""
         if self._timer is not None:
             self._timer.cancel()
-        for request in self.waiting:
-            assert request.turn is not None  # noqa: S101  # for the type checker
-            request.turn.set_exception(ClientClosedError())
+        for fetch in self.waiting:
+            fetch.turn.set_exception(ClientClosedError())
         self._queues.clear()
 
     def _let_through(self) -> None:
@@ -122,36 +100,34 @@ class Limiter:
             self._timer = None
         now, pace, wakes_at = time.monotonic(), self.pace, math.inf
         if self._queues and (pace.in_outage or pace.held_for(now)):
-            for request in self.waiting:
-                assert request.turn is not None  # noqa: S101  # for the type checker
-                left = self._seconds_left(request, now)
+            for fetch in self.waiting:
+                left = self._seconds_left(fetch, now)
                 if isinstance(left, NotSentError):
-                    request.turn.set_exception(left)
+                    fetch.turn.set_exception(left)
                 else:
                     wakes_at = min(wakes_at, now + max(0.001, left))
         while self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
             job_id, queue = self._queues.popitem(last=False)
-            request = queue.popleft()
+            fetch = queue.popleft()
             if queue:
                 self._queues[job_id] = queue  # behind the others
-            if request.turn is not None and not request.turn.done():  # neither cancelled nor too late
+            if not fetch.turn.done():  # neither cancelled nor too late
                 pace.sent(now)
-                request.sent_at = now
-                request.turn.set_result(None)
+                fetch.sent_at = now
+                fetch.turn.set_result(None)
         if self._queues:
             if pace.in_flight < pace.concurrency:
                 wakes_at = min(wakes_at, pace.earliest)
             if wakes_at < math.inf:
                 self._timer = asyncio.get_running_loop().call_later(max(0.0, wakes_at - now), self._let_through)
 
-    def _seconds_left(self, request: QueuedRequest, now: float) -> float | NotSentError:
+    def _seconds_left(self, fetch: PageFetch, now: float) -> float | NotSentError:
         """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
-        pace, state, server = self.pace, request.state, self._base_url
-        policy = state.policy
+        pace, policy, server = self.pace, fetch.policy, self._base_url
         held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
-        was_held_for = pace.blocked(now) - request.blocked
+        was_held_for = pace.blocked(now) - fetch.blocked
         deadline = math.inf if policy.deadline is None else policy.deadline
-        left = deadline - state.spent - was_held_for
+        left = deadline - fetch.spent - was_held_for
         asks = f"{server} asks all requests to wait for {seconds(held_for)}"
         kind = APIConnectionError
         if left <= 0 or held_for >= left:
@@ -160,22 +136,22 @@ class Limiter:
             reason += f", and {seconds(max(0.0, left))} are left of the retry policy's deadline of {seconds(deadline)}"
         elif held_for and was_held_for + held_for >= policy.patience:
             reason = f"{asks}, and the retry policy's patience is {seconds(policy.patience)}"
-        elif not pace.in_outage or not request.probes:  # nothing was tried since it waits
+        elif not pace.in_outage or not fetch.probes:  # nothing was tried since it waits
             return left
         elif outage >= patience:
             reason = f"{server} has never responded"
             if patience == policy.patience:
                 allowed = f"the retry policy's patience is {seconds(patience)}"
                 reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
-        elif policy.max_attempts is not None and state.attempts + request.probes >= policy.max_attempts:
+        elif policy.max_attempts is not None and fetch.attempts + fetch.probes >= policy.max_attempts:
             reason = f"no good response from {server}, and the retry policy allows no more attempts"
         else:
             return min(left, patience - outage)
-        if state.last_error is not None:
-            state.last_error.gave_up_because = reason
-            return NotSentError(state.last_error)
+        if fetch.last_error is not None:
+            fetch.last_error.gave_up_because = reason
+            return NotSentError(fetch.last_error)
         last = f"; the last failure: {self._last_error.args[0]}" if self._last_error else ""
-        wanted = state.request
+        wanted = fetch.request
         return NotSentError(kind(f"not sent: {reason}{last}", job_id=wanted.job_id, offset=wanted.offset))
 
     def _report(self, now: float) -> None:

@@ -1,5 +1,6 @@
 """When a request is retried, and how long to wait before that: parts for tenacity. No I/O, only decisions."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,7 +10,7 @@ import tenacity
 
 from tfruns._http.options import RequestOptions, RetryPolicy
 from tfruns._http.pace import SendPace
-from tfruns._http.responses import requested_wait, server_wait
+from tfruns._http.responses import Response, requested_wait, server_wait
 from tfruns._text import seconds
 from tfruns.errors import APIError, APIStatusError
 from tfruns.query import PageRequest
@@ -22,8 +23,8 @@ _OWN_FAILURES_WITHOUT_OTHERS = 5
 """After so many of them, further failures count too, even without other requests: it isn't a new outage."""
 
 
-class RetryState(tenacity.RetryCallState):
-    """One page request, with all its attempts."""
+class PageFetch(tenacity.RetryCallState):
+    """One page request with all its attempts, from the queue to the response."""
 
     def __init__(self, retrying: tenacity.AsyncRetrying, request: PageRequest, options: RequestOptions) -> None:
         super().__init__(retrying, None, (), {})
@@ -36,8 +37,14 @@ class RetryState(tenacity.RetryCallState):
         self.request_id: str | None = None  # the server's id of the last attempt
         self.has_warned = False
         self.last_error: APIError | None = None
+        self.response: Response  # once it has arrived
         self._failing_since: float | None = None  # in seconds of the deadline
         self._failed_at: float | None = None
+        # Of the present attempt:
+        self.blocked = 0.0  # for how many seconds the server had held requests back when it joined the queue
+        self.turn: asyncio.Future[None]  # if it had to wait: ends when it is in flight, or with an error if it was late
+        self.probes = 0  # how many have failed while it waited
+        self.sent_at: float | None = None
 
     def where(self) -> dict[str, Any]:
         return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
@@ -67,12 +74,12 @@ class RetryState(tenacity.RetryCallState):
 
 
 def retrying(pace: SendPace, before_sleep: Callable[[Any], None] | None = None) -> tenacity.AsyncRetrying:
-    """What decides about the retries of a client's requests; the state of each is a `RetryState`."""
+    """What decides about the retries of a client's requests; each of them is a `PageFetch`."""
     return tenacity.AsyncRetrying(
         retry=RetryIfTransient(),
         wait=WaitAsRequested() + WaitBackoff(pace),
         stop=StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(pace),
-        after=lambda state: cast("RetryState", state).fail(time.monotonic(), pace.last_good),
+        after=lambda fetch: cast("PageFetch", fetch).fail(time.monotonic(), pace.last_good),
         before_sleep=before_sleep,
         reraise=True,
     )
@@ -82,16 +89,16 @@ class RetryIfTransient(tenacity.retry_base):
     """Retry what may pass by itself."""
 
     def __call__(self, retry_state: Any) -> bool:
-        state: RetryState = retry_state
-        return state.error.is_transient
+        fetch: PageFetch = retry_state
+        return fetch.error.is_transient
 
 
 class WaitAsRequested(tenacity.wait.wait_base):
     """Wait for as long as the server requests."""
 
     def __call__(self, retry_state: Any) -> float:
-        state: RetryState = retry_state
-        return server_wait(state.error)
+        fetch: PageFetch = retry_state
+        return server_wait(fetch.error)
 
 
 @attrs.frozen
@@ -110,7 +117,7 @@ class WaitBackoff(tenacity.wait.wait_base):
 class _Stop(tenacity.stop.stop_base):
     """Stop for a reason, which the error then gives."""
 
-    def reason(self, state: RetryState) -> str | None:
+    def reason(self, fetch: PageFetch) -> str | None:
         """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
         raise NotImplementedError
 
@@ -123,21 +130,21 @@ class _Stop(tenacity.stop.stop_base):
 class StopAfterAttempts(_Stop):
     """Stop after the most attempts that the policy allows, or ten that say something about the request alone."""
 
-    def reason(self, state: RetryState) -> str | None:
-        most = state.policy.max_attempts
-        is_over = state.own_failures >= _OWN_FAILURES if most is None else state.attempts >= most
+    def reason(self, fetch: PageFetch) -> str | None:
+        most = fetch.policy.max_attempts
+        is_over = fetch.own_failures >= _OWN_FAILURES if most is None else fetch.attempts >= most
         return "" if is_over else None
 
 
 class StopAfterDeadline(_Stop):
     """Stop if the next attempt would come after the policy's deadline."""
 
-    def reason(self, state: RetryState) -> str | None:
-        deadline = state.policy.deadline
-        if deadline is None or state.spent + state.upcoming_sleep < deadline:
+    def reason(self, fetch: PageFetch) -> str | None:
+        deadline = fetch.policy.deadline
+        if deadline is None or fetch.spent + fetch.upcoming_sleep < deadline:
             return None
         late = f"the next attempt would come after the retry policy's deadline of {seconds(deadline)}"
-        return late if state.spent < deadline else ""
+        return late if fetch.spent < deadline else ""
 
 
 @attrs.frozen
@@ -146,16 +153,16 @@ class StopAfterPatience(_Stop):
 
     _pace: SendPace
 
-    def reason(self, state: RetryState) -> str | None:
-        most = state.policy.patience
+    def reason(self, fetch: PageFetch) -> str | None:
+        most = fetch.policy.patience
         patience = self._pace.patience(most)
-        passed = max(self._pace.outage(time.monotonic()), state.failing)
-        if passed + state.upcoming_sleep < patience:
+        passed = max(self._pace.outage(time.monotonic()), fetch.failing)
+        if passed + fetch.upcoming_sleep < patience:
             return None
         if patience < most:
             return f"there was no response yet in {seconds(passed)}"
         allowed = f"the retry policy's patience of {seconds(most)}"
-        requested = requested_wait(state.error)
+        requested = requested_wait(fetch.error)
         if not requested or passed >= patience:
             return f"{allowed} is over"
         left = seconds(patience - passed)

@@ -1,10 +1,9 @@
 """Keeps the API key out of everything that is shown: values wrap it, texts lose it, tracebacks lose frames with it."""
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn
 
 from tfruns.errors import APIError
 from tfruns.query import PageRequest
@@ -111,28 +110,17 @@ def _without(text: str, parts: Secret) -> str:
     return kept + text[end:]
 
 
-class ErrorContext:
-    """Within `with`: an error names the request, and no frame of its traceback shows what was sent or received.
+def make_safe(error: BaseException, request: PageRequest, handled: BaseException | None) -> None:
+    """Name the request in an error, of whose traceback then no frame shows what was sent or received.
 
     Frames of the modules that send, receive and decode are removed from the traceback, and from those of its causes and
-    contexts. Frames of the caller's own functions (hooks, trace configs, a function that gives the key) stay.
+    contexts. Frames of the caller's own functions (hooks, trace configs, a function that gives the key) stay, and the
+    error that the caller handled when the request began, which became a context of all that was raised.
     """
-
-    def __init__(self, request: PageRequest) -> None:
-        self._request = request
-        # An error of the caller's, which becomes a context of all that is raised here.
-        self.handled = sys.exception()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None:
-            return
-        for one in chain(error, but=self.handled):
-            one.__traceback__ = _without_holders(one.__traceback__)
-        if isinstance(error, APIError):
-            error.job_id, error.offset = self._request.job_id, self._request.offset
+    for one in chain(error, but=handled):
+        one.__traceback__ = _without_holders(one.__traceback__)
+    if isinstance(error, APIError):
+        error.job_id, error.offset = request.job_id, request.offset
 
 
 def chain(error: BaseException, *, but: BaseException | None = None) -> Iterator[BaseException]:

@@ -2,7 +2,7 @@
 
 From the outside in; each step is one coroutine, and there are no others:
 
-1. `fetch`: one attempt after another, until tenacity says that there is no further one. (`retry` decides.)
+1. `_fetch`: one attempt after another, until tenacity says that there is no further one. (`retry` decides.)
 2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
    and `rate`), then holds its place there until there is a response, or the time is over; and judges the outcome.
 3. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
@@ -14,12 +14,12 @@ From the outside in; each step is one coroutine, and there are no others:
 import asyncio
 import logging
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aiohttp
-import attrs
 from yarl import URL
 
 from tfruns._decode.body import decode_page
@@ -41,8 +41,8 @@ from tfruns._http.limits import Limiter, NotSentError
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error
-from tfruns._http.retry import RetryState, retrying
-from tfruns._http.secret import ErrorContext
+from tfruns._http.retry import PageFetch, retrying
+from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
 from tfruns.errors import (
     APIError,
@@ -63,19 +63,6 @@ _BUGS: tuple[type[Exception], ...] = (
     *(TypeError, ValueError),
 )
 """What a mistake in a function of the caller's raises, such as one in a trace config: it is raised as it is."""
-
-
-@attrs.define
-class Fetched:
-    """A response with the status 200, and the request that it belongs to."""
-
-    response: Response
-    state: RetryState = attrs.field(repr=False)
-
-    @property
-    def body(self) -> bytes:
-        """The JSON of the page."""
-        return self.response.body
 
 
 class Transport:
@@ -107,77 +94,86 @@ class Transport:
 
     # --- how a request is sent, from the outside in ---
 
-    async def fetch(self, request: PageRequest, options: RequestOptions, state: RetryState | None = None) -> Fetched:
-        """A response with the status 200; `state` is of a request whose last response has turned out to be no page."""
-        state = state or RetryState(self._retrying, request, options)
+    def fetch(self, request: PageRequest, options: RequestOptions) -> Coroutine[Any, Any, PageFetch]:
+        """Send a request until there is a response with the status 200."""
+        return self._fetch(PageFetch(self._retrying, request, options))
+
+    async def _fetch(self, fetch: PageFetch) -> PageFetch:
         self._pace.begin(time.monotonic())
         try:
             try:
                 while True:
-                    if state.outcome is None:
+                    if fetch.outcome is None:  # else the last response has turned out to be no page
                         try:
-                            return Fetched(await self._attempt(state), state)
+                            fetch.response = await self._attempt(fetch)
                         except APIError as error:
-                            state.set_exception((type(error), error, error.__traceback__))
+                            fetch.set_exception((type(error), error, error.__traceback__))
+                        else:
+                            fetch.last_error = None  # its traceback leads to the fetch: the response would stay long
+                            return fetch
                     self._retrying.begin()  # its statistics belong to a thread
-                    await self._retrying.iter(state)
-                    state.prepare_for_next_attempt()
-                    await self.closed.wait((), state.upcoming_sleep)
+                    await self._retrying.iter(fetch)
+                    fetch.prepare_for_next_attempt()
+                    await self.closed.wait((), fetch.upcoming_sleep)
             except (ClientClosedError, EventLoopError):
                 raise
             except (UserCodeError, NotSentError) as failed:
                 final, is_of_a_hook = failed.error, failed.is_of_a_hook
             except Exception as failed:
                 final, is_of_a_hook = failed, False
-            raise final if is_of_a_hook else self._failed(state, final)
+            raise final if is_of_a_hook else self._failed(fetch, final)
         finally:
             self._pace.end()
             for on_end in self.hooks.on_end:
                 on_end()
 
-    async def _attempt(self, state: RetryState) -> Response:
-        timeout = state.options.timeout
-        with ErrorContext(state.request) as context:
+    async def _attempt(self, fetch: PageFetch) -> Response:
+        handled = sys.exception()
+        outcome: Response | Exception | None = None
+        try:
             limiter = self.enter_loop()
-            place = limiter.join(state)
-            outcome: Response | BaseException = asyncio.CancelledError()
+            limiter.join(fetch)
             try:
-                if place.turn is not None:
-                    await place.turn
+                if fetch.sent_at is None:
+                    await fetch.turn
                 began = time.monotonic()
-                state.spent += self._pace.blocked(began) - place.blocked
-                state.attempts += 1
-                state.request_id = None
-                left = math.inf if state.policy.deadline is None else state.policy.deadline - state.spent
-                limit = asyncio.timeout(max(0.0, min(timeout, left)))
+                fetch.spent += self._pace.blocked(began) - fetch.blocked
+                fetch.attempts += 1
+                fetch.request_id = None
+                left = math.inf if fetch.policy.deadline is None else fetch.policy.deadline - fetch.spent
+                limit = asyncio.timeout(max(0.0, min(fetch.options.timeout, left)))
                 self._sending.add(limit)
                 try:
                     async with limit:
-                        response = await self._send(state)
+                        response = await self._send(fetch)
                 except Exception as error:
-                    outcome = self._not_received(error, limit, timeout, left, context.handled)
+                    outcome = self._not_received(error, limit, fetch.options.timeout, left, handled)
                 else:
-                    outcome = self._flaw_of(response, state.request) or response
+                    outcome = self._flaw_of(response, fetch.request) or response
                 finally:
                     self._sending.discard(limit)
-                    state.spent += time.monotonic() - began
+                    fetch.spent += time.monotonic() - began
             finally:
-                limiter.leave(place, outcome)
+                limiter.leave(fetch, outcome)
             if isinstance(outcome, Response):
                 return outcome
             raise outcome
+        except BaseException as error:
+            outcome = None  # else the error leads to itself, and only the garbage collector frees the response
+            make_safe(error, fetch.request, handled)
+            raise
 
-    async def _send(self, state: RetryState) -> Response:
+    async def _send(self, fetch: PageFetch) -> Response:
         key = self._key.known or await self._key.renew(None)
-        url = URL(self.base_url + state.request.target(), encoded=True)
-        options = state.options
+        url = URL(self.base_url + fetch.request.target(), encoded=True)
+        options = fetch.options
         is_first = True
         while True:
-            call_hooks(self.hooks.on_request, RequestEvent, state.where, attempt=state.attempts)
+            call_hooks(self.hooks.on_request, RequestEvent, fetch.where, attempt=fetch.attempts)
             self.counters.requests += 1
             began = time.monotonic()
             response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
-            self._report(state, response, time.monotonic() - began)
+            self._report(fetch, response, time.monotonic() - began)
             response = response.as_error()
             if response.status != 401 or not is_first:
                 return response
@@ -185,31 +181,31 @@ class Transport:
             if key == refused:
                 return response
 
-    async def read(self, fetched: Fetched, *, keep_bad: bool = False) -> RunPage:
+    async def read(self, fetch: PageFetch, *, keep_bad: bool = False) -> RunPage:
         """The page of runs in a response. It is requested again, and replaced, if it turns out to be no page.
 
         With `keep_bad` a `BadRun` takes the place of a run that can't be understood, which is an error otherwise.
         """
-        state = fetched.state
         while True:
             try:
-                page = self._page(fetched.response, state.request, keep_bad=keep_bad)
+                page = self._page(fetch.response, fetch.request, keep_bad=keep_bad)
             except DecodeError as error:
-                state.set_exception((type(error), error, error.__traceback__))
+                fetch.set_exception((type(error), error, error.__traceback__))
             else:
                 self._pace.has_given_page = True
                 return page
-            fetched.response = (await self.fetch(state.request, state.options, state)).response
+            await self._fetch(fetch)
 
     def _page(self, response: Response, request: PageRequest, *, keep_bad: bool = False) -> RunPage:
-        hide = self._key.redactor.clean
+        handled, hide = sys.exception(), self._key.redactor.clean
         try:
-            with ErrorContext(request):
-                return decode_page(
-                    response.body, job_id=request.job_id, offset=request.offset, hide=hide, keep_bad=keep_bad
-                )
-        except DecodeError as error:
-            error.is_transient = not error.is_page and self._pace.has_given_page
+            return decode_page(
+                response.body, job_id=request.job_id, offset=request.offset, hide=hide, keep_bad=keep_bad
+            )
+        except BaseException as error:
+            make_safe(error, request, handled)
+            if isinstance(error, DecodeError):
+                error.is_transient = not error.is_page and self._pace.has_given_page
             raise
 
     # --- what an attempt has come to ---
@@ -259,52 +255,52 @@ class Transport:
 
     # --- what is reported ---
 
-    def _report(self, state: RetryState, response: Response, seconds: float) -> None:
+    def _report(self, fetch: PageFetch, response: Response, seconds: float) -> None:
         size, request_id = len(response.body), response.headers.get("x-request-id")
         self.counters.bytes += size
-        state.request_id = None if request_id is None else self._key.redactor.clean(request_id)
+        fetch.request_id = None if request_id is None else self._key.redactor.clean(request_id)
         is_logged = logger.isEnabledFor(logging.DEBUG)
         if not self.hooks.on_response and not is_logged:
             return
         rest: dict[str, Any] = {
-            "attempt": state.attempts,
+            "attempt": fetch.attempts,
             "status_code": response.status,
             "size": size,
             "seconds": seconds,
-            "request_id": state.request_id,
+            "request_id": fetch.request_id,
         }
         if is_logged:
             text = "job %r, offset %d: %d, %d bytes in %.3f s"
-            place = state.request.job_id, state.request.offset
-            log(logging.DEBUG, text, *place, response.status, size, seconds, extra={**state.where(), **rest})
-        call_hooks(self.hooks.on_response, ResponseEvent, state.where, **rest)
+            place = fetch.request.job_id, fetch.request.offset
+            log(logging.DEBUG, text, *place, response.status, size, seconds, extra={**fetch.where(), **rest})
+        call_hooks(self.hooks.on_response, ResponseEvent, fetch.where, **rest)
 
-    def _before_retry(self, state: RetryState) -> None:
-        error = state.error
-        wait = state.upcoming_sleep
-        state.spent += wait
+    def _before_retry(self, fetch: PageFetch) -> None:
+        error = fetch.error
+        wait = fetch.upcoming_sleep
+        fetch.spent += wait
         self.counters.retries += 1
-        lasts = state.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
-        is_warning = lasts and not state.has_warned and not self._pace.in_outage  # an outage has its own warning
-        state.has_warned = state.has_warned or is_warning
-        extra = {**state.where(), "attempt": state.attempts, "wait": wait, "request_id": state.request_id}
+        lasts = fetch.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
+        is_warning = lasts and not fetch.has_warned and not self._pace.in_outage  # an outage has its own warning
+        fetch.has_warned = fetch.has_warned or is_warning
+        extra = {**fetch.where(), "attempt": fetch.attempts, "wait": wait, "request_id": fetch.request_id}
         text = "%s; attempt %d failed, the next starts in %.2f s"
-        log(logging.WARNING if is_warning else logging.INFO, text, error, state.attempts, wait, extra=extra)
-        call_hooks(self.hooks.on_retry, RetryEvent, state.where, attempt=state.attempts, error=error, wait=wait)
+        log(logging.WARNING if is_warning else logging.INFO, text, error, fetch.attempts, wait, extra=extra)
+        call_hooks(self.hooks.on_retry, RetryEvent, fetch.where, attempt=fetch.attempts, error=error, wait=wait)
 
-    def _failed(self, state: RetryState, error: Exception) -> Exception:
+    def _failed(self, fetch: PageFetch, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
         if isinstance(error, APIError):
-            error.attempts = state.attempts
+            error.attempts = fetch.attempts
         try:
             call_hooks(
                 self.hooks.on_failure,
                 FailureEvent,
-                state.where,
-                attempts=state.attempts,
-                seconds=time.monotonic() - state.start_time,
+                fetch.where,
+                attempts=fetch.attempts,
+                seconds=time.monotonic() - fetch.start_time,
                 error=error,
-                request_id=state.request_id,
+                request_id=fetch.request_id,
             )
         except UserCodeError as failed:
             return failed.error

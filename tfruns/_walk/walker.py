@@ -9,7 +9,8 @@ import attrs
 
 from tfruns._decode.body import split_page
 from tfruns._http.options import RequestOptions
-from tfruns._http.transport import Fetched, Transport
+from tfruns._http.retry import PageFetch
+from tfruns._http.transport import Transport
 from tfruns._walk import token
 from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
@@ -112,10 +113,10 @@ class Walk:
         self._prefetch = prefetch
         self._has_begun = False
         self._whole: int | None = None  # how many runs the list has, if the first response held all of them
-        self._in_flight: dict[PlannedPage, asyncio.Task[Fetched]] = {}
-        self._arrived: tuple[PlannedPage | None, Fetched] | None = None
-        self._kept: dict[PlannedPage, Fetched] = {}  # behind a gap, still as bytes
-        self._ready: list[tuple[Fetched, RunPage | None, Sequence[int], Place | None]] = []  # to be taken next
+        self._in_flight: dict[PlannedPage, asyncio.Task[PageFetch]] = {}
+        self._arrived: tuple[PlannedPage | None, PageFetch] | None = None
+        self._kept: dict[PlannedPage, PageFetch] = {}  # behind a gap, still as bytes
+        self._ready: list[tuple[PageFetch, RunPage | None, Sequence[int], Place | None]] = []  # to be taken next
 
     @cached_property
     def _planner(self) -> Planner:
@@ -204,7 +205,7 @@ class Walk:
             fetched, page, rows, before = self._ready.pop(0)
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
-            new = NewRuns(self, runs, page, fetched.body, before)
+            new = NewRuns(self, runs, page, fetched.response.body, before)
             self.pages += 1
             self.runs += len(runs)
             self.counters.add_runs(len(runs))
@@ -212,10 +213,10 @@ class Walk:
         self._fetch_ahead()
         return new
 
-    async def _consume(self, planned: PlannedPage | None, fetched: Fetched) -> None:
+    async def _consume(self, planned: PlannedPage | None, fetched: PageFetch) -> None:
         page = await self._read(fetched)
         self._arrived = None
-        if planned is None and is_whole_list(fetched.state.request, page):
+        if planned is None and is_whole_list(fetched.request, page):
             self._whole = len(page.data)
             wanted, before = self.options.filter, None
             if wanted.is_by_creation:
@@ -231,10 +232,10 @@ class Walk:
             self._ready.append((responses[one], page if one is planned else None, rows, place))
         self._kept = {one: responses[one] for one in self._planner.kept}
 
-    def _read(self, fetched: Fetched) -> Coroutine[Any, Any, RunPage]:
+    def _read(self, fetched: PageFetch) -> Coroutine[Any, Any, RunPage]:
         return self.options.transport.read(fetched, keep_bad=self.options.keep_bad)
 
-    async def _fetch(self, page: PlannedPage) -> Fetched:
+    async def _fetch(self, page: PlannedPage) -> PageFetch:
         if page.pause:
             await asyncio.sleep(page.pause)
         return await self.options.transport.fetch(self._request(page), self.options.request_options)
@@ -260,7 +261,7 @@ class Walk:
         ahead = len(self._in_flight) + len(self._kept) + len(self._ready) + (self._arrived is not None)
         self._prefetch.count(self, ahead)
 
-    def cancel(self) -> list[asyncio.Task[Fetched]]:
+    def cancel(self) -> list[asyncio.Task[PageFetch]]:
         """Stop the requests in flight. Returns their tasks, which end a moment later."""
         tasks = [*self._in_flight.values()]
         for task in tasks:
