@@ -20,7 +20,7 @@ from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
-from tfruns.export.store import QUARANTINE
+from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
 from tfruns.export.tables import NAMES, REST, Columns, Table, check_missing, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
@@ -369,33 +369,24 @@ class TableFile(Destination):
             raise ExportError(f"{self.path} isn't there any more")
         else:
             put_in_place(self._table.made_of(export.scratch / "fresh"), self.path, self._check_new)
-        self._write_rejected(export)
+        put_quarantine(LocalStore(self.path.parent), self.quarantine.name, export, self._older_lines(export))
         return Written(size=self.path.stat().st_size, removed_rows=removed)
 
     def _check_new(self) -> None:
         if self._table.check(self.path):
             raise ExportError(f"{self.path} has been made by someone else meanwhile")
 
-    def _write_rejected(self, export: Export) -> None:
-        """Add the runs that were set aside to the quarantine, in place of older lines of the same runs (or of all runs
-        of these jobs, if all were read)."""
+    def _older_lines(self, export: Export) -> Iterator[bytes]:
+        """The lines of the quarantine of other runs than those that were set aside now (or of other jobs, if all runs
+        were read)."""
+        if export.replace or not self.quarantine.exists():
+            return
         jobs = set(export.done_jobs) if export.is_whole else set()
-        replaced = set(export.rejected_keys())
-
-        def is_replaced(line: bytes) -> bool:
-            try:
-                old = msgspec.json.decode(line, type=RejectedRun)
-            except msgspec.DecodeError:
-                return False
-            return old.job_id in jobs or (old.job_id, old.run_id) in replaced
-
-        path = export.scratch / "rejected"
-        with open(fresh_file(path), "wb") as new:
-            if self.quarantine.exists() and not export.replace:
-                with self.quarantine.open("rb") as old:
-                    new.writelines(line for line in old if not is_replaced(line))
-            new.writelines(export.rejected())
-        if path.stat().st_size:
-            put_in_place(path, self.quarantine)
-        else:
-            self.quarantine.unlink(missing_ok=True)
+        keys = set(export.rejected_keys())
+        with self.quarantine.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(msgspec.DecodeError):
+                    old = msgspec.json.decode(line, type=RejectedRun)
+                    if old.job_id in jobs or (old.job_id, old.run_id) in keys:
+                        continue
+                yield line

@@ -70,19 +70,8 @@ class DayFormat(Format):
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         """Those runs of a file whose keys are kept, as pieces for the writer."""
 
-    @abstractmethod
-    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
-        """Make the file in which the folder says whose it is; returns its name in the folder, too. There are runs of
-        that day."""
-
 
 class _ParquetByDay(DayFormat):
-    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
-        # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
-        schema = arrow_module().SCHEMA.with_metadata({_KEY: record})
-        needed("pyarrow.parquet", "arrow").write_table(schema.empty_table(), scratch / "record")
-        return f"{_folder_of(day)}/_tfruns.parquet", scratch / "record"
-
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         pa = arrow_module().pa
         batch = read_piece(piece)
@@ -128,10 +117,6 @@ class _LinesByDay(DayFormat):
     @property
     def _packing(self) -> text_files.Packing:
         return text_files.PACKINGS[self.suffixes[0].removeprefix(".jsonl")]
-
-    def write_record(self, record: bytes, day: int, scratch: Path) -> tuple[str, Path]:
-        (scratch / "record").write_bytes(record)
-        return "_tfruns.json", scratch / "record"
 
     def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
         for day, lines in msgspec.msgpack.decode(unpack(piece), type=list[tuple[int, bytes]]):
@@ -207,6 +192,14 @@ class _Record(msgspec.Struct, kw_only=True):
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (ValueError, OSError, KeyError, TypeError):  # pyarrow's errors are of these, too
             return None
+
+    def write(self, path: Path) -> None:
+        record = msgspec.json.encode(self)
+        if path.suffix == ".parquet":
+            schema = arrow_module().SCHEMA.with_metadata({_KEY: record})
+            needed("pyarrow.parquet", "arrow").write_table(schema.empty_table(), path)
+        else:
+            path.write_bytes(record)
 
 
 @attrs.define
@@ -324,14 +317,17 @@ class Dataset(Destination):
         return Written(size=size, removed_files=len(before.keys() - after.keys()), removed_rows=removed_rows)
 
     def _put_record(self, export: Export, day: int) -> None:
-        """Before any other file: so no file is ever there without one."""
+        """Put the record before any other file, to the files of a day with runs: so no file is ever without one."""
         before, old = None if export.replace else self._record, self._record_name
         state = export.state.id if export.state is not None else None if before is None else before.state
         jobs = {*export.jobs, *(before.jobs if before is not None and export.state is not None else ())}
         record = _Record(about=_about(export), jobs=sorted(jobs), state=state)
         if record != before:
-            name, path = self.format_.write_record(msgspec.json.encode(record), day, export.scratch)
-            name = name if old is None or Path(old).suffix != Path(name).suffix else old
+            # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
+            name = f"{_folder_of(day)}/_tfruns.parquet" if self._file.endswith(".parquet") else "_tfruns.json"
+            name = old if old is not None and Path(old).suffix == Path(name).suffix else name
+            path = export.scratch / Path(name).name
+            record.write(path)
             self.store.put(path, f"{self.base}/{name}", export.check)
             if old not in (None, name):
                 self.store.remove(f"{self.base}/{old}")

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -227,12 +227,13 @@ _MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
 
 
-def put_quarantine(store: Store, name: str, export: Export) -> None:
-    """Write the runs that were rejected to a file; if no run was, remove the file."""
-    if export.checkpoint.rejected_runs:
-        path = export.scratch / "rejected"
-        with open(fresh_file(path), "wb") as file:
-            file.writelines(export.rejected())
+def put_quarantine(store: Store, name: str, export: Export, older: Iterable[bytes] = ()) -> None:
+    """Write the runs that were rejected to a file, after older lines; without any, remove the file."""
+    path = export.scratch / "rejected"
+    with open(fresh_file(path), "wb") as file:
+        file.writelines(older)
+        file.writelines(export.rejected())
+    if path.stat().st_size:
         store.put(path, name, export.check)
     else:
         store.remove(name)
