@@ -11,8 +11,7 @@ from tfruns.export.databases import TABLES, TableFile
 from tfruns.export.dataset import Dataset, day_format
 from tfruns.export.formats import find_format
 from tfruns.export.pipeline import Destination
-from tfruns.export.postgres import PostgresTable, table_parts
-from tfruns.export.postgres import check_url as check_database
+from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, masked_url, scheme_of
 from tfruns.export.store import OBJECT_STORES, PACKAGES, File, LocalStore, Store, remote_store
@@ -38,8 +37,8 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
             raise ValueError(f"format goes with files, not with a table of PostgreSQL, got {format!r}")
         if options.value is not None:
             raise ValueError("storage_options go with object stores: what PostgreSQL is to know stands in its URL")
-        check_database(given)
-        return PostgresTable(given, table_parts(table))
+        _check_database_url(given)
+        return PostgresTable(given, _table_parts(table))
     if table != "runs":
         raise ValueError(f"table goes with postgresql:// alone, got {table!r}")
     if scheme is None:
@@ -62,6 +61,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
 
 
 _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
+_HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
 _SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
@@ -106,3 +106,30 @@ def _check_url(url: Hidden) -> None:
     if "::" in named or named.endswith("//") or (scheme in OBJECT_STORES and "//" in f"/{key}"):
         problem = "two slashes in a row, or two colons, which fsspec takes for something else"
         raise ValueError(f"{named} has {problem}: give another name")
+
+
+def _table_parts(table: str) -> tuple[str, ...]:
+    """The name of a table, or of a schema and a table."""
+    if not isinstance(table, str):
+        raise TypeError(f"table must be the name of a table, got {table!r}")
+    parts = tuple(table.split("."))
+    if len(parts) > 2 or not all(0 < len(part.encode()) <= MOST_NAME_BYTES and "\0" not in part for part in parts):
+        allowed = "the name of a table, or of a schema and a table with a dot between, each of at most 63 bytes"
+        raise ValueError(f"table must be {allowed}, got {table!r}")
+    return parts
+
+
+def _check_database_url(url: Hidden) -> None:
+    """Check that a URL can be understood in one way only: else an error could show a part of the password."""
+    authority, _, rest = url.value.partition("://")[2].partition("/")
+    hosts = authority.partition("?")[0].rpartition("@")[2]
+    userinfo = authority.rpartition("@")[0]
+    is_clear = all(_HOST.fullmatch(host) for host in hosts.split(","))
+    is_clear = is_clear and "@" not in rest.partition("?")[0] and not set("@?#[] ") & set(userinfo)
+    is_clear = is_clear and "#" not in rest and userinfo.count(":") <= 1
+    del authority, rest, hosts, userinfo
+    if not is_clear:
+        raise ValueError(
+            "the URL of the database can't be understood: it must be as postgresql://user:password@host:5432/database,"
+            " in which the characters / ? # [ ] @ : % and space of a password are encoded, such as %2F for /"
+        )

@@ -180,7 +180,7 @@ class Export:
         self._quarantines = on_bad_run == "quarantine"
         self._report_to = on_progress
         first = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
-        self._page_sizes = (first, *(size for size in _SMALLER_PAGES if size < first))
+        self._page_sizes = (first, *(min(first, size) for size in _SMALLER_PAGES))
         after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
             after = None if after is None else math.floor(after / step) * step
@@ -329,13 +329,11 @@ class Export:
         doubts_empty = self.destination.replaces and not self.is_filtered
         jobs = [_Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty) for job_id in job_ids]
         for page_size in self._page_sizes:
-            left = await self._read_pages(jobs, page_size)
-            jobs = [job for job in left if not job.doubts_empty]
-            if empty_jobs := [job for job in left if job.doubts_empty]:
+            jobs = await self._read_pages(jobs, page_size)
+            if any(job.doubts_empty for job in jobs):
                 await asyncio.sleep(_PAUSE)
-                for job in empty_jobs:
-                    job.doubts_empty = False
-                jobs += await self._read_pages(empty_jobs, page_size)
+            for job in jobs:
+                job.doubts_empty = False
 
     async def _read_pages(self, jobs: Sequence[_Job], page_size: int) -> list[_Job]:
         """Read these jobs side by side; returns those whose pages were too large, or whose list may be empty."""
@@ -414,10 +412,8 @@ class Export:
             else:
                 return
 
-    async def _walk(
-        self, job: _Job, page_size: int, *, is_over: Callable[[], bool] | None = None, **options: Any
-    ) -> None:
-        """Read runs of one job; with `is_over`, those that are searched for, until it says that they were found."""
+    async def _walk(self, job: _Job, page_size: int, *, wanted: Collection[str] = (), **options: Any) -> None:
+        """Read runs of one job; in a search, until those that are wanted were found."""
         walk = self.client.iter_runs(
             job.job_id,
             page_size=page_size,
@@ -426,13 +422,14 @@ class Export:
         )
         async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
             async for page in pages:
-                await self._keep(job, page, is_search=is_over is not None)
+                await self._keep(job, page)
                 del page
-                if is_over is not None and is_over():
+                if job.reading is not None and wanted and job.reading.unseen.isdisjoint(wanted):
                     return
 
     async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
         """Find the runs that must be found, and weren't read yet. One response is no proof that a run has gone."""
+        reading.is_search = True
         await self._find(job, reading, reading.unseen, page_size)
         if vanished := reading.vanished:
             await asyncio.sleep(_PAUSE)
@@ -445,7 +442,7 @@ class Export:
 
         async def read(some: Collection[str], **filters: Any) -> None:
             size = 10 if "search_prefix" in filters else page_size
-            await self._walk(job, size, is_over=lambda: reading.unseen.isdisjoint(some), **filters)
+            await self._walk(job, size, wanted=some, **filters)
             left.intersection_update(reading.unseen)
 
         oldest = min(map(reading.created_at, left), default=None)
@@ -453,26 +450,26 @@ class Export:
 
     # --- 6. a page becomes a piece ---
 
-    async def _keep(self, job: _Job, page: RawPage, *, is_search: bool = False) -> None:
+    async def _keep(self, job: _Job, page: RawPage) -> None:
         """Keep those runs of a page that weren't written yet."""
         runs, reading = page.data, job.reading
         job.read += len(runs) + len(page.bad)
-        if not is_search:
+        if reading is None or not reading.is_search:
             job.total = page.pagination.total
             since = None if reading is None else reading.since
             # Only if the newest runs come first, as they should; else all runs are read.
             job.is_past = bool(runs) and since is not None and runs[-1].created_at < since <= runs[0].created_at
-        if await self._thread.run(self._add, job, page, is_search):
+        if await self._thread.run(self._add, job, page):
             self._report()
 
-    def _add(self, job: _Job, page: RawPage, is_search: bool) -> int:
+    def _add(self, job: _Job, page: RawPage) -> int:
         """Turn runs into a piece; returns how many were kept. (In the thread.)"""
         self.check()
         job_id, reading = job.job_id, job.reading
         bad: Sequence[BadRun] = page.bad
         if reading is not None:
-            page = reading.record(page, is_search=is_search)
-            bad = reading.record_bad(bad, is_search=is_search)
+            page = reading.record(page)
+            bad = reading.record_bad(bad)
         rejected = [
             RejectedRun.of(job_id, run.id, [(problem.field, problem.reason) for problem in run.problems], run.text)
             for run in bad

@@ -6,7 +6,6 @@ transaction: so connections may be pooled by transaction."""
 import codecs
 import contextlib
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,35 +26,7 @@ from tfruns.models import RawPage
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 """Parameters of a URL that name the database. (Others may be secret.)"""
 _MOST_KEY_BYTES = 2_600  # how many bytes the two ids may have together, for an index on both to hold them
-_MOST_NAME_BYTES = 63
-_HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
-
-
-def table_parts(table: str) -> tuple[str, ...]:
-    """The name of a table, or of a schema and a table."""
-    if not isinstance(table, str):
-        raise TypeError(f"table must be the name of a table, got {table!r}")
-    parts = tuple(table.split("."))
-    if len(parts) > 2 or not all(0 < len(part.encode()) <= _MOST_NAME_BYTES and "\0" not in part for part in parts):
-        allowed = "the name of a table, or of a schema and a table with a dot between, each of at most 63 bytes"
-        raise ValueError(f"table must be {allowed}, got {table!r}")
-    return parts
-
-
-def check_url(url: Hidden) -> None:
-    """Check that a URL can be understood in one way only: else an error could show a part of the password."""
-    authority, _, rest = url.value.partition("://")[2].partition("/")
-    hosts = authority.partition("?")[0].rpartition("@")[2]
-    userinfo = authority.rpartition("@")[0]
-    is_clear = all(_HOST.fullmatch(host) for host in hosts.split(","))
-    is_clear = is_clear and "@" not in rest.partition("?")[0] and not set("@?#[] ") & set(userinfo)
-    is_clear = is_clear and "#" not in rest and userinfo.count(":") <= 1
-    del authority, rest, hosts, userinfo
-    if not is_clear:
-        raise ValueError(
-            "the URL of the database can't be understood: it must be as postgresql://user:password@host:5432/database,"
-            " in which the characters / ? # [ ] @ : % and space of a password are encoded, such as %2F for /"
-        )
+MOST_NAME_BYTES = 63
 
 
 @attrs.define
@@ -102,9 +73,9 @@ class PostgresTable(Destination):
     def _rejected(self) -> tuple[str, ...]:
         """The table of rejected runs: where its name would be too long, with a digest in place of the end."""
         *schema, name = self.name
-        if len(name.encode()) + len("_rejected") > _MOST_NAME_BYTES:
+        if len(name.encode()) + len("_rejected") > MOST_NAME_BYTES:
             digest = f"~{zlib.crc32(name.encode()):08x}"
-            most = _MOST_NAME_BYTES - len(digest) - len("_rejected")
+            most = MOST_NAME_BYTES - len(digest) - len("_rejected")
             name = name.encode()[:most].decode("utf-8", "ignore") + digest
         return (*schema, name + "_rejected")
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,8 @@ from tfruns.export.files import fresh_file
 from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
 from tfruns.models import JobRun, RawPage
 
-_SMALL = 65_536  # bytes: smaller pieces are compressed together, because a frame of few runs is compressed badly
+_SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
+_TOGETHER = 512 * 1024  # bytes of the text of such pieces
 _SYNC_EVERY = 16 * 2**20
 """Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
@@ -31,7 +31,6 @@ class Packing:
 
     compress: Callable[[bytes], bytes]  # makes a piece of text
     expand: Callable[[bytes], bytes]  # makes text of a piece
-    length: Callable[[bytes], int]  # how long the text of a piece is, if the piece can stand in the file as it is
     join: Callable[[bytes], bytes]  # makes of text what stands in the file
     open: Callable[..., Any]  # opens a file
 
@@ -40,23 +39,14 @@ def _frame(text: bytes) -> bytes:
     return compress(text, 3)
 
 
-def _frame_length(piece: bytes) -> int:
-    return zstd.get_frame_info(piece).decompressed_size or 0
-
-
 def _member(text: bytes) -> bytes:
     return gzip.compress(text, 6, mtime=0)  # without the time: the same runs make the same file
 
 
-def _member_length(piece: bytes) -> int:
-    (length,) = struct.unpack("<I", piece[-4:])
-    return int(length)
-
-
 PACKINGS = {
-    "": Packing(pack, unpack, lambda _: 0, bytes, open),
-    ".gz": Packing(_member, gzip.decompress, _member_length, _member, gzip.open),
-    ".zst": Packing(_frame, unpack, _frame_length, _frame, zstd.open),
+    "": Packing(pack, unpack, bytes, open),
+    ".gz": Packing(_member, gzip.decompress, _member, gzip.open),
+    ".zst": Packing(_frame, unpack, _frame, zstd.open),
 }
 """By the endings of files."""
 
@@ -69,14 +59,14 @@ class _TextFile(Writer):
         self._size = self._unsynced = 0
 
     def write(self, piece: bytes) -> None:
-        if self._packing.length(piece) >= _SMALL:
+        if self._packing.join is self._packing.compress and len(piece) >= _SMALL:
             self._flush()
             self._append(piece)
             return
         text = self._packing.expand(piece)
         self._texts.append(text)
         self._size += len(text)
-        if self._size >= 8 * _SMALL:
+        if self._size >= _TOGETHER:
             self._flush()
 
     def _flush(self) -> None:

@@ -69,6 +69,7 @@ class Reading:
         self.begin()
 
     def begin(self) -> None:
+        self.is_search = False  # whether only the runs that must be found are of interest
         before = self.before
         self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
         """The runs that must be found, and weren't read yet."""
@@ -97,10 +98,10 @@ class Reading:
         """When one of the runs that must be found was created."""
         return self.before.open[run_id].created_at if run_id in self.before.open else self.before.recent[run_id]
 
-    def record(self, page: RawPage, *, is_search: bool = False) -> RawPage:
+    def record(self, page: RawPage) -> RawPage:
         """Take note of some runs, and return those whose present state wasn't written yet. In a search for the runs
         that must be found, the others are left out."""
-        if is_search:
+        if self.is_search:
             page = only(page, [at for at, run in enumerate(page.data) if run.id in self.unseen])
         if not page.data:
             return page
@@ -120,7 +121,7 @@ class Reading:
             if has_ended and last is None:
                 if is_new and run_id not in before.recent:
                     fresh.append(at)
-            elif not has_ended and run_id in before.recent and not is_search:
+            elif not has_ended and run_id in before.recent and not self.is_search:
                 # It had ended: one response, maybe from an older state, is no proof that it hasn't.
                 doubtful.add(run_id)
                 continue
@@ -144,12 +145,12 @@ class Reading:
             known.count = len(known.recent)
         return page if len(fresh) == len(page.data) else only(page, fresh)
 
-    def record_bad(self, bad: Iterable[BadRun], *, is_search: bool = False) -> list[BadRun]:
+    def record_bad(self, bad: Iterable[BadRun]) -> list[BadRun]:
         """The same for runs that can't be understood."""
         fresh = []
         for run in bad:
             last = self.before.open.get(run.id)
-            if is_search and run.id not in self.unseen:
+            if self.is_search and run.id not in self.unseen:
                 continue
             self.unseen.discard(run.id)
             if last is not None and last.digest == _digest(run.text):
