@@ -82,23 +82,23 @@ class ArrowFile(Writer):
         self._writer.close()
 
 
-def parquet_file(path: Path, _scratch: Path) -> Writer:
+def parquet_file(path: Path) -> Writer:
     return ArrowFile(path, arrow_module().SCHEMA, needed("pyarrow.parquet", "arrow").ParquetWriter, compression="zstd")
 
 
-def staged_file(path: Path, _scratch: Path) -> Writer:
+def staged_file(path: Path) -> Writer:
     """A Parquet file that DuckDB reads, compressed fast."""
     schema = arrow_module().PLAIN_SCHEMA
     return ArrowFile(path, schema, needed("pyarrow.parquet", "arrow").ParquetWriter, compression="lz4")
 
 
-def arrow_file(path: Path, _scratch: Path) -> Writer:
+def arrow_file(path: Path) -> Writer:
     """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
     ipc = arrow_module().pa.ipc
     return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_file, options=ipc.IpcWriteOptions(compression="zstd"))
 
 
-def arrow_stream(path: Path, _scratch: Path) -> Writer:
+def arrow_stream(path: Path) -> Writer:
     """The same as a stream, which PostgreSQL's driver reads."""
     ipc = arrow_module().pa.ipc
     return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_stream, options=ipc.IpcWriteOptions(compression="lz4"))

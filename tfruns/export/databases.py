@@ -178,7 +178,7 @@ def sqlite_piece(job_id: str, page: RawPage) -> bytes:
 class SqliteFile(Writer):
     """A new database. It gets its name when it is complete: nothing has to be undone."""
 
-    def __init__(self, path: Path, _scratch: Path) -> None:
+    def __init__(self, path: Path) -> None:
         os.close(fresh_file(path))
         self._database = _sqlite(path)
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
@@ -337,6 +337,7 @@ class TableFile(Destination):
 
     path: Path = attrs.field()
     format_: Format
+    table: type[FileTable]
     number: int | None = None  # which of several exports with a state this is
 
     @property
@@ -349,31 +350,27 @@ class TableFile(Destination):
     def about(self) -> Mapping[str, str]:
         return {"database": self.path.name}  # a state says what is in one database, not in another
 
-    @property
-    def _table(self) -> type[FileTable]:
-        return TABLES[self.format_.name]
-
     def begin(self, export: Export) -> None:
         self.format_.check()
-        if not self._table.check(self.path):
+        if not self.table.check(self.path):
             check_missing(str(self.path), export)
-        elif not self._table.use(self.path):
+        elif not self.table.use(self.path):
             check_missing(f"{self.path} can't be written: its table runs", export)
         self.number = None if export.state is None else export.state.exports
 
     def finish(self, export: Export) -> Written:
         removed = 0
-        if self._table.check(self.path):
-            removed = self._table.use(self.path, export)
+        if self.table.check(self.path):
+            removed = self.table.use(self.path, export)
         elif self.number:
             raise ExportError(f"{self.path} isn't there any more")
         else:
-            put_in_place(self._table.made_of(export.scratch / "fresh"), self.path, self._check_new)
+            put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
         put_quarantine(LocalStore(self.path.parent), self.quarantine.name, export, self._older_lines(export))
         return Written(size=self.path.stat().st_size, removed_rows=removed)
 
     def _check_new(self) -> None:
-        if self._table.check(self.path):
+        if self.table.check(self.path):
             raise ExportError(f"{self.path} has been made by someone else meanwhile")
 
     def _older_lines(self, export: Export) -> Iterator[bytes]:

@@ -37,8 +37,7 @@ _RECORD = re.compile(r"(?:created_date=[^/]+/)?_tfruns\.(?:json|parquet)")
 _KEY = b"tfruns"  # where the record stands in the metadata of a Parquet file
 _COMPLETE = "_SUCCESS"
 """An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
-MS_A_DAY = 86_400_000
-_MICROSECONDS_A_DAY = 1000 * MS_A_DAY
+_MICROSECONDS_A_DAY = 1000 * text_files.MS_A_DAY
 _EPOCH = date(1970, 1, 1)
 
 
@@ -215,7 +214,7 @@ class Dataset(Destination):
     _record: _Record | None = None  # what the folder says about itself
     _record_name: str | None = None
     _days: "_Days" = attrs.field(init=False)
-    window_step = MS_A_DAY
+    window_step = text_files.MS_A_DAY
 
     @property
     def path(self) -> Path | str:
@@ -375,7 +374,7 @@ class Dataset(Destination):
             removed += key in deleted
             return key not in deleted
 
-        writer = self.format_.open(fresh, export.scratch)
+        writer = self.format_.open(fresh)
         try:
             kept = () if old is None else self.format_.kept(old, is_kept)
             for piece in itertools.chain(kept, self._days.pieces(day)):

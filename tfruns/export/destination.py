@@ -56,7 +56,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         return Dataset(store, name, day_format(format))
     format_ = find_format(format, name)
     if scheme is None and format_.name in TABLES:
-        return TableFile(path, format_)
+        return TableFile(path, format_, TABLES[format_.name])
     return File(store, name, format_)
 
 

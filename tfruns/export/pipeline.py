@@ -121,7 +121,7 @@ class Destination(ABC):
 
     def open(self, scratch: Path) -> Writer:
         """What takes the pieces, while others are read: it makes the file `fresh` in that folder."""
-        return self.format_.open(scratch / "fresh", scratch)
+        return self.format_.open(scratch / "fresh")
 
     @abstractmethod
     def finish(self, export: "Export") -> Written:

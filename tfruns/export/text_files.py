@@ -99,7 +99,7 @@ def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage]
         names[0] + ending,
         tuple(f".{name}{ending}" for name in names),
         lambda job_id, page: packing.compress(text(job_id, page)),
-        lambda path, _scratch: _TextFile(path, packing, head),
+        lambda path: _TextFile(path, packing, head),
     )
 
 
@@ -133,7 +133,7 @@ def _line(head: bytes, text: bytes) -> bytes:
 # --- columns of plain values, for CSV and SQLite ---
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS_A_DAY = 86_400_000
+MS_A_DAY = 86_400_000
 
 
 def plain_columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
@@ -162,7 +162,7 @@ def _moment(milliseconds: float) -> str:
             when = _EPOCH + timedelta(milliseconds=milliseconds)
             return iso_moment(when, "microseconds" if when.microsecond % 1000 else "milliseconds")
         milliseconds = int(milliseconds)
-    days, left = divmod(milliseconds, _MS_A_DAY)
+    days, left = divmod(milliseconds, MS_A_DAY)
     return _day(days) + _time(left // 1000) + _MILLISECONDS[left % 1000]
 
 

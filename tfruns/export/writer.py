@@ -47,8 +47,7 @@ class Format:
     suffixes: tuple[str, ...]
     encode: Callable[[str, RawPage], bytes]
     """Turns a page of a job into a piece. Raises ValueError or OverflowError if it can't hold a value."""
-    open: Callable[[Path, Path], Writer]
-    """Takes the file's path and a folder for temporary files, and returns the writer of the file."""
+    open: Callable[[Path], Writer]  # takes the path of a new file
     extra: str = ""
     modules: tuple[str, ...] = ()  # the modules that the extra has to install
     unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
