@@ -1,6 +1,7 @@
 """An export: every run in one file, in each format, whole or not there, and resumable."""
 
 import asyncio
+import contextlib
 import csv
 import datetime
 import gzip
@@ -316,19 +317,17 @@ def test_one_that_opens_the_lock_while_another_removes_it_isnt_alone_with_what_i
 ) -> None:
     """A lock on a file that was removed excludes nobody: who gets one makes the file anew."""
     path = tmp_path / "runs.csv.tfruns-lock"
-    first = files.FileLock(path)
-    lock = files._lock
+    first, lock = contextlib.ExitStack(), files._lock
+    first.enter_context(files.locked(path))
 
     def late(descriptor: int) -> None:
         monkeypatch.undo()
-        first.release()
+        first.close()
         lock(descriptor)
 
     monkeypatch.setattr(files, "_lock", late)
-    second = files.FileLock(path)
-    with pytest.raises(BlockingIOError):
-        files.FileLock(path)
-    second.release()
+    with files.locked(path), pytest.raises(BlockingIOError), files.locked(path):
+        pass
     assert not path.exists()
 
 

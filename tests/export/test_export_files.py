@@ -9,7 +9,7 @@ import pytest
 from tests.export.test_export import StoppedError, stop_after
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs
-from tfruns.export.files import FileLock
+from tfruns.export.files import locked
 from tfruns.sandbox import Sandbox
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
@@ -120,10 +120,11 @@ async def test_two_exports_with_one_state_are_refused(tmp_path: Path) -> None:
     """They would write the same increment, each a half of it."""
     state = tmp_path / "state.json"
     async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
-        lock = FileLock(tmp_path / "state.json.lock")
-        with pytest.raises(ExportError, match="another export is at work with the state .*state.json"):
+        with (
+            locked(tmp_path / "state.json.lock"),
+            pytest.raises(ExportError, match="another export is at work with the state .*state.json"),
+        ):
             await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
-        lock.release()
         await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv", state=state)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["runs.0000.csv", "state.json"]
 

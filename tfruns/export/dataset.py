@@ -334,18 +334,16 @@ class Dataset(Destination):
     def _make(self, export: Export, before: Mapping[str, int]) -> tuple[dict[str, Path | None], int]:
         """Write the files of all days that change, each to be put under its name, None for one without a run; and count
         the rows that are deleted."""
-        by_job = export.deleted_runs
         deleted: dict[int, set[Key]] = {}
-        for job_id, runs in (by_job or {}).items():
-            for run_id, created_at in runs.items():
-                deleted.setdefault(day_of(created_at), set()).add((job_id, run_id))
+        for key, created_at in export.deleted_runs.items():
+            deleted.setdefault(day_of(created_at), set()).add(key)
         first, end = (bound if math.isinf(bound) else day_of(bound) for bound in export.window)
         changed = {day for day in self._days.all | deleted.keys() if first <= day < end}
         made: dict[str, Path | None] = {}
-        if by_job is None:
+        if not export.is_increment:
             made = {name: None for name in before if export.replace or first <= _day_in(name) < end}
             changed.update(map(_day_in, made))
-        is_read = not export.replace and (by_job is not None or bool(export.skipped))
+        is_read = not export.replace and (export.is_increment or bool(export.skipped))
         removed = 0
         for day in sorted(changed):
             export.check()

@@ -188,35 +188,27 @@ def _adopt(fresh: Path, destination: Path) -> None:
     fresh.chmod(old.st_mode & 0o777)
 
 
-class FileLock:
-    """A lock that ends with the process: a file that is locked while the lock is held, and removed afterwards."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a file while the block runs, and remove it then. The lock ends with the process, too. Raises BlockingIOError
+    if another has it."""
+    with contextlib.ExitStack() as opened:
         while True:
-            self._descriptor = open_own_file(path)
-            try:
-                _lock(self._descriptor)
-                if self._is_there():
-                    return
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-            os.close(self._descriptor)  # the holder before has just removed it: a lock on it excludes nobody
-
-    def _is_there(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self._path))
-        return False
-
-    def release(self) -> None:
-        """Remove the file, and let others in."""
+            descriptor = open_own_file(path)
+            opened.callback(os.close, descriptor)
+            _lock(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                    break
+            opened.close()  # the holder before has just removed it: a lock on it excludes nobody
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # on Windows it is still open
+                path.unlink()
+    if not _IS_POSIX:
         with contextlib.suppress(OSError):
-            self._path.unlink()  # not on Windows, while it is open
-        os.close(self._descriptor)
-        if not _IS_POSIX:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+            path.unlink()
 
 
 if sys.platform != "win32":

@@ -48,7 +48,7 @@ from tfruns.export.checkpoint import (
     make_cache_folder,
     work_folder_of,
 )
-from tfruns.export.files import FileLock, WorkThread, empty, new_folder
+from tfruns.export.files import WorkThread, empty, locked, new_folder
 from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobNote, JobState, Reading, State, state_path
@@ -297,7 +297,7 @@ class Export:
 
     def _lock(self, path: Path, where: str) -> None:
         try:
-            self._opened.callback(FileLock(path).release)
+            self._opened.enter_context(locked(path))
         except BlockingIOError:
             raise ExportError(f"another export is at work {where}") from None
 
@@ -553,12 +553,11 @@ class Export:
         return [job_id for job_id in self.jobs if job_id in self.checkpoint.done]
 
     @property
-    def deleted_runs(self) -> Mapping[str, Mapping[str, float]] | None:
-        """For an increment: the runs that were written before and must not be there any more, by job and id, each with
-        its creation in milliseconds since 1970 UTC. None if this export replaces all that was written before."""
-        if not self.is_increment:
-            return None
-        return {kept.job_id: kept.note.removed for kept in self._done if kept.note is not None}
+    def deleted_runs(self) -> dict[Key, float]:
+        """For an increment: the runs that were written before and must not be there any more, each with its creation in
+        milliseconds since 1970 UTC."""
+        notes = [(kept.job_id, kept.note.removed) for kept in self._done if kept.note is not None]
+        return {(job_id, run_id): created_at for job_id, runs in notes for run_id, created_at in runs.items()}
 
     def rejected(self) -> Iterator[bytes]:
         """The lines of the quarantine, some at a time."""
@@ -577,8 +576,7 @@ class Export:
 
     def contradicted(self) -> list[Key]:
         """The runs whose older rows the server contradicts: they no longer exist, or were set aside."""
-        deleted = ((job_id, run_id) for job_id, runs in (self.deleted_runs or {}).items() for run_id in runs)
-        return [*dict.fromkeys([*deleted, *self.rejected_keys()])]
+        return [*dict.fromkeys([*self.deleted_runs, *self.rejected_keys()])]
 
 
 class Assembly:
