@@ -198,6 +198,9 @@ class Export:
         self._opened = contextlib.ExitStack()
         """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
         self._resumed_jobs = self._resumed_runs = self._jobs_done = self._expected = 0
+        self._writer: Writer | None = None
+        self._being_written: JobCheckpoint | None = None
+        self._at = self._written = self._restarts = 0  # which job that is, and how many of its pieces were written
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -292,8 +295,7 @@ class Export:
         if isinstance(place, Path) and self._work.parent != place.parent:  # on the file system of the place
             scratch = place.with_name(place.name + ".tfruns-new")
         self.scratch = self._opened.enter_context(new_folder(scratch))  # a folder for what isn't complete
-        self.assembly = Assembly(self)
-        self._opened.callback(self.assembly.abandon)
+        self._opened.callback(self._abandon)
 
     def _lock(self, path: Path, where: str) -> None:
         try:
@@ -492,13 +494,54 @@ class Export:
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
         if page.data or rejected:
             self.checkpoint.add(job_id, piece, len(page.data), [each.line for each in rejected])
-        self.assembly.advance(_PIECES_AT_ONCE)
+        self._assemble(_PIECES_AT_ONCE)
         return len(page.data) + len(rejected)
 
     def _encode(self, job_id: str, page: RawPage) -> bytes:
         return self.destination.format_.encode(job_id, page) if page.data else b""
 
-    # --- 7. jobs that fail ---
+    # --- 7. pieces are written, job after job in their order ---
+
+    def _assemble(self, most: float, *, is_end: bool = False) -> None:
+        """Write at most so many pieces, as far as the order allows. If a job is dropped of which pieces are written,
+        all begins again. (In the thread.)"""
+        kept = self.checkpoint
+        while self._at < len(self.jobs):
+            job_id = self.jobs[self._at]
+            job, is_done = kept.find(job_id), job_id in kept.done
+            if self._written and job is not self._being_written:  # it was dropped
+                self._abandon()
+                empty(self.scratch)
+                self._restarts += 1
+                self._at = self._written = 0
+                continue
+            if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
+                self._being_written = job
+                for piece in job.pieces[self._written :]:
+                    if most <= 0:
+                        return
+                    self.check()
+                    self._write(piece)
+                    most -= 1
+            if not (is_done or is_end or job_id in self.skipped):
+                return
+            self._at, self._written, self._being_written = self._at + 1, 0, None
+
+    def _write(self, piece: Chunk) -> None:
+        self._writer = self._writer or self.destination.open(self.scratch)
+        try:
+            self._writer.write(self.checkpoint.read(piece))
+        except ValueError:
+            raise self.checkpoint.damaged() from None
+        self._written += 1
+
+    def _abandon(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to raise
+                self._writer.abandon()
+            self._writer = None
+
+    # --- 8. jobs that fail ---
 
     async def _skip(self, job: _Job, error: TfRunsError) -> None:
         if not await self._is_of_job(job.job_id, error):
@@ -524,7 +567,7 @@ class Export:
             return not _is_of_server(other)
         return True
 
-    # --- 8. the end ---
+    # --- 9. the end ---
 
     def _finish(self) -> Written:
         """Write everything, and remove what was kept until then. (In the thread.)"""
@@ -532,7 +575,11 @@ class Export:
         if state is not None and path is not None:
             state.writing = str(self.destination.path)
             state.save(path)
-        self.assembly.close()
+        self._assemble(math.inf, is_end=True)
+        self._writer = self._writer or self.destination.open(self.scratch)
+        self.check()
+        self._writer.close()
+        self._writer = None
         written = self.destination.finish(self)
         if state is not None and path is not None:
             state.exports, state.writing = state.exports + 1, None
@@ -577,66 +624,6 @@ class Export:
     def contradicted(self) -> list[Key]:
         """The runs whose older rows the server contradicts: they no longer exist, or were set aside."""
         return [*dict.fromkeys([*self.deleted_runs, *self.rejected_keys()])]
-
-
-class Assembly:
-    """Gives the pieces to the destination's writer, job after job in their order: while other pages are fetched, as far
-    as the order allows, and the rest at the end.
-
-    A job of which some pieces are written already, and that is dropped then, makes it begin again.
-    """
-
-    def __init__(self, export: Export) -> None:
-        self._export = export
-        self._checkpoint = export.checkpoint
-        self._writer: Writer | None = None
-        self._job: JobCheckpoint | None = None
-        self._at = self._written = self._restarts = 0
-
-    def advance(self, most: float = math.inf, *, is_end: bool = False) -> None:
-        jobs = self._export.jobs
-        while self._at < len(jobs):
-            job_id = jobs[self._at]
-            job = self._checkpoint.find(job_id)
-            if self._written and job is not self._job:  # it was dropped
-                self.abandon()
-                empty(self._export.scratch)
-                self._restarts += 1
-                self._at = self._written = 0
-                continue
-            is_done = job_id in self._checkpoint.done
-            if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
-                self._job = job
-                for piece in job.pieces[self._written :]:
-                    if most <= 0:
-                        return
-                    self._export.check()
-                    self._write(piece)
-                    most -= 1
-            if not (is_done or is_end or job_id in self._export.skipped):
-                return
-            self._at, self._written, self._job = self._at + 1, 0, None
-
-    def _write(self, piece: Chunk) -> None:
-        self._writer = self._writer or self._export.destination.open(self._export.scratch)
-        try:
-            self._writer.write(self._checkpoint.read(piece))
-        except ValueError:
-            raise self._checkpoint.damaged() from None
-        self._written += 1
-
-    def close(self) -> None:
-        self.advance(is_end=True)
-        self._writer = self._writer or self._export.destination.open(self._export.scratch)
-        self._export.check()
-        self._writer.close()
-        self._writer = None
-
-    def abandon(self) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(Exception):  # the first error is the one to raise
-                self._writer.abandon()
-            self._writer = None
 
 
 async def _read_ids(job_ids: Iterable[str] | AsyncIterable[str]) -> list[str]:
