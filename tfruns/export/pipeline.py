@@ -468,14 +468,10 @@ class Export:
         """Turn runs into a piece; returns how many were kept. (In the thread.)"""
         self.check()
         job_id, reading = job.job_id, job.reading
-        bad: Sequence[BadRun] = page.bad
+        bad = [*page.bad]
         if reading is not None:
             page = reading.record(page)
             bad = reading.record_bad(bad)
-        rejected = [
-            RejectedRun.of(job_id, run.id, [(problem.field, problem.reason) for problem in run.problems], run.text)
-            for run in bad
-        ]
         try:
             piece = self._encode(job_id, page)
         except (ValueError, OverflowError):
@@ -484,11 +480,12 @@ class Export:
                 raise
             for run, text, found in zip(page.data, page.texts, problems, strict=True):
                 if found:
-                    rejected.append(RejectedRun.of(job_id, run.id, found, text))
+                    bad.append(BadRun(id=run.id, created_at=run.created_at, text=text, problems=found))
                     if reading is not None:
-                        reading.set_aside(run.id, run.created_at, text, has_ended=run.status.is_terminal)
+                        reading.set_aside(bad[-1])
             page = only(page, [at for at, found in enumerate(problems) if not found])
             piece = self._encode(job_id, page)
+        rejected = [RejectedRun.of(job_id, run) for run in bad]
         if rejected and not self._quarantines:
             first = rejected[0]
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import attrs
 
 from tfruns._table.columns import JOB_ID, Kind
+from tfruns.errors import FieldProblem
 from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_module, arrow_stream
 from tfruns.export.checkpoint import lock_of
 from tfruns.export.pipeline import Destination, Export, Key, Written
@@ -53,13 +54,12 @@ class PostgresTable(Destination):
             raise ValueError("an id is too long for an index")
         return pack(batch.serialize())
 
-    def _unfit(self, job_id: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """The fields of a row that the database can't hold, each with the reason."""
+    def _unfit(self, job_id: str, row: Mapping[str, Any]) -> Iterator[FieldProblem]:
         for name, value in {JOB_ID: job_id, **row}.items():
             if isinstance(value, str) and (problem := _problem(value, self._encoding)):
-                yield name, problem
+                yield FieldProblem(name, problem)
         if len(str(row["id"]).encode()) + len(job_id.encode()) > _MOST_KEY_BYTES:
-            yield "id", f"expected at most {_MOST_KEY_BYTES:,} bytes with the job's id"
+            yield FieldProblem("id", f"expected at most {_MOST_KEY_BYTES:,} bytes with the job's id")
 
     @property
     def path(self) -> str:

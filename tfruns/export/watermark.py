@@ -156,16 +156,17 @@ class Reading:
             if last is not None and last.digest == _digest(run.text):
                 self._keep(run.id, last)
             elif last is not None or run.created_at >= self.before.until:
-                self.set_aside(run.id, run.created_at, run.text, has_ended=_has_ended(run.text))
+                self.set_aside(run)
                 fresh.append(run)
         return fresh
 
-    def set_aside(self, run_id: str, created_at: float, text: bytes, *, has_ended: bool) -> None:
+    def set_aside(self, run: BadRun) -> None:
         """A run can't be written: what was written of it before is contradicted. A later export may write it."""
-        self.known.open[run_id] = OpenRun(created_at, _digest(text), _EXPORTS_REMEMBERED if has_ended else None)
-        self.known.recent.pop(run_id, None)
-        if run_id in self.before.open or run_id in self.before.recent:
-            self.removed[run_id] = self.created_at(run_id)
+        exports_left = _EXPORTS_REMEMBERED if _has_ended(run.text) else None
+        self.known.open[run.id] = OpenRun(run.created_at, _digest(run.text), exports_left)
+        self.known.recent.pop(run.id, None)
+        if run.id in self.before.open or run.id in self.before.recent:
+            self.removed[run.id] = self.created_at(run.id)
 
     def mark_deleted(self, run_id: str) -> None:
         """A run that must be found isn't there. If it comes back soon, a later export writes it again."""
@@ -189,7 +190,7 @@ class Reading:
 
 
 def _has_ended(text: bytes) -> bool:
-    """Whether a run that can't be understood says that it has ended."""
+    """Whether a run that can't be written says that it has ended."""
     with contextlib.suppress(msgspec.DecodeError, ValueError, TypeError):
         return JobRunStatus(msgspec.json.decode(text, type=_Status).status) in _ENDED
     return False

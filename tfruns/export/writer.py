@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from tfruns._extras import install
+from tfruns.errors import FieldProblem
 from tfruns.export.results import ExportError
 from tfruns.models import RawPage
 
@@ -50,9 +51,9 @@ class Format:
     open: Callable[[Path], Writer]  # takes the path of a new file
     extra: str = ""
     modules: tuple[str, ...] = ()  # the modules that the extra has to install
-    unfit: Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda _job_id, _row: ()
-    """Takes a job's id and the values of a run by column, and returns the fields that the format can't hold, each with
-    the reason, without those beyond `LIMITS`."""
+    unfit: Callable[[str, Mapping[str, Any]], Iterable[FieldProblem]] = lambda _job_id, _row: ()
+    """Takes a job's id and the values of a run by column, and returns what the format can't hold, besides what is
+    beyond `LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed, without importing it."""
