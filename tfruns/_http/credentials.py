@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 from yarl import URL
 
-from tfruns._http.events import UserCodeError
+from tfruns._http.events import FinalError
 from tfruns._http.secret import Redactor, Secret
 from tfruns._log import log
 from tfruns.errors import ConfigurationError
@@ -169,7 +169,7 @@ def _key_source(key: Sourced) -> "KeySource":
             if inspect.isawaitable(given.value):
                 given = Secret(await given.value)
         except Exception as error:
-            raise UserCodeError(error, is_of_a_hook=False) from None
+            raise FinalError(error) from None
         return Sourced(origin, given).key()
 
     return KeySource(origin, None, call)

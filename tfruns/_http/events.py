@@ -164,13 +164,14 @@ class Hooks:
                 setattr(self, name, (*getattr(self, name), hook))
 
 
-class UserCodeError(Exception):
-    """Wraps the exception of a caller's function (a hook, or the one that gives the key).
+class FinalError(Exception):
+    """Wraps an error that ends a request at once, though its kind is retried otherwise. `Transport` unwraps it.
 
-    So an OSError, for example, isn't retried as a network failure. It is unwrapped in `Transport.fetch`.
+    It is what a caller's function raised (a hook, or the one that gives the key), which may be an OSError, for example;
+    or that of a request that the server held back for longer than its retry policy allows.
     """
 
-    def __init__(self, error: Exception, *, is_of_a_hook: bool) -> None:
+    def __init__(self, error: Exception, *, is_of_a_hook: bool = False) -> None:
         self.error = error
         self.is_of_a_hook = is_of_a_hook
         if isinstance(error, StopAsyncIteration):  # it would look like the end of the walk
@@ -184,7 +185,7 @@ def call_hooks(
     where: Callable[[], dict[str, Any]],
     **rest: Any,
 ) -> None:
-    """Call each of the hooks with the event, up to the first that raises, which is a `UserCodeError`."""
+    """Call each of the hooks with the event, up to the first that raises, which is a `FinalError`."""
     if not hooks:
         return
     made = event(**where(), **rest)
@@ -192,4 +193,4 @@ def call_hooks(
         for hook in hooks:
             hook(made)
     except Exception as error:
-        raise UserCodeError(error, is_of_a_hook=True) from None
+        raise FinalError(error, is_of_a_hook=True) from None

@@ -10,6 +10,7 @@ import math
 import time
 from collections import OrderedDict, deque
 
+from tfruns._http.events import FinalError
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import REFUSED, Response, server_wait
 from tfruns._http.retry import PageFetch
@@ -21,15 +22,6 @@ _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
 _RECOVERED_AFTER = 10.0
 """Seconds at full speed after which a server that refused requests counts as recovered."""
-
-
-class NotSentError(Exception):
-    """Wraps the error for a request that the server held back for longer than its retry policy allows."""
-
-    is_of_a_hook = False
-
-    def __init__(self, error: APIError) -> None:
-        self.error = error
 
 
 class Limiter:
@@ -102,7 +94,7 @@ class Limiter:
         if self._queues and (pace.in_outage or pace.held_for(now)):
             for fetch in self.waiting:
                 left = self._seconds_left(fetch, now)
-                if isinstance(left, NotSentError):
+                if isinstance(left, FinalError):
                     fetch.turn.set_exception(left)
                 else:
                     wakes_at = min(wakes_at, now + max(0.001, left))
@@ -121,7 +113,7 @@ class Limiter:
             if wakes_at < math.inf:
                 self._timer = asyncio.get_running_loop().call_later(max(0.0, wakes_at - now), self._let_through)
 
-    def _seconds_left(self, fetch: PageFetch, now: float) -> float | NotSentError:
+    def _seconds_left(self, fetch: PageFetch, now: float) -> float | FinalError:
         """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
         pace, policy, server = self.pace, fetch.policy, self._base_url
         held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
@@ -149,10 +141,10 @@ class Limiter:
             return min(left, patience - outage)
         if fetch.last_error is not None:
             fetch.last_error.gave_up_because = reason
-            return NotSentError(fetch.last_error)
+            return FinalError(fetch.last_error)
         last = f"; the last failure: {self._last_error.args[0]}" if self._last_error else ""
         wanted = fetch.request
-        return NotSentError(kind(f"not sent: {reason}{last}", job_id=wanted.job_id, offset=wanted.offset))
+        return FinalError(kind(f"not sent: {reason}{last}", job_id=wanted.job_id, offset=wanted.offset))
 
     def _report(self, now: float) -> None:
         """Log once that the server is away or accepts fewer requests, and once that this is over."""

@@ -76,21 +76,13 @@ class PageFetch(tenacity.RetryCallState):
 def retrying(pace: SendPace, before_sleep: Callable[[Any], None] | None = None) -> tenacity.AsyncRetrying:
     """What decides about the retries of a client's requests; each of them is a `PageFetch`."""
     return tenacity.AsyncRetrying(
-        retry=RetryIfTransient(),
+        retry=tenacity.retry_if_exception(lambda error: cast("APIError", error).is_transient),
         wait=WaitAsRequested() + WaitBackoff(pace),
         stop=StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(pace),
         after=lambda fetch: cast("PageFetch", fetch).fail(time.monotonic(), pace.last_good),
         before_sleep=before_sleep,
         reraise=True,
     )
-
-
-class RetryIfTransient(tenacity.retry_base):
-    """Retry what may pass by itself."""
-
-    def __call__(self, retry_state: Any) -> bool:
-        fetch: PageFetch = retry_state
-        return fetch.error.is_transient
 
 
 class WaitAsRequested(tenacity.wait.wait_base):

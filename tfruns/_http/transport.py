@@ -30,14 +30,14 @@ from tfruns._http.events import (
     ClientStats,
     Counters,
     FailureEvent,
+    FinalError,
     Hooks,
     RequestEvent,
     ResponseEvent,
     RetryEvent,
-    UserCodeError,
     call_hooks,
 )
-from tfruns._http.limits import Limiter, NotSentError
+from tfruns._http.limits import Limiter
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error
@@ -117,7 +117,7 @@ class Transport:
                     await self.closed.wait((), fetch.upcoming_sleep)
             except (ClientClosedError, EventLoopError):
                 raise
-            except (UserCodeError, NotSentError) as failed:
+            except FinalError as failed:
                 final, is_of_a_hook = failed.error, failed.is_of_a_hook
             except Exception as failed:
                 final, is_of_a_hook = failed, False
@@ -230,7 +230,7 @@ class Transport:
         self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
     ) -> Exception:
         """What to raise for an error that was raised before there was a complete response."""
-        if isinstance(error, (TfRunsError, UserCodeError)):
+        if isinstance(error, (TfRunsError, FinalError)):
             return error
         if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
             return closed
@@ -302,7 +302,7 @@ class Transport:
                 error=error,
                 request_id=fetch.request_id,
             )
-        except UserCodeError as failed:
+        except FinalError as failed:
             return failed.error
         return error
 
