@@ -12,7 +12,7 @@ import re
 import struct
 import tempfile
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,7 @@ class Dataset(Destination):
     replaces: bool = False
     _number: int | None = None  # which of several exports with a state this is
     _record: _Record | None = None  # what the folder says about itself
-    _record_name: str | None = None
+    _record_names: Sequence[str] = ()
     _days: "_Days" = attrs.field(init=False)
     window_step = text_files.MS_A_DAY
 
@@ -249,10 +249,10 @@ class Dataset(Destination):
                     f"{self.path} holds {name}, which isn't of such a dataset, and would be read with it: give another"
                     " folder, or move that away"
                 )
-        self._record_name = next(filter(_RECORD.fullmatch, sizes), None)
-        if self._record_name is not None:
+        self._record_names = sorted(filter(_RECORD.fullmatch, sizes))  # a kill may leave two, the new one last
+        if self._record_names:
             with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
-                path = self.store.fetch(f"{self.base}/{self._record_name}", Path(scratch))
+                path = self.store.fetch(f"{self.base}/{self._record_names[-1]}", Path(scratch))
                 self._record = None if path is None else _Record.of(path)
         problems = [] if export.replace else [*self._problems(export, names)]
         if problems:
@@ -301,7 +301,7 @@ class Dataset(Destination):
         export.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
-        self._put_record(export, min(map(_day_in, made or before), default=0))
+        self._put_record(export, max(map(_day_in, {**before, **made}), default=0))
         for name, path in made.items():
             export.check()
             if path is None:
@@ -316,19 +316,18 @@ class Dataset(Destination):
         return Written(size=size, removed_files=len(before.keys() - after.keys()), removed_rows=removed_rows)
 
     def _put_record(self, export: Export, day: int) -> None:
-        """Put the record before any other file, to the files of a day with runs: so no file is ever without one."""
-        before, old = None if export.replace else self._record, self._record_name
+        """Put the record before any other file: so no file is ever without one. Each time, and with the newest day: so
+        it isn't lost to whatever removes old files or days."""
+        before = None if export.replace else self._record
         state = export.state.id if export.state is not None else None if before is None else before.state
         jobs = {*export.jobs, *(before.jobs if before is not None and export.state is not None else ())}
-        record = _Record(about=_about(export), jobs=sorted(jobs), state=state)
-        if record != before:
-            # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
-            name = f"{_folder_of(day)}/_tfruns.parquet" if self._file.endswith(".parquet") else "_tfruns.json"
-            name = old if old is not None and Path(old).suffix == Path(name).suffix else name
-            path = export.scratch / Path(name).name
-            record.write(path)
-            self.store.put(path, f"{self.base}/{name}", export.check)
-            if old not in (None, name):
+        # Polars reads hidden files, too: one of the same kind, without rows, beside others does no harm.
+        name = f"{_folder_of(day)}/_tfruns.parquet" if self._file.endswith(".parquet") else "_tfruns.json"
+        path = export.scratch / Path(name).name
+        _Record(about=_about(export), jobs=sorted(jobs), state=state).write(path)
+        self.store.put(path, f"{self.base}/{name}", export.check)
+        for old in self._record_names:
+            if old != name:
                 self.store.remove(f"{self.base}/{old}")
 
     def _make(self, export: Export, before: Mapping[str, int]) -> tuple[dict[str, Path | None], int]:

@@ -328,7 +328,7 @@ class Export:
         self._report(is_writing=True)
 
     async def _read_whole(self, job_ids: Collection[str]) -> None:
-        doubts_empty = self.destination.replaces and not self.is_filtered
+        doubts_empty = self.destination.replaces or self.replace
         jobs = [_Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty) for job_id in job_ids]
         for page_size in self._page_sizes:
             jobs = await self._read_pages(jobs, page_size)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Column, Kind, values_of
 from tfruns._text import iso_moment
@@ -116,7 +117,7 @@ def lines(job_id: str, page: RawPage) -> bytes:
     if b"\n" in joined or b"\r" in joined:
         texts = tuple(text.translate(_ENDS) for text in texts)
     if b'"jobId"' in joined:
-        return b"".join(_line(head, text) for text in texts)
+        texts = tuple(map(_without_job_id, texts))
     del joined  # so that there are never more than two copies of the page, which the system would make room for anew
     rests = [text[1:] for text in texts]
     rests[0] = head + rests[0]
@@ -124,10 +125,11 @@ def lines(job_id: str, page: RawPage) -> bytes:
     return (b"\n" + head).join(rests)
 
 
-def _line(head: bytes, text: bytes) -> bytes:
-    if "jobId" in json.loads(text):  # a newer server that sends the field itself
-        return text + b"\n"
-    return head + text[1:] + b"\n"
+def _without_job_id(text: bytes) -> bytes:
+    """A run without a `jobId` of its own, which a newer server may send: a line has one, that of the job it was read
+    from."""
+    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return text if fields.pop("jobId", None) is None else msgspec.json.encode(fields)
 
 
 # --- columns of plain values, for CSV and SQLite ---
