@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -407,21 +408,55 @@ async def test_an_age_counts_from_this_call(tmp_path: Path) -> None:
     assert len(days(tmp_path / "runs")) == 6
 
 
-@pytest.mark.parametrize("name", ["runs.csv", "runs/"])
+@pytest.mark.parametrize("name", ["runs.csv", "runs/", "runs.sqlite"])
 @pytest.mark.parametrize("is_filtered", [False, True])
 async def test_an_empty_response_doesnt_replace_what_is_there(is_filtered: bool, name: str, tmp_path: Path) -> None:
-    """Where runs are there, and no filter leaves them out, an empty list is requested again before it is believed."""
-    server = Server([run(n, createdAt=NOW - n) for n in range(30)])
-    options: dict[str, Any] = {"format": "jsonl"} if name == "runs/" else {}
+    """An empty list is requested again before it is believed, with a filter too: it had found runs before."""
+    server = Server([run(n, createdAt=NOW - n, status="FAILED") for n in range(30)])
+    options: dict[str, Any] = {"format": "jsonl"} if name == "runs/" else {"replace": name == "runs.sqlite"}
     if is_filtered:
         options["status"] = "FAILED"
     async with server.serve() as client:
         await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
         server.requests, server.is_empty_for = 0, 1
         summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
-        assert (summary.runs, server.requests) == ((0, 1) if is_filtered else (30, 2))
+        assert (summary.runs, summary.removed_files, summary.removed_rows, server.requests) == (30, 0, 0, 2)
         server.runs.clear()
         assert (await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)).runs == 0
+
+
+async def test_a_folder_is_known_after_old_days_were_removed(place: Place, tmp_path: Path) -> None:
+    """By hand, or by a rule of the bucket that removes what is old: the newest day says whose folder it is."""
+    state = tmp_path / "state"
+    await place.export(state=state)
+    oldest = min(place.path.glob("created_date=*"))
+    record = next(place.path.rglob("_tfruns.*"))
+    os.utime(record, (0, 0))
+    shutil.rmtree(oldest)
+    place.server.runs.insert(0, run(99, createdAt=NOW + DAY))
+    assert (await place.export(state=state)).runs == 1
+    record = next(place.path.rglob("_tfruns.*"))
+    assert record.stat().st_mtime > time.time() - DAY
+    assert (await place.export(created_after=datetime.fromtimestamp((NOW - 2 * DAY) / 1000, UTC))).removed_files == 0
+    assert not oldest.exists()
+    with pytest.raises(ExportError, match="other jobs"):
+        await place.export(jobs=["other"])
+
+
+@pytest.mark.parametrize("sent", ["of the server", None, 7, ["a"]])
+async def test_a_line_has_the_job_that_was_read(sent: object, tmp_path: Path) -> None:
+    """A newer server may send a `jobId` of its own: it makes no run of one job another's, and stops no increment."""
+    server = Server([run(n, createdAt=NOW - n, jobId=sent, status="RUNNING") for n in range(3)])
+    async with server.serve() as client:
+        for status in ("RUNNING", "FINISHED"):
+            for each in server.runs:
+                each["status"] = status
+            await export_runs(client, ["a", "b"], f"{tmp_path}/runs/", format="jsonl", state=tmp_path / "state")
+            await export_runs(client, ["a", "b"], f"{tmp_path}/runs/", format="jsonl", state=tmp_path / "state")
+            found = content(tmp_path / "runs", "jsonl")
+            assert {key: row["status"] for key, row in found.items()} == {
+                (job, one["id"]): status for job in ("a", "b") for one in server.runs
+            }
 
 
 async def test_a_folder_without_a_run_may_become_that_of_other_jobs(place: Place) -> None:
