@@ -443,6 +443,30 @@ async def test_a_folder_is_known_after_old_days_were_removed(place: Place, tmp_p
         await place.export(jobs=["other"])
 
 
+async def test_a_window_that_ends_later_by_now_isnt_filled_from_an_interrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was read whole before midnight would lack a day that the window has after it."""
+    now = NOW / 1000
+    monkeypatch.setattr(time, "time", lambda: now)
+    server = Server([run(n, createdAt=NOW - n * DAY // 4) for n in range(40)])
+    async with server.serve() as client:
+
+        async def export(**options: Any) -> ExportSummary:
+            return await export_runs(client, ["a", "b"], f"{tmp_path}/runs/", format="jsonl", **options)
+
+        await export()
+        wanted = content(tmp_path / "runs", "jsonl")
+        window = {"created_after": timedelta(days=7), "created_before": timedelta(days=2)}
+        for hours, resumed in ((10, 1), (20, 0)):
+            now = NOW / 1000
+            with pytest.raises(StoppedError):
+                await export(**window, on_progress=stop_after(1))
+            now += hours * 3600
+            assert (await export(**window)).resumed_jobs == resumed
+            assert content(tmp_path / "runs", "jsonl") == wanted
+
+
 @pytest.mark.parametrize("sent", ["of the server", None, 7, ["a"]])
 async def test_a_line_has_the_job_that_was_read(sent: object, tmp_path: Path) -> None:
     """A newer server may send a `jobId` of its own: it makes no run of one job another's, and stops no increment."""

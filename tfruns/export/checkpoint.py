@@ -41,6 +41,10 @@ _WORK = ".tfruns-partial"
 NUMBER = "number of the export"
 """The argument that tells one increment from the next: what has another number is of a finished increment."""
 
+END = "end of the days"
+"""The argument that tells a window that ends some time ago, in a folder by day, from the same one on a later day: a job
+that was read whole would have no run of its last days."""
+
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """Where some runs, or lines of the quarantine, are in the file `pieces`."""
@@ -134,7 +138,7 @@ class Checkpoint:
     def _is_over(self, header: _Header, given: Mapping[str, Any]) -> bool:
         """Whether it is of a finished increment, or was read so long ago that it may be wrong by now."""
         before = header.arguments
-        if NUMBER in before and NUMBER in given and before[NUMBER] != given[NUMBER]:
+        if any(name in before and name in given and before[name] != given[name] for name in (NUMBER, END)):
             return True
         age = max(0.0, time.time() - min(header.began, os.fstat(self._manifest).st_mtime))
         if age > _OLDEST:

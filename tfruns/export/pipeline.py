@@ -40,6 +40,7 @@ from tfruns.errors import (
     TfRunsError,
 )
 from tfruns.export.checkpoint import (
+    END,
     NUMBER,
     Checkpoint,
     Chunk,
@@ -192,6 +193,7 @@ class Export:
         ago = {name: f"{value} ago" for name, value in filters.items() if isinstance(value, timedelta)}
         self.about = {"control plane": client.base_url, "format": destination.format_.name, **self._filters, **ago}
         """The control plane, the format and the filters, which are compared with those of earlier exports."""
+        self._end = {END: before} if step is not None and "created_before" in ago else {}
         self._thread = WorkThread()
         self.check = self._thread.check  # raises if the work should end: to be called between its steps
         self._few = asyncio.Semaphore(_FEW)
@@ -208,6 +210,7 @@ class Export:
         digest = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
         return {
             **self.about,
+            **self._end,
             "on_bad_run": None if self._quarantines else "raise",
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
