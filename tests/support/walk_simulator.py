@@ -2,6 +2,7 @@
 
 No I/O and no clock: a walk of 4,000 runs takes some ten milliseconds. Tests hold the promises of a walk against it, and
 `python -m benchmarks.walk_schedules` counts requests and latencies with it. The server knows nothing of the planner.
+Its pages don't pass the decoder, which refuses some: a rule for such pages would never be used.
 """
 
 import bisect
