@@ -90,6 +90,7 @@ class Destination(ABC):
     """Where runs are written: a file, a folder of files or a table. The thread calls its methods."""
 
     format_: Format
+    takes_turns: ClassVar = False  # whether it keeps several exports apart by itself
     is_file: ClassVar = False  # whether each of several exports with a state writes its own file
     window_step: ClassVar[int | None] = None
     """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
@@ -110,10 +111,6 @@ class Destination(ABC):
     def about(self) -> Mapping[str, str]:
         """What a state must contain about it, if a state belongs to this destination alone."""
         return {}
-
-    def lock(self, work: Path) -> Path:
-        """The file that is locked while an export writes there, whatever its working folder."""
-        return lock_of(work_folder_of(self.path, None))
 
     @abstractmethod
     def begin(self, export: "Export") -> None:
@@ -284,7 +281,8 @@ class Export:
             if not path.parent.is_dir():
                 raise ExportError(f"there is no folder {path.parent} for the state")
             self._lock(path.with_name(path.name + ".lock"), f"with the state {path}")
-        lock = destination.lock(self._work)
+        # Whatever the working folder, only one export writes there.
+        lock = lock_of(self._work if destination.takes_turns else work_folder_of(destination.path, None))
         make_cache_folder(lock)
         self._lock(lock, f"on {destination.path}")
         if path is not None:

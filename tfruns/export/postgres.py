@@ -16,7 +16,6 @@ import attrs
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.errors import FieldProblem
 from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_module, arrow_stream
-from tfruns.export.checkpoint import lock_of
 from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
@@ -37,6 +36,7 @@ class PostgresTable(Destination):
     url: Hidden
     name: tuple[str, ...]
     format_: Format = attrs.field(init=False)
+    takes_turns = True
     _encoding: str = "utf-8"  # Python's name of the encoding of the database, from `begin` on
 
     def __attrs_post_init__(self) -> None:
@@ -87,9 +87,6 @@ class PostgresTable(Destination):
     @property
     def about(self) -> Mapping[str, str]:
         return {"database": self.path}
-
-    def lock(self, work: Path) -> Path:
-        return lock_of(work)  # the database keeps several exports apart
 
     def begin(self, export: Export) -> None:
         self.format_.check()
