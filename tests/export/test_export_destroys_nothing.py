@@ -467,6 +467,26 @@ async def test_a_window_that_ends_later_by_now_isnt_filled_from_an_interrupted_o
             assert content(tmp_path / "runs", "jsonl") == wanted
 
 
+async def test_a_state_is_as_it_was_after_a_replacement_that_found_no_room(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the exports with it go on."""
+    state = tmp_path / "state"
+    await place.export(state=state)
+    before = state.read_bytes()
+
+    def close(_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tfruns.export.dataset._Days.close", close)
+        with pytest.raises(OSError, match="no space"):
+            await place.export(state=state, replace=True)
+    assert state.read_bytes() == before
+    place.server.runs.insert(0, run(99, createdAt=NOW + DAY))
+    assert (await place.export(state=state)).runs == 1
+
+
 @pytest.mark.parametrize("sent", ["of the server", None, 7, ["a"]])
 async def test_a_line_has_the_job_that_was_read(sent: object, tmp_path: Path) -> None:
     """A newer server may send a `jobId` of its own: it makes no run of one job another's, and stops no increment."""

@@ -570,14 +570,14 @@ class Export:
     def _finish(self) -> Written:
         """Write everything, and remove what was kept until then. (In the thread.)"""
         state, path = self.state, self.state_path
-        if state is not None and path is not None:
-            state.writing = str(self.destination.path)
-            state.save(path)
         self._assemble(math.inf, is_end=True)
         self._writer = self._writer or self.destination.open(self.scratch)
         self.check()
         self._writer.close()
         self._writer = None
+        if state is not None and path is not None:
+            state.writing = str(self.destination.path)
+            state.save(path)
         written = self.destination.finish(self)
         if state is not None and path is not None:
             state.exports, state.writing = state.exports + 1, None
