@@ -284,7 +284,7 @@ class CreationWalk:
         while self.kept and (new := self._take(self.kept[0])) is not None:
             rows = self.kept.pop(0)
             if new:
-                self.index = rows.end
+                self.index += len(new)  # it stands where it was found by the response before
                 found.append((rows, new))
         return found
 
