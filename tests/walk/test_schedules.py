@@ -247,6 +247,14 @@ def test_offsets_behind_the_end_of_a_list_that_shrinks() -> None:
         assert_exact(walk(world, page_size=20, seed=seed))
 
 
+@pytest.mark.parametrize("total", ["capped", "zero", "small"])
+def test_larger_pages_that_are_refused_where_totals_are_too_small(total: str) -> None:
+    """That it refuses a page isn't taken for the end of the list, whatever its totals say."""
+    for seed in range(4):
+        world = World(count=500, inserted=20, total=total, cap=40, refuses_limits_above=50)
+        assert_exact(walk(world, page_size=50, seed=seed))
+
+
 def test_larger_pages_that_are_refused() -> None:
     """A server that refuses large pages gets smaller ones from then on."""
     for limit in (100, 300):

@@ -88,13 +88,13 @@ class _Search:
         """Whether there is something to search for."""
         return self.low > -math.inf or self.high < math.inf
 
-    def lies_behind(self, index: int) -> None:
+    def lies_behind(self, index: float) -> None:
         """The place isn't before this index."""
         self.low = index
         if self.high <= self.low:
             self.high, self._tries = math.inf, 0
 
-    def lies_before(self, index: int) -> None:
+    def lies_before(self, index: float) -> None:
         """The place isn't behind this index."""
         self.high = index
         if self.low >= self.high:
@@ -175,6 +175,8 @@ class CreationWalk:
             limit = min(2 * near, self._pace.most)
         reach = self.server.reach(limit)
         overlap = min(near + self._pace.margin(reach), reach - 1)
+        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
+            overlap = max(1, reach // 2)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
         rate = round(self._pace.rate)
@@ -203,8 +205,7 @@ class CreationWalk:
     @property
     def wanted(self) -> float:
         """The index up to which pages are requested ahead: about where the first run stands that isn't wanted."""
-        end = math.inf if self.server.understates else self.server.total
-        end = min(end, self._refused_from, self.index + self.max_runs - self._consumed)
+        end = min(self.server.bound, self._refused_from, self.index + self.max_runs - self._consumed)
         if self._first is not None and self.ends_at != math.inf and self.frontier.key > self._first[0]:
             # Where the first run that isn't wanted stands, if runs were created at a steady rate.
             share = (self.ends_at - self._first[0]) / (self.frontier.key - self._first[0])
@@ -325,7 +326,7 @@ class CreationWalk:
         ):
             self.done = not self.kept
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
-            self._search.lies_before(self._end_before(request.offset))
+            self._search.lies_before(min(self.server.bound, request.offset))
         elif request.is_alone:
             self._empty += 1
             if self._empty > len(_PAUSES):
@@ -335,23 +336,19 @@ class CreationWalk:
                     )
                 self.done = True
 
-    def _end_before(self, offset: int) -> int:
-        """The index before which the list ends, as an empty page or a refusal at this offset shows."""
-        return offset if self.server.understates else min(self.server.total, offset)
-
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: too large a page, an offset behind what it gives, or the reversed order.
 
         An offset is refused for good if nothing else was in flight: otherwise it was a prediction.
         """
         self._guard.count(self.server, self.page_size, self._pace.widest)
-        if request.limit > self.page_size and request.offset < self.server.total:
+        if request.limit > self.page_size and request.offset < self.server.bound:
             self._pace.limit_pages(request.limit // 2)
             self._next = request.purpose if request.purpose is Purpose.TAIL else self._next
         elif request.purpose is Purpose.TAIL:
             self._reverses = False
         else:
-            self._search.lies_before(self._end_before(request.offset))
+            self._search.lies_before(min(self.server.bound, request.offset))
             self._refusals += request.is_alone
             self._refused_from = min(self._refused_from, request.offset)
             if self._refusals >= _MOST_REFUSALS or request.offset == 0:

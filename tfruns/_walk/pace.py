@@ -33,6 +33,11 @@ class ServerBehaviour:
             self._varies |= self._clamp != math.inf
             self._clamp = max(length, self._clamp) if self._varies else length
 
+    @property
+    def bound(self) -> float:
+        """The index behind the last run, as far as the totals can be relied on."""
+        return math.inf if self.understates else self.total
+
     def reach(self, limit: int) -> int:
         """How many runs a page will hold: as many as are requested, unless the server cuts it."""
         return int(min(limit, self._clamp))

@@ -55,7 +55,7 @@ class _PlainWalk:
     @property
     def wanted(self) -> float:
         """The index up to which pages are requested."""
-        return min(math.inf if self.server.understates else self.server.total, self.start + self.most)
+        return min(self.server.bound, self.start + self.most)
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
         """The next page to request; None if a response must come first."""
