@@ -24,8 +24,10 @@ _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 _MOST_REFUSALS = 4
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
-_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
+_LEAST_RESPONSES = 200
+"""So many responses a list may take, however short it seems to be."""
 _FEWEST = 50
 """The fewest runs of a page whose size depends on how many runs a window may hold."""
 
@@ -58,8 +60,8 @@ class Guard:
         self.clock += 1
         self._fruitless += 1
         self._poor += 1
-        if self.clock == 1:
-            self._most = 200 + 20 * server.most / max(1, server.reach(page_size) - 2)
+        if self._most <= _LEAST_RESPONSES:  # no total above 0 was seen yet
+            self._most = _LEAST_RESPONSES + 20 * server.most / max(1, server.reach(page_size) - 2)
         if self._fruitless > _MOST_FRUITLESS + 2 * widest:
             raise WalkEndedError(f"{self._fruitless} responses in a row brought nothing new. {ADVICE}")
         if self._poor > self._most or self.clock > self._most * (50 if server.understates else 1):
@@ -137,6 +139,7 @@ class CreationWalk:
     _search: _Search = attrs.Factory(_Search)
     _gaps: list[int] = attrs.Factory(list)  # the starts of kept responses before which a page is requested next
     _first: tuple[float, int] | None = None  # the key of the first run, and the total then
+    _turned_at: int = 0  # the runs up to the end of the first page, if the list seems to have the order of its rows
     _group: int = 1  # how many runs of the newest response share a key
     _next: Purpose = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
     _tail: Slice | None = None
@@ -199,7 +202,7 @@ class CreationWalk:
         order = self.order
         if purpose is Purpose.TAIL:
             order = PageOrder.OLDEST_FIRST if self.newest_first else PageOrder.NEWEST_FIRST
-        pause = _PAUSES[self._empty - 1] if self._empty else 0.0
+        pause = PAUSES[self._empty - 1] if self._empty else 0.0
         return PlannedPage(self, max(0, offset), limit, order, purpose, not in_flight, overlap, pause)
 
     @property
@@ -234,6 +237,7 @@ class CreationWalk:
             return [(rows, rows.first_entries(range(len(runs))))]
         if self._first is None:
             if not self.frontier.has_begun and rows.falls():  # the server has another default than the contract
+                self._turned_at = self._consumed + len(runs)
                 self.newest_first, self.ends_at = not self.newest_first, math.inf  # then no window ends the walk
                 rows = Slice(request, runs, newest_first=self.newest_first)
             self._first = rows.first, total
@@ -242,7 +246,9 @@ class CreationWalk:
             if rows.first > rows.keys[-1] or (is_cut and rows.first == rows.last):  # it shows no order
                 self._reverses = False
                 return []
-        if not self.frontier.learn(rows):
+        # In a list that begins with the oldest runs, none comes before the first one.
+        is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
+        if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
             raise UnsortedError
         self._group = rows.largest_group()
         new = self._take(rows)
@@ -265,6 +271,8 @@ class CreationWalk:
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
         is_behind = new is None and request.purpose is Purpose.BEHIND
         self.done |= is_past_tail or (((is_end and new is not None) or is_behind) and not self.kept)
+        if self.done and self._consumed == self._turned_at < total:
+            raise UnsortedError  # nothing joined the first page: only the rows of each page are in that order
         self._doubt_end(rows, is_short=is_short, found_more=bool(new))
         return found
 
@@ -329,7 +337,7 @@ class CreationWalk:
             self._search.lies_before(min(self.server.bound, request.offset))
         elif request.is_alone:
             self._empty += 1
-            if self._empty > len(_PAUSES):
+            if self._empty > len(PAUSES):
                 if total or not self.can_be_emptied:
                     raise WalkEndedError(
                         f"there is nothing from offset {request.offset} on, in {self._empty} responses in a row"

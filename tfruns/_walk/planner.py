@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from tfruns._text import counted
-from tfruns._walk.creation import ADVICE, CreationWalk, Guard, New, UnsortedError, WalkEndedError
+from tfruns._walk.creation import ADVICE, PAUSES, CreationWalk, Guard, New, UnsortedError, WalkEndedError
 from tfruns._walk.frontier import Place, Slice
 from tfruns._walk.pace import ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
@@ -35,6 +35,7 @@ class _PlainWalk:
     seen: set[str]
     overlaps: bool = False  # whether pages overlap by a quarter, for runs that move to the left meanwhile
     is_wanted: bool = True  # whether its runs are yielded
+    had_runs: bool = False  # whether the list is known to have had runs
 
     done: bool = False
     holds_all: bool = False  # whether one response held the whole list
@@ -48,6 +49,11 @@ class _PlainWalk:
     _guard: Guard = attrs.Factory(Guard)
     _met: set[str] = attrs.Factory(set)  # in this pass
     _repeated: int = 0  # how many responses in a row held only such runs
+    _empty: int = 0  # how many responses in a row were empty for no reason
+    _behind: float = math.inf  # how many runs stood behind the last response
+    _has_gap: bool = False  # whether what is in flight lies behind a gap
+    _depth: float = math.inf  # how many requests may be in flight
+    _widest: int = 1  # the most requests that were in flight
 
     def __attrs_post_init__(self) -> None:
         self.index, self._size = self.start, self.page_size
@@ -61,11 +67,23 @@ class _PlainWalk:
         """The next page to request; None if a response must come first."""
         if not in_flight:
             self._next = self.index
-        elif not self._guard.clock or self._next >= self.wanted:
+            if self._has_gap:
+                self._has_gap, self._depth = False, max(1, min(self._depth, self._widest) / 2)
+        elif (
+            not self._guard.clock
+            or self._has_gap
+            or self._empty
+            or self._next >= self.wanted
+            or len(in_flight) >= self._depth
+        ):
             return None
+        self._widest = max(self._widest, len(in_flight) + 1)
         limit = int(min(self._size, max(1, self.start + self.most - self._next)))
-        page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=not in_flight)
-        self._next += max(1, self.server.reach(limit) - (limit // 4 if self.overlaps else 0))
+        pause = PAUSES[self._empty - 1] if self._empty else 0.0
+        alone = not in_flight
+        page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=alone, pause=pause)
+        reach = self.server.reach(limit)
+        self._next += max(1, reach - (reach // 4 if self.overlaps else 0))
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
@@ -73,6 +91,12 @@ class _PlainWalk:
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         self.server.learn(request.offset, request.limit, len(runs), total, said)
         self._guard.count(self.server, request.limit, 0)
+        if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
+            self._has_gap = True
+            return []
+        if self._is_doubtful(request, len(runs), total):
+            return []
+        self._empty, self.had_runs = 0, self.had_runs or bool(runs)
         self.least = min(self.least, total)
         self.index = max(self.index, request.offset + len(runs))
         is_short = self.server.is_short(request.limit, len(runs), said)
@@ -93,14 +117,23 @@ class _PlainWalk:
         self.done |= self._repeated > _MOST_REPEATED
         self._guard.found(len(new), len(rows.keys))
         self.found += [-rows.keys[at] for at in new]
-        if 2 * len(new) < len(runs):  # the list grows, or all is known: larger pages
+        behind, self._behind = self._behind, total - self.index
+        if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
             self._size = max(self._size, min(2 * self._size, MAX_PAGE_SIZE))
         return [(rows, new)] if new else []
+
+    def _is_doubtful(self, request: PlannedPage, length: int, total: int) -> bool:
+        """Whether a response is empty where runs should be, and wasn't so often enough."""
+        if length or self.server.understates or (total <= request.offset and not (total == 0 and self.had_runs)):
+            return False
+        self._empty += 1
+        return self._empty <= (1 if total else len(PAUSES))
 
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self._size = self.page_size
+        self._guard.count(self.server, request.limit, 0)
+        self._size, self._has_gap = self.page_size, True  # what is requested behind it waits, until it is alone
         self.done |= request.is_alone and request.limit <= self.page_size
 
 
@@ -176,7 +209,7 @@ class Planner:
         """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
         newest, in_vain = math.inf, 0
         while in_vain < _MOST_PASSES_IN_VAIN:
-            walk = _PlainWalk(start=self.start, most=math.inf, page_size=self.page_size, seen=self._seen, overlaps=True)
+            walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, overlaps=True, had_runs=True)
             yield walk
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
             newest = min(newest, max(walk.found, default=math.inf))

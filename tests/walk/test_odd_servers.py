@@ -1,0 +1,136 @@
+"""Lists that stand still, from servers that an attack from outside was built of: each walk is whole, and in order."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.hostile import Handler, Request, page, response, run, serve
+from tfruns import Client
+
+Runs = list[dict[str, Any]]
+STILL = [run(number) for number in range(600)]
+MIXED = random.Random(1).sample(STILL, len(STILL))
+BY_DURATION = [run(number, createdAt=1_700_000_000_000 - at) for at, number in enumerate(range(600))]
+random.Random(2).shuffle(BY_DURATION)
+
+
+def answers(
+    listed: Runs,
+    change: Callable[[Request, Runs], Runs] = lambda _, rows: rows,
+    *,
+    key: Callable[[dict[str, Any]], Any] | None = None,
+) -> Handler:
+    """Pages of a list; in the order by creation those of the list sorted by `key`, in either direction."""
+
+    def answer(request: Request) -> bytes:
+        now = listed
+        if key and "sortBy" not in request.target:
+            now = sorted(listed, key=key, reverse="order=asc" in request.target)
+        rows = change(request, now[request.offset : request.offset + request.limit])
+        return response(200, page(rows, len(listed) if rows else 0))
+
+    return answer
+
+
+def reversed_rows(_: Request, rows: Runs) -> Runs:
+    return rows[::-1]
+
+
+def clamped(_: Request, rows: Runs) -> Runs:
+    return rows[:100]
+
+
+def third_is_empty(request: Request, rows: Runs) -> Runs:
+    return [] if request.number == 2 else rows
+
+
+def fourth_to_seventh_are_empty(request: Request, rows: Runs) -> Runs:
+    return [] if 3 <= request.number < 7 else rows
+
+
+def cut(request: Request, rows: Runs) -> Runs:
+    return rows[: 30 + request.number * 7 % 60]
+
+
+async def ids_of(handler: Handler, depth: int, **options: Any) -> tuple[list[str], int]:
+    async with serve(handler) as (url, requests), Client(url, "key", max_concurrency=depth) as client:
+        return [one.id async for one in client.iter_runs("job", **options)], len(requests)
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("page_size", [20, 100])
+async def test_pages_whose_rows_come_in_reverse(depth: int, page_size: int) -> None:
+    """They look like a list from old to new, of which the second page has nothing."""
+    found, _ = await ids_of(answers(STILL, reversed_rows), depth, page_size=page_size)
+    assert sorted(found) == sorted(one["id"] for one in STILL)
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("change", [third_is_empty, fourth_to_seventh_are_empty])
+async def test_an_unsorted_list_that_is_empty_for_a_moment(depth: int, change: Callable[[Request, Runs], Runs]) -> None:
+    found, _ = await ids_of(answers(MIXED, change), depth, page_size=50)
+    assert sorted(found) == sorted(one["id"] for one in MIXED)
+
+
+async def test_an_unsorted_list_of_which_pages_hold_less_than_asked_for() -> None:
+    """A pass over it takes pages as long as they are, less a quarter; not one for each run."""
+    found, requests = await ids_of(answers(MIXED, clamped), 4)
+    assert sorted(found) == sorted(one["id"] for one in MIXED)
+    assert requests < 40
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("change", [third_is_empty, cut])
+async def test_another_order_is_kept_over_a_page_that_is_cut_or_empty(
+    depth: int, change: Callable[[Request, Runs], Runs]
+) -> None:
+    """What that page should have held is requested again, before what comes after it."""
+    handler = answers(BY_DURATION, change, key=lambda one: -one["createdAt"])
+    found, _ = await ids_of(handler, depth, page_size=100, sort_by="duration", order="desc")
+    assert found == [one["id"] for one in BY_DURATION]
+
+
+async def test_a_list_that_grows_faster_than_small_pages_are_read() -> None:
+    """In another order: larger pages overtake it."""
+    listed = [run(number) for number in range(300)]
+
+    def grows(_: Request, rows: Runs) -> Runs:
+        listed[:0] = [run(-1 - len(listed) - more) for more in range(100)]
+        return rows
+
+    handler = answers(listed, grows, key=lambda one: -one["createdAt"])
+    found, _ = await ids_of(handler, 1, page_size=20, sort_by="duration", order="desc")
+    assert len(found) == len(set(found))
+    assert {f"run-{number}" for number in range(300)} <= set(found)
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+async def test_one_burst_where_pages_hold_less_than_asked_for(depth: int) -> None:
+    """The rate at which the list seemed to grow doesn't mislead the search in the list that stands still again."""
+    listed = STILL[:]
+
+    def burst(request: Request, rows: Runs) -> Runs:
+        if request.number == 5:
+            listed[:0] = [run(number) for number in range(-1000, 0)]
+        return rows[:20]
+
+    found, _ = await ids_of(answers(listed, burst), depth)
+    assert found == [one["id"] for one in STILL]
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+async def test_refused_offsets_and_totals_that_are_too_small(depth: int) -> None:
+    """In another order: pages ahead of the end are refused, and no more are requested until it is known."""
+
+    def answer(request: Request) -> bytes:
+        if request.number > 400:  # an endless walk fails
+            return response(403, {"statusCode": 403, "message": "enough"})
+        if request.offset >= 200:
+            return response(422, {"statusCode": 422, "message": "beyond the end"})
+        listed = STILL[:200] if "order=asc" not in request.target else STILL[199::-1]
+        return response(200, page(listed[request.offset : request.offset + request.limit], 0))
+
+    found, _ = await ids_of(answer, depth, page_size=5, sort_by="duration")
+    assert sorted(found) == sorted(one["id"] for one in STILL[:200])
