@@ -54,6 +54,8 @@ class World:
     """How many runs were created in one millisecond."""
     unstable: bool = False
     """Runs with equal keys come in another order in each response."""
+    same_order: bool = False
+    """Runs with equal times come in the same order in both directions of the list."""
     jitter: float = 0.0
     """By how much `created_at` differs from the time that the server sorts by at most."""
     shuffled: bool = False
@@ -214,6 +216,8 @@ class Server:
             page = self._with_equals_shuffled(rows, start, limit, by_key=by_key, newest_first=newest_first)
         elif by_key:
             page = [row.run for row in self.listed(rows, by_key=True, newest_first=False)[start : start + limit]]
+        elif newest_first and world.same_order:
+            page = [row.run for row in sorted(rows, key=lambda row: -row.time)[start : start + limit]]
         elif newest_first:
             stop = max(0, count - start)
             page = [row.run for row in rows[max(0, stop - limit) : stop]][::-1]

@@ -187,6 +187,17 @@ def test_a_group_that_no_page_can_show() -> None:
         assert outcome.repeated == 0
 
 
+@pytest.mark.parametrize(("clamp", "total"), [(1000, "zero"), (1000, "capped"), (1000, "small"), (3, "true")])
+def test_a_group_at_the_end_that_is_larger_than_the_page_that_shows_the_end(clamp: int, total: str) -> None:
+    """The last runs in reverse show no end where all have one time: others of that time may stand beside them."""
+    for same_time in (10, 200):
+        for order in ("asc", "desc"):
+            world = World(count=600, same_time=same_time, same_order=True, total=total, cap=50, clamp=clamp)
+            outcome = walk(world, page_size=20, depth=1, order=order)
+            assert outcome.repeated == outcome.lost == 0
+            assert outcome.error is None or same_time > clamp
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_group_of_many_pages(order: str) -> None:
     """Runs of one millisecond that keep their order are read whole, however many there are."""

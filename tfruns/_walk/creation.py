@@ -241,11 +241,10 @@ class CreationWalk:
                 self.newest_first, self.ends_at = not self.newest_first, math.inf  # then no window ends the walk
                 rows = Slice(request, runs, newest_first=self.newest_first)
             self._first = rows.first, total
-        if is_tail:
-            is_cut = len(runs) < min(request.limit, total)
-            if rows.first > rows.keys[-1] or (is_cut and rows.first == rows.last):  # it shows no order
-                self._reverses = False
-                return []
+        # A page of a single key shows no order, and no end: more runs of that key may stand beside it.
+        if is_tail and (rows.first > rows.keys[-1] or (rows.first == rows.last and len(runs) > 1)):
+            self._reverses = False
+            return []
         # In a list that begins with the oldest runs, none comes before the first one.
         is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
         if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
@@ -269,7 +268,8 @@ class CreationWalk:
             if new is not None and rows.last < self.frontier.key:
                 self._pace.lose()
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
-        is_behind = new is None and request.purpose is Purpose.BEHIND
+        is_cut = len(runs) < self.server.reach(request.limit)
+        is_behind = new is None and request.purpose is Purpose.BEHIND and is_cut
         self.done |= is_past_tail or (((is_end and new is not None) or is_behind) and not self.kept)
         if self.done and self._consumed == self._turned_at < total:
             raise UnsortedError  # nothing joined the first page: only the rows of each page are in that order
@@ -295,6 +295,7 @@ class CreationWalk:
             if new:
                 self.index += len(new)  # it stands where it was found by the response before
                 found.append((rows, new))
+        self.kept = [rows for rows in self.kept if not self.frontier.is_past(rows)]
         return found
 
     def _keep(self, rows: Slice) -> None:

@@ -90,7 +90,7 @@ class _PlainWalk:
         """The runs of a response that weren't seen before."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self._guard.count(self.server, request.limit, 0)
+        self._guard.count(self.server, request.limit, self._widest)
         if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
             self._has_gap = True
             return []
@@ -132,7 +132,7 @@ class _PlainWalk:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self._guard.count(self.server, request.limit, 0)
+        self._guard.count(self.server, request.limit, self._widest)
         self._size, self._has_gap = self.page_size, True  # what is requested behind it waits, until it is alone
         self.done |= request.is_alone and request.limit <= self.page_size
 
