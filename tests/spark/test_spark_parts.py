@@ -16,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.datasource import InputPartition
 
-from tests.support.sparking import KEY, ServedSandbox, in_order, served
+from tests.spark.test_spark import BAD, LOAD_ERRORS
+from tests.support.hostile import run
+from tests.support.sparking import KEY, ServedSandbox, in_order, served, serving
+from tfruns.errors import TfRunsError
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
@@ -131,6 +134,35 @@ def test_load_asks_the_control_plane_nothing() -> None:
         assert reader_of(it)
         assert TfRunsDataSource({"baseUrl": it.sandbox.url, "jobs": "a"}).schema() == schema("_corrupt_record")
         assert not it.sandbox.requests
+
+
+@pytest.mark.parametrize(("options", "says"), LOAD_ERRORS)
+def test_a_wrong_option_is_an_error_that_says_how(options: dict[str, Any], says: str) -> None:
+    given = {"baseUrl": "http://127.0.0.1:1", **({} if "jobs" in str(options).lower() else {"jobs": "few"}), **options}
+    source = TfRunsDataSource({name: str(value) for name, value in given.items()})
+    with pytest.raises((ValueError, TypeError, TfRunsError)) as caught:
+        source.reader(schema("_corrupt_record")).partitions()
+    assert says.lower() in str(caught.value).lower()
+    assert "something-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["permissive", "dropMalformed", "failFast"])
+def test_runs_that_cannot_be_rows(mode: str) -> None:
+    """Each is a row with its text, or is dropped, or ends the load, as `mode` says."""
+    bad = [{**run(number), **fields} if isinstance(fields, dict) else fields for number, (fields, *_) in enumerate(BAD)]
+    with serving({"bad": [run(1000), *bad, run(1001)]}) as url:
+        reader = TfRunsDataSource({"baseUrl": url, "jobs": "bad", "mode": mode}).reader(
+            schema("_corrupt_record" if mode == "permissive" else None)
+        )
+        (partition,) = reader.partitions()
+        if mode == "failFast":
+            with pytest.raises(Exception, match="job 'bad'"):
+                list(reader.read(partition))
+            return
+        rows = [row for batch in reader.read(partition) for row in batch.to_pylist()]
+    broken = [row for row in rows if row.get("_corrupt_record")]
+    assert len(broken) == (len(BAD) if mode == "permissive" else 0)
+    assert [row["id"] for row in rows if row not in broken] == ["run-1000", "run-1001"]
 
 
 def test_no_schema_but_that_of_the_runs_is_taken() -> None:
