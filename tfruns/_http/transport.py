@@ -157,6 +157,7 @@ class Transport:
                 limiter.leave(fetch, outcome)
             if isinstance(outcome, Response):
                 return outcome
+            assert outcome is not None  # noqa: S101  # for the type checker
             raise outcome
         except BaseException as error:
             outcome = None  # else the error leads to itself, and only the garbage collector frees the response

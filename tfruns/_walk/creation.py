@@ -310,6 +310,7 @@ class CreationWalk:
             self._gaps.append(request.offset)
             self._pace.widen_margin()
         if not any(each.last >= rows.last for each in before):
+            rows.ids  # noqa: B018  # so that its runs take no memory
             self.kept.insert(len(before), rows)
 
     # --- the end ---

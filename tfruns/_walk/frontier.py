@@ -37,9 +37,6 @@ _SEVERAL = 3
 _REMEMBERED = 256
 """Of how many runs the ids are kept at least, for a slack that isn't known yet."""
 
-_id_of = operator.attrgetter("id")
-_time_of = operator.attrgetter("created_at")
-
 
 @attrs.frozen
 class Place:
@@ -73,15 +70,27 @@ class Slice:
         """Where the walk stood before it was consumed."""
         self.is_tail = is_tail
         """Whether the runs came from the end of the list, in reverse."""
-        runs = runs[::-1] if is_tail else runs
-        self.ids = [*map(_id_of, runs)]
-        times = map(_time_of, runs)
-        self.keys: list[float] = [*map(operator.neg, times)] if newest_first else [*times]
+        self._runs = runs[::-1] if is_tail else runs
+        self._ids: list[str] = []
+        self.keys: list[float] = (
+            [-run.created_at for run in self._runs] if newest_first else [run.created_at for run in self._runs]
+        )
         self.rises = all(map(operator.lt, self.keys, islice(self.keys, 1, None)))
         """Whether each key is larger than the one before."""
         self.is_sorted = self.rises or self.keys == sorted(self.keys)
         self.first = self.keys[0]
         self.last = self.keys[-1] if self.is_sorted else max(self.keys)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its runs. From then on, it doesn't hold the runs themselves."""
+        if not self._ids:
+            self._ids, self._runs = [run.id for run in self._runs], ()
+        return self._ids
+
+    def ids_of(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some of its runs."""
+        return [self._ids[at] for at in rows] if self._ids else [self._runs[at].id for at in rows]
 
     @property
     def begins_list(self) -> bool:
@@ -163,9 +172,8 @@ class Frontier:
     def is_past(self, rows: Slice) -> bool:
         """Whether it holds no run behind the frontier, and none at it that wasn't consumed."""
         limit, near = self.key - self.slack, self.near()
-        return self.key >= rows.last and all(
-            one in near for one, key in zip(rows.ids, rows.keys, strict=True) if key >= limit
-        )
+        at_frontier = [at for at, key in enumerate(rows.keys) if key >= limit] if self.key >= rows.last else []
+        return self.key >= rows.last and near.keys() >= {*rows.ids_of(at_frontier)}
 
     def take(self, rows: Slice, *, reach: int) -> Sequence[int] | None:
         """Consume what is new in a response: the indices of those runs, in order. None if it doesn't join.
@@ -185,7 +193,9 @@ class Frontier:
             behind = bisect_right(rows.keys, self.key, first)
         if self._begins_at >= limit:  # what stands before the first known run may be among the skipped ones
             first = next((at for at in range(first, behind) if rows.ids[at] in near), first)
-        at_frontier = [at for at in range(first, behind) if rows.keys[at] >= limit and rows.ids[at] not in near]
+        again_or_new = [at for at in range(first, behind) if rows.keys[at] >= limit]
+        ids = rows.ids_of(again_or_new)
+        at_frontier = [at for at, one in zip(again_or_new, ids, strict=True) if one not in near]
         beyond = range(behind, len(rows.keys))
         new = rows.first_entries([*at_frontier, *beyond] if at_frontier else beyond)
         if new:
@@ -196,10 +206,13 @@ class Frontier:
         if not self.has_begun and self._begins_at == math.inf:
             self._begins_at = rows.keys[new[0]]
         self.key = max(self.key, rows.last)
-        is_rest = len(new) == len(rows.keys) - new[0]
-        self._keys += rows.keys[new[0] :] if is_rest else [rows.keys[at] for at in new]
-        self._ids += rows.ids[new[0] :] if is_rest else [rows.ids[at] for at in new]
         limit = self.key - self.slack
+        if rows.is_sorted and len(new) > _REMEMBERED and rows.keys[new[-_REMEMBERED]] < limit:
+            # More is hardly ever needed, and to keep all of a large page would take longer than the rest.
+            self._forgotten = max(self._forgotten, rows.keys[new[-_REMEMBERED - 1]])
+            new = new[-_REMEMBERED:]
+        self._keys += [rows.keys[at] for at in new]
+        self._ids += rows.ids_of(new)
         if self.slack:
             near = next(at for at, key in enumerate(self._keys) if key >= limit)
         else:

@@ -335,7 +335,7 @@ TABLES: dict[str, type[FileTable]] = {"sqlite": SqliteTable, "duckdb": DuckDbTab
 class TableFile(Destination):
     """A table: new rows replace those of the same runs. A database that isn't there yet appears when it is complete."""
 
-    path: Path = attrs.field()
+    path: Path = attrs.field()  # pyright: ignore[reportIncompatibleMethodOverride]
     format_: Format
     table: type[FileTable]
     number: int | None = None  # which of several exports with a state this is

@@ -167,8 +167,8 @@ def day_format(name: str | None) -> DayFormat:
             f"a folder is a dataset of files by day, whose format must be one of {', '.join(formats)}; "
             + ("none was given" if name is None else f"got {name!r}")
         )
-    given = attrs.asdict(formats[name], recurse=False) | {"name": f"{name} by day"}
-    return _ParquetByDay(**given) if name == "parquet" else _LinesByDay(**given | {"encode": _lines_by_day})
+    given: dict[str, Any] = {**attrs.asdict(formats[name], recurse=False), "name": f"{name} by day"}
+    return _ParquetByDay(**given) if name == "parquet" else _LinesByDay(**{**given, "encode": _lines_by_day})
 
 
 # --- the destination ---
@@ -208,7 +208,7 @@ class Dataset(Destination):
 
     store: Store  # where the folder is
     base: str  # the folder's name
-    format_: DayFormat
+    format_: DayFormat  # pyright: ignore[reportIncompatibleVariableOverride]
     replaces: bool = False
     _number: int | None = None  # which of several exports with a state this is
     _record: _Record | None = None  # what the folder says about itself

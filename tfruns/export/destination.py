@@ -45,17 +45,19 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
         is_folder = isinstance(given.value, str) and given.value.endswith(("/", os.sep))
-        path = _checked_path(given.value, is_folder=is_folder)
-        store: Store = LocalStore(path.parent)
-        name = path.name
+        local = _checked_path(given.value, is_folder=is_folder)
+        path: Path | None = local
+        store: Store = LocalStore(local.parent)
+        name = local.name
     else:
         _check_url(given)
+        path = None
         store, name = remote_store(given, Hidden(dict(options.value or {})))
         is_folder, name = name.endswith("/"), name.removesuffix("/")
     if is_folder:
         return Dataset(store, name, day_format(format))
     format_ = find_format(format, name)
-    if scheme is None and format_.name in TABLES:
+    if path is not None and format_.name in TABLES:
         return TableFile(path, format_, TABLES[format_.name])
     return File(store, name, format_)
 
