@@ -277,11 +277,11 @@ class CreationWalk:
         return found
 
     def _take(self, rows: Slice) -> Sequence[int] | None:
-        near = tuple((one, abs(key)) for one, key in self.frontier.near().items())
-        before = Place(self.newest_first, near, self.index, self.frontier.slack)
-        new = self.frontier.take(rows, reach=self.server.reach(self._pace.most))
+        near, slack = self.frontier.near(), self.frontier.slack
+        new = self.frontier.take(rows, near, reach=self.server.reach(self._pace.most))
         if new:
-            rows.before = before
+            times = tuple((one, abs(key)) for one, key in near.items())
+            rows.before = Place(self.newest_first, times, self.index, slack)
             self._consumed += len(new)
             self._guard.found(len(new), len(rows.keys))
             self._refusals = 0

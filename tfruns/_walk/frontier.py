@@ -22,7 +22,7 @@ import math
 import operator
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -175,12 +175,12 @@ class Frontier:
         at_frontier = [at for at, key in enumerate(rows.keys) if key >= limit] if self.key >= rows.last else []
         return self.key >= rows.last and near.keys() >= {*rows.ids_of(at_frontier)}
 
-    def take(self, rows: Slice, *, reach: int) -> Sequence[int] | None:
+    def take(self, rows: Slice, near: Mapping[str, float], *, reach: int) -> Sequence[int] | None:
         """Consume what is new in a response: the indices of those runs, in order. None if it doesn't join.
 
-        `reach` is how many runs a response holds at most.
+        `near` is what the frontier says, and `reach` how many runs a response holds at most.
         """
-        near, limit = self.near(), self.key - self.slack
+        limit = self.key - self.slack
         first, behind = 0, len(rows.keys)
         if not (rows.begins_list or rows.first < limit or not self.has_begun):
             again = [*near]

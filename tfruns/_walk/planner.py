@@ -14,7 +14,7 @@ import attrs
 from tfruns._text import counted
 from tfruns._walk.creation import ADVICE, PAUSES, CreationWalk, Guard, New, UnsortedError, WalkEndedError
 from tfruns._walk.frontier import Place, Slice
-from tfruns._walk.pace import ServerBehaviour
+from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import RunPage
@@ -45,18 +45,16 @@ class _PlainWalk:
     index: int = attrs.field(init=False)
     kept: list[Slice] = attrs.Factory(list)
     _next: int = 0
-    _size: int = attrs.field(init=False)
+    _pace: Pace = attrs.field(init=False)
     _guard: Guard = attrs.Factory(Guard)
     _met: set[str] = attrs.Factory(set)  # in this pass
     _repeated: int = 0  # how many responses in a row held only such runs
     _empty: int = 0  # how many responses in a row were empty for no reason
     _behind: float = math.inf  # how many runs stood behind the last response
     _has_gap: bool = False  # whether what is in flight lies behind a gap
-    _depth: float = math.inf  # how many requests may be in flight
-    _widest: int = 1  # the most requests that were in flight
 
     def __attrs_post_init__(self) -> None:
-        self.index, self._size = self.start, self.page_size
+        self.index, self._pace = self.start, Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
 
     @property
     def wanted(self) -> float:
@@ -68,17 +66,18 @@ class _PlainWalk:
         if not in_flight:
             self._next = self.index
             if self._has_gap:
-                self._has_gap, self._depth = False, max(1, min(self._depth, self._widest) / 2)
+                self._has_gap = False
+                self._pace.lose()
         elif (
             not self._guard.clock
             or self._has_gap
             or self._empty
             or self._next >= self.wanted
-            or len(in_flight) >= self._depth
+            or len(in_flight) >= self._pace.depth
         ):
             return None
-        self._widest = max(self._widest, len(in_flight) + 1)
-        limit = int(min(self._size, max(1, self.start + self.most - self._next)))
+        self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
+        limit = int(min(self._pace.limit, max(1, self.start + self.most - self._next)))
         pause = PAUSES[self._empty - 1] if self._empty else 0.0
         alone = not in_flight
         page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=alone, pause=pause)
@@ -90,7 +89,7 @@ class _PlainWalk:
         """The runs of a response that weren't seen before."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self._guard.count(self.server, request.limit, self._widest)
+        self._guard.count(self.server, request.limit, self._pace.widest)
         if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
             self._has_gap = True
             return []
@@ -119,7 +118,7 @@ class _PlainWalk:
         self.found += [-rows.keys[at] for at in new]
         behind, self._behind = self._behind, total - self.index
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
-            self._size = max(self._size, min(2 * self._size, MAX_PAGE_SIZE))
+            self._pace.lose()
         return [(rows, new)] if new else []
 
     def _is_doubtful(self, request: PlannedPage, length: int, total: int) -> bool:
@@ -132,8 +131,9 @@ class _PlainWalk:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self._guard.count(self.server, request.limit, self._widest)
-        self._size, self._has_gap = self.page_size, True  # what is requested behind it waits, until it is alone
+        self._guard.count(self.server, request.limit, self._pace.widest)
+        self._pace.limit_pages(request.limit // 2)
+        self._has_gap = True  # what is requested behind it waits, until it is alone
         self.done |= request.is_alone and request.limit <= self.page_size
 
 
