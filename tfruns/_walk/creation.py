@@ -242,7 +242,7 @@ class CreationWalk:
                 rows = Slice(request, runs, newest_first=self.newest_first)
             self._first = rows.first, total
         # A page of a single key shows no order, and no end: more runs of that key may stand beside it.
-        if is_tail and (rows.first > rows.keys[-1] or (rows.first == rows.last and len(runs) > 1)):
+        if is_tail and (rows.first > rows.keys[-1] or (rows.first == rows.last and max(len(runs), total) > 1)):
             self._reverses = False
             return []
         # In a list that begins with the oldest runs, none comes before the first one.
