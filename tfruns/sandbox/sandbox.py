@@ -1,17 +1,16 @@
 """The sandbox itself: its settings, its start and its end, and its methods for tests."""
 
-import asyncio
 import re
 import secrets
-import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from os import PathLike
 from typing import Any, Literal, Self
 
 from tfruns._checks import checked_int, checked_number, checked_seconds, checked_string
+from tfruns._loop_thread import LoopThread
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox.data import NEWEST, made_up_job_ids
 from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
@@ -107,7 +106,7 @@ class Sandbox:
         self._jobs: dict[str, Job] = {}
         self._clock: Clock | None = None
         self._server: Server | None = None
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
         self._url = ""
 
     @property
@@ -214,9 +213,9 @@ class Sandbox:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        thread = _LoopThread()
+        thread = LoopThread("tfruns-sandbox")
         try:
-            thread.run(self.start())
+            thread.start(self.start()).result()
         except BaseException:
             thread.close()
             raise
@@ -227,22 +226,21 @@ class Sandbox:
         if (thread := self._thread) is not None:
             self._thread = None
             try:
-                thread.run(self.aclose())
+                thread.start(self.aclose()).result()
             finally:
                 thread.close()
 
     def runs(self, job_id: str) -> list[JobRun]:
-        """All runs of the job as they are now, the newest first.
+        """All runs of the job as they are now, without a request.
 
         Args:
             job_id: the job.
 
         Returns:
-            Its runs, without a request.
+            Its runs, the newest first.
 
         Raises:
-            KeyError: there is no such job.
-            RuntimeError: the sandbox isn't running.
+            KeyError, RuntimeError: there is no such job; the sandbox isn't running.
 
         Example:
             >>> assert await client.iter_runs("my-job-id").collect() == sandbox.runs("my-job-id")
@@ -263,7 +261,7 @@ class Sandbox:
             The new run.
 
         Raises:
-            KeyError: there is no such job.
+            KeyError: there is no such job, or, for the methods below, no such run.
             TypeError: there is no such field.
             ValueError: a value isn't one that the field can have, or the job has a run with this id.
             RuntimeError: the sandbox isn't running.
@@ -285,10 +283,7 @@ class Sandbox:
             The run as it is now.
 
         Raises:
-            KeyError: there is no such job or run.
-            TypeError: there is no such field.
-            ValueError: a value isn't one that the field can have; the id can't be changed.
-            RuntimeError: the sandbox isn't running.
+            KeyError, TypeError, ValueError, RuntimeError: as in `create_run`; the id can't be changed.
 
         Example:
             >>> run = await sandbox.create_run("my-job-id")
@@ -311,11 +306,8 @@ class Sandbox:
             The run as it is now.
 
         Raises:
-            KeyError: there is no such job or run.
-            TypeError: there is no such field.
-            ValueError: the run has ended already, the status isn't one that a run ends with, or a value isn't one that
-                the field can have.
-            RuntimeError: the sandbox isn't running.
+            KeyError, TypeError, ValueError, RuntimeError: as in `create_run`; or the run has ended already, or the
+                status isn't one that a run ends with.
 
         Example:
             >>> run = await sandbox.create_run("my-job-id", status="RUNNING")
@@ -333,8 +325,7 @@ class Sandbox:
             run_id: the run.
 
         Raises:
-            KeyError: there is no such job or run.
-            RuntimeError: the sandbox isn't running.
+            KeyError, RuntimeError: there is no such job or run; the sandbox isn't running.
 
         Example:
             >>> await sandbox.delete_run("my-job-id", sandbox.runs("my-job-id")[0].id)
@@ -359,23 +350,6 @@ class Sandbox:
 
 def _made_up_key() -> str:
     return "sandbox-" + secrets.token_hex(16)
-
-
-class _LoopThread:
-    """An event loop in its own thread, from its creation to `close`."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tfruns-sandbox", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 # --- arguments: each error says what was given and what is allowed ---

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import logging
-import queue
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, TypeVar
 
-import attrs
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
 
+from tfruns._loop_thread import LoopThread
 from tfruns.errors import TfRunsError
 from tfruns.models import RawPage
 from tfruns.spark import rows
@@ -184,53 +182,23 @@ class _plain_errors:  # noqa: N801
 
 
 _Item = TypeVar("_Item")
-_AHEAD = 2
-
-
-@attrs.frozen
-class _End:
-    error: BaseException | None
 
 
 def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
-    """The items of the generator, made in another thread, which keeps `_AHEAD` items ready. Close it to stop the
+    """The items of the generator, each made in another thread while the one before it is used. Close it to stop the
     thread.
 
     If the loop ran only while an item is waited for, requests would time out while Spark is busy.
     """
-    ready: queue.SimpleQueue[_Item | _End] = queue.SimpleQueue()
-    room = asyncio.Semaphore(_AHEAD)
-    loop = asyncio.new_event_loop()
 
-    async def fill() -> None:
-        async with contextlib.aclosing(items):
-            async for item in items:
-                await room.acquire()
-                ready.put(item)
+    async def following() -> _Item | None:
+        return await anext(items, None)
 
-    filling = loop.create_task(fill())
-
-    def work() -> None:
-        error = None
-        try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.get_loop().run_until_complete(filling)
-        except BaseException as caught:
-            error = caught
-        ready.put(_End(error))
-
-    def call_in_loop(function: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
-            loop.call_soon_threadsafe(function)
-
-    thread = threading.Thread(target=work, name="tfruns", daemon=True)
-    thread.start()
+    thread = LoopThread("tfruns")
     try:
-        while not isinstance(item := ready.get(), _End):
-            call_in_loop(room.release)
+        ahead = thread.start(following())
+        while (item := ahead.result()) is not None:
+            ahead = thread.start(following())
             yield item
-        if item.error is not None:
-            raise item.error
     finally:
-        call_in_loop(filling.cancel)
-        thread.join()
+        thread.close()
