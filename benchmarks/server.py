@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tfruns.sandbox.data import NEWEST, RunMaker
+from tfruns.sandbox.data import NEWEST, history
 from tfruns.sandbox.wire import encode
 
 if sys.version_info >= (3, 14):
@@ -30,7 +30,7 @@ _RESPONSES_KEPT = 512  # walks over 100 pages, with and without overlap, in each
 
 def run_texts(count: int, error_size: int = 0) -> list[bytes]:
     """So many runs as JSON texts, newest first; where a size is given, each with an error of so many characters."""
-    made = sorted(RunMaker(0, "job").history(min(count, _MADE_UP)), key=lambda run: -run["createdAt"])
+    made = sorted(history(0, "job", min(count, _MADE_UP)), key=lambda run: -run["createdAt"])
     error = "".join(random.Random(0).choices("0123456789abcdef \n", k=2 * error_size))
     texts = []
     for n in range(count):
@@ -97,7 +97,7 @@ class _Server(asyncio.Protocol):
         for _ in range(options.insert):
             options.born += 1
             created = {"id": f"new-{options.born:021d}", "createdAt": NEWEST + options.born}
-            self._texts.insert(0, encode({**next(RunMaker(0, "job").history(1)), **created}))
+            self._texts.insert(0, encode({**next(history(0, "job", 1)), **created}))
         if options.delete or options.insert:
             options.responses.clear()
 

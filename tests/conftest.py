@@ -98,7 +98,7 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     """But where a test is about one that can't: a page of HTML, or a value newer than the contract."""
     violations: list[str] = []
 
-    async def checked(request: web.BaseRequest, response: web.Response, effects: Any) -> web.Response:
+    async def checked(request: web.BaseRequest, response: web.Response, effects: Any) -> web.StreamResponse:
         if response.content_type == "application/json":
             assert isinstance(response.body, bytes)
             violations.extend(problems(response.status, msgspec.json.decode(response.body)))

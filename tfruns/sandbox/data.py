@@ -79,6 +79,13 @@ def _identifier(rng: random.Random) -> str:
     return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=25))
 
 
+def history(seed: int, job_id: str, count: int, now: int = NEWEST) -> Iterator[Wire]:
+    """So many runs over the half year that ends now, the newest first; those of one millisecond sorted by id."""
+    made = RunMaker(seed, job_id).history(count, now)
+    for _, runs in itertools.groupby(made, lambda run: run["createdAt"]):
+        yield from sorted(runs, key=lambda run: run["id"])
+
+
 class RunMaker:
     """Makes the runs of one job. They depend on nothing but the arguments and the calls before."""
 
@@ -91,12 +98,7 @@ class RunMaker:
         if since is not None:
             rng.seed(f"runs/{seed}/{job_id}/{since}")
 
-    def history(self, count: int, now: int = NEWEST) -> Iterator[Wire]:
-        """So many runs over the half year that ends now, the newest first; those of one millisecond sorted by id."""
-        for _, runs in itertools.groupby(self._history(count, now), lambda run: run["createdAt"]):
-            yield from sorted(runs, key=lambda run: run["id"])
-
-    def _history(self, count: int, now: int) -> Iterator[Wire]:
+    def history(self, count: int, now: int) -> Iterator[Wire]:
         rng, created_at, version = self._rng, now, _LATEST_VERSION
         recent = max(len(_RECENT), min(count // 50, _MOST_RECENT))
         settled = rng.choices(list(_SETTLED), list(_SETTLED.values()), k=count)

@@ -14,7 +14,7 @@ from typing import Any
 from tfruns._checks import checked_seconds
 from tfruns.models import JobRun
 from tfruns.models import JobRunStatus as Status
-from tfruns.sandbox.data import RunMaker, ended
+from tfruns.sandbox.data import RunMaker, ended, history
 from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
 from tfruns.sandbox.wire import Wire, encode, from_fields, in_capitals, parse
 
@@ -107,35 +107,22 @@ class Job:
     def __init__(self, job_id: str, seed: int, runs: int | list[Wire], clock: Clock, *, living: bool) -> None:
         self._id = job_id
         self._seed = seed
-        self._source = runs
         self._clock = clock
         self._start = clock.now
         self._living = living
         self._lock = threading.RLock()
-        self._most_runs = (runs if isinstance(runs, int) else len(runs)) + _MOST_NEW_RUNS
-
-    @functools.cached_property
-    def _runs(self) -> RunList:
-        if isinstance(self._source, int):
-            return RunList(RunMaker(self._seed, self._id).history(self._source, self._start), self._source)
-        runs = sorted(self._source, key=lambda run: (-run["createdAt"], run["id"]))
-        return RunList(iter(runs), len(runs))
+        if isinstance(runs, int):
+            self._runs = RunList(history(seed, job_id, runs, self._start), runs)
+        else:
+            self._runs = RunList(iter(sorted(runs, key=lambda run: (-run["createdAt"], run["id"]))), len(runs))
+        self._most_runs = len(self._runs) + _MOST_NEW_RUNS
+        # The events, soonest first: when, and the run that leaves this status ("": a new run comes). If the run is gone
+        # by then, or its status was changed by someone else, nothing is done.
+        self._due = [self._arrival(self._start)] if living else []
 
     @functools.cached_property
     def _maker(self) -> RunMaker:
         return RunMaker(self._seed, self._id, since=self._start)
-
-    @functools.cached_property
-    def _arrivals(self) -> random.Random:
-        return self._rng()
-
-    @functools.cached_property
-    def _due(self) -> list[tuple[float, str, str]]:
-        """The events, soonest first: when, and the run that leaves this status ("": a new run comes).
-
-        If the run is gone by then, or its status was changed by someone else, nothing is done.
-        """
-        return [self._arrival(self._start)] if self._living else []
 
     def step(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
         """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
@@ -233,7 +220,7 @@ class Job:
         heapq.heappush(self._due, (_later(now, seconds), run_id, status))
 
     def _arrival(self, now: float) -> tuple[float, str, str]:
-        return _later(now, self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
+        return _later(now, self._rng("arrival", now).expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
 
     def _arrive(self, when: float) -> None:
         run = self._maker.run(int(when), Status.CREATED)

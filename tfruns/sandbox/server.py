@@ -27,7 +27,6 @@ import socket
 import struct
 import uuid
 from collections.abc import Callable, Mapping
-from email.utils import formatdate
 from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
@@ -109,7 +108,7 @@ class Server:
             await asyncio.sleep(0)
         await self._runner.cleanup()
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         url, effects = request.rel_url, NO_FAULTS
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
@@ -241,7 +240,7 @@ def _refusal(effects: ActiveFaults) -> web.Response | None:
     return response
 
 
-async def respond(request: web.BaseRequest, response: web.Response, effects: ActiveFaults) -> web.Response:
+async def respond(request: web.BaseRequest, response: web.Response, effects: ActiveFaults) -> web.StreamResponse:
     """Send the response with these effects. aiohttp doesn't complain if it finds the connection closed after that.
 
     A stalled response waits until the client closes the connection, which cancels it.
@@ -257,10 +256,11 @@ async def respond(request: web.BaseRequest, response: web.Response, effects: Act
         return response
     body = response.body
     assert isinstance(body, bytes)  # noqa: S101  # for the type checker: no response here is anything else
-    headers = {**response.headers, "Content-Length": str(len(body)), "Date": formatdate(usegmt=True)}
-    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items())]
-    transport.write("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
+    broken = web.StreamResponse(status=response.status, headers=response.headers)
+    broken.content_length = len(body)
+    await broken.prepare(request)
+    await broken.write(body[: len(body) // 2])
     if effects.breaks == "stall":
         await asyncio.Event().wait()
     transport.close()
-    return response
+    return broken
