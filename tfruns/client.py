@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Never, NoReturn, Self, Unpack
+from typing import Never, NoReturn, Self, Unpack
 
 import aiohttp
 
@@ -23,6 +23,7 @@ from tfruns._http.options import RequestOptions, RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
 from tfruns._walk import token
+from tfruns._walk.frontier import Place
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
 from tfruns._walk.walker import WalkOptions
@@ -46,10 +47,8 @@ class Client:
         base_url: URL of the control plane, such as `https://acme.truefoundry.cloud`; else the environment variable
             `TFY_HOST`.
         api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
-            The function is called when a key is first needed, and once more for a request that is refused (401), so it
-            can follow a key that changes. For a key that is mounted as a file:
-            `api_key=lambda: Path("/run/secrets/key").read_text().strip()`. An error that the function raises ends the
-            request.
+            The function is called when a key is first needed, and once more for a request that is refused (401). For a
+            key that is mounted as a file: `api_key=lambda: Path("/run/secrets/key").read_text().strip()`.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
         retry: how often and for how long a failed request is retried, and how long to wait for the end of an outage.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
@@ -58,20 +57,17 @@ class Client:
         headers: more headers to send with each request.
         session: an aiohttp session to send requests with, which you close yourself; else the client makes its own.
             (Give it your own connector for TLS settings, or `trust_env=True` for a proxy from the environment.)
-        allow_http: whether the key may be sent over plain http to other machines than this one, where others on the
-            network can read it.
+        allow_http: whether the key may be sent over plain http to other machines, where others can read it.
         trace_configs: aiohttp trace configs, which see connections and DNS; not together with `session`, which has its
             own. (For OpenTelemetry there is `tfruns.otel`.)
-        on_request: a function that is called with a `RequestEvent` when a request is sent.
+        on_request: a function that is called with a `RequestEvent` when a request is sent: see `add_hooks`.
         on_response: one that is called with a `ResponseEvent` when a complete response has arrived.
         on_retry: one that is called with a `RetryEvent` when a request will be retried.
-        on_failure: one that is called with a `FailureEvent` when a request has failed for good. These four are called
-            in the event loop, and must be quick; an error in one of them ends the walk. `add_hooks` adds more.
+        on_failure: one that is called with a `FailureEvent` when a request has failed for good.
 
     Without a host and a key, both come from `~/.truefoundry/credentials.json`, which the TrueFoundry CLI writes. The
-    token in that file goes to the host in that file alone: it is also used if `base_url` or `TFY_HOST` names that same
-    host, and any other host needs a key. When the server refuses the token, the file is read again, once for each
-    request, because the CLI rewrites it.
+    token in that file goes to the host in that file alone. When the server refuses it, the file is read again, once for
+    each request, because the CLI rewrites it.
 
     | host given | key given | what is used                                                                        |
     |------------|-----------|-------------------------------------------------------------------------------------|
@@ -183,12 +179,11 @@ class Client:
             triggered_by: slugs of subjects, such as an e-mail address, one of which started the run.
             status: one or several of `JobRunStatus`, or their strings, such as "FAILED".
             version_numbers: one or several versions of the deployment, such as 3.
-            created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. If the newest runs
-                come first, the walk ends at the first that is older; else all are read.
+            created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. A walk from the newest
+                run on ends at the first older one.
             created_before: likewise; newer runs are read, too, but not yielded.
             filter: all of these as one checked value.
-            page_size: how many runs to request at once, 1 to 1,000; if the list changes, maybe more. None for 1,000,
-                but with a window for as many as it is likely to hold.
+            page_size: runs to request at once, 1 to 1,000; None for 1,000, or for what a window is likely to hold.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most.
             resume_token: of a page of an earlier walk by creation with the same job and filters: exactly the rest is
@@ -216,9 +211,28 @@ class Client:
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
         checked_job_id(job_id)
-        arguments = {**locals()}  # each goes on by its own name
-        del arguments["self"]
-        return RunPaginator(job_id, self._walk_options(**arguments))
+        filters = Filters(
+            search_prefix=search_prefix,
+            sort_by=sort_by,
+            order=order,
+            triggered_by=triggered_by,
+            status=status,
+            version_numbers=version_numbers,
+            created_after=created_after,
+            created_before=created_before,
+        )
+        chosen, place = chosen_filter(filter, filters), None
+        if resume_token is not None:
+            if not chosen.is_by_creation:
+                allowed = "resume_token goes with the order by creation alone"
+                raise ValueError(f"{allowed}: leave out sort_by={chosen.sort_by!r}")
+            if offset:
+                raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
+            place = token.decode(resume_token, job_id, chosen)
+        requests = self._transport.options.with_changes(
+            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
+        )
+        return RunPaginator(job_id, self._walk_options(chosen, requests, page_size, offset, max_runs, place))
 
     @suggests_arguments
     async def list_runs(
@@ -235,8 +249,8 @@ class Client:
     ) -> RunPage:
         """Exactly one page, by one request, as the server gives it.
 
-        For more than a page use `iter_runs`: pages that are requested one by one miss and repeat runs if the list
-        changes. The filters, the order, and how the request is sent are arguments of `iter_runs`, explained there.
+        For more than a page use `iter_runs`, which explains the other arguments: pages that are requested one by one
+        miss and repeat runs if the list changes.
 
         Args:
             job_id: id of the job.
@@ -278,8 +292,7 @@ class Client:
         """How many runs match, by the server's count now: one request for one run.
 
         The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read, and
-        counted. The filters, and how the request is sent, are arguments of `iter_runs`, explained there. (`sort_by` and
-        `order` don't change the count; they are allowed so that the same arguments fit.)
+        counted. `iter_runs` explains the other arguments. (`sort_by` and `order` don't change the count.)
 
         Args:
             job_id: id of the job.
@@ -306,14 +319,6 @@ class Client:
         self,
         job_ids: Iterable[str] | AsyncIterable[str],
         *,
-        search_prefix: str | None = None,
-        sort_by: SortBy | None = None,
-        order: Order | None = None,
-        triggered_by: Iterable[str] | str | None = None,
-        status: Iterable[Status] | Status | None = None,
-        version_numbers: Iterable[float | str] | float | str | None = None,
-        created_after: Moment | None = None,
-        created_before: Moment | None = None,
         filter: RunFilter | None = None,  # noqa: A002  # as `RunPaginator.filter`
         page_size: int | None = None,
         offset: int = 0,
@@ -324,13 +329,14 @@ class Client:
         max_response_bytes: int | None = None,
         ordered: bool = False,
         on_error: OnError = "raise",
+        **filters: Unpack[Filters],
     ) -> JobsPaginator:
         """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
 
         Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there. Up to
         `max_concurrency` jobs are walked side by side. New jobs go first: a job with many pages delays none of them,
-        but gets at least one page in 32. Pages are yielded as they arrive, the runs of one job in their order. Job ids
-        are read at most 1,000 jobs ahead; a job whose id comes twice is walked twice.
+        but gets at least one page in 32. Job ids are read at most 1,000 jobs ahead; a job whose id comes twice is
+        walked twice.
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
@@ -342,6 +348,7 @@ class Client:
                 of the job, which is then listed in `skipped`; or a function, sync or async, that is called with the
                 job's id and the error, before the job is skipped. An error that isn't about one job (a refused key, a
                 closed client) is raised in any case.
+            **filters: the filters, and the order.
 
         Yields:
             Each run as `(job_id, run)`: those of one job in the server's order, those of several as they arrive.
@@ -361,10 +368,11 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
-        arguments = {**locals()}
-        for name in ("self", "job_ids", "ordered", "on_error"):
-            del arguments[name]
-        return JobsPaginator(job_ids, self._walk_options(**arguments), ordered=ordered, on_error=on_error)
+        requests = self._transport.options.with_changes(
+            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
+        )
+        options = self._walk_options(chosen_filter(filter, filters), requests, page_size, offset, max_runs)
+        return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
 
     @suggests_arguments
     def watch_runs(
@@ -516,35 +524,17 @@ class Client:
 
     def _walk_options(
         self,
-        *,
-        job_id: str = "",
+        chosen: RunFilter,
+        requests: RequestOptions,
         page_size: int | None,
         offset: int,
         max_runs: int | None,
-        timeout: float | None,
-        retry: RetryPolicy | None,
-        headers: Mapping[str, str] | None,
-        max_response_bytes: int | None,
-        filter: RunFilter | None,  # noqa: A002
-        resume_token: str | None = None,
-        **filters: Any,
+        place: Place | None = None,
     ) -> WalkOptions:
-        """The options of a walk with these arguments of `iter_runs`, which are checked here."""
-        chosen = chosen_filter(filter, filters)
-        place = None
-        if resume_token is not None:
-            if not chosen.is_by_creation:
-                allowed = "resume_token goes with the order by creation alone"
-                raise ValueError(f"{allowed}: leave out sort_by={chosen.sort_by!r}")
-            if offset:
-                raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
-            place = token.decode(resume_token, job_id, chosen)
         size = MAX_PAGE_SIZE if page_size is None else page_size
         return WalkOptions(
             transport=self._transport,
-            request_options=self._transport.options.with_changes(
-                timeout=timeout, retry=retry, headers=headers, max_response_bytes=max_response_bytes
-            ),
+            request_options=requests,
             filter=chosen,
             place=place,
             page_size=checked_int(size, "page_size", least=1, most=MAX_PAGE_SIZE),

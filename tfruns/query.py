@@ -273,7 +273,7 @@ _SENT = ("search_prefix", "sort_by", "order", "triggered_by", "status", "version
 _ALL_RUNS = RunFilter()
 
 
-def chosen_filter(given: RunFilter | None, single: Mapping[str, Any]) -> RunFilter:
+def chosen_filter(given: RunFilter | None, single: Mapping[str, object]) -> RunFilter:
     """The filter that was given as `filter`, or else as single filters."""
     others: Any = {name: value for name, value in single.items() if value is not None}
     if given is None:

@@ -16,8 +16,7 @@ import inspect
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sized
-from contextlib import aclosing
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -28,6 +27,8 @@ from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
+
+_T = TypeVar("_T")
 
 _MOST_STARTED = 1_000
 """How many jobs may have started without having ended."""
@@ -107,15 +108,10 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         self._last = _JobWalks(self._job_ids, options, self._ordered, self._on_error, self.skipped)
         return self._last
 
-    async def _runs_of(self, walk: "_JobWalks") -> AsyncGenerator[tuple[str, JobRun]]:
-        async with walk:
-            async for found in walk:
-                job_id = found.walk.job_id
-                for run in found.runs:
-                    yield job_id, run
-                del found  # before the next is made
+    def _runs(self, new: NewRuns) -> Iterable[tuple[str, JobRun]]:
+        return _with_job(new, new.runs)
 
-    async def pages(self) -> AsyncGenerator[tuple[str, RunPage]]:
+    def pages(self) -> AsyncGenerator[tuple[str, RunPage]]:
         """Yield each page of `RunPaginator.pages` with its job's id.
 
         Yields:
@@ -132,11 +128,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
 
         .. versionadded:: 0.2.0
         """
-        async with self._walk() as walk:
-            async for found in walk:
-                for page in found.pages():
-                    yield found.walk.job_id, page
-                del found
+        return self._each(lambda new: _with_job(new, new.pages()))
 
     async def collect(self) -> JobsRunList:
         """Every run, as one list of `(job_id, run)`, which is a table, too. Takes memory for all of them.
@@ -152,7 +144,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
 
         .. versionadded:: 0.3.0
         """
-        return JobsRunList([found async for found in self._runs_of(self._walk())])
+        return JobsRunList([run async for run in self._each(self._runs)])
 
     async def count(self) -> int:
         """How many runs the walk would yield by the server's counts now: a request or two for each job.
@@ -173,14 +165,14 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         .. versionadded:: 0.3.0
         """
         if self._options.filter.has_window:
-            async with aclosing(self.pages()) as pages:
-                return sum([len(page) async for _, page in pages])
+            async with self._walk() as walk:
+                return sum([len(new.runs) async for new in walk])
         first = 1 if self._options.max_runs is None else min(1, self._options.max_runs)
         async with self._walk(max_runs=first) as walk:
-            totals = [found.page.pagination.total async for found in walk if found.runs]
+            totals = [new.page.pagination.total async for new in walk if new.runs]
         return sum(map(self._options.expected, totals))
 
-    async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
+    def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
 
         Args:
@@ -201,13 +193,11 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             job-b 250 runs
             job-b is done
         """
-        async with self._walk(keep_bad=keep_bad) as walk:
-            async for found in walk:
-                for page in found.raw_pages():
-                    yield found.walk.job_id, page
-                if not found.runs:
-                    yield found.walk.job_id, None
-                del found
+        return self._each(lambda new: _with_job(new, new.raw_pages() if new.runs else [None]), keep_bad=keep_bad)
+
+
+def _with_job(new: NewRuns, values: Iterable[_T]) -> Iterable[tuple[str, _T]]:
+    return zip(itertools.repeat(new.walk.job_id), values, strict=False)
 
 
 @attrs.define(eq=False)

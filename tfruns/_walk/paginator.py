@@ -1,26 +1,31 @@
 """The runs of one job: an async iterable, and pages, lists, tables and counts of the same runs."""
 
-from collections.abc import AsyncGenerator
+import abc
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from weakref import ref
 
 import attrs
 
+from tfruns._extras import require
 from tfruns._http.events import Counters
-from tfruns._table.lists import RunList, Tables
-from tfruns._walk.walker import Prefetch, Walk, WalkOptions
+from tfruns._table.lists import RunList
+from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import EventLoopError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.query import PageRequest, RunFilter
 
 if TYPE_CHECKING:
+    import pandas
+    import polars
     import pyarrow
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
-class Paginator(Tables, Generic[T]):
+class Paginator(abc.ABC, Generic[T]):
     """An async iterator, of which each `async for` is a walk of its own; a walk fetches pages while it is entered.
 
     The walks that `async for` and `anext` have begun are held weakly, each with the generator of its runs, so that
@@ -34,11 +39,23 @@ class Paginator(Tables, Generic[T]):
         self._of_anext: AsyncGenerator[T] | None = None
         self._has_ended = False  # whether that one has come to its end, or failed
 
-    def _walk(self) -> Any:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _walk(self, **changes: Any) -> Any:
+        """A new walk, with other options."""
 
-    def _runs_of(self, walk: Any) -> AsyncGenerator[T]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _runs(self, new: NewRuns) -> Iterable[T]:
+        """What is yielded for these runs."""
+
+    async def _each(
+        self, parts: Callable[[NewRuns], Iterable[P]], walk: Any = None, **changes: Any
+    ) -> AsyncGenerator[P]:
+        """Yield the parts of each response. (No generator goes through another: see `Walk`.)"""
+        async with walk or self._walk(**changes) as responses:
+            async for new in responses:
+                for part in parts(new):
+                    yield part
+                del new  # before the next is made
 
     def _described(self, jobs: str) -> str:
         options = self._options
@@ -54,7 +71,7 @@ class Paginator(Tables, Generic[T]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a walk can't be pickled or copied: it holds the client; call its method again")
 
-    async def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
+    def arrow_batches(self) -> "AsyncGenerator[pyarrow.RecordBatch]":
         """Yield the same pages as Arrow record batches with `tfruns.arrow.SCHEMA`, in which `job_id` is a column.
 
         Every library that reads Arrow can read them: dlt, Delta Lake, ADBC, DuckDB, Polars (extra `arrow`).
@@ -75,11 +92,72 @@ class Paginator(Tables, Generic[T]):
         """
         from tfruns.arrow import record_batch
 
-        async with self._walk() as walk:  # not over `pages`: see `Walk` for generators within generators
-            async for found in walk:
-                for runs in found.parts():
-                    yield record_batch(found.walk.job_id, runs)
-                del found
+        return self._each(lambda new: (record_batch(new.walk.job_id, runs) for runs in new.parts()))
+
+    async def to_arrow(self) -> "pyarrow.Table":
+        """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
+
+        DuckDB can query the table by the name of its variable; for pandas and Polars there are `to_pandas` and
+        `to_polars`.
+
+        Returns:
+            The table: the runs of one job in the server's order, those of several as their pages arrived.
+
+        Raises:
+            ImportError: pyarrow isn't installed.
+            ValueError: a number is beyond what 64 bits hold.
+            TfRunsError: see `Client.iter_runs` and `Client.iter_runs_for`.
+
+        Example:
+            >>> table = await client.iter_runs_for(["job-a", "job-b"]).to_arrow()
+            >>> print(table.num_rows, "runs of", len(table["job_id"].unique()), "jobs")
+            500 runs of 2 jobs
+        """
+        from tfruns._table.arrow import table
+
+        async with aclosing(self.arrow_batches()) as batches:
+            return table([batch async for batch in batches])
+
+    async def to_pandas(self) -> "pandas.DataFrame":
+        """Every run, as a pandas data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows as in `to_arrow`.
+
+        Raises:
+            ImportError: pyarrow or pandas isn't installed.
+            ValueError, TfRunsError: as `to_arrow`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_pandas()
+            >>> print(len(frame))
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        require("pandas", "to_pandas()")  # before the runs are fetched
+        return (await self.to_arrow()).to_pandas()
+
+    async def to_polars(self) -> "polars.DataFrame":
+        """Every run, as a Polars data frame: `to_arrow`, converted.
+
+        Returns:
+            The data frame, its rows as in `to_arrow`.
+
+        Raises:
+            ImportError: pyarrow or Polars isn't installed.
+            ValueError, TfRunsError: as `to_arrow`.
+
+        Example:
+            >>> frame = await client.iter_runs("my-job-id").to_polars()
+            >>> print(frame.height)
+            250
+
+        .. versionadded:: 0.2.0
+        """
+        package = require("polars", "to_polars()")  # before the runs are fetched
+        frame: polars.DataFrame = package.DataFrame(await self.to_arrow())
+        return frame
 
     def __aiter__(self) -> AsyncGenerator[T]:
         left, self._of_anext = self._of_anext, None
@@ -88,7 +166,7 @@ class Paginator(Tables, Generic[T]):
                 raise EventLoopError("the event loop in which this was begun is over, and has closed it: begin it anew")
             return left
         walk = self._walk()
-        runs = self._runs_of(walk)
+        runs = self._each(self._runs, walk)
         self._begun = [(ref(runs), ref(walk)), *(begun for begun in self._begun if begun[1]() is not None)]
         return runs
 
@@ -211,14 +289,10 @@ class RunPaginator(Paginator[JobRun]):
         self._last = Walk(options, self.job_id, Prefetch(options.transport.max_concurrency))
         return self._last
 
-    async def _runs_of(self, walk: Walk) -> AsyncGenerator[JobRun]:
-        async with walk:
-            async for found in walk:
-                for run in found.runs:
-                    yield run
-                del found  # before the next is made
+    def _runs(self, new: NewRuns) -> Sequence[JobRun]:
+        return new.runs
 
-    async def pages(self) -> AsyncGenerator[RunPage]:
+    def pages(self) -> AsyncGenerator[RunPage]:
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
@@ -238,13 +312,9 @@ class RunPaginator(Paginator[JobRun]):
             95 more runs of 250
             55 more runs of 250
         """
-        async with self._walk() as walk:
-            async for found in walk:
-                for page in found.pages():
-                    yield page
-                del found
+        return self._each(NewRuns.pages)
 
-    async def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
+    def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
         """Yield the same pages as `RawPage`: each run with the text that the server sent, if you want to store that.
 
         Args:
@@ -262,11 +332,7 @@ class RunPaginator(Paginator[JobRun]):
             ...     for run, text in zip(page.data, page.texts):
             ...         print(run.name, len(text), "bytes of JSON")
         """
-        async with self._walk(keep_bad=keep_bad) as walk:
-            async for found in walk:
-                for page in found.raw_pages():
-                    yield page
-                del found
+        return self._each(NewRuns.raw_pages, keep_bad=keep_bad)
 
     async def collect(self) -> RunList:
         """Every run, as one list, which is a table, too. Takes memory for all of them.
@@ -280,7 +346,7 @@ class RunPaginator(Paginator[JobRun]):
         Example:
             >>> failed = await client.iter_runs("my-job-id", status="FAILED").collect()
         """
-        return RunList([run async for run in self._runs_of(self._walk())], job_id=self.job_id)
+        return RunList([run async for run in self._each(self._runs)], job_id=self.job_id)
 
     async def first(self) -> JobRun | None:
         """The first run, or None if there is none: one request for one run, unless a time of creation is given.
@@ -295,7 +361,7 @@ class RunPaginator(Paginator[JobRun]):
             >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
         """
         one = {} if self.filter.has_window else {"max_runs": 1 if self.max_runs is None else min(1, self.max_runs)}
-        async with aclosing(self._runs_of(self._walk(**one))) as runs:
+        async with aclosing(self._each(self._runs, **one)) as runs:
             return await anext(runs, None)
 
     async def count(self) -> int:
@@ -317,7 +383,7 @@ class RunPaginator(Paginator[JobRun]):
         if self.filter.has_window or self._options.place is not None:
             async with self._walk() as walk:
                 walk.counters = Counters()  # these runs aren't yielded
-                return sum([len(found.runs) async for found in walk])
+                return sum([len(new.runs) async for new in walk])
         return self._options.expected((await self._fetch(0, 1)).pagination.total)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
