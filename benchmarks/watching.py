@@ -94,7 +94,7 @@ async def measure(
         story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
         events = len(story.due)
         watch = Watch(
-            client,
+            client.iter_runs,
             story,
             sandbox.job_ids,
             interval=interval,

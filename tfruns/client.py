@@ -136,7 +136,7 @@ class Client:
         )
         self._closed = self._transport.closed
         self.add_hooks(on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure)
-        self._waiter = RunWaiter(self, self._closed)
+        self._waiter = RunWaiter(self.iter_runs, self._closed)
 
     @suggests_arguments
     def iter_runs(
@@ -392,46 +392,40 @@ class Client:
         A run appears, changes (in more than `duration`, which grows by itself), finishes, and may be deleted. States
         between two polls of the job are merged: `before` is the run as it was reported last, `run` as it is now; a run
         that was created and ended since is reported once, as finished without a `before`; one that was created and
-        deleted isn't reported. No change is reported twice. The changes that one poll finds come oldest run first.
+        deleted isn't reported. No change is reported twice. A slow consumer gets merged changes: a job isn't polled
+        while its changes wait.
 
         Each poll reads the newest runs, until all further ones are known (one request if no more than 30 are new), and
-        the open runs further down, however old. It sees every deletion of an open run, but of an ended run only if that
-        run was among the newest, and created after the last of them. It doesn't see changes in a run after its end, or
-        a run that shows up late, behind more than 20 newer runs that were reported. A run in a status that this version
-        doesn't know counts as open. A job isn't polled while the consumer is busy with its changes: a slow consumer
-        gets merged changes. Memory depends on how many runs are open, and how many change at once.
+        the open runs further down, however old; a run in a status that this version doesn't know counts as open. It
+        sees every deletion of an open run, but of an ended run only if that was among the newest, and created after the
+        last of them. It doesn't see changes in a run after its end, or a run that shows up late, behind more than 20
+        newer runs that were reported. Memory depends on how many runs are open, and how many change at once.
 
-        No single response is believed if an older or an empty state of the server may have made it: a run that is gone
-        or that is as it was before (open after its end, say) is searched for by itself, and the job is polled again
-        every few seconds. It is reported once all polls have said so for 6 seconds, or for up to 5 minutes if many runs
-        vanish at once or if the responses of the server have contradicted each other in the last minutes. The same
-        holds for a job that is refused (403, 404) after it could be polled.
+        No single response is believed if an older or an empty state of the server may have made it: that a run is gone,
+        or as it was before (open after its end, say), is reported once all polls have said so for 6 seconds, or for up
+        to 5 minutes if many runs vanish at once or if the responses of the server have contradicted each other in the
+        last minutes. The same holds for a job that is refused (403, 404) after it could be polled.
 
-        No outage ends it. A poll that fails is retried as the client's `retry` says. If a transient failure (no
-        connection, a timeout, the statuses 408, 425, 429 and 5xx, a list that changes too fast to be read) lasts longer
-        than its retries, the watch goes on at its longest interval until the outage ends; the logger `tfruns` warns
-        once, and again when the outage is over.
+        No outage ends it. If a transient failure (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list
+        that changes too fast to be read) lasts longer than the client's `retry` allows, the watch goes on at its
+        longest interval; the logger `tfruns` warns once, and again when the outage is over.
 
         Args:
             job_ids: the id of a job, or several ids.
             interval: seconds between two polls of a job: always the same, or the least and the most. The least is
                 kept while runs change; with each poll that finds nothing the pause grows, up to the most.
             start: which runs are reported first, for jobs that aren't in the token: none that exist already ("now"),
-                the open runs ("open"), the runs created since a given datetime, or all runs ("existing", which reads
-                them all, and holds them in memory while it reports them). Reports begin once each job was polled; if a
-                job fails, or doesn't respond for 10 seconds, they begin without it. When it responds later, its runs
-                that were created or ended since the newest event of the other jobs are reported too.
+                the open runs ("open"), the runs created since a given datetime, or all runs ("existing", which holds
+                them in memory). Reports begin once each job was polled; if a job fails, or doesn't respond for 10
+                seconds, without it: its runs that were created or ended since the newest event of the other jobs are
+                reported when it responds.
             resume_token: go on after the change that had this token: nothing is missed or reported again, in any of the
                 jobs. The filters must be the same, except `status`.
-            on_error: what to do if a job can't be polled because of an error of its own, such as 403, 404 or a
-                malformed run: "raise" its error, which ends the watch; or "skip" the job, which is then listed in
-                `skipped`; or a function, sync or async, that is called with the job's id and the error, before the job
-                is skipped. A skipped job is polled again after pauses that grow to 10 minutes; when it responds, it is
-                removed from `skipped`, and what happened meanwhile is reported. An error that isn't about one job (a
-                refused key, a closed client) is raised in any case.
+            on_error: as of `iter_runs_for`, if a job can't be polled because of an error of its own, such as 403, 404
+                or a malformed run. A job that is skipped is polled again after pauses that grow to 10 minutes; when it
+                responds, it is removed from `skipped`, and what happened meanwhile is reported.
             status: report only changes after which the run has one of these statuses. All runs are still watched.
-            filter: all filters as one checked value, in place of the single ones; without an order or a time of
-                creation.
+            filter: all filters as one checked value; without an order or a time of creation.
             **filters: `search_prefix`, `triggered_by` and `version_numbers`, as of `iter_runs`.
 
         Yields:
@@ -439,12 +433,8 @@ class Client:
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
-            NotFoundError, PermissionDeniedError, and other APIStatusError: while iterating: the server refused, for
-                one of the jobs.
-            APIConnectionError: while iterating: the server's certificate can't be verified.
-            DecodeError: while iterating: a response isn't what the contract says.
-            ClientClosedError: while iterating: the client was closed.
-            EventLoopError: while iterating: the client is in use in another event loop, or was before a fork.
+            TfRunsError: while iterating: as of `iter_runs`, but for a transient failure. (A certificate that can't be
+                verified is none.)
 
         Example:
             >>> async for change in client.watch_runs(["job-a", "job-b"]):
@@ -455,7 +445,7 @@ class Client:
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
         watch = Watch(
-            self,
+            self.iter_runs,
             self._closed,
             job_ids,
             interval=interval,
@@ -483,7 +473,7 @@ class Client:
 
         All waits for runs of one job share their requests. A poll takes one request while one run is waited for; else
         one for each 1,000 open runs of the job, and one for each awaited run that has ended. No outage ends a wait
-        before its timeout: on a transient failure (see `watch_runs`) the logger `tfruns` warns, and the wait goes on.
+        before its timeout, as in `watch_runs`.
 
         Args:
             job_id: id of the job.
@@ -491,8 +481,7 @@ class Client:
             timeout: seconds to wait at most; None for ever.
             listed_within: seconds in which the run must be listed; a run that was just started may not be there yet.
             raise_for_failure: whether to raise an error if the run ends as FAILED or TERMINATED.
-            interval: seconds between two polls: always the same, or the least and the most, as in `watch_runs`. If
-                several waits for runs of one job differ, the shortest interval counts.
+            interval: seconds between two polls, as in `watch_runs`; of several waits for runs of one job, the shortest.
 
         Returns:
             The run as it ended.
@@ -503,8 +492,7 @@ class Client:
             RunDeletedError: the run was deleted meanwhile: it couldn't be found for some seconds, as in `watch_runs`.
             RunFailedError: the run ended as FAILED or TERMINATED, with `raise_for_failure`.
             WaitTimeoutError: it hasn't ended in time. (Also a TimeoutError.)
-            NotFoundError, and other APIError: the server refused, or its response isn't what the contract says.
-            ClientClosedError: the client was closed.
+            TfRunsError: another, as of `watch_runs`.
 
         Example:
             >>> run = await client.wait_for_run("my-job-id", "train-7f3a", timeout=3600)
@@ -603,8 +591,8 @@ class Client:
     ) -> None:
         """Add functions that are called with the events of this client, from the next event on.
 
-        An event goes to the hooks of its kind in the order in which they were added. When one raises, the walk ends,
-        and the hooks after it aren't called.
+        An event goes to the hooks of its kind in the order in which they were added. They are called in the event loop,
+        and must be quick. When one raises, the walk ends, and the hooks after it aren't called.
 
         Args:
             on_request: a function that is called with a `RequestEvent` when a request is sent.

@@ -42,7 +42,7 @@ def watch_of(client: Client, job_ids: Any, timer: ClosedSignal, **arguments: Any
     """A watch whose time is that of the timer."""
     given = {"interval": INTERVAL, "start": "now", "resume_token": None, "filter": None}
     given |= {"on_error": "raise", **arguments}
-    return Watch(client, timer, job_ids, **given)
+    return Watch(client.iter_runs, timer, job_ids, **given)
 
 
 def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:

@@ -148,7 +148,7 @@ async def test_cancelled_as_a_search_fails(turns: int) -> None:
             raise TfRunsError(job_id)
             yield
 
-    finding = asyncio.create_task(Job(Failing(), "a", {}).find({"run": None}, math.inf))  # type: ignore[arg-type]
+    finding = asyncio.create_task(Job(Failing().iter_runs, "a", {}).find({"run": None}, math.inf))  # type: ignore[arg-type]
     while not fails._waiters:
         await asyncio.sleep(0)
     fails.set()

@@ -19,7 +19,7 @@ from tests.support.seeds import examples
 from tests.support.watching import Over, watch_of
 from tests.support.world import ENDS, World, WorldTimer, history_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch import diff, find, poll
+from tfruns._watch import diff, poll
 from tfruns._watch.token import decode
 from tfruns.models import JobRunStatus
 
@@ -34,7 +34,6 @@ def small_pages() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(poll, "PAGE_SIZE", 8)
         patch.setattr(poll, "MAX_PAGE_SIZE", 14)
-        patch.setattr(find, "MAX_PAGE_SIZE", 14)
         patch.setattr(diff, "KEPT", 8)
         patch.setattr(diff, "_OVERLAP", 4)
         yield

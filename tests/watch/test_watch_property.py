@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.seeds import examples, seeds
 from tests.support.watching import INTERVAL, Over, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch import confirm
+from tfruns._watch import schedule
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns.sandbox import Fault, Sandbox
 
@@ -154,8 +154,8 @@ async def test_runs_may_change_between_the_requests_of_a_poll(monkeypatch: pytes
 
 
 async def watch_a_list_that_changes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm, "_LEAST_SECONDS", 0.1)
-    monkeypatch.setattr(confirm, "_SECONDS_EACH", 0.0)
+    monkeypatch.setattr(schedule, "_LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(schedule, "_SECONDS_EACH", 0.0)
     rng = random.Random(seed)
     async with Sandbox(1, 200, seed) as s, Client(s.url, s.api_key, retry=IMPATIENT) as client:
         [job_id] = s.job_ids

@@ -117,9 +117,6 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         Yields:
             `(job_id, page)`: those of one job in the server's order, those of several as they arrive.
 
-        Raises:
-            TfRunsError: see `Client.iter_runs_for`.
-
         Example:
             >>> async for job_id, page in client.iter_runs_for(["job-a", "job-b"], ordered=True).pages():
             ...     print(job_id, len(page.data), "of", page.pagination.total)
@@ -149,8 +146,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
     async def count(self) -> int:
         """How many runs the walk would yield by the server's counts now: a request or two for each job.
 
-        The server doesn't count by time of creation. With `created_after` or `created_before` the runs are read, and
-        counted.
+        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
 
         Returns:
             The sum over all jobs, each less `offset`, and at most `max_runs`; without those that were skipped.

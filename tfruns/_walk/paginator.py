@@ -81,8 +81,7 @@ class Paginator(abc.ABC, Generic[T]):
 
         Raises:
             ImportError: pyarrow isn't installed.
-            ValueError: a number is beyond what 64 bits hold.
-            TfRunsError: see `Client.iter_runs` and `Client.iter_runs_for`.
+            ValueError, TfRunsError: while iterating: as `to_arrow`.
 
         Example:
             >>> async for batch in client.iter_runs_for(["job-a", "job-b"]).arrow_batches():
@@ -96,9 +95,6 @@ class Paginator(abc.ABC, Generic[T]):
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.
-
-        DuckDB can query the table by the name of its variable; for pandas and Polars there are `to_pandas` and
-        `to_polars`.
 
         Returns:
             The table: the runs of one job in the server's order, those of several as their pages arrived.
@@ -182,8 +178,7 @@ class Paginator(abc.ABC, Generic[T]):
     async def aclose(self) -> None:
         """Close the walks that `async for` and `anext` have begun, with their requests in flight.
 
-        (The iterators that `pages` and other methods return have an `aclose` of their own.) After that, it can be
-        iterated again.
+        It can be iterated again. (What `pages` and other methods return has an `aclose` of its own.)
 
         Raises:
             RuntimeError: a task waits for the next run: cancel that task, which closes the walk as well.
@@ -296,14 +291,10 @@ class RunPaginator(Paginator[JobRun]):
         """Yield the same runs page by page, as `RunPage`, with what the server said about the whole list at that time.
 
         Pages are fetched ahead, as many as the client's `max_concurrency` allows. No page is empty: a job without runs
-        yields none. Each page after the first overlaps the previous one by two runs or a few more, so that it holds
-        fewer runs than `page_size`.
+        yields none. A page after the first holds fewer runs than `page_size`, for each overlaps the one before.
 
         Yields:
             Each page, in the server's order.
-
-        Raises:
-            TfRunsError: see `Client.iter_runs`.
 
         Example:
             >>> async for page in client.iter_runs("my-job-id", page_size=100).pages():
@@ -318,8 +309,7 @@ class RunPaginator(Paginator[JobRun]):
         """Yield the same pages as `RawPage`: each run with the text that the server sent, if you want to store that.
 
         Args:
-            keep_bad: whether a run that can't be understood is put into `RawPage.bad`, and the walk goes on. Otherwise
-                such a run raises a `DecodeError`.
+            keep_bad: whether a run that can't be understood goes into `RawPage.bad`; else it raises a `DecodeError`.
 
         Yields:
             Each page, in the server's order.
@@ -367,8 +357,7 @@ class RunPaginator(Paginator[JobRun]):
     async def count(self) -> int:
         """How many runs the walk would yield by the server's count now: one request.
 
-        The server doesn't count by time of creation. With `created_after` or `created_before` the runs are read, and
-        counted.
+        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
 
         Returns:
             The server's count, less `offset`, and at most `max_runs`.

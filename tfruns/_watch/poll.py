@@ -1,14 +1,14 @@
 """How a job is polled: with the fewest requests that show all that may have changed."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
 from tfruns._watch.diff import Beginning, PollResult, Snapshot, steps_back
-from tfruns._watch.find import OPEN, find_runs
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -16,27 +16,68 @@ PAGE_SIZE = 50
 """How many of the newest runs a poll requests first. It requests more only if those aren't enough."""
 
 _KNOWN = tuple(JobRunStatus)
+_OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
+
+IterRuns = Callable[..., RunPaginator]
+"""`Client.iter_runs`."""
+
+Read = Callable[..., Awaitable[object]]
+"""`read(wanted, **filters)` reads the runs of a job that match these filters of `Client.iter_runs`, at least until it
+has met all that are wanted, and removes each that it meets from the runs that are left."""
 
 
-class Lister(Protocol):
-    """What polls need of a client."""
+async def find_runs(
+    left: Collection[str],
+    read: Read,
+    *,
+    total: float,
+    still_open: Collection[str] = (),
+    names: Mapping[str, str] = {},
+    created_after: float | None = None,
+) -> None:
+    """Read the runs whose ids are in `left`, until it is empty or nothing is left to try: what remains wasn't found.
 
-    def iter_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPaginator:
-        """See `Client.iter_runs`."""
-        ...
+    (One response is no proof: such a run is gone only if it isn't found later either.) The job has about `total` runs,
+    maybe inf. Of the ids, those in `still_open` may be open, in a status that is known. A run is searched for by its
+    name, too, if the id doesn't find it. All were created at `created_after`, in ms since 1970, or later.
+    """
+    if len(left_open := {run_id for run_id in left if run_id in still_open}) > 1:
+        await read(left_open, status=_OPEN)
+    if len(left) > 2 + total / MAX_PAGE_SIZE:  # reading the whole list takes fewer requests
+        await read(left, created_after=created_after)
+        return
 
-    async def list_runs(self, job_id: str, /, *args: Any, **kwargs: Any) -> RunPage:
-        """See `Client.list_runs`."""
-        ...
+    async def search(run_id: str) -> None:
+        for prefix in filter(None, (run_id, names.get(run_id))):
+            if run_id in left:
+                await read({run_id}, search_prefix=prefix)
+
+    await side_by_side(search(run_id) for run_id in left)
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of this, and end the rest of it if one fails."""
+    # (No TaskGroup: before Python 3.13, a cancellation that comes as one of its tasks fails is lost.)
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @attrs.frozen
 class Job:
     """A job to poll, and the filters of its runs."""
 
-    client: Lister
+    _iter_runs: IterRuns
     job_id: str
-    filters: Mapping[str, Any]
+    _filters: Mapping[str, Any]
+
+    def _runs(self, **more: Any) -> RunPaginator:
+        return self._iter_runs(self.job_id, **self._filters, **more)
 
     async def first_poll(self, beginning: Beginning) -> PollResult:
         """The newest runs, all open runs, and all other runs that are to be reported first.
@@ -46,10 +87,10 @@ class Job:
         Otherwise the whole list is read. It is also read if one page can hold all runs, or if runs that ended since a
         time are wanted: the API has neither a filter nor an order for these.
         """
-        page = await self._page()
+        page = await self._runs().fetch(0, PAGE_SIZE)
         for _ in range(2):  # an empty list is no proof
             if not page.data:
-                page = await self._page()
+                page = await self._runs().fetch(0, PAGE_SIZE)
         is_small = page.pagination.total <= MAX_PAGE_SIZE
         if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.start == "existing"):
             return await self._everything(beginning)
@@ -58,7 +99,7 @@ class Job:
             return poll
         if await self._may_hide_open_runs(poll):
             return await self._everything(beginning)
-        still_open = await self._all_open() or await self._all_open()
+        still_open = await self._runs(status=_OPEN).collect() or await self._runs(status=_OPEN).collect()
         shown = poll.shown
         return attrs.evolve(poll, others={run.id: run for run in still_open if run.id not in shown})
 
@@ -69,7 +110,7 @@ class Job:
         that isn't open any more, or is in a status that this version doesn't know. A run that should be among the
         newest, and isn't there or stands where it stood before, is searched for by itself.
         """
-        page = await self._page()
+        page = await self._runs().fetch(0, PAGE_SIZE)
         likely = max(0, page.pagination.total - snapshot.total) + 2 * PAGE_SIZE
         poll = await self._newest(page, snapshot.is_known_down_to, likely)
         shown, floor, known = poll.shown, poll.floor, snapshot.known
@@ -90,8 +131,8 @@ class Job:
 
         async def read(ids: Collection[str], **chosen: Any) -> None:
             ids = set(ids)
-            filters: Mapping[str, Any] = {"page_size": 10} if "search_prefix" in chosen else self.filters
-            async with aclosing(aiter(self.client.iter_runs(self.job_id, **filters, **chosen))) as runs:
+            filters: Mapping[str, Any] = {"page_size": 10} if "search_prefix" in chosen else self._filters
+            async with aclosing(aiter(self._iter_runs(self.job_id, **filters, **chosen))) as runs:
                 async for run in runs:
                     if run.id in ids:
                         found[run.id] = run
@@ -113,17 +154,11 @@ class Job:
 
     async def first(self, prefix: str, is_wanted: Callable[[JobRun], bool]) -> JobRun | None:
         """The first wanted run of those whose id or name begins with the prefix; None if there is none."""
-        async with aclosing(aiter(self.client.iter_runs(self.job_id, search_prefix=prefix, page_size=10))) as runs:
+        async with aclosing(aiter(self._iter_runs(self.job_id, search_prefix=prefix, page_size=10))) as runs:
             async for run in runs:
                 if is_wanted(run):
                     return run
         return None
-
-    async def _all_open(self) -> list[JobRun]:
-        return await self.client.iter_runs(self.job_id, status=OPEN, **self.filters).collect()
-
-    async def _page(self) -> RunPage:
-        return await self.client.list_runs(self.job_id, limit=PAGE_SIZE, **self.filters)
 
     async def _may_hide_open_runs(self, poll: PollResult) -> bool:
         """Whether there may be runs in unknown statuses further down than the newest.
@@ -132,7 +167,7 @@ class Job:
         meanwhile is seen there. Other changes meanwhile can only make the count too small, which leads to a needless
         walk.
         """
-        page = await self.client.list_runs(self.job_id, limit=1, status=_KNOWN, **self.filters)
+        page = await self._runs(status=_KNOWN).fetch(0, 1)
         unknown = sum(not run.status.is_known for run in poll.newest)
         return any(run.id not in poll.shown for run in page.data) or poll.total - page.pagination.total > unknown
 
@@ -141,7 +176,7 @@ class Job:
         newest: list[JobRun] = []
         others: dict[str, JobRun | None] = {}
         count = 0
-        async with aclosing(aiter(self.client.iter_runs(self.job_id, **self.filters))) as runs:
+        async with aclosing(aiter(self._runs())) as runs:
             async for run in runs:
                 count += 1
                 if len(newest) < PAGE_SIZE or not beginning.is_known_down_to(newest):
@@ -158,8 +193,7 @@ class Job:
         # A walk, because runs may be created or deleted between two pages; with a limit, because it fetches ahead.
         while True:
             runs: list[JobRun] = []
-            walk = self.client.iter_runs(self.job_id, max_runs=most, **self.filters)
-            async with aclosing(walk.pages()) as pages:
+            async with aclosing(self._runs(max_runs=most).pages()) as pages:
                 async for page in pages:
                     runs += page.data
                     total = page.pagination.total

@@ -11,9 +11,8 @@ import attrs
 
 from tfruns._checks import checked_number, checked_string, checked_timeout
 from tfruns._http.closed import ClosedSignal, running_loop
-from tfruns._watch.confirm import Unconfirmed
-from tfruns._watch.poll import Job, Lister
-from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
+from tfruns._watch.poll import IterRuns, Job
+from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import (
     ClientClosedError,
     RunDeletedError,
@@ -25,17 +24,15 @@ from tfruns.errors import (
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Interval
 
-_ACTIVITY = "the wait"
-
 
 class RunWaiter:
     """All waits of a client."""
 
-    def __init__(self, client: Lister, closed: ClosedSignal) -> None:
-        self._client = client
+    def __init__(self, iter_runs: IterRuns, closed: ClosedSignal) -> None:
+        self._iter_runs = iter_runs
         self._closed = closed
         self._loops: dict[str, WaitLoop] = {}
-        self._unconfirmed = Unconfirmed()
+        self._unconfirmed = Unconfirmed(closed.now)
 
     async def wait(
         self,
@@ -55,14 +52,14 @@ class RunWaiter:
             checked_timeout(timeout)
         checked_number(listed_within, "listed_within", "seconds, a number from 0 to 86,400", least=0, most=86_400)
         seconds = checked_interval(interval)
-        last: JobRun | None = None
+        job, last = Job(self._iter_runs, job_id, {}), None
         running_loop()  # or an error that says what is missing
         time = asyncio.timeout(timeout)
         try:
             async with time:
-                last = await self._named(job_id, run, seconds, listed_within)
+                last = await self._named(job, run, seconds, listed_within)
                 if not last.status.is_terminal:
-                    last = await self._ended(job_id, last, seconds)
+                    last = await self._ended(job, last, seconds)
         except TimeoutError:
             if not time.expired():
                 raise
@@ -74,45 +71,44 @@ class RunWaiter:
             raise RunFailedError(f"run {run!r} has ended as {last.status}{why}", job_id=job_id, run=last)
         return last
 
-    async def _named(self, job_id: str, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
+    async def _named(self, job: Job, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
         """The run with this id or name, as soon as it is listed."""
-        outages, schedule = Outages(_ACTIVITY), PollSchedule(interval)
+        outages, schedule = Outages("the wait", self._closed.now), PollSchedule(interval)
         first_missed: float | None = None
         while not self._closed.is_set:
             try:
-                found = await Job(self._client, job_id, {}).first(text, lambda run: text in (run.id, run.name))
+                found = await job.first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
-                if not is_transient(error):
+                seconds = outages.pause(error, job.job_id, schedule)
+                if seconds is None:
                     raise
-                seconds = schedule.after_failure()
-                outages.failed(error, job_id, seconds, now=self._closed.now())
             else:
-                now = self._closed.now()
-                outages.passed(job_id, now=now)
+                outages.end(job.job_id)
                 if found is not None:
                     return found
+                now = self._closed.now()
                 first_missed = now if first_missed is None else first_missed
                 seconds = min(first_missed + listed_within - now, interval[0], 1.0)
                 if seconds <= 0:
                     within = f", and none was listed within {listed_within:g} s" if listed_within else ""
                     message = f"there is no run with the id or the name {text!r}{within}"
-                    raise RunNotFoundError(message, job_id=job_id, run=None)
+                    raise RunNotFoundError(message, job_id=job.job_id, run=None)
             await self._closed.wait((), seconds)
         raise ClientClosedError
 
-    async def _ended(self, job_id: str, run: JobRun, interval: tuple[float, float]) -> JobRun:
+    async def _ended(self, job: Job, run: JobRun, interval: tuple[float, float]) -> JobRun:
         """The run, once it has ended."""
-        loop = self._loops.get(job_id)
+        loop = self._loops.get(job.job_id)
         if loop is None or loop.is_over:
-            loop = self._loops[job_id] = WaitLoop(Job(self._client, job_id, {}), self._closed, self._unconfirmed)
+            loop = self._loops[job.job_id] = WaitLoop(job, self._closed, self._unconfirmed)
         waiter = loop.join(run, interval)
         try:
             return await waiter.end
         finally:
             loop.waiters.discard(waiter)
             if not loop.waiters:
-                if self._loops.get(job_id) is loop:
-                    del self._loops[job_id]
+                if self._loops.get(job.job_id) is loop:
+                    del self._loops[job.job_id]
                 await loop.stop()
 
 
@@ -161,9 +157,8 @@ class WaitLoop:
                     waiter.end.set_exception(error)
 
     async def _poll(self) -> None:
-        job_id, outages = self._job.job_id, Outages(_ACTIVITY)
-        seconds = math.inf
-        schedule = PollSchedule((seconds, seconds))
+        job_id, outages = self._job.job_id, Outages("the wait", self._closed.now)
+        seconds, schedule = math.inf, PollSchedule((math.inf, math.inf))
         while True:
             await self._closed.wait([self._joined], min(seconds, self._unconfirmed.pause(job_id)))
             if self._closed.is_set:
@@ -177,21 +172,19 @@ class WaitLoop:
             try:
                 found = await self._job.find({waiter.run.id: waiter.run for waiter in self.waiters}, math.inf)
             except TfRunsError as error:
-                now = self._closed.now()
-                if is_transient(error):
-                    seconds = schedule.after_failure()
-                    outages.failed(error, job_id, seconds, now=now)
-                elif not self._unconfirmed.doubts(job_id, error, now):
+                if (pause := outages.pause(error, job_id, schedule)) is not None:
+                    seconds = pause
+                elif not self._unconfirmed.doubts(job_id, error):
                     raise
             else:
-                outages.passed(job_id, now=self._closed.now())
+                outages.end(job_id)
                 seconds = schedule.next(changed=self._take(found))
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""
         waiters = [waiter for waiter in self.waiters if waiter.run.id in found and not waiter.end.done()]
         missing = {waiter.run.id: None for waiter in waiters if found[waiter.run.id] is None}
-        doubted = self._unconfirmed.doubted(self._job.job_id, missing, self._closed.now())
+        doubted = self._unconfirmed.doubted(self._job.job_id, missing)
         changed = False
         for waiter in waiters:
             last, run = waiter.run, found[waiter.run.id]

@@ -26,10 +26,9 @@ import attrs
 from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.closed import ClosedSignal
 from tfruns._log import log
-from tfruns._watch.confirm import Unconfirmed
 from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
-from tfruns._watch.poll import Job, Lister
-from tfruns._watch.schedule import Outages, PollSchedule, checked_interval, is_transient
+from tfruns._watch.poll import IterRuns, Job
+from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns._watch.token import State, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
@@ -141,7 +140,7 @@ class Watch:
 
     def __init__(
         self,
-        client: Lister,
+        iter_runs: IterRuns,
         closed: ClosedSignal,
         job_ids: Iterable[str] | str,
         *,
@@ -162,7 +161,7 @@ class Watch:
             raise ValueError("filter has an order or a time of creation, which a watch can't go by: make one without")
         seconds = checked_interval(interval)
         self.skipped: dict[str, TfRunsError] = {}
-        self._client = client
+        self._iter_runs = iter_runs
         self._closed = closed
         given = attrs.asdict(chosen, filter=lambda _, value: value is not None)
         self._statuses: Collection[str] | None = given.pop("status", None)
@@ -173,8 +172,8 @@ class Watch:
             self._state |= decode(resume_token, jobs, self._filters)
         self._began_empty: dict[str, tuple[Beginning, float]] = {}
         self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
-        self._unconfirmed = Unconfirmed()
-        self._outages = Outages("the watch")
+        self._unconfirmed = Unconfirmed(closed.now)
+        self._outages = Outages("the watch", closed.now)
         self._due = [(-math.inf, at, job_id) for at, job_id in enumerate(jobs)]
         self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
         self._ready: deque[_JobChanges] = deque()
@@ -215,7 +214,7 @@ class Watch:
         while self._due and self._due[0][0] <= now:
             _, _, job_id = heapq.heappop(self._due)
             known = self._state[job_id]
-            job = Job(self._client, job_id, self._filters)
+            job = Job(self._iter_runs, job_id, self._filters)
             poll = job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known)
             self._polls[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, known
         until = self._due[0][0] if self._due else math.inf
@@ -241,7 +240,7 @@ class Watch:
 
     def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
         now = self._closed.now()
-        self._outages.passed(job_id, now=now)
+        self._outages.end(job_id)
         self.skipped.pop(job_id, None)
         if isinstance(known, Beginning):
             if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
@@ -256,7 +255,7 @@ class Watch:
                 before = first_snapshot(poll, empty[0])
         if not self._have_begun:
             self._latest.setdefault(job_id, poll.latest)
-        doubted = self._unconfirmed.doubted(job_id, steps_back(before, poll), now)
+        doubted = self._unconfirmed.doubted(job_id, steps_back(before, poll))
         changes, after = compare(before, poll, doubted)
         if not changes:
             self._state[job_id] = after
@@ -267,15 +266,13 @@ class Watch:
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
-        now, schedule, is_new = self._closed.now(), self._schedules[job_id], job_id not in self.skipped
-        if is_transient(error):
-            seconds = schedule.after_failure()
-            self._outages.failed(error, job_id, seconds, now=now)
-            return seconds
+        schedule, is_new = self._schedules[job_id], job_id not in self.skipped
+        if (pause := self._outages.pause(error, job_id, schedule)) is not None:
+            return pause
         if isinstance(error, NOT_ABOUT_ONE_JOB):
             raise error
         was_polled = isinstance(self._state[job_id], Snapshot)
-        if was_polled and is_new and self._unconfirmed.doubts(job_id, error, now):
+        if was_polled and is_new and self._unconfirmed.doubts(job_id, error):
             return self._unconfirmed.pause(job_id)
         if self._on_error == "raise":
             raise error

@@ -25,7 +25,7 @@ import msgspec
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns._http.options import RetryPolicy
-from tfruns._watch.find import find_runs, side_by_side
+from tfruns._watch.poll import find_runs, side_by_side
 from tfruns.client import Client
 from tfruns.errors import (
     APIConnectionError,
