@@ -1,7 +1,9 @@
 """What every test has: an environment without a control plane of its own, and the seeds that the options say."""
 
 import itertools
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,15 @@ from aiohttp import web
 
 from tests.support import seeds
 from tests.support.contract import problems
+from tfruns._http.closed import ClosedSignal
 from tfruns.sandbox.server import respond
 
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _NUMBERS = itertools.count()
 _OF_ONE_MARKER = {
@@ -89,6 +95,15 @@ def _no_control_plane(
         home = tmp_path_factory.getbasetemp() / f"home-{next(_NUMBERS)}"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
+
+
+@pytest.fixture
+def quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes 50 times as fast for all in this process that waits: between two polls, before a retry, until
+    something is believed. Timeouts are in real seconds."""
+    now, wait = ClosedSignal.now, ClosedSignal.wait
+    monkeypatch.setattr(ClosedSignal, "now", lambda self: now(self) * 50)
+    monkeypatch.setattr(ClosedSignal, "wait", lambda self, tasks, seconds: wait(self, tasks, seconds / 50))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ SECONDS = 60
 
 
 @pytest.fixture
-async def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
+async def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_clock: None) -> AsyncIterator[dict[str, Any]]:
     """What an example finds: a client of a control plane where something happens all the time."""
     monkeypatch.chdir(tmp_path)
     async with Sandbox(["my-job-id", "job-a", "job-b"], runs=250) as sandbox:

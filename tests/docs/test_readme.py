@@ -34,9 +34,9 @@ COMMANDS = [line for block in SHELL for line in block.source.splitlines() if lin
 
 @pytest.fixture(scope="module")
 def variables() -> Iterator[dict[str, str]]:
-    """The sandbox that the README starts, by its own command, but with smaller jobs, and time 20 times as fast."""
+    """The sandbox that the README starts, by its own command, but with smaller jobs, and time 200 times as fast."""
     [command] = re.findall(r"`\.venv/bin/tfruns (sandbox [^`]+)`", README.read_text(encoding="utf-8"))
-    words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "20", "--runs", "1500"]
+    words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "200", "--runs", "1500"]
     env = {**os.environ, "PYTHONPATH": str(README.parent)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -71,7 +71,7 @@ def test_every_block_of_python_is_run_by_a_test() -> None:
     ],
 )
 async def test_a_snippet_runs_as_it_stands_and_shows_something(
-    block: Block, control_plane: None, capsys: pytest.CaptureFixture[str]
+    block: Block, control_plane: None, quick_clock: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the sandbox that the README starts, every filter finds runs, and a watch and a wait have their end."""
     names: dict[str, Any] = {"tfruns": tfruns, "client": tfruns.Client()}

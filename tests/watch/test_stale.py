@@ -194,7 +194,7 @@ async def test_a_token_amid_doubts() -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, tfruns.NotFoundError), (403, tfruns.PermissionDeniedError)])
-async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Exception]) -> None:
+async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Exception], quick_clock: None) -> None:
     """It ends neither a watch nor a wait; if it lasts, it does."""
     counts: Counter[str] = Counter()
 
@@ -233,7 +233,7 @@ async def test_a_wait_through_empty_responses() -> None:
     assert ended.status == "FINISHED"
 
 
-async def test_a_wait_for_a_run_that_was_deleted() -> None:
+async def test_a_wait_for_a_run_that_was_deleted(quick_clock: None) -> None:
     """It ends once the run is missing for good."""
     with pytest.raises(tfruns.RunDeletedError, match="was deleted, it was RUNNING"):
         await waited(lambda number: ROWS[2:] if number > 3 else REOPENED)

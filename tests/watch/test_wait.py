@@ -98,7 +98,7 @@ async def test_a_run_that_is_not_there(s: Sandbox, client: Client) -> None:
         await client.wait_for_run("no-such-job", "run")
 
 
-async def test_a_run_that_is_deleted(s: Sandbox, client: Client) -> None:
+async def test_a_run_that_is_deleted(s: Sandbox, client: Client, quick_clock: None) -> None:
     """RunDeletedError, with the run as it was seen last."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id, status="RUNNING")
@@ -245,7 +245,7 @@ async def test_cancelled_at_any_moment(s: Sandbox, client: Client) -> None:
         assert tasks_of_ours() == []
 
 
-async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
+async def test_an_error_that_stays(s: Sandbox, client: Client, quick_clock: None) -> None:
     """It ends every wait on the job; a later wait begins anew."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(2)]
