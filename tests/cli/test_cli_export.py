@@ -498,7 +498,7 @@ def test_elsewhere_there_is_a_line_now_and_then_more_and_more_seldom(capsys: pyt
     for second in range(4_000):
         now = float(second)
         done = {"jobs": 9, "jobs_done": 2, "jobs_skipped": 1, "runs_expected": 50_000, "is_writing": False}
-        lines.update(ExportProgress(runs=1_000 + second * 10, **done))
+        lines.show(ExportProgress(runs=1_000 + second * 10, **done))
         if said := capsys.readouterr().err:
             told_at.append(second)
             assert said == f"3 of 9 jobs, {1_000 + second * 10:,} runs, 10/s\n"

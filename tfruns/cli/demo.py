@@ -4,22 +4,19 @@ import contextlib
 import statistics
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import click
 
+import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.output import is_terminal, width
-from tfruns.cli.table import STATUS, Table, run_cells, run_table
+from tfruns.cli.table import RUNS, STATUS, Table, run_cells, run_table
 from tfruns.cli.text import human_duration
 
-if TYPE_CHECKING:
-    from tfruns.models import JobRun
-
 _SAMPLES = 5
-_COLUMNS = (STATUS, "RUNS", "SHARE", "MEDIAN", "LONGEST")
+_COLUMNS = (STATUS, RUNS, "SHARE", "MEDIAN", "LONGEST")
 _EPILOG = """
 Examples:
   tfruns demo
@@ -48,13 +45,12 @@ async def demo(number: int, seed: int) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    import tfruns
     from tfruns.sandbox import Sandbox
 
     _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
     console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
     columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
-    samples: list[JobRun] = []
+    samples: list[tfruns.JobRun] = []
     durations: dict[str, list[int | None]] = defaultdict(list)
     async with (
         Sandbox(jobs=1, runs=number, seed=seed, clock_start="now") as sandbox,
@@ -78,7 +74,7 @@ async def demo(number: int, seed: int) -> None:
     if not is_terminal():
         click.echo(f"{count:,} of {count:,} runs")
     click.echo("Runs by status:")
-    table = Table(_COLUMNS, to_the_right=_COLUMNS[1:], priority=_COLUMNS)
+    table = Table(_COLUMNS)
     by_number = sorted(durations.items(), key=lambda item: -len(item[1]))
     click.echo(table.text([_row(status, found, count) for status, found in by_number]))
     click.echo(f"The first {len(samples)} runs, as `tfruns list` prints them:")

@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command, options_of
-from tfruns.cli.host import checked_ids, connect, wrong_usage
+from tfruns.cli.options import checked_id, connect, wrong_usage
 from tfruns.cli.output import say, write
 from tfruns.cli.signals import end_line, interrupted_status, run_async
 from tfruns.cli.text import harmless
@@ -135,7 +136,7 @@ def export(
     given = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
     try:
         with summary_file(summary_json, without_secrets(destination)) as write_summary:
-            ids = checked_ids([*job_ids, *_read_ids(jobs_from)])
+            ids = [*dict.fromkeys([*map(checked_id, job_ids), *_read_ids(jobs_from)])]
             if not ids:
                 raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
             if is_output and format_ not in (None, "jsonl", "csv"):
@@ -212,8 +213,6 @@ def _check_files(named: dict[str, str | None]) -> None:
 
 
 def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
-    from tfruns._checks import checked_job_id
-
     for number, line in enumerate(file or (), start=1):
         try:
             job_id = line.decode().strip(_UNSEEN + " \t\r\n\v\f")
@@ -222,15 +221,14 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
                 if wrong is not None:
                     shown = job_id if len(job_id) < 80 else job_id[:79] + "…"
                     what = _NAMES.get(wrong, wrong if wrong.isprintable() else f"the character U+{ord(wrong):04X}")
-                    raise ValueError(f"one id, and nothing else, must stand on a line, got {shown!r} with {what}")
-                yield checked_job_id(job_id)
-        except ValueError as error:
-            problem = "isn't text in UTF-8" if isinstance(error, UnicodeDecodeError) else wrong_usage(error).message
+                    raise click.UsageError(f"one id, and nothing else, must stand on a line, got {shown!r} with {what}")
+                yield checked_id(job_id)
+        except (UnicodeDecodeError, click.UsageError) as error:
+            problem = error.message if isinstance(error, click.UsageError) else "isn't text in UTF-8"
             raise click.UsageError(f"{getattr(file, 'name', '-')}, line {number}: {problem}") from None
 
 
 async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, arguments: dict[str, Any]) -> dict[str, Any]:
-    import tfruns
     from tfruns.cli.report import as_dict, shown, summary_lines
     from tfruns.export import export_runs
     from tfruns.export.secrets import without_secrets

@@ -2,17 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
 import click
 
+import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command, options_of
-from tfruns.cli.host import PATIENCE, checked_ids, connect, say_failures, with_given
-from tfruns.cli.output import as_json_line, encoded, is_terminal, say, write
-from tfruns.cli.table import JOB, Table, header_option, run_cells, run_table, table_options
+from tfruns.cli.options import PATIENCE, connect, with_given
+from tfruns.cli.output import as_json_line, is_terminal, say, write
+from tfruns.cli.table import JOB, RUNS, Table, header_option, run_cells, run_table, table_options
 from tfruns.cli.text import harmless
 
 _many = options_of("How many")
@@ -31,7 +33,6 @@ Examples:
   tfruns list my-job-id --columns name,created_at,exit_code,error
   tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
 {_STATUSES}"""
-_RUNS = "RUNS"
 _COUNT_EPILOG = f"""
 Examples:
   tfruns count my-job-id
@@ -40,7 +41,7 @@ Examples:
 
 
 @click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of jobs.")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@options.jobs
 @options.filters
 @options.window
 @options.order
@@ -56,7 +57,7 @@ Examples:
 @options.requests(patience=PATIENCE)
 @options.host
 async def list_(
-    job_ids: tuple[str, ...],
+    job_ids: list[str],
     *,
     as_json: bool,
     wants_all: bool,
@@ -79,20 +80,21 @@ async def list_(
         raise click.UsageError("--all and --max-runs exclude each other")
     if as_json and columns:
         raise click.UsageError("--columns is for the table: a line of --json has every field")
-    ids = checked_ids(job_ids)
-    several = len(ids) > 1
+    several = len(job_ids) > 1
     table = run_table(columns, wide=wide, no_header=no_header, several=several)
     now = time.time() if is_terminal() else None
     most = None
     if is_terminal() and not (as_json or wants_all) and max_runs is None:
-        most = max(1, _ON_A_TERMINAL // len(ids))
+        most = max(1, _ON_A_TERMINAL // len(job_ids))
         max_runs = most + 1  # the one that isn't printed shows that there are more
-    printed = dict.fromkeys(ids, 0)
+    printed = dict.fromkeys(job_ids, 0)
     total = unprinted = 0
     rows: list[dict[str, str]] = []  # on a terminal, those of small jobs are aligned together
     async with connect() as client:
         on_error = "skip" if several else "raise"
-        walks = with_given(client.iter_runs_for, ids, max_runs=max_runs, ordered=True, on_error=on_error, **arguments)
+        walks = with_given(
+            client.iter_runs_for, job_ids, max_runs=max_runs, ordered=True, on_error=on_error, **arguments
+        )
         async with aclosing(walks.pages()) as pages:
             async for job_id, page in pages:
                 if not printed[job_id]:
@@ -106,10 +108,10 @@ async def list_(
                 else:
                     rows += [run_cells(run, table.columns, now=now, job_id=job_id) for run in runs]
                     if not several or now is None or len(rows) >= _ALIGNED:
-                        await write(encoded(table.text(rows)))
+                        await write(table.text(rows))
                         rows = []
     if rows:
-        await write(encoded(table.text(rows)))
+        await write(table.text(rows))
     count = sum(printed.values())
     if not count and not walks.skipped and not as_json:
         say("no runs")  # on stderr: a program that counts lines must count none
@@ -121,45 +123,51 @@ async def list_(
         # The server counts without a window.
         shown = f"{count:,}, and there are more" if has_window else f"{count:,} of {max(total, count + unprinted):,}"
         click.echo(f"{shown}: --all, or --max-runs", err=True)
-    return say_failures(walks.skipped, len(ids))
+    return _say_failures(walks.skipped, len(job_ids))
 
 
 @click.command(cls=Command, epilog=_COUNT_EPILOG, short_help="Print how many runs of jobs match.")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@options.jobs
 @options.filters
 @options.window
 @options.json('Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.')
 @header_option
 @options.host
-async def count(job_ids: tuple[str, ...], as_json: bool, no_header: bool, **filters: Any) -> int:
+async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: Any) -> int:
     """Print how many runs of each JOB, given by its id, match: the server's count now, by one request. (With --since or
     --until, they are read and counted.) For one job that is a number alone, for several a table.
 
     Filters of several kinds must all match; of several values of one filter, any.
     """
-    from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
+    from tfruns.errors import NOT_ABOUT_ONE_JOB
 
-    ids = checked_ids(job_ids)
-    errors: dict[str, TfRunsError] = {}
+    errors: dict[str, tfruns.TfRunsError] = {}
     async with connect(patience=PATIENCE) as client:
 
         async def number_of(job_id: str) -> int:
             try:
                 return await with_given(client.iter_runs, job_id, **filters).count()
-            except TfRunsError as error:
-                if len(ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
+            except tfruns.TfRunsError as error:
+                if len(job_ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
                     raise
                 errors[job_id] = error
                 return 0
 
-        numbers = dict(zip(ids, await asyncio.gather(*map(number_of, ids)), strict=True))
+        numbers = dict(zip(job_ids, await asyncio.gather(*map(number_of, job_ids)), strict=True))
     counts = {job_id: number for job_id, number in numbers.items() if job_id not in errors}
     if as_json:
         await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in counts.items()))
-    elif len(ids) == 1:
-        await write(b"%d\n" % counts[ids[0]])
+    elif len(job_ids) == 1:
+        await write(b"%d\n" % counts[job_ids[0]])
     elif counts:
-        table = Table((JOB, _RUNS), to_the_right={_RUNS}, priority=(_RUNS, JOB), header=not no_header)
-        rows = [{JOB: harmless(job_id), _RUNS: f"{number}"} for job_id, number in counts.items()]
-        await write(encoded(table.text(rows)))
-    return say_failures(errors, len(ids))
+        table = Table((JOB, RUNS), header=not no_header)
+        rows = [{JOB: harmless(job_id), RUNS: f"{number}"} for job_id, number in counts.items()]
+        await write(table.text(rows))
+    return _say_failures(errors, len(job_ids))
+
+
+def _say_failures(errors: "Mapping[str, tfruns.TfRunsError]", jobs: int) -> int:
+    """Say which of several jobs failed, and return the exit status."""
+    for error in errors.values():
+        say(str(error))
+    return 0 if not errors else 3 if len(errors) < jobs else 1

@@ -1,18 +1,24 @@
-"""The options that several commands have, and what their values may be: numbers, times, and the words of enums."""
+"""What several commands share: arguments and options, what their values may be, and the client that they describe."""
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 
+import tfruns
 from tfruns.cli.help import combined, options_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
-SETTINGS = "tfruns.settings"
+PATIENCE = 30
+"""How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
+_OF_RETRIES = ("patience", "max_attempts")
+_SETTINGS = "tfruns.settings"
 """The key in the context's `meta` of the client's arguments that options have set."""
 
 # Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
@@ -99,6 +105,68 @@ def moment(text: str) -> datetime:
         ) from None
 
 
+def with_given(function: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
+    """Call a function of the library with those of the arguments that were given; if one is wrong, so is the usage."""
+    with checked():
+        return function(*args, **{name: value for name, value in arguments.items() if value not in (None, ())})
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[None]:
+    """In this block, an argument that the library refuses is wrong usage."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, tfruns.TfRunsError):
+            raise
+        raise wrong_usage(error) from None
+
+
+# An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
+# words. Quoted values stay as they are.
+_ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
+# Arguments whose option, if there is one, has another name.
+_SPELLED = {
+    "base_url": "--host",
+    "allow_http=True": "--allow-http",
+    "pass api_key, ": "",
+    "job_id": "JOB",
+    "format": "--format",
+    "resume_token": "the token in the file of --resume-from",
+}
+
+
+def wrong_usage(error: Exception) -> click.UsageError:
+    """The error for an argument that the library refused, with the command's options in place of Python's arguments."""
+    names = dict(_SPELLED)
+    for parameter in click.get_current_context().command.params:
+        is_option = isinstance(parameter, click.Option)
+        names[str(parameter.name)] = parameter.opts[-1] if is_option else str(parameter.metavar).strip("[].")
+    return click.UsageError(_ARGUMENT.sub(lambda found: names.get(found[0], found[0]), str(error)))
+
+
+def checked_id(job_id: str) -> str:
+    """The id of a job; one that can't be an id is wrong usage."""
+    from tfruns._checks import checked_job_id
+
+    with_given(checked_job_id, job_id)
+    if "://" in job_id:
+        raise click.UsageError(f"{job_id!r} is a URL: JOB is the id of a job alone, which is a part of it")
+    return job_id
+
+
+jobs = click.argument(
+    "job_ids",
+    metavar="JOB...",
+    nargs=-1,
+    required=True,
+    callback=lambda _, __, job_ids: [*dict.fromkeys(map(checked_id, job_ids))],
+)
+run_of_job = combined(
+    click.argument("job_id", metavar="JOB", callback=lambda _, __, job_id: checked_id(job_id)),
+    click.argument("run", metavar="RUN"),
+)
+
 which_runs = options_of("Which runs")
 output = options_of("Output")
 when = options_of("When")
@@ -166,7 +234,7 @@ window = combined(
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep an argument of the client for `connect`."""
     if value is not None:
-        context.meta.setdefault(SETTINGS, {})[parameter.name] = value
+        context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
 
 
 _host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
@@ -185,6 +253,19 @@ host = combined(
         help="Send the API key over plain http, where anyone on the way can read it, to other machines too.",
     ),
 )
+
+
+def connect(**defaults: Any) -> "tfruns.Client":
+    """A client for the control plane that the command's options name. It sends requests as they say, or, for a command
+    without such options, as the defaults say.
+    """
+    settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(_SETTINGS, {})}
+    retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
+    try:
+        return tfruns.Client(retry=tfruns.RetryPolicy(**retry), **settings)
+    except tfruns.ConfigurationError as error:
+        usage = wrong_usage(error)
+        raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
 
 
 def requests(*, patience: int) -> Callable[[_Command], _Command]:

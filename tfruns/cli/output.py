@@ -136,8 +136,8 @@ _TO_ESCAPE = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F)
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _TO_ESCAPE}
 
 
-async def write(data: bytes) -> None:
-    """Write to standard output, and wait until all is written.
+async def write(output: str | bytes) -> None:
+    """Write to standard output, and wait until all is written. (JSON is in UTF-8, and text in the locale's encoding.)
 
     A reader may stop reading for a long time, as a pager does. Meanwhile the requests in flight must go on: if the
     event loop were blocked, they would time out. So a separate thread writes. It is a daemon, and holds no lock of
@@ -151,7 +151,7 @@ async def write(data: bytes) -> None:
     done.set_running_or_notify_cancel()
 
     def work() -> None:
-        left = memoryview(data)
+        left = memoryview(encoded(output) if isinstance(output, str) else output)
         try:
             while left:
                 written = raw.write(left)

@@ -12,9 +12,8 @@ from typing import Any
 
 import attrs
 import click
-from rich.console import Console, Group
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
-from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -34,33 +33,21 @@ def shown(client: Client, *, quiet: bool) -> Iterator[Callable[[ExportProgress],
     """A function to call with the progress of the export. The client's warnings, about retries, are shown too."""
     logger = logging.getLogger("tfruns")
     level, handlers = logger.level, logger.handlers
+    # rich would follow FORCE_COLOR in a file too.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     try:
         if quiet:
             logger.setLevel(logging.ERROR)
             yield lambda now: None
-        elif (console := _terminal()) is None:
-            yield Lines().update
+        elif sys.stderr.isatty() and not console.is_dumb_terminal:
+            logger.handlers = [warnings := _LastWarning(logging.WARNING)]
+            with _Bars(client, warnings, console) as bars:
+                yield bars.show
         else:
-            bars = _Bars(client)
-            logger.handlers = [bars]
-            with Live(
-                console=console,
-                get_renderable=bars.drawn,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                refresh_per_second=5,
-            ):
-                yield bars.update
+            yield Lines().show
     finally:
         logger.setLevel(level)
         logger.handlers = handlers
-
-
-def _terminal() -> Console | None:
-    """Standard error, if it is a terminal on which bars can be drawn. (rich would follow FORCE_COLOR in a file too.)"""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    return console if sys.stderr.isatty() and not console.is_dumb_terminal else None
 
 
 class Lines:
@@ -72,7 +59,7 @@ class Lines:
         self._printed_at = clock()
         self._runs: int | None = None
 
-    def update(self, now: ExportProgress) -> None:
+    def show(self, now: ExportProgress) -> None:
         if self._runs is None:
             self._runs = now.runs  # runs of an interrupted export don't count for the rate
         passed = self._clock() - self._printed_at
@@ -92,24 +79,31 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
-class _Bars(logging.Handler):
-    """Bars for jobs and runs, and a line for the requests with the last warning."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(logging.WARNING)
-        self._client = client
-        self._warning = ""
-        count = TextColumn("{task.fields[count]}")
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), count, _Rate(), TimeRemainingColumn(), auto_refresh=False
-        )
-        self._tasks: dict[str, TaskID] = {}
+class _LastWarning(logging.Handler):
+    text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._warning = f"; {time.strftime('%H:%M:%S')} {record.getMessage()}"
+        self.text = f"; {time.strftime('%H:%M:%S')} {record.getMessage()}"
 
-    def update(self, now: ExportProgress) -> None:
-        """Keep the progress: it is shown the next time that the bars are drawn."""
+
+class _Bars(Progress):
+    """Bars for jobs and runs, and a line for the requests with the last warning."""
+
+    def __init__(self, client: Client, warnings: _LastWarning, console: Console) -> None:
+        self._client = client
+        self._warnings = warnings
+        self._bars: dict[str, TaskID] = {}
+        name, count = TextColumn("{task.description}"), TextColumn("{task.fields[count]}")
+        super().__init__(
+            *(name, BarColumn(), count, _Rate(), TimeRemainingColumn()),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def show(self, now: ExportProgress) -> None:
         self._show("jobs", now.jobs_done + now.jobs_skipped, now.jobs)
         self._show("runs", now.runs, now.runs_expected)
         if now.is_writing:
@@ -118,17 +112,18 @@ class _Bars(logging.Handler):
     def _show(self, name: str, done: int, of: int) -> None:
         # Without a total, the bar only moves.
         values: dict[str, Any] = {"total": of or None, "completed": done, "count": f"{done:,} of {of:,}" if of else ""}
-        if name in self._tasks:
-            self._bars.update(self._tasks[name], **values)
+        if name in self._bars:
+            self.update(self._bars[name], **values)
         else:  # runs of an interrupted export don't count for the rate and the time left
-            self._tasks[name] = self._bars.add_task(name, **values)
+            self._bars[name] = self.add_task(name, **values)
 
-    def drawn(self) -> Group:
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
         stats = self._client.stats()
         held_back = f", held back to {stats.concurrency}" if stats.concurrency < self._client.max_concurrency else ""
         requests = f"{counted(stats.in_flight, 'request')} in flight{held_back}"
-        line = on_one_line(f"{requests}, {counted(stats.retries, 'retry', 'retries')}{self._warning}")
-        return Group(self._bars, Text(line, no_wrap=True, overflow="ellipsis"))
+        line = on_one_line(f"{requests}, {counted(stats.retries, 'retry', 'retries')}{self._warnings.text}")
+        yield Text(line, no_wrap=True, overflow="ellipsis")
 
 
 def as_dict(summary: ExportSummary, client: Client) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command
-from tfruns.cli.host import PATIENCE, checked, checked_ids, connect, with_given
-from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, say, write
+from tfruns.cli.options import PATIENCE, checked, connect, with_given
+from tfruns.cli.output import as_json_line, has_colours, is_terminal, say, write
 from tfruns.cli.table import run_cells, run_table, time_so_far
 from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant
-
-if TYPE_CHECKING:
-    from tfruns.client import Client
-    from tfruns.models import JobRun
 
 _NO_SUCH_RUN = 6
 _NAMED = 5
@@ -49,8 +46,7 @@ Exit status:
 
 
 @click.command(cls=Command, epilog=_SHOW_EPILOG, short_help="Print one run, with every field.")
-@click.argument("job_id", metavar="JOB")
-@click.argument("run", metavar="RUN")
+@options.run_of_job
 @options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
 @options.host
 async def show(job_id: str, run: str, as_json: bool) -> int:
@@ -61,7 +57,6 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
     """
     if not run.strip():
         raise click.UsageError("RUN is empty")
-    checked_ids([job_id])
     async with connect(patience=PATIENCE) as client:
         found = await _find(client, job_id, run)
     if not found:
@@ -72,13 +67,13 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
         raise click.ClickException(f"{run!r} begins the ids or names of {counted(len(found), 'run')}: {names}{more}")
     [only] = found
-    await write(as_json_line(only.to_dict()) if as_json else encoded("".join(_lines(job_id, only))))
+    await write(as_json_line(only.to_dict()) if as_json else "".join(_lines(job_id, only)))
     return 0
 
 
-async def _find(client: "Client", job_id: str, text: str) -> "list[JobRun]":
+async def _find(client: "tfruns.Client", job_id: str, text: str) -> "list[tfruns.JobRun]":
     """The run with that id; else the newest with that name; else those whose id or name begins with the text."""
-    named: JobRun | None = None
+    named: tfruns.JobRun | None = None
     begun = []
     async for run in with_given(client.iter_runs, job_id, search_prefix=text):
         if run.id == text:
@@ -90,7 +85,7 @@ async def _find(client: "Client", job_id: str, text: str) -> "list[JobRun]":
     return begun if named is None else [named]
 
 
-def _lines(job_id: str, run: "JobRun") -> Iterator[str]:
+def _lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
     """A line for each field; a text of several lines, such as an error, goes below its name."""
     now = time.time()
     fields = {"job_id": job_id, **_fields(run), "error": run.error}
@@ -112,7 +107,7 @@ def _lines(job_id: str, run: "JobRun") -> Iterator[str]:
             yield f"{name:<{width}}  {text}\n"
 
 
-def _fields(run: "JobRun") -> dict[str, Any]:
+def _fields(run: "tfruns.JobRun") -> dict[str, Any]:
     """Each field but the error by its name, those of the subject too: first what everybody asks."""
     from tfruns._table.columns import COLUMNS, values_of
 
@@ -122,8 +117,7 @@ def _fields(run: "JobRun") -> dict[str, Any]:
 
 
 @click.command(cls=Command, epilog=_WAIT_EPILOG, short_help="Wait until a run has ended.")
-@click.argument("job_id", metavar="JOB")
-@click.argument("run", metavar="RUN")
+@options.run_of_job
 @options.when(
     "--timeout", type=options.Seconds(0, min_open=True), help="Seconds to wait at most, or 90m. Else for ever."
 )
@@ -145,9 +139,6 @@ async def wait(
     as_json: bool,
 ) -> int:
     """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest."""
-    import tfruns
-
-    checked_ids([job_id])
     async with connect() as client:
         if is_terminal():
             say(f"waiting for the end of {run!r}; Ctrl-C to stop")
@@ -162,5 +153,5 @@ async def wait(
             return statuses[type(error)]
     table = run_table()
     cells = run_cells(ended, table.columns, now=time.time())
-    await write(as_json_line(ended.to_dict()) if as_json else encoded(table.text([cells])))
+    await write(as_json_line(ended.to_dict()) if as_json else table.text([cells]))
     return _STATUS_OF_END[ended.status]

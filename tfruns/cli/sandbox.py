@@ -7,7 +7,7 @@ import click
 
 from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
-from tfruns.cli.host import with_given
+from tfruns.cli.options import with_given
 from tfruns.cli.output import say, until_nobody_reads
 from tfruns.cli.signals import end_line, run_async
 

@@ -4,28 +4,26 @@ import difflib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import tfruns
 from tfruns.cli.help import combined
 from tfruns.cli.options import output
 from tfruns.cli.output import encoded, has_colours, width
 from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant, on_one_line
 
-if TYPE_CHECKING:
-    from tfruns.models import JobRun
-
 STATUS, CREATED, AGE, DURATION = "STATUS", "CREATED (UTC)", "AGE", "DURATION"
 VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR", "JOB"
-ENDED = "ENDED (UTC)"
+ENDED, RUNS = "ENDED (UTC)", "RUNS"
 
 _GAP = 2
-_TO_THE_RIGHT = frozenset({AGE, DURATION, VERSION, "EXIT CODE", "TOTAL RETRIES"})
+_TO_THE_RIGHT = {AGE, DURATION, VERSION, "EXIT CODE", "TOTAL RETRIES", RUNS, "SHARE", "MEDIAN", "LONGEST"}
 _WIDEST = 48  # if nothing is cut, a wider text moves the rest of its row, but doesn't widen the column
 # The columns get room on a terminal in this order. Names and errors are cut, but not below the width in `_LEAST`. Those
 # in `_WHOLE` are shown in full or not at all: a status that is cut can look like another, and ids are to be copied.
-_PRIORITY = (STATUS, NAME, ERROR, JOB, AGE, DURATION, ID, CREATED, TRIGGERED_BY, VERSION)
+_PRIORITY = (STATUS, NAME, ERROR, RUNS, JOB, AGE, DURATION, ID, CREATED, TRIGGERED_BY, VERSION)
 _WHOLE = frozenset({STATUS, AGE, DURATION, ID, CREATED, VERSION, ENDED})
 _LEAST = {NAME: 16, JOB: 10}
 _LEAST_OF_OTHERS = 12
@@ -81,14 +79,14 @@ table_options = combined(
 """Options for a table of runs, which `run_table` takes."""
 
 
-def run_cells(run: "JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:
+def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:
     """The text of each of these columns for a run. `now`, in seconds since 1970, is for ages, and for the time that a
     run without an end has taken so far; with None, durations are as the server has them.
     """
     return {name: harmless(job_id if name == JOB else _cell(run, name, now)) for name in columns}
 
 
-def _cell(run: "JobRun", column: str, now: float | None) -> str:
+def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
     subject = run.triggered_by_subject
     if column == AGE:
         return human_age((now or time.time()) - run.created_at / 1000)
@@ -105,7 +103,7 @@ def _cell(run: "JobRun", column: str, now: float | None) -> str:
     return "-" if value is None else str(value)
 
 
-def time_so_far(run: "JobRun", now: float) -> int | None:
+def time_so_far(run: "tfruns.JobRun", now: float) -> int | None:
     """Seconds that the run took, or has taken by now."""
     if run.status.is_terminal or run.status == "UNKNOWN":
         return run.duration
@@ -117,7 +115,7 @@ def run_table(
 ) -> "Table":
     """The table of runs that every command prints: on a terminal with ages, and cut to fit, unless it is to be wide."""
     if columns is not None:
-        return Table(columns, priority=columns, is_cut=not wide, header=not no_header)
+        return Table(columns, is_chosen=True, is_cut=not wide, header=not no_header)
     job, age = (JOB,) if several else (), (AGE,) if width() is not None else ()
     return Table((*job, *_LISTED[:2], *age, *_LISTED[2:]), is_cut=not wide, header=not no_header)
 
@@ -130,26 +128,18 @@ class Table:
     """
 
     def __init__(
-        self,
-        columns: Sequence[str],
-        *,
-        to_the_right: Iterable[str] = _TO_THE_RIGHT,
-        priority: Sequence[str] = _PRIORITY,
-        room: int | None = None,
-        is_cut: bool = True,
-        header: bool = True,
+        self, columns: Sequence[str], *, is_chosen: bool = False, is_cut: bool = True, header: bool = True
     ) -> None:
+        """Columns that somebody has chosen are all shown, errors and ids too, as far as there is room."""
         from rich.cells import cell_len
 
         self._cell_len = cell_len  # an East Asian character takes two cells
         self.columns = tuple(columns)
-        self._room = (room or width()) if is_cut else None
+        self._is_chosen = is_chosen
+        self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *columns)))
+        self._room = width() if is_cut else None
         self._colour = has_colours()
-        self._to_the_right = frozenset(to_the_right)
-        self._priority = tuple(priority)
         self._header = header
-        # Columns that somebody has chosen are all shown, errors and ids too, in their order.
-        self._is_chosen = self.columns == self._priority
         self._wanted: tuple[str, ...] = ()  # below the headings that were printed last
         self._widths: dict[str, int] = {}
         self._ellipsis = "..." if encoded("…").startswith(b"\\") else "…"
@@ -161,14 +151,12 @@ class Table:
 
     def lines(self, rows: Sequence[Mapping[str, str]]) -> list[str]:
         """The lines for these rows, after a line of headings if they are the first, or the first with an error."""
-        wanted = self._wanted or self.columns
-        if self._room is not None and not self._is_chosen and ERROR in self.columns:
-            has_errors = ERROR in self._wanted or any(row[ERROR] for row in rows)
-            wanted = tuple(name for name in self.columns if name != ERROR or has_errors)
+        wanted = self.columns
+        if self._room is not None and not self._is_chosen and ERROR not in self._wanted:
+            wanted = tuple(name for name in wanted if name != ERROR or any(row[ERROR] for row in rows))
         begins = wanted != self._wanted
         shown = [{name: name for name in wanted}, *rows] if begins else rows
-        names = wanted if begins else (*self._widths,)
-        sizes = {name: [self._cell_len(row[name]) for row in shown] for name in names}
+        sizes = {name: [self._cell_len(row[name]) for row in shown] for name in (wanted if begins else self._widths)}
         if self._room is None:
             for name, found in sizes.items():
                 most = max((size for size in found if size <= _WIDEST), default=0)
@@ -213,7 +201,7 @@ class Table:
             padding = " " * (size - self._cell_len(text))
             if self._colour and name == STATUS and (colour := COLOURS.get(text)):
                 text = click.style(text, fg=colour)
-            cells.append(padding + text if name in self._to_the_right else text + padding)
+            cells.append(padding + text if name in _TO_THE_RIGHT else text + padding)
         return (" " * _GAP).join(cells).rstrip()
 
     def _cut(self, text: str, size: int) -> str:

@@ -2,25 +2,23 @@
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command
-from tfruns.cli.host import checked_ids, connect, with_given
-from tfruns.cli.output import as_json_line, encoded, has_colours, is_terminal, until_nobody_reads, write
+from tfruns.cli.options import connect, with_given
+from tfruns.cli.output import as_json_line, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 from tfruns.cli.text import harmless
-
-if TYPE_CHECKING:
-    from tfruns._watch.watcher import RunChange, RunWatch
-    from tfruns.models import JobRun
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
@@ -33,7 +31,7 @@ Examples:
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Print what happens to the runs of jobs, as it happens.")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@options.jobs
 @options.filters
 @options.interval(2.0, 30.0)
 @options.when(
@@ -51,7 +49,7 @@ Examples:
 @options.json("Print each change as a line of JSON, in UTF-8.")
 @options.host
 async def watch(
-    job_ids: tuple[str, ...], start: str | None, resume_from: str | None, as_json: bool, **arguments: Any
+    job_ids: list[str], start: str | None, resume_from: str | None, as_json: bool, **arguments: Any
 ) -> None:
     """Print what happens to the runs of each JOB, given by its id, until Ctrl-C.
 
@@ -63,22 +61,21 @@ async def watch(
     # A table is kept up to date only where a terminal can draw it.
     is_live = is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     arguments["start"] = start or ("open" if is_live else "now")
-    ids = checked_ids(job_ids)
     async with connect() as client:
-        changes = with_given(client.watch_runs, ids, resume_token=resume_from and _kept(resume_from), **arguments)
+        changes = with_given(client.watch_runs, job_ids, resume_token=resume_from and _kept(resume_from), **arguments)
         shown = changes if resume_from is None else _keeping(changes, resume_from)
         async with aclosing(shown):
             if is_live:
-                await _show(shown, several=len(ids) > 1)
+                await _show(shown, several=len(job_ids) > 1)
             else:
                 await _print(shown, as_json=as_json)
 
 
-async def _print(changes: "AsyncIterator[RunChange]", *, as_json: bool) -> None:
+async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -> None:
 
     async def lines() -> None:
         async for change in changes:
-            await write(_json_line(change) if as_json else encoded(_line(change) + "\n"))
+            await write(_json_line(change) if as_json else _line(change) + "\n")
 
     printing = asyncio.ensure_future(lines())
     reader = asyncio.ensure_future(until_nobody_reads())
@@ -99,15 +96,15 @@ def _kept(path: str) -> str | None:
         return file.read()
 
 
-async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]":
+async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfruns.RunChange]":
     """The same changes; the resume token of the last one that was printed is kept in a file."""
 
-    def keep(change: "RunChange") -> None:
+    def keep(change: "tfruns.RunChange") -> None:
         with open(path + ".new", "w", encoding="ascii") as file:
             file.write(change.resume_token + "\n")
         os.replace(path + ".new", path)
 
-    unkept: RunChange | None = None
+    unkept: tfruns.RunChange | None = None
     kept_at = 0.0
     try:
         async with aclosing(changes):
@@ -122,33 +119,32 @@ async def _keeping(changes: "RunWatch", path: str) -> "AsyncGenerator[RunChange]
             keep(unkept)
 
 
-def _json_line(change: "RunChange") -> bytes:
+def _json_line(change: "tfruns.RunChange") -> bytes:
     before = change.before and change.before.to_dict()
     return as_json_line(
         {"kind": change.kind.value, "jobId": change.job_id, "run": change.run.to_dict(), "before": before}
     )
 
 
-def _line(change: "RunChange") -> str:
+def _line(change: "tfruns.RunChange") -> str:
     before = f"{change.before.status} -> " if change.before is not None and change.kind != "deleted" else ""
     run = change.run
     words = (f"{change.kind:<8}", change.job_id, before + run.status, run.name, run.id)
     return "  ".join(map(harmless, words))
 
 
-async def _show(changes: "AsyncIterator[RunChange]", *, several: bool) -> None:
+async def _show(changes: "AsyncIterator[tfruns.RunChange]", *, several: bool) -> None:
     """Show a table that is kept up to date: with each change, and twice a second for the durations."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     board = Board(several=several)
-    console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
 
     def draw() -> Text:
-        lines = board.lines(console.width, console.height)
-        return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")
+        return Text.from_ansi("\n".join(board.lines()), no_wrap=True, overflow="ellipsis")
 
+    console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
     with Live(console=console, get_renderable=draw, refresh_per_second=2, redirect_stdout=False):
         async for change in changes:
             board.take(change)
@@ -160,11 +156,11 @@ class Board:
     def __init__(self, *, several: bool) -> None:
         self._columns = (*((JOB,) if several else ()), STATUS, DURATION, NAME, ID, ERROR)
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], JobRun] = {}
-        self._ended: dict[tuple[str, str], JobRun] = {}
+        self._open: dict[tuple[str, str], tfruns.JobRun] = {}
+        self._ended: dict[tuple[str, str], tfruns.JobRun] = {}
         self._ended_count = self._failed_count = 0
 
-    def take(self, change: "RunChange") -> None:
+    def take(self, change: "tfruns.RunChange") -> None:
         key = change.job_id, change.run.id
         with self._lock:
             self._open.pop(key, None)
@@ -178,8 +174,9 @@ class Board:
             elif change.kind != "deleted":
                 self._open[key] = change.run
 
-    def lines(self, width: int, height: int) -> list[str]:
-        """The lines to show now, at most `height`: the runs that there is room for, and a line that sums up all."""
+    def lines(self) -> list[str]:
+        """The lines to show now: the runs that there is room for on the terminal, and a line that sums up all."""
+        width, height = shutil.get_terminal_size()
         now = time.time()
         with self._lock:
             opened, ended, ended_count = [*self._open.items()], [*self._ended.items()], self._ended_count
@@ -191,8 +188,9 @@ class Board:
         kept = sorted(ended, key=lambda item: item[1].status != "FAILED")[: max(room - len(opened), room // 2)]
         chosen = {key for key, _ in kept}
         shown = [item for item in ended if item[0] in chosen] + opened[: room - len(kept)]
-        table = Table(self._columns, room=width)
-        lines = table.lines([run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown])
+        lines = Table(self._columns).lines(
+            [run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown]
+        )
         counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
         counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}"
         numbers = Counter(run.status.value for _, run in opened)
@@ -202,13 +200,13 @@ class Board:
         sums = [f"{known}; {', '.join(words)}"] if words else []
         sums += [f"{known}; {', '.join(words[:most])} and others" for most in range(len(words) - 1, 0, -1)]
         texts = [text + end for some in (sums, [known]) for end in ("; Ctrl-C to end", "") for text in some]
-        return [*lines, next((text for text in texts if len(text) <= width), counts)]
+        return [*Table(self._columns).lines(rows), next((text for text in texts if len(text) <= width), counts)]
 
 
 def _hidden(number: int) -> str:
     return f" ({number:,} not shown)" if number > 0 else ""
 
 
-def _is_stale(run: "JobRun", now: float) -> bool:
+def _is_stale(run: "tfruns.JobRun", now: float) -> bool:
     """Whether a run is open for the server alone: it has been UNKNOWN for so long that it won't be known again."""
     return run.status == "UNKNOWN" and now - run.created_at / 1000 > _STALE
