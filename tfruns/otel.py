@@ -89,12 +89,9 @@ class _Attempt:
     """The newest attempt of a page request."""
 
     span: trace.Span
-    has_ended: bool
     resends: int
-    started: int
-    """Nanoseconds by the wall clock, as spans use them."""
-    began: int
-    """The same moment on the monotonic clock."""
+    began: float = attrs.field(factory=time.monotonic)
+    has_ended: bool = False
 
 
 class _Attempts:
@@ -128,11 +125,8 @@ class _Attempts:
         }
         if resends:
             attributes["http.request.resend_count"] = resends
-        started, began = time.time_ns(), time.monotonic_ns()
-        span = self._tracer.start_span(
-            f"GET {_TEMPLATE}", kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=started
-        )
-        self._newest[task] = _Attempt(span, False, resends, started, began)
+        span = self._tracer.start_span(f"GET {_TEMPLATE}", kind=trace.SpanKind.CLIENT, attributes=attributes)
+        self._newest[task] = _Attempt(span, resends)
 
     def on_response(self, event: ResponseEvent) -> None:
         found: dict[str, Any] = {"http.response.status_code": event.status_code}
@@ -153,7 +147,7 @@ class _Attempts:
         attempt = self._newest.pop(asyncio.current_task(), None)
         if attempt is not None and not attempt.has_ended:
             attempt.span.set_attribute("tfruns.cancelled", True)
-            attempt.span.end(attempt.started + time.monotonic_ns() - attempt.began)
+            attempt.span.end()
 
     def on_runs(self, count: int) -> None:
         self._runs.add(count, self._server)
@@ -164,12 +158,12 @@ class _Attempts:
         if attempt is None or attempt.has_ended:
             return
         attempt.has_ended = True
-        span, taken = attempt.span, time.monotonic_ns() - attempt.began
-        self._duration.record(taken / 1e9, {**self._attributes, **found}, trace.set_span_in_context(span))
+        span, taken = attempt.span, time.monotonic() - attempt.began
+        self._duration.record(taken, {**self._attributes, **found}, trace.set_span_in_context(span))
         span.set_attributes(found)
         if "error.type" in found:
             span.set_status(trace.StatusCode.ERROR)
-        span.end(attempt.started + taken)
+        span.end()
 
 
 def _type_of(error: Exception) -> str:

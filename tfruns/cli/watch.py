@@ -188,9 +188,7 @@ class Board:
         kept = sorted(ended, key=lambda item: item[1].status != "FAILED")[: max(room - len(opened), room // 2)]
         chosen = {key for key, _ in kept}
         shown = [item for item in ended if item[0] in chosen] + opened[: room - len(kept)]
-        lines = Table(self._columns).lines(
-            [run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown]
-        )
+        rows = [run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown]
         counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
         counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}"
         numbers = Counter(run.status.value for _, run in opened)
