@@ -33,7 +33,7 @@ from tests.support.cli import (
 from tests.support.hostile import Stall, page, response, serve
 from tests.support.hostile import run as run_of
 from tfruns.cli import options, output
-from tfruns.cli.text import human_age, human_duration
+from tfruns.cli.table import human_age, human_duration
 from tfruns.sandbox import Sandbox
 
 

@@ -15,9 +15,8 @@ import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command, options_of
 from tfruns.cli.options import checked_id, connect, wrong_usage
-from tfruns.cli.output import say, write
+from tfruns.cli.output import harmless, say, write
 from tfruns.cli.signals import end_line, interrupted_status, run_async
-from tfruns.cli.text import harmless
 
 if TYPE_CHECKING:
     from tfruns.export import ExportProgress

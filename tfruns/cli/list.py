@@ -13,9 +13,8 @@ from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command, options_of
 from tfruns.cli.options import PATIENCE, connect, with_given
-from tfruns.cli.output import as_json_line, is_terminal, say, write
+from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
 from tfruns.cli.table import JOB, RUNS, Table, header_option, run_cells, run_table, table_options
-from tfruns.cli.text import harmless
 
 _many = options_of("How many")
 

@@ -1,4 +1,4 @@
-"""Standard output and standard error, as commands use them."""
+"""Standard output and standard error, as commands use them, and text that is safe to print there."""
 
 import asyncio
 import concurrent.futures
@@ -15,8 +15,6 @@ import time
 from typing import Any
 
 import click
-
-from tfruns.cli.text import on_one_line
 
 _PATIENCE = 5.0  # seconds that a message may wait for a reader of standard error
 _AT_ONCE = 512  # bytes that a pipe takes without waiting, once it has room (POSIX)
@@ -86,6 +84,22 @@ def _guarded(stream: Any, kind: type[io.FileIO]) -> Any:
     # What the locale can't show must not end a listing.
     wrapped = io.BufferedWriter(kind(raw.fileno(), "wb", closefd=False))
     return io.TextIOWrapper(wrapped, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+
+
+def harmless(text: str) -> str:
+    """The text with all that isn't printable escaped: `\\x1b` for the character that begins an escape sequence.
+
+    The server's text must not control the terminal: not its colours, its cursor or the direction of writing. Nor must
+    it look like other lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def on_one_line(text: str) -> str:
+    """The text, harmless, with each sequence of white space, including newlines, replaced by one space."""
+    return harmless(" ".join(text.split()))
 
 
 def say(message: str) -> None:

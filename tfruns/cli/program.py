@@ -10,13 +10,12 @@ import sys
 
 import click
 
-from tfruns.cli.demo import demo
 from tfruns.cli.export import export
 from tfruns.cli.help import ENVIRONMENT, Group
 from tfruns.cli.list import count, list_
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.run import show, wait
-from tfruns.cli.sandbox import sandbox
+from tfruns.cli.sandbox import demo, sandbox
 from tfruns.cli.signals import handled, interrupted_status
 from tfruns.cli.watch import watch
 from tfruns.version import __version__

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from tfruns._text import counted
-from tfruns.cli.text import human_duration, on_one_line
+from tfruns.cli.output import on_one_line
+from tfruns.cli.table import human_duration
 from tfruns.client import Client
 from tfruns.export import ExportProgress, ExportSummary
 

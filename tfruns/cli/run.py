@@ -11,9 +11,8 @@ from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command
 from tfruns.cli.options import PATIENCE, checked, connect, with_given
-from tfruns.cli.output import as_json_line, has_colours, is_terminal, say, write
-from tfruns.cli.table import run_cells, run_table, time_so_far
-from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant
+from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, say, write
+from tfruns.cli.table import COLOURS, human_age, human_duration, instant, run_cells, run_table, time_so_far
 
 _NO_SUCH_RUN = 6
 _NAMED = 5
@@ -86,9 +85,13 @@ async def _find(client: "tfruns.Client", job_id: str, text: str) -> "list[tfruns
 
 
 def _lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
-    """A line for each field; a text of several lines, such as an error, goes below its name."""
+    """A line for each field, first what everybody asks, the error last; a text of several lines goes below its name."""
+    from tfruns._table.columns import COLUMNS, values_of
+
     now = time.time()
-    fields = {"job_id": job_id, **_fields(run), "error": run.error}
+    values: dict[str, Any] = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
+    error = values.pop("error")
+    fields = {"job_id": job_id, **{name: values[name] for name in (*_FIRST, *values)}, "error": error}
     for name in ("created_at", "end_time"):
         if (when := fields[name]) is not None:
             fields[name] = f"{instant(when)} UTC ({human_age(now - when / 1000)} ago)"
@@ -105,15 +108,6 @@ def _lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
             if name == "status" and has_colours():
                 text = click.style(text, fg=COLOURS.get(text))
             yield f"{name:<{width}}  {text}\n"
-
-
-def _fields(run: "tfruns.JobRun") -> dict[str, Any]:
-    """Each field but the error by its name, those of the subject too: first what everybody asks."""
-    from tfruns._table.columns import COLUMNS, values_of
-
-    values = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
-    del values["error"]
-    return {name: values[name] for name in (*_FIRST, *(name for name in values if name not in _FIRST))}
 
 
 @click.command(cls=Command, epilog=_WAIT_EPILOG, short_help="Wait until a run has ended.")

@@ -1,20 +1,37 @@
-"""`tfruns sandbox`: a control plane to try things on."""
+"""`tfruns sandbox` and `tfruns demo`: a made-up control plane, and what it shows without an account."""
 
+import asyncio
+import contextlib
+import re
 import shlex
+import statistics
+import time
+from collections import defaultdict
 from typing import Any
 
 import click
 
+import tfruns
+from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import with_given
-from tfruns.cli.output import say, until_nobody_reads
-from tfruns.cli.signals import end_line, run_async
+from tfruns.cli.output import is_terminal, say, until_nobody_reads, width
+from tfruns.cli.signals import end_line
+from tfruns.cli.table import RUNS, STATUS, Table, human_duration, run_cells, run_table
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
 _behaves = options_of("How it behaves")
+_seed = _holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
 
+_SAMPLES = 5
+_COLUMNS = (STATUS, RUNS, "SHARE", "MEDIAN", "LONGEST")
+_DEMO_EPILOG = """
+Examples:
+  tfruns demo
+  tfruns demo --runs 100000
+"""
 _EPILOG = """
 Examples:
   tfruns sandbox --jobs my-job-id,my-other-job-id
@@ -32,16 +49,12 @@ def _start(text: str) -> Any:
     return text if text == "now" else options.moment(text)
 
 
-def _fault(text: str) -> Any:
-    from tfruns.sandbox.faults import Faults
-
-    return with_given(Faults, [text])[0]
-
-
 def _rate_limit(text: str) -> Any:
-    from tfruns.sandbox.faults import parse_rate_limit
+    from tfruns.sandbox import RateLimit
 
-    return with_given(parse_rate_limit, text)
+    if not (parts := re.fullmatch(r"([0-9.]+)(?:/([0-9]+))?", text)):
+        raise click.BadParameter(f"it is requests a second, or that and a burst, such as 50 or 50/10, got {text!r}")
+    return with_given(RateLimit, per_second=float(parts[1]), burst=int(parts[2] or 1))
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
@@ -49,7 +62,7 @@ def _rate_limit(text: str) -> Any:
 @_where("--host", metavar="ADDR", default="127.0.0.1", help="The address to listen on.")
 @_holds("--jobs", type=_jobs, metavar="N|ID,…", default="1", help="How many jobs it has, or their ids.")
 @_holds("--runs", type=options.Whole(min=0), default=25_000, help="How many runs a job has.")
-@_holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
+@_seed
 @_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
 @_holds(
     "--runs-from",
@@ -72,7 +85,6 @@ def _rate_limit(text: str) -> Any:
 @_behaves(
     "--fault",
     "faults",
-    type=_fault,
     multiple=True,
     metavar="FAULT",
     help="What goes wrong, such as `status=429,wait=2,rate=0.1`.",
@@ -81,7 +93,7 @@ def _rate_limit(text: str) -> Any:
     "--rate-limit", type=_rate_limit, metavar="N[/BURST]", help="Requests a second that it takes, and how many at once."
 )
 @_behaves("--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403).")
-def sandbox(**settings: Any) -> None:
+async def sandbox(**settings: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
     When it is ready, it prints two lines for a shell, `export TFY_HOST=...` and `export TFY_API_KEY=...`, and then the
@@ -96,20 +108,80 @@ def sandbox(**settings: Any) -> None:
     from tfruns.sandbox import Sandbox
 
     control_plane = with_given(Sandbox, **settings)
-
-    async def serve() -> None:
-        if settings["runs_from"] is not None:
-            say(f"reading {settings['runs_from']}")
-        async with control_plane:
-            lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
-            lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
-            click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
-            say("ready; Ctrl-C stops it")
-            await until_nobody_reads()
-
+    if settings["runs_from"] is not None:
+        say(f"reading {settings['runs_from']}")
     try:
-        run_async(serve())
-    except KeyboardInterrupt:
-        end_line()
+        await control_plane.start()
     except ValueError as error:  # the file of --runs-from doesn't hold what it should
         raise click.ClickException(str(error)) from None
+    async with contextlib.aclosing(control_plane):
+        lines = [f"export TFY_HOST={shlex.quote(control_plane.url)}"]
+        lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
+        click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
+        say("ready; Ctrl-C stops it")
+        try:
+            await until_nobody_reads()
+        except asyncio.CancelledError:
+            end_line()
+
+
+@click.command(cls=Command, epilog=_DEMO_EPILOG, short_help="List the runs of a made-up job, without an account.")
+@_holds("--runs", "number", type=options.Whole(min=1), default=25_000, help="Runs that the job has.")
+@_seed
+async def demo(number: int, seed: int) -> None:
+    """List the runs of a made-up job, from a sandbox on this machine, and sum them up.
+
+    Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
+    what the client alone is capable of.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from tfruns.sandbox import Sandbox
+
+    _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
+    console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
+    columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
+    samples: list[tfruns.JobRun] = []
+    durations: dict[str, list[int | None]] = defaultdict(list)
+    async with (
+        Sandbox(jobs=1, runs=number, seed=seed, clock_start="now") as sandbox,
+        tfruns.Client(sandbox.url, sandbox.api_key) as client,
+    ):
+        # For a filter the sandbox makes all runs, which isn't part of the walk's time.
+        await client.count_runs(sandbox.job_ids[0], status="FAILED")
+        sandbox.requests.clear()
+        begun = time.perf_counter()
+        with Progress(*columns, console=console, expand=True, disable=not is_terminal()) as bar:
+            task = bar.add_task("runs", total=None)
+            async with contextlib.aclosing(client.iter_runs(sandbox.job_ids[0]).pages()) as pages:
+                async for page in pages:
+                    samples += page.data[: _SAMPLES - len(samples)]
+                    for run in page.data:
+                        durations[run.status.value].append(run.duration)
+                    bar.update(task, advance=len(page.data), total=page.pagination.total)
+        seconds = time.perf_counter() - begun
+        requests = len(sandbox.requests)
+    count = sum(map(len, durations.values()))
+    if not is_terminal():
+        click.echo(f"{count:,} of {count:,} runs")
+    click.echo("Runs by status:")
+    rows = []
+    for status, found in sorted(durations.items(), key=lambda item: -len(item[1])):
+        ended = [duration for duration in found if duration is not None]
+        times = (statistics.median(ended), max(ended)) if ended else (None, None)
+        cells = (status, f"{len(found):,}", f"{len(found) / count:.1%}", *map(human_duration, times))
+        rows.append(dict(zip(_COLUMNS, cells, strict=True)))
+    click.echo(Table(_COLUMNS).text(rows))
+    click.echo(f"The first {len(samples)} runs, as `tfruns list` prints them:")
+    table = run_table()
+    now = time.time() if is_terminal() else None
+    click.echo(table.text([run_cells(run, table.columns, now=now) for run in samples]))
+    took = f"{count:,} runs in {seconds:.2f} s by {counted(requests, 'request')}"
+    _say(f"{took}: {count / seconds:,.0f} runs a second, server included")
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence; on a terminal, broken between words."""
+    columns = width()
+    click.echo(sentence if columns is None else click.wrap_text(sentence, columns))

@@ -1,9 +1,10 @@
-"""Runs as a table: in full for programs, and within the width of a terminal for people."""
+"""Runs as people read them: times, durations, and a table, within the width of a terminal or whole for programs."""
 
 import difflib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -11,12 +12,23 @@ import click
 import tfruns
 from tfruns.cli.help import combined
 from tfruns.cli.options import output
-from tfruns.cli.output import encoded, has_colours, width
-from tfruns.cli.text import COLOURS, harmless, human_age, human_duration, instant, on_one_line
+from tfruns.cli.output import encoded, harmless, has_colours, on_one_line, width
 
 STATUS, CREATED, AGE, DURATION = "STATUS", "CREATED (UTC)", "AGE", "DURATION"
 VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR", "JOB"
 ENDED, RUNS = "ENDED (UTC)", "RUNS"
+
+COLOURS = {
+    "FINISHED": "green",
+    "FAILED": "red",
+    "RUNNING": "cyan",
+    "CREATED": "blue",
+    "SCHEDULED": "blue",
+    "TERMINATION_REQUESTED": "yellow",
+    "TERMINATING": "yellow",
+    "TERMINATED": "yellow",
+}
+"""The colours that statuses are shown in."""
 
 _GAP = 2
 _TO_THE_RIGHT = {AGE, DURATION, VERSION, "EXIT CODE", "TOTAL RETRIES", RUNS, "SHARE", "MEDIAN", "LONGEST"}
@@ -77,6 +89,37 @@ table_options = combined(
     header_option,
 )
 """Options for a table of runs, which `run_table` takes."""
+
+
+def instant(milliseconds: float) -> str:
+    """A time in ms since 1970, in UTC to the second; beyond the year 9999 as the server sent it."""
+    try:
+        return f"{datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ001
+    except OverflowError:
+        return f"{milliseconds} ms"
+
+
+def human_duration(seconds: float | None) -> str:
+    """A duration as its two largest units: `42s`, `3m 05s`, `2h 00m`, `4d 01h`; `-` for None."""
+    if seconds is None:
+        return "-"
+    sign, left = "-" if seconds < 0 else "", round(abs(seconds))
+    if left < 60:
+        return f"{sign}{left}s"
+    if left < 3600:
+        return f"{sign}{left // 60}m {left % 60:02}s"
+    if left < 86_400:
+        return f"{sign}{left // 3600}h {left // 60 % 60:02}m"
+    return f"{sign}{left // 86_400}d {left // 3600 % 24:02}h"
+
+
+def human_age(seconds: float) -> str:
+    """How long ago, as its largest unit: `42s`, `3m`, `2h`, `4d`; the future is `0s`."""
+    whole = max(0, int(seconds))
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if whole >= size:
+            return f"{whole // size:,}{unit}"
+    return f"{whole}s"
 
 
 def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,9 +17,8 @@ import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import ENVIRONMENT, Command
 from tfruns.cli.options import connect, with_given
-from tfruns.cli.output import as_json_line, has_colours, is_terminal, until_nobody_reads, write
+from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
-from tfruns.cli.text import harmless
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
@@ -75,7 +75,11 @@ async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -
 
     async def lines() -> None:
         async for change in changes:
-            await write(_json_line(change) if as_json else _line(change) + "\n")
+            if as_json:
+                runs = {"run": change.run.to_dict(), "before": change.before and change.before.to_dict()}
+                await write(as_json_line({"kind": change.kind.value, "jobId": change.job_id, **runs}))
+            else:
+                await write(_line(change) + "\n")
 
     printing = asyncio.ensure_future(lines())
     reader = asyncio.ensure_future(until_nobody_reads())
@@ -90,10 +94,7 @@ async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -
 
 
 def _kept(path: str) -> str | None:
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    return Path(path).read_text("utf-8", "replace") if os.path.exists(path) else None
 
 
 async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfruns.RunChange]":
@@ -117,13 +118,6 @@ async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfr
     finally:
         if unkept is not None:
             keep(unkept)
-
-
-def _json_line(change: "tfruns.RunChange") -> bytes:
-    before = change.before and change.before.to_dict()
-    return as_json_line(
-        {"kind": change.kind.value, "jobId": change.job_id, "run": change.run.to_dict(), "before": before}
-    )
 
 
 def _line(change: "tfruns.RunChange") -> str:

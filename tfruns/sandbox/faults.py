@@ -2,7 +2,6 @@
 
 import collections
 import random
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self, SupportsIndex, get_args
@@ -169,13 +168,6 @@ class RateLimit:
         checked_int(self.burst, "burst", least=1)
         if self.wait_as is not None:
             _one_of("wait_as", self.wait_as, WaitAs)
-
-
-def parse_rate_limit(text: str) -> RateLimit:
-    """`50` or `50/10`: requests a second, and how many at once."""
-    if not (parts := re.fullmatch(r"([0-9.]+)(?:/([0-9]+))?", text)):
-        raise ValueError(f"a rate limit is requests a second, or that and a burst, such as 50 or 50/10, got {text!r}")
-    return RateLimit(per_second=float(parts[1]), burst=int(parts[2] or 1))
 
 
 def _fault(value: Any) -> Fault:
