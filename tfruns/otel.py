@@ -67,7 +67,7 @@ def instrument(
     if not isinstance(client, Client):
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")
     transport = transport_of(client)
-    if transport.counters.on_runs is not None:
+    if transport.hooks.on_runs:
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
     url = URL(client.base_url)
     server = {"server.address": url.host, "server.port": url.port}
@@ -80,8 +80,8 @@ def instrument(
         on_retry=attempts.on_retry,
         on_failure=attempts.on_failure,
         on_end=attempts.on_end,
+        on_runs=attempts.on_runs,
     )
-    transport.counters.on_runs = attempts.on_runs
 
 
 @attrs.define

@@ -16,7 +16,7 @@ from tfruns import RetryPolicy
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import server_wait
-from tfruns._http.retry import PageFetch, StopAfterAttempts, StopAfterDeadline, StopAfterPatience, retrying
+from tfruns._http.retry import PageFetch, retrying
 from tfruns._http.secret import Secret
 from tfruns.errors import (
     APIConnectionError,
@@ -194,7 +194,6 @@ class Failing:
     def __init__(self, policy: RetryPolicy = RetryPolicy()) -> None:  # noqa: B008  # immutable
         self.pace = SendPace(1, math.inf)
         self.state = new_state(policy, self.pace)
-        self.stop = StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(self.pace)
         self.error: Exception = refused(500)
 
     def fail(self, error: Exception | None = None, *, last_good: float | None) -> None:
@@ -204,7 +203,7 @@ class Failing:
 
     def reason_to_give_up(self, wait: float = 1.0) -> str | None:
         self.state.upcoming_sleep = wait
-        stops = self.stop(failed_with(self.state, self.error))
+        stops = self.state.retry_object.stop(failed_with(self.state, self.error))
         assert isinstance(self.error, APIError)
         return self.error.gave_up_because if stops else None
 

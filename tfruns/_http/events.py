@@ -128,23 +128,6 @@ class ClientStats:
 
 
 @attrs.define
-class Counters:
-    """What a client counts: the transport counts requests, and walks count the runs that they yield."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
-    runs: int = 0
-    on_runs: Callable[[int], object] | None = None
-    """Called with each number of runs that is added."""
-
-    def add_runs(self, count: int) -> None:
-        self.runs += count
-        if self.on_runs is not None:
-            self.on_runs(count)
-
-
-@attrs.define
 class Hooks:
     """Functions that are called with the events of a client, in the order in which they were added."""
 
@@ -154,6 +137,8 @@ class Hooks:
     on_failure: tuple[Callable[[FailureEvent], object], ...] = ()
     on_end: tuple[Callable[[], object], ...] = ()
     """Ours alone: called in the task of a page request when that is over, cancelled ones included."""
+    on_runs: tuple[Callable[[int], object], ...] = ()
+    """Ours alone: called with each number of runs that are yielded."""
 
     def add(self, **hooks: Callable[..., object] | None) -> None:
         """Add a function for each name that isn't None. If one isn't a plain function, none is added."""
@@ -179,18 +164,10 @@ class FinalError(Exception):
             self.error.__cause__ = error
 
 
-def call_hooks(
-    hooks: tuple[Callable[[Any], object], ...],
-    event: type[RequestEvent | FailureEvent],
-    where: Callable[[], dict[str, Any]],
-    **rest: Any,
-) -> None:
+def call_hooks(hooks: tuple[Callable[[Any], object], ...], event: RequestEvent | FailureEvent) -> None:
     """Call each of the hooks with the event, up to the first that raises, which is a `FinalError`."""
-    if not hooks:
-        return
-    made = event(**where(), **rest)
     try:
         for hook in hooks:
-            hook(made)
+            hook(event)
     except Exception as error:
         raise FinalError(error, is_of_a_hook=True) from None

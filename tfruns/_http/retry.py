@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 import tenacity
 
-from tfruns._http.options import RequestOptions, RetryPolicy
+from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import Response, requested_wait, server_wait
 from tfruns._text import seconds
@@ -77,83 +77,58 @@ def retrying(pace: SendPace, before_sleep: Callable[[Any], None] | None = None) 
     """What decides about the retries of a client's requests; each of them is a `PageFetch`."""
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda error: cast("APIError", error).is_transient),
-        wait=WaitAsRequested() + WaitBackoff(pace),
-        stop=StopAfterAttempts() | StopAfterDeadline() | StopAfterPatience(pace),
+        wait=Wait(pace),
+        stop=Stop(pace),
         after=lambda fetch: cast("PageFetch", fetch).fail(time.monotonic(), pace.last_good),
         before_sleep=before_sleep,
         reraise=True,
     )
 
 
-class WaitAsRequested(tenacity.wait.wait_base):
-    """Wait for as long as the server requests."""
+@attrs.frozen
+class Wait(tenacity.wait.wait_base):
+    """Wait as long as the server requests, and then for a random time that grows with each attempt.
+
+    In an outage there is no such time: probes are sent at their own.
+    """
+
+    _pace: SendPace
 
     def __call__(self, retry_state: Any) -> float:
         fetch: PageFetch = retry_state
-        return server_wait(fetch.error)
+        requested, policy = server_wait(fetch.error), fetch.policy
+        if self._pace.in_outage:
+            return requested
+        return requested + tenacity.wait_random_exponential(policy.initial_backoff, policy.max_backoff)(fetch)
 
 
 @attrs.frozen
-class WaitBackoff(tenacity.wait.wait_base):
-    """Wait for a random time that grows with each attempt; but in an outage, probes are sent at their own times."""
+class Stop(tenacity.stop.stop_base):
+    """Stop after the attempts, the deadline or the patience of the policy; the error says why, if it must."""
 
     _pace: SendPace
-
-    def __call__(self, retry_state: Any) -> float:
-        if self._pace.in_outage:
-            return 0.0
-        policy: RetryPolicy = retry_state.policy
-        return tenacity.wait_random_exponential(policy.initial_backoff, policy.max_backoff)(retry_state)
-
-
-class _Stop(tenacity.stop.stop_base):
-    """Stop for a reason, which the error then gives."""
-
-    def reason(self, fetch: PageFetch) -> str | None:
-        """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
-        raise NotImplementedError
 
     def __call__(self, retry_state: Any) -> bool:
-        reason = self.reason(retry_state)
-        retry_state.error.gave_up_because = reason or retry_state.error.gave_up_because
+        reason = self._reason(retry_state)
+        if reason:
+            retry_state.error.gave_up_because = reason
         return reason is not None
 
-
-class StopAfterAttempts(_Stop):
-    """Stop after the most attempts that the policy allows, or ten that say something about the request alone."""
-
-    def reason(self, fetch: PageFetch) -> str | None:
-        most = fetch.policy.max_attempts
-        is_over = fetch.own_failures >= _OWN_FAILURES if most is None else fetch.attempts >= most
-        return "" if is_over else None
-
-
-class StopAfterDeadline(_Stop):
-    """Stop if the next attempt would come after the policy's deadline."""
-
-    def reason(self, fetch: PageFetch) -> str | None:
-        deadline = fetch.policy.deadline
-        if deadline is None or fetch.spent + fetch.upcoming_sleep < deadline:
-            return None
-        late = f"the next attempt would come after the retry policy's deadline of {seconds(deadline)}"
-        return late if fetch.spent < deadline else ""
-
-
-@attrs.frozen
-class StopAfterPatience(_Stop):
-    """Stop once the server was away, or failed on this request, for as long as the policy allows."""
-
-    _pace: SendPace
-
-    def reason(self, fetch: PageFetch) -> str | None:
-        most = fetch.policy.patience
-        patience = self._pace.patience(most)
+    def _reason(self, fetch: PageFetch) -> str | None:
+        """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
+        policy, wait = fetch.policy, fetch.upcoming_sleep
+        if fetch.attempts >= policy.max_attempts if policy.max_attempts else fetch.own_failures >= _OWN_FAILURES:
+            return ""
+        if policy.deadline is not None and fetch.spent + wait >= policy.deadline:
+            late = f"the next attempt would come after the retry policy's deadline of {seconds(policy.deadline)}"
+            return late if fetch.spent < policy.deadline else ""
+        patience = self._pace.patience(policy.patience)
         passed = max(self._pace.outage(time.monotonic()), fetch.failing)
-        if passed + fetch.upcoming_sleep < patience:
+        if passed + wait < patience:
             return None
-        if patience < most:
+        if patience < policy.patience:
             return f"there was no response yet in {seconds(passed)}"
-        allowed = f"the retry policy's patience of {seconds(most)}"
+        allowed = f"the retry policy's patience of {seconds(patience)}"
         requested = requested_wait(fetch.error)
         if not requested or passed >= patience:
             return f"{allowed} is over"

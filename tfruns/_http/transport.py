@@ -20,6 +20,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aiohttp
+import attrs
 from yarl import URL
 
 from tfruns._decode.body import decode_page
@@ -28,7 +29,6 @@ from tfruns._http.connections import Connections
 from tfruns._http.credentials import KeySource
 from tfruns._http.events import (
     ClientStats,
-    Counters,
     FailureEvent,
     FinalError,
     Hooks,
@@ -82,14 +82,14 @@ class Transport:
         self.base_url = base_url
         self.options = options
         self.max_concurrency = max_concurrency
-        self.counters = Counters()
+        self._counts = dict.fromkeys(("requests", "retries", "bytes", "runs"), 0)
         self.hooks = Hooks()
         self.closed = ClosedSignal()
         self._key = key
         self.connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
         self._pace = SendPace(max_concurrency, max_rate)
         self._retrying = retrying(self._pace, self._before_retry)
-        self._limiter: Limiter | None = None
+        self._limiter = Limiter(self._pace, base_url)
         self._sending: set[asyncio.Timeout] = set()
 
     # --- how a request is sent, from the outside in ---
@@ -101,37 +101,35 @@ class Transport:
     async def _fetch(self, fetch: PageFetch) -> PageFetch:
         self._pace.begin(time.monotonic())
         try:
-            try:
-                while True:
-                    if fetch.outcome is None:  # else the last response has turned out to be no page
-                        try:
-                            fetch.response = await self._attempt(fetch)
-                        except APIError as error:
-                            fetch.set_exception((type(error), error, error.__traceback__))
-                        else:
-                            fetch.last_error = None  # its traceback leads to the fetch: the response would stay long
-                            return fetch
-                    self._retrying.begin()  # its statistics belong to a thread
-                    await self._retrying.iter(fetch)
-                    fetch.prepare_for_next_attempt()
-                    await self.closed.wait((), fetch.upcoming_sleep)
-            except (ClientClosedError, EventLoopError):
-                raise
-            except FinalError as failed:
-                final, is_of_a_hook = failed.error, failed.is_of_a_hook
-            except Exception as failed:
-                final, is_of_a_hook = failed, False
-            raise final if is_of_a_hook else self._failed(fetch, final)
+            while True:
+                if fetch.outcome is None:  # else the last response has turned out to be no page
+                    try:
+                        fetch.response = await self._attempt(fetch)
+                    except APIError as error:
+                        fetch.set_exception((type(error), error, error.__traceback__))
+                    else:
+                        fetch.last_error = None  # its traceback leads to the fetch: the response would stay long
+                        return fetch
+                self._retrying.begin()  # its statistics belong to a thread
+                await self._retrying.iter(fetch)
+                fetch.prepare_for_next_attempt()
+                await self.closed.wait((), fetch.upcoming_sleep)
+        except (ClientClosedError, EventLoopError):
+            raise
+        except Exception as error:
+            final = self._failed(fetch, error)
         finally:
             self._pace.end()
             for on_end in self.hooks.on_end:
                 on_end()
+        raise final
 
     async def _attempt(self, fetch: PageFetch) -> Response:
         handled = sys.exception()
         outcome: Response | Exception | None = None
         try:
-            limiter = self.enter_loop()
+            self.enter_loop()
+            limiter = self._limiter
             limiter.join(fetch)
             try:
                 if fetch.sent_at is None:
@@ -170,8 +168,9 @@ class Transport:
         options = fetch.options
         is_first = True
         while True:
-            call_hooks(self.hooks.on_request, RequestEvent, fetch.where, attempt=fetch.attempts)
-            self.counters.requests += 1
+            if self.hooks.on_request:
+                call_hooks(self.hooks.on_request, RequestEvent(**fetch.where(), attempt=fetch.attempts))
+            self._counts["requests"] += 1
             began = time.monotonic()
             response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
             self._report(fetch, response, time.monotonic() - began)
@@ -258,83 +257,82 @@ class Transport:
 
     def _report(self, fetch: PageFetch, response: Response, seconds: float) -> None:
         size, request_id = len(response.body), response.headers.get("x-request-id")
-        self.counters.bytes += size
-        fetch.request_id = None if request_id is None else self._key.redactor.clean(request_id)
-        is_logged = logger.isEnabledFor(logging.DEBUG)
-        if not self.hooks.on_response and not is_logged:
-            return
-        rest: dict[str, Any] = {
-            "attempt": fetch.attempts,
-            "status_code": response.status,
-            "size": size,
-            "seconds": seconds,
-            "request_id": fetch.request_id,
-        }
-        if is_logged:
-            text = "job %r, offset %d: %d, %d bytes in %.3f s"
-            place = fetch.request.job_id, fetch.request.offset
-            log(logging.DEBUG, text, *place, response.status, size, seconds, extra={**fetch.where(), **rest})
-        call_hooks(self.hooks.on_response, ResponseEvent, fetch.where, **rest)
+        self._counts["bytes"] += size
+        fetch.request_id = request_id and self._key.redactor.clean(request_id)
+        if self.hooks.on_response or logger.isEnabledFor(logging.DEBUG):
+            event = ResponseEvent(
+                **fetch.where(),
+                attempt=fetch.attempts,
+                status_code=response.status,
+                size=size,
+                seconds=seconds,
+                request_id=fetch.request_id,
+            )
+            text, values = "job %r, offset %d: %d, %d bytes in %.3f s", (event.job_id, event.offset, response.status)
+            log(logging.DEBUG, text, *values, size, seconds, extra=attrs.asdict(event))
+            call_hooks(self.hooks.on_response, event)
 
     def _before_retry(self, fetch: PageFetch) -> None:
         error = fetch.error
         wait = fetch.upcoming_sleep
         fetch.spent += wait
-        self.counters.retries += 1
+        self._counts["retries"] += 1
         lasts = fetch.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
         is_warning = lasts and not fetch.has_warned and not self._pace.in_outage  # an outage has its own warning
         fetch.has_warned = fetch.has_warned or is_warning
         extra = {**fetch.where(), "attempt": fetch.attempts, "wait": wait, "request_id": fetch.request_id}
         text = "%s; attempt %d failed, the next starts in %.2f s"
         log(logging.WARNING if is_warning else logging.INFO, text, error, fetch.attempts, wait, extra=extra)
-        call_hooks(self.hooks.on_retry, RetryEvent, fetch.where, attempt=fetch.attempts, error=error, wait=wait)
+        call_hooks(self.hooks.on_retry, RetryEvent(**fetch.where(), attempt=fetch.attempts, error=error, wait=wait))
 
     def _failed(self, fetch: PageFetch, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
+        if isinstance(error, FinalError):
+            if error.is_of_a_hook:
+                return error.error
+            error = error.error
         if isinstance(error, APIError):
             error.attempts = fetch.attempts
+        seconds, request_id = time.monotonic() - fetch.start_time, fetch.request_id
+        event = FailureEvent(
+            **fetch.where(), attempts=fetch.attempts, seconds=seconds, error=error, request_id=request_id
+        )
         try:
-            call_hooks(
-                self.hooks.on_failure,
-                FailureEvent,
-                fetch.where,
-                attempts=fetch.attempts,
-                seconds=time.monotonic() - fetch.start_time,
-                error=error,
-                request_id=fetch.request_id,
-            )
+            call_hooks(self.hooks.on_failure, event)
         except FinalError as failed:
             return failed.error
         return error
 
+    def add_runs(self, count: int) -> None:
+        """Count runs that are yielded."""
+        self._counts["runs"] += count
+        for on_runs in self.hooks.on_runs:
+            on_runs(count)
+
     def stats(self) -> ClientStats:
         """The counts so far, and how fast the client sends."""
         return ClientStats(
-            requests=self.counters.requests,
-            retries=self.counters.retries,
-            bytes=self.counters.bytes,
-            runs=self.counters.runs,
+            **self._counts,
             in_flight=self._pace.in_flight,
-            waiting=0 if self._limiter is None else len(self._limiter.waiting),
+            waiting=len(self._limiter.waiting),
             concurrency=self._pace.concurrency,
             rate=None if math.isinf(self._pace.rate) else self._pace.rate,
         )
 
     # --- opening and closing ---
 
-    def enter_loop(self) -> Limiter:
+    def enter_loop(self) -> None:
         """Bind to the running event loop, or raise what makes that impossible."""
-        if self.connections.enter_loop() or self._limiter is None:
+        if self.connections.enter_loop():
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
             self._key.bind()
-        return self._limiter
 
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
         self.connections.check_closable()
         self.closed.set()
-        if self.connections.is_in_use and self._limiter is not None:
+        if self.connections.is_in_use:
             self._limiter.close()
             for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():

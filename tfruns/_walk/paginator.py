@@ -9,7 +9,6 @@ from weakref import ref
 import attrs
 
 from tfruns._extras import require
-from tfruns._http.events import Counters
 from tfruns._table.lists import RunList
 from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import EventLoopError
@@ -371,7 +370,7 @@ class RunPaginator(Paginator[JobRun]):
         """
         if self.filter.has_window or self._options.place is not None:
             async with self._walk() as walk:
-                walk.counters = Counters()  # these runs aren't yielded
+                walk.count_runs = lambda _: None  # these aren't yielded
                 return sum([len(new.runs) async for new in walk])
         return self._options.expected((await self._fetch(0, 1)).pagination.total)
 
@@ -392,7 +391,7 @@ class RunPaginator(Paginator[JobRun]):
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
         page = await self._fetch(offset, limit)
-        self._options.transport.counters.add_runs(len(page.data))
+        self._options.transport.add_runs(len(page.data))
         return page
 
     async def _fetch(self, offset: int, limit: int) -> RunPage:
