@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from tfruns import Client
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.connections import ClosedSignal
 from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.support import seeds
 from tests.support.contract import problems
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.connections import ClosedSignal
 from tfruns.sandbox.server import respond
 
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.

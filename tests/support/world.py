@@ -14,7 +14,7 @@ import attrs
 
 from tests.support.hostile import Request, response
 from tfruns import JobRunStatus
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.connections import ClosedSignal
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 

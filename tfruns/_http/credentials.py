@@ -39,45 +39,19 @@ _PAUSE = 0.05  # seconds between two reads
 _LOCKED_AT_MOST = 2.0  # seconds that a refused request waits for the CLI
 
 
-@attrs.frozen
-class Sourced:
-    """A value, and where it comes from, as errors say it: `TFY_HOST`."""
-
-    origin: str
-    secret: Secret
-
-    @classmethod
-    def first(cls, name: str, argument: Secret, variable: str) -> "Sourced | None":
-        if argument.value is not None:
-            return cls(name, argument)
-        secret = Secret(os.environ.get(variable, "").rstrip("\r\n"))
-        return cls(variable, secret) if secret.value else None
-
-    def url(self, *, allow_http: bool) -> str:
-        """It as the URL of a control plane, without a trailing slash."""
-        if (flaw := _flaw_of_url(self.secret.value, allow_http)) is not None:
-            raise ConfigurationError(f"{self.origin} {flaw}")
-        return _normal(self.secret.value)
-
-    def key(self) -> Secret:
-        if (flaw := _flaw_of_key(self.secret.value)) is not None:
-            raise ConfigurationError(f"the API key from {self.origin} {flaw}")
-        return self.secret
-
-
 def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[str, KeySource]":
     """The control plane's URL, without a trailing slash, and its key.
 
     Both arguments are wrapped, because people do pass keys as hosts, or in their URLs.
     """
-    host = Sourced.first("base_url", base_url, "TFY_HOST")
-    key = Sourced.first("the argument api_key", api_key, "TFY_API_KEY")
-    url = None if host is None else host.url(allow_http=allow_http)
+    host, host_origin = _given(base_url, "base_url", "TFY_HOST")
+    key, key_origin = _given(api_key, "the argument api_key", "TFY_API_KEY")
+    url = None if host is None else _checked_url(host, host_origin, allow_http=allow_http)
     if key is not None:
-        source = _key_source(key)
+        source = _key_source(key, key_origin)
         if url is None:
             raise ConfigurationError(
-                f"no host is given for the API key from {key.origin}: pass base_url or set TFY_HOST "
+                f"no host is given for the API key from {key_origin}: pass base_url or set TFY_HOST "
                 "(the host in the credentials file goes with the token in that file alone)"
             )
         return url, source
@@ -85,7 +59,7 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     if url is None:
         if file is None or file.host.value is None:
             raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
-        url = Sourced(f"`host` in {file.path}", file.host).url(allow_http=allow_http)
+        url = _checked_url(file.host, f"`host` in {file.path}", allow_http=allow_http)
     if file is None or file.token.value is None:
         raise ConfigurationError(f"no API key is given: pass api_key, set TFY_API_KEY, or {_LOG_IN}")
     if not file.is_for(url):
@@ -94,7 +68,21 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     return url, _key_of_file(url, file)
 
 
+def _given(argument: Secret, name: str, variable: str) -> tuple[Secret | None, str]:
+    """What the argument gives, or else the variable; and where it comes from, as errors say it."""
+    if argument.value is not None:
+        return argument, name
+    value = Secret(os.environ.get(variable, "").rstrip("\r\n"))
+    return value if value.value else None, variable
+
+
 # --- hosts ---
+
+
+def _checked_url(url: Secret, origin: str, *, allow_http: bool) -> str:
+    if (flaw := _flaw_of_url(url.value, allow_http)) is not None:
+        raise ConfigurationError(f"{origin} {flaw}")
+    return _normal(url.value)
 
 
 def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
@@ -144,6 +132,12 @@ def _host_key(url: str) -> tuple[object, ...]:
 # --- keys ---
 
 
+def _checked_key(key: Secret, origin: str) -> Secret:
+    if (flaw := _flaw_of_key(key.value)) is not None:
+        raise ConfigurationError(f"the API key from {origin} {flaw}")
+    return key
+
+
 def _flaw_of_key(value: Any) -> str | None:
     """What is wrong with a key, in words that don't show it. (It never raises: a traceback would.)"""
     if not isinstance(value, str):
@@ -158,19 +152,19 @@ def _flaw_of_key(value: Any) -> str | None:
     return None
 
 
-def _key_source(key: Sourced) -> "KeySource":
-    if not callable(key.secret.value):
-        return KeySource(key.origin, key.key())
+def _key_source(key: Secret, origin: str) -> "KeySource":
+    if not callable(key.value):
+        return KeySource(origin, _checked_key(key, origin))
     origin = "the function given as api_key"
 
     async def call() -> Secret:
         try:
-            given = Secret(key.secret.value())
+            given = Secret(key.value())
             if inspect.isawaitable(given.value):
                 given = Secret(await given.value)
         except Exception as error:
             raise FinalError(error) from None
-        return Sourced(origin, given).key()
+        return _checked_key(given, origin)
 
     return KeySource(origin, None, call)
 
@@ -182,14 +176,14 @@ def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
         try:
             new = await CredentialsFile.read_again(file.path)
             if new.is_for(url):
-                return Sourced(origin, new.token).key()
+                return _checked_key(new.token, origin)
             text, why = "the API key was refused, and the credentials file has no other: %s", new.purpose
         except ConfigurationError as error:
             text, why = "the API key was refused, and the credentials file can't be read again: %s", str(error)
         log(logging.WARNING, text, why)
         return None
 
-    return KeySource(origin, Sourced(origin, file.token).key(), read_again)
+    return KeySource(origin, _checked_key(file.token, origin), read_again)
 
 
 class KeySource:

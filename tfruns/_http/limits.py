@@ -34,6 +34,7 @@ class Limiter:
         self._queues: OrderedDict[str, deque[PageFetch]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
+        self._probes = 0  # that have failed: each was an attempt for all that waited
         self._outage_since: float | None = None  # when the outage that was logged began
         self._is_slow = False  # whether that was logged
         self._limited_at = -math.inf
@@ -45,7 +46,7 @@ class Limiter:
     def join(self, fetch: PageFetch) -> None:
         """Put an attempt into the queue. It is in flight when its turn has come, which may be at once."""
         now, pace = time.monotonic(), self.pace
-        fetch.blocked, fetch.probes, fetch.sent_at = pace.blocked(now), 0, None
+        fetch.blocked, fetch.probes, fetch.sent_at = pace.blocked(now), self._probes, None
         if not self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
             pace.sent(now)
             fetch.sent_at = now
@@ -67,9 +68,7 @@ class Limiter:
             else:
                 pace.failed(fetch.sent_at, now)
             self._last_error = outcome
-            if pace.in_outage:  # a probe is an attempt for all that wait
-                for waiting in self.waiting:
-                    waiting.probes += 1
+            self._probes += pace.in_outage
         elif is_page or isinstance(outcome, APIStatusError):
             pace.good(fetch.sent_at, now)
         else:  # it was cancelled, or it wasn't the server that responded
@@ -118,24 +117,23 @@ class Limiter:
         pace, policy, server = self.pace, fetch.policy, self._base_url
         held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
         was_held_for = pace.blocked(now) - fetch.blocked
-        deadline = math.inf if policy.deadline is None else policy.deadline
-        left = deadline - fetch.spent - was_held_for
-        asks = f"{server} asks all requests to wait for {seconds(held_for)}"
+        left, probes = fetch.left - was_held_for, self._probes - fetch.probes
+        why = f"{server} asks all requests to wait for {seconds(held_for)}" if held_for else f"{server} is away"
+        allowed = f"the retry policy's patience is {seconds(policy.patience)}"
         kind = APIConnectionError
-        if left <= 0 or held_for >= left:
+        if held_for >= left:
             kind = APITimeoutError
-            reason = asks if held_for else f"{server} is away"
-            reason += f", and {seconds(max(0.0, left))} are left of the retry policy's deadline of {seconds(deadline)}"
+            deadline = f"the retry policy's deadline of {seconds(policy.deadline or 0)}"
+            reason = f"{why}, and {seconds(max(0.0, left))} are left of {deadline}"
         elif held_for and was_held_for + held_for >= policy.patience:
-            reason = f"{asks}, and the retry policy's patience is {seconds(policy.patience)}"
-        elif not pace.in_outage or not fetch.probes:  # nothing was tried since it waits
+            reason = f"{why}, and {allowed}"
+        elif not pace.in_outage or not probes:  # nothing was tried since it waits
             return left
         elif outage >= patience:
-            reason = f"{server} has never responded"
-            if patience == policy.patience:
-                allowed = f"the retry policy's patience is {seconds(patience)}"
-                reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
-        elif policy.max_attempts is not None and fetch.attempts + fetch.probes >= policy.max_attempts:
+            reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
+            if patience < policy.patience:
+                reason = f"{server} has never responded"
+        elif policy.max_attempts is not None and fetch.attempts + probes >= policy.max_attempts:
             reason = f"no good response from {server}, and the retry policy allows no more attempts"
         else:
             return min(left, patience - outage)

@@ -5,8 +5,7 @@ any load. So outcomes are counted in rounds, each at one rate:
 
 - After few refusals the rate grows: by little near the ceiling, which is the goodput at the last cut, else by more.
 - After many refusals the rate is cut to the goodput, the number of good responses in the last second. The next round
-  tests whether that helps. If about the same share is refused again, the rate isn't the reason: the cut is undone, and
-  that share is *usual*, so that only a larger one counts as many. It is soon forgotten, and so is tested again.
+  tests whether that helps. If about the same share is refused again, the rate isn't the reason: the cut is undone.
 
 The constants were tuned on simulated servers, and tested on other seeds (`benchmarks.limits_simulated`).
 """
@@ -25,7 +24,7 @@ _IDLE, _FORGOTTEN = 1.0, 10.0
 _SHORT = 0.1
 """Seconds: a shorter wait that the server requests doesn't stop the clock of sending."""
 _ROUND = 0.5
-"""The least seconds of a round. It also has eight outcomes; three are enough if none of them is a refusal."""
+"""The least seconds of a round. It also has eight outcomes."""
 _TEST, _EXPECTED = 3.0, 4.0
 """The most seconds of a test. It ends when so many refusals are to be expected if the rate isn't the reason."""
 _FLOOD = 6
@@ -36,8 +35,6 @@ _CUT = 0.97
 """The share of the goodput to go on with, so that a server's bucket fills a little."""
 _STEP, _LEAST_STEP, _LARGEST_STEP = 0.015, 0.5, 0.3
 """The first and the largest step of growth, as shares of the rate, and the least in requests a second."""
-_FORGETTING = 0.9
-"""What a round without a cut leaves of the usual share."""
 _CAREFUL = 10.0
 """For so many times the wait that a refusal requests, the rate doesn't grow beyond the ceiling."""
 
@@ -66,7 +63,6 @@ class RateLimiter:
         self._learned = self._learned_before_outage = math.inf
         self._ceiling = math.inf
         self._good_rounds = 0  # since the last cut
-        self._usual = 0.0
         self._careful_until = -math.inf
         self._round = _Round()
         # The clock of sending stops while nothing is to be sent, or nothing may be.
@@ -118,7 +114,7 @@ class RateLimiter:
         if not is_about_rate:
             self._learned = max(self._learned, self._learned_before_outage)
         elif goodput := self._goodput(now):
-            self._cut(goodput, goodput)
+            self._cut(goodput)
         self._round.counts_from = math.inf
 
     def resumed(self, now: float) -> None:
@@ -136,36 +132,29 @@ class RateLimiter:
         this, rate = self._round, self._learned
         outcomes = this.good + this.refused
         share = this.refused / outcomes
-        seconds = max(0.02, now - self._paused - this.began)
-        is_flood = this.refused >= _FLOOD and share >= 0.5 + self._usual / 2
+        seconds = now - self._paused - this.began
+        is_flood = this.refused >= _FLOOD and share >= 0.5
         if this.tests is None:
-            is_over = seconds >= _ROUND and outcomes >= (8 if this.refused else 3)
+            is_over = seconds >= _ROUND and outcomes >= 8
         else:
             is_over = seconds >= _TEST or outcomes * this.tests[1] >= _EXPECTED
         if not is_over and not is_flood:
             return
-        usual = max(self._usual, _NEGLIGIBLE)
         goodput = self._goodput(now)
         # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(now - self._paused, now + min(0.25, now - sent_at))
-        deviation = math.sqrt(usual * (1 - usual) / outcomes) if self._usual else 0.0
-        if this.tests and this.refused >= 2 and this.tests[1] / 2 <= share <= 1.5 * this.tests[1] + 0.05:
-            self._usual = share
+        if this.tests and this.tests[1] / 2 <= share <= 1.5 * this.tests[1] + 0.05:
             self._learned = max(rate, 2 * this.tests[0])
             self._ceiling = math.inf
-        elif is_flood:
-            accepted = min(rate, outcomes / seconds) * (this.good + 0.5) / (outcomes + 1)
-            self._cut(max(accepted, goodput / 2), goodput)
-        elif share > usual + 2 * deviation and (rate < math.inf or this.refused >= 3):
+        elif is_flood or (share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3)):
             self._round.tests = rate, share
-            self._cut(goodput, goodput)
+            self._cut(goodput)
         else:
-            self._usual *= _FORGETTING
             self._grow(goodput, now)
 
-    def _cut(self, goodput: float, ceiling: float) -> None:
+    def _cut(self, goodput: float) -> None:
         self._learned = max(_SLOWEST, min(self._learned, _CUT * goodput))
-        self._ceiling = ceiling
+        self._ceiling = goodput
         self._good_rounds = 0
 
     def _grow(self, goodput: float, now: float) -> None:
@@ -174,7 +163,6 @@ class RateLimiter:
         elif now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
-            largest = 1.0 if self._good_rounds > 8 else _LARGEST_STEP
-            self._learned += min(step, max(largest * self._learned, _LEAST_STEP))
+            self._learned += min(step, _LARGEST_STEP * self._learned)
         if self._learned >= 4 * max(1.0, goodput):  # the rate isn't what holds requests back
             self._learned = math.inf

@@ -1,6 +1,7 @@
 """When a request is retried, and how long to wait before that: parts for tenacity. No I/O, only decisions."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -43,11 +44,16 @@ class PageFetch(tenacity.RetryCallState):
         # Of the present attempt:
         self.blocked = 0.0  # for how many seconds the server had held requests back when it joined the queue
         self.turn: asyncio.Future[None]  # if it had to wait: ends when it is in flight, or with an error if it was late
-        self.probes = 0  # how many have failed while it waited
+        self.probes = 0  # how many of the client's had failed by then
         self.sent_at: float | None = None
 
     def where(self) -> dict[str, Any]:
         return {"job_id": self.request.job_id, "offset": self.request.offset, "limit": self.request.limit}
+
+    @property
+    def left(self) -> float:
+        """Seconds of the deadline that are left."""
+        return math.inf if self.policy.deadline is None else self.policy.deadline - self.spent
 
     @property
     def failing(self) -> float:
@@ -119,9 +125,9 @@ class Stop(tenacity.stop.stop_base):
         policy, wait = fetch.policy, fetch.upcoming_sleep
         if fetch.attempts >= policy.max_attempts if policy.max_attempts else fetch.own_failures >= _OWN_FAILURES:
             return ""
-        if policy.deadline is not None and fetch.spent + wait >= policy.deadline:
-            late = f"the next attempt would come after the retry policy's deadline of {seconds(policy.deadline)}"
-            return late if fetch.spent < policy.deadline else ""
+        if wait >= fetch.left:
+            late = f"the next attempt would come after the retry policy's deadline of {seconds(policy.deadline or 0)}"
+            return late if fetch.left > 0 else ""
         patience = self._pace.patience(policy.patience)
         passed = max(self._pace.outage(time.monotonic()), fetch.failing)
         if passed + wait < patience:

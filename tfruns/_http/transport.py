@@ -24,8 +24,7 @@ import attrs
 from yarl import URL
 
 from tfruns._decode.body import decode_page
-from tfruns._http.closed import ClosedSignal
-from tfruns._http.connections import Connections
+from tfruns._http.connections import ClosedSignal, Connections
 from tfruns._http.credentials import KeySource
 from tfruns._http.events import (
     ClientStats,
@@ -138,7 +137,7 @@ class Transport:
                 fetch.spent += self._pace.blocked(began) - fetch.blocked
                 fetch.attempts += 1
                 fetch.request_id = None
-                left = math.inf if fetch.policy.deadline is None else fetch.policy.deadline - fetch.spent
+                left = fetch.left
                 limit = asyncio.timeout(max(0.0, min(fetch.options.timeout, left)))
                 self._sending.add(limit)
                 try:

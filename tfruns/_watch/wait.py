@@ -10,7 +10,7 @@ import math
 import attrs
 
 from tfruns._checks import checked_number, checked_string, checked_timeout
-from tfruns._http.closed import ClosedSignal, running_loop
+from tfruns._http.connections import ClosedSignal, running_loop
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import (

@@ -24,7 +24,7 @@ from typing import Any, TypeGuard, get_args
 import attrs
 
 from tfruns._checks import check_on_error, checked_job_id
-from tfruns._http.closed import ClosedSignal
+from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
 from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
 from tfruns._watch.poll import IterRuns, Job
