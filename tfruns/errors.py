@@ -53,14 +53,7 @@ class TfRunsError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are sent to other processes (multiprocessing, Spark), which keyword-only arguments would otherwise
         # prevent.
-        return _rebuild, (type(self), self.args, self.__dict__)
-
-
-def _rebuild(cls: type[TfRunsError], args: tuple[Any, ...], state: dict[str, Any]) -> TfRunsError:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
+        return type(self).__new__, (type(self),), {**self.__dict__, "args": self.args}
 
 
 class ConfigurationError(TfRunsError, ValueError):

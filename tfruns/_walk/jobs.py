@@ -92,7 +92,6 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         self._job_ids = job_ids
         self._ordered = ordered
         self._on_error: OnError = on_error
-        self._last: _JobWalks | None = None
 
     def __repr__(self) -> str:
         return self._described(f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs")
@@ -105,8 +104,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
     def _walk(self, **changes: Any) -> "_JobWalks":
         self.skipped.clear()
         options = attrs.evolve(self._options, **changes)
-        self._last = _JobWalks(self._job_ids, options, self._ordered, self._on_error, self.skipped)
-        return self._last
+        return _JobWalks(self._job_ids, options, self._ordered, self._on_error, self.skipped)
 
     def _runs(self, new: NewRuns) -> Iterable[tuple[str, JobRun]]:
         return _with_job(new, new.runs)
@@ -142,31 +140,6 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         .. versionadded:: 0.3.0
         """
         return JobsRunList([run async for run in self._each(self._runs)])
-
-    async def count(self) -> int:
-        """How many runs the walk would yield by the server's counts now: a request or two for each job.
-
-        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
-
-        Returns:
-            The sum over all jobs, each less `offset`, and at most `max_runs`; without those that were skipped.
-
-        Raises:
-            TfRunsError: see `Client.iter_runs_for`.
-
-        Example:
-            >>> print(await client.iter_runs_for(["job-a", "job-b"]).count())
-            500
-
-        .. versionadded:: 0.3.0
-        """
-        if self._options.filter.has_window:
-            async with self._walk() as walk:
-                return sum([len(new.runs) async for new in walk])
-        first = 1 if self._options.max_runs is None else min(1, self._options.max_runs)
-        async with self._walk(max_runs=first) as walk:
-            totals = [new.page.pagination.total async for new in walk if new.runs]
-        return sum(map(self._options.expected, totals))
 
     def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
@@ -260,7 +233,7 @@ class _JobWalks:
     ) -> None:
         self.jobs_started = self.jobs_done = self.jobs_skipped = 0
         self.pages = self.runs = self.runs_expected = 0
-        self._read = self._ended = 0  # how many jobs
+        self._read = 0  # how many job ids
         self._job_ids = job_ids
         self._options = options
         self._ordered = ordered
@@ -301,7 +274,7 @@ class _JobWalks:
                 await self._end(job)
                 if job.error is None:
                     return NewRuns(job.walk)
-            elif self._has_all_jobs and self._read == self._ended:
+            elif self._has_all_jobs and self._read == self.jobs_done + self.jobs_skipped:
                 raise StopAsyncIteration
             else:
                 item = await self._next_item()
@@ -346,27 +319,21 @@ class _JobWalks:
         job.expected = runs
 
     async def _end(self, job: _Job) -> None:
-        self._ended += 1
         self._expect(job, min(job.expected, job.walk.expected))
         self._front = None
         self._walks.discard(job.walk)
         self._job_slots.release()
         await job.walk.__aexit__()
-        if job.error is None:
+        error, job_id = job.error, job.walk.job_id
+        if error is None:
             self.jobs_done += 1
-        else:
-            await self._skip(job.walk.job_id, job.error)
-
-    async def _skip(self, job_id: str, error: BaseException) -> None:
-        """Take note of a job that failed, or raise its error."""
+            return
         if not isinstance(error, TfRunsError) or isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
             raise error
         self._errors[job_id] = error
         self.jobs_skipped += 1
-        if callable(self._on_error):
-            result = self._on_error(job_id, error)
-            if inspect.isawaitable(result):
-                await result
+        if callable(self._on_error) and inspect.isawaitable(result := self._on_error(job_id, error)):
+            await result
 
     async def _read_jobs(self) -> None:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""

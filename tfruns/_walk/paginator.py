@@ -4,7 +4,7 @@ import abc
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
-from weakref import ref
+from weakref import WeakSet
 
 import attrs
 
@@ -27,14 +27,14 @@ T = TypeVar("T")
 class Paginator(abc.ABC, Generic[T]):
     """An async iterator, of which each `async for` is a walk of its own; a walk fetches pages while it is entered.
 
-    The walks that `async for` and `anext` have begun are held weakly, each with the generator of its runs, so that
-    Python closes a generator soon after `break`. By then nothing refers to the generator any more, but its walk still
-    fetches pages until it is closed.
+    The walks that `async for` and `anext` have begun are held weakly, and so are the generators of their runs: Python
+    closes one soon after `break`, but until then its walk still fetches pages.
     """
 
     def __init__(self, options: WalkOptions) -> None:
         self._options = options
-        self._begun: list[tuple[ref[AsyncGenerator[T]], ref[Any]]] = []
+        self._last: Any = None  # the walk that started last
+        self._begun: tuple[WeakSet[AsyncGenerator[T]], WeakSet[Any]] = WeakSet(), WeakSet()
         self._of_anext: AsyncGenerator[T] | None = None
         self._has_ended = False  # whether that one has come to its end, or failed
 
@@ -50,8 +50,9 @@ class Paginator(abc.ABC, Generic[T]):
         self, parts: Callable[[NewRuns], Iterable[P]], walk: Any = None, **changes: Any
     ) -> AsyncGenerator[P]:
         """Yield the parts of each response. (No generator goes through another: see `Walk`.)"""
-        async with walk or self._walk(**changes) as responses:
-            async for new in responses:
+        self._last = walk or self._walk(**changes)
+        async with self._last as walk:
+            async for new in walk:
                 for part in parts(new):
                     yield part
                 del new  # before the next is made
@@ -154,6 +155,31 @@ class Paginator(abc.ABC, Generic[T]):
         frame: polars.DataFrame = package.DataFrame(await self.to_arrow())
         return frame
 
+    async def count(self) -> int:
+        """How many runs the walk would yield by the server's count now: one request for a job, seldom two.
+
+        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
+
+        Returns:
+            The server's count, less `offset`, and at most `max_runs`; for several jobs the sum, without those that were
+            skipped.
+
+        Raises:
+            TfRunsError: see `Client.iter_runs` and `Client.iter_runs_for`.
+
+        Example:
+            >>> print(await client.iter_runs("my-job-id", offset=50).count())
+            200
+            >>> print(await client.iter_runs_for(["job-a", "job-b"]).count())
+            500
+        """
+        options = self._options
+        must_read = options.filter.has_window or options.place is not None
+        first = {} if must_read else {"offset": 0, "max_runs": int(options.max_runs != 0)}
+        async with self._walk(is_for_count=True, **first) as walk:
+            found = [(len(new.runs), new.page.pagination.total) async for new in walk if new.runs]
+        return sum(count if must_read else options.expected(total) for count, total in found)
+
     def __aiter__(self) -> AsyncGenerator[T]:
         left, self._of_anext = self._of_anext, None
         if left is not None:
@@ -162,7 +188,8 @@ class Paginator(abc.ABC, Generic[T]):
             return left
         walk = self._walk()
         runs = self._each(self._runs, walk)
-        self._begun = [(ref(runs), ref(walk)), *(begun for begun in self._begun if begun[1]() is not None)]
+        self._begun[0].add(runs)
+        self._begun[1].add(walk)
         return runs
 
     async def __anext__(self) -> T:
@@ -190,11 +217,10 @@ class Paginator(abc.ABC, Generic[T]):
         .. versionadded:: 0.3.0
         """
         self._of_anext = None
-        for runs_of, walk_of in self._begun:
-            if (runs := runs_of()) is not None:
-                await runs.aclose()
-            elif (walk := walk_of()) is not None:
-                await walk.__aexit__(None, None, None)
+        for runs in [*self._begun[0]]:
+            await runs.aclose()
+        for walk in [*self._begun[1]]:
+            await walk.__aexit__()
 
 
 @attrs.frozen(kw_only=True)
@@ -247,7 +273,6 @@ class RunPaginator(Paginator[JobRun]):
     def __init__(self, job_id: str, options: WalkOptions) -> None:
         super().__init__(options)
         self.job_id: str = job_id
-        self._last: Walk | None = None
 
     def __repr__(self) -> str:
         return self._described(f"job {self.job_id!r}")
@@ -280,8 +305,7 @@ class RunPaginator(Paginator[JobRun]):
 
     def _walk(self, **changes: Any) -> Walk:
         options = attrs.evolve(self._options, **changes) if changes else self._options
-        self._last = Walk(options, self.job_id, Prefetch(options.transport.max_concurrency))
-        return self._last
+        return Walk(options, self.job_id, Prefetch(options.transport.max_concurrency))
 
     def _runs(self, new: NewRuns) -> Sequence[JobRun]:
         return new.runs
@@ -349,30 +373,9 @@ class RunPaginator(Paginator[JobRun]):
         Example:
             >>> last_failure = await client.iter_runs("my-job-id", status="FAILED").first()
         """
-        one = {} if self.filter.has_window else {"max_runs": 1 if self.max_runs is None else min(1, self.max_runs)}
+        one = {} if self.filter.has_window else {"max_runs": int(self.max_runs != 0)}
         async with aclosing(self._each(self._runs, **one)) as runs:
             return await anext(runs, None)
-
-    async def count(self) -> int:
-        """How many runs the walk would yield by the server's count now: one request.
-
-        The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
-
-        Returns:
-            The server's count, less `offset`, and at most `max_runs`.
-
-        Raises:
-            TfRunsError: see `Client.iter_runs`.
-
-        Example:
-            >>> print(await client.iter_runs("my-job-id", offset=50).count())
-            200
-        """
-        if self.filter.has_window or self._options.place is not None:
-            async with self._walk() as walk:
-                walk.count_runs = lambda _: None  # these aren't yielded
-                return sum([len(new.runs) async for new in walk])
-        return self._options.expected((await self._fetch(0, 1)).pagination.total)
 
     async def fetch(self, offset: int, limit: int) -> RunPage:
         """One page, by one request, as the server gives it. The walk's own `offset` and `max_runs` are ignored.
@@ -390,11 +393,8 @@ class RunPaginator(Paginator[JobRun]):
         Example:
             >>> page = await client.iter_runs("my-job-id", status="RUNNING").fetch(offset=0, limit=10)
         """
-        page = await self._fetch(offset, limit)
-        self._options.transport.add_runs(len(page.data))
-        return page
-
-    async def _fetch(self, offset: int, limit: int) -> RunPage:
         transport = self._options.transport
         request = PageRequest(self.job_id, self.filter, limit, offset)
-        return await transport.read(await transport.fetch(request, self._options.request_options))
+        page = await transport.read(await transport.fetch(request, self._options.request_options))
+        transport.add_runs(len(page.data))
+        return page

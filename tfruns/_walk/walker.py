@@ -1,7 +1,7 @@
 """One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Self
 
@@ -33,6 +33,8 @@ class WalkOptions:
     max_runs: int | None
     place: Place | None = None
     keep_bad: bool = False
+    is_for_count: bool = False
+    """Whether the runs are counted, not yielded."""
 
     def first_request(self, job_id: str) -> PageRequest | None:
         """The first request of a walk from the start of a list: it is the planner's, which then needn't be made yet."""
@@ -107,7 +109,6 @@ class Walk:
     def __init__(self, options: WalkOptions, job_id: str, prefetch: "Prefetch") -> None:
         self.options = options
         self.job_id = job_id
-        self.count_runs: Callable[[int], object] = options.transport.add_runs
         self.pages = self.runs = 0  # that were taken
         self.ahead = 0  # as `Prefetch` has it
         self._prefetch = prefetch
@@ -208,7 +209,8 @@ class Walk:
             new = NewRuns(self, runs, page, fetched.response.body, before)
             self.pages += 1
             self.runs += len(runs)
-            self.count_runs(len(runs))
+            if not self.options.is_for_count:
+                self.options.transport.add_runs(len(runs))
         self._count_ahead()
         self._fetch_ahead()
         return new

@@ -6,6 +6,7 @@ response ends one either, unless it shows the end of the run.
 
 import asyncio
 import math
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -31,7 +32,7 @@ class RunWaiter:
     def __init__(self, iter_runs: IterRuns, closed: ClosedSignal) -> None:
         self._iter_runs = iter_runs
         self._closed = closed
-        self._loops: dict[str, WaitLoop] = {}
+        self._loops: WeakValueDictionary[str, WaitLoop] = WeakValueDictionary()
         self._unconfirmed = Unconfirmed(closed.now)
 
     async def wait(
@@ -59,7 +60,10 @@ class RunWaiter:
             async with time:
                 last = await self._named(job, run, seconds, listed_within)
                 if not last.status.is_terminal:
-                    last = await self._ended(job, last, seconds)
+                    loop = self._loops.get(job_id)
+                    if loop is None or loop.is_over:
+                        loop = self._loops[job_id] = WaitLoop(job, self._closed, self._unconfirmed)
+                    last = await loop.end_of(last, seconds)
         except TimeoutError:
             if not time.expired():
                 raise
@@ -96,21 +100,6 @@ class RunWaiter:
             await self._closed.wait((), seconds)
         raise ClientClosedError
 
-    async def _ended(self, job: Job, run: JobRun, interval: tuple[float, float]) -> JobRun:
-        """The run, once it has ended."""
-        loop = self._loops.get(job.job_id)
-        if loop is None or loop.is_over:
-            loop = self._loops[job.job_id] = WaitLoop(job, self._closed, self._unconfirmed)
-        waiter = loop.join(run, interval)
-        try:
-            return await waiter.end
-        finally:
-            loop.waiters.discard(waiter)
-            if not loop.waiters:
-                if self._loops.get(job.job_id) is loop:
-                    del self._loops[job.job_id]
-                await loop.stop()
-
 
 @attrs.define(eq=False)
 class _Waiter:
@@ -124,7 +113,7 @@ class WaitLoop:
     """Polls runs of one job until the last of them has ended."""
 
     def __init__(self, job: Job, closed: ClosedSignal, unconfirmed: Unconfirmed) -> None:
-        self.waiters: set[_Waiter] = set()
+        self._waiters: set[_Waiter] = set()
         self._job = job
         self._closed = closed
         self._unconfirmed = unconfirmed
@@ -134,25 +123,28 @@ class WaitLoop:
 
     @property
     def is_over(self) -> bool:
-        return self._task.done() or self._loop.is_closed()
+        return not self._waiters or self._task.done() or self._loop.is_closed()
 
-    def join(self, run: JobRun, interval: tuple[float, float]) -> _Waiter:
+    async def end_of(self, run: JobRun, interval: tuple[float, float]) -> JobRun:
+        """The run, once it has ended. With the last wait the loop is over."""
         waiter = _Waiter(run, interval, self._loop.create_future())
-        self.waiters.add(waiter)
+        self._waiters.add(waiter)
         if not self._joined.done():
             self._joined.set_result(None)
-        return waiter
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._unconfirmed.forget(self._job.job_id)
+        try:
+            return await waiter.end
+        finally:
+            self._waiters.discard(waiter)
+            if not self._waiters:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+                self._unconfirmed.forget(self._job.job_id)
 
     async def _run(self) -> None:
         try:
             await self._poll()
         except Exception as error:
-            for waiter in self.waiters:
+            for waiter in self._waiters:
                 if not waiter.end.done():
                     waiter.end.set_exception(error)
 
@@ -165,12 +157,12 @@ class WaitLoop:
                 raise ClientClosedError
             if self._joined.done():
                 self._joined = self._loop.create_future()
-                intervals = [waiter.interval for waiter in self.waiters]
+                intervals = [waiter.interval for waiter in self._waiters]
                 schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
                 seconds = schedule.next(changed=True)
                 continue
             try:
-                found = await self._job.find({waiter.run.id: waiter.run for waiter in self.waiters}, math.inf)
+                found = await self._job.find({waiter.run.id: waiter.run for waiter in self._waiters}, math.inf)
             except TfRunsError as error:
                 if (pause := outages.pause(error, job_id, schedule)) is not None:
                     seconds = pause
@@ -182,7 +174,7 @@ class WaitLoop:
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""
-        waiters = [waiter for waiter in self.waiters if waiter.run.id in found and not waiter.end.done()]
+        waiters = [waiter for waiter in self._waiters if waiter.run.id in found and not waiter.end.done()]
         missing = {waiter.run.id: None for waiter in waiters if found[waiter.run.id] is None}
         doubted = self._unconfirmed.doubted(self._job.job_id, missing)
         changed = False
