@@ -301,7 +301,8 @@ async def test_a_refused_key_is_not_shown(sandbox: Sandbox) -> None:
     assert "tfy-wrong-key-987" not in ended.out + ended.err
 
 
-async def test_a_wrong_port_ends_soon_and_with_few_lines(quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_wrong_port_ends_soon_and_with_few_lines() -> None:
     ended = await invoke("list", "job", TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 1
     *notices, error = ended.err.splitlines()
@@ -338,7 +339,8 @@ async def test_who_waits_at_a_terminal_waits_for_less_of_an_outage(
     assert used == [patience]
 
 
-async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none_on_stdout(quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_quick_retry_is_silent_and_a_long_wait_a_line_on_stderr_and_none_on_stdout() -> None:
     good = response(200, page([run_of(0)]))
     bad = response(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"})
     slow = response(503, {"statusCode": 503, "message": "try\n\x1b[1mlater"}, retry_after_ms="2000")

@@ -479,8 +479,9 @@ async def test_on_a_terminal_a_long_wait_is_shown_under_the_bars(sandbox: Sandbo
     assert re.search(r", 1 retry; [0-9:]{8} job '.*', offset 0: 429 Too Many", before_the_first_page)
 
 
+@pytest.mark.usefixtures("quick_clock")
 async def test_elsewhere_a_long_wait_is_a_line_a_quick_retry_is_none_and_with_quiet_there_is_nothing(
-    sandbox: Sandbox, tmp_path: Path, quick_clock: None
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
     command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.jsonl"))
     sandbox.faults[:] = [Fault(status=503, nth=1), Fault(status=503, wait=2, nth=2)]

@@ -262,7 +262,8 @@ async def test_show_names_the_runs_that_it_can_not_choose_between(sandbox: Sandb
     assert ended.complaint.endswith("and 2 more")
 
 
-async def test_show_has_the_status_of_wait_for_a_run_that_is_not_there(sandbox: Sandbox, quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_show_has_the_status_of_wait_for_a_run_that_is_not_there(sandbox: Sandbox) -> None:
     shown, waited = await invoke("show", "b-job", "nowhere"), await invoke("wait", "b-job", "nowhere")
     assert (shown.status, waited.status) == (6, 6)
     assert "no run whose id or name begins with 'nowhere'" in shown.complaint

@@ -31,7 +31,8 @@ async def looked(sandbox: Sandbox, requests: int = 4) -> None:
 
 
 @needs_posix
-async def test_watch_prints_a_harmless_line_for_each_change(sandbox: Sandbox, quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_watch_prints_a_harmless_line_for_each_change(sandbox: Sandbox) -> None:
     async with reading("watch", "a-job", "b-job") as line:
         await looked(sandbox, 6)
         await sandbox.create_run("b-job", id="id-1", name=f"name {NASTY}")
@@ -84,7 +85,8 @@ async def test_wait_prints_the_run_as_list_does(sandbox: Sandbox) -> None:
     assert (waited.status, waited.out) == (0, listed.out)
 
 
-async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbox, quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbox) -> None:
     run = await sandbox.create_run("a-job")
     missing, late, unknown = await asyncio.gather(
         invoke("wait", "a-job", "no-such-run", "--listed-within", "0"),
@@ -96,7 +98,7 @@ async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbo
     assert "hasn't ended within 0.6 s, it is CREATED" in late.complaint
     assert "no-such-job" in unknown.complaint
     sandbox.requests.clear()
-    waiting = asyncio.create_task(invoke("wait", "a-job", run.id, *QUICK))
+    waiting = asyncio.create_task(invoke("wait", "a-job", run.id))
     await looked(sandbox, 2)
     await sandbox.delete_run("a-job", run.id)
     deleted = await waiting

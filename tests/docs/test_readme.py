@@ -70,8 +70,9 @@ def test_every_block_of_python_is_run_by_a_test() -> None:
         for block in SNIPPETS
     ],
 )
+@pytest.mark.usefixtures("quick_clock")
 async def test_a_snippet_runs_as_it_stands_and_shows_something(
-    block: Block, control_plane: None, quick_clock: None, capsys: pytest.CaptureFixture[str]
+    block: Block, control_plane: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the sandbox that the README starts, every filter finds runs, and a watch and a wait have their end."""
     names: dict[str, Any] = {"tfruns": tfruns, "client": tfruns.Client()}

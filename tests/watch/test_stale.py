@@ -194,7 +194,8 @@ async def test_a_token_amid_doubts() -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, tfruns.NotFoundError), (403, tfruns.PermissionDeniedError)])
-async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Exception], quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Exception]) -> None:
     """It ends neither a watch nor a wait; if it lasts, it does."""
     counts: Counter[str] = Counter()
 
@@ -214,7 +215,7 @@ async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Excep
         assert counts["all"] > 30
         counts.clear()
         with pytest.raises(error):
-            await client.wait_for_run("job", "run-1", interval=0.01)
+            await client.wait_for_run("job", "run-1", interval=1)
         assert counts["all"] > 30
 
 
@@ -224,7 +225,7 @@ async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Excep
 async def waited(rows_of: Callable[[int], Rows], **arguments: Any) -> JobRun:
     """`rows_of(number)` is the list that a request with this number is shown."""
     async with serve(lambda request: shown(request, rows_of(request.number))) as (url, _), Client(url, "key") as client:
-        return await asyncio.wait_for(client.wait_for_run("job", "run-1", interval=0.01, **arguments), 60)
+        return await asyncio.wait_for(client.wait_for_run("job", "run-1", **{"interval": 0.01, **arguments}), 60)
 
 
 async def test_a_wait_through_empty_responses() -> None:
@@ -233,10 +234,11 @@ async def test_a_wait_through_empty_responses() -> None:
     assert ended.status == "FINISHED"
 
 
-async def test_a_wait_for_a_run_that_was_deleted(quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_wait_for_a_run_that_was_deleted() -> None:
     """It ends once the run is missing for good."""
     with pytest.raises(tfruns.RunDeletedError, match="was deleted, it was RUNNING"):
-        await waited(lambda number: ROWS[2:] if number > 3 else REOPENED)
+        await waited(lambda number: ROWS[2:] if number > 3 else REOPENED, interval=1)
 
 
 async def test_a_run_that_is_not_listed_yet() -> None:

@@ -98,11 +98,12 @@ async def test_a_run_that_is_not_there(s: Sandbox, client: Client) -> None:
         await client.wait_for_run("no-such-job", "run")
 
 
-async def test_a_run_that_is_deleted(s: Sandbox, client: Client, quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_run_that_is_deleted(s: Sandbox, client: Client) -> None:
     """RunDeletedError, with the run as it was seen last."""
     [job_id] = s.job_ids
     run = await s.create_run(job_id, status="RUNNING")
-    wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
+    wait = asyncio.create_task(client.wait_for_run(job_id, run.id))
     await begun(s, [wait])
     await s.delete_run(job_id, run.id)
     with pytest.raises(tfruns.RunDeletedError, match="was deleted, it was RUNNING") as caught:
@@ -245,11 +246,12 @@ async def test_cancelled_at_any_moment(s: Sandbox, client: Client) -> None:
         assert tasks_of_ours() == []
 
 
-async def test_an_error_that_stays(s: Sandbox, client: Client, quick_clock: None) -> None:
+@pytest.mark.usefixtures("quick_clock")
+async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
     """It ends every wait on the job; a later wait begins anew."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(2)]
-    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON)) for run in runs]
+    waits = [asyncio.create_task(client.wait_for_run(job_id, run.id)) for run in runs]
     await begun(s, waits)
     s.faults.append(Fault(status=403))
     for wait in waits:
