@@ -166,30 +166,30 @@ class Client:
         Nothing is requested until it is iterated. `RunPaginator` has pages, lists, tables and counts, too.
 
         Every run that exists from the first request to the last is yielded exactly once, in order, while others are
-        created and deleted; else the walk ends with `IncompleteWalkError`. By another key (`sort_by`) it takes twice
-        the requests and some 100 bytes a run, and runs that move meanwhile come last. A run that is created again under
-        its old id is another run. Not detectable: a server that cuts pages and gives what it has sent so far as the
-        total; one that ignores `order`, varies the length of its pages, and is wrong about totals.
+        created and deleted; else `IncompleteWalkError` says why. By another key (`sort_by`) it takes twice the requests
+        and some 100 bytes a run, and runs that move meanwhile come last. A run that is created again under its old id
+        is another run. Not detectable: a server that cuts pages and gives what it has sent so far as the total; one
+        that ignores `order`, varies the length of its pages, and is wrong about totals.
 
         Args:
             job_id: id of the job.
             search_prefix: how the name or the id begins.
-            sort_by: a `JobRunsSortBy` or its string, such as "startTime".
+            sort_by: "startTime", or another `JobRunsSortBy`.
             order: "asc" or "desc".
             triggered_by: slugs of subjects, such as an e-mail address, one of which started the run.
-            status: one or several of `JobRunStatus`, or their strings, such as "FAILED".
+            status: one or several of `JobRunStatus`, such as "FAILED".
             version_numbers: one or several versions of the deployment, such as 3.
-            created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. A walk from the newest
-                run on ends at the first older one.
+            created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. From the newest run
+                on, the walk ends at the first older one.
             created_before: likewise; newer runs are read, too, but not yielded.
             filter: all of these as one checked value.
             page_size: runs to request at once, 1 to 1,000; None for 1,000, or for what a window is likely to hold.
             offset: how many runs to skip first.
             max_runs: how many runs to yield at most.
-            resume_token: of a page of an earlier walk by creation with the same job and filters: exactly the rest is
+            resume_token: of a page of an earlier walk by creation, with the same job and filters: exactly the rest is
                 yielded, in another process, a day later, however the list has changed.
-            timeout: seconds that one attempt may take; None for the client's.
-            retry: when these requests are retried; None for the client's.
+            timeout: seconds that one attempt may take; None for the client's, as with `retry`.
+            retry: when these requests are retried.
             headers: headers to send besides the client's, or in place of those with the same name.
             max_response_bytes: how large a response may be, decompressed; None for 100 MiB.
 
@@ -199,9 +199,9 @@ class Client:
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
             APIStatusError: the server refused: `NotFoundError`, `PermissionDeniedError`, and others.
-            APIConnectionError, APITimeoutError: there was no complete response, after the last retry.
-            DecodeError, ResponseTooLargeError: a response isn't what the contract says, or too large.
-            IncompleteWalkError: the list can't be read to its end with that promise: the message says why.
+            APIConnectionError: there was no complete response, after the last retry.
+            DecodeError: a response isn't what the contract says, or is too large.
+            IncompleteWalkError: the list can't be read to its end with that promise.
             ClientClosedError, EventLoopError: the client was closed, or is in use in another event loop.
 
         Example:
@@ -390,21 +390,19 @@ class Client:
         """The changes of the runs of a job, or of several, from now on and without end: a `RunChange` for each.
 
         A run appears, changes (in more than `duration`, which grows by itself), finishes, and may be deleted. States
-        between two polls of the job are merged: `before` is the run as it was reported last, `run` as it is now; a run
-        that was created and ended since is reported once, as finished without a `before`; one that was created and
-        deleted isn't reported. No change is reported twice. A slow consumer gets merged changes: a job isn't polled
-        while its changes wait.
+        between two polls of the job are merged: `before` is the run as it was reported last, `run` as it is now. A run
+        that was created and ended since is reported as finished without a `before`; one that was created and deleted
+        isn't reported. No change is reported twice. While a consumer is busy with changes of a job, it isn't polled.
 
         Each poll reads the newest runs, until all further ones are known (one request if no more than 30 are new), and
         the open runs further down, however old; a run in a status that this version doesn't know counts as open. It
-        sees every deletion of an open run, but of an ended run only if that was among the newest, and created after the
-        last of them. It doesn't see changes in a run after its end, or a run that shows up late, behind more than 20
-        newer runs that were reported. Memory depends on how many runs are open, and how many change at once.
+        doesn't see that an ended run changes, or is deleted further down than the newest, nor a run that shows up late,
+        behind more than 20 newer ones that were reported. Memory depends on how many runs are open or change at once.
 
         No single response is believed if an older or an empty state of the server may have made it: that a run is gone,
-        or as it was before (open after its end, say), is reported once all polls have said so for 6 seconds, or for up
-        to 5 minutes if many runs vanish at once or if the responses of the server have contradicted each other in the
-        last minutes. The same holds for a job that is refused (403, 404) after it could be polled.
+        or as it was before (open after its end, say), or that a job is refused (403, 404) after it could be polled, is
+        reported once all polls have said so for 6 seconds; or for up to 5 minutes, if many runs vanish at once, or
+        responses have contradicted each other in the last minutes.
 
         No outage ends it. If a transient failure (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list
         that changes too fast to be read) lasts longer than the client's `retry` allows, the watch goes on at its

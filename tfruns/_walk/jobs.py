@@ -80,12 +80,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
     """
 
     def __init__(
-        self,
-        job_ids: Iterable[str] | AsyncIterable[str],
-        options: WalkOptions,
-        *,
-        ordered: bool,
-        on_error: OnError,
+        self, job_ids: Iterable[str] | AsyncIterable[str], options: WalkOptions, *, ordered: bool, on_error: OnError
     ) -> None:
         super().__init__(options)
         self.skipped: dict[str, TfRunsError] = {}
@@ -184,9 +179,6 @@ class _Job:
     error: BaseException | None = None
     expected: int = 0
 
-    def __lt__(self, other: "_Job") -> bool:
-        return self.number < other.number
-
 
 class JobScheduler(asyncio.Queue[_Job]):
     """Which job requests a page next.
@@ -197,7 +189,7 @@ class JobScheduler(asyncio.Queue[_Job]):
 
     def _init(self, maxsize: int) -> None:
         self._new: deque[_Job] = deque()
-        self._started: list[_Job] = []
+        self._started: list[tuple[int, _Job]] = []
         self._new_in_a_row = 0
 
     def empty(self) -> bool:
@@ -205,7 +197,7 @@ class JobScheduler(asyncio.Queue[_Job]):
 
     def _put(self, item: _Job) -> None:
         if item.has_started:
-            heapq.heappush(self._started, item)
+            heapq.heappush(self._started, (item.number, item))
         else:
             self._new.append(item)
 
@@ -214,7 +206,7 @@ class JobScheduler(asyncio.Queue[_Job]):
             self._new_in_a_row += 1
             return self._new.popleft()
         self._new_in_a_row = 0
-        return heapq.heappop(self._started)
+        return heapq.heappop(self._started)[1]
 
 
 class _JobWalks:
