@@ -31,6 +31,21 @@ async def test_every_way_to_read_the_runs_counts_and_begins_anew(way: str) -> No
             assert runs.progress == tfruns.RunsProgress(pages=1, runs=200, runs_expected=200)
 
 
+@pytest.mark.parametrize("window", [{}, {"created_after": 0}])
+async def test_counting_yields_no_run(window: dict[str, float]) -> None:
+    """Neither the progress of the walk before nor the client's statistics count what was only counted."""
+    async with Sandbox(["a", "b"], 20) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        one = client.iter_runs("a", offset=5, **window)  # type: ignore[arg-type]
+        many = client.iter_runs_for(["a", "b"], max_runs=12, **window)  # type: ignore[arg-type]
+        await one.collect()
+        await many.collect()
+        before = client.stats().runs, one.progress, many.progress
+        sandbox.requests.clear()
+        assert (await one.count(), await many.count()) == (15, 24)
+        assert (client.stats().runs, one.progress, many.progress) == before
+        assert len(sandbox.requests) == 3 or window
+
+
 def test_a_repr_says_the_job_the_filters_and_what_to_do() -> None:
     client = tfruns.Client("http://127.0.0.1:1", "key")
     what = (
