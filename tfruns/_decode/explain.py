@@ -31,8 +31,7 @@ T = TypeVar("T")
 _Hook = Callable[[Any, Any], Any]
 _Path = tuple[str | int, ...]
 
-REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it refuses."""
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for bytes that it refuses
 # In JSON, a name between quotation marks and before a colon is always the name of a field: within a text, the mark
 # before the colon would be escaped.
 _VERSION_AS_NUMBER = re.compile(rb'("deploymentVersion"\s*:\s*)(0|-?[1-9][0-9]{0,17})(?=\s*[,}])')

@@ -192,11 +192,9 @@ class KeySource:
     def __init__(
         self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret | None]] | None = None
     ) -> None:
-        self.origin = origin
-        """Where the key comes from, as errors say it: `TFY_API_KEY`."""
+        self.origin = origin  # where the key comes from, as errors say it: `TFY_API_KEY`
         self.redactor = Redactor()
-        self.known = key
-        """The key to send; None if `renew` has to get it first."""
+        self.known = key  # the key to send; None if `renew` has to get it first
         self._renew = renew
         if key is not None:
             self.redactor.add(key)

@@ -137,8 +137,7 @@ class Hooks:
     on_failure: tuple[Callable[[FailureEvent], object], ...] = ()
     on_end: tuple[Callable[[], object], ...] = ()
     """Ours alone: called in the task of a page request when that is over, cancelled ones included."""
-    on_runs: tuple[Callable[[int], object], ...] = ()
-    """Ours alone: called with each number of runs that are yielded."""
+    on_runs: tuple[Callable[[int], object], ...] = ()  # ours alone: called with each number of runs that are yielded
 
     def add(self, **hooks: Callable[..., object] | None) -> None:
         """Add a function for each name that isn't None. If one isn't a plain function, none is added."""

@@ -20,8 +20,7 @@ from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeo
 
 _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
-_RECOVERED_AFTER = 10.0
-"""Seconds at full speed after which a server that refused requests counts as recovered."""
+_RECOVERED_AFTER = 10.0  # seconds at full speed after which a server that refused requests counts as recovered
 
 
 class Limiter:

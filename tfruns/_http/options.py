@@ -116,8 +116,7 @@ def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
 class RequestOptions:
     """How requests are sent."""
 
-    timeout: float = attrs.field(validator=lambda _, __, value: checked_timeout(value))
-    """Seconds for one attempt."""
+    timeout: float = attrs.field(validator=lambda _, __, value: checked_timeout(value))  # seconds for one attempt
     retry: RetryPolicy = attrs.field(validator=_checked_retry)
     max_response_bytes: int = attrs.field(
         default=MAX_RESPONSE_BYTES,

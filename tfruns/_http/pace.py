@@ -7,18 +7,13 @@ import math
 
 from tfruns._http.rate import RateLimiter
 
-_IN_OUTAGE = 10
-"""So many failures in a row, without a good response between them, and only probes are sent."""
+_IN_OUTAGE = 10  # so many failures in a row, without a good response between them, and only probes are sent
 _FIRST_PROBE, _LAST_PROBE, _PROBE_GROWTH = 0.01, 1.0, 1.25
 """Seconds from a failure to the next probe, at first and at most, and the factor by which they grow."""
-_PROBE_LOST_AFTER = 5.0
-"""Seconds after which the next probe is sent, even if there is no response to the last one."""
-_FIRST_CONTACT = 5.0
-"""Seconds to wait for a host that was never reached: it may be wrong."""
-_NEWEST = 0.1
-"""The weight of the newest outcome among all: three failures in a row are a quarter."""
-_OUTAGE_UNKNOWN_AFTER = 60.0
-"""Seconds without a call after which it isn't known any more whether an outage lasts."""
+_PROBE_LOST_AFTER = 5.0  # seconds after which the next probe is sent, even if there is no response to the last one
+_FIRST_CONTACT = 5.0  # seconds to wait for a host that was never reached: it may be wrong
+_NEWEST = 0.1  # the weight of the newest outcome among all: three failures in a row are a quarter
+_OUTAGE_UNKNOWN_AFTER = 60.0  # seconds without a call after which it isn't known any more whether an outage lasts
 
 
 class ConcurrencyLimiter:

@@ -15,40 +15,29 @@ from collections import deque
 
 import attrs
 
-_LATE = 0.05
-"""Seconds: timers fire late; only so much of the lost time is made up for."""
-_SLOWEST = 1.0
-"""Requests a second: a learned rate never holds a request back for longer than a second."""
+_LATE = 0.05  # seconds: timers fire late; only so much of the lost time is made up for
+_SLOWEST = 1.0  # requests a second: a learned rate never holds a request back for longer than a second
 _IDLE, _FORGOTTEN = 1.0, 10.0
 """After so many seconds without anything to send the rate doubles with each second, and is forgotten in the end."""
-_SHORT = 0.1
-"""Seconds: a shorter wait that the server requests doesn't stop the clock of sending."""
-_ROUND = 0.5
-"""The least seconds of a round. It also has eight outcomes."""
+_SHORT = 0.1  # seconds: a shorter wait that the server requests doesn't stop the clock of sending
+_ROUND = 0.5  # the least seconds of a round. It also has eight outcomes.
 _TEST, _EXPECTED = 3.0, 4.0
 """The most seconds of a test. It ends when so many refusals are to be expected if the rate isn't the reason."""
-_FLOOD = 6
-"""So many refusals end a round at once if they are half of its outcomes."""
-_NEGLIGIBLE = 0.02
-"""A share of refusals up to this never counts as many."""
-_CUT = 0.97
-"""The share of the goodput to go on with, so that a server's bucket fills a little."""
+_FLOOD = 6  # so many refusals end a round at once if they are half of its outcomes
+_NEGLIGIBLE = 0.02  # a share of refusals up to this never counts as many
+_CUT = 0.97  # the share of the goodput to go on with, so that a server's bucket fills a little
 _STEP, _LEAST_STEP, _LARGEST_STEP = 0.015, 0.5, 0.3
 """The first and the largest step of growth, as shares of the rate, and the least in requests a second."""
-_CAREFUL = 10.0
-"""For so many times the wait that a refusal requests, the rate doesn't grow beyond the ceiling."""
+_CAREFUL = 10.0  # for so many times the wait that a refusal requests, the rate doesn't grow beyond the ceiling
 
 
 @attrs.define
 class _Round:
     """The outcomes of the requests that were sent since the rate last changed."""
 
-    began: float = 0.0
-    """A time on the clock of sending."""
-    counts_from: float = -math.inf
-    """A time on the wall clock: requests sent before it aren't counted."""
-    tests: tuple[float, float] | None = None
-    """The rate, and the share of refusals, before a cut that this round tests."""
+    began: float = 0.0  # a time on the clock of sending
+    counts_from: float = -math.inf  # a time on the wall clock: requests sent before it aren't counted
+    tests: tuple[float, float] | None = None  # the rate, and the share of refusals, before a cut that this round tests
     good: int = 0
     refused: int = 0
 
@@ -57,8 +46,7 @@ class RateLimiter:
     """When the next request may be sent, at `max_rate` requests a second or fewer. It has no clock of its own."""
 
     def __init__(self, max_rate: float) -> None:
-        self.earliest = -math.inf
-        """When the next request may be sent."""
+        self.earliest = -math.inf  # when the next request may be sent
         self._max_rate = max_rate
         self._learned = self._learned_before_outage = math.inf
         self._ceiling = math.inf

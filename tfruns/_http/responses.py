@@ -29,14 +29,12 @@ from tfruns.errors import (
     status_error_class,
 )
 
-REFUSED = frozenset({429, 503})
-"""Statuses with which a server refuses a request because of its load."""
+REFUSED = frozenset({429, 503})  # statuses with which a server refuses a request because of its load
 NO_PAGE = frozenset({*range(201, 300), 302, 303, 307})
 """Statuses with which a proxy sends something in place of a page for a moment, such as its login page."""
 _LONGEST_WAIT = 60.0
 """Seconds: if a server requests a longer wait, a retry comes after these; it may have recovered, or be wrong."""
-_LONGEST_ERROR = 10_000
-"""Bytes of a body in which an `HttpError` is looked for where a page was expected."""
+_LONGEST_ERROR = 10_000  # bytes of a body in which an `HttpError` is looked for where a page was expected
 _LOGIN = re.compile(r"proxy-authorization|BasicAuth\(|://[^/\s@]+@", re.IGNORECASE)
 """What shows the login of a proxy in an error of aiohttp."""
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")

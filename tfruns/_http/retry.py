@@ -16,10 +16,8 @@ from tfruns._text import seconds
 from tfruns.errors import APIError, APIStatusError
 from tfruns.query import PageRequest
 
-_OUT_OF_REACH = frozenset({429, 502, 503, 504})
-"""Statuses that say nothing about the request itself."""
-_OWN_FAILURES = 10
-"""The most attempts at a request that the server fails on while it responds well to others."""
+_OUT_OF_REACH = frozenset({429, 502, 503, 504})  # statuses that say nothing about the request itself
+_OWN_FAILURES = 10  # the most attempts at a request that the server fails on while it responds well to others
 _OWN_FAILURES_WITHOUT_OTHERS = 5
 """After so many of them, further failures count too, even without other requests: it isn't a new outage."""
 
