@@ -13,7 +13,7 @@ from yarl import URL
 
 from tfruns._http.responses import Response
 from tfruns._http.secret import Secret
-from tfruns.errors import ClientClosedError, EventLoopError, ResponseTooLargeError
+from tfruns.errors import ClientClosedError, ConfigurationError, EventLoopError, ResponseTooLargeError
 
 _LONGEST_HEADER, _MOST_HEADERS = 2**16, 4096
 """In bytes, and in a response: aiohttp's own limits are below what some proxies and browsers' policies take."""
@@ -106,20 +106,26 @@ class Connections:
             raise_for_status=False,
             read_bufsize=_READ_BUFFER,
         )
-        async with sending as response:
-            blocks, size = [], 0
-            while block := await response.content.readany():
-                blocks.append(block)
-                size += len(block)
+        try:
+            async with sending as response:
+                blocks, size = [], 0
+                while size <= max_bytes and (block := await response.content.readany()):
+                    blocks.append(block)
+                    size += len(block)
+                if not blocks:  # the body was read by a trace config or a middleware of the caller's: aiohttp keeps it
+                    blocks = [await response.read()]
+                    size = len(blocks[0])
                 if size > max_bytes:
-                    break
-            else:
-                # A trace config or a middleware of the caller's may have read the body: then aiohttp keeps it.
-                blocks = blocks or [await response.read()]
-                size = size or len(blocks[0])
-            if size > max_bytes:
-                raise ResponseTooLargeError(f"the response is longer than {max_bytes:,} bytes: use a smaller page size")
-            return Response(response.status, response.reason or "", response.headers, b"".join(blocks))
+                    text = f"the response is longer than {max_bytes:,} bytes: use a smaller page size"
+                    raise ResponseTooLargeError(text)
+                return Response(response.status, response.reason or "", response.headers, b"".join(blocks))
+        except ValueError as error:
+            if not self._has_netrc or "AUTH" not in str(error):
+                raise
+        raise ConfigurationError(
+            f"the netrc file has a login for {url.origin()}, which the aiohttp session that the client was given would"
+            " send in place of the API key: take it out, or set NETRC to another file"
+        )
 
     @property
     def is_in_use(self) -> bool:
@@ -127,14 +133,14 @@ class Connections:
         return self._loop is not None and not self._loop.is_closed()
 
     @property
-    def has_netrc(self) -> bool:
+    def _has_netrc(self) -> bool:
         """Whether the session sends logins from the netrc file."""
         return self._http is not None and self._http.trust_env
 
     def proxy(self, url: str) -> str:
         """The proxy through which the session sends, without its login; empty if there is none, or it isn't known."""
         found = getattr(self._http, "_default_proxy", None)
-        if not found and self.has_netrc:
+        if not found and self._has_netrc:
             found = urllib.request.getproxies().get(url.partition(":")[0])
         try:
             return str(URL(found or "").with_user(None))

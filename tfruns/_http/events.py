@@ -1,7 +1,6 @@
 """What a client reports about its requests: an event for each step, and its counts."""
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
@@ -147,6 +146,14 @@ class Hooks:
             if hook is not None:
                 setattr(self, name, (*getattr(self, name), hook))
 
+    def call(self, name: str, event: RequestEvent | FailureEvent) -> None:
+        """Call each of the hooks with the event, up to the first that raises, which is a `FinalError`."""
+        try:
+            for hook in getattr(self, name):
+                hook(event)
+        except Exception as error:
+            raise FinalError(error, is_of_a_hook=True) from None
+
 
 class FinalError(Exception):
     """Wraps an error that ends a request at once, though its kind is retried otherwise. `Transport` unwraps it.
@@ -161,12 +168,3 @@ class FinalError(Exception):
         if isinstance(error, StopAsyncIteration):  # it would look like the end of the walk
             self.error = RuntimeError("a function given to the client raised StopAsyncIteration")
             self.error.__cause__ = error
-
-
-def call_hooks(hooks: tuple[Callable[[Any], object], ...], event: RequestEvent | FailureEvent) -> None:
-    """Call each of the hooks with the event, up to the first that raises, which is a `FinalError`."""
-    try:
-        for hook in hooks:
-            hook(event)
-    except Exception as error:
-        raise FinalError(error, is_of_a_hook=True) from None

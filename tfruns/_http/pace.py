@@ -80,8 +80,7 @@ class SendPace:
         self._failed_at = self._stopped_at = -math.inf
         self._probe_at = -math.inf
         self._probe_pause = _FIRST_PROBE
-        self._blocked = 0.0  # seconds up to _blocked_since
-        self._blocked_since: float | None = None
+        self._blocked = self._blocked_counted_at = 0.0
 
     @property
     def concurrency(self) -> int:
@@ -107,10 +106,8 @@ class SendPace:
 
     def blocked(self, now: float) -> float:
         """Seconds so far in which the server held requests back: it had requested a wait, or was away."""
-        if self._blocked_since is None:
-            return self._blocked
         until = now if self.in_outage else min(now, self._held_until)
-        return self._blocked + max(0.0, until - self._blocked_since)
+        return self._blocked + max(0.0, until - self._blocked_counted_at)
 
     def outage(self, now: float) -> float:
         """Seconds since the first failure without a good response after it, in which any call was pending.
@@ -153,7 +150,8 @@ class SendPace:
         """A request sent at that time got a good response."""
         self._over(now)
         if self.in_outage:
-            self._block(now, in_outage=False)
+            self._count_blocked(now)
+            self.in_outage = False
             self._rate.resumed(now)
             self._concurrency.slow_start(self.in_flight)
         else:
@@ -168,7 +166,8 @@ class SendPace:
         if wait > 0:
             if self._held_since == -math.inf:
                 self._held_since = now
-            self._block(now, held_until=now + wait)
+            self._count_blocked(now)
+            self._held_until = max(self._held_until, now + wait)
         self._failed(sent_at, now, is_about_rate=is_about_rate)
         self._rate.refused(sent_at, now, wait)
 
@@ -197,7 +196,8 @@ class SendPace:
         if not self.in_outage:
             if self._failures < _IN_OUTAGE:
                 return
-            self._block(now, in_outage=True)
+            self._count_blocked(now)
+            self.in_outage = True
             self._stopped_at = now
             self._rate.stopped(now, is_about_rate=is_about_rate)
             self._probe_pause = _FIRST_PROBE
@@ -207,8 +207,5 @@ class SendPace:
             self._probe_pause = min(_LAST_PROBE, _PROBE_GROWTH * self._probe_pause)
         self._probe_at = now + self._probe_pause
 
-    def _block(self, now: float, *, in_outage: bool | None = None, held_until: float = -math.inf) -> None:
-        self._blocked = self.blocked(now)
-        self.in_outage = self.in_outage if in_outage is None else in_outage
-        self._held_until = max(self._held_until, held_until)
-        self._blocked_since = now if self.in_outage or self._held_until > now else None
+    def _count_blocked(self, now: float) -> None:
+        self._blocked, self._blocked_counted_at = self.blocked(now), now

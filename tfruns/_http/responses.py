@@ -10,9 +10,9 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import aiohttp
 import attrs
@@ -22,12 +22,7 @@ from multidict import CIMultiDict
 from tfruns._decode.body import decode_http_error
 from tfruns._http.secret import Redactor, chain
 from tfruns._text import shortened
-from tfruns.errors import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    status_error_class,
-)
+from tfruns.errors import APIConnectionError, APIError, APIStatusError, status_error_class
 
 REFUSED = frozenset({429, 503})  # statuses with which a server refuses a request because of its load
 NO_PAGE = frozenset({*range(201, 300), 302, 303, 307})
@@ -54,23 +49,18 @@ class Response:
         """The response with the status that its body says, where a proxy has sent an `HttpError` with 200."""
         is_short = len(self.body) <= _LONGEST_ERROR and not self.body.startswith(b'{"data"')
         if self.status == 200 and is_short and b'"statusCode"' in self.body:
-            status = _status_in_body(self.body)
-            return attrs.evolve(self, status=status, reason="") if status else self
+            with suppress(ValueError, RecursionError):
+                match json.loads(self.body):
+                    case {"data": _}:
+                        pass
+                    case {"statusCode": int(status)} if 400 <= status <= 599:
+                        return attrs.evolve(self, status=status, reason="")
         return self
 
     @property
     def may_be_page(self) -> bool:
         """Whether the body begins and ends as a page does. A proxy's own page doesn't, nor one that was cut off."""
         return self.body[:1] == b"{" and self.body.rstrip(b" \t\r\n")[-1:] == b"}"
-
-
-def _status_in_body(body: bytes) -> int | None:
-    try:
-        payload: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    status = payload.get("statusCode") if isinstance(payload, dict) and "data" not in payload else None
-    return status if isinstance(status, int) and 400 <= status <= 599 else None
 
 
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:
@@ -190,10 +180,8 @@ def requested_wait(error: APIError) -> float:
         return milliseconds / 1000
     if (seconds := _decimal(headers, "retry-after")) is not None:
         return seconds
-    try:
+    with suppress(ValueError, OverflowError):
         return max(0.0, _timestamp(headers.get("retry-after", "")) - _server_time(headers))
-    except (ValueError, OverflowError):
-        pass
     reset = _decimal(headers, "x-ratelimit-reset")
     if reset is None or error.status_code not in REFUSED:
         return 0.0

@@ -26,16 +26,7 @@ from yarl import URL
 from tfruns._decode.body import decode_page
 from tfruns._http.connections import ClosedSignal, Connections
 from tfruns._http.credentials import KeySource
-from tfruns._http.events import (
-    ClientStats,
-    FailureEvent,
-    FinalError,
-    Hooks,
-    RequestEvent,
-    ResponseEvent,
-    RetryEvent,
-    call_hooks,
-)
+from tfruns._http.events import ClientStats, FailureEvent, FinalError, Hooks, RequestEvent, ResponseEvent, RetryEvent
 from tfruns._http.limits import Limiter
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
@@ -43,15 +34,7 @@ from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unrea
 from tfruns._http.retry import PageFetch, retrying
 from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
-from tfruns.errors import (
-    APIError,
-    APITimeoutError,
-    ClientClosedError,
-    ConfigurationError,
-    DecodeError,
-    EventLoopError,
-    TfRunsError,
-)
+from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
 
@@ -168,7 +151,7 @@ class Transport:
         is_first = True
         while True:
             if self.hooks.on_request:
-                call_hooks(self.hooks.on_request, RequestEvent(**fetch.where(), attempt=fetch.attempts))
+                self.hooks.call("on_request", RequestEvent(**fetch.where(), attempt=fetch.attempts))
             self._counts["requests"] += 1
             began = time.monotonic()
             response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
@@ -240,11 +223,6 @@ class Transport:
             failure.__cause__ = error
             return failure
         if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
-            if isinstance(error, ValueError) and self.connections.has_netrc and "AUTH" in str(error):
-                return ConfigurationError(
-                    f"the netrc file has a login for {self.base_url}, which the aiohttp session that the client was"
-                    " given would send in place of the API key: take it out, or set NETRC to another file"
-                )
             return error
         is_known = self._pace.has_responded
         self._pace.is_unreachable = not is_known and is_unreachable(error)
@@ -269,7 +247,7 @@ class Transport:
             )
             text, values = "job %r, offset %d: %d, %d bytes in %.3f s", (event.job_id, event.offset, response.status)
             log(logging.DEBUG, text, *values, size, seconds, extra=attrs.asdict(event))
-            call_hooks(self.hooks.on_response, event)
+            self.hooks.call("on_response", event)
 
     def _before_retry(self, fetch: PageFetch) -> None:
         error = fetch.error
@@ -282,7 +260,8 @@ class Transport:
         extra = {**fetch.where(), "attempt": fetch.attempts, "wait": wait, "request_id": fetch.request_id}
         text = "%s; attempt %d failed, the next starts in %.2f s"
         log(logging.WARNING if is_warning else logging.INFO, text, error, fetch.attempts, wait, extra=extra)
-        call_hooks(self.hooks.on_retry, RetryEvent(**fetch.where(), attempt=fetch.attempts, error=error, wait=wait))
+        event = RetryEvent(**fetch.where(), attempt=fetch.attempts, error=error, wait=wait)
+        self.hooks.call("on_retry", event)
 
     def _failed(self, fetch: PageFetch, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
@@ -297,7 +276,7 @@ class Transport:
             **fetch.where(), attempts=fetch.attempts, seconds=seconds, error=error, request_id=request_id
         )
         try:
-            call_hooks(self.hooks.on_failure, event)
+            self.hooks.call("on_failure", event)
         except FinalError as failed:
             return failed.error
         return error
