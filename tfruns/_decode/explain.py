@@ -23,7 +23,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from tfruns._text import excerpt, with_strings, writable
 from tfruns.errors import DecodeError, FieldProblem
-from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, Pagination, RunPage, Subject, SubjectType, wire_name
+from tfruns.models import MOST_RUNS, JobRun, JobRunStatus, RunPage, SubjectType, wire_name
 from tfruns.version import __version__
 
 T = TypeVar("T")
@@ -123,6 +123,7 @@ converter = JsonConverter(detailed_validation=True)
 _BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "total": _total}
 
 
+@converter.register_structure_hook_factory(attrs.has)
 def _structure_model(model: Any) -> _Hook:
     overrides: dict[str, Any] = {
         field.name: override(rename=wire_name(field.name), struct_hook=_BY_FIELD.get(field.name))
@@ -153,13 +154,8 @@ for _type, _hook in (
     (SubjectType, lambda value, enum: enum(_string(value))),
 ):
     converter.register_structure_hook(_type, _hook)
-_model: Any
-for _model in (Subject, JobRun):  # each after those that it contains
-    converter.register_structure_hook(_model, _structure_model(_model))
 _structure_runs: _Hook = converter.get_structure_hook(tuple[JobRun, ...])
 converter.register_structure_hook_func(lambda type_: type_ == tuple[JobRun, ...], _runs)
-for _model in (Pagination, RunPage):
-    converter.register_structure_hook(_model, _structure_model(_model))
 
 
 # --- the error ---

@@ -123,8 +123,10 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost"
 
 
-def _host_key(url: str) -> tuple[object, ...]:
-    """A key that is equal for two URLs of the same control plane."""
+def _host_key(url: Any) -> tuple[object, ...] | None:
+    """A key that is equal for two URLs of the same control plane; None for what is no such URL."""
+    if _flaw_of_url(url, allow_http=True) is not None:
+        return None
     parsed = URL(url.strip())
     return parsed.scheme, (parsed.raw_host or "").rstrip("."), parsed.port, parsed.raw_path.rstrip("/")
 
@@ -237,15 +239,11 @@ class CredentialsFile:
 
     def is_for(self, url: str) -> bool:
         """Whether its token may be sent to this URL."""
-        return self._has_host and _host_key(self.host.value) == _host_key(url)
-
-    @property
-    def _has_host(self) -> bool:
-        return _flaw_of_url(self.host.value, allow_http=True) is None
+        return _host_key(self.host.value) == _host_key(url)
 
     @property
     def purpose(self) -> str:
-        if not self._has_host:
+        if _host_key(self.host.value) is None:
             return f"{self.path} names no host, so its token goes nowhere"
         return f"{self.path} is for {_normal(self.host.value)}, and its token goes there alone"
 

@@ -94,20 +94,15 @@ class Redactor:
         out.
         """
         for parts in self._parts:
-            text = _without(text, parts)
+            kept, end = "", 0
+            for at in range(len(text) - _LEAST_HIDDEN + 1):
+                if text[at : at + _LEAST_HIDDEN] in parts.value:
+                    kept += text[end:at] + MASK if at >= end else ""
+                    end = at + _LEAST_HIDDEN
+            text = kept + text[end:]
         if text.isprintable():
             return text
         return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
-
-
-def _without(text: str, parts: Secret) -> str:
-    found = [at for at in range(len(text) - _LEAST_HIDDEN + 1) if text[at : at + _LEAST_HIDDEN] in parts.value]
-    kept, end = "", 0
-    for at in found:
-        if at >= end:
-            kept += text[end:at] + MASK
-        end = at + _LEAST_HIDDEN
-    return kept + text[end:]
 
 
 def make_safe(error: BaseException, request: PageRequest, handled: BaseException | None) -> None:
