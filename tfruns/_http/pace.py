@@ -188,8 +188,6 @@ class SendPace:
             self._free_at = now
 
     def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
-        if not self._failures:
-            self._rate.failing()
         self._failing = self.outage(now)
         self._failures += 1
         self._failed_at = now

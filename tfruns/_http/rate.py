@@ -48,7 +48,7 @@ class RateLimiter:
     def __init__(self, max_rate: float) -> None:
         self.earliest = -math.inf  # when the next request may be sent
         self._max_rate = max_rate
-        self._learned = self._learned_before_outage = math.inf
+        self._learned = math.inf
         self._ceiling = math.inf
         self._good_rounds = 0  # since the last cut
         self._careful_until = -math.inf
@@ -93,14 +93,10 @@ class RateLimiter:
             self._round.refused += 1
             self._judge(sent_at, now)
 
-    def failing(self) -> None:
-        """Requests begin to fail. It may be an outage, which says nothing about the rate: so keep the present one."""
-        self._learned_before_outage = self._learned
-
     def stopped(self, now: float, *, is_about_rate: bool) -> None:
         """So many requests in a row have failed that only probes are sent until `resumed`."""
         if not is_about_rate:
-            self._learned = max(self._learned, self._learned_before_outage)
+            self._learned = math.inf  # what an outage has refused says nothing about the rate
         elif goodput := self._goodput(now):
             self._cut(goodput)
         self._round.counts_from = math.inf
