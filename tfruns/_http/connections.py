@@ -41,7 +41,6 @@ class ClosedSignal:
     _waiters: set[asyncio.Future[None]] = attrs.field(factory=set, init=False)
 
     def set(self) -> None:
-        """The client was closed."""
         self.is_set = True
         for waiter in self._waiters:
             if not waiter.done() and not waiter.get_loop().is_closed():
@@ -134,7 +133,6 @@ class Connections:
 
     @property
     def _has_netrc(self) -> bool:
-        """Whether the session sends logins from the netrc file."""
         return self._http is not None and self._http.trust_env
 
     def proxy(self, url: str) -> str:

@@ -14,6 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,6 @@ class CredentialsFile:
     token: Secret
 
     def is_for(self, url: str) -> bool:
-        """Whether its token may be sent to this URL."""
         return _host_key(self.host.value) == _host_key(url)
 
     @property
@@ -287,13 +287,11 @@ class CredentialsFile:
             return _GONE
         except OSError as error:
             raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-        try:
+        with suppress(ValueError, RecursionError):
             content = json.loads(data.value)
-        except (ValueError, RecursionError):
-            return _BROKEN
-        if not isinstance(content, dict):
-            return _BROKEN
-        return cls(path, Secret(content.get("host")), Secret(content.get("access_token")))
+            if isinstance(content, dict):
+                return cls(path, Secret(content.get("host")), Secret(content.get("access_token")))
+        return _BROKEN
 
 
 def _check_owner(path: Path) -> None:
@@ -318,8 +316,6 @@ def _is_locked(path: Path) -> bool:
     try:
         with path.with_name(f"{path.name}.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no lock
-        return False
+    except OSError as error:  # any other says that there is no lock
+        return isinstance(error, BlockingIOError)
     return False

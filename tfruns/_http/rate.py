@@ -65,7 +65,6 @@ class RateLimiter:
 
     @property
     def is_limited(self) -> bool:
-        """Whether the rate is below the most."""
         return self._learned < self._max_rate
 
     def sent(self, now: float, *, held: float, idle: float, not_before: float) -> None:
@@ -80,7 +79,6 @@ class RateLimiter:
         self.earliest = max(self.earliest, now - _LATE, min(now, not_before)) + 1 / self.rate
 
     def good(self, sent_at: float, now: float) -> None:
-        """A request sent at that time got a good response."""
         self._goods.append(now - self._paused)
         if sent_at >= self._round.counts_from:
             self._round.good += 1

@@ -64,7 +64,6 @@ class Response:
 
 
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:
-    """The error for a response with another status than 200."""
     clean = redactor.clean
     return status_error_class(response.status)(
         body=decode_http_error(response.body, status_code=response.status, hide=clean),

@@ -250,8 +250,7 @@ class Transport:
             self.hooks.call("on_response", event)
 
     def _before_retry(self, fetch: PageFetch) -> None:
-        error = fetch.error
-        wait = fetch.upcoming_sleep
+        error, wait = fetch.error, fetch.upcoming_sleep
         fetch.spent += wait
         self._counts["retries"] += 1
         lasts = fetch.failing >= _WORTH_A_WARNING or isinstance(error, APITimeoutError)
@@ -282,13 +281,11 @@ class Transport:
         return error
 
     def add_runs(self, count: int) -> None:
-        """Count runs that are yielded."""
         self._counts["runs"] += count
         for on_runs in self.hooks.on_runs:
             on_runs(count)
 
     def stats(self) -> ClientStats:
-        """The counts so far, and how fast the client sends."""
         return ClientStats(
             **self._counts,
             in_flight=self._pace.in_flight,
