@@ -176,7 +176,7 @@ class Client:
             search_prefix: how the name or the id begins.
             sort_by: "startTime", or another `JobRunsSortBy`.
             order: "asc" or "desc".
-            triggered_by: slugs of subjects, such as an e-mail address, one of which started the run.
+            triggered_by: slugs of subjects, such as an e-mail address.
             status: one or several of `JobRunStatus`, such as "FAILED".
             version_numbers: one or several versions of the deployment, such as 3.
             created_after: an aware datetime, a timedelta before now, or milliseconds since 1970. From the newest run
@@ -184,25 +184,23 @@ class Client:
             created_before: likewise; newer runs are read, too, but not yielded.
             filter: all of these as one checked value.
             page_size: runs to request at once, 1 to 1,000; None for 1,000, or for what a window is likely to hold.
-            offset: how many runs to skip first.
-            max_runs: how many runs to yield at most.
+            offset: runs to skip first.
+            max_runs: runs to yield at most; None for all.
             resume_token: of a page of an earlier walk by creation, with the same job and filters: exactly the rest is
                 yielded, in another process, a day later, however the list has changed.
             timeout: seconds that one attempt may take; None for the client's, as with `retry`.
             retry: when these requests are retried.
             headers: headers to send besides the client's, or in place of those with the same name.
-            max_response_bytes: how large a response may be, decompressed; None for 100 MiB.
+            max_response_bytes: the most bytes of a response, decompressed; None for 100 MiB.
 
         Yields:
             Each `JobRun`, in the server's order.
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong.
-            APIStatusError: the server refused: `NotFoundError`, `PermissionDeniedError`, and others.
-            APIConnectionError: there was no complete response, after the last retry.
-            DecodeError: a response isn't what the contract says, or is too large.
-            IncompleteWalkError: the list can't be read to its end with that promise.
-            ClientClosedError, EventLoopError: the client was closed, or is in use in another event loop.
+            TfRunsError: while iterating: `APIStatusError` if the server refuses, `APIConnectionError` if there is no
+                complete response after the last retry, `DecodeError`, `IncompleteWalkError`, `ClientClosedError` and
+                `EventLoopError`: `help("tfruns.errors")` has them all.
 
         Example:
             >>> async for run in client.iter_runs("my-job-id", status=["FAILED", "TERMINATED"], max_runs=100):

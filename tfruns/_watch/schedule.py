@@ -1,4 +1,4 @@
-"""When a job is polled next, which failures are transient, and which responses are believed. No I/O.
+"""When a job is polled next, which failures are transient, and which responses are believed.
 
 A response may come from a replica that lags behind, or is empty for a moment. So what it takes back (a run is gone, an
 end is undone, a job isn't there) is a claim, and a claim is believed once every poll has made it for some seconds. It
