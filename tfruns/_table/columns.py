@@ -44,9 +44,11 @@ JOB_ID = "job_id"
 _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run to run
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
-_SUBJECT_FIELDS = tuple(field.name for field in attrs.fields(Subject))
-_subject: Any = Subject  # untyped, because `_NO_SUBJECT` has None in all fields
-_NO_SUBJECT = _subject(**dict.fromkeys(_SUBJECT_FIELDS))  # used if there is no subject: its fields in a row are null
+_FIELDS = [field.name for field in attrs.fields(JobRun)]
+_SUBJECT_FIELDS = [field.name for field in attrs.fields(Subject)]
+_fields_of = operator.attrgetter(*_FIELDS)
+_subject_fields_of = operator.attrgetter(*_SUBJECT_FIELDS)
+_NO_SUBJECT = (None,) * len(_SUBJECT_FIELDS)
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:
@@ -69,15 +71,16 @@ COLUMNS = (*_columns(),)
 """The columns after `job_id`, in the order of the models' fields."""
 
 
-def values_of(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+def values_of(runs: Sequence[JobRun]) -> list[Sequence[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them.
 
     They are str, int or None, and milliseconds since 1970 UTC (int or float) for a moment.
     """
-    for field in attrs.fields(JobRun):
-        values = [*map(operator.attrgetter(field.name), runs)]
-        if field.name == _SUBJECT:
-            subjects = [_NO_SUBJECT if subject is None else subject for subject in values]
-            yield from ([*map(operator.attrgetter(name), subjects)] for name in _SUBJECT_FIELDS)
-        else:
-            yield values
+    columns = _transposed([*map(_fields_of, runs)], len(_FIELDS))
+    at = _FIELDS.index(_SUBJECT)
+    subjects = [_NO_SUBJECT if subject is None else _subject_fields_of(subject) for subject in columns[at]]
+    return [*columns[:at], *_transposed(subjects, len(_SUBJECT_FIELDS)), *columns[at + 1 :]]
+
+
+def _transposed(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    return [*zip(*rows, strict=True)] or [()] * width

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Column, Kind, values_of
+from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
 from tfruns._text import iso_moment
 from tfruns.export.files import fresh_file
 from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
@@ -135,89 +135,68 @@ def _without_job_id(text: bytes) -> bytes:
 # --- columns of plain values, for CSV and SQLite ---
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS = [f"{second:02}." for second in range(60)]
+_MILLISECONDS = [f"{millisecond:03}Z" for millisecond in range(1000)]
 MS_A_DAY = 86_400_000
 
 
-def plain_columns(runs: Sequence[JobRun]) -> Iterator[list[Any]]:
+def plain_columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text."""
-    return map(_plain, COLUMNS, values_of(runs))
+    for column, values in zip(COLUMNS, values_of(runs), strict=True):
+        if column.kind is Kind.COUNT:
+            least, most = LIMITS[Kind.COUNT]
+            numbers = [value for value in values if value is not None]
+            if numbers and not (least <= min(numbers) and max(numbers) <= most):
+                raise OverflowError(f"{column.name} has a number beyond 64 bits")
+        yield _moments(values) if column.kind is Kind.INSTANT else values
 
 
-def _plain(column: Column, found: list[Any]) -> list[Any]:
-    if column.kind is Kind.INSTANT:
-        return [None if value is None else _moment(value) for value in found]
-    if column.kind is Kind.WORD and not {str, type(None)}.issuperset(map(type, found)):
-        return [None if value is None else str(value) for value in found]
-    if column.kind is Kind.COUNT:
-        least, most = LIMITS[Kind.COUNT]
-        numbers = [value for value in found if value is not None]
-        if numbers and not (least <= min(numbers) and max(numbers) <= most):
-            raise OverflowError(f"{column.name} has a number beyond 64 bits")
-    return found
+def _moments(values: Sequence[float | None]) -> list[str | None]:
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if one
+    is beyond the years 1 to 9999."""
+    if float in set(map(type, values)):
+        return [None if value is None else _moment(value) for value in values]
+    whole: Any = values
+    return [
+        None if ms is None else _minute(ms // 60_000) + _SECONDS[ms // 1000 % 60] + _MILLISECONDS[ms % 1000]
+        for ms in whole
+    ]
 
 
-def _moment(milliseconds: float) -> str:
-    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if it is
-    beyond the years 1 to 9999."""
-    if isinstance(milliseconds, float):
-        if not milliseconds.is_integer():
-            when = _EPOCH + timedelta(milliseconds=milliseconds)
-            return iso_moment(when, "microseconds" if when.microsecond % 1000 else "milliseconds")
-        milliseconds = int(milliseconds)
-    days, left = divmod(milliseconds, MS_A_DAY)
-    return _day(days) + _time(left // 1000) + _MILLISECONDS[left % 1000]
+@functools.lru_cache(65_536)
+def _minute(minutes: int) -> str:
+    return (_EPOCH + timedelta(minutes=minutes)).isoformat()[:17]
 
 
-@functools.lru_cache(4096)
-def _day(days: int) -> str:
-    return (_EPOCH + timedelta(days=days)).date().isoformat() + "T"
-
-
-@functools.cache
-def _time(second: int) -> str:
-    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-
-
-_MILLISECONDS = [f".{millisecond:03}Z" for millisecond in range(1000)]
+def _moment(milliseconds: float) -> str | None:
+    if float(milliseconds).is_integer():
+        return _moments([int(milliseconds)])[0]
+    when = _EPOCH + timedelta(milliseconds=milliseconds)
+    return iso_moment(when, "microseconds" if when.microsecond % 1000 else "milliseconds")
 
 
 # --- CSV ---
 
 CSV_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
-_BEGINS_FORMULA = r"=+\-@＝＋－＠"  # noqa: RUF001
 _FIRST_IN_FORMULAS = frozenset("=+-@＝＋－＠'")  # noqa: RUF001
-_MARKED = re.compile(rf"(^|[;\t\r\n])(?=[{_BEGINS_FORMULA}'])")
+_MARKED = re.compile(r"[=+\-@＝＋－＠'](?:(?<=\A.)|(?<=[;\t\r\n].))")  # noqa: RUF001
+_find_special = re.compile(r'[";\t\r\n]').search
 
 
 def csv_rows(job_id: str, page: RawPage) -> bytes:
     """Runs as lines of CSV."""
-    cells: list[Any] = [itertools.repeat(cell(job_id), len(page.data))]
+    cells: list[Iterable[str]] = [itertools.repeat(cell(job_id), len(page.data))]
     for column, values in zip(COLUMNS, plain_columns(page.data), strict=True):
         if column.kind is Kind.TEXT:
-            cells.append(_cells(values))
+            cells.append(map(cell, values))
         elif column.kind is Kind.WORD:
             known = {value: cell(value) for value in set(values)}
-            if len(known) == 1:  # as in most of these columns of a page
-                cells.append([*known.values()] * len(values))
-            else:
-                cells.append([known[value] for value in values])
+            cells.append(map(known.__getitem__, values))
         else:  # numbers and moments, which need no quotes
             cells.append(["" if value is None else str(value) for value in values])
-    text = "\r\n".join(map(",".join, zip(*cells, strict=True))) + "\r\n"
-    return text.encode()
-
-
-def _cells(values: list[str | None]) -> list[str]:
-    """The cells of a column: in most columns no text has a character that needs care, which is seen at once."""
-    texts = [value for value in values if value is not None]
-    joined = "\n".join(texts)
-    if (
-        joined.count("\n") > max(0, len(texts) - 1)
-        or any(each in joined for each in '";\t\r')
-        or not _FIRST_IN_FORMULAS.isdisjoint([text[:1] for text in texts])
-    ):
-        return [*map(cell, values)]
-    return ["" if value is None else f'"{value}"' for value in values]
+    # Row by row: one character in a page that takes four bytes would make a text of the page four times as large.
+    rows = map(str.encode, map(",".join, zip(*cells, strict=True)))
+    return b"\r\n".join([*rows, b""])
 
 
 def cell(value: str | None) -> str:
@@ -230,6 +209,6 @@ def cell(value: str | None) -> str:
     """
     if value is None:
         return ""
-    if _MARKED.search(value):
-        value = _MARKED.sub(r"\1'", value)
-    return '"' + value.replace('"', '""') + '"'
+    if value[:1] in _FIRST_IN_FORMULAS or _find_special(value):
+        value = _MARKED.sub(r"'\g<0>", value).replace('"', '""')
+    return f'"{value}"'
