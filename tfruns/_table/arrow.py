@@ -99,7 +99,7 @@ def _batch(schema: pa.Schema, runs: Sequence[JobRun], *arrays: Any) -> pa.Record
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
-def _moments(values: list[Any]) -> Any:
+def _moments(values: Sequence[Any]) -> Any:
     """Milliseconds as timestamps."""
     type_ = _TYPES[Kind.INSTANT]
     if float in set(map(type, values)):
