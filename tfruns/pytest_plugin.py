@@ -77,8 +77,5 @@ def tfruns_client(request: pytest.FixtureRequest, tfruns_sandbox: "Sandbox") -> 
     elif loops and not loops[0].is_closed():
         loops[0].run_until_complete(client.aclose())
     else:
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(client.aclose())
-        finally:
-            loop.close()
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(client.aclose())

@@ -115,11 +115,18 @@ NEITHER = ("-p", "no:asyncio", "-p", "no:anyio")
     ("mark", "options", "passed"),
     [
         ("", AUTO, 3),
+        ("", (*AUTO, "-o", "asyncio_default_test_loop_scope=session"), 3),
         ("@pytest.mark.asyncio", STRICT, 3),
         ("@pytest.mark.anyio", NO_ASYNCIO, 3),
         ("@pytest.mark.anyio", STRICT, 3),
     ],
-    ids=["pytest-asyncio, auto", "pytest-asyncio, strict", "anyio alone", "anyio beside pytest-asyncio"],
+    ids=[
+        "pytest-asyncio, auto",
+        "one event loop for all",
+        "pytest-asyncio, strict",
+        "anyio alone",
+        "anyio beside pytest-asyncio",
+    ],
 )
 def test_async_tests_need_nothing_but_the_fixtures(
     tmp_path: Path, mark: str, options: tuple[str, ...], passed: int

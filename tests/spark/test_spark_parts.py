@@ -23,9 +23,8 @@ from tfruns.errors import TfRunsError
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
-from tfruns.spark.partitions import RunsPartition, balanced
 from tfruns.spark.rows import schema
-from tfruns.spark.source import TfRunsDataSource, in_background
+from tfruns.spark.source import RunsPartition, TfRunsDataSource, balanced, in_background
 
 pytestmark = pytest.mark.spark
 

@@ -1,9 +1,11 @@
-"""The data source, in the form of Spark's Python API."""
+"""The data source, in the form of Spark's Python API: which jobs a task reads, and its batches of their runs."""
 
 import asyncio
 import contextlib
+import heapq
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import math
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -11,15 +13,17 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
 
 from tfruns._loop_thread import LoopThread
-from tfruns.errors import TfRunsError
+from tfruns.client import Client
+from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 from tfruns.models import RawPage
+from tfruns.query import RunFilter
 from tfruns.spark import rows
-from tfruns.spark.options import Options, of_table, parse
-from tfruns.spark.partitions import RunsPartition, plan_partitions, raise_unless_refused
+from tfruns.spark.options import OF_SERVER, Options, of_table, parse
 from tfruns.types import OnError
 
 logger = logging.getLogger("tfruns")
 
+_NAMED = 10
 _ROWS = 2_000
 """A batch has so many rows, or up to a page more."""
 _OPTIONS = "tfruns.options"
@@ -128,13 +132,88 @@ def _types(schema: StructType) -> list[tuple[str, Any]]:
     return [(field.name, field.dataType) for field in schema]
 
 
+class RunsPartition(InputPartition):
+    """The jobs that one task reads. It holds no key."""
+
+    def __init__(self, job_ids: Sequence[str], *, run_filter: RunFilter, base_url: str, max_rate: float | None) -> None:
+        self.job_ids = tuple(job_ids)
+        self.filter = run_filter
+        self.base_url = base_url
+        self.max_rate = max_rate
+
+
+async def _planned(options: Options) -> list[RunsPartition]:
+    """The partitions of a read."""
+    async with options.client() as client:
+        counts = await _counted(client, options)
+        # How many runs are in a window isn't known before they are read: most jobs have few that are new.
+        has_start = options.filter.created_after is not None
+        requests = {
+            job_id: 1 if has_start else math.ceil(runs / options.page_size) + 1 for job_id, runs in counts.items()
+        }
+        max_rate = options.client_arguments.get("max_rate")
+        whole = sum(requests.values())
+        return [
+            RunsPartition(
+                group,
+                run_filter=options.filter,
+                base_url=client.base_url,
+                max_rate=max_rate and max_rate * sum(requests[job_id] for job_id in group) / whole,
+            )
+            for group in balanced(requests, options.num_partitions)
+        ]
+
+
+async def _counted(client: Client, options: Options) -> dict[str, int]:
+    """How many runs each job has."""
+    job_ids = options.job_ids()
+    # The server doesn't count by time of creation.
+    filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
+    walk = client.iter_runs_for(job_ids, max_runs=1, on_error=_raise_unless_refused, **filters)
+    counts = {job_id: page.pagination.total async for job_id, page in walk.pages()}
+    if walk.skipped and options.on_error == "raise":
+        raise _refusal([*walk.skipped.values()])
+    for error in walk.skipped.values():
+        logger.warning("skipped: %s", error)
+    return {job_id: counts.get(job_id, 0) for job_id in job_ids if job_id not in walk.skipped}
+
+
+def _raise_unless_refused(_: str, error: TfRunsError) -> None:
+    """Raise the error of a job that can't be skipped."""
+    if not isinstance(error, (NotFoundError, PermissionDeniedError)):
+        raise error
+
+
+def _refusal(refused: Sequence[TfRunsError]) -> TfRunsError:
+    """The first refusal, with the other jobs noted."""
+    first, *others = refused
+    if others:
+        named = "; ".join(map(str, others[:_NAMED]))
+        more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""
+        first.add_note(f"Other jobs failed in the same way: {named}{more}")
+    first.add_note("The option onError=skip leaves out jobs with a 403 or a 404.")
+    return first
+
+
+def balanced(requests: Mapping[str, int], groups: int) -> list[list[str]]:
+    """At most so many groups of jobs, none empty, with requests shared out evenly: the largest jobs first, each to the
+    group that has the fewest requests so far."""
+    even: list[list[str]] = [[] for _ in range(min(groups, len(requests)))]
+    least = [(0, number) for number in range(len(even))]
+    for job_id in sorted(requests, key=lambda job_id: -requests[job_id]):
+        load, number = heapq.heappop(least)
+        even[number].append(job_id)
+        heapq.heappush(least, (load + requests[job_id], number))
+    return even
+
+
 class _Reader(DataSourceReader):
     def __init__(self, options: Options) -> None:
         self._options = options
 
     def partitions(self) -> Sequence[InputPartition]:
         with _plain_errors():
-            return asyncio.run(plan_partitions(self._options))
+            return asyncio.run(_planned(self._options))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes its own partition if there are none
@@ -157,13 +236,13 @@ class _Reader(DataSourceReader):
                         for batch in rows.batches(pages, options.mode, options.corrupt_column):
                             yield batch
                         pages.clear()
-            if pages:
-                for batch in rows.batches(pages, options.mode, options.corrupt_column):
-                    yield batch
+        if pages:
+            for batch in rows.batches(pages, options.mode, options.corrupt_column):
+                yield batch
 
 
 def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
-    raise_unless_refused(job_id, error)
+    _raise_unless_refused(job_id, error)
     logger.warning("the rest is skipped: %s", error)
 
 
