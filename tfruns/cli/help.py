@@ -46,6 +46,7 @@ _NO_KEY_OPTION = (
     " list of processes"
 )
 _OTHER_OPTIONS = {
+    **dict.fromkeys(_KEY_OPTIONS, "--host"),
     **dict.fromkeys(("--limit", "-n", "--max"), "--max-runs"),
     **dict.fromkeys(("-o", "--output", "--format"), "--json"),
     **dict.fromkeys(("--no-trunc", "--no-truncate"), "--wide"),
@@ -94,20 +95,13 @@ class Command(_Helpful):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             if isinstance(error, click.NoSuchOption):
-                error = self._explained(error, ctx)
+                meant = _OTHER_OPTIONS.get(error.option_name)
+                hint = _NO_KEY_OPTION if error.option_name in _KEY_OPTIONS else f"Did you mean {meant}?"
+                if meant in _names(self, ctx):
+                    error = click.UsageError(f"No such option: {error.option_name}. {hint}")
             if error.ctx is None or error.ctx is ctx.parent:
                 error.ctx = ctx
             raise error from None
-
-    def _explained(self, error: click.NoSuchOption, ctx: click.Context) -> click.UsageError:
-        """The error with the option that is probably meant, if other programs have another name for it."""
-        name = error.option_name
-        hint = f"Did you mean {_OTHER_OPTIONS.get(name)}?"
-        if name in _KEY_OPTIONS and "--host" in _names(self, ctx):
-            hint = _NO_KEY_OPTION
-        elif _OTHER_OPTIONS.get(name) not in _names(self, ctx):
-            return error
-        return click.UsageError(f"No such option: {name}. {hint}", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -189,7 +189,6 @@ class Table:
 
     @property
     def left_out(self) -> list[str]:
-        """The columns for which there is no room."""
         return [name for name in self._wanted if name not in self._widths]
 
     def lines(self, rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -100,10 +100,10 @@ def _kept(path: str) -> str | None:
 async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfruns.RunChange]":
     """The same changes; the resume token of the last one that was printed is kept in a file."""
 
+    from tfruns.export.files import write_file
+
     def keep(change: "tfruns.RunChange") -> None:
-        with open(path + ".new", "w", encoding="ascii") as file:
-            file.write(change.resume_token + "\n")
-        os.replace(path + ".new", path)
+        write_file(Path(path), f"{change.resume_token}\n".encode())
 
     unkept: tfruns.RunChange | None = None
     kept_at = 0.0

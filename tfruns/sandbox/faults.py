@@ -207,13 +207,10 @@ class Faults(list[Fault]):
 
 @attrs.frozen
 class ActiveFaults:
-    """The effects of all faults of one request."""
-
     delay: float = 0.0
     refusal: Fault | None = None
     """The first fault with a status or a page of HTML."""
-    wait_as: WaitAs = "seconds"
-    """How the refusal says how long to wait."""
+    wait_as: WaitAs | None = "seconds"
     breaks: Break | None = None
     limit: int | None = None
     total: int = 0
@@ -237,8 +234,7 @@ class FaultInjector:
         """The effects on the next request for this job."""
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
-            said = None if self._limit.wait_as is None else wait
-            return ActiveFaults(refusal=Fault(status=429, wait=said), wait_as=self._limit.wait_as or "seconds")
+            return ActiveFaults(refusal=Fault(status=429, wait=wait), wait_as=self._limit.wait_as)
         if not self._faults:
             return NO_FAULTS
         faults = [fault for fault in self._faults if self._hits(fault, job_id)]

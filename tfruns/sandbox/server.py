@@ -83,7 +83,6 @@ class Server:
     _runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> str:
-        """Listen (port 0: on any that is free). Returns the URL."""
         # When a client closes its connection, its response is cancelled: a stalled one, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
         # At the end, wait only for responses that clients are reading.
@@ -99,7 +98,6 @@ class Server:
         return f"http://{name}:{runner.addresses[0][1]}"
 
     async def aclose(self) -> None:
-        """Stop listening, and close every connection."""
         if self._runner is None:
             return
         # asyncio accepts a connection, makes its transport in a task, and calls the protocol after that: if the server
@@ -233,10 +231,9 @@ def _refusal(effects: ActiveFaults) -> web.Response | None:
         response = web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
     else:
         response = _http_error(status, "SANDBOX_FAULT", "A fault on purpose")
-    if fault.wait is not None and effects.wait_as == "seconds":
-        response.headers["Retry-After"] = str(math.ceil(fault.wait))
-    elif fault.wait is not None:
-        response.headers["retry-after-ms"] = str(math.ceil(fault.wait * 1000))
+    if fault.wait is not None and effects.wait_as is not None:
+        name, unit = {"seconds": ("Retry-After", 1), "ms": ("retry-after-ms", 1000)}[effects.wait_as]
+        response.headers[name] = str(math.ceil(fault.wait * unit))
     return response
 
 

@@ -28,7 +28,6 @@ _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate"
 
 @contextmanager
 def _names_of_options() -> Iterator[None]:
-    """Errors about an argument name the option that it comes from."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -139,8 +138,6 @@ _KNOWN = {_bare(name): name for name in _READERS}
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """The options of a read."""
-
     jobs: list[str] | None = attrs.field(default=None, repr=False)
     jobs_path: str | None = None
     client_arguments: Mapping[str, Any]
@@ -174,7 +171,6 @@ class Options:
         return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]
 
     def client(self, **changes: Any) -> Client:
-        """A client with these options."""
         with _names_of_options():
             return Client(api_key=self.api_token, **{**self.client_arguments, **changes})
 

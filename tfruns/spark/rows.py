@@ -83,7 +83,6 @@ def _batch(rows: Sequence[tuple[str, JobRun]]) -> pa.RecordBatch | None:
 
 
 def _unfit(run: JobRun) -> list[str]:
-    """Its columns that Spark can't hold."""
     values = [(column, value) for column, (value,) in zip(COLUMNS, values_of([run]), strict=True)]
     limited = [(column.name, value, *LIMITS[column.kind]) for column, value in values if column.kind in LIMITS]
     return [name for name, value, least, most in limited if value is not None and not least <= value <= most]

@@ -143,7 +143,6 @@ class RunsPartition(InputPartition):
 
 
 async def _planned(options: Options) -> list[RunsPartition]:
-    """The partitions of a read."""
     async with options.client() as client:
         counts = await _counted(client, options)
         # How many runs are in a window isn't known before they are read: most jobs have few that are new.
@@ -165,7 +164,6 @@ async def _planned(options: Options) -> list[RunsPartition]:
 
 
 async def _counted(client: Client, options: Options) -> dict[str, int]:
-    """How many runs each job has."""
     job_ids = options.job_ids()
     # The server doesn't count by time of creation.
     filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
@@ -179,13 +177,11 @@ async def _counted(client: Client, options: Options) -> dict[str, int]:
 
 
 def _raise_unless_refused(_: str, error: TfRunsError) -> None:
-    """Raise the error of a job that can't be skipped."""
     if not isinstance(error, (NotFoundError, PermissionDeniedError)):
         raise error
 
 
 def _refusal(refused: Sequence[TfRunsError]) -> TfRunsError:
-    """The first refusal, with the other jobs noted."""
     first, *others = refused
     if others:
         named = "; ".join(map(str, others[:_NAMED]))
