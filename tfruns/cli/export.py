@@ -13,7 +13,7 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import ENVIRONMENT, Command, options_of
+from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import checked_id, connect, wrong_usage
 from tfruns.cli.output import harmless, say, write
 from tfruns.cli.signals import end_line, interrupted_status, run_async
@@ -30,21 +30,8 @@ _NAMES = {",": "a comma", ";": "a semicolon", " ": "a space", "\t": "a tab"}
 _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
 """Characters that can't be seen, which come along when files are joined or ids are copied."""
 
-_EPILOG = f"""
-Examples:
-  tfruns export my-job-id my-other-job-id -o runs.csv
-  tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
-  tfruns export --jobs-from jobs.txt -o runs.duckdb --state state.json --quiet
-  tfruns export my-job-id -o - --format csv | gzip > runs.csv.gz
 
-Exit status:
-  0  every job is in the file
-  3  some jobs were skipped (404, 403, ...): the summary names them
-  1  it failed; 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
-{ENVIRONMENT}"""
-
-
-@click.command(cls=Command, epilog=_EPILOG, short_help="Write the runs of many jobs into a file.")
+@click.command(cls=Command, short_help="Write the runs of many jobs into a file.")
 @click.argument("job_ids", metavar="[JOB]...", nargs=-1)
 @options_of("Which jobs")(
     "--jobs-from",
@@ -123,6 +110,17 @@ def export(
     The JSON of --summary-json has path, runs, jobs, skipped (reasons by job), rejected (runs), quarantine (their file),
     removed_files, removed_rows, size, seconds, resumed_jobs (read before an interruption), resumed_age (in seconds),
     requests and retries; after a failure, and until the end, path and error.
+
+    Examples:
+      tfruns export my-job-id my-other-job-id -o runs.csv
+      tfruns export --jobs-from jobs.txt -o runs.parquet --status failed
+      tfruns export --jobs-from jobs.txt -o runs.duckdb --state state.json --quiet
+      tfruns export my-job-id -o - --format csv | gzip > runs.csv.gz
+
+    Exit status:
+      0  every job is in the file
+      3  some jobs were skipped (404, 403, ...): the summary names them
+      1  it failed; 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
     """
     from tfruns.export.secrets import without_secrets
 

@@ -83,7 +83,15 @@ class _Helpful(click.Command):
 
 
 class Command(_Helpful):
-    """A command whose help has the options in groups. It may be `async`; what it returns is its exit status."""
+    """A command whose help has the options in groups. It may be `async`; what it returns is its exit status.
+
+    Its docstring from `Examples:` on is the end of the help, unchanged.
+    """
+
+    def __init__(self, name: str | None, *, help: str, params: list[click.Parameter], **settings: Any) -> None:  # noqa: A002
+        text, begin, end = inspect.cleandoc(help).partition("Examples:\n")
+        environment = ENVIRONMENT if any(one.name == "base_url" for one in params) else ""
+        super().__init__(name, help=text, params=params, epilog=f"\n{begin}{end}\n{environment}", **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         result = super().invoke(ctx)

@@ -12,9 +12,8 @@ import click
 
 from tfruns.cli.export import export
 from tfruns.cli.help import ENVIRONMENT, Group
-from tfruns.cli.list import count, list_
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
-from tfruns.cli.run import show, wait
+from tfruns.cli.runs import count, list_, show, wait
 from tfruns.cli.sandbox import demo, sandbox
 from tfruns.cli.signals import handled, interrupted_status
 from tfruns.cli.watch import watch

@@ -27,18 +27,6 @@ _seed = _holds("--seed", type=int, metavar="N", default=0, help="What the runs a
 
 _SAMPLES = 5
 _COLUMNS = (STATUS, RUNS, "SHARE", "MEDIAN", "LONGEST")
-_DEMO_EPILOG = """
-Examples:
-  tfruns demo
-  tfruns demo --runs 100000
-"""
-_EPILOG = """
-Examples:
-  tfruns sandbox --jobs my-job-id,my-other-job-id
-  tfruns sandbox --port 8080 --jobs 3 --runs 1000 --clock-rate 60
-  tfruns sandbox --runs-from runs.jsonl --rate-limit 50/10
-  tfruns sandbox --still --clock-start 2026-01-01 --fault status=503,rate=0.05
-"""
 
 
 def _jobs(text: str) -> int | list[str]:
@@ -57,7 +45,7 @@ def _rate_limit(text: str) -> Any:
     return with_given(RateLimit, per_second=float(parts[1]), burst=int(parts[2] or 1))
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Serve a made-up control plane to try things on.")
+@click.command(cls=Command, short_help="Serve a made-up control plane to try things on.")
 @_where("--port", type=options.Whole(0, 65_535), default=0, help="The port to listen on; 0 for any that is free.")
 @_where("--host", metavar="ADDR", default="127.0.0.1", help="The address to listen on.")
 @_holds("--jobs", type=_jobs, metavar="N|ID,…", default="1", help="How many jobs it has, or their ids.")
@@ -104,6 +92,12 @@ async def sandbox(**settings: Any) -> None:
     A FAULT is made of what goes wrong: status=503 (with wait=2, seconds to wait), html, latency=0.2 (seconds),
     breaks=cut, breaks=reset, breaks=stall, limit=50, total=-5; and of the requests that it hits: rate=0.1, job-id=JOB,
     nth=3.
+
+    Examples:
+      tfruns sandbox --jobs my-job-id,my-other-job-id
+      tfruns sandbox --port 8080 --jobs 3 --runs 1000 --clock-rate 60
+      tfruns sandbox --runs-from runs.jsonl --rate-limit 50/10
+      tfruns sandbox --still --clock-start 2026-01-01 --fault status=503,rate=0.05
     """
     from tfruns.sandbox import Sandbox
 
@@ -125,7 +119,7 @@ async def sandbox(**settings: Any) -> None:
             end_line()
 
 
-@click.command(cls=Command, epilog=_DEMO_EPILOG, short_help="List the runs of a made-up job, without an account.")
+@click.command(cls=Command, short_help="List the runs of a made-up job, without an account.")
 @_holds("--runs", "number", type=options.Whole(min=1), default=25_000, help="Runs that the job has.")
 @_seed
 async def demo(number: int, seed: int) -> None:
@@ -133,6 +127,10 @@ async def demo(number: int, seed: int) -> None:
 
     Neither host nor key is needed. Server and client share this one process, so the throughput it shows is less than
     what the client alone is capable of.
+
+    Examples:
+      tfruns demo
+      tfruns demo --runs 100000
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -1,9 +1,9 @@
-"""Runs as people read them: times, durations, and a table, within the width of a terminal or whole for programs."""
+"""Runs as people read them: one with every field, and a table, within the width of a terminal or whole for programs."""
 
 import difflib
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ STATUS, CREATED, AGE, DURATION = "STATUS", "CREATED (UTC)", "AGE", "DURATION"
 VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR", "JOB"
 ENDED, RUNS = "ENDED (UTC)", "RUNS"
 
-COLOURS = {
+_COLOURS = {
     "FINISHED": "green",
     "FAILED": "red",
     "RUNNING": "cyan",
@@ -56,6 +56,7 @@ _FIELDS = {
 }
 """The fields behind the columns with headings of their own; other columns have their field's name."""
 _OTHER_NAMES = {"job": "job_id", "created": "created_at", "ended": "end_time", "version": "deployment_version"}
+_FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
 _LISTED = (STATUS, CREATED, DURATION, VERSION, TRIGGERED_BY, NAME, ID, ERROR)
 
 
@@ -91,7 +92,7 @@ table_options = combined(
 """Options for a table of runs, which `run_table` takes."""
 
 
-def instant(milliseconds: float) -> str:
+def _instant(milliseconds: float) -> str:
     """A time in ms since 1970, in UTC to the second; beyond the year 9999 as the server sent it."""
     try:
         return f"{datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ001
@@ -134,7 +135,7 @@ def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
     if column == AGE:
         return human_age((now or time.time()) - run.created_at / 1000)
     if column == DURATION:
-        return human_duration(run.duration if now is None else time_so_far(run, now))
+        return human_duration(run.duration if now is None else _time_so_far(run, now))
     if column == TRIGGERED_BY:
         return run.triggered_by or (subject and (subject.subject_slug or subject.subject_display_name)) or "-"
     field = _FIELDS.get(column) or column.lower().replace(" ", "_")
@@ -142,15 +143,41 @@ def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
     if column in (ERROR, "COMMAND"):
         return on_one_line(value or "")
     if column in (CREATED, ENDED) and value is not None:
-        return instant(value)
+        return _instant(value)
     return "-" if value is None else str(value)
 
 
-def time_so_far(run: "tfruns.JobRun", now: float) -> int | None:
+def _time_so_far(run: "tfruns.JobRun", now: float) -> int | None:
     """Seconds that the run took, or has taken by now."""
     if run.status.is_terminal or run.status == "UNKNOWN":
         return run.duration
     return max(0, int(now - run.created_at / 1000))
+
+
+def run_lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
+    """A line for each field, first what everybody asks, the error last; a text of several lines goes below its name."""
+    from tfruns._table.columns import COLUMNS, values_of
+
+    now = time.time()
+    values: dict[str, Any] = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
+    error = values.pop("error")
+    fields = {"job_id": job_id, **{name: values[name] for name in (*_FIRST, *values)}, "error": error}
+    for name in ("created_at", "end_time"):
+        if (when := fields[name]) is not None:
+            fields[name] = f"{_instant(when)} UTC ({human_age(now - when / 1000)} ago)"
+    duration = _time_so_far(run, now) if is_terminal() else run.duration
+    if duration is not None:
+        fields["duration"] = f"{human_duration(duration)} ({duration} s)"
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        lines = [harmless(line.expandtabs()) for line in str("-" if value is None else value).splitlines()]
+        if len(lines) > 1:
+            yield f"{name}\n" + "".join(f"  {line}\n" for line in lines)
+        else:
+            text = "".join(lines)
+            if name == "status" and has_colours():
+                text = click.style(text, fg=_COLOURS.get(text))
+            yield f"{name:<{width}}  {text}\n"
 
 
 def run_table(
@@ -241,7 +268,7 @@ class Table:
         for name, size in self._widths.items():
             text = row[name] if self._room is None else self._cut(row[name], size)
             padding = " " * (size - self._cell_len(text))
-            if self._colour and name == STATUS and (colour := COLOURS.get(text)):
+            if self._colour and name == STATUS and (colour := _COLOURS.get(text)):
                 text = click.style(text, fg=colour)
             cells.append(padding + text if name in _TO_THE_RIGHT else text + padding)
         return (" " * _GAP).join(cells).rstrip()

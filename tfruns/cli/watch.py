@@ -15,22 +15,16 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import ENVIRONMENT, Command
+from tfruns.cli.help import Command
 from tfruns.cli.options import connect, with_given
 from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
 from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
-_EPILOG = f"""
-Examples:
-  tfruns watch my-job-id my-other-job-id
-  tfruns watch my-job-id --status failed --json > failures.jsonl
-  tfruns watch my-job-id --resume-from place.txt --json >> changes.jsonl
-{ENVIRONMENT}"""
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Print what happens to the runs of jobs, as it happens.")
+@click.command(cls=Command, short_help="Print what happens to the runs of jobs, as it happens.")
 @options.jobs
 @options.filters
 @options.interval(2.0, 30.0)
@@ -57,6 +51,11 @@ async def watch(
     those that are open; elsewhere, a line for each change: what happened, job, status before and now, name and id. A
     line of JSON has kind (appeared, changed, finished, deleted), jobId, and run and before, as the API has runs; before
     is null for a new one.
+
+    Examples:
+      tfruns watch my-job-id my-other-job-id
+      tfruns watch my-job-id --status failed --json > failures.jsonl
+      tfruns watch my-job-id --resume-from place.txt --json >> changes.jsonl
     """
     # A table is kept up to date only where a terminal can draw it.
     is_live = is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

@@ -1,4 +1,4 @@
-"""`tfruns list` and `tfruns count`: the runs of jobs, as a table or as lines of JSON, and how many there are."""
+"""`tfruns list`, `count`, `show` and `wait`: runs as a table, one with every field, or as lines of JSON."""
 
 import asyncio
 import time
@@ -11,35 +11,21 @@ import click
 import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import ENVIRONMENT, Command, options_of
-from tfruns.cli.options import PATIENCE, connect, with_given
+from tfruns.cli.help import Command, options_of
+from tfruns.cli.options import PATIENCE, checked, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
-from tfruns.cli.table import JOB, RUNS, Table, header_option, run_cells, run_table, table_options
+from tfruns.cli.table import JOB, RUNS, Table, header_option, run_cells, run_lines, run_table, table_options
 
 _many = options_of("How many")
 
 _ON_A_TERMINAL = 50
 _ALIGNED = 1_000
-_STATUSES = f"""
-Exit status:
-  0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
-  3 of several jobs, some failed (404, 403, ...): stderr names them
-{ENVIRONMENT}"""
-_EPILOG = f"""
-Examples:
-  tfruns list my-job-id --status failed --status terminated
-  tfruns list my-job-id my-other-job-id --since yesterday --all | less -R
-  tfruns list my-job-id --columns name,created_at,exit_code,error
-  tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
-{_STATUSES}"""
-_COUNT_EPILOG = f"""
-Examples:
-  tfruns count my-job-id
-  tfruns count my-job-id my-other-job-id --status failed --since 24h
-{_STATUSES}"""
+_NO_SUCH_RUN = 6
+_NAMED = 5
+_STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
 
 
-@click.command("list", cls=Command, epilog=_EPILOG, short_help="Print the runs of jobs.")
+@click.command("list", cls=Command, short_help="Print the runs of jobs.")
 @options.jobs
 @options.filters
 @options.window
@@ -74,6 +60,16 @@ async def list_(
     elsewhere every column is whole. In the JSON, durations are in seconds, and times in milliseconds since 1970.
 
     Filters of several kinds must all match; of several values of one filter, any.
+
+    Examples:
+      tfruns list my-job-id --status failed --status terminated
+      tfruns list my-job-id my-other-job-id --since yesterday --all | less -R
+      tfruns list my-job-id --columns name,created_at,exit_code,error
+      tfruns list my-job-id --sort-by duration --order desc --json > runs.jsonl
+
+    Exit status:
+      0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+      3 of several jobs, some failed (404, 403, ...): stderr names them
     """
     if wants_all and max_runs is not None:
         raise click.UsageError("--all and --max-runs exclude each other")
@@ -125,7 +121,7 @@ async def list_(
     return _say_failures(walks.skipped, len(job_ids))
 
 
-@click.command(cls=Command, epilog=_COUNT_EPILOG, short_help="Print how many runs of jobs match.")
+@click.command(cls=Command, short_help="Print how many runs of jobs match.")
 @options.jobs
 @options.filters
 @options.window
@@ -137,6 +133,14 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
     --until, they are read and counted.) For one job that is a number alone, for several a table.
 
     Filters of several kinds must all match; of several values of one filter, any.
+
+    Examples:
+      tfruns count my-job-id
+      tfruns count my-job-id my-other-job-id --status failed --since 24h
+
+    Exit status:
+      0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
+      3 of several jobs, some failed (404, 403, ...): stderr names them
     """
     from tfruns.errors import NOT_ABOUT_ONE_JOB
 
@@ -170,3 +174,107 @@ def _say_failures(errors: "Mapping[str, tfruns.TfRunsError]", jobs: int) -> int:
     for error in errors.values():
         say(str(error))
     return 0 if not errors else 3 if len(errors) < jobs else 1
+
+
+@click.command(cls=Command, short_help="Print one run, with every field.")
+@options.run_of_job
+@options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
+@options.host
+async def show(job_id: str, run: str, as_json: bool) -> int:
+    """Print RUN of JOB: every field, times in UTC and how long ago, the subject that started it, the whole error.
+
+    RUN is an id, a name, or the beginning of either, if only one run has it. Of several runs with that name it is the
+    newest.
+
+    Examples:
+      tfruns show my-job-id train-7f3a
+      tfruns show my-job-id train-7f3a --json > run.json
+
+    Exit status:
+      6  there is no such run
+      1  RUN begins the names of several runs, or another failure
+      2  wrong usage
+    """
+    if not run.strip():
+        raise click.UsageError("RUN is empty")
+    async with connect(patience=PATIENCE) as client:
+        found = await _find(client, job_id, run)
+    if not found:
+        say(f"job {job_id!r} has no run whose id or name begins with {run!r}")
+        return _NO_SUCH_RUN
+    if len(found) > 1:
+        names = ", ".join(f"{each.name} ({each.id})" for each in found[:_NAMED])
+        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        raise click.ClickException(f"{run!r} begins the ids or names of {counted(len(found), 'run')}: {names}{more}")
+    [only] = found
+    await write(as_json_line(only.to_dict()) if as_json else "".join(run_lines(job_id, only)))
+    return 0
+
+
+async def _find(client: "tfruns.Client", job_id: str, text: str) -> "list[tfruns.JobRun]":
+    """The run with that id; else the newest with that name; else those whose id or name begins with the text."""
+    named: tfruns.JobRun | None = None
+    begun = []
+    async for run in with_given(client.iter_runs, job_id, search_prefix=text):
+        if run.id == text:
+            return [run]
+        if run.name == text:
+            named = named or run
+        elif run.id.startswith(text) or run.name.startswith(text):
+            begun.append(run)
+    return begun if named is None else [named]
+
+
+@click.command(cls=Command, short_help="Wait until a run has ended.")
+@options.run_of_job
+@options.when(
+    "--timeout", type=options.Seconds(0, min_open=True), help="Seconds to wait at most, or 90m. Else for ever."
+)
+@options.when(
+    "--listed-within",
+    type=options.Seconds(0, 86_400),
+    default=10.0,
+    help="Seconds in which RUN must be listed: one that was just started may not be there yet.",
+)
+@options.interval(1.0, 15.0)
+@options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
+@options.host
+async def wait(
+    job_id: str,
+    run: str,
+    timeout: float | None,  # noqa: ASYNC109
+    listed_within: float,
+    interval: tuple[float, float],
+    as_json: bool,
+) -> int:
+    """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest.
+
+    Examples:
+      tfruns wait my-job-id train-7f3a && echo done
+      tfruns wait my-job-id train-7f3a --timeout 1h --json > run.json
+
+    Exit status:
+      0  it is FINISHED
+      3  it is FAILED
+      4  it is TERMINATED
+      5  it was deleted
+      6  there is no such run, and none was listed within --listed-within
+      7  it hasn't ended within --timeout
+      1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
+    """
+    async with connect() as client:
+        if is_terminal():
+            say(f"waiting for the end of {run!r}; Ctrl-C to stop")
+        try:
+            with checked():
+                ended = await client.wait_for_run(
+                    job_id, run, timeout=timeout, listed_within=listed_within, interval=interval
+                )
+        except tfruns.WaitError as error:
+            statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
+            say(str(error))
+            return statuses[type(error)]
+    table = run_table()
+    cells = run_cells(ended, table.columns, now=time.time())
+    await write(as_json_line(ended.to_dict()) if as_json else table.text([cells]))
+    return _STATUS_OF_END[ended.status]
