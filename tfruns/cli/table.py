@@ -12,7 +12,7 @@ import click
 import tfruns
 from tfruns.cli.help import combined
 from tfruns.cli.options import output
-from tfruns.cli.output import encoded, harmless, has_colours, on_one_line, width
+from tfruns.cli.output import encoded, harmless, has_colours, is_terminal, on_one_line, width
 
 STATUS, CREATED, AGE, DURATION = "STATUS", "CREATED (UTC)", "AGE", "DURATION"
 VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR", "JOB"
