@@ -20,6 +20,7 @@ from tfruns import Client
 from tfruns._http.connections import ClosedSignal
 from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
+from tfruns.types import RunFilter
 
 RUNS = 10_000
 
@@ -78,10 +79,7 @@ class Story(ClosedSignal):
 async def measure(
     name: str, jobs: int, *, moving: int, runs_an_hour: int, minutes: int = 60, interval: Any = (2.0, 30.0)
 ) -> None:
-    async with (
-        Sandbox(jobs, RUNS if jobs == 1 else 200) as sandbox,
-        Client(sandbox.url, sandbox.api_key) as client,
-    ):
+    async with Sandbox(jobs, RUNS if jobs == 1 else 200) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         for job_id in sandbox.job_ids:
             for run in sandbox.runs(job_id):
                 if not run.status.is_terminal:
@@ -101,7 +99,7 @@ async def measure(
             start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
             resume_token=None,
             on_error="raise",
-            filter=None,
+            chosen=RunFilter(),
         )
         delays = []
         try:

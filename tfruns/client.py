@@ -440,19 +440,8 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        watch = Watch(
-            self.iter_runs,
-            self._closed,
-            job_ids,
-            interval=interval,
-            start=start,
-            resume_token=resume_token,
-            on_error=on_error,
-            filter=filter,
-            status=status,
-            **filters,
-        )
-        return RunWatch(watch)
+        chosen = chosen_filter(filter, {"status": status, **filters})
+        return RunWatch(Watch(self.iter_runs, self._closed, job_ids, interval, start, resume_token, on_error, chosen))
 
     @suggests_arguments
     async def wait_for_run(
@@ -497,14 +486,8 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        return await self._waiter.wait(
-            checked_job_id(job_id),
-            run,
-            timeout=timeout,
-            listed_within=listed_within,
-            raise_for_failure=raise_for_failure,
-            interval=interval,
-        )
+        checked_job_id(job_id)
+        return await self._waiter.wait(job_id, run, timeout, listed_within, raise_for_failure, interval)
 
     def _walk_options(
         self,

@@ -10,6 +10,7 @@ import attrs
 from tfruns import Client, RunChange
 from tfruns._http.connections import ClosedSignal
 from tfruns._watch.watcher import Watch
+from tfruns.query import RunFilter, chosen_filter
 
 
 @attrs.define
@@ -40,9 +41,10 @@ class Over(Exception):
 
 def watch_of(client: Client, job_ids: Any, timer: ClosedSignal, **arguments: Any) -> Watch:
     """A watch whose time is that of the timer."""
-    given = {"interval": INTERVAL, "start": "now", "resume_token": None, "filter": None}
-    given |= {"on_error": "raise", **arguments}
-    return Watch(client.iter_runs, timer, job_ids, **given)
+    given = {"interval": INTERVAL, "start": "now", "resume_token": None, "on_error": "raise", **arguments}
+    filters = {name: given.pop(name) for name in arguments.keys() & attrs.fields_dict(RunFilter)}
+    chosen = chosen_filter(given.pop("filter", None), filters)
+    return Watch(client.iter_runs, timer, job_ids, **given, chosen=chosen)
 
 
 def stepped(client: Client, job_ids: Any, pause: Callable[[float], Awaitable[None]], **arguments: Any) -> Watch:

@@ -39,7 +39,6 @@ class RunWaiter:
         self,
         job_id: str,
         run: str,
-        *,
         timeout: float | None,  # noqa: ASYNC109
         listed_within: float,
         raise_for_failure: bool,

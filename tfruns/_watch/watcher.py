@@ -32,7 +32,7 @@ from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_i
 from tfruns._watch.token import State, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
-from tfruns.query import RunFilter, chosen_filter
+from tfruns.query import RunFilter
 from tfruns.types import Interval, OnError, Start
 
 _PATIENCE = 10.0  # in seconds: reports wait no longer for first polls if none of them ends in that time
@@ -143,20 +143,17 @@ class Watch:
         iter_runs: IterRuns,
         closed: ClosedSignal,
         job_ids: Iterable[str] | str,
-        *,
         interval: Interval,
         start: Start | datetime,
         resume_token: str | None,
         on_error: OnError,
-        filter: RunFilter | None,  # noqa: A002
-        **filters: Any,
+        chosen: RunFilter,
     ) -> None:
         several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
         jobs = list(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
             raise ValueError("job_ids is empty: there is nothing to watch")
         check_on_error(on_error)
-        chosen = chosen_filter(filter, filters)
         if chosen.has_window or chosen.sort_by or chosen.order:
             raise ValueError("filter has an order or a time of creation, which a watch can't go by: make one without")
         seconds = checked_interval(interval)
