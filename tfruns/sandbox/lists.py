@@ -5,6 +5,7 @@ a page needs it. Other lists are made from it when they are requested, and kept 
 """
 
 import bisect
+import functools
 import itertools
 import math
 import operator
@@ -76,7 +77,7 @@ class RunList:
         self._older_count = count
         self._newest: list[_Row] = []
         self._by_id: dict[str, _Row] = {}
-        self._others: dict[Selection, list[_Row]] = {}
+        self._selected = functools.lru_cache(_LISTS_KEPT)(functools.partial(_selected, self._newest))
 
     def __len__(self) -> int:
         return len(self._newest) + self._older_count
@@ -96,12 +97,12 @@ class RunList:
         self._older_count -= len(rows)
         self._newest += rows
         self._by_id.update((row.id, row) for row in rows)
-        self._others.clear()
+        self._selected.cache_clear()
         return [(row.id, row.status) for row in rows]
 
     def page(self, selection: Selection, offset: int = 0, limit: int | None = None) -> tuple[int, list[bytes]]:
         """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on)."""
-        rows = self._newest if selection == NEWEST_FIRST else self._other(selection)
+        rows = self._newest if selection == NEWEST_FIRST else self._selected(selection)
         wanted = rows[offset:] if limit is None else rows[offset : offset + limit]
         return len(rows) + self._older_count, [row.text for row in wanted]
 
@@ -115,13 +116,13 @@ class RunList:
         self.delete(row.id)
         self._by_id[row.id] = row
         bisect.insort_left(self._newest, row, key=_newest_first)
-        self._others.clear()
+        self._selected.cache_clear()
 
     def delete(self, run_id: str) -> bool:
         row = self._by_id.pop(run_id, None)
         if row is not None:
             del self._newest[bisect.bisect_left(self._newest, _newest_first(row), key=_newest_first)]
-            self._others.clear()
+            self._selected.cache_clear()
         return row is not None
 
     def delete_oldest(self) -> None:
@@ -129,13 +130,6 @@ class RunList:
             self._older_count -= 1  # the last of them is never made
         else:
             self.delete(self._newest[-1].id)
-
-    def _other(self, selection: Selection) -> list[_Row]:
-        if selection not in self._others:
-            if len(self._others) == _LISTS_KEPT:
-                del self._others[next(iter(self._others))]
-            self._others[selection] = _selected(self._newest, selection)
-        return self._others[selection]
 
 
 def _row(run: Wire) -> _Row:

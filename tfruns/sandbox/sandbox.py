@@ -88,8 +88,8 @@ class Sandbox:
         forbidden: Iterable[str] = (),
     ) -> None:
         self._seed = checked_int(seed, "seed")
-        self._job_ids = _job_ids(jobs, self._seed)
-        self._run_counts = _run_counts(runs, len(self._job_ids))
+        job_ids = _job_ids(jobs, self._seed)
+        self._sources: dict[str, Any] = dict(zip(job_ids, _run_counts(runs, len(job_ids)), strict=True))
         self._host = _visible(host, "host")
         self._port = checked_int(port, "port", least=0, most=65535)
         self._api_key = _made_up_key() if api_key is None else _visible(api_key, "api_key")
@@ -122,7 +122,7 @@ class Sandbox:
     @property
     def job_ids(self) -> tuple[str, ...]:
         """The ids of its jobs. Those that come from a file are known once it is started."""
-        return tuple(self._jobs or self._job_ids)
+        return tuple(self._jobs or self._sources)
 
     @property
     def faults(self) -> Faults:
@@ -172,20 +172,15 @@ class Sandbox:
             >>> from tfruns.sandbox import Sandbox
             >>> sandbox = Sandbox(jobs=["my-job-id"])
             >>> await sandbox.start()
-            >>> try:
-            ...     print(sandbox.url)
-            ... finally:
-            ...     await sandbox.aclose()
+            >>> await sandbox.aclose()
         """
         if self._server is not None:
             raise RuntimeError(f"this sandbox is running already, at {self._url}")
         given: dict[str, list[Wire]] = {} if self._runs_from is None else read_runs(self._runs_from)
         times = [max(run["createdAt"], run.get("endTime") or 0) for runs in given.values() for run in runs]
         clock = self._clock = Clock(max([int(self._clock_start), *times]))
-        sources: dict[str, Any] = given or dict(zip(self._job_ids, self._run_counts, strict=True))
-        self._jobs = {
-            job_id: Job(job_id, self._seed, runs, clock, living=self._living) for job_id, runs in sources.items()
-        }
+        sources = (given or self._sources).items()
+        self._jobs = {job_id: Job(job_id, self._seed, runs, clock, living=self._living) for job_id, runs in sources}
         clock.rate = self._clock_rate  # from here on: every job has begun at the same time
         injector = FaultInjector(self._faults, self._rate_limit, self._seed)
         self._server = Server(self._jobs, injector, lambda key: key == self._api_key, self._forbidden, self._requests)

@@ -161,37 +161,34 @@ def _http_error(status: int, code: str, message: str, details: list[dict[str, An
 # --- query parameters ---
 
 
-@attrs.frozen
-class _Parameter:
-    read: Callable[[str], Any]
-    """The value that a text is; None if it isn't one."""
-    allowed: str = "a text"
-    is_list: bool = False
+_Reader = Callable[[str], Any]
+"""The value that a text is; None if it isn't one."""
 
 
-def _whole(allowed: str, least: int, most: float = math.inf) -> _Parameter:
+def _whole(least: int, most: float = math.inf) -> _Reader:
     def read(text: str) -> int | None:
         # 4300 digits are the most that int() reads.
         number = int(text) if re.fullmatch("-?[0-9]{1,4300}", text) else None
         return number if number is not None and least <= number <= most else None
 
-    return _Parameter(read, allowed)
+    return read
 
 
-def _member(enum: type[StrEnum], *, is_list: bool = False) -> _Parameter:
-    return _Parameter({member.value: member for member in enum}.get, f"one of {', '.join(enum)}", is_list)
+def _member(enum: type[StrEnum]) -> tuple[_Reader, str]:
+    return {member.value: member for member in enum}.get, f"one of {', '.join(enum)}"
 
 
-_PARAMETERS = {
-    "search_prefix": _Parameter(str),
-    "triggered_by": _Parameter(str, is_list=True),
-    "status": _member(JobRunStatus, is_list=True),
-    "version_numbers": _Parameter(as_number, "a number", is_list=True),
+_PARAMETERS: dict[str, tuple[_Reader, str]] = {
+    "search_prefix": (str, "a text"),
+    "triggered_by": (str, "a text"),
+    "status": _member(JobRunStatus),
+    "version_numbers": (as_number, "a number"),
     "sort_by": _member(JobRunsSortBy),
     "order": _member(SortDirection),
-    "offset": _whole("a whole number, 0 or more", 0),
-    "limit": _whole("a whole number from 1 to 1000", 1, 1000),
+    "offset": (_whole(0), "a whole number, 0 or more"),
+    "limit": (_whole(1, 1000), "a whole number from 1 to 1000"),
 }
+_LISTS = ("triggered_by", "status", "version_numbers")
 _NAMES = {field: wire_name(field) for field in _PARAMETERS}
 
 
@@ -203,18 +200,18 @@ def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]
     def refuse(name: str, text: str, allowed: str) -> None:
         problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
 
-    for field, parameter in _PARAMETERS.items():
+    for field, (read, allowed) in _PARAMETERS.items():
         name = _NAMES[field]
         texts = query.getall(name, [])
-        if len(texts) > 1 and not parameter.is_list:
+        if len(texts) > 1 and field not in _LISTS:
             refuse(name, ", ".join(texts), "given once")
             continue
-        found = [parameter.read(text) for text in texts]
+        found = [read(text) for text in texts]
         for text, value in zip(texts, found, strict=True):
             if value is None:
-                refuse(name, text, parameter.allowed)
+                refuse(name, text, allowed)
         if found:
-            values[field] = tuple(found) if parameter.is_list else found[0]
+            values[field] = tuple(found) if field in _LISTS else found[0]
     return values, problems
 
 
