@@ -147,11 +147,9 @@ def export(
                     "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status,"
                     " --since or --until"
                 )
-            with contextlib.ExitStack() as stack:
-                path = destination
-                if is_output:
-                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfruns-"))
-                    path = os.path.join(folder, f"runs.{format_ or 'jsonl'}")
+            scratch = tempfile.TemporaryDirectory(prefix="tfruns-") if is_output else contextlib.nullcontext("")
+            with scratch as folder:
+                path = os.path.join(folder, f"runs.{format_ or 'jsonl'}") if is_output else destination
                 summary = run_async(_export(ids, path, quiet, is_output, {"format": format_, **given}))
             write_summary(summary)
             return _SKIPPED if summary["skipped"] else 0

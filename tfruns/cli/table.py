@@ -1,6 +1,7 @@
 """Runs as people read them: one with every field, and a table, within the width of a terminal or whole for programs."""
 
 import difflib
+import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +25,10 @@ _COLOURS = {
     "RUNNING": "cyan",
     "CREATED": "blue",
     "SCHEDULED": "blue",
-    "TERMINATION_REQUESTED": "yellow",
-    "TERMINATING": "yellow",
-    "TERMINATED": "yellow",
+    **dict.fromkeys(("TERMINATION_REQUESTED", "TERMINATING", "TERMINATED"), "yellow"),
 }
-"""The colours that statuses are shown in."""
 
+_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 _GAP = 2
 _TO_THE_RIGHT = {AGE, DURATION, VERSION, "EXIT CODE", "TOTAL RETRIES", RUNS, "SHARE", "MEDIAN", "LONGEST"}
 _WIDEST = 48  # if nothing is cut, a wider text moves the rest of its row, but doesn't widen the column
@@ -105,22 +104,16 @@ def human_duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     sign, left = "-" if seconds < 0 else "", round(abs(seconds))
-    if left < 60:
-        return f"{sign}{left}s"
-    if left < 3600:
-        return f"{sign}{left // 60}m {left % 60:02}s"
-    if left < 86_400:
-        return f"{sign}{left // 3600}h {left // 60 % 60:02}m"
-    return f"{sign}{left // 86_400}d {left // 3600 % 24:02}h"
+    for (unit, size), (smaller, part) in itertools.pairwise(_UNITS):
+        if left >= size:
+            return f"{sign}{left // size}{unit} {left % size // part:02}{smaller}"
+    return f"{sign}{left}s"
 
 
 def human_age(seconds: float) -> str:
     """How long ago, as its largest unit: `42s`, `3m`, `2h`, `4d`; the future is `0s`."""
     whole = max(0, int(seconds))
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if whole >= size:
-            return f"{whole // size:,}{unit}"
-    return f"{whole}s"
+    return next((f"{whole // size:,}{unit}" for unit, size in _UNITS if whole >= size), "0s")
 
 
 def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:
