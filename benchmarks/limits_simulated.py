@@ -9,6 +9,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from statistics import mean
 
 import attrs
@@ -108,7 +109,8 @@ class Client:
 
         def arrive(now: float) -> None:
             takes = world.server.takes(now)
-            world.at(now + on_the_way, lambda then: self._end(attempt, sent_at, then, takes=takes))
+            back = on_the_way if takes or not world.refuses_at_once else 0.0
+            world.at(now + back, lambda then: self._end(attempt, sent_at, then, takes=takes))
 
         world.at(sent_at + on_the_way, arrive)
 
@@ -145,10 +147,12 @@ class World:
         requests: int = REQUESTS,
         at_once: int = 2 * CONCURRENCY,
         latency: tuple[float, float] = LATENCY,
+        refuses_at_once: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.server = server(self.rng)
         self.wait, self.latency = wait, latency
+        self.refuses_at_once = refuses_at_once  # so that the first outcomes of a burst are refusals
         self.result = Result()
         self.clients = [Client(self, requests, at_once, CONCURRENCY) for _ in range(clients)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -188,10 +192,9 @@ def _at_random(share: float, target: float | None, *, times: int = 1, slower: fl
     return Row(lambda rng: Bucket(rng, [(0.0, math.inf)], share=share), lambda _: ideal, target, options=options)
 
 
-def _bucket(rate: float, burst: float) -> "Row":
-    return Row(
-        lambda rng: Bucket(rng, [(0.0, rate)], burst), lambda _: (REQUESTS - burst) / rate, 1.15, most_refused=0.15
-    )
+def _bucket(rate: float, burst: float, **options: float) -> "Row":
+    server = partial(Bucket, rates=[(0.0, rate)], burst=burst)
+    return Row(server, lambda _: (REQUESTS - burst) / rate, 1.15, most_refused=0.15, options=options)
 
 
 @attrs.frozen
@@ -218,6 +221,7 @@ _STEPS = [(0.0, 100.0), (3.0, 20.0), (13.0, 100.0)]
 ROWS = {
     "bucket of 20 a second, burst 10": _bucket(20, 10),
     "bucket of 100, burst 10": _bucket(100, 10),
+    "bucket of 50, which refuses at once": _bucket(50, 10, refuses_at_once=True),
     "random 1 %": _at_random(0.01, 2.0),
     "random 10 %": _at_random(0.1, 2.0),
     "random 1 %, 20 times as long": _at_random(0.01, 2.0, times=20),

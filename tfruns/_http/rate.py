@@ -20,7 +20,8 @@ _SLOWEST = 1.0  # requests a second: a learned rate never holds a request back f
 _IDLE, _FORGOTTEN = 1.0, 10.0
 """After so many seconds without anything to send the rate doubles with each second, and is forgotten in the end."""
 _SHORT = 0.1  # seconds: a shorter wait that the server requests doesn't stop the clock of sending
-_ROUND = 0.5  # the least seconds of a round. It also has eight outcomes.
+_ROUND = 0.5
+"""The least seconds of a round. It also has eight outcomes; three are enough if none of them is a refusal."""
 _TEST, _EXPECTED = 3.0, 4.0
 """The most seconds of a test. It ends when so many refusals are to be expected if the rate isn't the reason."""
 _FLOOD = 6  # so many refusals end a round at once if they are half of its outcomes
@@ -96,7 +97,7 @@ class RateLimiter:
         if not is_about_rate:
             self._learned = math.inf  # what an outage has refused says nothing about the rate
         elif goodput := self._goodput(now):
-            self._cut(goodput)
+            self._cut(goodput, goodput)
         self._round.counts_from = math.inf
 
     def resumed(self, now: float) -> None:
@@ -114,10 +115,10 @@ class RateLimiter:
         this, rate = self._round, self._learned
         outcomes = this.good + this.refused
         share = this.refused / outcomes
-        seconds = now - self._paused - this.began
+        seconds = max(0.02, now - self._paused - this.began)
         is_flood = this.refused >= _FLOOD and share >= 0.5
         if this.tests is None:
-            is_over = seconds >= _ROUND and outcomes >= 8
+            is_over = seconds >= _ROUND and outcomes >= (8 if this.refused else 3)
         else:
             is_over = seconds >= _TEST or outcomes * this.tests[1] >= _EXPECTED
         if not is_over and not is_flood:
@@ -130,13 +131,15 @@ class RateLimiter:
             self._ceiling = math.inf
         elif is_flood or (share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3)):
             self._round.tests = rate, share
-            self._cut(goodput)
+            # Refusals may come faster than pages, of which a flood then shows hardly any.
+            accepted = min(rate, outcomes / seconds) * (this.good + 0.5) / (outcomes + 1)
+            self._cut(max(accepted, goodput / 2) if is_flood else goodput, goodput)
         else:
             self._grow(goodput, now)
 
-    def _cut(self, goodput: float) -> None:
+    def _cut(self, goodput: float, ceiling: float) -> None:
         self._learned = max(_SLOWEST, min(self._learned, _CUT * goodput))
-        self._ceiling = goodput
+        self._ceiling = ceiling
         self._good_rounds = 0
 
     def _grow(self, goodput: float, now: float) -> None:
@@ -145,6 +148,7 @@ class RateLimiter:
         elif now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
-            self._learned += min(step, _LARGEST_STEP * self._learned)
+            largest = 1.0 if self._good_rounds > 8 else _LARGEST_STEP
+            self._learned += min(step, max(largest * self._learned, _LEAST_STEP))
         if self._learned >= 4 * max(1.0, goodput):  # the rate isn't what holds requests back
             self._learned = math.inf
