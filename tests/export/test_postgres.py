@@ -187,6 +187,25 @@ async def test_a_table_with_more_columns_and_wider_types_is_taken_as_it_is(
     assert postgres.psql(f'SELECT count(*), count(loaded_at) FROM "{table}"') == "65|65"  # noqa: S608
 
 
+async def test_a_column_that_an_older_version_didnt_have_is_added(postgres: Cluster, table: str, jobs: Jobs) -> None:
+    """By the owner of the table; others see before anything is read that they may not."""
+    jobs.update(a=[run(1, exitCode=1)], b=[run(2, exitCode=2)])
+    await jobs.export(postgres.url, "a", "b", table=table)
+    postgres.psql(f'ALTER TABLE "{table}" DROP COLUMN exit_code')
+    postgres.psql(f"CREATE ROLE writer LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        for name in (table, f"{table}_rejected"):
+            postgres.psql(f'GRANT SELECT, INSERT, UPDATE, DELETE ON "{name}" TO writer')
+        jobs.requests = 0
+        with pytest.raises(ExportError, match=rf"table {table} can't be written: .*must be owner"):
+            await jobs.export(postgres.url.replace("tests:", "writer:", 1), "a", table=table)
+        assert jobs.requests == 0
+    finally:
+        postgres.psql("DROP OWNED BY writer; DROP ROLE writer")
+    await jobs.export(postgres.url, "a", table=table)
+    assert postgres.psql(f'SELECT id, exit_code FROM "{table}" ORDER BY id').split() == ["run-1|1", "run-2|"]  # noqa: S608
+
+
 async def test_a_table_that_is_gone_is_not_taken_for_an_empty_one(
     postgres: Cluster, table: str, sandbox: Sandbox, client: Client, tmp_path: Path
 ) -> None:

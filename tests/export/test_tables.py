@@ -79,6 +79,24 @@ async def test_everything_else_stays(form: str, jobs: Jobs, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
+async def test_a_column_that_an_older_version_didnt_have_is_added(form: str, jobs: Jobs, tmp_path: Path) -> None:
+    """In the transaction of the rows; it is null in those that aren't written again."""
+    path = tmp_path / f"runs.{form}"
+    jobs.update(a=[run(1, exitCode=1)], b=[run(2, exitCode=2)])
+    await jobs.export(path, "a", "b")
+    sql(path, "ALTER TABLE runs DROP COLUMN exit_code", "ALTER TABLE runs DROP COLUMN tenant_name")
+    before = path.read_bytes()
+    jobs["a"] = [run(1, exitCode=2**64)]
+    with pytest.raises(ExportError, match="run-1"):
+        await jobs.export(path, "a", on_bad_run="raise")
+    assert path.read_bytes() == before
+    jobs["a"] = [run(1, exitCode=1, tenantName="acme")]
+    await jobs.export(path, "a")
+    columns = "SELECT id, exit_code, tenant_name FROM runs ORDER BY id"
+    assert sql(path, columns) == [("run-1", 1, "acme"), ("run-2", None, None)]
+
+
+@pytest.mark.parametrize("form", FORMS)
 async def test_replace_empties_the_own_table_alone(form: str, jobs: Jobs, tmp_path: Path) -> None:
     """The summary counts the rows that no newer one replaces."""
     path = tmp_path / f"runs.{form}"
@@ -145,7 +163,7 @@ async def test_an_empty_file_becomes_a_database(form: str, jobs: Jobs, tmp_path:
 
 MISFITS = {
     "it has no column status ": "ALTER TABLE runs DROP COLUMN status",
-    "it has no column exit_code ": "ALTER TABLE runs RENAME COLUMN exit_code TO code",
+    "it has no column command ": "ALTER TABLE runs RENAME COLUMN command TO line",
     "its column mine may not be null and has no default": "",
     "it is no table": "ALTER TABLE runs RENAME TO other; CREATE VIEW runs AS SELECT * FROM other",
 }

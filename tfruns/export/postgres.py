@@ -238,6 +238,7 @@ class _RejectedTable(_Table):
 
     kinds: ClassVar = dict.fromkeys(("job_id", "run_id", "field", "why", "text"), Kind.TEXT)
     mandatory: ClassVar = frozenset()
+    addable: ClassVar = frozenset()
     key = ("job_id", "run_id")
     needs_key = False
     rights = "SELECT INSERT DELETE"

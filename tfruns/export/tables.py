@@ -35,6 +35,8 @@ class Table(ABC):
 
     kinds: ClassVar[Mapping[str, Kind]] = _KINDS
     mandatory: ClassVar = frozenset({JOB_ID, *(column.name for column in COLUMNS if not column.is_nullable)})
+    addable: ClassVar = frozenset(column.name for column in COLUMNS if column.is_nullable)
+    """The columns that are added where they are missing: a table of an older version lacks the newest fields."""
     key: ClassVar = (JOB_ID, "id")
     types: ClassVar[Mapping[Kind, str]]
     as_good: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # for a type, others that hold as much
@@ -69,17 +71,21 @@ class Table(ABC):
         return f"CREATE TABLE {table} ({', '.join(columns + key)}){cls.ends}"
 
     def is_there(self) -> bool:
-        """Whether the table is there. One that doesn't fit is an error."""
-        found = self.find()
-        if found is not None and (problems := [*self._problems(*found)]):
+        """Whether the table is there. One that doesn't fit is an error, but for columns that can be added."""
+        if (found := self.find()) is None:
+            return False
+        if problems := [*self._problems(*found)]:
             raise self.refused(*problems)
-        return found is not None
+        for name in self.kinds.keys() - found[0].keys():
+            self.run(f"ALTER TABLE {self.table} ADD COLUMN {name} {self.types[self.kinds[name]]}")
+        return True
 
     def _problems(self, columns: Columns, has_key: bool) -> Iterator[str]:
         for name, kind in self.kinds.items():
             type_, is_nullable, _ = columns.get(name, ("", True, True))
             if not type_:
-                yield f"it has no column {name} {self.types[kind]}"
+                if name not in self.addable:
+                    yield f"it has no column {name} {self.types[kind]}"
             elif type_ not in (self.types[kind], *self.as_good.get(self.types[kind], ())):
                 yield f"its column {name} is {type_}, not {self.types[kind]}"
             elif name not in self.mandatory and not is_nullable:
