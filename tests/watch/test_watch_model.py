@@ -20,7 +20,7 @@ from tests.support.watching import Over, watch_of
 from tests.support.world import ENDS, World, WorldTimer, history_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch import diff, poll
-from tfruns._watch.token import decode
+from tfruns._watch.watcher import decode
 from tfruns.models import JobRunStatus
 
 JOBS = ("a", "b", "c")

@@ -15,7 +15,7 @@ from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.diff import KEPT, Change, PollResult, Snapshot, compare
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.schedule import PollSchedule
-from tfruns._watch.token import decode, encode
+from tfruns._watch.watcher import decode, encode
 from tfruns.sandbox import Fault, Sandbox
 from tfruns.types import RunFilter
 

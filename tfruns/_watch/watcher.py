@@ -13,6 +13,7 @@ import asyncio
 import functools
 import heapq
 import inspect
+import json
 import logging
 import math
 import time
@@ -22,21 +23,47 @@ from datetime import datetime
 from typing import Any, TypeGuard, get_args
 
 import attrs
+import msgspec
 
 from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
+from tfruns._token import pack, unpack
 from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
-from tfruns._watch.token import State, decode, encode
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.query import RunFilter
 from tfruns.types import Interval, OnError, Start
 
+_VERSION = "tfruns1"  # of tokens
 _PATIENCE = 10.0  # in seconds: reports wait no longer for first polls if none of them ends in that time
 _CLOCK_AHEAD = 3600.0  # in seconds: this machine's clock may be ahead of the server's
+
+State = dict[str, Snapshot | Beginning]
+"""What a watch knows of its jobs, by their ids, those that weren't polled yet included: the content of a token."""
+
+
+def encode(state: State, filters: Mapping[str, Any]) -> str:
+    """The token of a watch with these filters in this state."""
+    return pack(_VERSION, [filters, msgspec.to_builtins(state)])
+
+
+def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> State:
+    """What the token holds about these jobs; an error says why it can't be used."""
+
+    def read(content: Any) -> tuple[Any, State]:
+        filters, jobs = content
+        kinds: dict[bool, type[Snapshot | Beginning]] = {True: Beginning, False: Snapshot}
+        return filters, {job_id: msgspec.convert(known, kinds["start" in known]) for job_id, known in jobs.items()}
+
+    meant, state = unpack(_VERSION, token, read)
+    if meant != json.loads(json.dumps(filters)):
+        raise ValueError(f"resume_token is of a watch with other filters: {meant!r}, got {dict(filters)!r}")
+    if state and not state.keys() & set(job_ids):
+        raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
+    return {job_id: state[job_id] for job_id in job_ids if job_id in state}
 
 
 @attrs.frozen(kw_only=True)
