@@ -53,6 +53,7 @@ class Paginator(abc.ABC, Generic[T]):
         self._last = walk or self._walk(**changes)
         async with self._last as walk:
             async for new in walk:
+                self._options.transport.add_runs(len(new.runs))
                 for part in parts(new):
                     yield part
                 del new  # before the next is made
@@ -176,9 +177,11 @@ class Paginator(abc.ABC, Generic[T]):
         options = self._options
         must_read = options.filter.has_window or options.place is not None
         first = {} if must_read else {"offset": 0, "max_runs": int(options.max_runs != 0)}
-        async with self._walk(is_for_count=True, **first) as walk:
-            found = [(len(new.runs), new.page.pagination.total) async for new in walk if new.runs]
-        return sum(count if must_read else options.expected(total) for count, total in found)
+        async with self._walk(**first) as walk:
+            if must_read:
+                return sum([len(new.runs) async for new in walk])
+            left = [max(0, new.page.pagination.total - options.offset) async for new in walk if new.runs]
+        return sum(left if options.max_runs is None else [min(count, options.max_runs) for count in left])
 
     def __aiter__(self) -> AsyncGenerator[T]:
         left, self._of_anext = self._of_anext, None

@@ -33,8 +33,6 @@ class WalkOptions:
     max_runs: int | None
     place: Place | None = None
     keep_bad: bool = False
-    is_for_count: bool = False
-    """Whether the runs are counted, not yielded."""
 
     def first_request(self, job_id: str) -> PageRequest | None:
         """The first request of a walk from the start of a list: it is the planner's, which then needn't be made yet."""
@@ -42,11 +40,6 @@ class WalkOptions:
             return None
         limit = max(3, self.page_size) if self.max_runs is None else min(max(3, self.page_size), self.max_runs)
         return PageRequest(job_id, self.filter, limit, self.offset)
-
-    def expected(self, total: int) -> int:
-        """How many runs a walk yields from a list with this total."""
-        after_offset = max(0, total - self.offset)
-        return after_offset if self.max_runs is None else min(after_offset, self.max_runs)
 
 
 _NO_PAGE = RunPage((), Pagination(total=0))
@@ -209,8 +202,6 @@ class Walk:
             new = NewRuns(self, runs, page, fetched.response.body, before)
             self.pages += 1
             self.runs += len(runs)
-            if not self.options.is_for_count:
-                self.options.transport.add_runs(len(runs))
         self._count_ahead()
         self._fetch_ahead()
         return new
