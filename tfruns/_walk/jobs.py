@@ -297,8 +297,6 @@ class _JobWalks:
         except (Exception, asyncio.CancelledError) as caught:
             job.error, job.is_over = _raised(caught), True
         if new is not None:
-            self.pages += 1
-            self.runs += len(new.runs)
             self._expect(job, job.walk.expected)
         if job.is_over:
             self._ending = job

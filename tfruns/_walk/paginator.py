@@ -53,6 +53,8 @@ class Paginator(abc.ABC, Generic[T]):
         self._last = walk or self._walk(**changes)
         async with self._last as walk:
             async for new in walk:
+                walk.pages += bool(new.runs)
+                walk.runs += len(new.runs)
                 self._options.transport.add_runs(len(new.runs))
                 for part in parts(new):
                     yield part

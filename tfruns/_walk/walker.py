@@ -102,7 +102,7 @@ class Walk:
     def __init__(self, options: WalkOptions, job_id: str, prefetch: "Prefetch") -> None:
         self.options = options
         self.job_id = job_id
-        self.pages = self.runs = 0  # that were taken
+        self.pages = self.runs = 0  # that were yielded
         self.ahead = 0  # as `Prefetch` has it
         self._prefetch = prefetch
         self._has_begun = False
@@ -200,8 +200,6 @@ class Walk:
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
             new = NewRuns(self, runs, page, fetched.response.body, before)
-            self.pages += 1
-            self.runs += len(runs)
         self._count_ahead()
         self._fetch_ahead()
         return new
