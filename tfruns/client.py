@@ -340,8 +340,8 @@ class Client:
             job_ids: ids of the jobs: an iterable, sync or async.
             offset: how many runs of each job to skip first.
             max_runs: how many runs of each job to yield at most; None for all.
-            ordered: whether to yield one job after the other, in the order of the ids. Up to `max_concurrency` jobs are
-                still fetched ahead.
+            ordered: whether to yield one job after the other, in the order of the ids. Up to twice `max_concurrency`
+                jobs are still fetched ahead.
             on_error: what to do if a job fails, after some or none of its runs: "raise" its error; or "skip" the rest
                 of the job, which is then listed in `skipped`; or a function, sync or async, that is called with the
                 job's id and the error, before the job is skipped. An error that isn't about one job (a refused key, a

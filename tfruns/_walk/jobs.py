@@ -2,7 +2,8 @@
 
 These are all the gates before a page, from the outside in. A page of a single job passes the last two alone:
 
-1. A job starts: at most 1,000 jobs (in order: as many as requests may be in flight) have started and not ended.
+1. A job starts: at most 1,000 jobs (in order: twice as many as requests may be in flight, so that a slow response
+   doesn't hold up all others) have started and not ended.
 2. It is the job's turn to wait for a response: as many jobs do as requests may be in flight, and `JobScheduler` says
    which. So many more jobs may have a response that wasn't consumed yet.
 3. It may fetch a page beside that one: `Prefetch` counts the pages of all jobs, and the plan of the walk its own.
@@ -234,9 +235,9 @@ class _JobWalks:
         self._most = options.transport.max_concurrency
         self._prefetch = Prefetch(self._most)
         self._scheduler = JobScheduler()
-        self._job_slots = asyncio.Semaphore(self._most if ordered else _MOST_STARTED)
-        # Jobs with a response that wasn't consumed yet; if ordered, all jobs. In the end None, or an error.
-        self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(self._most)
+        self._job_slots = asyncio.Semaphore(2 * self._most if ordered else _MOST_STARTED)
+        # Jobs with a response that wasn't consumed yet; if ordered, all that started. In the end None, or an error.
+        self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(self._most * (2 if ordered else 1))
         self._front: _Job | None = None  # if ordered, whose pages are consumed now
         self._ending: _Job | None = None  # its end is reported next
         self._has_all_jobs = self._is_over = False
