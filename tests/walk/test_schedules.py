@@ -312,3 +312,38 @@ def test_a_number_of_runs(max_runs: int, sorted_by: str | None) -> None:
     assert outcome.error is None
     assert len({*outcome.yielded}) == max_runs
     assert outcome.requests <= math.ceil(max_runs / 8) + 1
+
+
+def test_a_list_by_another_key_that_grows_at_its_end_is_read_once() -> None:
+    """Where no total shows the end, each response holds a few new runs for ever: the other pass has the rest."""
+    world = World(
+        count=300, sorted_by="groups", same_key=300, unstable=True, total="capped", cap=150, inserted=10, middle=1
+    )
+    for seed in range(5):
+        outcome = walk(world, page_size=100, depth=2, seed=seed)
+        assert (outcome.error, outcome.lost, outcome.repeated) == (None, 0, 0)
+        assert outcome.requests < 60
+
+
+def test_a_list_by_another_key_whose_end_grows_faster_than_pages_are_long() -> None:
+    """Plain pages don't follow such an end: the pass by creation yields the runs that are left."""
+    world = World(count=1, sorted_by="groups", same_key=50, inserted=30, refuses_limits_above=300, total="unfiltered")
+    for seed in range(5):
+        outcome = walk(world, page_size=10, depth=8, seed=seed)
+        assert (outcome.error, outcome.lost, outcome.repeated) == (None, 0, 0)
+        assert outcome.requests < 200
+
+
+def test_an_unsorted_list_that_grows_everywhere_ends_the_walk() -> None:
+    """No number of passes would find all that appears meanwhile."""
+    outcome = walk(World(count=30, middle=3, deleted=1, shuffled=True), page_size=10, depth=1)
+    assert outcome.error is not None
+    assert outcome.requests < 400
+
+
+def test_a_full_page_that_ends_where_a_capped_total_does_is_not_the_end() -> None:
+    """An unsorted list is read on behind its total until a page is short."""
+    world = World(count=700, shuffled=True, cut=(90, 5, 60), total="capped", cap=151, echo="count")
+    for seed in range(20):
+        outcome = walk(world, page_size=30, depth=64, arrival="in order", seed=seed)
+        assert (outcome.error, outcome.lost, outcome.repeated) == (None, 0, 0)

@@ -186,9 +186,10 @@ class CreationWalk:
         if self._search.is_on:
             offset = self._search.next_offset(reach, overlap) + rate
             return self._planned(Purpose.AHEAD, offset, limit, in_flight, overlap)
-        # Requests come in the order of the list.
-        last = [page.offset + reach for page in in_flight if page.purpose is Purpose.AHEAD][-1:]
-        end = max([self.index, *last, *(rows.end for rows in self.kept)]) if in_flight else self.index
+        end = self.index
+        if in_flight:  # they are in the order of the list
+            newest = next((page.offset + reach for page in reversed(in_flight) if page.purpose is Purpose.AHEAD), end)
+            end = max(end, newest, *(rows.end for rows in self.kept))
         if in_flight and end >= self.wanted:
             return None
         offset = end + rate - overlap
@@ -241,8 +242,8 @@ class CreationWalk:
                 self.newest_first, self.ends_at = not self.newest_first, math.inf  # then no window ends the walk
                 rows = Slice(request, runs, newest_first=self.newest_first)
             self._first = rows.first, total
-        # A page of a single key shows no order, and no end: more runs of that key may stand beside it.
-        if is_tail and (rows.first > rows.keys[-1] or (rows.first == rows.last and max(len(runs), total) > 1)):
+        # A page of a single key, or nearly, shows no order, and no end: more such runs may stand beside it.
+        if is_tail and rows.keys[-1] - rows.first <= rows.largest_fall() and max(len(runs), total) > 1:
             self._reverses = False
             return []
         # In a list that begins with the oldest runs, none comes before the first one.

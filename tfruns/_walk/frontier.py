@@ -23,7 +23,7 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import accumulate
 
 import attrs
 
@@ -75,9 +75,9 @@ class Slice:
         self.keys: list[float] = (
             [-run.created_at for run in self._runs] if newest_first else [run.created_at for run in self._runs]
         )
-        self.rises = all(map(operator.lt, self.keys, islice(self.keys, 1, None)))
+        self.is_sorted = self.keys == sorted(self.keys)
+        self.rises = self.is_sorted and len({*self.keys}) == len(self.keys)
         """Whether each key is larger than the one before."""
-        self.is_sorted = self.rises or self.keys == sorted(self.keys)
         self.first = self.keys[0]
         self.last = self.keys[-1] if self.is_sorted else max(self.keys)
 
@@ -105,6 +105,10 @@ class Slice:
     def falls(self) -> bool:
         """Whether its keys fall, though they should rise."""
         return self.first > self.keys[-1] and self.keys == sorted(self.keys, reverse=True)
+
+    def largest_fall(self) -> float:
+        """By how much a key lies below one before it at most."""
+        return 0.0 if self.is_sorted else max(map(operator.sub, accumulate(self.keys, max), self.keys))
 
     def largest_group(self) -> int:
         """How many of its runs share one key at most."""
@@ -159,12 +163,8 @@ class Frontier:
     def learn(self, rows: Slice) -> bool:
         """Take note of how a response is sorted. Returns whether the list can be one that is sorted by creation."""
         self._pairs += len(rows.keys) - 1
-        if not rows.is_sorted:
-            highest = before = rows.first
-            for key in rows.keys:
-                self._inverted += key < before
-                highest, before = max(highest, key), key
-                self.slack = max(self.slack, 2 * (highest - key))
+        self._inverted += 0 if rows.is_sorted else sum(map(operator.gt, rows.keys, rows.keys[1:]))
+        self.slack = max(self.slack, 2 * rows.largest_fall())
         remembers_all = self._forgotten == -math.inf
         is_known = remembers_all or self.key - self.slack > self._forgotten
         return is_known and (self._inverted <= self._pairs * _MOST_INVERTED or not remembers_all)
@@ -211,7 +211,7 @@ class Frontier:
             # More is hardly ever needed, and to keep all of a large page would take longer than the rest.
             self._forgotten = max(self._forgotten, rows.keys[new[-_REMEMBERED - 1]])
             new = new[-_REMEMBERED:]
-        self._keys += [rows.keys[at] for at in new]
+        self._keys += map(rows.keys.__getitem__, new)
         self._ids += rows.ids_of(new)
         if self.slack:
             near = next(at for at, key in enumerate(self._keys) if key >= limit)

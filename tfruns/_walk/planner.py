@@ -20,9 +20,10 @@ from tfruns.errors import IncompleteWalkError
 from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
+_MOST_PASSES = 40
 _MOST_PASSES_IN_VAIN = 4
-_MOST_REPEATED = 8
-"""Plain pages end after more responses in a row that hold only what this pass has met before."""
+_MOST_IN_VAIN = 16
+"""Plain pages end after more responses in a row that bring the end no nearer: a growing list, or runs met before."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -48,7 +49,7 @@ class _PlainWalk:
     _pace: Pace = attrs.field(init=False)
     _guard: Guard = attrs.Factory(Guard)
     _met: set[str] = attrs.Factory(set)  # in this pass
-    _repeated: int = 0  # how many responses in a row held only such runs
+    _in_vain: int = 0  # how many responses in a row brought the end no nearer
     _empty: int = 0  # how many responses in a row were empty for no reason
     _behind: float = math.inf  # how many runs stood behind the last response
     _has_gap: bool = False  # whether what is in flight lies behind a gap
@@ -95,15 +96,11 @@ class _PlainWalk:
             return []
         if self._is_doubtful(request, len(runs), total):
             return []
-        self._empty, self.had_runs = 0, self.had_runs or bool(runs)
+        self._empty = 0
         self.least = min(self.least, total)
         self.index = max(self.index, request.offset + len(runs))
         is_short = self.server.is_short(request.limit, len(runs), said)
-        if (
-            not runs
-            or self.index >= self.start + self.most
-            or (self.index >= total and (is_short or not self.server.understates))
-        ):
+        if not runs or self.index >= self.start + self.most or (self.index >= total and is_short):
             self.done = True
             self.holds_all = request.offset == 0 and is_short and not self.server.understates
         if not runs:
@@ -111,19 +108,21 @@ class _PlainWalk:
         rows = Slice(request, runs, newest_first=True)
         new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
         self.seen.update(rows.ids)
-        self._repeated = self._repeated + 1 if self._met.issuperset(rows.ids) else 0
-        self._met.update(rows.ids)
-        self.done |= self._repeated > _MOST_REPEATED
         self._guard.found(len(new), len(rows.keys))
         self.found += [-rows.keys[at] for at in new]
         behind, self._behind = self._behind, total - self.index
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
             self._pace.lose()
+        is_inside = self.index < total or 2 * len(runs) > self.server.reach(request.limit)
+        is_nearer = is_inside and self._behind < max(1, behind) and not self._met.issuperset(rows.ids)
+        self._met.update(rows.ids)
+        self._in_vain = 0 if is_nearer else self._in_vain + 1
+        self.done |= self._in_vain > _MOST_IN_VAIN
         return [(rows, new)] if new else []
 
     def _is_doubtful(self, request: PlannedPage, length: int, total: int) -> bool:
         """Whether a response is empty where runs should be, and wasn't so often enough."""
-        if length or self.server.understates or (total <= request.offset and not (total == 0 and self.had_runs)):
+        if length or self.server.understates or request.offset >= (total or max(self.server.most, self.had_runs)):
             return False
         self._empty += 1
         return self._empty <= (1 if total else len(PAUSES))
@@ -207,10 +206,11 @@ class Planner:
 
     def _unsorted(self) -> Iterator[CreationWalk | _PlainWalk]:
         """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
-        newest, in_vain = math.inf, 0
-        while in_vain < _MOST_PASSES_IN_VAIN:
+        newest, in_vain, passes = math.inf, 0, 0
+        while in_vain < _MOST_PASSES_IN_VAIN and passes < _MOST_PASSES:
             walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, overlaps=True, had_runs=True)
             yield walk
+            passes += 1
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
             newest = min(newest, max(walk.found, default=math.inf))
             is_still = walk.least >= walk.server.most
