@@ -124,6 +124,10 @@ class Job:
     def _maker(self) -> RunMaker:
         return RunMaker(self._seed, self._id, since=self._start)
 
+    @functools.cached_property
+    def _arrivals(self) -> random.Random:
+        return self._rng()
+
     def step(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
         """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if
         more is needed.
@@ -220,7 +224,7 @@ class Job:
         heapq.heappush(self._due, (_later(now, seconds), run_id, status))
 
     def _arrival(self, now: float) -> tuple[float, str, str]:
-        return _later(now, self._rng("arrival", now).expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
+        return _later(now, self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
 
     def _arrive(self, when: float) -> None:
         run = self._maker.run(int(when), Status.CREATED)
