@@ -93,14 +93,9 @@ def staged_file(path: Path) -> Writer:
 
 
 def arrow_file(path: Path) -> Writer:
-    """An Arrow IPC file, compressed with zstd. Its strings are written out: the format has one dictionary for all."""
+    """An Arrow IPC file, which PostgreSQL's driver is given, too. Its strings are written out: the format has one
+    dictionary for all."""
     ipc = arrow_module().pa.ipc
     # Its threads would take twice the time, as they compress each column of a few rows.
     options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_file, options=options)
-
-
-def arrow_stream(path: Path) -> Writer:
-    """The same as a stream, which PostgreSQL's driver reads."""
-    ipc = arrow_module().pa.ipc
-    return ArrowFile(path, arrow_module().PLAIN_SCHEMA, ipc.new_stream, options=ipc.IpcWriteOptions(compression="lz4"))

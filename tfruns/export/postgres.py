@@ -15,7 +15,7 @@ import attrs
 
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.errors import FieldProblem
-from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_module, arrow_stream
+from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_file, arrow_module
 from tfruns.export.pipeline import Destination, Export, Key, Written
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
@@ -41,7 +41,7 @@ class PostgresTable(Destination):
 
     def __attrs_post_init__(self) -> None:
         modules = ("adbc_driver_postgresql", *ARROW_MODULES)
-        self.format_ = Format("postgresql", (), self._piece, arrow_stream, "postgres", modules, self._unfit)
+        self.format_ = Format("postgresql", (), self._piece, arrow_file, "postgres", modules, self._unfit)
 
     def _piece(self, job_id: str, page: RawPage) -> bytes:
         """A piece: the same as for Arrow, if the database can hold it."""
@@ -166,7 +166,9 @@ class _Table(Table):
 
         def ingest() -> None:
             pa = arrow_module().pa
-            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as rows, self.connection.cursor() as cursor:
+            with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as found, self.connection.cursor() as cursor:
+                batches = map(found.get_batch, range(found.num_record_batches))
+                rows = pa.RecordBatchReader.from_batches(found.schema, batches)
                 cursor.adbc_ingest("tfruns_staged", rows, "create", temporary=True)
 
         guarded(self.secrets, self.failed, ingest)
