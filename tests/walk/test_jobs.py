@@ -231,6 +231,24 @@ async def test_a_slow_consumer_stops_the_prefetch_of_all_jobs_together(ordered: 
     assert 4 <= sent <= 4 * 4 + 4
 
 
+async def test_in_order_a_slow_response_holds_up_few_other_jobs() -> None:
+    """Twice as many jobs as requests may be in flight are fetched, with the one that is waited for."""
+    healthy, enough, others = pages_of(3), asyncio.Event(), 0
+
+    async def reply(request: Request) -> bytes:
+        nonlocal others
+        if "/slow/" in request.target:
+            await enough.wait()
+        elif (others := others + 1) == 7:
+            enough.set()
+        return healthy(request)
+
+    ids = ["slow", *(f"job-{number}" for number in range(20))]
+    async with serve(reply) as (url, _), Client(url, "key", max_concurrency=4) as client, asyncio.timeout(20):
+        found = [job_id async for job_id, _ in client.iter_runs_for(ids, ordered=True)]
+    assert found == [job_id for job_id in ids for _ in range(3)]
+
+
 @pytest.mark.parametrize("job_ids", ["job", b"job", 5, None])
 async def test_what_is_no_iterable_of_ids_is_refused_at_the_call(job_ids: object) -> None:
     async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:

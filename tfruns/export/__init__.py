@@ -85,8 +85,8 @@ async def export_runs(
         `postgresql://user:password@host/database` (extra `postgres`): rows of a table with the primary key (job_id,
             id). They replace the rows of the same runs, in one transaction; other rows stay. The table is made if it
             isn't there; a column that an older version didn't have is added, in all three databases. Moments are
-            TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table,
-            `runs_rejected`. You need the rights to SELECT, INSERT, UPDATE and DELETE, or to CREATE, and TEMP.
+            TIMESTAMP WITH TIME ZONE. Runs that can't be written go to a second table, `runs_rejected`. You need the
+            rights to SELECT, INSERT, UPDATE and DELETE, or to CREATE, and TEMP; only its owner can add a column.
         `runs/`, or a URL that ends with a slash, with the format parquet, jsonl, jsonl.gz or jsonl.zst: a folder of
             files by day of creation in UTC, `runs/created_date=2026-11-24/runs.parquet`, which Spark, DuckDB and Polars
             read as it is. When all files are made, each is replaced whole, one after the other, and a run is never in

@@ -219,14 +219,10 @@ class Export:
         return self.state is not None and self.state.exports > 0
 
     @property
-    def is_filtered(self) -> bool:
-        """Whether some runs of the jobs are left out."""
-        return any(value is not None for name, value in self._filters.items() if name not in ("sort_by", "order"))
-
-    @property
     def is_whole(self) -> bool:
         """Whether all runs of the jobs are read."""
-        return not self.is_increment and not self.is_filtered
+        left_out = {name for name, value in self._filters.items() if value is not None} - {"sort_by", "order"}
+        return not self.is_increment and not left_out
 
     # --- 2. its course ---
 
