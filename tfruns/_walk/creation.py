@@ -171,7 +171,8 @@ class CreationWalk:
             return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self.max_runs))), in_flight)
         if self._next is not Purpose.AHEAD:
             purpose, self._next = self._next, Purpose.AHEAD
-            return self._planned(purpose, 0 if purpose is Purpose.TAIL else self.index, limit, in_flight)
+            behind = int(max(self.index, self._search.low))
+            return self._planned(purpose, 0 if purpose is Purpose.TAIL else behind, limit, in_flight)
         self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
         near = (self._group if in_flight else len(self.frontier.near())) + 1
         if near >= limit:
@@ -253,7 +254,7 @@ class CreationWalk:
         self._group = rows.largest_group()
         new = self._take(rows)
         if is_tail:
-            self._tail, self.done = rows, new is not None
+            self._tail, self.done = min(self._tail or rows, rows, key=lambda each: each.last), new is not None
             return [(rows, new)] if new else []
         if new is None and not self.frontier.is_past(rows):
             self._keep(rows)
@@ -269,9 +270,8 @@ class CreationWalk:
             if new is not None and rows.last < self.frontier.key:
                 self._pace.lose()
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
-        is_cut = len(runs) < self.server.reach(request.limit)
-        is_behind = new is None and request.purpose is Purpose.BEHIND and is_cut
-        self.done |= is_past_tail or (((is_end and new is not None) or is_behind) and not self.kept)
+        shows_end = is_end and new is not None and self._tail is None and not self.kept
+        self.done |= is_past_tail or shows_end
         if self.done and self._consumed == self._turned_at < total:
             raise UnsortedError  # nothing joined the first page: only the rows of each page are in that order
         self._doubt_end(rows, is_short=is_short, found_more=bool(new))
