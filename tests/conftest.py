@@ -65,6 +65,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_left_out else None
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a third of the time is spent waiting, for other processes and timers."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     return None if config.getoption("seed") is None else f"to run it again: {_again(config)}"
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import json
-import os
+import logging
 import random
 import signal
 import sqlite3
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,31 @@ import pytest
 from tests.export import test_dataset
 from tests.export.test_export import READERS, of_arrow
 from tests.export.test_increments import rows_of
+from tests.support import forked
+from tests.support.cli import needs_posix
 from tests.support.living import change
-from tfruns import Client
-from tfruns.export import export_runs
+from tfruns import Client, RetryPolicy
+from tfruns.export import ExportProgress, export_runs
 from tfruns.export.writer import zstd
 from tfruns.sandbox import Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_posix]
 
 KILLS = 12
-CHILD = """
-import asyncio, json, logging, sys
-from tfruns import Client, RetryPolicy
-from tfruns.export import export_runs
-from tfruns.export.writer import zstd
 
-logging.getLogger("tfruns").setLevel(logging.CRITICAL)
-url, key, path, ids, options = sys.argv[1:]
 
-def tell(progress):
-    sys.stdout.write("w" if progress.is_writing else ".")
-    sys.stdout.flush()
+def export(steps: Connection, url: str, key: str, path: str, ids: list[str], options: dict[str, Any]) -> None:
+    """What a process does: it sends a `.` for each step, and a `w` for those after all runs were read."""
+    logging.getLogger("tfruns").setLevel(logging.CRITICAL)
 
-async def main():
-    async with Client(url, key, max_concurrency=4, retry=RetryPolicy(initial_backoff=0.01)) as client:
-        await export_runs(client, json.loads(ids), path, on_progress=tell, **json.loads(options))
+    def tell(progress: ExportProgress) -> None:
+        steps.send_bytes(b"w" if progress.is_writing else b".")
 
-asyncio.run(main())
-"""
+    async def work() -> None:
+        async with Client(url, key, max_concurrency=4, retry=RetryPolicy(initial_backoff=0.01)) as client:
+            await export_runs(client, ids, path, on_progress=tell, **options)
+
+    asyncio.run(work())
 
 
 async def export_and_kill(
@@ -51,26 +48,16 @@ async def export_and_kill(
 ) -> bool:
     """Start the export, and kill it so many seconds after so many steps, or (`is_late`) after all runs were read.
     Returns whether it was over before that."""
-    arguments = [sandbox.url, sandbox.api_key, str(path), json.dumps(sandbox.job_ids), json.dumps(options)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    steps = 0
-    while is_late or steps < after:
-        said = await process.stdout.read(1)
-        if not said or (is_late and said == b"w"):
-            break
-        steps += 1
-    await asyncio.sleep(pause)
-    if process.returncode is None:
-        # Not by the process itself: where it has just ended, that would take its status from who waits for it.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    await process.stdout.read()
-    status = await process.wait()
-    assert status in (0, -signal.SIGKILL)
-    return status == 0
+    process, steps = forked.start(export, sandbox.url, sandbox.api_key, str(path), sandbox.job_ids, options)
+    with contextlib.closing(steps), contextlib.closing(process):
+        with contextlib.suppress(EOFError):
+            while (is_late or after > 0) and (await asyncio.to_thread(steps.recv_bytes) != b"w" or not is_late):
+                after -= 1
+            await asyncio.sleep(pause)
+            process.kill()
+        await asyncio.to_thread(process.join)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        return process.exitcode == 0
 
 
 def content(path: Path) -> object:

@@ -101,7 +101,7 @@ async def test_bad_responses_are_retried_for_as_long_as_the_patience_says(form: 
     def reply(request: Request) -> Reply:
         return form(body_of(pages_of(3)(request))) if is_bad else pages_of(3)(request)
 
-    retry = RetryPolicy(patience=0.5, max_backoff=0.05)
+    retry = RetryPolicy(patience=0.2, max_backoff=0.02)
     async with serve(reply) as (url, requests), Client(url, KEY, retry=retry) as client:
         assert (await client.list_runs("job")).pagination.total == 3
         is_bad = True

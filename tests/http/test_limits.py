@@ -153,17 +153,16 @@ async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_eac
 
     def reply(request: Request) -> Reply:
         if request.number == 0:
-            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="3000")
+            return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="1000")
         return ONE_RUN
 
     async with serve(reply) as (url, requests), Client(url, KEY) as client:
         refused = asyncio.create_task(client.count_runs("refused"))
         await until(lambda: client.stats().retries == 1)
-        began = time.monotonic()
         patient = asyncio.create_task(client.count_runs("patient", retry=RetryPolicy(deadline=60)))
         with pytest.raises(tfruns.APITimeoutError) as caught:
             await client.count_runs("in-a-hurry", retry=RetryPolicy(deadline=0.3))
-        assert time.monotonic() - began < 2.5
+        assert not patient.done()
         assert len(requests) == 1
         await asyncio.gather(refused, patient)
     assert "job 'in-a-hurry', offset 0: not sent: " in str(caught.value)
