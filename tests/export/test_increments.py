@@ -53,13 +53,11 @@ class Server:
 
     def reply(self, request: Request) -> bytes:
         query = parse_qs(urlsplit(request.target).query)
-        statuses = query.get("status", ())
-        prefix = query.get("searchPrefix", [""])[0]
-        found = [
-            run
-            for run in self.runs
-            if (not statuses or run.get("status") in statuses) and str(run.get("id")).startswith(prefix)
-        ]
+        found = self.runs
+        if statuses := query.get("status"):
+            found = [run for run in found if run.get("status") in statuses]
+        if prefix := query.get("searchPrefix", [""])[0]:
+            found = [run for run in found if str(run.get("id")).startswith(prefix)]
         if self.is_empty_for > 0:  # a replica that lags
             self.is_empty_for -= 1
             found = []
