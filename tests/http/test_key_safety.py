@@ -204,6 +204,21 @@ async def test_a_netrc_never_takes_the_place_of_the_key(monkeypatch: pytest.Monk
     assert [request.headers["authorization"] for request in seen] == [f"Bearer {KEY}"]
 
 
+async def test_an_error_of_the_callers_is_not_taken_for_a_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine other.example login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    async def fails(*_: object) -> None:
+        raise ValueError("a bug")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(fails)
+    async with aiohttp.ClientSession(trust_env=True, trace_configs=[trace]) as session:
+        async with Client("http://127.0.0.1:9", KEY, session=session, retry=NEVER) as client:
+            with pytest.raises(ValueError, match="a bug"):
+                await client.count_runs("job")
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"Authorization": f"Bearer {KEY}"}, {"X-Key": f"{KEY}\n"}, [("Authorization", KEY)], {"X-Key": KEY.encode()}],

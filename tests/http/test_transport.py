@@ -57,6 +57,7 @@ async def fails_with(kind: type[tfruns.TfRunsError], reply: Reply, retry: RetryP
         (409, tfruns.ConflictError),
         (422, tfruns.UnprocessableEntityError),
         (418, tfruns.APIStatusError),
+        (407, tfruns.APIStatusError),
         (204, tfruns.APIStatusError),
         (206, tfruns.APIStatusError),
         (304, tfruns.APIStatusError),
@@ -79,6 +80,7 @@ async def test_a_refusal_is_raised_at_once_as_its_own_error(status: int, kind: t
             401: f" (the key from the argument api_key was refused: is it correct, not expired, and issued by {url}?)",
             403: " (may the owner of the key from the argument api_key see this job?)",
             404: f" (is the job's id right, and {url} its control plane?)",
+            407: " (a proxy on the way to it wants a login)",
         }.get(status, "")
         assert str(error) == f"job 'job', offset 0: {status} Whatever: not like this{hint} (request id req-9)"
 
