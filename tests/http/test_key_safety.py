@@ -204,7 +204,7 @@ async def test_a_netrc_never_takes_the_place_of_the_key(monkeypatch: pytest.Monk
     assert [request.headers["authorization"] for request in seen] == [f"Bearer {KEY}"]
 
 
-async def test_an_error_of_the_callers_is_not_taken_for_a_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_error_of_the_callers_is_no_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine other.example login someone password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
