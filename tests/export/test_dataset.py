@@ -77,7 +77,7 @@ async def test_engines_read_the_folder_as_it_is(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow  # test_increments.py has one for files here
-@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl.zst", "parquet"])
 async def test_ten_exports_of_a_living_list_make_the_folder_that_one_export_makes(form: str, tmp_path: Path) -> None:
     async def export(client: Client, job_ids: Sequence[str]) -> None:
         await export_runs(client, job_ids, f"{tmp_path}/runs/", format=form, state=tmp_path / "state.json")

@@ -175,6 +175,25 @@ async def test_a_wait_that_the_server_demands_counts_against_the_deadline_of_eac
     assert "429" in str(caught.value)
 
 
+async def test_a_call_that_waits_already_outlasts_a_short_wait_that_the_server_demands() -> None:
+    """Only the seconds of that wait count against its deadline."""
+    goes_on = asyncio.Event()
+
+    async def reply(request: Request) -> Reply:
+        if request.number:
+            return ONE_RUN
+        await goes_on.wait()
+        return response(429, {"statusCode": 429, "message": "slower"}, retry_after_ms="50")
+
+    async with serve(reply) as (url, requests), Client(url, KEY, max_concurrency=1) as client:
+        first = asyncio.create_task(client.count_runs("first"))
+        await until(lambda: len(requests) == 1)
+        second = asyncio.create_task(client.count_runs("second", retry=RetryPolicy(deadline=0.9)))
+        await until(lambda: client.stats().waiting == 1)
+        goes_on.set()
+        assert await asyncio.gather(first, second) == [1, 1]
+
+
 async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_a_wait() -> None:
     goes_on = asyncio.Event()
 
