@@ -191,7 +191,7 @@ async def test_a_call_that_waits_already_outlasts_a_short_wait_that_the_server_d
         second = asyncio.create_task(client.count_runs("second", retry=RetryPolicy(deadline=0.9)))
         await until(lambda: client.stats().waiting == 1)
         goes_on.set()
-        assert await asyncio.gather(first, second) == [1, 1]
+        assert (await first, await second) == (1, 1)
 
 
 async def test_a_call_that_waits_already_fails_when_the_server_demands_too_long_a_wait() -> None:
