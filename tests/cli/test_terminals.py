@@ -167,7 +167,7 @@ async def test_the_demo_cuts_no_status_and_breaks_no_word(size: tuple[int, int])
 
 async def test_a_failure_is_seen_among_more_runs_than_fit(sandbox: Sandbox) -> None:
     """A run that failed stays on the screen, with its error, however many are open or ended after it."""
-    runs = [await sandbox.create_run("b-job", status="RUNNING") for _ in range(60)]
+    runs = [await sandbox.create_run("b-job", name=f"run-{n}", status="RUNNING") for n in range(60)]
     async with running_on_terminal("watch", "b-job", *QUICK, size=(50, 24)) as (process, terminal):
         await terminal.until(lambda screen: "60 open (" in screen)
         assert "\x1b[36mRUNNING" in terminal.raw.decode()

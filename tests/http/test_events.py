@@ -126,10 +126,11 @@ async def test_a_request_that_failed_for_good_is_reported_once_with_its_error(
         "iter_runs": lambda client: client.iter_runs("job").collect(),
         "iter_runs_for": lambda client: anext(aiter(client.iter_runs_for(["job"]))),
     }
+    timeout = 0.05 if isinstance(reply, Stall) else 60
     async with serve(lambda _: reply) as (url, _):
         for name, call in calls.items():
             events.clear()
-            async with Client(url, KEY, retry=retry, timeout=0.05, on_failure=events.append) as client:
+            async with Client(url, KEY, retry=retry, timeout=timeout, on_failure=events.append) as client:
                 with pytest.raises(error) as caught:
                     await call(client)
             (event,) = events
