@@ -603,7 +603,7 @@ async def test_without_the_extra_it_says_what_to_install(missing: str, monkeypat
     ended = await invoke("list", "job")
     assert ended.status == 1
     # Here it is run in a checkout, where a tfruns from elsewhere would be another.
-    assert ended.complaint.endswith("needs click and rich: pip install --editable '.[cli]'")
+    assert re.search(r"needs click and rich: (uv )?pip install --editable '\.\[cli\]'$", ended.complaint)
 
 
 def test_the_choices_are_those_of_the_models() -> None:

@@ -79,6 +79,6 @@ async def test_a_data_frame_without_its_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, package, None)
     async with Sandbox(jobs=1, runs=3) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
         walk = client.iter_runs(sandbox.job_ids[0])
-        with pytest.raises(ImportError, match=rf"to_{package}\(\) needs {package}: pip install {package}"):
+        with pytest.raises(ImportError, match=rf"to_{package}\(\) needs {package}: (uv )?pip install {package}"):
             await getattr(walk, f"to_{package}")()
         assert not sandbox.requests

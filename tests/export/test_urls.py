@@ -84,10 +84,10 @@ async def test_what_isnt_installed_is_named(
     sandbox: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Before anything is read."""
-    with pytest.raises(ExportError, match="destinations with gs:// need gcsfs: pip install gcsfs"):
+    with pytest.raises(ExportError, match=r"destinations with gs:// need gcsfs: (uv )?pip install gcsfs"):
         await export_runs(client, sandbox.job_ids, "gs://bucket/runs.csv")
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(ExportError, match=r"destinations with s3:// need fsspec: pip install .*fsspec"):
+    with pytest.raises(ExportError, match=r"destinations with s3:// need fsspec: (uv )?pip install .*fsspec"):
         await export_runs(client, sandbox.job_ids, "s3://bucket/runs.csv")
     assert not sandbox.requests
     assert [*tmp_path.rglob("*partial*")] == []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import re
 import subprocess
 import sys
 import time
@@ -527,5 +528,5 @@ asyncio.run(main())
 def test_without_the_extra_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['opentelemetry'] = None; import tfruns; tfruns.Client; import tfruns.otel"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    says = "ImportError: tfruns.otel needs opentelemetry-api: pip install --editable '.[otel]'"
-    assert done.stderr.splitlines()[-1] == says
+    says = r"ImportError: tfruns.otel needs opentelemetry-api: (uv )?pip install --editable '\.\[otel\]'"
+    assert re.fullmatch(says, done.stderr.splitlines()[-1])
