@@ -127,7 +127,7 @@ def test_a_package_that_is_too_old_is_named_with_the_version_wanted(
     """Such as one that a resolver has chosen to go with a new boto3."""
     monkeypatch.setitem(sys.modules, "s3fs", SimpleNamespace(__version__=version))
     if is_old:
-        with pytest.raises(ExportError, match=rf"s3fs {version} is too old: pip install 's3fs>=2024\.6'"):
+        with pytest.raises(ExportError, match=rf"s3fs {version} is too old: (uv )?pip install 's3fs>=2024\.6'"):
             store._check_version("s3fs")
     else:
         store._check_version("s3fs")
