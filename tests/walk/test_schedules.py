@@ -371,3 +371,14 @@ def test_a_list_whose_end_runs_away_is_read_to_the_end_that_was_seen_first() -> 
         outcome = walk(world, page_size=3, depth=8, arrival="one slow", seed=seed, order="asc")
         assert_exact(outcome)
         assert outcome.requests < 3_000
+
+
+def test_a_response_that_was_kept_at_the_frontier_does_not_hold_up_the_end() -> None:
+    """Its runs were deleted: a response that holds the whole list shows that."""
+    world = World(count=100, inserted=5, deleted=5, same_time=200)
+    assert_exact(walk(world, page_size=10, depth=2, seed=1_066_406_966))
+
+
+def test_a_shrinking_list_whose_server_refuses_what_is_behind_it() -> None:
+    world = World(count=180, deleted=5, refuses_beyond_end=True)
+    assert_exact(walk(world, page_size=3, depth=8, arrival="pairs", seed=463_006_979, order="asc"))

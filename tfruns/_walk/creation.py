@@ -22,7 +22,7 @@ from tfruns.query import MAX_PAGE_SIZE
 
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
-_MOST_REFUSALS = 4
+_MOST_REFUSALS = 8
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
@@ -270,7 +270,8 @@ class CreationWalk:
             if new is not None and rows.last < self.frontier.key:
                 self._pace.lose()
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
-        shows_end = is_end and new is not None and self._tail is None and not self.kept
+        is_behind_all = all(each.last <= self.frontier.key for each in self.kept)
+        shows_end = is_end and new is not None and self._tail is None and is_behind_all
         self.done |= is_past_tail or shows_end
         if self.done and self._consumed == self._turned_at < total:
             raise UnsortedError  # nothing joined the first page: only the rows of each page are in that order
