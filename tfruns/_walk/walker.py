@@ -272,8 +272,7 @@ class Prefetch:
 
     def __init__(self, most: int) -> None:
         self.front: Walk | None = None
-        """The walk whose pages are consumed now. There are as many pages for it alone as for all others together, and
-        what it doesn't need, near its end, is for those as well."""
+        """The walk whose pages are consumed now. It has its own limit, as high as that of all others together."""
         self._most = most
         self._ahead_in_all = 0
 
@@ -286,4 +285,5 @@ class Prefetch:
         """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
-        return self._ahead_in_all < self._most * (1 if self.front is None else 2)
+        of_front = 0 if self.front is None else self.front.ahead
+        return self._ahead_in_all - of_front < self._most
