@@ -352,7 +352,6 @@ class Export:
 
         walk = self.client.iter_runs_for(
             list(reading),
-            ordered=True,  # so that most pieces can be written as soon as they are made
             on_error=fail,
             page_size=None if page_size == MAX_PAGE_SIZE else page_size,  # None: no larger than a window needs
             max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES,
