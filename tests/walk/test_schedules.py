@@ -361,7 +361,9 @@ def test_known_runs_behind_the_frontier_are_no_end() -> None:
 
 def test_a_cut_page_that_ends_at_a_capped_total_is_no_end_if_the_last_run_was_seen() -> None:
     for seed in (706_324_243, *range(5)):
-        world = World(count=100, cut=(90, 5, 60), total="capped", cap=151, inserted=30, refuses_limits_above=300)
+        world = World(
+            count=100, cut=(90, 5, 60), total="capped", cap=151, echo="none", inserted=30, refuses_limits_above=300
+        )
         assert walk(world, page_size=10, depth=1, seed=seed).lost == 0
 
 
