@@ -385,3 +385,14 @@ def test_a_response_that_was_kept_at_the_frontier_does_not_hold_up_the_end() -> 
 def test_a_shrinking_list_whose_server_refuses_what_is_behind_it() -> None:
     world = World(count=180, deleted=5, refuses_beyond_end=True)
     assert_exact(walk(world, page_size=3, depth=8, arrival="pairs", seed=463_006_979, order="asc"))
+
+
+def test_most_lists_are_read_although_order_is_ignored_and_totals_are_wrong() -> None:
+    """What stands behind the frontier is requested further and further on, until a response shows more, or nothing."""
+    failed = 0
+    for seed in range(60):
+        one = schedule("false totals, order ignored", seed)
+        outcome = walk(one.world, **one.options)
+        assert outcome.lost == 0
+        failed += outcome.error is not None and not outcome.is_emptied
+    assert failed <= 6
