@@ -396,3 +396,17 @@ def test_most_lists_are_read_although_order_is_ignored_and_totals_are_wrong() ->
         assert outcome.lost == 0
         failed += outcome.error is not None and not outcome.is_emptied
     assert failed <= 6
+
+
+def test_a_last_run_that_stands_alone_shows_the_end() -> None:
+    """One run of a list that has one shows it in either order, though it can't show the order."""
+    assert_exact(
+        walk(
+            World(count=1, inserted=0.5, total="rounded"),
+            page_size=1,
+            depth=1,
+            arrival="pairs",
+            seed=758_278_665,
+            order="asc",
+        )
+    )

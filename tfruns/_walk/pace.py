@@ -23,7 +23,6 @@ class ServerBehaviour:
         self.understates = False
         """Whether a total was too small for the runs in its response."""
         self._clamp = math.inf  # the length of pages that were shorter than requested, with runs left behind them
-        self._longest = 0  # the length of the longest page
         self._varies = False  # whether such pages had several lengths
 
     def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
@@ -32,10 +31,9 @@ class ServerBehaviour:
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
         has_more = offset + length < total or self.understates
-        self._longest = max(self._longest, length)
         if has_more and length and length != min(limit, self._clamp):
-            self._varies |= self._clamp != math.inf or length < self._longest
-            self._clamp = self._longest if self._varies else length
+            self._varies |= self._clamp != math.inf
+            self._clamp = max(length, self._clamp) if self._varies else length
 
     @property
     def bound(self) -> float:
