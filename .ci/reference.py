@@ -65,8 +65,7 @@ def as_markdown(part: str) -> str:
         signature = part[found.end() :].strip(" :")
         block = f"\n\n```python\n{found[2]}{found[3].rpartition('.')[2]}{signature}\n```" if signature else ""
         return f"{found[1]} {found[3]}{block}"
-    text = re.sub(r"^ *\.\. versionadded:: (.*)$", r"Since \1.", part, flags=re.MULTILINE)
-    text = re.sub(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", r"**\1**\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", r"**\1**\n", part, flags=re.MULTILINE)
     text = re.sub(r"^    (\w[^\n]*?): (.*(?:\n {8}.*)*)", r"- `\1`: \2", text, flags=re.MULTILINE)
 
     def block(found: re.Match[str]) -> str:

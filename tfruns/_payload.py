@@ -85,8 +85,6 @@ class Payload:
             >>> run = await client.iter_runs("my-job-id").first()
             >>> tfruns.JobRun.from_dict(json.loads(json.dumps(run.to_dict()))) == run
             True
-
-        .. versionadded:: 0.3.0
         """
         value: Self = _interchange.structure(wire, cls)
         return value

@@ -584,8 +584,6 @@ class Client:
 
         Example:
             >>> client.add_hooks(on_response=lambda event: print(event.status_code, event.request_id))
-
-        .. versionadded:: 0.2.0
         """
         self._transport.hooks.add(
             on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure

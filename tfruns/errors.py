@@ -282,8 +282,6 @@ class ResponseTooLargeError(DecodeError):
         ...     page = await client.iter_runs("my-job-id", max_response_bytes=1_000).fetch(offset=0, limit=100)
         ... except tfruns.ResponseTooLargeError:
         ...     page = await client.iter_runs("my-job-id").fetch(offset=0, limit=10)
-
-    .. versionadded:: 0.2.0
     """
 
 

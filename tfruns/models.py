@@ -306,8 +306,6 @@ class BadRun:
         >>> async for page in client.iter_runs("my-job-id").raw_pages(keep_bad=True):
         ...     for bad in page.bad:
         ...         print(bad.id, *bad.problems, bad.text)
-
-    .. versionadded:: 0.2.0
     """
 
     id: str

@@ -61,8 +61,6 @@ def instrument(
         >>> async with tfruns.Client() as client:
         ...     tfruns.otel.instrument(client)
         ...     page = await client.list_runs("my-job-id")
-
-    .. versionadded:: 0.2.0
     """
     if not isinstance(client, Client):
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")

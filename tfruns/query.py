@@ -71,8 +71,6 @@ class Filters(PageFilters, total=False):
         ...     return [run.name for run in await client.iter_runs(job_id, **filters).collect()]
         >>> print(len(await names("my-job-id", order="asc")))
         250
-
-    .. versionadded:: 0.3.0
     """
 
     created_after: Moment | None
@@ -198,8 +196,6 @@ class RunFilter:
         ...     print(job_id, await client.count_runs(job_id, filter=failed), "failed")  # doctest: +ELLIPSIS
         job-a ... failed
         job-b ... failed
-
-    .. versionadded:: 0.2.0
     """
 
     search_prefix: str | None = None

@@ -90,12 +90,6 @@ def test_the_first_line_is_a_sentence_that_sums_it_up() -> None:
     assert without(all_of_it(), is_summed_up) == []
 
 
-def test_what_came_later_says_since_when() -> None:
-    """What has been there since the first release, 0.1.0, says nothing."""
-    said = [re.findall(r"\.\. versionadded:: (.*)", doc_of(one)) for one in all_of_it().values()]
-    assert {version for versions in said for version in versions} == {"0.2.0", "0.3.0"}
-
-
 def test_each_argument_is_explained_in_the_order_of_the_signature() -> None:
     """Those that `iter_runs` explains may be left to it."""
     of_iter_runs = set(explained(all_of_it()["tfruns.Client.iter_runs"], "parameters"))

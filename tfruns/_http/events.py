@@ -77,8 +77,6 @@ class FailureEvent:
         >>> def report(event: tfruns.FailureEvent) -> None:
         ...     print(f"{event.job_id} at {event.offset}: {event.error!r} after {event.attempts} attempts")
         >>> client = tfruns.Client(on_failure=report)
-
-    .. versionadded:: 0.2.0
     """
 
     job_id: str

@@ -44,8 +44,6 @@ class _Collected(list[_T]):
             >>> table = runs.to_arrow()
             >>> table.num_rows == len(runs)
             True
-
-        .. versionadded:: 0.3.0
         """
         from tfruns._table.arrow import record_batch, table
 
@@ -76,8 +74,6 @@ class RunList(_Collected[JobRun]):
         >>> runs = await client.iter_runs("my-job-id", status="FAILED").collect()
         >>> print(len(runs) == runs.to_arrow().num_rows, runs.job_id)
         True my-job-id
-
-    .. versionadded:: 0.3.0
     """
 
     def __init__(self, runs: Iterable[JobRun] = (), *, job_id: str = "") -> None:
@@ -102,8 +98,6 @@ class JobsRunList(_Collected[tuple[str, JobRun]]):
         >>> runs = await client.iter_runs_for(["job-a", "job-b"], status="FAILED").collect()
         >>> for job_id, run in runs:
         ...     print(job_id, run.name, run.error)
-
-    .. versionadded:: 0.3.0
     """
 
     @classmethod

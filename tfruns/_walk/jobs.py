@@ -116,8 +116,6 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             ...     print(job_id, len(page.data), "of", page.pagination.total)
             job-a 250 of 250
             job-b 250 of 250
-
-        .. versionadded:: 0.2.0
         """
         return self._each(lambda new: _with_job(new, new.pages()))
 
@@ -132,8 +130,6 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
 
         Example:
             >>> failed = await client.iter_runs_for(["job-a", "job-b"], status="FAILED").collect()
-
-        .. versionadded:: 0.3.0
         """
         return JobsRunList([run async for run in self._each(self._runs)])
 

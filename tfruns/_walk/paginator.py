@@ -131,8 +131,6 @@ class Paginator(abc.ABC, Generic[T]):
             >>> frame = await client.iter_runs("my-job-id").to_pandas()
             >>> print(len(frame))
             250
-
-        .. versionadded:: 0.2.0
         """
         require("pandas", "to_pandas()")  # before the runs are fetched
         return (await self.to_arrow()).to_pandas()
@@ -151,8 +149,6 @@ class Paginator(abc.ABC, Generic[T]):
             >>> frame = await client.iter_runs("my-job-id").to_polars()
             >>> print(frame.height)
             250
-
-        .. versionadded:: 0.2.0
         """
         package = require("polars", "to_polars()")  # before the runs are fetched
         frame: polars.DataFrame = package.DataFrame(await self.to_arrow())
@@ -218,8 +214,6 @@ class Paginator(abc.ABC, Generic[T]):
             >>> runs = client.iter_runs("my-job-id")
             >>> newest = await anext(runs)
             >>> await runs.aclose()
-
-        .. versionadded:: 0.3.0
         """
         self._of_anext = None
         for runs in [*self._begun[0]]:
@@ -238,8 +232,6 @@ class RunsProgress:
         ...     progress = runs.progress
         >>> print(f"{progress.runs} runs of about {progress.runs_expected}")
         250 runs of about 250
-
-    .. versionadded:: 0.3.0
     """
 
     pages: int = 0

@@ -117,8 +117,6 @@ class RunWatch:
         ...     print(change.kind, change.run.name, "skipped:", ", ".join(changes.skipped))  # doctest: +ELLIPSIS
         ...     break
         appeared ... skipped: no-such-job
-
-    .. versionadded:: 0.2.0
     """
 
     def __init__(self, watch: "Watch") -> None:
