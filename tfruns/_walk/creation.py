@@ -285,7 +285,7 @@ class CreationWalk:
             times = tuple((one, abs(key)) for one, key in near.items())
             rows.before = Place(self.newest_first, times, self.index, slack)
             self._consumed += len(new)
-            self._guard.found(len(new), len(rows.keys))
+            self._guard.found(len(new), len(rows.times))
             self._refusals = 0
             self.done |= self.frontier.key - self.frontier.slack > self.ends_at
         return new
@@ -321,7 +321,7 @@ class CreationWalk:
         """Find out whether the list ends here, if it may and nothing shows it."""
         request = rows.request
         is_bare = request.is_alone and not found_more
-        is_cut = len(rows.keys) < self.server.reach(request.limit)
+        is_cut = len(rows.times) < self.server.reach(request.limit)
         has_grown = self._first is not None and self._consumed > self._first[1]  # or its totals are too small
         if has_grown and found_more and not self.server.understates:
             self._pace.go_alone()

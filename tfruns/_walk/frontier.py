@@ -22,7 +22,8 @@ import math
 import operator
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import attrs
@@ -34,7 +35,7 @@ _MOST_INVERTED = 1 / 3
 """If more of the neighbours than this share are in the wrong order, the server doesn't sort by creation."""
 _SEVERAL = 3
 """So many runs of one key in the order in which they were consumed are no chance."""
-_REMEMBERED = 256
+_REMEMBERED = 100
 """Of how many runs the ids are kept at least, for a slack that isn't known yet."""
 
 
@@ -72,14 +73,15 @@ class Slice:
         """Whether the runs came from the end of the list, in reverse."""
         self._runs = runs[::-1] if is_tail else runs
         self._ids: list[str] = []
-        self.keys: list[float] = (
-            [-run.created_at for run in self._runs] if newest_first else [run.created_at for run in self._runs]
-        )
-        self.is_sorted = self.keys == sorted(self.keys)
-        self.rises = self.is_sorted and len({*self.keys}) == len(self.keys)
+        self.times = [run.created_at for run in self._runs]
+        self.key: Callable[[float], float] = operator.neg if newest_first else operator.pos
+        """Makes a key of a time."""
+        in_order = sorted(self.times, reverse=newest_first)
+        self.is_sorted = self.times == in_order
+        self.rises = self.is_sorted and len({*in_order}) == len(in_order)
         """Whether each key is larger than the one before."""
-        self.first = self.keys[0]
-        self.last = self.keys[-1] if self.is_sorted else max(self.keys)
+        self.first = self.key(self.times[0])
+        self.last = self.key(in_order[-1])
 
     @property
     def ids(self) -> list[str]:
@@ -87,6 +89,11 @@ class Slice:
         if not self._ids:
             self._ids, self._runs = [run.id for run in self._runs], ()
         return self._ids
+
+    @cached_property
+    def keys(self) -> list[float]:
+        """The keys of its runs. Only where they aren't quite sorted are all of them needed."""
+        return [*map(self.key, self.times)]
 
     def ids_of(self, rows: Sequence[int]) -> list[str]:
         """The ids of some of its runs."""
@@ -100,7 +107,7 @@ class Slice:
     @property
     def end(self) -> int:
         """The index behind its last run."""
-        return self.request.offset + len(self.keys)
+        return self.request.offset + len(self.times)
 
     def falls(self) -> bool:
         """Whether its keys fall, though they should rise."""
@@ -112,7 +119,7 @@ class Slice:
 
     def largest_group(self) -> int:
         """How many of its runs share one key at most."""
-        return 1 if self.rises else max(Counter(self.keys).values())
+        return 1 if self.rises else max(Counter(self.times).values())
 
     def first_entries(self, rows: Sequence[int]) -> Sequence[int]:
         """The same rows, less those of a run that is listed again."""
@@ -162,7 +169,7 @@ class Frontier:
 
     def learn(self, rows: Slice) -> bool:
         """Take note of how a response is sorted. Returns whether the list can be one that is sorted by creation."""
-        self._pairs += len(rows.keys) - 1
+        self._pairs += len(rows.times) - 1
         self._inverted += 0 if rows.is_sorted else sum(map(operator.gt, rows.keys, rows.keys[1:]))
         self.slack = max(self.slack, 2 * rows.largest_fall())
         remembers_all = self._forgotten == -math.inf
@@ -181,7 +188,7 @@ class Frontier:
         `near` is what the frontier says, and `reach` how many runs a response holds at most.
         """
         limit = self.key - self.slack
-        first, behind = 0, len(rows.keys)
+        first, behind = 0, len(rows.times)
         if not (rows.begins_list or rows.first < limit or not self.has_begun):
             again = [*near]
             again = again[again.index(rows.ids[0]) :] if len(near) + 1 >= reach and rows.ids[0] in near else []
@@ -189,14 +196,14 @@ class Frontier:
             if first < max(1, min(_SEVERAL, reach - 1)) or again != rows.ids[:first]:
                 return None
         if rows.is_sorted:
-            first = bisect_left(rows.keys, limit, first)
-            behind = bisect_right(rows.keys, self.key, first)
+            first = bisect_left(rows.times, limit, first, key=rows.key)
+            behind = bisect_right(rows.times, self.key, first, key=rows.key)
         if self._begins_at >= limit:  # what stands before the first known run may be among the skipped ones
             first = next((at for at in range(first, behind) if rows.ids[at] in near), first)
-        again_or_new = [at for at in range(first, behind) if rows.keys[at] >= limit]
+        again_or_new = [at for at in range(first, behind) if rows.key(rows.times[at]) >= limit]
         ids = rows.ids_of(again_or_new)
         at_frontier = [at for at, one in zip(again_or_new, ids, strict=True) if one not in near]
-        beyond = range(behind, len(rows.keys))
+        beyond = range(behind, len(rows.times))
         new = rows.first_entries([*at_frontier, *beyond] if at_frontier else beyond)
         if new:
             self._advance(rows, new)
@@ -204,14 +211,14 @@ class Frontier:
 
     def _advance(self, rows: Slice, new: Sequence[int]) -> None:
         if not self.has_begun and self._begins_at == math.inf:
-            self._begins_at = rows.keys[new[0]]
+            self._begins_at = rows.key(rows.times[new[0]])
         self.key = max(self.key, rows.last)
         limit = self.key - self.slack
-        if rows.is_sorted and len(new) > _REMEMBERED and rows.keys[new[-_REMEMBERED]] < limit:
+        if rows.is_sorted and len(new) > _REMEMBERED and rows.key(rows.times[new[-_REMEMBERED]]) < limit:
             # More is hardly ever needed, and to keep all of a large page would take longer than the rest.
-            self._forgotten = max(self._forgotten, rows.keys[new[-_REMEMBERED - 1]])
+            self._forgotten = max(self._forgotten, rows.key(rows.times[new[-_REMEMBERED - 1]]))
             new = new[-_REMEMBERED:]
-        self._keys += map(rows.keys.__getitem__, new)
+        self._keys += [rows.key(rows.times[at]) for at in new]
         self._ids += rows.ids_of(new)
         if self.slack:
             near = next(at for at, key in enumerate(self._keys) if key >= limit)

@@ -108,8 +108,8 @@ class _PlainWalk:
         rows = Slice(request, runs, newest_first=True)
         new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
         self.seen.update(rows.ids)
-        self._guard.found(len(new), len(rows.keys))
-        self.found += [-rows.keys[at] for at in new]
+        self._guard.found(len(new), len(runs))
+        self.found += [rows.times[at] for at in new]
         behind, self._behind = self._behind, total - self.index
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
             self._pace.lose()
@@ -259,7 +259,7 @@ class Planner:
             for rows, new in self._walk.consume(request, page):
                 wanted = self._wanted(rows, new)
                 if wanted:
-                    last = len(rows.keys) - 1
+                    last = len(rows.times) - 1
                     place = rows.before if self.filter.is_by_creation else None
                     found.append((rows.request, [last - at for at in wanted] if rows.is_tail else wanted, place))
             self.done |= self._yielded >= self._left
@@ -279,7 +279,7 @@ class Planner:
             new = [at for at in new if rows.ids[at] not in self._seen]
             self._seen.update(rows.ids[at] for at in new)
         if window.has_window:
-            new = [at for at in new if window.is_within(abs(rows.keys[at]))]
+            new = [at for at in new if window.is_within(rows.times[at])]
         if len(new) > self._left - self._yielded:
             new = new[: int(self._left) - self._yielded]
         self._yielded += len(new)
