@@ -200,7 +200,7 @@ def test_an_outage_costs_few_probes_and_ends_without_a_burst() -> None:
         pace.failed(now, now + 0.01)
         assert pace.outage(now + 0.01) == pytest.approx(now - 0.09)
     assert pace.in_outage
-    assert pace.blocked(now) == pytest.approx(now - 0.1)
+    assert pace.blocked(now + 0.01) == pytest.approx(now - 0.09)
     assert sent < 350
     now = pace.earliest
     pace.sent(now)
@@ -240,13 +240,13 @@ def test_time_in_which_nobody_wants_anything_is_no_outage() -> None:
     assert pace.outage(11.0) == 10  # the call backs off
     pace.sent(11.0)
     pace.failed(11.0, 12.0)
-    pace.end()
+    pace.end(12.0)
     assert pace.outage(50.0) == 11
     pace.begin(50.0)
     assert pace.outage(51.0) == 12
     pace.sent(51.0)
     pace.failed(51.0, 52.0)
-    pace.end()
+    pace.end(52.0)
     assert pace.outage(52.0) == 13
     pace.begin(120.0)
     assert pace.outage(121.0) == 1

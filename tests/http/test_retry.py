@@ -53,7 +53,8 @@ def failed_with(state: PageFetch, error: Exception) -> PageFetch:
 
 def planned_wait(policy: RetryPolicy, error: Exception, attempt: int, *, in_outage: bool = False) -> float:
     pace = SendPace(1, math.inf)
-    pace.in_outage = in_outage
+    for _ in range(10 if in_outage else 0):
+        pace.failed(0.0, 0.0)
     state = failed_with(new_state(policy, pace), error)
     state.attempt_number = attempt
     return float(state.retry_object.wait(state))

@@ -8,8 +8,8 @@ import math
 from tfruns._http.rate import RateLimiter
 
 _IN_OUTAGE = 10  # so many failures in a row, without a good response between them, and only probes are sent
-_FIRST_PROBE, _LAST_PROBE, _PROBE_GROWTH = 0.01, 1.0, 1.25
-"""Seconds from a failure to the next probe, at first and at most, and the factor by which they grow."""
+_FIRST_PROBE, _LAST_PROBE = 0.01, 1.0
+"""Seconds from a failure to the next probe, at least and at most; between, a quarter of the outage so far."""
 _PROBE_LOST_AFTER = 5.0  # seconds after which the next probe is sent, even if there is no response to the last one
 _FIRST_CONTACT = 5.0  # seconds to wait for a host that was never reached: it may be wrong
 _NEWEST = 0.1  # the weight of the newest outcome among all: three failures in a row are a quarter
@@ -20,7 +20,7 @@ class ConcurrencyLimiter:
     """How many requests may be in flight: half as many when a quarter fails, one more after each round without that."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._limit = self._slow_start_until = float(most)
         self._halved_at = -math.inf
         self._failed_share = 0.0  # of the last outcomes, of which the newest counts most
@@ -32,12 +32,12 @@ class ConcurrencyLimiter:
     @property
     def is_limited(self) -> bool:
         """Whether the limit is below the most because of failures, and not only after an outage."""
-        return self.limit < self._most and self._slow_start_until < self._most
+        return self.limit < self.most and self._slow_start_until < self.most
 
     def good(self) -> None:
         self._failed_share *= 1 - _NEWEST
         step = 1.0 if self._limit < self._slow_start_until else 1 / self._limit
-        self._limit = min(float(self._most), self._limit + step)
+        self._limit = min(float(self.most), self._limit + step)
 
     def failed(self, sent_at: float, now: float) -> None:
         """A request sent at that time got an error that too many requests at once may have caused."""
@@ -50,8 +50,8 @@ class ConcurrencyLimiter:
 
     def slow_start(self, in_flight: int) -> None:
         """Start again with one request more than are in flight, and add one for each good response."""
-        self._limit = min(float(self._most), in_flight + 1.0)
-        self._slow_start_until, self._failed_share = float(self._most), 0.0
+        self._limit = min(float(self.most), in_flight + 1.0)
+        self._slow_start_until, self._failed_share = float(self.most), 0.0
 
 
 class SendPace:
@@ -67,24 +67,24 @@ class SendPace:
         self.has_responded = False
         self.has_given_page = False  # then the host is a control plane
         self.is_unreachable = False  # there was no response yet, and the last request couldn't even reach the host
-        self.in_outage = False  # all requests have failed for a while: only probes are sent
-        self._max_concurrency = max_concurrency
         self._rate = RateLimiter(max_rate)
         self._concurrency = ConcurrencyLimiter(max_concurrency)
-        self._free_at = -math.inf  # since when nothing is in flight
-        self._held_since = self._held_until = -math.inf
+        self._over_at = math.inf  # when the last request that was in flight was over
+        self._held_until = self._probe_at = -math.inf
+        self._blocked = self._blocked_counted_at = self._blocked_when_sent = 0.0
         self._pending = 0  # calls that have begun and not ended
-        self._pending_since = -math.inf
+        self._idle_since = 0.0  # when the last of them ended
         self._failures = 0  # in a row
-        self._failing = 0.0  # seconds from the first of them to the last in which any call was pending
-        self._failed_at = self._stopped_at = -math.inf
-        self._probe_at = -math.inf
-        self._probe_pause = _FIRST_PROBE
-        self._blocked = self._blocked_counted_at = 0.0
+        self._failing_since = 0.0  # without the time in which no call was pending
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether all requests have failed for a while, so that only probes are sent."""
+        return self._failures >= _IN_OUTAGE
 
     @property
     def concurrency(self) -> int:
-        return self._max_concurrency if self.in_outage else self._concurrency.limit
+        return self._concurrency.most if self.in_outage else self._concurrency.limit
 
     @property
     def rate(self) -> float:
@@ -97,8 +97,7 @@ class SendPace:
 
     @property
     def earliest(self) -> float:
-        earliest = max(self._rate.earliest, self._held_until)
-        return max(earliest, self._probe_at) if self.in_outage else earliest
+        return max(self._rate.earliest, self._probe_at) if self.in_outage else self._rate.earliest
 
     def held_for(self, now: float) -> float:
         """Seconds that are left of a wait that the server requested."""
@@ -114,9 +113,7 @@ class SendPace:
 
         What happens while nobody wants anything isn't known, and counts for nothing.
         """
-        if not self._failures or not self._pending:
-            return self._failing
-        return self._failing + now - max(self._failed_at, self._pending_since)
+        return (now if self._pending else self._idle_since) - self._failing_since if self._failures else 0.0
 
     def patience(self, most: float) -> float:
         """How many seconds to wait for the end of an outage, if the retry policy allows so many."""
@@ -125,24 +122,19 @@ class SendPace:
     def begin(self, now: float) -> None:
         """A call begins, which takes one or more requests, and ends with `end`."""
         if not self._pending:
-            self._pending_since = now
-            if now - self._failed_at > _OUTAGE_UNKNOWN_AFTER:
-                self._failing = 0.0
+            idle = now - self._idle_since
+            self._failing_since = now if idle > _OUTAGE_UNKNOWN_AFTER else self._failing_since + idle
         self._pending += 1
 
-    def end(self) -> None:
+    def end(self, now: float) -> None:
         self._pending -= 1
+        self._idle_since = now
 
     def sent(self, now: float) -> None:
-        held = idle = 0.0
-        if now >= self._held_until > self._held_since > -math.inf:
-            held = self._held_until - self._held_since
-            self._held_since = -math.inf
-            self._free_at = max(self._free_at, self._held_until)
-        if not self.in_flight and self._free_at > -math.inf:
-            could_be_sent_at = max(self._free_at, self._rate.earliest, self._probe_at if self.in_outage else -math.inf)
-            idle = now - could_be_sent_at
-        self._rate.sent(now, held=held, idle=idle if idle > 0.1 else 0.0, not_before=self._held_until)
+        blocked = self.blocked(now)
+        held, self._blocked_when_sent = blocked - self._blocked_when_sent, blocked
+        idle = 0.0 if self.in_flight else max(0.0, now - max(self._over_at, self.earliest))
+        self._rate.sent(now, held=held, idle=idle)
         self.in_flight += 1
         self._probe_at = now + _PROBE_LOST_AFTER
 
@@ -150,13 +142,11 @@ class SendPace:
         """A request sent at that time got a good response."""
         self._over(now)
         if self.in_outage:
-            self._count_blocked(now)
-            self.in_outage = False
             self._rate.resumed(now)
             self._concurrency.slow_start(self.in_flight)
         else:
             self._concurrency.good()
-        self._failures, self._failing = 0, 0.0
+        self._failures = 0
         self.last_good = now
         self._rate.good(sent_at, now)
 
@@ -164,46 +154,32 @@ class SendPace:
         """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
         self._over(now)
         if wait > 0:
-            if self._held_since == -math.inf:
-                self._held_since = now
-            self._count_blocked(now)
             self._held_until = max(self._held_until, now + wait)
-        self._failed(sent_at, now, is_about_rate=is_about_rate)
+        self._failed(now, is_about_rate=is_about_rate)
         self._rate.refused(sent_at, now, wait)
 
     def failed(self, sent_at: float, now: float) -> None:
         """A request sent at that time got no response, or an error of the server."""
         self._over(now)
         self._concurrency.failed(sent_at, now)
-        self._failed(sent_at, now, is_about_rate=False)
+        self._failed(now, is_about_rate=False)
 
     def cancelled(self, now: float) -> None:
         self._over(now)
-        if self.in_outage:
-            self._probe_at = min(self._probe_at, now + self._probe_pause)
+        self._probe_at = min(self._probe_at, self._next_probe(now))
 
     def _over(self, now: float) -> None:
-        self.in_flight -= 1
-        if not self.in_flight:
-            self._free_at = now
-
-    def _failed(self, sent_at: float, now: float, *, is_about_rate: bool) -> None:
-        self._failing = self.outage(now)
-        self._failures += 1
-        self._failed_at = now
-        if not self.in_outage:
-            if self._failures < _IN_OUTAGE:
-                return
-            self._count_blocked(now)
-            self.in_outage = True
-            self._stopped_at = now
-            self._rate.stopped(now, is_about_rate=is_about_rate)
-            self._probe_pause = _FIRST_PROBE
-        elif sent_at < self._stopped_at:  # it was sent before the probes: that it failed is nothing new
-            return
-        else:
-            self._probe_pause = min(_LAST_PROBE, _PROBE_GROWTH * self._probe_pause)
-        self._probe_at = now + self._probe_pause
-
-    def _count_blocked(self, now: float) -> None:
         self._blocked, self._blocked_counted_at = self.blocked(now), now
+        self.in_flight -= 1
+        self._over_at = now
+
+    def _failed(self, now: float, *, is_about_rate: bool) -> None:
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if self._failures == _IN_OUTAGE:
+            self._rate.stopped(now, is_about_rate=is_about_rate)
+        self._probe_at = self._next_probe(now)
+
+    def _next_probe(self, now: float) -> float:
+        return now + min(_LAST_PROBE, max(_FIRST_PROBE, self.outage(now) / 4))

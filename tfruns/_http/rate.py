@@ -68,16 +68,15 @@ class RateLimiter:
     def is_limited(self) -> bool:
         return self._learned < self._max_rate
 
-    def sent(self, now: float, *, held: float, idle: float, not_before: float) -> None:
+    def sent(self, now: float, *, held: float, idle: float) -> None:
         """A request is sent, after so many seconds in which the server wanted none, or there was none to send."""
-        self._paused += max(0.0, held - _SHORT) + idle
+        self._paused += max(_SHORT, held, idle) - _SHORT
         if idle >= _IDLE or self._began == math.inf:
             self._learned *= 2.0**idle if idle < _FORGOTTEN else math.inf
             self._goods.clear()
             self._began = now - self._paused
             self._round = _Round(self._began, now)
-        # Time held back earns no burst credit.
-        self.earliest = max(self.earliest, now - _LATE, min(now, not_before)) + 1 / self.rate
+        self.earliest = max(self.earliest, now - _LATE) + 1 / self.rate
 
     def good(self, sent_at: float, now: float) -> None:
         self._goods.append(now - self._paused)
@@ -87,6 +86,8 @@ class RateLimiter:
 
     def refused(self, sent_at: float, now: float, wait: float) -> None:
         """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
+        if wait > 0:
+            self.earliest = max(self.earliest, now + wait)
         self._careful_until = max(self._careful_until, now - self._paused + _CAREFUL * wait)
         if sent_at >= self._round.counts_from:
             self._round.refused += 1

@@ -101,7 +101,7 @@ class Transport:
         except Exception as error:
             final = self._failed(fetch, error)
         finally:
-            self._pace.end()
+            self._pace.end(time.monotonic())
             for on_end in self.hooks.on_end:
                 on_end()
         raise final
