@@ -134,3 +134,19 @@ async def test_refused_offsets_and_totals_that_are_too_small(depth: int) -> None
 
     found, _ = await ids_of(answer, depth, page_size=5, sort_by="duration")
     assert sorted(found) == sorted(one["id"] for one in STILL[:200])
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("sort_by", [None, "startTime"])
+async def test_runs_of_pages_that_are_too_large_come_in_smaller_ones(depth: int, sort_by: Any) -> None:
+    """Each once, in order, also a run that is larger by itself than a page may be; nothing is begun anew."""
+    errors = {0: 9_000, 301: 90_000, **dict.fromkeys(range(400, 420), 2_000)}
+    large = [one | {"error": "x" * errors.get(number, 9)} for number, one in enumerate(STILL)]
+    found: list[str] = []
+    async with serve(answers(large)) as (url, requests), Client(url, "key", max_concurrency=depth) as client:
+        walk = client.iter_runs("job", page_size=100, sort_by=sort_by)
+        async for some in walk.raw_pages(max_page_bytes=30_000):
+            found += [one.id for one in some.data]
+            assert len(some.data) <= 4 or sum(map(len, some.texts)) < 30_000
+    assert found == [one["id"] for one in STILL]
+    assert len(requests) < 500

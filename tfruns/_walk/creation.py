@@ -133,9 +133,9 @@ class CreationWalk:
     server: ServerBehaviour = attrs.Factory(ServerBehaviour)
     frontier: Frontier = attrs.field(init=False)
     index: int = attrs.field(init=False)  # where the run behind the frontier stood in the list last
-    _pace: Pace = attrs.field(init=False)
+    pace: Pace = attrs.field(init=False)
     _consumed: int = attrs.field(init=False)  # runs consumed so far, with those before the start
-    _guard: Guard = attrs.Factory(Guard)
+    guard: Guard = attrs.Factory(Guard)
     _search: _Search = attrs.Factory(_Search)
     _gaps: list[int] = attrs.Factory(list)  # the starts of kept responses before which a page is requested next
     _first: tuple[float, int] | None = None  # the key of the first run, and the total then
@@ -151,19 +151,19 @@ class CreationWalk:
     def __attrs_post_init__(self) -> None:
         self.frontier = Frontier(self.place, skips=self.start > 0)
         self.index = self._consumed = self.start if self.place is None else self.place.index
-        self._pace = Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
+        self.pace = Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
 
     # --- what to request ---
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
         """The next page to request; None if a response must come first."""
-        limit = self._pace.limit
+        limit = self.pace.limit
         is_first = not self.frontier.has_begun
         if in_flight and (
             is_first
             or self._next is not Purpose.AHEAD
             or self._search.is_on
-            or len(in_flight) + len(self.kept) >= self._pace.depth
+            or len(in_flight) + len(self.kept) >= self.pace.depth
         ):
             return None
         if is_first:
@@ -173,17 +173,17 @@ class CreationWalk:
             purpose, self._next = self._next, Purpose.AHEAD
             behind = int(max(self.index, self._search.low))
             return self._planned(purpose, 0 if purpose is Purpose.TAIL else behind, limit, in_flight)
-        self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
+        self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
         near = (self._group if in_flight else len(self.frontier.near())) + 1
         if near >= limit:
-            limit = min(2 * near, self._pace.most)
+            limit = min(2 * near, self.pace.most)
         reach = self.server.reach(limit)
-        overlap = min(near + self._pace.margin(reach), reach - 1)
+        overlap = min(near + self.pace.margin(reach), reach - 1)
         if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
             overlap = max(1, reach // 2)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
-        rate = round(self._pace.rate)
+        rate = round(self.pace.rate)
         if self._search.is_on:
             offset = self._search.next_offset(reach, overlap) + rate
             return self._planned(Purpose.AHEAD, offset, limit, in_flight, overlap)
@@ -225,7 +225,7 @@ class CreationWalk:
         is_tail = request.purpose is Purpose.TAIL
         if not is_tail:
             self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self._guard.count(self.server, self.page_size, self._pace.widest)
+        self.guard.count(self.server, self.page_size, self.pace.widest)
         if not runs:
             self._consume_nothing(request, total)
             return []
@@ -262,13 +262,13 @@ class CreationWalk:
         found: list[New] = []
         if new:
             self.index = rows.end
-            self._pace.observe(rows.end - self._consumed, request.overlap - new[0], self._guard.clock)
+            self.pace.observe(rows.end - self._consumed, request.overlap - new[0], self.guard.clock)
             found = [(rows, new), *self._take_kept()]
             self._search, self._gaps = _Search(), self._gaps if self.kept else []
         else:
             self._search.lies_behind(rows.end)
             if new is not None and rows.last < self.frontier.key:
-                self._pace.lose()
+                self.pace.lose()
         is_past_tail = self._tail is not None and self.frontier.is_past(self._tail)
         is_behind_all = all(each.last <= self.frontier.key for each in self.kept)
         shows_end = is_end and new is not None and self._tail is None and is_behind_all
@@ -280,12 +280,12 @@ class CreationWalk:
 
     def _take(self, rows: Slice) -> Sequence[int] | None:
         near, slack = self.frontier.near(), self.frontier.slack
-        new = self.frontier.take(rows, near, reach=self.server.reach(self._pace.most))
+        new = self.frontier.take(rows, near, reach=self.server.reach(self.pace.most))
         if new:
             times = tuple((one, abs(key)) for one, key in near.items())
             rows.before = Place(self.newest_first, times, self.index, slack)
             self._consumed += len(new)
-            self._guard.found(len(new), len(rows.times))
+            self.guard.found(len(new), len(rows.times))
             self._refusals = 0
             self.done |= self.frontier.key - self.frontier.slack > self.ends_at
         return new
@@ -307,10 +307,10 @@ class CreationWalk:
         is_joined = any(each.last - self.frontier.slack > rows.first for each in before)
         if request.is_alone or self._search.is_on:
             self._search.lies_before(request.offset)
-            self._pace.lose()
+            self.pace.lose()
         elif not is_joined:
             self._gaps.append(request.offset)
-            self._pace.widen_margin()
+            self.pace.widen_margin()
         if not any(each.last >= rows.last for each in before):
             rows.ids  # noqa: B018  # so that its runs take no memory
             self.kept.insert(len(before), rows)
@@ -324,7 +324,7 @@ class CreationWalk:
         is_cut = len(rows.times) < self.server.reach(request.limit)
         has_grown = self._first is not None and self._consumed > self._first[1]  # or its totals are too small
         if has_grown and found_more and not self.server.understates:
-            self._pace.go_alone()
+            self.pace.go_alone()
         if self._reverses:
             if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown)):
                 self._next = Purpose.TAIL
@@ -353,9 +353,9 @@ class CreationWalk:
 
         An offset is refused for good if nothing else was in flight: otherwise it was a prediction.
         """
-        self._guard.count(self.server, self.page_size, self._pace.widest)
+        self.guard.count(self.server, self.page_size, self.pace.widest)
         if request.limit > self.page_size and request.offset < self.server.bound:
-            self._pace.limit_pages(request.limit // 2)
+            self.pace.limit_pages(request.limit // 2)
             self._next = request.purpose if request.purpose is Purpose.TAIL else self._next
         elif request.purpose is Purpose.TAIL:
             self._reverses = False

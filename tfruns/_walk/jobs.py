@@ -133,11 +133,14 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         """
         return JobsRunList([run async for run in self._each(self._runs)])
 
-    def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[tuple[str, RawPage | None]]:
+    def raw_pages(
+        self, *, keep_bad: bool = False, max_page_bytes: int | None = None
+    ) -> AsyncGenerator[tuple[str, RawPage | None]]:
         """Yield each page of `RunPaginator.raw_pages` with its job's id, and the end of each job.
 
         Args:
             keep_bad: as in `RunPaginator.raw_pages`.
+            max_page_bytes: as there.
 
         Yields:
             `(job_id, page)` for each page, and `(job_id, None)` once a job has no more pages; but not for a job that is
@@ -154,7 +157,11 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             job-b 250 runs
             job-b is done
         """
-        return self._each(lambda new: _with_job(new, new.raw_pages() if new.runs else [None]), keep_bad=keep_bad)
+        return self._each(
+            lambda new: _with_job(new, new.raw_pages() if new.runs else [None]),
+            keep_bad=keep_bad,
+            max_page_bytes=max_page_bytes,
+        )
 
 
 def _with_job(new: NewRuns, values: Iterable[_T]) -> Iterable[tuple[str, _T]]:

@@ -65,7 +65,7 @@ class Pace:
         """How many requests may be in flight."""
         self.widest = 1
         """The most requests that were in flight."""
-        self._page_size = page_size
+        self.page_size = page_size
         self.most = most
         """How many runs a page may hold."""
         self._margin: float = page_size // 32
@@ -74,11 +74,11 @@ class Pace:
     @property
     def limit(self) -> int:
         """How many runs to request: the fewer requests are in flight, the more."""
-        return max(self._page_size, min(self.most, int(self._page_size * self.widest / self.depth)))
+        return max(self.page_size, min(self.most, int(self.page_size * self.widest / self.depth)))
 
     def limit_pages(self, most: int) -> None:
         """The server refuses pages that are larger than twice this."""
-        self.most = max(self._page_size, most)
+        self.most = max(self.page_size, most)
 
     def margin(self, reach: int) -> int:
         """By how many runs more than needed a page of `reach` runs overlaps the page before."""
@@ -92,7 +92,7 @@ class Pace:
         """
         elapsed = max(1, clock - self._clock)
         # A burst says nothing about the rate.
-        most = abs(self.rate) + self._page_size
+        most = abs(self.rate) + self.page_size
         step = max(-most, min(most, (shift - self._shift) / elapsed))
         self.rate += (step - self.rate) * min(1.0, elapsed / _WINDOW)
         self._shift, self._clock = shift, clock
@@ -101,7 +101,7 @@ class Pace:
 
     def lose(self) -> None:
         """A prediction has failed: a response has a gap before it, or ends before the frontier."""
-        self.depth = max(self._page_size / self.most, min(self.depth, self.widest) / 2)
+        self.depth = max(self.page_size / self.most, min(self.depth, self.widest) / 2)
         self.rate *= _TRUST  # one that a burst left behind would mislead each request of a search
         self.widen_margin()
 
@@ -111,4 +111,4 @@ class Pace:
 
     def go_alone(self) -> None:
         """Only one request at a time, for the largest page, until responses join again."""
-        self.depth = self._page_size / self.most
+        self.depth = self.page_size / self.most

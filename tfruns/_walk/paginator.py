@@ -325,11 +325,13 @@ class RunPaginator(Paginator[JobRun]):
         """
         return self._each(NewRuns.pages)
 
-    def raw_pages(self, *, keep_bad: bool = False) -> AsyncGenerator[RawPage]:
+    def raw_pages(self, *, keep_bad: bool = False, max_page_bytes: int | None = None) -> AsyncGenerator[RawPage]:
         """Yield the same pages as `RawPage`: each run with the text that the server sent, if you want to store that.
 
         Args:
             keep_bad: whether a run that can't be understood goes into `RawPage.bad`; else it raises a `DecodeError`.
+            max_page_bytes: the bytes of a response, decompressed, above which its runs are requested again in smaller
+                pages; a page of few runs may have more. None for no such limit.
 
         Yields:
             Each page, in the server's order.
@@ -342,7 +344,7 @@ class RunPaginator(Paginator[JobRun]):
             ...     for run, text in zip(page.data, page.texts):
             ...         print(run.name, len(text), "bytes of JSON")
         """
-        return self._each(NewRuns.raw_pages, keep_bad=keep_bad)
+        return self._each(NewRuns.raw_pages, keep_bad=keep_bad, max_page_bytes=max_page_bytes)
 
     async def collect(self) -> RunList:
         """Every run, as one list, which is a table, too. Takes memory for all of them.

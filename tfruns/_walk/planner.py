@@ -46,8 +46,8 @@ class _PlainWalk:
     index: int = attrs.field(init=False)
     kept: list[Slice] = attrs.Factory(list)
     _next: int = 0
-    _pace: Pace = attrs.field(init=False)
-    _guard: Guard = attrs.Factory(Guard)
+    pace: Pace = attrs.field(init=False)
+    guard: Guard = attrs.Factory(Guard)
     _met: set[str] = attrs.Factory(set)  # in this pass
     _in_vain: int = 0  # how many responses in a row brought the end no nearer
     _empty: int = 0  # how many responses in a row were empty for no reason
@@ -55,7 +55,7 @@ class _PlainWalk:
     _has_gap: bool = False  # whether what is in flight lies behind a gap
 
     def __attrs_post_init__(self) -> None:
-        self.index, self._pace = self.start, Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
+        self.index, self.pace = self.start, Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
 
     @property
     def wanted(self) -> float:
@@ -68,17 +68,17 @@ class _PlainWalk:
             self._next = self.index
             if self._has_gap:
                 self._has_gap = False
-                self._pace.lose()
+                self.pace.lose()
         elif (
-            not self._guard.clock
+            not self.guard.clock
             or self._has_gap
             or self._empty
             or self._next >= self.wanted
-            or len(in_flight) >= self._pace.depth
+            or len(in_flight) >= self.pace.depth
         ):
             return None
-        self._pace.widest = max(self._pace.widest, len(in_flight) + 1)
-        limit = int(min(self._pace.limit, max(1, self.start + self.most - self._next)))
+        self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
+        limit = int(min(self.pace.limit, max(1, self.start + self.most - self._next)))
         pause = PAUSES[self._empty - 1] if self._empty else 0.0
         alone = not in_flight
         page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=alone, pause=pause)
@@ -90,7 +90,7 @@ class _PlainWalk:
         """The runs of a response that weren't seen before."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self._guard.count(self.server, request.limit, self._pace.widest)
+        self.guard.count(self.server, request.limit, self.pace.widest)
         if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
             self._has_gap = True
             return []
@@ -108,11 +108,11 @@ class _PlainWalk:
         rows = Slice(request, runs, newest_first=True)
         new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
         self.seen.update(rows.ids)
-        self._guard.found(len(new), len(runs))
+        self.guard.found(len(new), len(runs))
         self.found += [rows.times[at] for at in new]
         behind, self._behind = self._behind, total - self.index
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
-            self._pace.lose()
+            self.pace.lose()
         is_inside = self.index < total or 2 * len(runs) > self.server.reach(request.limit)
         is_nearer = is_inside and self._behind < max(1, behind) and not self._met.issuperset(rows.ids)
         self._met.update(rows.ids)
@@ -130,8 +130,8 @@ class _PlainWalk:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self._guard.count(self.server, request.limit, self._pace.widest)
-        self._pace.limit_pages(request.limit // 2)
+        self.guard.count(self.server, request.limit, self.pace.widest)
+        self.pace.limit_pages(request.limit // 2)
         self._has_gap = True  # what is requested behind it waits, until it is alone
         self.done |= request.is_alone and request.limit <= self.page_size
 
@@ -315,6 +315,14 @@ class Planner:
                     self._go_on()
             except WalkEndedError as error:
                 raise self._failure(str(error)) from None
+
+    def shrink(self, page_size: int, most: int) -> None:
+        """Go on with smaller pages, of at most so many runs, and with nothing in flight."""
+        walk = self._walk
+        self.page_size = walk.page_size = walk.pace.page_size = min(self.page_size, page_size)
+        walk.pace.limit_pages(most)
+        walk.guard = Guard(walk.guard.clock)  # more responses are needed
+        walk.kept.clear()
 
     def _failure(self, what: str) -> IncompleteWalkError:
         total = self._walk.server.total

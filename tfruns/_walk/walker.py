@@ -15,9 +15,9 @@ from tfruns._walk import token
 from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
 from tfruns._walk.request import PlannedPage, is_whole_list
-from tfruns.errors import BadRequestError, IncompleteWalkError, UnprocessableEntityError
+from tfruns.errors import BadRequestError, IncompleteWalkError, ResponseTooLargeError, UnprocessableEntityError
 from tfruns.models import BadRun, JobRun, Pagination, RawPage, RunPage
-from tfruns.query import PageRequest, RunFilter
+from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +33,12 @@ class WalkOptions:
     max_runs: int | None
     place: Place | None = None
     keep_bad: bool = False
+    max_page_bytes: int | None = None
+    bounded_options: RequestOptions = attrs.field(init=False)
+
+    @bounded_options.default
+    def _bounded(self) -> RequestOptions:
+        return self.request_options.with_changes(None, max_response_bytes=self.max_page_bytes)
 
     def first_request(self, job_id: str) -> PageRequest | None:
         """The first request of a walk from the start of a list: it is the planner's, which then needn't be made yet."""
@@ -41,6 +47,8 @@ class WalkOptions:
         limit = max(3, self.page_size) if self.max_runs is None else min(max(3, self.page_size), self.max_runs)
         return PageRequest(job_id, self.filter, limit, self.offset)
 
+
+_FEWEST_RUNS = 4  # of a page whose size in bytes is limited
 
 _NO_PAGE = RunPage((), Pagination(total=0))
 
@@ -168,8 +176,11 @@ class Walk:
                     return False
                 request = self._request(page)
             self._prefetch.count(self, 1)
-            self._arrived = page, await self.options.transport.fetch(request, self.options.request_options)
             self._has_begun = True
+            try:
+                self._arrived = page, await self.options.transport.fetch(request, self.options.bounded_options)
+            except ResponseTooLargeError as error:
+                await self._shrink(request.limit, error)
         while not self._ready and self._arrived is None:
             self._fetch_ahead()
             if self._is_done or not self._in_flight:
@@ -184,6 +195,9 @@ class Walk:
                     self._planner.refuse(page, refused.message)
                 except IncompleteWalkError as incomplete:
                     raise incomplete from refused
+            except ResponseTooLargeError as error:
+                await self._shrink(page.limit, error)
+                continue
             del self._in_flight[page]
             self._count_ahead()
         return True
@@ -229,7 +243,17 @@ class Walk:
     async def _fetch(self, page: PlannedPage) -> PageFetch:
         if page.pause:
             await asyncio.sleep(page.pause)
-        return await self.options.transport.fetch(self._request(page), self.options.request_options)
+        return await self.options.transport.fetch(self._request(page), self.options.bounded_options)
+
+    async def _shrink(self, limit: int, error: ResponseTooLargeError) -> None:
+        """A response with at most so many runs is too large: go on with smaller pages. The smallest have no limit."""
+        if self.options.max_page_bytes is None:
+            raise error
+        await self.__aexit__()
+        page_size, most = max(_FEWEST_RUNS, limit // 4), limit // 2
+        if page_size == _FEWEST_RUNS:
+            self.options, most = attrs.evolve(self.options, max_page_bytes=None), MAX_PAGE_SIZE
+        self._planner.shrink(page_size, most)
 
     def _request(self, page: PlannedPage) -> PageRequest:
         return PageRequest(self.job_id, page.order.of(self.options.filter), page.limit, page.offset)

@@ -31,10 +31,10 @@ import msgspec
 from tfruns._text import counted, shortened
 from tfruns.export.files import logger, make_own_folder, open_own_file, write_all
 from tfruns.export.results import ExportError
-from tfruns.export.watermark import JobNote
+from tfruns.export.watermark import JobState, Reading
 
 _COMMIT_EVERY = 0.5  # the least seconds between two commits, because each one waits for the disk
-_VERSION = 5
+_VERSION = 6
 _OLDEST = 86_400.0  # seconds, a day: an export that began longer ago doesn't go on from there
 _WORK = ".tfruns-partial"
 
@@ -62,7 +62,8 @@ class JobCheckpoint(msgspec.Struct, array_like=True):
     job_id: str
     pieces: list[Chunk] = []  # the runs, in the format's own form
     rejected: list[Chunk] = []  # lines for the quarantine
-    note: JobNote | None = None  # what the next export has to know, if there is a state
+    known: JobState | None = None  # what the next export has to know, if there is a state
+    removed: dict[str, float] = {}  # the runs that must not be there any more, each with its creation
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -202,10 +203,11 @@ class Checkpoint:
             self.runs -= sum(chunk.runs for chunk in dropped.pieces)
             self.rejected_runs -= sum(chunk.runs for chunk in dropped.rejected)
 
-    def finish(self, job_id: str, note: JobNote | None) -> None:
+    def finish(self, job_id: str, reading: Reading | None) -> None:
         """A job was read whole. It is written to the disk soon after, together with others."""
         kept = self.done[job_id] = self._open_jobs.pop(job_id, JobCheckpoint(job_id))
-        kept.note = note
+        if reading is not None:
+            kept.known, kept.removed = reading.known, reading.removed
         self._uncommitted.append(_line(kept))
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY:
             self.commit()

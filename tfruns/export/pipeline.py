@@ -2,8 +2,7 @@
 
 Each page is handed to the export's thread, which turns it into a piece while other pages are fetched. One page is in
 the thread at a time, and the walk fetches only a limited number of pages ahead, so that memory is bounded. It is
-bounded in bytes, because a response that is larger than `MAX_PAGE_BYTES` is abandoned, and its job is read again in
-smaller pages.
+bounded in bytes, because a response that is larger than `MAX_PAGE_BYTES` is requested again in smaller pages.
 """
 
 import asyncio
@@ -36,7 +35,6 @@ from tfruns.errors import (
     ConfigurationError,
     EventLoopError,
     InternalServerError,
-    ResponseTooLargeError,
     TfRunsError,
 )
 from tfruns.export.checkpoint import (
@@ -52,7 +50,7 @@ from tfruns.export.checkpoint import (
 from tfruns.export.files import WorkThread, empty, locked, new_folder
 from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
-from tfruns.export.watermark import JobNote, JobState, Reading, State, state_path
+from tfruns.export.watermark import JobState, Reading, State, state_path
 from tfruns.export.writer import Format, Writer
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -63,7 +61,6 @@ _ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
 MAX_PAGE_BYTES = 3 * 2**20  # the most bytes of a response: five times the size of 1,000 ordinary runs
-_SMALLER_PAGES = (300, 80, 20, 4)  # runs per page: a job whose responses are too large is read again with the next size
 _QUIET_PAGE = 100  # size of the first page of an increment, for jobs that had fewer new runs the last time
 _SIDE_BY_SIDE = 16  # how many jobs are read side by side for an increment
 _FEW = 8  # how many of them, if there is more than one page to read
@@ -126,18 +123,6 @@ class Destination(ABC):
         """Put in place what the writer has made, or change nothing."""
 
 
-@attrs.define
-class _Job:
-    job_id: str
-    reading: Reading | None  # what earlier exports know of the job, if this export has a state
-    doubts_empty: bool = False
-    """Whether a list without a run is read again before it is believed: it would replace runs that are there."""
-    read: int = 0
-    total: int = 0  # how many runs the server says there are
-    is_past: bool = False
-    """Whether the last page began with a run that may be new, and ended with one that is known for good."""
-
-
 class Export:
     # --- 1. its arguments ---
 
@@ -177,8 +162,7 @@ class Export:
         self._work = work_folder_of(named, folder)
         self._quarantines = on_bad_run == "quarantine"
         self._report_to = on_progress
-        first = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
-        self._page_sizes = (first, *(min(first, size) for size in _SMALLER_PAGES))
+        self._page_size = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
         after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
             after = None if after is None else math.floor(after / step) * step
@@ -310,11 +294,11 @@ class Export:
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
         await self._read_whole([job_id for job_id in left if job_id not in known])
-        known_jobs = ((job_id, Reading(known[job_id])) for job_id in left if job_id in known)
+        known_jobs = (job_id for job_id in left if job_id in known)
 
         async def read_increments() -> None:
-            for job_id, reading in known_jobs:
-                await self._read_increment(_Job(job_id, reading), reading)
+            for job_id in known_jobs:
+                await self._read_increment(job_id, Reading(known[job_id]))
 
         await side_by_side(read_increments() for _ in range(_SIDE_BY_SIDE))
         await self._thread.run(kept.commit)
@@ -326,145 +310,97 @@ class Export:
 
     async def _read_whole(self, job_ids: Collection[str]) -> None:
         doubts_empty = self.destination.replaces or self.replace
-        jobs = [_Job(job_id, None if self.state is None else Reading(JobState()), doubts_empty) for job_id in job_ids]
-        for page_size in self._page_sizes:
-            jobs = await self._read_pages(jobs, page_size)
-            if any(job.doubts_empty for job in jobs):
-                await asyncio.sleep(_PAUSE)
-            for job in jobs:
-                job.doubts_empty = False
+        if left := await self._read_pages(job_ids, doubts_empty=doubts_empty):
+            await asyncio.sleep(_PAUSE)
+            await self._read_pages(left, doubts_empty=False)
 
-    async def _read_pages(self, jobs: Sequence[_Job], page_size: int) -> list[_Job]:
-        """Read these jobs side by side; returns those whose pages were too large, or whose list may be empty."""
-        left: list[_Job] = []
-        if not jobs:
-            return left
-        reading = {job.job_id: job for job in jobs}
-
-        async def fail(job_id: str, error: TfRunsError) -> None:
-            job = reading.pop(job_id)
-            if self._is_too_large(error, page_size):
-                await self._begin_again(job)
-                job.doubts_empty = False  # as it isn't empty
-                left.append(job)
-            else:
-                await self._skip(job, error)
-
-        walk = self.client.iter_runs_for(
-            list(reading),
-            on_error=fail,
-            page_size=None if page_size == MAX_PAGE_SIZE else page_size,  # None: no larger than a window needs
-            max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES,
-            **self._filters,
-        )
-        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
+    async def _read_pages(self, job_ids: Collection[str], *, doubts_empty: bool) -> list[str]:
+        """Read these jobs side by side; returns those whose lists may be empty, if an empty list is to be read again
+        before it is believed: it would replace runs that are there."""
+        left: list[str] = []
+        readings = {job_id: None if self.state is None else Reading(JobState()) for job_id in job_ids}
+        has_runs: set[str] = set()
+        page_size = None if self._page_size == MAX_PAGE_SIZE else self._page_size  # None: no larger than a window needs
+        walk = self.client.iter_runs_for(job_ids, on_error=self._skip, page_size=page_size, **self._filters)
+        async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES)) as pages:
             async for job_id, page in pages:
                 if page is not None:
+                    has_runs.add(job_id)
                     self._expected = max(self._expected, self._resumed_runs + walk.progress.runs_expected)
-                    await self._keep(reading[job_id], page)
-                elif (job := reading.pop(job_id)).read == 0 and job.doubts_empty:
-                    left.append(job)
+                    await self._keep(job_id, readings[job_id], page)
+                elif doubts_empty and job_id not in has_runs:
+                    left.append(job_id)
                 else:
-                    await self._finish_job(job)
+                    await self._finish_job(job_id, readings[job_id])
                 del page  # before the next is made
         return left
 
-    def _is_too_large(self, error: TfRunsError, page_size: int) -> bool:
-        """Whether a job is to be read again in smaller pages."""
-        return isinstance(error, ResponseTooLargeError) and page_size > self._page_sizes[-1]
-
-    async def _begin_again(self, job: _Job) -> None:
-        await self._thread.run(self.checkpoint.drop, job.job_id)
-        self._report()
-        job.read = 0
-        if job.reading is not None:
-            job.reading.begin()
-
-    async def _finish_job(self, job: _Job) -> None:
-        note = None if job.reading is None else JobNote(job.reading.known, job.reading.removed)
-        await self._thread.run(self.checkpoint.finish, job.job_id, note)
+    async def _finish_job(self, job_id: str, reading: Reading | None) -> None:
+        await self._thread.run(self.checkpoint.finish, job_id, reading)
         self._jobs_done += 1
         self._report()
 
     # --- 5. increments: new runs of a job, and those that hadn't ended ---
 
-    async def _read_increment(self, job: _Job, reading: Reading) -> None:
+    async def _read_increment(self, job_id: str, reading: Reading) -> None:
         is_quiet = reading.before.count < 0.9 * _QUIET_PAGE
-        for page_size in self._page_sizes:
-            first = min(_QUIET_PAGE, page_size) if is_quiet else page_size
-            try:
-                await self._walk(job, first, max_runs=first)  # one page, which is enough for most
-                is_end = job.read < first and (job.read > 0 or reading.since is None)
-                if not (is_end or job.is_past):
-                    async with self._few:
-                        if job.read == 0:  # one empty response is no proof that a list is empty that wasn't
-                            await asyncio.sleep(_PAUSE)
-                        await self._begin_again(job)
-                        await self._walk(job, page_size, created_after=reading.since)
-                await self._find_open(job, reading, page_size)
-                await self._finish_job(job)
-            except TfRunsError as error:
-                if not self._is_too_large(error, page_size):
-                    await self._skip(job, error)
-                    return
-                await self._begin_again(job)
-            else:
-                return
+        first = min(_QUIET_PAGE, self._page_size) if is_quiet else self._page_size
+        try:
+            await self._walk(job_id, reading, page_size=first, max_runs=first)  # one page, which is enough for most
+            is_end = reading.read < first and (reading.read > 0 or reading.since is None)
+            if not (is_end or reading.is_past):
+                async with self._few:
+                    if reading.read == 0:  # one empty response is no proof that a list is empty that wasn't
+                        await asyncio.sleep(_PAUSE)
+                    await self._thread.run(self.checkpoint.drop, job_id)
+                    reading.begin()
+                    await self._walk(job_id, reading, created_after=reading.since)
+            await self._find_open(job_id, reading)
+            await self._finish_job(job_id, reading)
+        except TfRunsError as error:
+            await self._skip(job_id, error)
 
-    async def _walk(self, job: _Job, page_size: int, *, wanted: Collection[str] = (), **options: Any) -> None:
+    async def _walk(self, job_id: str, reading: Reading, *, wanted: Collection[str] = (), **options: Any) -> None:
         """Read runs of one job; in a search, until those that are wanted were found."""
-        walk = self.client.iter_runs(
-            job.job_id,
-            page_size=page_size,
-            max_response_bytes=None if page_size == self._page_sizes[-1] else MAX_PAGE_BYTES // 2,
-            **{**self._filters, **options},
-        )
-        async with aclosing(walk.raw_pages(keep_bad=True)) as pages:
+        walk = self.client.iter_runs(job_id, **{"page_size": self._page_size, **self._filters, **options})
+        async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES // 2)) as pages:
             async for page in pages:
-                await self._keep(job, page)
+                await self._keep(job_id, reading, page)
                 del page
-                if job.reading is not None and wanted and job.reading.unseen.isdisjoint(wanted):
+                if wanted and reading.unseen.isdisjoint(wanted):
                     return
 
-    async def _find_open(self, job: _Job, reading: Reading, page_size: int) -> None:
+    async def _find_open(self, job_id: str, reading: Reading) -> None:
         """Find the runs that must be found, and weren't read yet. One response is no proof that a run has gone."""
         reading.is_search = True
-        await self._find(job, reading, reading.unseen, page_size)
+        await self._find(job_id, reading, reading.unseen)
         if vanished := reading.vanished:
             await asyncio.sleep(_PAUSE)
-            await self._find(job, reading, vanished, page_size)
+            await self._find(job_id, reading, vanished)
         for run_id in sorted(reading.unseen):
             reading.mark_deleted(run_id)
 
-    async def _find(self, job: _Job, reading: Reading, wanted: Collection[str], page_size: int) -> None:
+    async def _find(self, job_id: str, reading: Reading, wanted: Collection[str]) -> None:
         left = set(wanted)
 
         async def read(some: Collection[str], **filters: Any) -> None:
-            size = 10 if "search_prefix" in filters else page_size
-            await self._walk(job, size, wanted=some, **filters)
+            few = {"page_size": 10} if "search_prefix" in filters else {}
+            await self._walk(job_id, reading, wanted=some, **few, **filters)
             left.intersection_update(reading.unseen)
 
         oldest = min(map(reading.created_at, left), default=None)
-        await find_runs(left, read, total=job.total, still_open=reading.still_open, created_after=oldest)
+        await find_runs(left, read, total=reading.total, still_open=reading.still_open, created_after=oldest)
 
     # --- 6. a page becomes a piece ---
 
-    async def _keep(self, job: _Job, page: RawPage) -> None:
+    async def _keep(self, job_id: str, reading: Reading | None, page: RawPage) -> None:
         """Keep those runs of a page that weren't written yet."""
-        runs, reading = page.data, job.reading
-        job.read += len(runs) + len(page.bad)
-        if reading is None or not reading.is_search:
-            job.total = page.pagination.total
-            since = None if reading is None else reading.since
-            # Only if the newest runs come first, as they should; else all runs are read.
-            job.is_past = bool(runs) and since is not None and runs[-1].created_at < since <= runs[0].created_at
-        if await self._thread.run(self._add, job, page):
+        if await self._thread.run(self._add, job_id, reading, page):
             self._report()
 
-    def _add(self, job: _Job, page: RawPage) -> int:
+    def _add(self, job_id: str, reading: Reading | None, page: RawPage) -> int:
         """Turn runs into a piece; returns how many were kept. (In the thread.)"""
         self.check()
-        job_id, reading = job.job_id, job.reading
         bad = [*page.bad]
         if reading is not None:
             page = reading.record(page)
@@ -537,11 +473,11 @@ class Export:
 
     # --- 8. jobs that fail ---
 
-    async def _skip(self, job: _Job, error: TfRunsError) -> None:
-        if not await self._is_of_job(job.job_id, error):
+    async def _skip(self, job_id: str, error: TfRunsError) -> None:
+        if not await self._is_of_job(job_id, error):
             raise error
-        await self._thread.run(self.checkpoint.drop, job.job_id)
-        self.skipped[job.job_id] = error
+        await self._thread.run(self.checkpoint.drop, job_id)
+        self.skipped[job_id] = error
         self._report()
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
@@ -577,7 +513,7 @@ class Export:
         written = self.destination.finish(self)
         if state is not None and path is not None:
             state.exports, state.writing = state.exports + 1, None
-            state.jobs |= {kept.job_id: kept.note.known for kept in self._done if kept.note is not None}
+            state.jobs |= {kept.job_id: kept.known for kept in self._done if kept.known is not None}
             state.save(path)
         self.checkpoint.delete()
         self._opened.close()
@@ -597,8 +533,7 @@ class Export:
     def deleted_runs(self) -> dict[Key, float]:
         """For an increment: the runs that were written before and must not be there any more, each with its creation in
         milliseconds since 1970 UTC."""
-        notes = [(kept.job_id, kept.note.removed) for kept in self._done if kept.note is not None]
-        return {(job_id, run_id): created_at for job_id, runs in notes for run_id, created_at in runs.items()}
+        return {(kept.job_id, run_id): at for kept in self._done for run_id, at in kept.removed.items()}
 
     def rejected(self) -> Iterator[bytes]:
         """The lines of the quarantine, some at a time."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
@@ -53,14 +54,6 @@ class JobState(msgspec.Struct):
         return float("-inf") if self.newest is None else self.newest - LATE
 
 
-class JobNote(msgspec.Struct):
-    """What one export has learned about a job."""
-
-    known: JobState  # what the next export has to know
-    removed: dict[str, float]
-    """The runs that were written before and have gone or can't be written any more, each with its creation."""
-
-
 class Reading:
     """What one export learns about a job, which earlier exports may know already."""
 
@@ -70,6 +63,9 @@ class Reading:
 
     def begin(self) -> None:
         self.is_search = False  # whether only the runs that must be found are of interest
+        self.read = self.total = 0  # how many runs were read, and how many the server says there are
+        self.is_past = False
+        """Whether the last page began with a run that may be new, and ended with one that is known for good."""
         before = self.before
         self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
         """The runs that must be found, and weren't read yet."""
@@ -78,6 +74,7 @@ class Reading:
         }
         self.known = JobState(before.newest, dict(before.recent), {run_id: before.open[run_id] for run_id in is_left})
         self.removed: dict[str, float] = {}
+        """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
     @property
     def since(self) -> float | None:
@@ -103,6 +100,12 @@ class Reading:
         that must be found, the others are left out."""
         if self.is_search:
             page = only(page, [at for at, run in enumerate(page.data) if run.id in self.unseen])
+        else:
+            self.read += len(page.data) + len(page.bad)
+            self.total = page.pagination.total
+            ends = [run.created_at for run in page.data] or [math.inf]
+            # Only if the newest runs come first, as they should; else all runs are read.
+            self.is_past = ends[-1] < self.before.until <= ends[0]
         if not page.data:
             return page
         known, before, since = self.known, self.before, self.before.until
