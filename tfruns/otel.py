@@ -65,7 +65,7 @@ def instrument(
     if not isinstance(client, Client):
         raise TypeError(f"client must be a tfruns.Client, got {client!r}")
     transport = transport_of(client)
-    if transport.hooks.on_runs:
+    if transport.hooks.has("on_runs"):
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
     url = URL(client.base_url)
     server = {"server.address": url.host, "server.port": url.port}

@@ -13,7 +13,7 @@ import pytest
 import tfruns
 from tests.support.hostile import Handler, Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http import limits, pace, rate
+from tfruns._http import limits, pace, rate, retry
 
 KEY = "a-long-enough-key"
 ONE_RUN = response(200, page([run(0)]))
@@ -336,7 +336,7 @@ async def test_a_call_with_a_deadline_does_not_wait_for_the_end_of_an_outage(mon
         began = time.monotonic()
         with pytest.raises(
             tfruns.APITimeoutError,
-            match=r"not sent: .* is away, and 0 s are left of the retry policy's deadline of 0.2 s",
+            match=r"not sent: no good response from .* s, and 0 s are left of the retry policy's deadline of 0.2 s",
         ):
             await client.count_runs("in-a-hurry", retry=RetryPolicy(deadline=0.2))
         assert time.monotonic() - began < 20
@@ -370,7 +370,7 @@ async def test_a_host_that_was_never_reached_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     """A typo is no outage."""
-    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.5)
+    monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.5)
     async with Client(f"http://127.0.0.1:{unused_tcp_port}", KEY) as client:
         began = time.monotonic()
         calls = (client.count_runs(f"job-{n}") for n in range(30))
@@ -378,12 +378,12 @@ async def test_a_host_that_was_never_reached_is_given_up_soon(
         assert time.monotonic() - began < 20
     assert {type(error) for error in errors} == {tfruns.APIConnectionError}
     assert any("could not connect" in str(error) and "has never responded" in str(error) for error in errors)
-    assert pace._FIRST_CONTACT == 0.5
+    assert retry._FIRST_CONTACT == 0.5
 
 
 async def test_a_host_that_was_reached_once_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same connection errors later are an outage."""
-    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.1)
+    monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.1)
     async with outage_after(1, 0.6, resets) as (url, sent), Client(url, KEY) as client:
         assert await client.count_runs("job") == 20
         assert await client.count_runs("job") == 20

@@ -239,12 +239,15 @@ def test_a_retry_that_would_come_too_often_or_too_late_is_not_made(
     assert (gives_up(policy, failures=failures, spent=spent, wait=wait) is not None) is stops
 
 
+OVER = "the next attempt would come in 1 s, and 1 s are left of the retry policy's patience of 300 s"
+
+
 def test_an_outage_is_given_up_when_the_patience_is_over_however_often_a_request_was_sent() -> None:
     """The unluckiest request doesn't end an outage: what counts is when anything of the client last went well."""
     policy = RetryPolicy(patience=300)
     for error in (refused(503), refused(500), APITimeoutError("x"), APIConnectionError("x")):
         assert gives_up(policy, failures=500, error=error, outage=298) is None
-        assert gives_up(policy, error=error, outage=299) == "the retry policy's patience of 300 s is over"
+        assert gives_up(policy, error=error, outage=299) == OVER
 
 
 def test_a_request_that_fails_alone_is_given_up_after_its_own_patience() -> None:
@@ -293,7 +296,7 @@ def test_a_request_that_failed_a_few_times_before_an_outage_waits_for_its_end() 
     [
         ({"retry_after": "86400"}, "the server asks for a wait of 86,400 s, and 30 s are left of the retry policy's"),
         ({"retry_after_ms": "45000"}, "the server asks for a wait of 45 s, and 30 s are left of the retry policy's"),
-        ({}, "the retry policy's patience of 30 s is over"),
+        ({}, "the next attempt would come in 60 s, and 30 s are left of the retry policy's patience of 30 s"),
     ],
 )
 def test_a_wait_beyond_the_patience_is_said_to_be_the_servers(headers: dict[str, str], says: str) -> None:

@@ -17,7 +17,7 @@ import trustme
 import tfruns
 from tests.support.hostile import Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http import pace
+from tfruns._http import retry
 from tfruns.sandbox import Sandbox
 
 KEY = "tfy-secret-key-1234567890"
@@ -97,7 +97,7 @@ async def test_a_server_that_accepts_and_does_not_respond_well_is_waited_for(
     reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be starting. Only a host that can't be reached is given up soon."""
-    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.05)
+    monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.05)
     began = time.monotonic()
 
     def now(_: Request) -> Reply:
@@ -112,10 +112,10 @@ async def test_a_host_that_cannot_be_reached_is_given_up_soon(
     host: str, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown name, a refused connection."""
-    monkeypatch.setattr(pace, "_FIRST_CONTACT", 0.3)
+    monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.3)
     async with Client(f"http://{host}:{unused_tcp_port}", KEY, allow_http=True) as client:
         began = time.monotonic()
-        with pytest.raises(tfruns.APIConnectionError, match="there was no response yet in"):
+        with pytest.raises(tfruns.APIConnectionError, match=r"of the 0\.3 s for a host that has never responded"):
             await client.count_runs("job")
         assert time.monotonic() - began < 20
 
@@ -134,7 +134,7 @@ async def test_a_wait_of_a_day_is_said_to_be_the_servers() -> None:
         async with Client(url, KEY, retry=RetryPolicy(patience=30)) as client:
             with pytest.raises(tfruns.RateLimitError, match="the server asks for a wait of 86,400 s, and"):
                 await client.count_runs("job")
-            with pytest.raises(tfruns.APIConnectionError, match="asks all requests to wait for 60 s, and the retry"):
+            with pytest.raises(tfruns.APIConnectionError, match="asks all requests to wait for 60 s, and 30 s"):
                 await client.count_runs("other")
     assert len(requests) == 1
 

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 from yarl import URL
 
-from tfruns._http.events import FinalError
+from tfruns._http.events import UserCodeError
 from tfruns._http.secret import Redactor, Secret
 from tfruns._log import log
 from tfruns.errors import ConfigurationError
@@ -166,7 +166,7 @@ def _key_source(key: Secret, origin: str) -> "KeySource":
             if inspect.isawaitable(given.value):
                 given = Secret(await given.value)
         except Exception as error:
-            raise FinalError(error) from None
+            raise UserCodeError(error) from None
         return _checked_key(given, origin)
 
     return KeySource(origin, None, call)

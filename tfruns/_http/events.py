@@ -124,17 +124,18 @@ class ClientStats:
     """How many may be sent in a second now: `max_rate`, or less after refusals; None for no limit."""
 
 
-@attrs.define
 class Hooks:
-    """Functions that are called with the events of a client, in the order in which they were added."""
+    """Functions that are called with the events of a client, in the order in which they were added.
 
-    on_request: tuple[Callable[[RequestEvent], object], ...] = ()
-    on_response: tuple[Callable[[ResponseEvent], object], ...] = ()
-    on_retry: tuple[Callable[[RetryEvent], object], ...] = ()
-    on_failure: tuple[Callable[[FailureEvent], object], ...] = ()
-    on_end: tuple[Callable[[], object], ...] = ()
-    """Ours alone: called in the task of a page request when that is over, cancelled ones included."""
-    on_runs: tuple[Callable[[int], object], ...] = ()  # ours alone: called with each number of runs that are yielded
+    Two names are for `tfruns.otel`: `on_end` is called in the task of a page request when that is over, cancelled ones
+    included, and `on_runs` with each number of runs that are yielded.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, tuple[Callable[..., object], ...]] = {}
+
+    def has(self, name: str) -> bool:
+        return name in self._by_name
 
     def add(self, **hooks: Callable[..., object] | None) -> None:
         """Add a function for each name that isn't None. If one isn't a plain function, none is added."""
@@ -142,22 +143,21 @@ class Hooks:
             check_plain_function(hook, name)
         for name, hook in hooks.items():
             if hook is not None:
-                setattr(self, name, (*getattr(self, name), hook))
+                self._by_name[name] = (*self._by_name.get(name, ()), hook)
 
-    def call(self, name: str, event: RequestEvent | FailureEvent) -> None:
-        """Call each of the hooks with the event, up to the first that raises, which is a `FinalError`."""
+    def call(self, name: str, *values: object) -> None:
+        """Call each of the hooks with the values, up to the first that raises, which is a `UserCodeError`."""
         try:
-            for hook in getattr(self, name):
-                hook(event)
+            for hook in self._by_name.get(name, ()):
+                hook(*values)
         except Exception as error:
-            raise FinalError(error, is_of_a_hook=True) from None
+            raise UserCodeError(error, is_of_a_hook=True) from None
 
 
-class FinalError(Exception):
-    """Wraps an error that ends a request at once, though its kind is retried otherwise. `Transport` unwraps it.
+class UserCodeError(Exception):
+    """Wraps what a hook or the function that gives the key has raised: it ends a request at once, whatever it is.
 
-    It is what a caller's function raised (a hook, or the one that gives the key), which may be an OSError, for example;
-    or that of a request that the server held back for longer than its retry policy allows.
+    (It may be an OSError, which is retried where the network raises it.) `Transport` unwraps it.
     """
 
     def __init__(self, error: Exception, *, is_of_a_hook: bool = False) -> None:

@@ -10,7 +10,6 @@ import math
 import time
 from collections import OrderedDict, deque
 
-from tfruns._http.events import FinalError
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import REFUSED, Response, server_wait
 from tfruns._http.retry import PageFetch
@@ -92,7 +91,7 @@ class Limiter:
         if self._queues and (pace.in_outage or pace.held_for(now)):
             for fetch in self.waiting:
                 left = self._seconds_left(fetch, now)
-                if isinstance(left, FinalError):
+                if isinstance(left, APIError):
                     fetch.turn.set_exception(left)
                 else:
                     wakes_at = min(wakes_at, now + max(0.001, left))
@@ -111,37 +110,28 @@ class Limiter:
             if wakes_at < math.inf:
                 self._timer = asyncio.get_running_loop().call_later(max(0.0, wakes_at - now), self._let_through)
 
-    def _seconds_left(self, fetch: PageFetch, now: float) -> float | FinalError:
+    def _seconds_left(self, fetch: PageFetch, now: float) -> float | APIError:
         """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
-        pace, policy, server = self.pace, fetch.policy, self._base_url
-        held_for, outage, patience = pace.held_for(now), pace.outage(now), pace.patience(policy.patience)
-        was_held_for = pace.blocked(now) - fetch.blocked
-        left, probes = fetch.left - was_held_for, self._probes - fetch.probes
-        why = f"{server} asks all requests to wait for {seconds(held_for)}" if held_for else f"{server} is away"
-        allowed = f"the retry policy's patience is {seconds(policy.patience)}"
-        kind = APIConnectionError
-        if held_for >= left:
-            kind = APITimeoutError
-            deadline = f"the retry policy's deadline of {seconds(policy.deadline or 0)}"
-            reason = f"{why}, and {seconds(max(0.0, left))} are left of {deadline}"
-        elif held_for and was_held_for + held_for >= policy.patience:
-            reason = f"{why}, and {allowed}"
-        elif not pace.in_outage or not probes:  # nothing was tried since it waits
+        pace, server, most = self.pace, self._base_url, fetch.policy.max_attempts
+        fetch.count_blocked(pace.blocked(now))
+        held_for, outage = pace.held_for(now), pace.outage(now)
+        probes = self._probes - fetch.probes if pace.in_outage else 0
+        # Its patience is over by a wait, or because of what was tried since it waits.
+        left, limit = fetch.limit(pace, outage if probes else 0.0 if held_for else -math.inf)
+        if probes and most is not None and fetch.attempts + probes >= most:
+            limit = "the retry policy allows no more attempts"
+        elif held_for < left:
             return left
-        elif outage >= patience:
-            reason = f"no good response from {server} for {seconds(outage)}, and {allowed}"
-            if patience < policy.patience:
-                reason = f"{server} has never responded"
-        elif policy.max_attempts is not None and fetch.attempts + probes >= policy.max_attempts:
-            reason = f"no good response from {server}, and the retry policy allows no more attempts"
-        else:
-            return min(left, patience - outage)
+        why = f"no good response from {server} for {seconds(outage)}"
+        if held_for:
+            why = f"{server} asks all requests to wait for {seconds(held_for)}"
+        reason = f"{why}, and {limit}"
         if fetch.last_error is not None:
             fetch.last_error.gave_up_because = reason
-            return FinalError(fetch.last_error)
+            return fetch.last_error
+        kind = APITimeoutError if held_for >= fetch.left else APIConnectionError
         last = f"; the last failure: {self._last_error.args[0]}" if self._last_error else ""
-        wanted = fetch.request
-        return FinalError(kind(f"not sent: {reason}{last}", job_id=wanted.job_id, offset=wanted.offset))
+        return kind(f"not sent: {reason}{last}")
 
     def _report(self, now: float) -> None:
         """Log once that the server is away or accepts fewer requests, and once that this is over."""

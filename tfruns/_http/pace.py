@@ -11,7 +11,6 @@ _IN_OUTAGE = 10  # so many failures in a row, without a good response between th
 _FIRST_PROBE, _LAST_PROBE = 0.01, 1.0
 """Seconds from a failure to the next probe, at least and at most; between, a quarter of the outage so far."""
 _PROBE_LOST_AFTER = 5.0  # seconds after which the next probe is sent, even if there is no response to the last one
-_FIRST_CONTACT = 5.0  # seconds to wait for a host that was never reached: it may be wrong
 _NEWEST = 0.1  # the weight of the newest outcome among all: three failures in a row are a quarter
 _OUTAGE_UNKNOWN_AFTER = 60.0  # seconds without a call after which it isn't known any more whether an outage lasts
 
@@ -114,10 +113,6 @@ class SendPace:
         What happens while nobody wants anything isn't known, and counts for nothing.
         """
         return (now if self._pending else self._idle_since) - self._failing_since if self._failures else 0.0
-
-    def patience(self, most: float) -> float:
-        """How many seconds to wait for the end of an outage, if the retry policy allows so many."""
-        return min(most, _FIRST_CONTACT) if self.is_unreachable else most
 
     def begin(self, now: float) -> None:
         """A call begins, which takes one or more requests, and ends with `end`."""

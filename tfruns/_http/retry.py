@@ -17,6 +17,7 @@ from tfruns.errors import APIError, APIStatusError
 from tfruns.query import PageRequest
 
 _OUT_OF_REACH = frozenset({429, 502, 503, 504})  # statuses that say nothing about the request itself
+_FIRST_CONTACT = 5.0  # seconds to wait for a host that was never reached: it may be wrong
 _OWN_FAILURES = 10  # the most attempts at a request that the server fails on while it responds well to others
 _OWN_FAILURES_WITHOUT_OTHERS = 5
 """After so many of them, further failures count too, even without other requests: it isn't a new outage."""
@@ -40,7 +41,7 @@ class PageFetch(tenacity.RetryCallState):
         self._failing_since: float | None = None  # in seconds of the deadline
         self._failed_at: float | None = None
         # Of the present attempt:
-        self.blocked = 0.0  # for how many seconds the server had held requests back when it joined the queue
+        self.blocked = 0.0  # of the seconds in which the server held requests back, those that were counted
         self.turn: asyncio.Future[None]  # if it had to wait: ends when it is in flight, or with an error if it was late
         self.probes = 0  # how many of the client's had failed by then
         self.sent_at: float | None = None
@@ -52,6 +53,22 @@ class PageFetch(tenacity.RetryCallState):
     def left(self) -> float:
         """Seconds of the deadline that are left."""
         return math.inf if self.policy.deadline is None else self.policy.deadline - self.spent
+
+    def limit(self, pace: SendPace, passed: float) -> tuple[float, str]:
+        """In how many seconds another attempt is too late, if so many have passed without a good response; and why."""
+        policy = self.policy
+        limits = {f"the retry policy's patience of {seconds(policy.patience)}": policy.patience - passed}
+        if policy.deadline is not None:
+            limits[f"the retry policy's deadline of {seconds(policy.deadline)}"] = self.left
+        if pace.is_unreachable:
+            limits[f"the {seconds(_FIRST_CONTACT)} for a host that has never responded"] = _FIRST_CONTACT - passed
+        name = min(limits, key=limits.__getitem__)
+        return limits[name], f"{seconds(max(0.0, limits[name]))} are left of {name}"
+
+    def count_blocked(self, blocked: float) -> None:
+        """Count what the server has held it back since it joined the queue, or since this was called last."""
+        self.spent += blocked - self.blocked
+        self.blocked = blocked
 
     @property
     def failing(self) -> float:
@@ -113,28 +130,16 @@ class Stop(tenacity.stop.stop_base):
     _pace: SendPace
 
     def __call__(self, retry_state: Any) -> bool:
-        reason = self._reason(retry_state)
-        if reason:
-            retry_state.error.gave_up_because = reason
-        return reason is not None
-
-    def _reason(self, fetch: PageFetch) -> str | None:
-        """Why there is no further attempt; None if there may be one, and empty if the error says so itself."""
-        policy, wait = fetch.policy, fetch.upcoming_sleep
-        if fetch.attempts >= policy.max_attempts if policy.max_attempts else fetch.own_failures >= _OWN_FAILURES:
-            return ""
-        if wait >= fetch.left:
-            late = f"the next attempt would come after the retry policy's deadline of {seconds(policy.deadline or 0)}"
-            return late if fetch.left > 0 else ""
-        patience = self._pace.patience(policy.patience)
-        passed = max(self._pace.outage(time.monotonic()), fetch.failing)
-        if passed + wait < patience:
-            return None
-        if patience < policy.patience:
-            return f"there was no response yet in {seconds(passed)}"
-        allowed = f"the retry policy's patience of {seconds(patience)}"
+        fetch: PageFetch = retry_state
+        most, wait = fetch.policy.max_attempts, fetch.upcoming_sleep
+        if fetch.attempts >= most if most else fetch.own_failures >= _OWN_FAILURES:
+            return True
+        left, limit = fetch.limit(self._pace, max(self._pace.outage(time.monotonic()), fetch.failing))
+        if wait < left:
+            return False
         requested = requested_wait(fetch.error)
-        if not requested or passed >= patience:
-            return f"{allowed} is over"
-        left = seconds(patience - passed)
-        return f"the server asks for a wait of {seconds(requested)}, and {left} are left of {allowed}"
+        why = f"the next attempt would come in {seconds(wait)}"
+        if requested and requested >= left:
+            why = f"the server asks for a wait of {seconds(requested)}"
+        fetch.error.gave_up_because = f"{why}, and {limit}"
+        return True

@@ -26,7 +26,7 @@ from yarl import URL
 from tfruns._decode.body import decode_page
 from tfruns._http.connections import ClosedSignal, Connections
 from tfruns._http.credentials import KeySource
-from tfruns._http.events import ClientStats, FailureEvent, FinalError, Hooks, RequestEvent, ResponseEvent, RetryEvent
+from tfruns._http.events import ClientStats, FailureEvent, Hooks, RequestEvent, ResponseEvent, RetryEvent, UserCodeError
 from tfruns._http.limits import Limiter
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
@@ -88,6 +88,8 @@ class Transport:
                     try:
                         fetch.response = await self._attempt(fetch)
                     except APIError as error:
+                        if fetch.sent_at is None:  # the server has held it back for too long
+                            raise
                         fetch.set_exception((type(error), error, error.__traceback__))
                     else:
                         fetch.last_error = None  # its traceback leads to the fetch: the response would stay long
@@ -102,8 +104,7 @@ class Transport:
             final = self._failed(fetch, error)
         finally:
             self._pace.end(time.monotonic())
-            for on_end in self.hooks.on_end:
-                on_end()
+            self.hooks.call("on_end")
         raise final
 
     async def _attempt(self, fetch: PageFetch) -> Response:
@@ -117,7 +118,7 @@ class Transport:
                 if fetch.sent_at is None:
                     await fetch.turn
                 began = time.monotonic()
-                fetch.spent += self._pace.blocked(began) - fetch.blocked
+                fetch.count_blocked(self._pace.blocked(began))
                 fetch.attempts += 1
                 fetch.request_id = None
                 left = fetch.left
@@ -150,7 +151,7 @@ class Transport:
         options = fetch.options
         is_first = True
         while True:
-            if self.hooks.on_request:
+            if self.hooks.has("on_request"):
                 self.hooks.call("on_request", RequestEvent(**fetch.where(), attempt=fetch.attempts))
             self._counts["requests"] += 1
             began = time.monotonic()
@@ -212,7 +213,7 @@ class Transport:
         self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
     ) -> Exception:
         """What to raise for an error that was raised before there was a complete response."""
-        if isinstance(error, (TfRunsError, FinalError)):
+        if isinstance(error, (TfRunsError, UserCodeError)):
             return error
         if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
             return closed
@@ -236,7 +237,7 @@ class Transport:
         size, request_id = len(response.body), response.headers.get("x-request-id")
         self._counts["bytes"] += size
         fetch.request_id = request_id and self._key.redactor.clean(request_id)
-        if self.hooks.on_response or logger.isEnabledFor(logging.DEBUG):
+        if self.hooks.has("on_response") or logger.isEnabledFor(logging.DEBUG):
             event = ResponseEvent(
                 **fetch.where(),
                 attempt=fetch.attempts,
@@ -264,7 +265,7 @@ class Transport:
 
     def _failed(self, fetch: PageFetch, error: Exception) -> Exception:
         """The error to raise, after the hook was called with it: the hook's own error, if it raises one."""
-        if isinstance(error, FinalError):
+        if isinstance(error, UserCodeError):
             if error.is_of_a_hook:
                 return error.error
             error = error.error
@@ -276,14 +277,13 @@ class Transport:
         )
         try:
             self.hooks.call("on_failure", event)
-        except FinalError as failed:
+        except UserCodeError as failed:
             return failed.error
         return error
 
     def add_runs(self, count: int) -> None:
         self._counts["runs"] += count
-        for on_runs in self.hooks.on_runs:
-            on_runs(count)
+        self.hooks.call("on_runs", count)
 
     def stats(self) -> ClientStats:
         return ClientStats(
