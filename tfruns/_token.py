@@ -1,12 +1,13 @@
 """Resume tokens as texts: the name of a version, a dot, and JSON, compressed and with a checksum, in base64url.
 
-The checksum guards against accidents (a token that was cut off), not against attackers.
+The JSON holds the filters of a walk or a watch, and what it needs to go on with the same ones. The checksum guards
+against accidents (a token that was cut off), not against attackers.
 """
 
 import base64
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from tfruns._text import shortened
@@ -15,14 +16,14 @@ _Content = TypeVar("_Content")
 _LONGEST = 2**30  # in bytes, of the JSON: a short text can expand to any length
 
 
-def pack(version: str, content: object) -> str:
-    """The token with this content, which is plain JSON but for infinite numbers."""
-    packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+def pack(version: str, filters: Mapping[str, Any], content: object) -> str:
+    """The token with these filters, and this content, which is plain JSON but for infinite numbers."""
+    packed = zlib.compress(json.dumps([filters, content], separators=(",", ":")).encode(), 9)
     return f"{version}.{base64.urlsafe_b64encode(_checksum(packed) + packed).decode().rstrip('=')}"
 
 
-def unpack(version: str, token: object, read: Callable[[Any], _Content]) -> _Content:
-    """What `read` makes of the token's content. An error says why the token can't be used."""
+def unpack(version: str, token: object, filters: Mapping[str, Any], read: Callable[[Any], _Content]) -> _Content:
+    """What `read` makes of the token's content. An error says why the token can't be used with these filters."""
     if not isinstance(token, str):
         raise TypeError(f"resume_token must be a string, got {token!r}")
     given, dot, text = token.strip().partition(".")
@@ -32,9 +33,13 @@ def unpack(version: str, token: object, read: Callable[[Any], _Content]) -> _Con
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         if packed[:4] != _checksum(packed[4:]):
             raise ValueError
-        return read(json.loads(zlib.decompressobj().decompress(packed[4:], _LONGEST)))
+        meant, content = json.loads(zlib.decompressobj().decompress(packed[4:], _LONGEST))
+        found = read(content)
     except Exception:  # a text that was changed may fail in any way
         raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
+    if meant != json.loads(json.dumps(filters)):
+        raise ValueError(f"resume_token was made with other filters: {meant!r}, got {filters!r}")
+    return found
 
 
 def _checksum(packed: bytes) -> bytes:

@@ -22,11 +22,10 @@ from tfruns._http.events import ClientStats, FailureEvent, RequestEvent, Respons
 from tfruns._http.options import RequestOptions, RetryPolicy
 from tfruns._http.secret import Secret
 from tfruns._http.transport import Transport
-from tfruns._walk import token
 from tfruns._walk.frontier import Place
 from tfruns._walk.jobs import JobsPaginator
 from tfruns._walk.paginator import RunPaginator
-from tfruns._walk.walker import WalkOptions
+from tfruns._walk.walker import WalkOptions, place_of
 from tfruns._watch.wait import RunWaiter
 from tfruns._watch.watcher import RunWatch, Watch
 from tfruns.models import JobRun, RunPage
@@ -226,7 +225,7 @@ class Client:
                 raise ValueError(f"{allowed}: leave out sort_by={chosen.sort_by!r}")
             if offset:
                 raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
-            place = token.decode(resume_token, job_id, chosen)
+            place = place_of(resume_token, job_id, chosen)
         requests = self._transport.options.with_changes(
             headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
         )

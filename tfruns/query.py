@@ -262,6 +262,11 @@ class RunFilter:
         return urlencode(given, doseq=True, quote_via=quote) if given else ""
 
 
+def given_filters(run_filter: RunFilter) -> dict[str, Any]:
+    """The filters that were given, by their names."""
+    return attrs.asdict(run_filter, filter=lambda _, value: value is not None)
+
+
 _SENT = ("search_prefix", "sort_by", "order", "triggered_by", "status", "version_numbers")
 """The filters that the API has."""
 

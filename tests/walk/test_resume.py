@@ -93,8 +93,8 @@ async def test_a_token_is_short_and_only_pages_of_a_walk_have_one() -> None:
     ("arguments", "error", "says"),
     [
         ({"job_id": "other"}, ValueError, "resume_token is of another job: 'job', got 'other'"),
-        ({"status": "FAILED"}, ValueError, "resume_token is of a walk with other filters"),
-        ({"order": "asc"}, ValueError, "resume_token is of a walk with other filters"),
+        ({"status": "FAILED"}, ValueError, "resume_token was made with other filters"),
+        ({"order": "asc"}, ValueError, "resume_token was made with other filters"),
         ({"sort_by": "startTime"}, ValueError, "leave out sort_by='startTime'"),
         ({"offset": 5}, ValueError, "leave out offset=5"),
         ({"resume_token": "tfruns1.abc"}, ValueError, "resume_token must begin with 'tfrunswalk1.'"),

@@ -158,7 +158,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             job-b is done
         """
         return self._each(
-            lambda new: _with_job(new, new.raw_pages() if new.runs else [None]),
+            lambda new: _with_job(new, [*new.raw_pages(), *[None] * new.is_last]),
             keep_bad=keep_bad,
             max_page_bytes=max_page_bytes,
         )
@@ -242,7 +242,6 @@ class _JobWalks:
         # Jobs with a response that wasn't consumed yet; if ordered, all that started. In the end None, or an error.
         self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(self._most * (2 if ordered else 1))
         self._front: _Job | None = None  # if ordered, whose pages are consumed now
-        self._ending: _Job | None = None  # its end is reported next
         self._has_all_jobs = self._is_over = False
         self._walks: set[Walk] = set()  # those that haven't ended
         self._tasks: list[asyncio.Task[None]] = []
@@ -263,25 +262,18 @@ class _JobWalks:
         return self
 
     async def __anext__(self) -> NewRuns:
-        """The next page of a job. Once it has no more, one without runs; but not for a job that is skipped."""
-        while True:
-            if self._ending is not None:
-                job, self._ending = self._ending, None
-                await self._end(job)
-                if job.error is None:
-                    return NewRuns(job.walk)
-            elif self._has_all_jobs and self._read == self.jobs_done + self.jobs_skipped:
-                raise StopAsyncIteration
+        """The new runs of the next response of a job; the last ones of a job that isn't skipped say so."""
+        while self._walks or not self._has_all_jobs:
+            item = await self._next_item()
+            if isinstance(item, _Job):
+                new = await self._take(item)
+                if new is not None:
+                    return new
+            elif item is not None:
+                raise item
             else:
-                item = await self._next_item()
-                if isinstance(item, _Job):
-                    new = await self._take(item)
-                    if new is not None:
-                        return new
-                elif item is not None:
-                    raise item
-                else:
-                    self._has_all_jobs = True
+                self._has_all_jobs = True
+        raise StopAsyncIteration
 
     async def _next_item(self) -> _Job | BaseException | None:
         if self._front is None:
@@ -302,11 +294,11 @@ class _JobWalks:
             job.error, job.is_over = _raised(caught), True
         if new is not None:
             self._expect(job, job.walk.expected)
-        if job.is_over:
-            self._ending = job
-        else:
+        if not job.is_over:
             self._scheduler.put_nowait(job)
-        return new
+            return new
+        await self._end(job)
+        return None if job.error is not None else attrs.evolve(new or NewRuns(job.walk), is_last=True)
 
     def _expect(self, job: _Job, runs: int) -> None:
         self.runs_expected += runs - job.expected

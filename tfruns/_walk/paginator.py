@@ -13,7 +13,7 @@ from tfruns._table.lists import RunList
 from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
 from tfruns.errors import EventLoopError
 from tfruns.models import JobRun, RawPage, RunPage
-from tfruns.query import PageRequest, RunFilter
+from tfruns.query import PageRequest, RunFilter, given_filters
 
 if TYPE_CHECKING:
     import pandas
@@ -62,9 +62,8 @@ class Paginator(abc.ABC, Generic[T]):
 
     def _described(self, jobs: str) -> str:
         options = self._options
-        filters = attrs.asdict(options.filter, filter=lambda _, value: value is not None)
         limits = {"offset": options.offset, "max_runs": options.max_runs}
-        given = {**filters, **{name: value for name, value in limits.items() if value}}
+        given = given_filters(options.filter) | {name: value for name, value in limits.items() if value}
         which = f" with {', '.join(f'{name}={value!r}' for name, value in given.items())}" if given else ""
         return (
             f"<the runs of {jobs}{which}: read them with `async for`, or await `.collect()`, `.to_pandas()`, "

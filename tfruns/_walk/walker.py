@@ -11,13 +11,14 @@ from tfruns._decode.body import split_page
 from tfruns._http.options import RequestOptions
 from tfruns._http.retry import PageFetch
 from tfruns._http.transport import Transport
-from tfruns._walk import token
+from tfruns._text import shortened
+from tfruns._token import pack, unpack
 from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
 from tfruns._walk.request import PlannedPage, is_whole_list
 from tfruns.errors import BadRequestError, IncompleteWalkError, ResponseTooLargeError, UnprocessableEntityError
 from tfruns.models import BadRun, JobRun, Pagination, RawPage, RunPage
-from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter
+from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, given_filters
 
 
 @attrs.frozen(kw_only=True)
@@ -49,13 +50,28 @@ class WalkOptions:
 
 
 _FEWEST_RUNS = 4  # of a page whose size in bytes is limited
+_VERSION = "tfrunswalk1"  # of resume tokens
+
+
+def place_of(token: object, job_id: str, run_filter: RunFilter) -> Place:
+    """The place in a resume token. An error says why it can't be used for these runs of the job."""
+
+    def read(content: Any) -> tuple[str, Place]:
+        job_id, (newest_first, near, index, slack) = content
+        return job_id, Place(newest_first, tuple((one, time) for one, time in near), index, slack)
+
+    meant, place = unpack(_VERSION, token, given_filters(run_filter), read)
+    if meant != job_id:
+        raise ValueError(f"resume_token is of another job: {shortened(meant, 80)!r}, got {job_id!r}")
+    return place
+
 
 _NO_PAGE = RunPage((), Pagination(total=0))
 
 
 @attrs.define
 class NewRuns:
-    """The new runs of a response. Without any, it says that a job of several has no more."""
+    """The new runs of a response. (The last of a job of several may hold none.)"""
 
     walk: "Walk"
     runs: Sequence[JobRun] = ()
@@ -63,6 +79,8 @@ class NewRuns:
     body: bytes = attrs.field(default=b"", repr=False)
     before: Place | None = None
     """Where the walk stood before them, in the order by creation."""
+    is_last: bool = False
+    """Whether the job, one of several, has no more."""
 
     def parts(self) -> Iterator[Sequence[JobRun]]:
         """The runs, at most `page_size` in a part."""
@@ -79,7 +97,8 @@ class NewRuns:
             yield page
 
     def _resume_token(self, before: Place, count: int) -> str:
-        return token.encode(before.after(self.runs[:count]), self.walk.job_id, self.walk.options.filter)
+        place = before.after(self.runs[:count])
+        return pack(_VERSION, given_filters(self.walk.options.filter), [self.walk.job_id, attrs.astuple(place)])
 
     def raw_pages(self) -> Iterator[RawPage]:
         for found in self.parts():

@@ -13,7 +13,6 @@ import asyncio
 import functools
 import heapq
 import inspect
-import json
 import logging
 import math
 import time
@@ -34,7 +33,7 @@ from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
 from tfruns.models import JobRun
-from tfruns.query import RunFilter
+from tfruns.query import RunFilter, given_filters
 from tfruns.types import Interval, OnError, Start
 
 _VERSION = "tfruns1"  # of tokens
@@ -47,20 +46,17 @@ State = dict[str, Snapshot | Beginning]
 
 def encode(state: State, filters: Mapping[str, Any]) -> str:
     """The token of a watch with these filters in this state."""
-    return pack(_VERSION, [filters, msgspec.to_builtins(state)])
+    return pack(_VERSION, filters, msgspec.to_builtins(state))
 
 
 def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> State:
     """What the token holds about these jobs; an error says why it can't be used."""
 
-    def read(content: Any) -> tuple[Any, State]:
-        filters, jobs = content
+    def read(content: Any) -> State:
         kinds: dict[bool, type[Snapshot | Beginning]] = {True: Beginning, False: Snapshot}
-        return filters, {job_id: msgspec.convert(known, kinds["start" in known]) for job_id, known in jobs.items()}
+        return {job_id: msgspec.convert(known, kinds["start" in known]) for job_id, known in content.items()}
 
-    meant, state = unpack(_VERSION, token, read)
-    if meant != json.loads(json.dumps(filters)):
-        raise ValueError(f"resume_token is of a watch with other filters: {meant!r}, got {dict(filters)!r}")
+    state = unpack(_VERSION, token, filters, read)
     if state and not state.keys() & set(job_ids):
         raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}
@@ -185,9 +181,8 @@ class Watch:
         self.skipped: dict[str, TfRunsError] = {}
         self._iter_runs = iter_runs
         self._closed = closed
-        given = attrs.asdict(chosen, filter=lambda _, value: value is not None)
-        self._statuses: Collection[str] | None = given.pop("status", None)
-        self._filters: dict[str, Any] = given
+        self._filters = given_filters(chosen)
+        self._statuses: Collection[str] | None = self._filters.pop("status", None)
         self._on_error = on_error
         self._state: State = dict.fromkeys(jobs, Beginning(_checked_start(start)))
         if resume_token is not None:
