@@ -158,7 +158,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
             job-b is done
         """
         return self._each(
-            lambda new: _with_job(new, [*new.raw_pages(), *[None] * new.is_last]),
+            lambda new: _with_job(new, itertools.chain(new.raw_pages(), [None] * new.is_last)),
             keep_bad=keep_bad,
             max_page_bytes=max_page_bytes,
         )
