@@ -54,7 +54,7 @@ class JobsProgress:
     jobs_started: int
     """Jobs whose walk has started."""
     jobs_done: int
-    """Jobs whose runs were all yielded."""
+    """Jobs whose last page was read."""
     jobs_skipped: int
     """Jobs that failed and were skipped. An id that comes twice counts twice."""
     pages: int
