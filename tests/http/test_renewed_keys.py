@@ -45,14 +45,15 @@ class ControlPlane:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One item for each time that the file is read again."""
     found: list[str] = []
-    read_again = CredentialsFile.read_again
+    read = CredentialsFile.read
 
-    async def counted(path: Path) -> CredentialsFile:
-        file = await read_again(path)
-        found.append(file.token.value)
+    def counted(path: Path, *, again: bool = False) -> CredentialsFile:
+        file = read(path, again=again)
+        if again:
+            found.append(file.token.value)
         return file
 
-    monkeypatch.setattr(CredentialsFile, "read_again", counted)
+    monkeypatch.setattr(CredentialsFile, "read", counted)
     return found
 
 

@@ -32,8 +32,6 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+
 _FORM = "a URL such as https://acme.truefoundry.cloud"
 _LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
 _PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
-_GONE = "is gone"
-_BROKEN = "isn't a JSON object: log in again with the TrueFoundry CLI"
 
 _READS = 5  # of a file that is being rewritten, before it counts as broken
 _PAUSE = 0.05  # seconds between two reads
@@ -56,12 +54,15 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
                 "(the host in the credentials file goes with the token in that file alone)"
             )
         return url, source
-    file = CredentialsFile.read()
+    try:
+        file = CredentialsFile.read(credentials_path())
+    except RuntimeError:  # there is no home folder
+        file = CredentialsFile(Path())
     if url is None:
-        if file is None or file.host.value is None:
+        if file.host.value is None:
             raise ConfigurationError(f"no host is given: pass base_url, set TFY_HOST, or {_LOG_IN}")
         url = _checked_url(file.host, f"`host` in {file.path}", allow_http=allow_http)
-    if file is None or file.token.value is None:
+    if file.token.value is None:
         raise ConfigurationError(f"no API key is given: pass api_key, set TFY_API_KEY, or {_LOG_IN}")
     if not file.is_for(url):
         wanted = f"no API key is given for {url}: pass api_key, set TFY_API_KEY, or {_LOG_IN}"
@@ -177,7 +178,7 @@ def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
 
     async def read_again() -> Secret | None:
         try:
-            new = await CredentialsFile.read_again(file.path)
+            new = await asyncio.to_thread(CredentialsFile.read, file.path, again=True)
             if new.is_for(url):
                 return _checked_key(new.token, origin)
             text, why = "the API key was refused, and the credentials file has no other: %s", new.purpose
@@ -235,8 +236,8 @@ class CredentialsFile:
     """The content of the file, not checked yet. The CLI rewrites it, under a lock, when it refreshes the token."""
 
     path: Path
-    host: Secret
-    token: Secret
+    host: Secret = attrs.field(default=Secret(None))
+    token: Secret = attrs.field(default=Secret(None))
 
     def is_for(self, url: str) -> bool:
         return _host_key(self.host.value) == _host_key(url)
@@ -248,50 +249,30 @@ class CredentialsFile:
         return f"{self.path} is for {_normal(self.host.value)}, and its token goes there alone"
 
     @classmethod
-    def read(cls) -> "CredentialsFile | None":
-        """The file, if there is one. If it is being rewritten, it is read again a moment later."""
-        try:
-            path = credentials_path()
-        except RuntimeError:  # there is no home folder
-            return None
-        for _ in range(_READS):
-            found = cls._read_once(path)
-            if not isinstance(found, str):
-                return found
-            if found == _GONE:
-                return None
-            time.sleep(_PAUSE)
-        raise ConfigurationError(f"{path} {_BROKEN}")
-
-    @classmethod
-    async def read_again(cls, path: Path) -> "CredentialsFile":
-        """The file after its token was refused; if the CLI is rewriting it, its new content."""
+    def read(cls, path: Path, *, again: bool = False) -> "CredentialsFile":
+        """The file, `again` if its token was refused. If the CLI is rewriting it, its new content is waited for."""
         give_up = time.monotonic() + _LOCKED_AT_MOST
-        while _is_locked(path) and time.monotonic() < give_up:  # noqa: ASYNC110  # another process holds it
-            await asyncio.sleep(_PAUSE)
-        found: CredentialsFile | str = _GONE
+        while again and _is_locked(path) and time.monotonic() < give_up:
+            time.sleep(_PAUSE)
+        flaw = ""
         for _ in range(_READS):
-            found = cls._read_once(path)
-            if not isinstance(found, str):
-                return found
-            await asyncio.sleep(_PAUSE)
-        raise ConfigurationError(f"{path} {found}")
-
-    @classmethod
-    def _read_once(cls, path: Path) -> "CredentialsFile | str":
-        """The file, or what is wrong with it at this moment. (No error is raised with the content in its frames.)"""
-        try:
-            _check_owner(path)
-            data = Secret(path.read_bytes())
-        except FileNotFoundError:
-            return _GONE
-        except OSError as error:
-            raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-        with suppress(ValueError, RecursionError):
-            content = json.loads(data.value)
-            if isinstance(content, dict):
-                return cls(path, Secret(content.get("host")), Secret(content.get("access_token")))
-        return _BROKEN
+            flaw = "isn't a JSON object: log in again with the TrueFoundry CLI"
+            try:
+                _check_owner(path)
+                data = Secret(path.read_bytes())
+            except FileNotFoundError:
+                if not again:
+                    return cls(path)
+                flaw = "is gone"
+            except OSError as error:
+                raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+            else:
+                with suppress(ValueError, RecursionError):  # whose frames would show the content
+                    data = Secret(json.loads(data.value))
+                    if isinstance(data.value, dict):
+                        return cls(path, Secret(data.value.get("host")), Secret(data.value.get("access_token")))
+            time.sleep(_PAUSE)
+        raise ConfigurationError(f"{path} {flaw}")
 
 
 def _check_owner(path: Path) -> None:
