@@ -163,6 +163,23 @@ async def test_a_wait_that_joins(s: Sandbox, client: Client) -> None:
     assert {(await asyncio.wait_for(wait, 30)).status for wait in (slow, quick)} == {"FINISHED"}
 
 
+async def test_waits_that_join_without_end(s: Sandbox, client: Client) -> None:
+    """They don't put off the next poll, however soon they come after each other."""
+    [job_id] = s.job_ids
+    runs = [await s.create_run(job_id) for _ in range(2)]
+    first = asyncio.create_task(client.wait_for_run(job_id, runs[0].id, interval=0.2))
+    others: list[asyncio.Task[JobRun]] = []
+    await begun(s, [first], 0)
+    await s.finish_run(job_id, runs[0].id)
+    while not first.done():
+        assert len(others) < 500
+        others.append(asyncio.create_task(client.wait_for_run(job_id, runs[1].id, interval=0.2)))
+        await asyncio.sleep(0.02)
+    assert (await first).status == "FINISHED"
+    await s.finish_run(job_id, runs[1].id)
+    assert {(await asyncio.wait_for(wait, 30)).status for wait in others} == {"FINISHED"}
+
+
 async def test_a_cancelled_wait(s: Sandbox, client: Client) -> None:
     """It leaves no task, and the other waits go on."""
     [job_id] = s.job_ids

@@ -6,6 +6,7 @@ response ends one either, unless it shows the end of the run.
 
 import asyncio
 import math
+from typing import NoReturn
 from weakref import WeakValueDictionary
 
 import attrs
@@ -105,7 +106,7 @@ class _Waiter:
     run: JobRun
     """As it was seen last."""
     interval: tuple[float, float]
-    end: "asyncio.Future[JobRun]"
+    end: "asyncio.Future[JobRun]" = attrs.field(factory=asyncio.Future)
 
 
 class WaitLoop:
@@ -116,22 +117,22 @@ class WaitLoop:
         self._job = job
         self._closed = closed
         self._unconfirmed = unconfirmed
-        self._loop = asyncio.get_running_loop()
-        self._joined: asyncio.Future[None] = self._loop.create_future()
-        self._task = self._loop.create_task(self._run(), name=f"tfruns wait {job.job_id}")
+        self._joined: asyncio.Future[None] = asyncio.Future()
+        self._task: asyncio.Task[JobRun] = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
 
     @property
     def is_over(self) -> bool:
-        return not self._waiters or self._task.done() or self._loop.is_closed()
+        return not self._waiters or self._task.done() or self._task.get_loop().is_closed()
 
     async def end_of(self, run: JobRun, interval: tuple[float, float]) -> JobRun:
         """The run, once it has ended. With the last wait the loop is over."""
-        waiter = _Waiter(run, interval, self._loop.create_future())
+        waiter = _Waiter(run, interval)
         self._waiters.add(waiter)
         if not self._joined.done():
             self._joined.set_result(None)
         try:
-            return await waiter.end
+            await asyncio.wait([waiter.end, self._task], return_when=asyncio.FIRST_COMPLETED)
+            return waiter.end.result() if waiter.end.done() else self._task.result()
         finally:
             self._waiters.discard(waiter)
             if not self._waiters:
@@ -139,37 +140,29 @@ class WaitLoop:
                 await asyncio.gather(self._task, return_exceptions=True)
                 self._unconfirmed.forget(self._job.job_id)
 
-    async def _run(self) -> None:
-        try:
-            await self._poll()
-        except Exception as error:
-            for waiter in self._waiters:
-                if not waiter.end.done():
-                    waiter.end.set_exception(error)
-
-    async def _poll(self) -> None:
+    async def _poll(self) -> NoReturn:
         job_id, outages = self._job.job_id, Outages("the wait", self._closed.now)
-        seconds, schedule = math.inf, PollSchedule((math.inf, math.inf))
+        due, schedule = math.inf, PollSchedule((math.inf, math.inf))
         while True:
-            await self._closed.wait([self._joined], min(seconds, self._unconfirmed.pause(job_id)))
+            await self._closed.wait([self._joined], due - self._closed.now())
             if self._closed.is_set:
                 raise ClientClosedError
             if self._joined.done():
-                self._joined = self._loop.create_future()
+                self._joined = asyncio.Future()
                 intervals = [waiter.interval for waiter in self._waiters]
                 schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
-                seconds = schedule.next(changed=True)
+                due = min(due, self._closed.now() + schedule.next(changed=True))
                 continue
             try:
                 found = await self._job.find({waiter.run.id: waiter.run for waiter in self._waiters}, math.inf)
             except TfRunsError as error:
-                if (pause := outages.pause(error, job_id, schedule)) is not None:
-                    seconds = pause
-                elif not self._unconfirmed.doubts(job_id, error):
+                pause = outages.pause(error, job_id, schedule)
+                if pause is None and not self._unconfirmed.doubts(job_id, error):
                     raise
             else:
                 outages.end(job_id)
-                seconds = schedule.next(changed=self._take(found))
+                pause = schedule.next(changed=self._take(found))
+            due = self._closed.now() + min(pause or math.inf, self._unconfirmed.pause(job_id))
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""
