@@ -551,8 +551,6 @@ class Client:
             ... finally:
             ...     await client.aclose()
         """
-        self._transport.connections.check_closable()
-        self._closed.set()
         await self._transport.aclose()
 
     def stats(self) -> ClientStats:

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import urllib.request
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -119,7 +118,7 @@ class Connections:
                     raise ResponseTooLargeError(text)
                 return Response(response.status, response.reason or "", response.headers, b"".join(blocks))
         except ValueError as error:
-            if not self._has_netrc or "AUTH" not in str(error):
+            if not self._http.trust_env or "AUTH" not in str(error):
                 raise
         raise ConfigurationError(
             f"the netrc file has a login for {url.origin()}, which the aiohttp session that the client was given would"
@@ -130,20 +129,6 @@ class Connections:
     def is_in_use(self) -> bool:
         """Whether they belong to an event loop that isn't closed."""
         return self._loop is not None and not self._loop.is_closed()
-
-    @property
-    def _has_netrc(self) -> bool:
-        return self._http is not None and self._http.trust_env
-
-    def proxy(self, url: str) -> str:
-        """The proxy through which the session sends, without its login; empty if there is none, or it isn't known."""
-        found = getattr(self._http, "_default_proxy", None)
-        if not found and self._has_netrc:
-            found = urllib.request.getproxies().get(url.partition(":")[0])
-        try:
-            return str(URL(found or "").with_user(None))
-        except (TypeError, ValueError):
-            return ""
 
     def why_closed(self) -> ClientClosedError | None:
         """The error if they were closed, by us or by their owner."""

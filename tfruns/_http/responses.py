@@ -91,13 +91,7 @@ def _hint(response: Response, base_url: str, key_origin: str, location: str) -> 
 
 
 def connection_error(
-    error: Exception,
-    redactor: Redactor,
-    base_url: str,
-    *,
-    handled: BaseException | None,
-    proxy: str = "",
-    is_known: bool = True,
+    error: Exception, redactor: Redactor, base_url: str, *, handled: BaseException | None, is_known: bool = True
 ) -> APIConnectionError:
     """The error for what aiohttp, a connector or the system raised before the response was complete.
 
@@ -105,8 +99,7 @@ def connection_error(
     error that the caller handled when the request began isn't about it. If the server `is_known` to have responded, a
     certificate may be wrong for a moment.
     """
-    text = redactor.clean(_reason(error, proxy))
-    failure = APIConnectionError(f"no complete response from {base_url}: {text}")
+    failure = APIConnectionError(f"no complete response from {base_url}: {redactor.clean(_reason(error))}")
     failure.is_transient = is_known or not isinstance(error, aiohttp.ClientConnectorCertificateError)
     shown = [text for one in chain(error, but=handled) for text in (str(one), repr(one))]
     if shown == [*map(redactor.clean, shown)] and not any(map(_LOGIN.search, shown)):
@@ -120,27 +113,28 @@ def is_unreachable(error: Exception) -> bool:
     return is_connector or isinstance(error, aiohttp.ClientHttpProxyError)
 
 
-def _reason(error: Exception, proxy: str) -> str:
-    if isinstance(error, aiohttp.ServerDisconnectedError):  # its text is a dump of the half-read head
-        return "the connection was closed"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        if isinstance(error.__cause__, ContentLengthError):
+def _reason(error: Exception) -> str:
+    match error:
+        case aiohttp.ServerDisconnectedError():  # its text is a dump of the half-read head
+            return "the connection was closed"
+        case aiohttp.ClientPayloadError(__cause__=ContentLengthError()):
             return "the response was cut off"
-        if isinstance(error.__cause__, TransferEncodingError):
+        case aiohttp.ClientPayloadError(__cause__=TransferEncodingError()):
             return "the response was cut off or garbled"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
-        return f"its certificate isn't trusted: {why} ({_private_ca()})"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"could not connect to the proxy {error.host}:{error.port}: {_system_reason(error)}"
-    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-        return f"could not connect: {_system_reason(error)}"
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy{proxy and ' '}{proxy} refused to connect to it: {error.status} {error.message}"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"the response isn't valid HTTP: {error.message}"
+        case aiohttp.ClientConnectorCertificateError(certificate_error=problem):
+            why = getattr(problem, "verify_message", "") or str(problem)
+            return f"its certificate isn't trusted: {why} ({_private_ca()})"
+        case aiohttp.ClientConnectorSSLError():
+            return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
+        case aiohttp.ClientProxyConnectionError():
+            return f"could not connect to the proxy {error.host}:{error.port}: {_system_reason(error)}"
+        case aiohttp.ClientConnectorError() if is_unreachable(error):
+            return f"could not connect: {_system_reason(error)}"
+        case aiohttp.ClientHttpProxyError():
+            proxy = error.request_info.real_url.with_user(None)
+            return f"the proxy {proxy} refused to connect to it: {error.status} {error.message}"
+        case aiohttp.ClientResponseError():
+            return f"the response isn't valid HTTP: {error.message}"
     return str(error) or type(error).__name__
 
 
@@ -175,17 +169,18 @@ def requested_wait(error: APIError) -> float:
     if not isinstance(error, APIStatusError):
         return 0.0
     headers = error.headers
+    now = _timestamp(headers.get("date", "")) or time.time()  # the server's clock: ours may be wrong
     if (milliseconds := _decimal(headers, "retry-after-ms")) is not None:
         return milliseconds / 1000
     if (seconds := _decimal(headers, "retry-after")) is not None:
         return seconds
-    with suppress(ValueError, OverflowError):
-        return max(0.0, _timestamp(headers.get("retry-after", "")) - _server_time(headers))
+    if (date := _timestamp(headers.get("retry-after", ""))) is not None:
+        return max(0.0, date - now)
     reset = _decimal(headers, "x-ratelimit-reset")
     if reset is None or error.status_code not in REFUSED:
         return 0.0
     # Servers send either the seconds left or the time of the reset; no limit is reset in thirty years.
-    return reset if reset < 1e9 else max(0.0, (reset / 1000 if reset > 1e11 else reset) - _server_time(headers))
+    return reset if reset < 1e9 else max(0.0, (reset / 1000 if reset > 1e11 else reset) - now)
 
 
 def _decimal(headers: Mapping[str, str], name: str) -> float | None:
@@ -193,14 +188,8 @@ def _decimal(headers: Mapping[str, str], name: str) -> float | None:
     return float(value) if _DECIMAL.fullmatch(value) else None
 
 
-def _server_time(headers: Mapping[str, str]) -> float:
-    """The server's time, so that a wrong clock here makes no wrong wait; this machine's if it isn't in the headers."""
-    try:
-        return _timestamp(headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return time.time()
-
-
-def _timestamp(http_date: str) -> float:
-    date = parsedate_to_datetime(http_date)
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+def _timestamp(http_date: str) -> float | None:
+    with suppress(ValueError, OverflowError):
+        date = parsedate_to_datetime(http_date)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return None

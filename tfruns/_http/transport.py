@@ -227,9 +227,7 @@ class Transport:
             return error
         is_known = self._pace.has_responded
         self._pace.is_unreachable = not is_known and is_unreachable(error)
-        proxy = self.connections.proxy(self.base_url)
-        redactor = self._key.redactor
-        return connection_error(error, redactor, self.base_url, handled=handled, proxy=proxy, is_known=is_known)
+        return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
 
     # --- what is reported ---
 
