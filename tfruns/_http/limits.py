@@ -43,15 +43,10 @@ class Limiter:
 
     def join(self, fetch: PageFetch) -> None:
         """Put an attempt into the queue. It is in flight when its turn has come, which may be at once."""
-        now, pace = time.monotonic(), self.pace
-        fetch.blocked, fetch.probes, fetch.sent_at = pace.blocked(now), self._probes, None
-        if not self._queues and pace.in_flight < pace.concurrency and pace.earliest <= now:
-            pace.sent(now)
-            fetch.sent_at = now
-        else:
-            fetch.turn = asyncio.get_running_loop().create_future()
-            self._queues.setdefault(fetch.request.job_id, deque()).append(fetch)
-            self._let_through()
+        fetch.blocked, fetch.probes, fetch.sent_at = self.pace.blocked(time.monotonic()), self._probes, None
+        fetch.turn = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(fetch.request.job_id, deque()).append(fetch)
+        self._let_through()
 
     def leave(self, fetch: PageFetch, outcome: Response | Exception | None) -> None:
         """An attempt is over, or was cancelled (None): send the next, and only then say what happened."""

@@ -115,35 +115,36 @@ class Transport:
             limiter = self._limiter
             limiter.join(fetch)
             try:
-                if fetch.sent_at is None:
-                    await fetch.turn
-                began = time.monotonic()
-                fetch.count_blocked(self._pace.blocked(began))
-                fetch.attempts += 1
-                fetch.request_id = None
-                left = fetch.left
-                limit = asyncio.timeout(max(0.0, min(fetch.options.timeout, left)))
-                self._sending.add(limit)
-                try:
-                    async with limit:
-                        response = await self._send(fetch)
-                except Exception as error:
-                    outcome = self._not_received(error, limit, fetch.options.timeout, left, handled)
-                else:
-                    outcome = self._flaw_of(response, fetch.request) or response
-                finally:
-                    self._sending.discard(limit)
-                    fetch.spent += time.monotonic() - began
+                await fetch.turn
+                outcome = await self._outcome(fetch, handled)
             finally:
                 limiter.leave(fetch, outcome)
-            if isinstance(outcome, Response):
-                return outcome
-            assert outcome is not None  # noqa: S101  # for the type checker
-            raise outcome
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
         except BaseException as error:
             outcome = None  # else the error leads to itself, and only the garbage collector frees the response
             make_safe(error, fetch.request, handled)
             raise
+
+    async def _outcome(self, fetch: PageFetch, handled: BaseException | None) -> Response | Exception:
+        """What an attempt that is in flight comes to. (An error that is raised here would have an unsafe context.)"""
+        began = time.monotonic()
+        fetch.count_blocked(self._pace.blocked(began))
+        fetch.attempts += 1
+        fetch.request_id = None
+        left, timeout = fetch.left, fetch.options.timeout
+        limit = asyncio.timeout(max(0.0, min(timeout, left)))
+        self._sending.add(limit)
+        try:
+            async with limit:
+                response = await self._send(fetch)
+        except Exception as error:
+            return self._not_received(error, limit, timeout, left, handled)
+        finally:
+            self._sending.discard(limit)
+            fetch.spent += time.monotonic() - began
+        return self._flaw_of(response, fetch.request) or response
 
     async def _send(self, fetch: PageFetch) -> Response:
         key = self._key.known or await self._key.renew(None)
