@@ -36,10 +36,10 @@ async def test_so_long_ago_is_the_same_argument_at_each_call(tmp_path: Path) -> 
     async with Client("https://a.example", "key") as client:
         about = [
             Export(
-                client,
-                find_destination(Hidden(tmp_path / "runs.jsonl"), Hidden(None), "runs", None),
-                {"sort_by": None, "order": None, "status": None, **window},
-                state=None,
+                client=client,
+                destination=find_destination(Hidden(tmp_path / "runs.jsonl"), Hidden(None), "runs", None),
+                filters={"sort_by": None, "order": None, "status": None, **window},
+                state_path=None,
                 replace=False,
                 work_dir=None,
                 on_bad_run="raise",

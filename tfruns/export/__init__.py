@@ -161,10 +161,10 @@ async def export_runs(
     check_names(others, argument_names(export_runs), "export_runs")
     check_plain_function(on_progress, "on_progress")
     export = Export(
-        client,
-        find_destination(given, options, table, format),
-        single if filter is None else attrs.asdict(chosen_filter(filter, single)),
-        state=state,
+        client=client,
+        destination=find_destination(given, options, table, format),
+        filters=single if filter is None else attrs.asdict(chosen_filter(filter, single)),
+        state_path=state,
         replace=replace,
         work_dir=work_dir,
         on_bad_run=on_bad_run,

@@ -95,6 +95,7 @@ class Checkpoint:
             self._manifest = open_own_file(folder / "manifest")
             self._pieces = open_own_file(folder / "pieces")
             self._load(json.loads(json.dumps(arguments)))
+            self.resumed_jobs = len(self.done)
         except ExportError:  # the files of another export must stay as they are
             self._close()
             with contextlib.suppress(OSError):

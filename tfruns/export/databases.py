@@ -17,7 +17,7 @@ import msgspec
 
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.files import fresh_file, put_in_place
-from tfruns.export.pipeline import Destination, Export, Key, Written
+from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
@@ -368,7 +368,7 @@ class TableFile(Destination):
             check_missing(f"{self.path} can't be written: its table runs", export)
         self.number = None if export.state is None else export.state.exports
 
-    def finish(self, export: Export) -> Written:
+    def finish(self, export: Export) -> Mapping[str, int]:
         removed = 0
         if self.table.check(self.path):
             removed = self.table.use(self.path, export)
@@ -377,7 +377,7 @@ class TableFile(Destination):
         else:
             put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
         put_quarantine(LocalStore(self.path.parent), self.quarantine.name, export, self._older_lines(export))
-        return Written(size=self.path.stat().st_size, removed_rows=removed)
+        return {"size": self.path.stat().st_size, "removed_rows": removed}
 
     def _check_new(self) -> None:
         if self.table.check(self.path):

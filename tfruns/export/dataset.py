@@ -24,7 +24,7 @@ from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.formats import FORMATS
-from tfruns.export.pipeline import Destination, Export, Key, Written
+from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, Store, put_quarantine
 from tfruns.export.writer import Format, Writer, needed, pack, unpack
@@ -294,7 +294,7 @@ class Dataset(Destination):
         self._days = _Days(self.format_, scratch)
         return self._days
 
-    def finish(self, export: Export) -> Written:
+    def finish(self, export: Export) -> Mapping[str, int]:
         before = _seen(self.store.sizes(self.base))
         put_quarantine(self.store, self._rejected, export)
         made, removed_rows = self._make(export, before)  # all of it, so that a full disk changes nothing
@@ -313,7 +313,7 @@ class Dataset(Destination):
         sizes = self.store.sizes(self.base)
         after = _seen(sizes)
         size = sum(after.values()) + sum(size for name, size in sizes.items() if _RECORD.fullmatch(name))
-        return Written(size=size, removed_files=len(before.keys() - after.keys()), removed_rows=removed_rows)
+        return {"size": size, "removed_files": len(before.keys() - after.keys()), "removed_rows": removed_rows}
 
     def _put_record(self, export: Export, day: int) -> None:
         """Put the record before any other file: so no file is ever without one. Each time, and with the newest day: so

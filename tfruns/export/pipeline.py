@@ -27,13 +27,10 @@ from tfruns._http.options import RetryPolicy
 from tfruns._watch.poll import find_runs, side_by_side
 from tfruns.client import Client
 from tfruns.errors import (
+    NOT_ABOUT_ONE_JOB,
     APIConnectionError,
     APIError,
     APIStatusError,
-    AuthenticationError,
-    ClientClosedError,
-    ConfigurationError,
-    EventLoopError,
     InternalServerError,
     TfRunsError,
 )
@@ -50,7 +47,7 @@ from tfruns.export.checkpoint import (
 from tfruns.export.files import WorkThread, empty, locked, new_folder
 from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
-from tfruns.export.watermark import JobState, Reading, State, state_path
+from tfruns.export.watermark import JobState, Reading, State, check_state_path
 from tfruns.export.writer import Format, Writer
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -69,18 +66,7 @@ _PIECES_AT_ONCE = 4  # how many pieces are written after each page, at most, whi
 _MOST_RESTARTS = 2  # after so many, a job's pieces are written only once it was read whole
 
 _NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})  # statuses that say nothing about the job
-_END_THE_EXPORT = (AuthenticationError, ClientClosedError, ConfigurationError, EventLoopError, ExportError)
-"""Errors that every other job would have too: they end the export."""
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
-
-
-@attrs.frozen(kw_only=True)
-class Written:
-    """What a destination has done at the end: for the fields see `ExportSummary`."""
-
-    size: int
-    removed_files: int = 0
-    removed_rows: int = 0
 
 
 class Destination(ABC):
@@ -119,71 +105,82 @@ class Destination(ABC):
         return self.format_.open(scratch / "fresh")
 
     @abstractmethod
-    def finish(self, export: "Export") -> Written:
-        """Put in place what the writer has made, or change nothing."""
+    def finish(self, export: "Export") -> Mapping[str, int]:
+        """Put in place what the writer has made, or change nothing. Returns what the `ExportSummary` says of that."""
 
 
+def _real_path(given: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(given))
+
+
+@attrs.define(eq=False, kw_only=True)
 class Export:
     # --- 1. its arguments ---
 
-    def __init__(
-        self,
-        client: Client,
-        destination: Destination,
-        filters: Mapping[str, Any],
-        *,
-        state: str | os.PathLike[str] | None,
-        replace: bool,
-        work_dir: str | os.PathLike[str] | None,
-        on_bad_run: str,
-        on_progress: Callable[[ExportProgress], object] | None,
-        page_size: int,
-    ) -> None:
-        if on_bad_run not in _ON_BAD_RUN:
-            raise ValueError(f"on_bad_run must be one of {', '.join(_ON_BAD_RUN)}, got {on_bad_run!r}")
-        if not isinstance(replace, bool):
-            raise TypeError(f"replace must be True or False, got {replace!r}")
-        chosen = attrs.asdict(RunFilter(**filters))
-        if state is not None and any(chosen[name] is not None for name in _NOT_WITH_STATE):
-            others = ", ".join(_NOT_WITH_STATE)
-            raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
-        self.client = client
-        self.destination = destination
-        self.replace = replace
-        self.state_path = None if state is None else state_path(state, destination.path)
-        self.state: State | None = None
-        self.jobs: Sequence[str] = ()
-        self.skipped: dict[str, TfRunsError] = {}  # the jobs that failed, by id, each with its error
-        folder = None if work_dir is None else Path(os.path.realpath(work_dir))
-        if folder is not None and not folder.is_dir():
-            raise ExportError(f"there is no folder {folder} to work in: make it first")
+    client: Client
+    destination: Destination
+    filters: Mapping[str, Any]
+    state_path: Path | None = attrs.field(converter=attrs.converters.optional(_real_path))
+    replace: bool
+    _work_dir: Path | None = attrs.field(converter=attrs.converters.optional(_real_path))
+    _on_bad_run: str
+    _on_progress: Callable[[ExportProgress], object] | None
+    _page_size: int
+
+    about: Mapping[str, Any] = attrs.field(init=False)
+    """The control plane, the format and the filters, which are compared with those of earlier exports."""
+    window: tuple[float, float] = attrs.field(init=False)
+    """Which runs are meant, by their creation in milliseconds since 1970 UTC."""
+    jobs: Sequence[str] = ()
+    state: State | None = None
+    checkpoint: Checkpoint = attrs.field(init=False)
+    scratch: Path = attrs.field(init=False)  # a folder for what isn't complete
+    skipped: dict[str, TfRunsError] = attrs.Factory(dict)  # the jobs that failed, by id, each with its error
+    check: Callable[[], None] = attrs.field(init=False)
+    """Raises if the work should end: to be called between its steps."""
+    _work: Path = attrs.field(init=False)
+    _end: Mapping[str, Any] = attrs.field(init=False)
+    _thread: WorkThread = attrs.Factory(WorkThread)
+    _opened: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
+    """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
+    _few: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(_FEW))
+    _jobs_done: int = 0
+    _expected: int = 0  # how many runs
+    _writer: Writer | None = None
+    _being_written: JobCheckpoint | None = None
+    _at: int = 0  # which job that is
+    _written: int = 0  # how many of its pieces were written
+    _restarts: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        destination, given = self.destination, self.filters
+        if self._on_bad_run not in _ON_BAD_RUN:
+            raise ValueError(f"on_bad_run must be one of {', '.join(_ON_BAD_RUN)}, got {self._on_bad_run!r}")
+        if not isinstance(self.replace, bool):
+            raise TypeError(f"replace must be True or False, got {self.replace!r}")
+        checked_int(self._page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
+        chosen = attrs.asdict(RunFilter(**given))
+        if self.state_path is not None:
+            if any(chosen[name] is not None for name in _NOT_WITH_STATE):
+                others = ", ".join(_NOT_WITH_STATE)
+                raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
+            check_state_path(self.state_path, destination.path)
+        if self._work_dir is not None and not self._work_dir.is_dir():
+            raise ExportError(f"there is no folder {self._work_dir} to work in: make it first")
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
         named = self.state_path if self.state_path is not None and destination.is_file else destination.path
-        self._work = work_folder_of(named, folder)
-        self._quarantines = on_bad_run == "quarantine"
-        self._report_to = on_progress
-        self._page_size = checked_int(page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
+        self._work = work_folder_of(named, self._work_dir)
         after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
             after = None if after is None else math.floor(after / step) * step
             before = None if before is None else math.ceil(before / step) * step
         self.window = (-math.inf if after is None else after, math.inf if before is None else before)
-        """Which runs are meant, by their creation in milliseconds since 1970 UTC."""
-        self._filters = {**chosen, "created_after": after, "created_before": before}
+        self.filters = {**chosen, "created_after": after, "created_before": before}
         # With a timedelta, a second call means another time, and yet has the same argument.
-        ago = {name: f"{value} ago" for name, value in filters.items() if isinstance(value, timedelta)}
-        self.about = {"control plane": client.base_url, "format": destination.format_.name, **self._filters, **ago}
-        """The control plane, the format and the filters, which are compared with those of earlier exports."""
+        ago = {name: f"{value} ago" for name, value in given.items() if isinstance(value, timedelta)}
+        self.about = {"control plane": self.client.base_url, "format": destination.format_.name, **self.filters, **ago}
         self._end = {END: before} if step is not None and "created_before" in ago else {}
-        self._thread = WorkThread()
-        self.check = self._thread.check  # raises if the work should end: to be called between its steps
-        self._few = asyncio.Semaphore(_FEW)
-        self._opened = contextlib.ExitStack()
-        """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
-        self._resumed_jobs = self._resumed_runs = self._jobs_done = self._expected = 0
-        self._writer: Writer | None = None
-        self._being_written: JobCheckpoint | None = None
-        self._at = self._written = self._restarts = 0  # which job that is, and how many of its pieces were written
+        self.check = self._thread.check
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -192,7 +189,7 @@ class Export:
         return {
             **self.about,
             **self._end,
-            "on_bad_run": None if self._quarantines else "raise",
+            "on_bad_run": None if self._on_bad_run == "quarantine" else "raise",
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
@@ -205,7 +202,7 @@ class Export:
     @property
     def is_whole(self) -> bool:
         """Whether all runs of the jobs are read."""
-        left_out = {name for name, value in self._filters.items() if value is not None} - {"sort_by", "order"}
+        left_out = {name for name, value in self.filters.items() if value is not None} - {"sort_by", "order"}
         return not self.is_increment and not left_out
 
     # --- 2. its course ---
@@ -229,19 +226,17 @@ class Export:
             jobs=len(kept.done),
             runs=kept.runs,
             skipped=self.skipped,
-            size=written.size,
             seconds=time.monotonic() - began,
-            resumed_jobs=self._resumed_jobs,
+            resumed_jobs=kept.resumed_jobs,
             resumed_age=kept.age,
             rejected=kept.rejected_runs,
-            removed_files=written.removed_files,
-            removed_rows=written.removed_rows,
             quarantine=self.destination.quarantine if kept.rejected_runs else None,
+            **written,
         )
 
     def _report(self, *, is_writing: bool = False) -> None:
         kept = self.checkpoint
-        if self._report_to is not None:
+        if self._on_progress is not None:
             now = ExportProgress(
                 jobs=len(self.jobs),
                 jobs_done=self._jobs_done,
@@ -251,7 +246,7 @@ class Export:
                 is_writing=is_writing,
                 rejected=kept.rejected_runs,
             )
-            self._report_to(now)
+            self._on_progress(now)
 
     # --- 3. locks, state, destination, and what an interrupted export has read ---
 
@@ -275,7 +270,7 @@ class Export:
         place, scratch = destination.path, self._work / "new"
         if isinstance(place, Path) and self._work.parent != place.parent:  # on the file system of the place
             scratch = place.with_name(place.name + ".tfruns-new")
-        self.scratch = self._opened.enter_context(new_folder(scratch))  # a folder for what isn't complete
+        self.scratch = self._opened.enter_context(new_folder(scratch))
         self._opened.callback(self._abandon)
 
     def _lock(self, path: Path, where: str) -> None:
@@ -288,8 +283,7 @@ class Export:
 
     async def _read(self) -> None:
         kept = self.checkpoint
-        self._resumed_jobs = self._jobs_done = len(kept.done)
-        self._resumed_runs = self._expected = kept.runs
+        self._jobs_done, self._expected = kept.resumed_jobs, kept.runs
         self._report()
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
@@ -318,15 +312,16 @@ class Export:
         """Read these jobs side by side; returns those whose lists may be empty, if an empty list is to be read again
         before it is believed: it would replace runs that are there."""
         left: list[str] = []
+        runs_before = self.checkpoint.runs
         readings = {job_id: None if self.state is None else Reading(JobState()) for job_id in job_ids}
         has_runs: set[str] = set()
         page_size = None if self._page_size == MAX_PAGE_SIZE else self._page_size  # None: no larger than a window needs
-        walk = self.client.iter_runs_for(job_ids, on_error=self._skip, page_size=page_size, **self._filters)
+        walk = self.client.iter_runs_for(job_ids, on_error=self._skip, page_size=page_size, **self.filters)
         async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES)) as pages:
             async for job_id, page in pages:
                 if page is not None:
                     has_runs.add(job_id)
-                    self._expected = max(self._expected, self._resumed_runs + walk.progress.runs_expected)
+                    self._expected = max(self._expected, runs_before + walk.progress.runs_expected)
                     await self._keep(job_id, readings[job_id], page)
                 elif doubts_empty and job_id not in has_runs:
                     left.append(job_id)
@@ -362,7 +357,7 @@ class Export:
 
     async def _walk(self, job_id: str, reading: Reading, *, wanted: Collection[str] = (), **options: Any) -> None:
         """Read runs of one job; in a search, until those that are wanted were found."""
-        walk = self.client.iter_runs(job_id, **{"page_size": self._page_size, **self._filters, **options})
+        walk = self.client.iter_runs(job_id, **{"page_size": self._page_size, **self.filters, **options})
         async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES // 2)) as pages:
             async for page in pages:
                 await self._keep(job_id, reading, page)
@@ -419,7 +414,7 @@ class Export:
             page = only(page, [at for at, found in enumerate(problems) if not found])
             piece = self._encode(job_id, page)
         rejected = [RejectedRun.of(job_id, run) for run in bad]
-        if rejected and not self._quarantines:
+        if rejected and self._on_bad_run == "raise":
             first = rejected[0]
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
         if page.data or rejected:
@@ -474,7 +469,7 @@ class Export:
     # --- 8. jobs that fail ---
 
     async def _skip(self, job_id: str, error: TfRunsError) -> None:
-        if not await self._is_of_job(job_id, error):
+        if isinstance(error, (*NOT_ABOUT_ONE_JOB, ExportError)) or not await self._is_of_job(job_id, error):
             raise error
         await self._thread.run(self.checkpoint.drop, job_id)
         self.skipped[job_id] = error
@@ -482,8 +477,8 @@ class Export:
 
     async def _is_of_job(self, job_id: str, error: TfRunsError) -> bool:
         """Whether the server fails on this job alone: also if it responds with a 500 here, and well to another job."""
-        if isinstance(error, _END_THE_EXPORT) or not _is_of_server(error):
-            return not isinstance(error, _END_THE_EXPORT)
+        if not _is_of_server(error):
+            return True
         if not isinstance(error, InternalServerError) or error.status_code in _NOT_ABOUT_THE_JOB:
             return False
         known = () if self.state is None else self.state.jobs
@@ -499,7 +494,7 @@ class Export:
 
     # --- 9. the end ---
 
-    def _finish(self) -> Written:
+    def _finish(self) -> Mapping[str, int]:
         """Write everything, and remove what was kept until then. (In the thread.)"""
         state, path = self.state, self.state_path
         self._assemble(math.inf, is_end=True)

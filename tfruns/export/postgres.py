@@ -16,7 +16,7 @@ import attrs
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.errors import FieldProblem
 from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_file, arrow_module
-from tfruns.export.pipeline import Destination, Export, Key, Written
+from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
@@ -103,7 +103,7 @@ class PostgresTable(Destination):
                 check_missing(self.path, export)
             rejected.check()
 
-    def finish(self, export: Export) -> Written:
+    def finish(self, export: Export) -> Mapping[str, int]:
         with self._connected() as (runs, rejected), stopped_by(export.check, runs.connection.adbc_cancel):
             runs.stage(export.scratch / "fresh")
             # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
@@ -115,7 +115,7 @@ class PostgresTable(Destination):
             ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
             export.check()
             guarded(runs.secrets, runs.failed, runs.connection.commit)
-            return Written(size=int(size), removed_rows=removed)
+            return {"size": int(size), "removed_rows": removed}
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[tuple["_Table", "_RejectedTable"]]:

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import attrs
 
 from tfruns._extras import install_package
 from tfruns.export.files import check_replaceable, fresh_file, put_in_place
-from tfruns.export.pipeline import Destination, Export, Written
+from tfruns.export.pipeline import Destination, Export
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
 from tfruns.export.writer import Format
@@ -294,7 +294,7 @@ class File(Destination):
             )
         self._before = [other for other in found if other > self.name]
 
-    def finish(self, export: Export) -> Written:
+    def finish(self, export: Export) -> Mapping[str, int]:
         fresh = export.scratch / "fresh"
         put_quarantine(self.store, self.name + QUARANTINE, export)
         for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
@@ -303,4 +303,4 @@ class File(Destination):
             self.store.remove(name + QUARANTINE)
         size = fresh.stat().st_size
         self.store.put(fresh, self.name, export.check)
-        return Written(size=size, removed_files=len(self._before))
+        return {"size": size, "removed_files": len(self._before)}

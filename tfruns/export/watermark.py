@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,10 +248,8 @@ class State(msgspec.Struct, kw_only=True):
         write_file(path, msgspec.json.encode(self))
 
 
-def state_path(state: str | os.PathLike[str], destination: Path | str) -> Path:
-    path = Path(os.path.realpath(state))
+def check_state_path(path: Path, destination: Path | str) -> None:
     if path == destination:
-        raise ValueError(f"state must name another file than the destination, got {os.fspath(state)!r}")
+        raise ValueError(f"state must name another file than the destination, got {str(path)!r}")
     if destination in path.parents:
         raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
-    return path
