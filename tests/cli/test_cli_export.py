@@ -27,7 +27,7 @@ from tests.support.cli import (
 from tfruns.cli.export import FORMATS
 from tfruns.cli.report import Lines
 from tfruns.export import ExportProgress, export_runs
-from tfruns.export.formats import FORMATS as KNOWN
+from tfruns.export.destination import FORMATS as KNOWN
 from tfruns.sandbox import Fault, Sandbox
 
 try:

@@ -18,12 +18,11 @@ import msgspec
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export, Key
-from tfruns.export.quarantine import RejectedRun
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
 from tfruns.export.tables import NAMES, REST, Columns, Table, check_missing, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
-from tfruns.export.writer import Format, Writer, needed, pack, unpack
+from tfruns.export.writer import Format, RejectedRun, Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
 _FAILED = "the database can't be written"

@@ -23,7 +23,6 @@ import msgspec
 from tfruns._table.columns import JOB_ID, LIMITS, Kind
 from tfruns.export import text_files
 from tfruns.export.arrow_files import arrow_module, read_piece
-from tfruns.export.formats import FORMATS
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, Store, put_quarantine
@@ -160,15 +159,11 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
     return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, only(page, at))) for day, at in by_day.items()]))
 
 
-def day_format(name: str | None) -> DayFormat:
-    formats = {each.name: each for each in FORMATS if each.name in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst")}
-    if name not in formats:
-        raise ValueError(
-            f"a folder is a dataset of files by day, whose format must be one of {', '.join(formats)}; "
-            + ("none was given" if name is None else f"got {name!r}")
-        )
-    given: dict[str, Any] = {**attrs.asdict(formats[name], recurse=False), "name": f"{name} by day"}
-    return _ParquetByDay(**given) if name == "parquet" else _LinesByDay(**{**given, "encode": _lines_by_day})
+def by_day(format_: Format) -> DayFormat:
+    given: dict[str, Any] = {**attrs.asdict(format_, recurse=False), "name": f"{format_.name} by day"}
+    if format_.name == "parquet":
+        return _ParquetByDay(**given)
+    return _LinesByDay(**{**given, "encode": _lines_by_day})
 
 
 # --- the destination ---

@@ -1,4 +1,4 @@
-"""Where runs are to be written: a file, a folder of files, or a table."""
+"""Where runs are to be written, and in which format: a file, a folder of files, or a table."""
 
 import importlib
 import os
@@ -7,14 +7,26 @@ import sys
 from pathlib import Path
 
 from tfruns._extras import install
-from tfruns.export.databases import TABLES, TableFile
-from tfruns.export.dataset import Dataset, day_format
-from tfruns.export.formats import find_format
+from tfruns.export.arrow_files import ARROW_MODULES, arrow_file, arrow_piece, parquet_file, staged_file
+from tfruns.export.databases import TABLES, SqliteFile, TableFile, sqlite_piece
+from tfruns.export.dataset import Dataset, DayFormat, by_day
 from tfruns.export.pipeline import Destination
 from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, masked_url, scheme_of
 from tfruns.export.store import OBJECT_STORES, PACKAGES, File, LocalStore, Store, remote_store
+from tfruns.export.text_files import CSV_NAMES, csv_rows, lines, text_format
+from tfruns.export.writer import Format
+
+FORMATS = (
+    *(text_format(("jsonl", "ndjson"), ending, lines) for ending in ("", ".gz", ".zst")),
+    *(text_format(("csv",), ending, csv_rows, CSV_NAMES) for ending in ("", ".gz")),
+    Format("parquet", (".parquet",), arrow_piece, parquet_file, "arrow", ARROW_MODULES),
+    Format("arrow", (".arrow", ".feather"), arrow_piece, arrow_file, "arrow", ARROW_MODULES),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), sqlite_piece, SqliteFile),
+    Format("duckdb", (".duckdb",), arrow_piece, staged_file, "duckdb", ("duckdb", *ARROW_MODULES)),
+)
+_FORMATS_BY_DAY = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 
 
 def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
@@ -55,11 +67,31 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         store, name = remote_store(given, Hidden(dict(options.value or {})))
         is_folder, name = name.endswith("/"), name.removesuffix("/")
     if is_folder:
-        return Dataset(store, name, day_format(format))
-    format_ = find_format(format, name)
+        return Dataset(store, name, _format_by_day(format))
+    format_ = _find_format(format, name)
     if path is not None and format_.name in TABLES:
         return TableFile(path, format_, TABLES[format_.name])
     return File(store, name, format_)
+
+
+def _find_format(name: str | None, destination: str) -> Format:
+    """The format of that name, or else of the suffix of a destination's name."""
+    for known in FORMATS:
+        if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):
+            return known
+    names = ", ".join(known.name for known in FORMATS)
+    if name is None:
+        raise ValueError(f"the name {destination!r} doesn't say which format is meant: give one of {names}")
+    raise ValueError(f"format must be one of {names}, got {name!r}")
+
+
+def _format_by_day(name: str | None) -> DayFormat:
+    if name not in _FORMATS_BY_DAY:
+        raise ValueError(
+            f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "
+            + ("none was given" if name is None else f"got {name!r}")
+        )
+    return by_day(_find_format(name, ""))
 
 
 _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")

@@ -45,10 +45,9 @@ from tfruns.export.checkpoint import (
     work_folder_of,
 )
 from tfruns.export.files import WorkThread, empty, locked, new_folder
-from tfruns.export.quarantine import RejectedRun, unfit
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobState, Reading, State, check_state_path
-from tfruns.export.writer import Format, Writer
+from tfruns.export.writer import Format, RejectedRun, Writer, unfit
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 

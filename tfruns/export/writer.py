@@ -1,24 +1,28 @@
 """What all formats share. A format turns each page into a piece, some bytes in its own form, while other pages are
 fetched; a writer puts the pieces together in one file, job after job in their order.
 
-A new format is an entry of `FORMATS` in `formats`, with these two functions.
+A new format is an entry of `FORMATS` in `destination`, with these two functions. Runs that a format can't hold, or that
+nobody understands, go to the quarantine.
 """
 
 import importlib
 import importlib.util
+import json
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
+import msgspec
 
 from tfruns._extras import install
+from tfruns._table.columns import COLUMNS, LIMITS, Kind, values_of
 from tfruns.errors import FieldProblem
 from tfruns.export.results import ExportError
-from tfruns.models import RawPage
+from tfruns.models import BadRun, JobRun, RawPage
 
 if sys.version_info >= (3, 14):
     from compression import zstd as zstd
@@ -78,6 +82,45 @@ def needed(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ExportError(f"this format needs {module}: {install(extra)} ({error})") from None
+
+
+# --- runs that can't be written ---
+
+
+class RejectedRun(msgspec.Struct, rename="camel"):
+    """A run that was set aside, as a line of the quarantine."""
+
+    job_id: str
+    run_id: str
+    field: str
+    why: str
+    text: str
+
+    @classmethod
+    def of(cls, job_id: str, run: BadRun) -> Self:
+        why = "; ".join(f"{problem.field}: {problem.reason}" for problem in run.problems)
+        field = run.problems[0].field if run.problems else ""
+        return cls(job_id, run.id, field, why, run.text.decode("utf-8", "replace"))
+
+    @property
+    def line(self) -> bytes:
+        return json.dumps(msgspec.to_builtins(self), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def unfit(job_id: str, run: JobRun, format_: Format) -> tuple[FieldProblem, ...]:
+    """Why a format with columns can't hold a run."""
+    problems: list[FieldProblem] = []
+    row: dict[str, Any] = {}
+    for column, (value,) in zip(COLUMNS, values_of([run]), strict=True):
+        row[column.name] = value
+        least, most = LIMITS.get(column.kind, (None, None))
+        if value is not None and least is not None and not least <= value <= most:
+            what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
+            problems.append(FieldProblem(column.name, f"expected {what}, got {value!r}"))
+    return (*problems, *format_.unfit(job_id, row))
+
+
+# --- what several formats need ---
 
 
 _compressors = threading.local()
