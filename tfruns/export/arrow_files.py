@@ -74,12 +74,11 @@ class ArrowFile(Writer):
             self._writer.write_table(table if table.schema == self._schema else table.cast(self._schema))
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
         arrow_module().pa.default_memory_pool().release_unused()  # which DuckDB may need now
-
-    def abandon(self) -> None:
-        self._writer.close()
 
 
 def parquet_file(path: Path) -> Writer:

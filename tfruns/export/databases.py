@@ -203,12 +203,8 @@ class SqliteFile(Writer):
                 self._database.execute(statement, [*itertools.chain.from_iterable(some)])
 
     def close(self) -> None:
-        with _as_export_error():
+        with _as_export_error(), contextlib.closing(self._database):
             self._database.execute("COMMIT")
-        self.abandon()
-
-    def abandon(self) -> None:
-        self._database.close()
 
 
 # --- DuckDB ---

@@ -12,6 +12,7 @@ import re
 import struct
 import tempfile
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -53,12 +54,8 @@ class DayFormat(Format):
     """A format whose runs are sorted by day. Its writer makes the file of one day."""
 
     @abstractmethod
-    def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
-        """The runs of a piece, grouped by day: for each group the day, the runs, and their size in bytes."""
-
-    @abstractmethod
-    def join(self, some: list[Any]) -> bytes:
-        """Runs of one day as a piece for the writer."""
+    def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
+        """The runs of some pieces, by day: each day with a piece for the writer."""
 
     @abstractmethod
     def keys(self, piece: bytes) -> Iterable[Key]:
@@ -70,22 +67,15 @@ class DayFormat(Format):
 
 
 class _ParquetByDay(DayFormat):
-    def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
+    def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
         pa = arrow_module().pa
-        batch = read_piece(piece)
-        moments = batch.column("created_at").cast(pa.int64()).to_pylist()
-        days = [moment // _MICROSECONDS_A_DAY for moment in moments]
-        order = sorted(range(len(days)), key=days.__getitem__)
-        batch = batch.take(pa.array(order, pa.int64()))
+        (batch,) = pa.Table.from_batches(map(read_piece, pieces)).combine_chunks().to_batches()
+        days = [moment // _MICROSECONDS_A_DAY for moment in batch.column("created_at").cast(pa.int64()).to_pylist()]
+        batch = batch.take(pa.array(sorted(range(len(days)), key=days.__getitem__)))
         begin = 0
-        for at in range(1, len(order) + 1):
-            if at == len(order) or days[order[at]] != days[order[begin]]:
-                yield days[order[begin]], batch.slice(begin, at - begin), batch.nbytes * (at - begin) // len(order)
-                begin = at
-
-    def join(self, some: list[Any]) -> bytes:
-        table = arrow_module().pa.Table.from_batches(some).combine_chunks()
-        return pack(table.to_batches()[0].serialize())
+        for day, count in sorted(Counter(days).items()):
+            yield day, pack(batch.slice(begin, count).serialize())
+            begin += count
 
     def keys(self, piece: bytes) -> Iterable[Key]:
         return _keys(read_piece(piece))
@@ -112,29 +102,25 @@ def _keys(batch: Any) -> Iterable[Key]:
 
 
 class _LinesByDay(DayFormat):
-    @property
-    def _packing(self) -> text_files.Packing:
-        return text_files.PACKINGS[self.suffixes[0].removeprefix(".jsonl")]
-
-    def split(self, piece: bytes) -> Iterable[tuple[int, Any, int]]:
-        for day, lines in msgspec.msgpack.decode(unpack(piece), type=list[tuple[int, bytes]]):
-            yield day, lines, len(lines)
-
-    def join(self, some: list[Any]) -> bytes:
-        return self._packing.compress(b"".join(some))
+    def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
+        by_day: dict[int, list[bytes]] = {}
+        for piece in pieces:
+            for day, lines in msgspec.msgpack.decode(unpack(piece), type=list[tuple[int, bytes]]):
+                by_day.setdefault(day, []).append(lines)
+        return ((day, pack(b"".join(lines))) for day, lines in by_day.items())
 
     def keys(self, piece: bytes) -> Iterable[Key]:
-        return map(_key, self._packing.expand(piece).splitlines())
+        return map(_key, unpack(piece).splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        with self._packing.open(path, "rb") as file:
+        with path.open("rb") as packed, text_files.packed_as(path.suffix, packed, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
                     kept = [line for line in lines if is_kept(_key(line))]
                 except msgspec.DecodeError as error:
                     raise ExportError(f"{path.name} isn't what an export has written: {error}") from None
                 if kept:
-                    yield self._packing.compress(b"".join(kept))
+                    yield pack(b"".join(kept))
 
 
 class _Line(msgspec.Struct, rename="camel"):
@@ -366,17 +352,11 @@ class Dataset(Destination):
             removed += key in deleted
             return key not in deleted
 
-        writer = self.format_.open(fresh)
-        try:
+        with contextlib.closing(self.format_.open(fresh)) as writer:
             kept = () if old is None else self.format_.kept(old, is_kept)
             for piece in itertools.chain(kept, self._days.pieces(day)):
                 has_runs = True
                 writer.write(piece)
-            writer.close()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                writer.abandon()
-            raise
         return has_runs, removed
 
 
@@ -396,40 +376,33 @@ def _day_in(name: str) -> int:
 
 
 class _Days(Writer):
-    """Sorts runs by day: in memory, and beyond a size in a file for each day."""
+    """Sorts runs by day, some at a time: each day has a file, of pieces."""
 
     def __init__(self, format_: DayFormat, scratch: Path) -> None:
         self.all: set[int] = set()
         self._format = format_
         self._scratch = scratch
-        self._held: dict[int, list[Any]] = {}
+        self._held: list[bytes] = []
         self._bytes = 0
 
     def write(self, piece: bytes) -> None:
-        for day, some, size in self._format.split(piece):
-            self.all.add(day)
-            self._held.setdefault(day, []).append(some)
-            self._bytes += size
+        self._held.append(piece)
+        self._bytes += len(unpack(piece))
         if self._bytes > _HELD:
-            for day, some in self._held.items():
-                joined = self._format.join(some)
-                with self._path(day).open("ab") as file:
-                    file.write(struct.pack("<Q", len(joined)) + joined)
-            self._held, self._bytes = {}, 0
+            self.close()
 
     def close(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        pass
+        for day, piece in self._format.split(self._held) if self._held else ():
+            self.all.add(day)
+            with self._path(day).open("ab") as file:
+                file.write(struct.pack("<Q", len(piece)) + piece)
+        self._held, self._bytes = [], 0
 
     def pieces(self, day: int) -> Iterator[bytes]:
         """The runs of a day, in their order, as pieces of the file's format."""
         with contextlib.suppress(FileNotFoundError), self._path(day).open("rb") as file:
             while head := file.read(8):
                 yield file.read(*struct.unpack("<Q", head))
-        if day in self._held:
-            yield self._format.join(self._held[day])
 
     def _path(self, day: int) -> Path:
         return self._scratch / f"{day}.sorted"

@@ -462,7 +462,7 @@ class Export:
     def _abandon(self) -> None:
         if self._writer is not None:
             with contextlib.suppress(Exception):  # the first error is the one to raise
-                self._writer.abandon()
+                self._writer.close()
             self._writer = None
 
     # --- 8. jobs that fail ---

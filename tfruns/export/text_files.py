@@ -1,4 +1,4 @@
-"""Formats of text: JSON lines and CSV, compressed or not. A piece is a text, which is appended to the file."""
+"""Formats of text: JSON lines and CSV, compressed or not. A piece is the text of a page."""
 
 import functools
 import gzip
@@ -9,98 +9,55 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
-import attrs
 import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
 from tfruns._text import iso_moment
 from tfruns.export.files import fresh_file
-from tfruns.export.writer import Format, Writer, compress, pack, unpack, zstd
+from tfruns.export.writer import ZSTD_OPTIONS, Format, Writer, pack, unpack, zstd
 from tfruns.models import JobRun, RawPage
 
-_SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
-_TOGETHER = 512 * 1024  # bytes of the text of such pieces
 _SYNC_EVERY = 16 * 2**20
 """Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
 
-@attrs.frozen
-class Packing:
-    """How text is compressed, in pieces and in a file."""
-
-    compress: Callable[[bytes], bytes]  # makes a piece of text
-    expand: Callable[[bytes], bytes]  # makes text of a piece
-    join: Callable[[bytes], bytes]  # makes of text what stands in the file
-    open: Callable[..., Any]  # opens a file
-
-
-def _frame(text: bytes) -> bytes:
-    return compress(text, 3)
-
-
-def _member(text: bytes) -> bytes:
-    return gzip.compress(text, 6, mtime=0)  # without the time: the same runs make the same file
-
-
-PACKINGS = {
-    "": Packing(pack, unpack, bytes, open),
-    ".gz": Packing(_member, gzip.decompress, _member, gzip.open),
-    ".zst": Packing(_frame, unpack, _frame, zstd.open),
-}
-"""By the endings of files."""
+def packed_as(ending: str, file: BinaryIO, mode: Literal["rb", "wb"]) -> Any:
+    """The text in a file, by the ending of its name."""
+    if ending == ".gz":
+        return gzip.GzipFile("", mode, 6, file, mtime=0)  # without the time: the same runs make the same file
+    if ending == ".zst":
+        return zstd.ZstdFile(file, mode="wb", options=ZSTD_OPTIONS) if mode == "wb" else zstd.ZstdFile(file)
+    return file
 
 
 class _TextFile(Writer):
-    def __init__(self, path: Path, packing: Packing, head: bytes) -> None:
-        self._file = open(fresh_file(path), "wb")  # noqa: SIM115  # `close` and `abandon` close it
-        self._packing = packing
-        self._texts = [head]
-        self._size = self._unsynced = 0
+    def __init__(self, path: Path, ending: str, head: bytes) -> None:
+        self._file = open(fresh_file(path), "wb")  # noqa: SIM115  # `close` closes it
+        self._text = packed_as(ending, self._file, "wb")
+        self._text.write(head)
+        self._synced = 0
 
     def write(self, piece: bytes) -> None:
-        if self._packing.join is self._packing.compress and len(piece) >= _SMALL:
-            self._flush()
-            self._append(piece)
-            return
-        text = self._packing.expand(piece)
-        self._texts.append(text)
-        self._size += len(text)
-        if self._size >= _TOGETHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if text := b"".join(self._texts):
-            self._texts, self._size = [], 0
-            self._append(self._packing.join(text))
-
-    def _append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._unsynced += len(data)
-        if self._unsynced > _SYNC_EVERY:
+        self._text.write(unpack(piece))
+        if self._file.tell() - self._synced > _SYNC_EVERY:
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._unsynced = 0
+            self._synced = self._file.tell()
 
     def close(self) -> None:
-        self._flush()
-        if self._file.tell() == 0:  # a file without runs is a valid one too
-            self._append(self._packing.join(b""))
-        self.abandon()
-
-    def abandon(self) -> None:
-        self._file.close()
+        with self._file:
+            self._text.close()
 
 
 def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage], bytes], head: bytes = b"") -> Format:
     """A format whose file begins with `head`, and has the text of each page; its names are suffixes, too."""
-    packing = PACKINGS[ending]
     return Format(
         names[0] + ending,
         tuple(f".{name}{ending}" for name in names),
-        lambda job_id, page: packing.compress(text(job_id, page)),
-        lambda path: _TextFile(path, packing, head),
+        lambda job_id, page: pack(text(job_id, page)),
+        lambda path: _TextFile(path, ending, head),
     )
 
 

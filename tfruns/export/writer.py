@@ -39,11 +39,7 @@ class Writer(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is left, and close the file. (It may not be on the disk yet.)"""
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """Close the file after an error. It may raise again."""
+        """Write what is left, and close the file, even if that fails. (It may not be on the disk yet.)"""
 
 
 @attrs.frozen
@@ -123,21 +119,23 @@ def unfit(job_id: str, run: JobRun, format_: Format) -> tuple[FieldProblem, ...]
 # --- what several formats need ---
 
 
-_compressors = threading.local()
-"""Those of a thread, by their levels: the system would take as long to give each its memory anew."""
+ZSTD_OPTIONS: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
+_FAST = ZSTD_OPTIONS | {zstd.CompressionParameter.compression_level: 1}
 
 
-def compress(data: bytes, level: int) -> bytes:
-    """One frame of Zstandard, with a checksum and the length of the data."""
-    by_level: dict[int, zstd.ZstdCompressor] = vars(_compressors).setdefault("by_level", {})
-    if level not in by_level:
-        parameter = zstd.CompressionParameter
-        by_level[level] = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
-    return by_level[level].compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+class _Compressors(threading.local):
+    """One of each thread: the system would take as long to give each its memory anew."""
+
+    def __init__(self) -> None:
+        self.fast = zstd.ZstdCompressor(options=_FAST)
+
+
+_compressors = _Compressors()
 
 
 def pack(piece: bytes) -> bytes:
-    return compress(piece, 1)
+    """One frame of Zstandard, compressed fast."""
+    return _compressors.fast.compress(piece, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def unpack(piece: bytes) -> bytes:
