@@ -20,7 +20,7 @@ from tfruns.export.files import fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
-from tfruns.export.tables import NAMES, REST, Columns, Table, check_missing, same_as, stopped_by
+from tfruns.export.tables import NAMES, REST, Columns, Table, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
 from tfruns.export.writer import Format, RejectedRun, Writer, needed, pack, unpack
 from tfruns.models import RawPage
@@ -343,52 +343,45 @@ class TableFile(Destination):
     path: Path = attrs.field()  # pyright: ignore[reportIncompatibleMethodOverride]
     format_: Format
     table: type[FileTable]
-    number: int | None = None  # which of several exports with a state this is
-
-    @property
-    def quarantine(self) -> Path:
-        name = self.path.name
-        name = name if self.number is None else self.format_.for_increment(name, self.number)
-        return self.path.with_name(name + QUARANTINE)
 
     @property
     def about(self) -> Mapping[str, str]:
         return {"database": self.path.name}  # a state says what is in one database, not in another
 
-    def begin(self, export: Export) -> None:
-        self.format_.check()
+    def begin(self, export: Export) -> str:
         if not self.table.check(self.path):
-            check_missing(str(self.path), export)
-        elif not self.table.use(self.path):
-            check_missing(f"{self.path} can't be written: its table runs", export)
-        self.number = None if export.state is None else export.state.exports
+            return str(self.path)
+        return "" if self.table.use(self.path) else f"{self.path} can't be written: its table runs"
 
-    def finish(self, export: Export) -> Mapping[str, int]:
+    def finish(self, export: Export) -> Mapping[str, Any]:
         removed = 0
         if self.table.check(self.path):
             removed = self.table.use(self.path, export)
-        elif self.number:
+        elif export.is_increment:
             raise ExportError(f"{self.path} isn't there any more")
         else:
             put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
-        put_quarantine(LocalStore(self.path.parent), self.quarantine.name, export, self._older_lines(export))
-        return {"size": self.path.stat().st_size, "removed_rows": removed}
+        name = self.path.name if export.number is None else self.format_.for_increment(self.path.name, export.number)
+        older = _older_lines(self.path.with_name(name + QUARANTINE), export)
+        quarantine = put_quarantine(LocalStore(self.path.parent), name + QUARANTINE, export, older)
+        return {"size": self.path.stat().st_size, "removed_rows": removed, "quarantine": quarantine}
 
     def _check_new(self) -> None:
         if self.table.check(self.path):
             raise ExportError(f"{self.path} has been made by someone else meanwhile")
 
-    def _older_lines(self, export: Export) -> Iterator[bytes]:
-        """The lines of the quarantine of other runs than those that were set aside now (or of other jobs, if all runs
-        were read)."""
-        if export.replace or not self.quarantine.exists():
-            return
-        jobs = set(export.done_jobs) if export.is_whole else set()
-        keys = set(export.rejected_keys())
-        with self.quarantine.open("rb") as lines:
-            for line in lines:
-                with contextlib.suppress(msgspec.DecodeError):
-                    old = msgspec.json.decode(line, type=RejectedRun)
-                    if old.job_id in jobs or (old.job_id, old.run_id) in keys:
-                        continue
-                yield line
+
+def _older_lines(quarantine: Path, export: Export) -> Iterator[bytes]:
+    """The lines of the quarantine of other runs than those that were set aside now (or of other jobs, if all runs were
+    read)."""
+    if export.replace or not quarantine.exists():
+        return
+    jobs = set(export.done_jobs) if export.is_whole else set()
+    keys = set(export.rejected_keys())
+    with quarantine.open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                old = msgspec.json.decode(line, type=RejectedRun)
+                if old.job_id in jobs or (old.job_id, old.run_id) in keys:
+                    continue
+            yield line

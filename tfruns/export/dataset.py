@@ -191,7 +191,6 @@ class Dataset(Destination):
     base: str  # the folder's name
     format_: DayFormat  # pyright: ignore[reportIncompatibleVariableOverride]
     replaces: bool = False
-    _number: int | None = None  # which of several exports with a state this is
     _record: _Record | None = None  # what the folder says about itself
     _record_names: Sequence[str] = ()
     _days: "_Days" = attrs.field(init=False)
@@ -202,14 +201,6 @@ class Dataset(Destination):
         return self.store.path(f"{self.base}/")
 
     @property
-    def _rejected(self) -> str:
-        return f"{self.base}{'' if self._number is None else f'.{self._number:04}'}{QUARANTINE}"
-
-    @property
-    def quarantine(self) -> Path | str:
-        return self.store.path(self._rejected)
-
-    @property
     def about(self) -> Mapping[str, str]:
         return {"folder": self.base}
 
@@ -217,10 +208,8 @@ class Dataset(Destination):
     def _file(self) -> str:
         return "runs" + self.format_.suffixes[0]
 
-    def begin(self, export: Export) -> None:
-        self.format_.check()
+    def begin(self, export: Export) -> str:
         self.store.check(self.base)
-        self._number = None if export.state is None else export.state.exports
         sizes = self.store.sizes(self.base)
         names = _seen(sizes)
         for name in names:
@@ -239,19 +228,16 @@ class Dataset(Destination):
         if problems:
             hint = "Give another folder, or begin anew with replace=True (--replace)"
             raise ExportError(f"{self.path} {'; '.join(problems)}. {hint}")
-        self.replaces = bool(names)
+        record, self.replaces = self._record, bool(names)
         if not names:  # it may belong to others
             self._record = None
+        return "" if record and export.state and record.state == export.state.id else str(self.path)
 
     def _problems(self, export: Export, names: Collection[str]) -> Iterator[str]:
         state, record = export.state, self._record
-        if state is not None and export.is_increment and (record is None or record.state != state.id):
-            yield f"isn't there any more, but by {export.state_path} it was written before"
-        if record is None:
-            if names:
-                yield "doesn't say whose files it holds"
-            return
-        if not names:
+        if record is None and names:
+            yield "doesn't say whose files it holds"
+        if record is None or not names:
             return
         about = json.loads(json.dumps(_about(export)))
         for name in about:
@@ -275,9 +261,10 @@ class Dataset(Destination):
         self._days = _Days(self.format_, scratch)
         return self._days
 
-    def finish(self, export: Export) -> Mapping[str, int]:
+    def finish(self, export: Export) -> Mapping[str, Any]:
         before = _seen(self.store.sizes(self.base))
-        put_quarantine(self.store, self._rejected, export)
+        name = self.base if export.number is None else f"{self.base}.{export.number:04}"
+        quarantine = put_quarantine(self.store, name + QUARANTINE, export)
         made, removed_rows = self._make(export, before)  # all of it, so that a full disk changes nothing
         export.check()
         if before:
@@ -294,7 +281,8 @@ class Dataset(Destination):
         sizes = self.store.sizes(self.base)
         after = _seen(sizes)
         size = sum(after.values()) + sum(size for name, size in sizes.items() if _RECORD.fullmatch(name))
-        return {"size": size, "removed_files": len(before.keys() - after.keys()), "removed_rows": removed_rows}
+        removed = {"removed_files": len(before.keys() - after.keys()), "removed_rows": removed_rows}
+        return {"size": size, "quarantine": quarantine, **removed}
 
     def _put_record(self, export: Export, day: int) -> None:
         """Put the record before any other file: so no file is ever without one. Each time, and with the newest day: so

@@ -73,7 +73,6 @@ class Destination(ABC):
 
     format_: Format
     takes_turns: ClassVar = False  # whether it keeps several exports apart by itself
-    is_file: ClassVar = False  # whether each of several exports with a state writes its own file
     window_step: ClassVar[int | None] = None
     """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
     replaces: bool = False
@@ -85,26 +84,21 @@ class Destination(ABC):
         """Its name in the summary and in messages, without passwords."""
 
     @property
-    @abstractmethod
-    def quarantine(self) -> Path | str:
-        """The name, in the summary, of the place of the runs that can't be written."""
-
-    @property
     def about(self) -> Mapping[str, str]:
         """What a state must contain about it, if a state belongs to this destination alone."""
         return {}
 
     @abstractmethod
-    def begin(self, export: "Export") -> None:
-        """Get ready, before anything is read. Raises ExportError if nothing can be written there, or it belongs to
-        other exports, or what the state says was written isn't there."""
+    def begin(self, export: "Export") -> str:
+        """Get ready, before anything is read. Returns what isn't there of what earlier exports have written. Raises
+        ExportError if nothing can be written there, or it belongs to other exports."""
 
     def open(self, scratch: Path) -> Writer:
         """What takes the pieces, while others are read: it makes the file `fresh` in that folder."""
         return self.format_.open(scratch / "fresh")
 
     @abstractmethod
-    def finish(self, export: "Export") -> Mapping[str, int]:
+    def finish(self, export: "Export") -> Mapping[str, Any]:
         """Put in place what the writer has made, or change nothing. Returns what the `ExportSummary` says of that."""
 
 
@@ -167,7 +161,7 @@ class Export:
         if self._work_dir is not None and not self._work_dir.is_dir():
             raise ExportError(f"there is no folder {self._work_dir} to work in: make it first")
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
-        named = self.state_path if self.state_path is not None and destination.is_file else destination.path
+        named = destination.path if self.state_path is None or destination.about else self.state_path
         self._work = work_folder_of(named, self._work_dir)
         after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
@@ -192,6 +186,11 @@ class Export:
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
+
+    @property
+    def number(self) -> int | None:
+        """Which of several exports with a state this is."""
+        return None if self.state is None else self.state.exports
 
     @property
     def is_increment(self) -> bool:
@@ -229,7 +228,6 @@ class Export:
             resumed_jobs=kept.resumed_jobs,
             resumed_age=kept.age,
             rejected=kept.rejected_runs,
-            quarantine=self.destination.quarantine if kept.rejected_runs else None,
             **written,
         )
 
@@ -262,7 +260,10 @@ class Export:
         if path is not None:
             self.state = State.load(path, {**self.about, **destination.about}, is_new=self.replace)
             arguments[NUMBER] = self.state.exports
-        destination.begin(self)
+        destination.format_.check()
+        if (missing := destination.begin(self)) and self.is_increment:
+            problem = f"isn't there, but by {path} it was written before: delete that to write it anew"
+            raise ExportError(f"{missing} {problem}")
         make_cache_folder(self._work)
         self.checkpoint = Checkpoint(self._work, arguments)
         self._opened.callback(self.checkpoint.leave)
@@ -493,7 +494,7 @@ class Export:
 
     # --- 9. the end ---
 
-    def _finish(self) -> Mapping[str, int]:
+    def _finish(self) -> Mapping[str, Any]:
         """Write everything, and remove what was kept until then. (In the thread.)"""
         state, path = self.state, self.state_path
         self._assemble(math.inf, is_end=True)

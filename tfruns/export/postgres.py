@@ -19,7 +19,7 @@ from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_file, ar
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
-from tfruns.export.tables import Columns, Table, check_missing, same_as, stopped_by
+from tfruns.export.tables import Columns, Table, same_as, stopped_by
 from tfruns.export.writer import Format, needed, pack
 from tfruns.models import RawPage
 
@@ -66,10 +66,6 @@ class PostgresTable(Destination):
         return self._shown(self.name)
 
     @property
-    def quarantine(self) -> str:
-        return self._shown(self._rejected)
-
-    @property
     def _rejected(self) -> tuple[str, ...]:
         """The table of rejected runs: where its name would be too long, with a digest in place of the end."""
         *schema, name = self.name
@@ -88,8 +84,7 @@ class PostgresTable(Destination):
     def about(self) -> Mapping[str, str]:
         return {"database": self.path}
 
-    def begin(self, export: Export) -> None:
-        self.format_.check()
+    def begin(self, export: Export) -> str:
         with self._connected() as (runs, rejected):
             ((may, is_read_only),) = runs.run(
                 "SELECT has_database_privilege(current_database(), 'TEMP'), current_setting('transaction_read_only')"
@@ -99,11 +94,10 @@ class PostgresTable(Destination):
             if not may:
                 raise ExportError(f"{runs.failed}: you may make no temporary table in the database (GRANT TEMP)")
             self._encoding = runs.encoding
-            if not runs.check():
-                check_missing(self.path, export)
             rejected.check()
+            return "" if runs.check() else self.path
 
-    def finish(self, export: Export) -> Mapping[str, int]:
+    def finish(self, export: Export) -> Mapping[str, Any]:
         with self._connected() as (runs, rejected), stopped_by(export.check, runs.connection.adbc_cancel):
             runs.stage(export.scratch / "fresh")
             # One export at a time: if two made the table, or wrote the same rows in another order, they would make each
@@ -115,7 +109,8 @@ class PostgresTable(Destination):
             ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
             export.check()
             guarded(runs.secrets, runs.failed, runs.connection.commit)
-            return {"size": int(size), "removed_rows": removed}
+            quarantine = self._shown(self._rejected) if export.checkpoint.rejected_runs else None
+            return {"size": int(size), "removed_rows": removed, "quarantine": quarantine}
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[tuple["_Table", "_RejectedTable"]]:
@@ -125,7 +120,7 @@ class PostgresTable(Destination):
         try:
             yield (
                 _Table(f"{self.path} can't be written", self.name, connection, secrets),
-                _RejectedTable(f"{self.quarantine} can't be written", self._rejected, connection, secrets),
+                _RejectedTable(f"{self._shown(self._rejected)} can't be written", self._rejected, connection, secrets),
             )
         finally:
             with contextlib.suppress(Exception):

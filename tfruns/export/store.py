@@ -227,8 +227,9 @@ _MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
 
 
-def put_quarantine(store: Store, name: str, export: Export, older: Iterable[bytes] = ()) -> None:
-    """Write the runs that were rejected to a file, after older lines; without any, remove the file."""
+def put_quarantine(store: Store, name: str, export: Export, older: Iterable[bytes] = ()) -> Path | str | None:
+    """Write the runs that were rejected to a file, after older lines; without any, remove the file. Returns its whole
+    name, if any run was rejected now."""
     path = export.scratch / "rejected"
     with open(fresh_file(path), "wb") as file:
         file.writelines(older)
@@ -237,6 +238,7 @@ def put_quarantine(store: Store, name: str, export: Export, older: Iterable[byte
         store.put(path, name, export.check)
     else:
         store.remove(name)
+    return store.path(name) if export.checkpoint.rejected_runs else None
 
 
 @attrs.define
@@ -248,18 +250,12 @@ class File(Destination):
     format_: Format
     _before: Sequence[str] = ()  # files of exports with the state that begins anew
     replaces: bool = False
-    is_file = True
 
     @property
     def path(self) -> Path | str:
         return self.store.path(self.name)
 
-    @property
-    def quarantine(self) -> Path | str:
-        return self.store.path(self.name + QUARANTINE)
-
-    def begin(self, export: Export) -> None:
-        self.format_.check()
+    def begin(self, export: Export) -> str:
         state, first = export.state, self.format_.for_increment(self.name, 0)
         if state is None:
             self.store.check(self.name)
@@ -270,7 +266,7 @@ class File(Destination):
                     " those to come. Give the state, or another destination"
                 )
             self.replaces = self.name in names
-            return
+            return ""
         if state.exports >= _MOST_EXPORTS:
             raise ExportError(
                 f"there were {_MOST_EXPORTS:,} exports with {export.state_path}, and no more files can be named in"
@@ -293,14 +289,15 @@ class File(Destination):
                 " with replace=True (--replace)"
             )
         self._before = [other for other in found if other > self.name]
+        return ""
 
-    def finish(self, export: Export) -> Mapping[str, int]:
+    def finish(self, export: Export) -> Mapping[str, Any]:
         fresh = export.scratch / "fresh"
-        put_quarantine(self.store, self.name + QUARANTINE, export)
+        quarantine = put_quarantine(self.store, self.name + QUARANTINE, export)
         for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
             export.check()
             self.store.remove(name)
             self.store.remove(name + QUARANTINE)
         size = fresh.stat().st_size
         self.store.put(fresh, self.name, export.check)
-        return {"size": size, "removed_files": len(self._before)}
+        return {"size": size, "removed_files": len(self._before), "quarantine": quarantine}

@@ -128,13 +128,6 @@ def same_as(table: str, key: tuple[str, str] = Table.key) -> str:
     return f"EXISTS (SELECT 1 FROM {table} AS new WHERE new.{JOB_ID} = old.{key[0]} AND new.id = old.{key[1]})"
 
 
-def check_missing(what: str, export: Export) -> None:
-    """Check that what isn't there wasn't written before, by the state."""
-    if export.is_increment:
-        problem = f"isn't there, but by {export.state_path} it was written before: delete that to write it anew"
-        raise ExportError(f"{what} {problem}")
-
-
 @contextlib.contextmanager
 def stopped_by(check: Callable[[], None], cancel: Callable[[], object]) -> Iterator[None]:
     """While the block runs, `cancel` ends its statement soon after `check` begins to raise."""
