@@ -34,7 +34,6 @@ class _PlainWalk:
     most: float = math.inf  # how many runs are read
     page_size: int
     seen: set[str]
-    overlaps: bool = False  # whether pages overlap by a quarter, for runs that move to the left meanwhile
     is_wanted: bool = True  # whether its runs are yielded
     had_runs: bool = False  # whether the list is known to have had runs
 
@@ -48,7 +47,6 @@ class _PlainWalk:
     _next: int = 0
     pace: Pace = attrs.field(init=False)
     guard: Guard = attrs.Factory(Guard)
-    _met: set[str] = attrs.Factory(set)  # in this pass
     _in_vain: int = 0  # how many responses in a row brought the end no nearer
     _empty: int = 0  # how many responses in a row were empty for no reason
     _behind: float = math.inf  # how many runs stood behind the last response
@@ -82,8 +80,7 @@ class _PlainWalk:
         pause = PAUSES[self._empty - 1] if self._empty else 0.0
         alone = not in_flight
         page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=alone, pause=pause)
-        reach = self.server.reach(limit)
-        self._next += max(1, reach - (reach // 4 if self.overlaps else 0))
+        self._next += self.server.reach(limit)
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
@@ -114,8 +111,7 @@ class _PlainWalk:
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
             self.pace.lose()
         is_inside = self.index < total or 2 * len(runs) > self.server.reach(request.limit)
-        is_nearer = is_inside and self._behind < max(1, behind) and not self._met.issuperset(rows.ids)
-        self._met.update(rows.ids)
+        is_nearer = is_inside and self._behind < max(1, behind)
         self._in_vain = 0 if is_nearer else self._in_vain + 1
         self.done |= self._in_vain > _MOST_IN_VAIN
         return [(rows, new)] if new else []
@@ -208,7 +204,7 @@ class Planner:
         """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
         newest, in_vain, passes = math.inf, 0, 0
         while in_vain < _MOST_PASSES_IN_VAIN and passes < _MOST_PASSES:
-            walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, overlaps=True, had_runs=True)
+            walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, had_runs=True)
             yield walk
             passes += 1
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
