@@ -14,7 +14,7 @@ from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import PATIENCE, checked, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
-from tfruns.cli.table import JOB, RUNS, Table, header_option, run_cells, run_lines, run_table, table_options
+from tfruns.cli.table import Table, header_option, run_cells, run_lines, run_table, table_options
 
 _many = options_of("How many")
 
@@ -163,8 +163,8 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
     elif len(job_ids) == 1:
         await write(b"%d\n" % counts[job_ids[0]])
     elif counts:
-        table = Table((JOB, RUNS), header=not no_header)
-        rows = [{JOB: harmless(job_id), RUNS: f"{number}"} for job_id, number in counts.items()]
+        table = Table(("job_id", "runs"), header=not no_header)
+        rows = [{"job_id": harmless(job_id), "runs": f"{number}"} for job_id, number in counts.items()]
         await write(table.text(rows))
     return _say_failures(errors, len(job_ids))
 

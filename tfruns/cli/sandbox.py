@@ -18,7 +18,7 @@ from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import with_given
 from tfruns.cli.output import is_terminal, say, until_nobody_reads, width
 from tfruns.cli.signals import end_line
-from tfruns.cli.table import RUNS, STATUS, Table, human_duration, run_cells, run_table
+from tfruns.cli.table import Table, human_duration, run_cells, run_table
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
@@ -26,7 +26,7 @@ _behaves = options_of("How it behaves")
 _seed = _holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
 
 _SAMPLES = 5
-_COLUMNS = (STATUS, RUNS, "SHARE", "MEDIAN", "LONGEST")
+_COLUMNS = ("status", "runs", "share", "median", "longest")
 
 
 def _jobs(text: str) -> int | list[str]:

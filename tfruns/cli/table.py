@@ -15,10 +15,6 @@ from tfruns.cli.help import combined
 from tfruns.cli.options import output
 from tfruns.cli.output import encoded, harmless, has_colours, is_terminal, on_one_line, width
 
-STATUS, CREATED, AGE, DURATION = "STATUS", "CREATED (UTC)", "AGE", "DURATION"
-VERSION, TRIGGERED_BY, NAME, ID, ERROR, JOB = "VERSION", "TRIGGERED BY", "NAME", "ID", "ERROR", "JOB"
-ENDED, RUNS = "ENDED (UTC)", "RUNS"
-
 _COLOURS = {
     "FINISHED": "green",
     "FAILED": "red",
@@ -30,42 +26,37 @@ _COLOURS = {
 
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 _GAP = 2
-_TO_THE_RIGHT = {AGE, DURATION, VERSION, "EXIT CODE", "TOTAL RETRIES", RUNS, "SHARE", "MEDIAN", "LONGEST"}
 _WIDEST = 48  # if nothing is cut, a wider text moves the rest of its row, but doesn't widen the column
+_TO_THE_RIGHT = {"age", "duration", "deployment_version", "exit_code", "total_retries"}
+_TO_THE_RIGHT |= {"runs", "share", "median", "longest"}
 # The columns get room on a terminal in this order. Names and errors are cut, but not below the width in `_LEAST`. Those
 # in `_WHOLE` are shown in full or not at all: a status that is cut can look like another, and ids are to be copied.
-_PRIORITY = (STATUS, NAME, ERROR, RUNS, JOB, AGE, DURATION, ID, CREATED, TRIGGERED_BY, VERSION)
-_WHOLE = frozenset({STATUS, AGE, DURATION, ID, CREATED, VERSION, ENDED})
-_LEAST = {NAME: 16, JOB: 10}
+_PRIORITY = ("status", "name", "error", "runs", "job_id", "age", "duration")
+_AFTER_COMFORT = ("id", "created_at", "triggered_by", "deployment_version")
+_COMFORT = 12  # cells more than the least for an error, before any of these columns is shown
+_WHOLE = {"status", "age", "duration", "id", "created_at", "deployment_version", "end_time"}
+_LEAST = {"name": 16, "job_id": 10}
 _LEAST_OF_OTHERS = 12
 _LEAST_OF_ALL = 6  # the least for a name: its beginning is better than no name
-_GROW_FIRST = (ERROR, NAME, JOB)
+_GROW_FIRST = ("error", "name", "job_id")
 _COMFORTABLE = 24  # cells that each of these gets before any gets more
-_AFTER_COMFORT = frozenset({ID, CREATED, TRIGGERED_BY, VERSION})
-_COMFORT = 12  # cells more than the least for an error, before any of these columns is shown
 
-_FIELDS = {
-    STATUS: "status",
-    CREATED: "created_at",
-    AGE: "age",
-    ENDED: "end_time",
-    DURATION: "duration",
-    VERSION: "deployment_version",
-    JOB: "job_id",
-}
-"""The fields behind the columns with headings of their own; other columns have their field's name."""
+_HEADINGS = {"created_at": "CREATED (UTC)", "end_time": "ENDED (UTC)", "deployment_version": "VERSION", "job_id": "JOB"}
+"""The headings that aren't the column's name in capitals."""
 _OTHER_NAMES = {"job": "job_id", "created": "created_at", "ended": "end_time", "version": "deployment_version"}
 _FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
-_LISTED = (STATUS, CREATED, DURATION, VERSION, TRIGGERED_BY, NAME, ID, ERROR)
+_LISTED = ("status", "created_at", "duration", "deployment_version", "triggered_by", "name", "id", "error")
+
+
+def _heading(column: str) -> str:
+    return _HEADINGS.get(column) or column.upper().replace("_", " ")
 
 
 def _chosen(text: str) -> tuple[str, ...]:
-    from tfruns._table.columns import COLUMNS
+    from tfruns._table.columns import COLUMNS, JOB_ID
 
-    known = {field: heading for heading, field in _FIELDS.items()}
-    for column in COLUMNS:
-        known.setdefault(column.name, column.name.upper().replace("_", " "))
-    headings = []
+    known = (JOB_ID, *(column.name for column in COLUMNS), "age")
+    columns = []
     for word in text.split(","):
         name = re.sub(r"(?<=[a-z])(?=[A-Z])|[ -]", "_", word.strip()).lower()  # createdAt, created-at
         name = _OTHER_NAMES.get(name, name)
@@ -73,8 +64,8 @@ def _chosen(text: str) -> tuple[str, ...]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}? There are" if close else "there are"
             raise click.BadParameter(f"no column {word.strip()!r}: {hint} {', '.join(known)}")
-        headings.append(known[name])
-    return tuple(dict.fromkeys(headings))
+        columns.append(name)
+    return tuple(dict.fromkeys(columns))
 
 
 header_option = output("--no-header", is_flag=True, help="Leave out the line of headings.")
@@ -120,22 +111,21 @@ def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None
     """The text of each of these columns for a run. `now`, in seconds since 1970, is for ages, and for the time that a
     run without an end has taken so far; with None, durations are as the server has them.
     """
-    return {name: harmless(job_id if name == JOB else _cell(run, name, now)) for name in columns}
+    return {name: harmless(job_id if name == "job_id" else _cell(run, name, now)) for name in columns}
 
 
 def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
     subject = run.triggered_by_subject
-    if column == AGE:
+    if column == "age":
         return human_age((now or time.time()) - run.created_at / 1000)
-    if column == DURATION:
+    if column == "duration":
         return human_duration(run.duration if now is None else _time_so_far(run, now))
-    if column == TRIGGERED_BY:
+    if column == "triggered_by":
         return run.triggered_by or (subject and (subject.subject_slug or subject.subject_display_name)) or "-"
-    field = _FIELDS.get(column) or column.lower().replace(" ", "_")
-    value: Any = getattr(subject if field.startswith("subject_") else run, field, None)
-    if column in (ERROR, "COMMAND"):
+    value: Any = getattr(subject if column.startswith("subject_") else run, column, None)
+    if column in ("error", "command"):
         return on_one_line(value or "")
-    if column in (CREATED, ENDED) and value is not None:
+    if column in ("created_at", "end_time") and value is not None:
         return _instant(value)
     return "-" if value is None else str(value)
 
@@ -179,7 +169,7 @@ def run_table(
     """The table of runs that every command prints: on a terminal with ages, and cut to fit, unless it is to be wide."""
     if columns is not None:
         return Table(columns, is_chosen=True, is_cut=not wide, header=not no_header)
-    job, age = (JOB,) if several else (), (AGE,) if width() is not None else ()
+    job, age = ("job_id",) if several else (), ("age",) if width() is not None else ()
     return Table((*job, *_LISTED[:2], *age, *_LISTED[2:]), is_cut=not wide, header=not no_header)
 
 
@@ -199,7 +189,7 @@ class Table:
         self._cell_len = cell_len  # an East Asian character takes two cells
         self.columns = tuple(columns)
         self._is_chosen = is_chosen
-        self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *columns)))
+        self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *_AFTER_COMFORT, *columns)))
         self._room = width() if is_cut else None
         self._colour = has_colours()
         self._header = header
@@ -209,15 +199,16 @@ class Table:
 
     @property
     def left_out(self) -> list[str]:
-        return [name for name in self._wanted if name not in self._widths]
+        """The headings that there was no room for."""
+        return [_heading(name) for name in self._wanted if name not in self._widths]
 
     def lines(self, rows: Sequence[Mapping[str, str]]) -> list[str]:
         """The lines for these rows, after a line of headings if they are the first, or the first with an error."""
         wanted = self.columns
-        if self._room is not None and not self._is_chosen and ERROR not in self._wanted:
-            wanted = tuple(name for name in wanted if name != ERROR or any(row[ERROR] for row in rows))
+        if self._room is not None and not self._is_chosen and "error" not in self._wanted:
+            wanted = tuple(name for name in wanted if name != "error" or any(row[name] for row in rows))
         begins = wanted != self._wanted
-        shown = [{name: name for name in wanted}, *rows] if begins else rows
+        shown = [{name: _heading(name) for name in wanted}, *rows] if begins else rows
         sizes = {name: [self._cell_len(row[name]) for row in shown] for name in (wanted if begins else self._widths)}
         if self._room is None:
             for name, found in sizes.items():
@@ -242,9 +233,9 @@ class Table:
         left = room + _GAP
         for name in (name for name in self._priority if name in natural):
             least = natural[name] if name in _WHOLE else min(natural[name], _LEAST.get(name, _LEAST_OF_OTHERS))
-            if name == NAME:
+            if name == "name":
                 least = min(least, max(_LEAST_OF_ALL, left - _GAP))
-            spare = _COMFORT if name in _AFTER_COMFORT and ERROR in fitted and not self._is_chosen else 0
+            spare = _COMFORT if name in _AFTER_COMFORT and "error" in fitted and not self._is_chosen else 0
             if not fitted or least + _GAP + spare <= left:
                 fitted[name] = min(least, room)
                 left -= least + _GAP
@@ -261,7 +252,7 @@ class Table:
         for name, size in self._widths.items():
             text = row[name] if self._room is None else self._cut(row[name], size)
             padding = " " * (size - self._cell_len(text))
-            if self._colour and name == STATUS and (colour := _COLOURS.get(text)):
+            if self._colour and name == "status" and (colour := _COLOURS.get(text)):
                 text = click.style(text, fg=colour)
             cells.append(padding + text if name in _TO_THE_RIGHT else text + padding)
         return (" " * _GAP).join(cells).rstrip()

@@ -18,7 +18,7 @@ from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.options import connect, with_given
 from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
-from tfruns.cli.table import DURATION, ERROR, ID, JOB, NAME, STATUS, Table, run_cells
+from tfruns.cli.table import Table, run_cells
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
@@ -147,7 +147,7 @@ class Board:
     """The runs that are open, and those that ended while they were watched. One thread takes changes, another draws."""
 
     def __init__(self, *, several: bool) -> None:
-        self._columns = (*((JOB,) if several else ()), STATUS, DURATION, NAME, ID, ERROR)
+        self._columns = (*(("job_id",) if several else ()), "status", "duration", "name", "id", "error")
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], tfruns.JobRun] = {}
         self._ended: dict[tuple[str, str], tfruns.JobRun] = {}
