@@ -44,6 +44,13 @@ def checked_number(
     return value
 
 
+def checked_kind(value: Any, name: str, allowed: str, kind: Any) -> Any:
+    """The value, if it is an instance of this class, or of one of these; the error says `allowed`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    return value
+
+
 def checked_timeout(value: Any) -> float:
     """The seconds, if they are a number above 0."""
     return checked_number(value, "timeout", "a number of seconds above 0", above=0, most=sys.float_info.max)

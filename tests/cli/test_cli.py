@@ -262,7 +262,7 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         (["export", " ", "-o", "runs.csv"], "JOB is empty"),
         (
             ["export", "job", "-o", "runs.csv", "--state", "state.json", "--status", "failed"],
-            "--state needs the newest runs of any status first",
+            "it reads the newest runs of any status first",
         ),
         (["list", "job", "--api-key", "k"], "--api-key"),
         (["demo", "--runs", "0"], "--runs"),

@@ -428,7 +428,10 @@ async def test_a_summary_into_a_pipe_is_the_last_word_alone(sandbox: Sandbox, tm
         (("-o", "{}/runs.xlsx"), "doesn't say which format is meant"),
         (("-o", "{}/no/such/runs.csv"), "there is no folder"),
         (("-o", "{}/runs.csv", "--jobs-from", "{}/jobs.txt"), "line 1: one id"),
-        (("-o", "{}/runs.csv", "--state", "{}/state", "--order", "asc"), "--state needs the newest runs"),
+        (
+            ("-o", "{}/runs.csv", "--state", "{}/state", "--order", "asc"),
+            "--state goes with no --sort-by, --order, --status, --since, --until: it reads",
+        ),
         (("-o", "{}/runs.csv", "--host", "nonsense"), "--host must begin with"),
     ],
 )
@@ -551,7 +554,7 @@ async def test_what_is_wrong_in_a_file_of_jobs_is_reported_with_file_and_line(
     [
         (["-o", "-", "--format", "parquet"], "standard output can be jsonl or csv, but no parquet: name a file"),
         (["-o", "-", "--state", "{}/state"], "--state needs a file with -o"),
-        (["-o", "-", "--summary-json", "-"], "-o and --summary-json can't both be standard output"),
+        (["-o", "-", "--summary-json", "-"], "-o and --summary-json name the same file"),
         (["-o", "{}/a.csv", "--state", "{}/a.csv"], "-o and --state name the same file"),
         (["-o", "{}/a.csv", "--summary-json", "{}/./a.csv"], "-o and --summary-json name the same file"),
         (["-o", "{}/a.csv", "--summary-json", "{}/no/a.json"], "--summary-json: there can't be a file"),

@@ -191,7 +191,7 @@ async def test_a_session_that_is_closed_or_of_another_loop_says_what_to_do() -> 
         ("sandbox --fault status=9", 2, "status must be a whole number from 400 to 599, got 9"),
         ("sandbox --rate-limit 0", 2, "per_second must be above 0, got 0"),
         ("export j -o nowhere/runs.csv --host {url}", 1, "make it first"),
-        ("export j -o runs.csv --state state.json --order asc --host {url}", 2, "it goes with no --sort-by, --order"),
+        ("export j -o runs.csv --state state.json --order asc --host {url}", 2, "goes with no --sort-by, --order"),
     ],
 )
 async def test_a_complaint_of_the_command_line_speaks_of_its_options(

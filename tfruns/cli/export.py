@@ -52,7 +52,6 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
 )
 @options.output(
     "--format",
-    "format_",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
@@ -88,7 +87,6 @@ def export(
     job_ids: tuple[str, ...],
     jobs_from: IO[bytes] | None,
     destination: str,
-    format_: str | None,
     quiet: bool,
     summary_json: str | None,
     **arguments: Any,
@@ -125,38 +123,45 @@ def export(
     from tfruns.export.secrets import without_secrets
 
     is_output = destination in _STANDARD_OUTPUT
-    list_name = getattr(jobs_from, "name", None)
-    names = {"-o": None if is_output else destination, "--jobs-from": list_name, "--summary-json": summary_json}
-    _check_files({**names, "--state": arguments["state"]})
-    if is_output and summary_json in _STANDARD_OUTPUT:
-        raise click.UsageError("-o and --summary-json can't both be standard output")
-    given = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
+    listed, state = getattr(jobs_from, "name", None), arguments["state"]
+    _check_files({"-o": destination, "--jobs-from": listed, "--summary-json": summary_json, "--state": state})
+    given = {name: value for name, value in arguments.items() if value not in (None, ())}
     try:
         with summary_file(summary_json, without_secrets(destination)) as write_summary:
             ids = [*dict.fromkeys([*map(checked_id, job_ids), *_read_ids(jobs_from)])]
             if not ids:
                 raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
-            if is_output and format_ not in (None, "jsonl", "csv"):
-                raise click.UsageError(f"standard output can be jsonl or csv, but no {format_}: name a file with -o")
+            form = given.get("format", "jsonl")
+            if is_output and form not in ("jsonl", "csv"):
+                raise click.UsageError(f"standard output can be jsonl or csv, but no {form}: name a file with -o")
             if is_output and "state" in given:
                 raise click.UsageError(
                     "--state needs a file with -o: what was lost on its way from here would be no more"
                 )
-            if "state" in given and given.keys() & {"sort_by", "order", "status", "created_after", "created_before"}:
-                raise click.UsageError(
-                    "--state needs the newest runs of any status first: it goes with no --sort-by, --order, --status,"
-                    " --since or --until"
-                )
             scratch = tempfile.TemporaryDirectory(prefix="tfruns-") if is_output else contextlib.nullcontext("")
             with scratch as folder:
-                path = os.path.join(folder, f"runs.{format_ or 'jsonl'}") if is_output else destination
-                summary = run_async(_export(ids, path, quiet, is_output, {"format": format_, **given}))
+                path = os.path.join(folder, f"runs.{form}") if is_output else destination
+                summary = run_async(_export(ids, path, quiet, is_output, given))
             write_summary(summary)
             return _SKIPPED if summary["skipped"] else 0
     except KeyboardInterrupt:
         end_line()
         say(f"interrupted{'' if is_output else '; the same command goes on from here'}")
         return interrupted_status()
+
+
+def _check_files(named: dict[str, str | None]) -> None:
+    """Check that no file is read or written for two purposes, and that a summary can be written in the end."""
+    options: dict[str, str] = {}
+    for option, name in named.items():
+        if name is not None:
+            path = "-" if name in _STANDARD_OUTPUT else os.path.realpath(name)
+            if path in options:
+                raise click.UsageError(f"{options[path]} and {option} name the same file")
+            options[path] = option
+            is_summary = option == "--summary-json" and path != "-"
+            if is_summary and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path))):
+                raise click.UsageError(f"{option}: there can't be a file {name}")
 
 
 @contextlib.contextmanager
@@ -166,20 +171,20 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
     """
     from tfruns.export.files import is_mounted, write_file
 
-    is_replaced = False  # rather than a stream, a pipe or a device, which take what is written to them
-    if name is not None and name not in _STANDARD_OUTPUT:
-        is_file = os.path.isfile(name) and not is_mounted(Path(os.path.realpath(name)))
-        is_replaced = is_file or not os.path.exists(name)
+    given, path = Path(name or "-"), Path(os.path.realpath(name or "-"))
+    # A stream, a pipe or a device isn't replaced: it takes what is written to it in the end.
+    is_file = given.is_file() and not is_mounted(path)
+    is_replaced = name not in (None, *_STANDARD_OUTPUT) and (is_file or not given.exists())
 
     def write_summary(content: dict[str, Any]) -> None:
         text = json.dumps(content) + "\n"
         try:
-            if name in _STANDARD_OUTPUT:
+            if is_replaced:
+                write_file(path, text.encode(), mode=0o666)
+            elif name in _STANDARD_OUTPUT:
                 click.echo(text, nl=False)
-            elif name is not None and is_replaced:
-                write_file(Path(os.path.realpath(name)), text.encode(), mode=0o666)
             elif name is not None:
-                Path(name).write_text(text, "utf-8")
+                given.write_text(text, "utf-8")
         except OSError as error:  # a full disk shows when the file is closed, without its name
             raise click.ClickException(f"{name}: {error.strerror}") from None
 
@@ -192,19 +197,6 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
         with contextlib.suppress(click.ClickException):  # the error of the export matters more
             write_summary({"path": destination, "error": why})
         raise
-
-
-def _check_files(named: dict[str, str | None]) -> None:
-    """Check that no file is read or written for two purposes, and that a summary can be written in the end."""
-    options: dict[str, str] = {}
-    for option, name in named.items():
-        if name is not None and name not in _STANDARD_OUTPUT:
-            path = os.path.realpath(name)
-            if path in options:
-                raise click.UsageError(f"{options[path]} and {option} name the same file")
-            options[path] = option
-            if option == "--summary-json" and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path))):
-                raise click.UsageError(f"{option}: there can't be a file {name}")
 
 
 def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
@@ -240,14 +232,13 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
             try:
                 summary = await export_runs(client, ids, path, on_progress=keep, **arguments)
             except (tfruns.TfRunsError, OSError) as error:
-                if last is None:
-                    raise
                 is_nameless = isinstance(error, OSError) and error.filename is None
                 what = f"{without_secrets(path)} can't be written: {error}" if is_nameless else str(error)
                 if is_output:
-                    raise click.ClickException(what.replace(path, "standard output")) from None
-                rest = "; the same command goes on from what was read" if last.jobs_done else ""
-                raise click.ClickException(what + rest) from None
+                    what = what.replace(path, "standard output")
+                elif last is not None and last.jobs_done:
+                    what += "; the same command goes on from what was read"
+                raise click.ClickException(what) from None
             except (TypeError, ValueError) as error:
                 raise error if last else wrong_usage(error) from None
         done = as_dict(summary, client)

@@ -122,16 +122,16 @@ def checked() -> Iterator[None]:
         raise wrong_usage(error) from None
 
 
-# An error about an argument begins with its name; further on it names only arguments whose names can't be mistaken for
-# words. Quoted values stay as they are.
-_ARGUMENT = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|\w+_\w+(?:=True)?|pass api_key, """)
+# An error about an argument begins with its name. Further on it names arguments in lists, or with names that can't be
+# mistaken for words. Quoted values stay as they are.
+_ARGUMENT = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|(?<=, )\w+|\w+_\w+(?:=True)?|pass api_key, """
+)
 # Arguments whose option, if there is one, has another name.
 _SPELLED = {
-    "base_url": "--host",
     "allow_http=True": "--allow-http",
     "pass api_key, ": "",
     "job_id": "JOB",
-    "format": "--format",
     "resume_token": "the token in the file of --resume-from",
 }
 

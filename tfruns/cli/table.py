@@ -97,14 +97,13 @@ def human_duration(seconds: float | None) -> str:
     sign, left = "-" if seconds < 0 else "", round(abs(seconds))
     for (unit, size), (smaller, part) in itertools.pairwise(_UNITS):
         if left >= size:
-            return f"{sign}{left // size}{unit} {left % size // part:02}{smaller}"
+            return f"{sign}{left // size:,}{unit} {left % size // part:02}{smaller}"
     return f"{sign}{left}s"
 
 
 def human_age(seconds: float) -> str:
     """How long ago, as its largest unit: `42s`, `3m`, `2h`, `4d`; the future is `0s`."""
-    whole = max(0, int(seconds))
-    return next((f"{whole // size:,}{unit}" for unit, size in _UNITS if whole >= size), "0s")
+    return human_duration(max(0, int(seconds))).split()[0]
 
 
 def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:

@@ -4,12 +4,13 @@ import collections
 import random
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, Self, SupportsIndex, get_args
 from urllib.parse import unquote
 
 import attrs
 
-from tfruns._checks import checked_int, checked_seconds
+from tfruns._checks import checked_int, checked_kind, checked_number, checked_seconds, checked_string
 
 WaitAs = Literal["seconds", "ms"]
 """How a response says how long to wait: `Retry-After` in whole seconds, or `retry-after-ms`."""
@@ -17,13 +18,18 @@ Break = Literal["cut", "reset", "stall"]
 """How a connection breaks: closed after half of the body, reset before a response, or silent after half of the body."""
 
 
-def _one_of(name: str, value: Any, allowed: Any) -> None:
-    if value not in get_args(allowed):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+def _one_of(value: Any, name: str, *, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
 
 
 def _nth(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
+
+
+def _check_nth(value: Any, name: str) -> None:
+    for number in checked_kind(value, name, "a whole number or a tuple of them", tuple):
+        checked_int(number, name, least=1)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,26 +72,11 @@ class Fault:
     """Which requests of a job it hits, counted from 1; a single number is allowed. Empty: all. (As text: `nth=3/4`.)"""
 
     def __attrs_post_init__(self) -> None:
-        if self.status is not None:
-            checked_int(self.status, "status", least=400, most=599)
-        if self.wait is not None:
-            checked_seconds(self.wait, "wait")
-            if self.status is None:
-                raise ValueError("wait needs a status to go with, such as 429")
-        if self.breaks is not None:
-            _one_of("breaks", self.breaks, Break)
-        checked_seconds(self.latency, "latency")
-        if self.limit is not None:
-            checked_int(self.limit, "limit", least=1, most=1000)
-        checked_int(self.total, "total", least=-(10**15), most=10**15)
-        if not 0 < checked_seconds(self.rate, "rate") <= 1:
-            raise ValueError(f"rate must be above 0 and at most 1, got {self.rate!r}")
-        if not isinstance(self.nth, tuple):
-            raise TypeError(f"nth must be a whole number or a tuple of them, got {self.nth!r}")
-        for nth in self.nth:
-            checked_int(nth, "nth", least=1)
-        if not isinstance(self.html, bool) or not isinstance(self.job_id, str | None):
-            raise TypeError(f"html must be a bool and job_id a string, got {self.html!r} and {self.job_id!r}")
+        for name, (_, check) in _FIELDS.items():
+            if (value := getattr(self, name)) is not None:
+                check(value, name)
+        if self.wait is not None and self.status is None:
+            raise ValueError("wait needs a status to go with, such as 429")
         if not any((self.status, self.html, self.latency, self.breaks, self.limit, self.total)):
             raise ValueError("this fault does nothing: give a status, html, latency, breaks, limit or total")
 
@@ -112,30 +103,33 @@ class Fault:
         fields: dict[str, Any] = {}
         for part in text.split(","):
             name, sign, value = (side.strip() for side in part.partition("="))
-            if name not in _READERS or name in fields or bool(sign) == (name == "html"):
-                names = ", ".join("html" if one == "html" else f"{one}=…" for one in _READERS)
+            field = name.replace("-", "_")
+            if field not in _FIELDS or field in fields or bool(sign) == (name == "html"):
+                names = ", ".join("html" if one == "html" else f"{one.replace('_', '-')}=…" for one in _FIELDS)
                 raise ValueError(
                     f"a fault is made of {names}, each once, with commas between; got {part!r} in {text!r}"
                 )
+            read, _ = _FIELDS[field]
             try:
-                fields[name] = _READERS[name](unquote(value))
+                fields[field] = read(unquote(value))
             except ValueError:
                 raise ValueError(f"{name} of a fault can't be {value!r}, in {text!r}") from None
-        return cls(**{name.replace("-", "_"): value for name, value in fields.items()})
+        return cls(**fields)
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "status": int,
-    "wait": float,
-    "html": lambda _: True,
-    "latency": float,
-    "breaks": str,
-    "limit": int,
-    "total": int,
-    "rate": float,
-    "job-id": str,
-    "nth": lambda text: tuple(int(number) for number in text.split("/")),
+_FIELDS: dict[str, tuple[Callable[[str], Any], Callable[[Any, str], object]]] = {
+    "status": (int, partial(checked_int, least=400, most=599)),
+    "wait": (float, checked_seconds),
+    "html": (lambda _: True, partial(checked_kind, allowed="a bool", kind=bool)),
+    "latency": (float, checked_seconds),
+    "breaks": (str, partial(_one_of, kind=Break)),
+    "limit": (int, partial(checked_int, least=1, most=1000)),
+    "total": (int, partial(checked_int, least=-(10**15), most=10**15)),
+    "rate": (float, partial(checked_number, allowed="above 0 and at most 1", above=0, most=1)),
+    "job_id": (str, checked_string),
+    "nth": (lambda text: tuple(map(int, text.split("/"))), _check_nth),
 }
+"""How each field is read from a text, and its check."""
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +161,7 @@ class RateLimit:
             raise ValueError("per_second must be above 0, got 0")
         checked_int(self.burst, "burst", least=1)
         if self.wait_as is not None:
-            _one_of("wait_as", self.wait_as, WaitAs)
+            _one_of(self.wait_as, "wait_as", kind=WaitAs)
 
 
 def _fault(value: Any) -> Fault:
@@ -187,7 +181,7 @@ class Faults(list[Fault]):
         self.extend(faults)
 
     def append(self, fault: Fault | str) -> None:
-        super().append(_fault(fault))
+        self.extend([fault])
 
     def insert(self, index: SupportsIndex, fault: Fault | str) -> None:
         super().insert(index, _fault(fault))

@@ -9,7 +9,7 @@ from datetime import datetime
 from os import PathLike
 from typing import Any, Literal, Self
 
-from tfruns._checks import checked_int, checked_number, checked_seconds, checked_string
+from tfruns._checks import checked_int, checked_kind, checked_number, checked_seconds, checked_string
 from tfruns._loop_thread import LoopThread
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.sandbox.data import NEWEST, made_up_job_ids
@@ -93,14 +93,14 @@ class Sandbox:
         self._host = _visible(host, "host")
         self._port = checked_int(port, "port", least=0, most=65535)
         self._api_key = _made_up_key() if api_key is None else _visible(api_key, "api_key")
-        self._living = _checked(living, "living", "a bool", bool)
+        self._living = checked_kind(living, "living", "a bool", bool)
         self._clock_start = _milliseconds(clock_start)
         self._clock_rate = checked_seconds(clock_rate, "clock_rate")
-        self._runs_from = _checked(runs_from, "runs_from", "the path of a file", str | PathLike | None)
+        self._runs_from = checked_kind(runs_from, "runs_from", "the path of a file", str | PathLike | None)
         if runs_from == "":
             raise ValueError("runs_from must be the path of a file, got ''")
         self._faults = Faults(faults)
-        self._rate_limit = _checked(rate_limit, "rate_limit", "a RateLimit", RateLimit | None)
+        self._rate_limit = checked_kind(rate_limit, "rate_limit", "a RateLimit", RateLimit | None)
         self._forbidden = frozenset(_items(forbidden, "forbidden", "a sequence of strings", str))
         self._requests = deque[SeenRequest](maxlen=100_000)
         self._jobs: dict[str, Job] = {}
@@ -350,12 +350,6 @@ def _made_up_key() -> str:
 # --- arguments: each error says what was given and what is allowed ---
 
 _LATEST = 250_000_000_000_000  # in the year 9892: some runs can still be created before the calendar ends
-
-
-def _checked(value: Any, name: str, allowed: str, kind: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    return value
 
 
 def _visible(value: Any, name: str) -> str:

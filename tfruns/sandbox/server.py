@@ -189,27 +189,22 @@ _PARAMETERS: dict[str, tuple[_Reader, str]] = {
     "limit": (_whole(1, 1000), "a whole number from 1 to 1000"),
 }
 _LISTS = ("triggered_by", "status", "version_numbers")
-_NAMES = {field: wire_name(field) for field in _PARAMETERS}
 
 
 def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The values of the parameters that are given, and what is wrong with them."""
     values: dict[str, Any] = {}
     problems: list[dict[str, Any]] = []
-
-    def refuse(name: str, text: str, allowed: str) -> None:
-        problems.append({"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"})
-
     for field, (read, allowed) in _PARAMETERS.items():
-        name = _NAMES[field]
+        name = wire_name(field)
         texts = query.getall(name, [])
-        if len(texts) > 1 and field not in _LISTS:
-            refuse(name, ", ".join(texts), "given once")
-            continue
         found = [read(text) for text in texts]
-        for text, value in zip(texts, found, strict=True):
-            if value is None:
-                refuse(name, text, allowed)
+        wrong = [text for text, value in zip(texts, found, strict=True) if value is None]
+        if len(texts) > 1 and field not in _LISTS:
+            wrong, allowed = [", ".join(texts)], "given once"
+        problems += [
+            {"parameter": name, "value": text, "message": f"must be {allowed}, got {text!r}"} for text in wrong
+        ]
         if found:
             values[field] = tuple(found) if field in _LISTS else found[0]
     return values, problems
