@@ -61,7 +61,7 @@ def test_the_shares_of_the_rate_make_up_the_rate_and_follow_the_requests() -> No
     with served(jobs=["small", "large"], runs=[10, 3000]) as it:
         small, large = sorted(reader_of(it, maxRate=50).partitions(), key=lambda partition: partition.max_rate)
     assert small.max_rate + large.max_rate == pytest.approx(50)
-    assert large.job_ids == ("large",)
+    assert large.job_ids == ["large"]
     assert small.max_rate == pytest.approx(50 * 2 / 6)
 
 
@@ -233,6 +233,6 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 
 def test_a_partition_says_what_it_reads() -> None:
-    partition = RunsPartition(["a"], run_filter=RunFilter(status="FAILED"), base_url="u", max_rate=None)
+    partition = RunsPartition(["a"], RunFilter(status="FAILED"), "u", None)
     assert "'a'" in repr(partition)
     assert "FAILED" in repr(partition)

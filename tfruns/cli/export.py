@@ -177,7 +177,7 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
     is_replaced = name not in (None, *_STANDARD_OUTPUT) and (is_file or not given.exists())
 
     def write_summary(content: dict[str, Any]) -> None:
-        text = json.dumps(content) + "\n"
+        text = json.dumps(content, default=str) + "\n"
         try:
             if is_replaced:
                 write_file(path, text.encode(), mode=0o666)

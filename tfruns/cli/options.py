@@ -127,21 +127,20 @@ def checked() -> Iterator[None]:
 _ARGUMENT = re.compile(
     r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|^\w+|(?<=, )\w+|\w+_\w+(?:=True)?|pass api_key, """
 )
-# Arguments whose option, if there is one, has another name.
+# Arguments that aren't options of the same name.
 _SPELLED = {
     "allow_http=True": "--allow-http",
     "pass api_key, ": "",
     "job_id": "JOB",
+    "run": "RUN",
     "resume_token": "the token in the file of --resume-from",
 }
 
 
 def wrong_usage(error: Exception) -> click.UsageError:
     """The error for an argument that the library refused, with the command's options in place of Python's arguments."""
-    names = dict(_SPELLED)
-    for parameter in click.get_current_context().command.params:
-        is_option = isinstance(parameter, click.Option)
-        names[str(parameter.name)] = parameter.opts[-1] if is_option else str(parameter.metavar).strip("[].")
+    options = [each for each in click.get_current_context().command.params if isinstance(each, click.Option)]
+    names = {**_SPELLED, **{str(option.name): option.opts[-1] for option in options}}
     return click.UsageError(_ARGUMENT.sub(lambda found: names.get(found[0], found[0]), str(error)))
 
 

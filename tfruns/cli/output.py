@@ -137,17 +137,13 @@ def encoded(text: str) -> bytes:
 def as_json_line(value: dict[str, Any]) -> bytes:
     """A line of compact JSON in UTF-8, whatever the locale.
 
-    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped: the
-    value is the same. (json escapes those below U+0020 itself.)
+    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped, and
+    with them what else isn't ASCII: the value is the same.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():
-        text = text.translate(_JSON_ESCAPES)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-_TO_ESCAPE = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _TO_ESCAPE}
+        text = json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return text.encode() + b"\n"
 
 
 async def write(output: str | bytes) -> None:

@@ -131,9 +131,6 @@ def as_dict(summary: ExportSummary, client: Client) -> dict[str, Any]:
     stats = client.stats()
     return {
         **attrs.asdict(summary, recurse=False),
-        "path": str(summary.path),
-        "skipped": {job_id: str(error) for job_id, error in summary.skipped.items()},
-        "quarantine": None if summary.quarantine is None else str(summary.quarantine),
         "seconds": round(summary.seconds, 3),
         "requests": stats.requests,
         "retries": stats.retries,

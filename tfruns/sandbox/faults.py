@@ -157,8 +157,7 @@ class RateLimit:
     None: it doesn't."""
 
     def __attrs_post_init__(self) -> None:
-        if checked_seconds(self.per_second, "per_second") == 0:
-            raise ValueError("per_second must be above 0, got 0")
+        checked_number(self.per_second, "per_second", "above 0", above=0)
         checked_int(self.burst, "burst", least=1)
         if self.wait_as is not None:
             _one_of(self.wait_as, "wait_as", kind=WaitAs)

@@ -148,15 +148,13 @@ class Job:
                     self._arrive(when)
             return True
 
-    def page(self, selection: Selection, offset: int, limit: int) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page."""
+    def page(
+        self, selection: Selection = NEWEST_FIRST, offset: int = 0, limit: int | None = None
+    ) -> tuple[int, list[bytes]]:
+        """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on)."""
         with self._lock:
-            return self._up_to_date(selection, offset + limit).page(selection, offset, limit)
-
-    def runs(self) -> list[JobRun]:
-        with self._lock:
-            _, texts = self._up_to_date().page(NEWEST_FIRST)
-        return [parse(text) for text in texts]
+            end = None if limit is None else offset + limit
+            return self._up_to_date(selection, end).page(selection, offset, end)
 
     def create(self, fields: dict[str, Any]) -> JobRun:
         with self._lock:

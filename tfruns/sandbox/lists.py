@@ -100,11 +100,10 @@ class RunList:
         self._selected.cache_clear()
         return [(row.id, row.status) for row in rows]
 
-    def page(self, selection: Selection, offset: int = 0, limit: int | None = None) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on)."""
+    def page(self, selection: Selection, start: int = 0, end: int | None = None) -> tuple[int, list[bytes]]:
+        """How many runs are selected in all, and the JSON texts of those from one place to another (None: to all)."""
         rows = self._newest if selection == NEWEST_FIRST else self._selected(selection)
-        wanted = rows[offset:] if limit is None else rows[offset : offset + limit]
-        return len(rows) + self._older_count, [row.text for row in wanted]
+        return len(rows) + self._older_count, [row.text for row in rows[start:end]]
 
     def get(self, run_id: str) -> Wire | None:
         row = self._by_id.get(run_id)

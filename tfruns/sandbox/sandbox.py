@@ -16,7 +16,7 @@ from tfruns.sandbox.data import NEWEST, made_up_job_ids
 from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
 from tfruns.sandbox.jobs import Clock, Job
 from tfruns.sandbox.server import SeenRequest, Server
-from tfruns.sandbox.wire import Wire, read_runs
+from tfruns.sandbox.wire import Wire, parse, read_runs
 
 _NOT_RUNNING = "this sandbox isn't running: use it within `async with`, or `with`"
 
@@ -240,7 +240,7 @@ class Sandbox:
         Example:
             >>> assert await client.iter_runs("my-job-id").collect() == sandbox.runs("my-job-id")
         """
-        return self._job(job_id).runs()
+        return [parse(text) for text in self._job(job_id).page()[1]]
 
     async def create_run(self, job_id: str, **fields: Any) -> JobRun:
         """Add a run to the job, created now by the clock, but after all others: it is the first in the default order.

@@ -7,17 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
 
 from tfruns._decode.body import decode_runs
 from tfruns._payload import wire_name
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
-from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
+from tfruns._table.columns import COLUMNS, LIMITS, Kind, values_of
 from tfruns.models import JobRun, RawPage
 
 logger = logging.getLogger("tfruns")
 
-_TYPES = {Kind.TEXT: StringType, Kind.WORD: StringType, Kind.COUNT: LongType, Kind.INSTANT: TimestampType}
 _MOMENTS = [column.name for column in COLUMNS if column.kind is Kind.INSTANT]
 _REQUIRED = {
     **dict.fromkeys(("id", "name", "applicationName", "deploymentVersion", "command", "status"), ""),
@@ -28,10 +28,7 @@ _REQUIRED = {
 
 def schema(corrupt_column: str | None) -> StructType:
     """The columns. A corrupt record may lack any of them but the job's id."""
-    is_open = corrupt_column is not None
-    fields = [StructField(column.name, _TYPES[column.kind](), column.is_nullable or is_open) for column in COLUMNS]
-    corrupt = [] if corrupt_column is None else [StructField(corrupt_column, StringType())]
-    return StructType([StructField(JOB_ID, StringType(), nullable=False), *fields, *corrupt])
+    return from_arrow_schema(PLAIN_SCHEMA if corrupt_column is None else _with_text(corrupt_column))
 
 
 def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str | None) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
@@ -132,14 +133,14 @@ def _types(schema: StructType) -> list[tuple[str, Any]]:
     return [(field.name, field.dataType) for field in schema]
 
 
+@attrs.frozen(slots=False)
 class RunsPartition(InputPartition):
     """The jobs that one task reads. It holds no key."""
 
-    def __init__(self, job_ids: Sequence[str], *, run_filter: RunFilter, base_url: str, max_rate: float | None) -> None:
-        self.job_ids = tuple(job_ids)
-        self.filter = run_filter
-        self.base_url = base_url
-        self.max_rate = max_rate
+    job_ids: Sequence[str]
+    filter: RunFilter
+    base_url: str
+    max_rate: float | None
 
 
 async def _planned(options: Options) -> list[RunsPartition]:
@@ -155,9 +156,9 @@ async def _planned(options: Options) -> list[RunsPartition]:
         return [
             RunsPartition(
                 group,
-                run_filter=options.filter,
-                base_url=client.base_url,
-                max_rate=max_rate and max_rate * sum(requests[job_id] for job_id in group) / whole,
+                options.filter,
+                client.base_url,
+                max_rate and max_rate * sum(requests[job_id] for job_id in group) / whole,
             )
             for group in balanced(requests, options.num_partitions)
         ]
