@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.support import seeds
 from tests.support.contract import problems
 from tfruns._http.connections import ClosedSignal
+from tfruns.sandbox import Fault
 from tfruns.sandbox.server import respond
 
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.
@@ -118,13 +119,13 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     """But where a test is about one that can't: a page of HTML, or a value newer than the contract."""
     violations: list[str] = []
 
-    async def checked(request: web.BaseRequest, response: web.Response, effects: Any) -> web.StreamResponse:
+    async def checked(request: web.BaseRequest, response: web.Response, faults: list[Fault]) -> web.StreamResponse:
         if response.content_type == "application/json":
             assert isinstance(response.body, bytes)
             violations.extend(problems(response.status, msgspec.json.decode(response.body)))
-        elif effects.refusal is None or not effects.refusal.html:
+        elif not any(fault.html for fault in faults):
             violations.append(f"a response of {response.content_type}")
-        return await respond(request, response, effects)
+        return await respond(request, response, faults)
 
     if "beyond_contract" not in request.keywords:
         monkeypatch.setattr("tfruns.sandbox.server.respond", checked)

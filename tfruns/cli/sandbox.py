@@ -6,7 +6,7 @@ import re
 import shlex
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter
 from typing import Any
 
 import click
@@ -140,8 +140,7 @@ async def demo(number: int, seed: int) -> None:
     _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
     console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
     columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
-    samples: list[tfruns.JobRun] = []
-    durations: dict[str, list[int | None]] = defaultdict(list)
+    runs: list[tfruns.JobRun] = []
     async with (
         Sandbox(jobs=1, runs=number, seed=seed, clock_start="now") as sandbox,
         tfruns.Client(sandbox.url, sandbox.api_key) as client,
@@ -154,27 +153,25 @@ async def demo(number: int, seed: int) -> None:
             task = bar.add_task("runs", total=None)
             async with contextlib.aclosing(client.iter_runs(sandbox.job_ids[0]).pages()) as pages:
                 async for page in pages:
-                    samples += page.data[: _SAMPLES - len(samples)]
-                    for run in page.data:
-                        durations[run.status.value].append(run.duration)
-                    bar.update(task, advance=len(page.data), total=page.pagination.total)
+                    runs += page.data
+                    bar.update(task, completed=len(runs), total=page.pagination.total)
         seconds = time.perf_counter() - begun
         requests = len(sandbox.requests)
-    count = sum(map(len, durations.values()))
+    count = len(runs)
     if not is_terminal():
         click.echo(f"{count:,} of {count:,} runs")
     click.echo("Runs by status:")
     rows = []
-    for status, found in sorted(durations.items(), key=lambda item: -len(item[1])):
-        ended = [duration for duration in found if duration is not None]
+    for status, found in Counter(run.status.value for run in runs).most_common():
+        ended = [run.duration for run in runs if run.status == status and run.duration is not None]
         times = (statistics.median(ended), max(ended)) if ended else (None, None)
-        cells = (status, f"{len(found):,}", f"{len(found) / count:.1%}", *map(human_duration, times))
+        cells = (status, f"{found:,}", f"{found / count:.1%}", *map(human_duration, times))
         rows.append(dict(zip(_COLUMNS, cells, strict=True)))
     click.echo(Table(_COLUMNS).text(rows))
-    click.echo(f"The first {len(samples)} runs, as `tfruns list` prints them:")
+    click.echo(f"The first {len(runs[:_SAMPLES])} runs, as `tfruns list` prints them:")
     table = run_table()
     now = time.time() if is_terminal() else None
-    click.echo(table.text([run_cells(run, table.columns, now=now) for run in samples]))
+    click.echo(table.text([run_cells(run, table.columns, now=now) for run in runs[:_SAMPLES]]))
     took = f"{count:,} runs in {seconds:.2f} s by {counted(requests, 'request')}"
     _say(f"{took}: {count / seconds:,.0f} runs a second, server included")
 

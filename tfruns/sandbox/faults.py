@@ -198,18 +198,11 @@ class Faults(list[Fault]):
         super().__setitem__(place, Faults(value) if isinstance(place, slice) else _fault(value))
 
 
-@attrs.frozen
-class ActiveFaults:
-    delay: float = 0.0
-    refusal: Fault | None = None
-    """The first fault with a status or a page of HTML."""
-    wait_as: WaitAs | None = "seconds"
-    breaks: Break | None = None
-    limit: int | None = None
-    total: int = 0
+@attrs.frozen(kw_only=True)
+class TooManyRequests(Fault):
+    """What a rate limit does to a request."""
 
-
-NO_FAULTS = ActiveFaults()
+    wait_as: WaitAs | None
 
 
 class FaultInjector:
@@ -223,21 +216,12 @@ class FaultInjector:
         self._tokens = 0.0 if rate_limit is None else float(rate_limit.burst)
         self._since = time.monotonic()
 
-    def next(self, job_id: str) -> ActiveFaults:
-        """The effects on the next request for this job."""
+    def next(self, job_id: str) -> list[Fault]:
+        """The faults of the next request for this job."""
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
-            return ActiveFaults(refusal=Fault(status=429, wait=wait), wait_as=self._limit.wait_as)
-        if not self._faults:
-            return NO_FAULTS
-        faults = [fault for fault in self._faults if self._hits(fault, job_id)]
-        return ActiveFaults(
-            delay=sum(fault.latency for fault in faults),
-            refusal=next((fault for fault in faults if fault.status is not None or fault.html), None),
-            breaks=next((fault.breaks for fault in faults if fault.breaks is not None), None),
-            limit=min((fault.limit for fault in faults if fault.limit is not None), default=None),
-            total=sum(fault.total for fault in faults),
-        )
+            return [TooManyRequests(status=429, wait=wait, wait_as=self._limit.wait_as)]
+        return [fault for fault in self._faults if self._hits(fault, job_id)]
 
     def _hits(self, fault: Fault, job_id: str) -> bool:
         return (

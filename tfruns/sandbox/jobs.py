@@ -116,6 +116,7 @@ class Job:
         else:
             self._runs = RunList(iter(sorted(runs, key=lambda run: (-run["createdAt"], run["id"]))), len(runs))
         self._most_runs = len(self._runs) + _MOST_NEW_RUNS
+        self._arrivals = self._rng()
         # The events, soonest first: when, and the run that leaves this status ("": a new run comes). If the run is gone
         # by then, or its status was changed by someone else, nothing is done.
         self._due = [self._arrival(self._start)] if living else []
@@ -123,10 +124,6 @@ class Job:
     @functools.cached_property
     def _maker(self) -> RunMaker:
         return RunMaker(self._seed, self._id, since=self._start)
-
-    @functools.cached_property
-    def _arrivals(self) -> random.Random:
-        return self._rng()
 
     def step(self, selection: Selection = NEWEST_FIRST, end: int | None = None) -> bool:
         """Do a part of the work that is needed before a page up to this place can be served (None: all pages). True if

@@ -37,7 +37,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from tfruns.models import HttpError, JobRunsSortBy, JobRunStatus, SortDirection, wire_name
-from tfruns.sandbox.faults import NO_FAULTS, ActiveFaults, FaultInjector
+from tfruns.sandbox.faults import Fault, FaultInjector, TooManyRequests
 from tfruns.sandbox.jobs import Job
 from tfruns.sandbox.lists import Selection, as_number
 
@@ -107,7 +107,7 @@ class Server:
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        url, effects = request.rel_url, NO_FAULTS
+        url, faults = request.rel_url, list[Fault]()
         path = _PATH.fullmatch(url.raw_path)
         if path is None:
             response = _http_error(404, "NOT_FOUND", f"Cannot {request.method} {url.raw_path}")
@@ -116,15 +116,15 @@ class Server:
             response.headers["Allow"] = "GET"
         else:
             job_id = unquote(path[1])
-            effects = self._faults.next(job_id)
-            if effects.delay:
-                await asyncio.sleep(effects.delay)
-            response = _refusal(effects) or await self._page(request, job_id, effects)
+            faults = self._faults.next(job_id)
+            if delay := sum(fault.latency for fault in faults):
+                await asyncio.sleep(delay)
+            response = _refusal(faults) or await self._page(request, job_id, faults)
         response.headers["x-request-id"] = str(uuid.uuid4())
         self._requests.append(SeenRequest(request.method, url.raw_path, url.raw_query_string, response.status))
-        return await respond(request, response, effects)
+        return await respond(request, response, faults)
 
-    async def _page(self, request: web.BaseRequest, job_id: str, effects: ActiveFaults) -> web.Response:
+    async def _page(self, request: web.BaseRequest, job_id: str, faults: list[Fault]) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._accepts_key(key.strip()):
             refusal = _http_error(401, "UNAUTHORIZED", "The bearer token is missing or wrong")
@@ -142,12 +142,12 @@ class Server:
         if job is None:
             return _http_error(404, "NOT_FOUND", f"There is no job with the id {job_id!r}")
         offset, limit = values.pop("offset", 0), values.pop("limit", 100)
-        limit = limit if effects.limit is None else min(limit, effects.limit)
+        limit = min([limit, *(fault.limit for fault in faults if fault.limit is not None)])
         selection = Selection(**values)
         while job.step(selection, offset + limit):  # noqa: ASYNC110  # there is nothing to wait for
             await asyncio.sleep(0)  # other requests get their turn
         total, runs = job.page(selection, offset, limit)
-        total = max(0, total + effects.total)
+        total = max(0, total + sum(fault.total for fault in faults))
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
@@ -213,8 +213,8 @@ def _read(query: MultiMapping[str]) -> tuple[dict[str, Any], list[dict[str, Any]
 # --- responses that are wrong on purpose, some as aiohttp would never send them ---
 
 
-def _refusal(effects: ActiveFaults) -> web.Response | None:
-    fault = effects.refusal
+def _refusal(faults: list[Fault]) -> web.Response | None:
+    fault = next((fault for fault in faults if fault.status is not None or fault.html), None)
     if fault is None:
         return None
     status = fault.status or 200
@@ -223,21 +223,23 @@ def _refusal(effects: ActiveFaults) -> web.Response | None:
         response = web.Response(status=status, body=page, content_type="text/html", charset="utf-8")
     else:
         response = _http_error(status, "SANDBOX_FAULT", "A fault on purpose")
-    if fault.wait is not None and effects.wait_as is not None:
-        name, unit = {"seconds": ("Retry-After", 1), "ms": ("retry-after-ms", 1000)}[effects.wait_as]
+    wait_as = fault.wait_as if isinstance(fault, TooManyRequests) else "seconds"
+    if fault.wait is not None and wait_as is not None:
+        name, unit = {"seconds": ("Retry-After", 1), "ms": ("retry-after-ms", 1000)}[wait_as]
         response.headers[name] = str(math.ceil(fault.wait * unit))
     return response
 
 
-async def respond(request: web.BaseRequest, response: web.Response, effects: ActiveFaults) -> web.StreamResponse:
-    """Send the response with these effects. aiohttp doesn't complain if it finds the connection closed after that.
+async def respond(request: web.BaseRequest, response: web.Response, faults: list[Fault]) -> web.StreamResponse:
+    """Send the response, as far as no fault breaks the connection. aiohttp doesn't complain if it is closed after that.
 
     A stalled response waits until the client closes the connection, which cancels it.
     """
     transport = request.transport
-    if transport is None or effects.breaks is None:
+    breaks = next((fault.breaks for fault in faults if fault.breaks is not None), None)
+    if transport is None or breaks is None:
         return response
-    if effects.breaks == "reset":
+    if breaks == "reset":
         # With SO_LINGER at 0 seconds, the connection is closed by a reset.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -249,7 +251,7 @@ async def respond(request: web.BaseRequest, response: web.Response, effects: Act
     broken.content_length = len(body)
     await broken.prepare(request)
     await broken.write(body[: len(body) // 2])
-    if effects.breaks == "stall":
+    if breaks == "stall":
         await asyncio.Event().wait()
     transport.close()
     return broken
