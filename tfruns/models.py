@@ -346,13 +346,16 @@ class RawPage:
 
 
 def only(page: RawPage, indices: Sequence[int]) -> RawPage:
-    """A page of some of its runs, by their indices in `data`."""
+    """A page of some of its runs, by their indices in `data`. Those that are bad go into `bad`."""
+    runs: list[Any] = [page.data[at] for at in indices]
+    bad = tuple(run for run in runs if isinstance(run, BadRun))
+    good = [at for at, run in zip(indices, runs, strict=True) if not isinstance(run, BadRun)] if bad else indices
 
     def split() -> tuple[bytes, ...]:
         texts = page.texts
-        return tuple(texts[at] for at in indices)
+        return tuple(texts[at] for at in good)
 
-    return attrs.evolve(page, data=tuple(page.data[at] for at in indices), bad=(), split=split)
+    return RawPage(tuple(page.data[at] for at in good), page.pagination, bad, split)
 
 
 @payload

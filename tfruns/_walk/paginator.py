@@ -93,7 +93,7 @@ class Paginator(abc.ABC, Generic[T]):
         """
         from tfruns.arrow import record_batch
 
-        return self._each(lambda new: (record_batch(new.walk.job_id, runs) for runs in new.parts()))
+        return self._each(lambda new: (record_batch(new.walk.job_id, page.data) for page in new.pages()))
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Every run, as one Arrow table with `tfruns.arrow.SCHEMA` (extra `arrow`). Takes memory for all of them.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -17,7 +17,7 @@ from tfruns._walk.frontier import Place
 from tfruns._walk.planner import Planner
 from tfruns._walk.request import PlannedPage, is_whole_list
 from tfruns.errors import BadRequestError, IncompleteWalkError, ResponseTooLargeError, UnprocessableEntityError
-from tfruns.models import BadRun, JobRun, Pagination, RawPage, RunPage
+from tfruns.models import JobRun, Pagination, RawPage, RunPage, only
 from tfruns.query import MAX_PAGE_SIZE, PageRequest, RunFilter, given_filters
 
 
@@ -50,6 +50,7 @@ class WalkOptions:
 
 
 _FEWEST_RUNS = 4  # of a page whose size in bytes is limited
+_T = TypeVar("_T")
 _VERSION = "tfrunswalk1"  # of resume tokens
 
 
@@ -76,20 +77,22 @@ class NewRuns:
     walk: "Walk"
     runs: Sequence[JobRun] = ()
     page: RunPage = _NO_PAGE
+    rows: Sequence[int] = ()
+    """Which runs of the page they are."""
     body: bytes = attrs.field(default=b"", repr=False)
     before: Place | None = None
     """Where the walk stood before them, in the order by creation."""
     is_last: bool = False
     """Whether the job, one of several, has no more."""
 
-    def parts(self) -> Iterator[Sequence[JobRun]]:
-        """The runs, at most `page_size` in a part."""
+    def _parts(self, values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+        """The values, at most `page_size` in a part."""
         size = self.walk.options.page_size
-        return (self.runs[start : start + size] for start in range(0, len(self.runs), size))
+        return (values[start : start + size] for start in range(0, len(values), size))
 
     def pages(self) -> Iterator[RunPage]:
         count = 0
-        for runs in self.parts():
+        for runs in self._parts(self.runs):
             page = RunPage(tuple(runs), self.page.pagination)
             count += len(page)
             if self.before is not None:
@@ -101,22 +104,8 @@ class NewRuns:
         return pack(_VERSION, given_filters(self.walk.options.filter), [self.walk.job_id, attrs.astuple(place)])
 
     def raw_pages(self) -> Iterator[RawPage]:
-        for found in self.parts():
-            runs = tuple(run for run in found if not isinstance(run, BadRun))
-            bad = () if len(runs) == len(found) else tuple(run for run in found if isinstance(run, BadRun))
-            split = partial(_texts_of, runs, self.page.data, self.body)
-            yield RawPage(runs, self.page.pagination, bad, split)
-
-
-def _texts_of(runs: Sequence[JobRun], all_runs: Sequence[JobRun], body: bytes) -> tuple[bytes, ...]:
-    """The texts of some of the runs of a response."""
-    texts = split_page(body)
-    skipped = len(all_runs) - len(runs)
-    # Nearly always they are all runs but the first few: then they are the last ones of the response.
-    if runs and all_runs[skipped] is runs[0]:
-        return texts[skipped:]
-    by_run = dict(zip(map(id, all_runs), texts, strict=True))
-    return tuple(by_run[id(run)] for run in runs)
+        whole = RawPage(self.page.data, self.page.pagination, split=partial(split_page, self.body))
+        return (only(whole, rows) for rows in self._parts(self.rows))
 
 
 class Walk:
@@ -232,7 +221,7 @@ class Walk:
             fetched, page, rows, before = self._ready.pop(0)
             page = page or await self._read(fetched)
             runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
-            new = NewRuns(self, runs, page, fetched.response.body, before)
+            new = NewRuns(self, runs, page, rows, fetched.response.body, before)
         self._count_ahead()
         self._fetch_ahead()
         return new
