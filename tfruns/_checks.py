@@ -52,17 +52,14 @@ def checked_kind(value: Any, name: str, allowed: str, kind: Any) -> Any:
 
 
 def checked_timeout(value: Any) -> float:
-    """The seconds, if they are a number above 0."""
     return checked_number(value, "timeout", "a number of seconds above 0", above=0, most=sys.float_info.max)
 
 
 def checked_seconds(value: Any, name: str) -> float:
-    """The value, if it is a number of seconds, 0 or more."""
     return float(checked_number(value, name, "a number from 0 to 1e9", least=0, most=1e9))
 
 
 def checked_string(value: Any, name: str, what: str = "a string") -> str:
-    """The value, if it is a string that can be sent."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be {what}, got {value!r}")
     try:
@@ -73,7 +70,6 @@ def checked_string(value: Any, name: str, what: str = "a string") -> str:
 
 
 def checked_job_id(job_id: str) -> str:
-    """The job id, if it can be one."""
     checked_string(job_id, "job_id")
     if not job_id.strip():
         raise ValueError(f"job_id is empty: {job_id!r}")
@@ -93,7 +89,6 @@ def check_job_ids(job_ids: object) -> None:
 
 
 def check_on_error(on_error: object) -> None:
-    """Raise ValueError unless it says what to do if a job fails."""
     if on_error not in ("raise", "skip") and not callable(on_error):
         raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
 
@@ -137,7 +132,6 @@ def argument_names(function: Callable[..., Any]) -> list[str]:
 
 
 def check_names(given: Iterable[str], allowed: Collection[str], function: str) -> None:
-    """Raise TypeError if an argument has a name that the function doesn't have."""
     for name in given:
         if name not in allowed:
             close = difflib.get_close_matches(name, [*allowed], n=1)

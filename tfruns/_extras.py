@@ -9,7 +9,6 @@ from typing import Any
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra."""
     prefix = Path(sys.prefix)
     package = f"'tfruns[{extra}]'" if extra == "cli" else f"'tfruns[cli,{extra}]'"  # of these tools' own environments
     again = shlex.join(["tfruns", *sys.argv[1:]])
@@ -27,7 +26,6 @@ def install(extra: str) -> str:
 
 
 def install_package(package: str) -> str:
-    """The command that installs a package."""
     return f"{'uv ' * (_metadata('INSTALLER') == 'uv')}pip install {package}"
 
 

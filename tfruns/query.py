@@ -145,7 +145,6 @@ def _version_number(value: Any, name: str) -> str:
 
 
 def _moment(value: Any, name: str) -> Any:
-    """A time in milliseconds since 1970."""
     allowed = "an aware datetime, a timedelta before now, or milliseconds since 1970"
     if isinstance(value, datetime):
         if value.utcoffset() is None:
@@ -263,7 +262,6 @@ class RunFilter:
 
 
 def given_filters(run_filter: RunFilter) -> dict[str, Any]:
-    """The filters that were given, by their names."""
     return attrs.asdict(run_filter, filter=lambda _, value: value is not None)
 
 
@@ -288,8 +286,6 @@ def chosen_filter(given: RunFilter | None, single: Mapping[str, object]) -> RunF
 
 @attrs.frozen
 class PageRequest:
-    """A request for one page."""
-
     job_id: str
     filter: RunFilter
     limit: int

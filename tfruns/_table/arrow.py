@@ -89,7 +89,6 @@ def runs_alone(runs: Sequence[JobRun]) -> pa.RecordBatch:
 
 
 def _batch(schema: pa.Schema, runs: Sequence[JobRun], *arrays: Any) -> pa.RecordBatch:
-    """These arrays, and the columns of the runs."""
     made = [*arrays]
     for column, type_, values in zip(COLUMNS, schema.types[len(arrays) :], values_of(runs), strict=True):
         try:
@@ -100,7 +99,6 @@ def _batch(schema: pa.Schema, runs: Sequence[JobRun], *arrays: Any) -> pa.Record
 
 
 def _moments(values: Sequence[Any]) -> Any:
-    """Milliseconds as timestamps."""
     type_ = _TYPES[Kind.INSTANT]
     if float in set(map(type, values)):
         return pa.array([None if value is None else round(value * 1000) for value in values], type_)

@@ -15,8 +15,6 @@ from tfruns.models import JobRun, Subject
 
 
 class Kind(enum.Enum):
-    """What a column holds."""
-
     TEXT = "text"
     WORD = "text, few different ones"
     COUNT = "64-bit integer"
@@ -25,8 +23,6 @@ class Kind(enum.Enum):
 
 @attrs.frozen
 class Column:
-    """One column of the table."""
-
     name: str
     kind: Kind
     is_nullable: bool

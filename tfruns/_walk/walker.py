@@ -309,12 +309,10 @@ class Prefetch:
         self._ahead_in_all = 0
 
     def count(self, walk: Walk, ahead: int) -> None:
-        """The walk has so many pages ahead."""
         self._ahead_in_all += ahead - walk.ahead
         walk.ahead = ahead
 
     def allows(self, walk: Walk) -> bool:
-        """Whether the walk may fetch another page."""
         if not walk.ahead or walk is self.front:
             return walk.ahead < self._most
         of_front = 0 if self.front is None else self.front.ahead

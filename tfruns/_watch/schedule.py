@@ -56,7 +56,6 @@ class PollSchedule:
         return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
 
     def after_failure(self) -> float:
-        """Seconds to wait after a transient failure."""
         self._now = self._most
         return self._most
 
@@ -152,5 +151,4 @@ class Unconfirmed:
         return max(1.0, min(youngest / 2, _LONGEST_PAUSE_OF_CLAIMS), len(self._jobs) / _MOST_POLLS)
 
     def forget(self, job_id: str) -> None:
-        """The job isn't polled any more."""
         self._jobs.pop(job_id, None)

@@ -45,7 +45,6 @@ class RunWaiter:
         raise_for_failure: bool,
         interval: Interval,
     ) -> JobRun:
-        """See `Client.wait_for_run`."""
         checked_string(run, "run", "the id or the name of a run, as a string")
         if not run.strip():
             raise ValueError(f"run is empty: {run!r}")

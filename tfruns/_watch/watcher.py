@@ -333,7 +333,6 @@ def _is_older(poll: PollResult, seconds: float) -> bool:
 
 
 def _checked_start(start: Start | datetime) -> Start | float:
-    """The argument `start`, checked; a datetime as ms since 1970."""
     if isinstance(start, datetime) and start.utcoffset() is not None:
         return start.timestamp() * 1000
     if isinstance(start, str) and start in get_args(Start):
