@@ -280,7 +280,7 @@ class _JobWalks:
             item = await self._items.get()
             if not self._ordered or not isinstance(item, _Job):
                 return item
-            self._front, self._prefetch.front = item, item.walk
+            self._front = item
         return await self._front.arrived.get()
 
     async def _take(self, job: _Job) -> NewRuns | None:
@@ -330,7 +330,9 @@ class _JobWalks:
             async for job_id in ids:
                 if self._is_over:
                     return
-                walk = Walk(self._options, checked_job_id(job_id), self._prefetch)
+                # In order, only the job whose pages are consumed fetches more than its first page.
+                prefetch = Prefetch(self._most) if self._ordered else self._prefetch
+                walk = Walk(self._options, checked_job_id(job_id), prefetch)
                 self._walks.add(walk)
                 self._read += 1
                 job = _Job(self._read, walk, asyncio.Queue() if self._ordered else self._items)

@@ -303,8 +303,6 @@ class Prefetch:
     """
 
     def __init__(self, most: int) -> None:
-        self.front: Walk | None = None
-        """The walk whose pages are consumed now. It has its own limit, as high as that of all others together."""
         self._most = most
         self._ahead_in_all = 0
 
@@ -313,7 +311,4 @@ class Prefetch:
         walk.ahead = ahead
 
     def allows(self, walk: Walk) -> bool:
-        if not walk.ahead or walk is self.front:
-            return walk.ahead < self._most
-        of_front = 0 if self.front is None else self.front.ahead
-        return self._ahead_in_all - of_front < self._most
+        return not walk.ahead or self._ahead_in_all < self._most
