@@ -53,7 +53,6 @@ class Limiter:
         if fetch.sent_at is None:
             return
         now, pace = time.monotonic(), self.pace
-        is_page = isinstance(outcome, Response) or (isinstance(outcome, DecodeError) and outcome.is_page)
         if isinstance(outcome, APIError) and outcome.is_transient:
             if isinstance(outcome, APIStatusError) and outcome.status_code in REFUSED:
                 is_about_rate = outcome.status_code == 429
@@ -62,7 +61,7 @@ class Limiter:
                 pace.failed(fetch.sent_at, now)
             self._last_error = outcome
             self._probes += pace.in_outage
-        elif is_page or isinstance(outcome, APIStatusError):
+        elif isinstance(outcome, (Response, APIStatusError, DecodeError)):
             pace.good(fetch.sent_at, now)
         else:  # it was cancelled, or it wasn't the server that responded
             pace.cancelled(now)

@@ -57,11 +57,6 @@ class Response:
                         return attrs.evolve(self, status=status, reason="")
         return self
 
-    @property
-    def may_be_page(self) -> bool:
-        """Whether the body begins and ends as a page does. A proxy's own page doesn't, nor one that was cut off."""
-        return self.body[:1] == b"{" and self.body.rstrip(b" \t\r\n")[-1:] == b"}"
-
 
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:
     clean = redactor.clean

@@ -34,7 +34,15 @@ from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unrea
 from tfruns._http.retry import PageFetch, retrying
 from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
-from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
+from tfruns.errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    DecodeError,
+    EventLoopError,
+    TfRunsError,
+)
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
 
@@ -144,7 +152,7 @@ class Transport:
         finally:
             self._sending.discard(limit)
             fetch.spent += time.monotonic() - began
-        return self._flaw_of(response, fetch.request) or response
+        return self._judged(response)
 
     async def _send(self, fetch: PageFetch) -> Response:
         key = self._key.known or await self._key.renew(None)
@@ -170,45 +178,34 @@ class Transport:
 
         With `keep_bad` a `BadRun` takes the place of a run that can't be understood, which is an error otherwise.
         """
+        handled, request, pace, hide = sys.exception(), fetch.request, self._pace, self._key.redactor.clean
         while True:
             try:
-                page = self._page(fetch.response, fetch.request, keep_bad=keep_bad)
-            except DecodeError as error:
-                fetch.set_exception((type(error), error, error.__traceback__))
-            else:
-                self._pace.has_given_page = True
+                page = decode_page(
+                    fetch.response.body, job_id=request.job_id, offset=request.offset, hide=hide, keep_bad=keep_bad
+                )
+                pace.has_given_page = True
                 return page
+            except BaseException as error:
+                make_safe(error, request, handled)
+                if not isinstance(error, DecodeError):
+                    raise
+                error.is_transient = pace.has_given_page and not error.is_page
+                fetch.set_exception((type(error), error, error.__traceback__))
             await self._fetch(fetch)
-
-    def _page(self, response: Response, request: PageRequest, *, keep_bad: bool = False) -> RunPage:
-        handled, hide = sys.exception(), self._key.redactor.clean
-        try:
-            return decode_page(
-                response.body, job_id=request.job_id, offset=request.offset, hide=hide, keep_bad=keep_bad
-            )
-        except BaseException as error:
-            make_safe(error, request, handled)
-            if isinstance(error, DecodeError):
-                error.is_transient = not error.is_page and self._pace.has_given_page
-            raise
 
     # --- what an attempt has come to ---
 
-    def _flaw_of(self, response: Response, request: PageRequest) -> APIError | None:
-        """The error that a complete response is."""
+    def _judged(self, response: Response) -> Response | APIStatusError:
+        """The response, or the error that it is."""
         pace = self._pace
         pace.has_responded, pace.is_unreachable = True, False
-        if response.status != 200:
-            error = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
-            if response.status in NO_PAGE:
-                error.is_transient = pace.has_given_page
-            return error
-        if not response.may_be_page:
-            try:
-                self._page(response, request)
-            except DecodeError as error:
-                return error
-        return None
+        if response.status == 200:
+            return response
+        error = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
+        if response.status in NO_PAGE:
+            error.is_transient = pace.has_given_page
+        return error
 
     def _not_received(
         self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
