@@ -179,6 +179,8 @@ class CreationWalk:
             limit = min(2 * near, self.pace.most)
         reach = self.server.reach(limit)
         overlap = min(near + self.pace.margin(reach), reach - 1)
+        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
+            overlap = max(1, reach // 2)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
         rate = round(self.pace.rate)
@@ -326,7 +328,7 @@ class CreationWalk:
         if self._reverses:
             if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown)):
                 self._next = Purpose.TAIL
-        elif is_bare:
+        elif is_bare and (is_cut or rows.last == self.frontier.key):
             self._next = Purpose.BEHIND
 
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:

@@ -8,6 +8,8 @@ _GROWTH = 1 / 16
 """How much the depth grows with each response that joins: absolute, or relative if the depth is below 1."""
 _DECAY = 15 / 16
 """The part of the margin that is left after each response that joins."""
+_TRUST = 7 / 8
+"""The part of the rate that is left after a prediction that failed."""
 
 
 class ServerBehaviour:
@@ -100,6 +102,7 @@ class Pace:
     def lose(self) -> None:
         """A prediction has failed: a response has a gap before it, or ends before the frontier."""
         self.depth = max(self.page_size / self.most, min(self.depth, self.widest) / 2)
+        self.rate *= _TRUST  # one that a burst left behind would mislead each request of a search
         self.widen_margin()
 
     def widen_margin(self) -> None:

@@ -47,6 +47,7 @@ class _PlainWalk:
     _next: int = 0
     pace: Pace = attrs.field(init=False)
     guard: Guard = attrs.Factory(Guard)
+    _met: set[str] = attrs.Factory(set)  # in this pass
     _in_vain: int = 0  # how many responses in a row brought the end no nearer
     _empty: int = 0  # how many responses in a row were empty for no reason
     _behind: float = math.inf  # how many runs stood behind the last response
@@ -111,7 +112,8 @@ class _PlainWalk:
         if 2 * len(new) < len(runs) or self._behind >= behind:  # all is known, or the list grows: larger pages
             self.pace.lose()
         is_inside = self.index < total or 2 * len(runs) > self.server.reach(request.limit)
-        is_nearer = is_inside and self._behind < max(1, behind)
+        is_nearer = is_inside and self._behind < max(1, behind) and not self._met.issuperset(rows.ids)
+        self._met.update(rows.ids)
         self._in_vain = 0 if is_nearer else self._in_vain + 1
         self.done |= self._in_vain > _MOST_IN_VAIN
         return [(rows, new)] if new else []
