@@ -34,6 +34,7 @@ class _PlainWalk:
     most: float = math.inf  # how many runs are read
     page_size: int
     seen: set[str]
+    overlaps: bool = False  # whether pages overlap by a quarter, for runs that move to the left meanwhile
     is_wanted: bool = True  # whether its runs are yielded
     had_runs: bool = False  # whether the list is known to have had runs
 
@@ -81,7 +82,8 @@ class _PlainWalk:
         pause = PAUSES[self._empty - 1] if self._empty else 0.0
         alone = not in_flight
         page = PlannedPage(self, self._next, limit, PageOrder.AS_ASKED, Purpose.AHEAD, is_alone=alone, pause=pause)
-        self._next += self.server.reach(limit)
+        reach = self.server.reach(limit)
+        self._next += max(1, reach - (reach // 4 if self.overlaps else 0))
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
@@ -206,7 +208,7 @@ class Planner:
         """Passes over a list that should be sorted by creation, until one brings nothing new and the total agrees."""
         newest, in_vain, passes = math.inf, 0, 0
         while in_vain < _MOST_PASSES_IN_VAIN and passes < _MOST_PASSES:
-            walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, had_runs=True)
+            walk = _PlainWalk(start=self.start, page_size=self.page_size, seen=self._seen, overlaps=True, had_runs=True)
             yield walk
             passes += 1
             in_vain = 0 if any(created_at <= newest for created_at in walk.found) else in_vain + 1
