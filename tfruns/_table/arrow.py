@@ -83,14 +83,9 @@ def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatc
     return _batch(PLAIN_SCHEMA, runs, pa.array(job_ids, pa.string()))
 
 
-def runs_alone(runs: Sequence[JobRun]) -> pa.RecordBatch:
-    """Some runs without the id of their job, as a record batch with the other columns of `SCHEMA`."""
-    return _batch(pa.schema([*SCHEMA][1:]), runs)
-
-
-def _batch(schema: pa.Schema, runs: Sequence[JobRun], *arrays: Any) -> pa.RecordBatch:
-    made = [*arrays]
-    for column, type_, values in zip(COLUMNS, schema.types[len(arrays) :], values_of(runs), strict=True):
+def _batch(schema: pa.Schema, runs: Sequence[JobRun], job_ids: Any) -> pa.RecordBatch:
+    made = [job_ids]
+    for column, type_, values in zip(COLUMNS, schema.types[1:], values_of(runs), strict=True):
         try:
             made.append(_moments(values) if column.kind is Kind.INSTANT else pa.array(values, type_))
         except (OverflowError, pa.ArrowInvalid) as error:

@@ -16,9 +16,9 @@ _T = TypeVar("_T")
 
 
 def _arrow_stream(runs: Sequence[JobRun], requested_schema: object) -> object:
-    from tfruns._table.arrow import runs_alone
+    from tfruns._table.arrow import SCHEMA, record_batch
 
-    batch: Any = runs_alone(runs)
+    batch: Any = record_batch("", runs).select(SCHEMA.names[1:])
     return batch.__arrow_c_stream__(requested_schema)
 
 
