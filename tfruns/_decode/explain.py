@@ -176,7 +176,7 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
         begins = f"it begins {start!r}" if start else "it is empty"
         text = f"the response isn't JSON ({reason}); {begins}. Is the host a TrueFoundry control plane?"
     else:
-        problems = problems_of(with_strings(payload, hide), model, offset)
+        _, problems = structured(with_strings(payload, hide), model, offset)
         text = f"the response can't be understood: {first_of(problems)}"
         text += f" (a newer server may need a newer tfruns than {__version__})"
     failure = DecodeError(text, job_id=job_id, offset=offset, problems=problems)
@@ -191,16 +191,16 @@ def first_of(problems: tuple[FieldProblem, ...]) -> str:
     return "; ".join(map(str, problems[:5])) + more
 
 
-def problems_of(payload: Any, model: Any, offset: int) -> tuple[FieldProblem, ...]:
+def structured(payload: Any, model: Any, offset: int = 0) -> tuple[Any, tuple[FieldProblem, ...]]:
+    """The model that plain JSON describes, or every field that is wrong."""
     try:
-        converter.structure(payload, model)
+        return converter.structure(payload, model), ()
     except cattrs.BaseValidationError as error:
         runs = payload.get("data") if model is RunPage else payload
-        return tuple(_located(path, reason, runs, offset) for path, reason in _leaves(error))
+        return None, tuple(_located(path, reason, runs, offset) for path, reason in _leaves(error))
     except ValueError as error:
         whole = {RunPage: "the page", tuple[JobRun, ...]: "the runs"}.get(model, "the value")
-        return (FieldProblem(whole, str(error)),)
-    return ()
+        return None, (FieldProblem(whole, str(error)),)
 
 
 def _leaves(error: BaseException, path: _Path = ()) -> Iterator[tuple[_Path, str]]:

@@ -9,10 +9,9 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import attrs
-import cattrs
 
 from tfruns import _interchange, models
-from tfruns._decode.explain import converter, first_of, problems_of
+from tfruns._decode.explain import first_of, structured
 from tfruns.errors import DecodeError, FieldProblem
 
 if TYPE_CHECKING:
@@ -21,13 +20,11 @@ if TYPE_CHECKING:
 
 def structure(value: Any, model: Any) -> Any:
     """The model that plain JSON describes, or a `DecodeError` that names every bad field."""
-    try:
-        made = converter.structure(value, model)
-    except (cattrs.BaseValidationError, ValueError):
-        problems = problems_of(value, model, 0)
-    else:  # the converter makes a `JobRun` for a subclass of it
-        return made if isinstance(made, model) else model(**attrs.asdict(made, recurse=False))
-    raise DecodeError(f"the {model.__name__} can't be understood: {first_of(problems)}", problems=problems)
+    made, problems = structured(value, model)
+    if problems:
+        raise DecodeError(f"the {model.__name__} can't be understood: {first_of(problems)}", problems=problems)
+    # The converter makes a `JobRun` for a subclass of it.
+    return made if isinstance(made, model) else model(**attrs.asdict(made, recurse=False))
 
 
 def core_schema(model: Any, handler: "GetCoreSchemaHandler") -> Any:
