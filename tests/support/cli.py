@@ -97,7 +97,7 @@ async def invoke(*args: str, stdin: bytes = b"", stdout: int | None = None, **en
 
 def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str, str]) -> Ended:
     logger = logging.getLogger("tfruns")
-    handlers, propagate = list(logger.handlers), logger.propagate
+    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
     err = io.StringIO()
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(tempfile.TemporaryFile())
@@ -118,6 +118,7 @@ def _run(args: tuple[str, ...], stdin: bytes, stdout: int | None, env: dict[str,
             status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
         finally:
             logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
         if out is not None:
             out.flush()
         kept.seek(0)

@@ -15,7 +15,7 @@ from tfruns.cli.help import ENVIRONMENT, Group
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.runs import count, list_, show, wait
 from tfruns.cli.sandbox import demo, sandbox
-from tfruns.cli.signals import handled, interrupted_status
+from tfruns.cli.signals import handle_signals, interrupted_status
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
@@ -58,14 +58,14 @@ def run() -> int:
     if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
         sys.stdin = io.TextIOWrapper(io.BytesIO())
     guard_streams()
+    handle_signals()
     logger = logging.getLogger("tfruns")
     logger.addHandler(_Notices(logging.WARNING))
     logger.propagate = False
     try:
-        with handled():
-            status = program.main(prog_name="tfruns", standalone_mode=False)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # a full disk shows here, and not when Python ends
+        status = program.main(prog_name="tfruns", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk shows here, and not when Python ends
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)

@@ -33,22 +33,17 @@ _NAMED = 20
 def shown(client: Client, *, quiet: bool) -> Iterator[Callable[[ExportProgress], object]]:
     """A function to call with the progress of the export. The client's warnings, about retries, are shown too."""
     logger = logging.getLogger("tfruns")
-    level, handlers = logger.level, logger.handlers
     # rich would follow FORCE_COLOR in a file too.
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    try:
-        if quiet:
-            logger.setLevel(logging.ERROR)
-            yield lambda now: None
-        elif sys.stderr.isatty() and not console.is_dumb_terminal:
-            logger.handlers = [warnings := _LastWarning(logging.WARNING)]
-            with _Bars(client, warnings, console) as bars:
-                yield bars.show
-        else:
-            yield Lines().show
-    finally:
-        logger.setLevel(level)
-        logger.handlers = handlers
+    if quiet:
+        logger.setLevel(logging.ERROR)
+        yield lambda now: None
+    elif sys.stderr.isatty() and not console.is_dumb_terminal:
+        logger.handlers = [warnings := _LastWarning(logging.WARNING)]
+        with _Bars(client, warnings, console) as bars:
+            yield bars.show
+    else:
+        yield Lines().show
 
 
 class Lines:

@@ -1,11 +1,10 @@
 """What ends a command early: Ctrl-C, SIGTERM and SIGHUP, in the same way for all commands."""
 
 import asyncio
-import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -24,25 +23,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
 
-@contextlib.contextmanager
-def handled() -> Iterator[None]:
-    """Within the block, signals that would end the program end it as Ctrl-C does, which cleans up.
+def handle_signals() -> None:
+    """From now on, signals that would end the program end it as Ctrl-C does, which cleans up.
 
     A container's first process has no default handlers: without one of its own, it would ignore SIGTERM. What the
     program was started to ignore, as by `nohup`, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():  # only that one may have handlers
-        yield
-        return
-    numbers = [getattr(signal, name) for name in _LIKE_CTRL_C if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, _interrupt)
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+    if threading.current_thread() is threading.main_thread():  # only that one may have handlers
+        for number in (getattr(signal, name) for name in _LIKE_CTRL_C if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _interrupt)
 
 
 def interrupted_status() -> int:

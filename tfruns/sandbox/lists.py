@@ -46,26 +46,20 @@ def as_number(text: str) -> float | None:
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
+    """What a run is selected and sorted by: `start_time` is when it was created."""
+
     id: str
     name: str
-    created_at: float
+    start_time: float
     duration: int | None
-    version: float | None
+    deployment_version: float | None
     triggered_by: str | None
     status: str
     text: bytes
 
 
-# Where the values of a key to sort by are, if not under its own name.
-_KEYS = {
-    JobRunsSortBy.START_TIME: "created_at",
-    JobRunsSortBy.DEPLOYMENT_VERSION: "version",
-    JobRunsSortBy.TRIGGERED_BY: "triggered_by",
-}
-
-
 def _newest_first(row: _Row) -> tuple[Any, ...]:
-    return -row.created_at, row.id
+    return -row.start_time, row.id
 
 
 class RunList:
@@ -85,7 +79,7 @@ class RunList:
     @property
     def latest(self) -> float | None:
         """When the newest run that is made was created, in ms since 1970."""
-        return self._newest[0].created_at if self._newest else None
+        return self._newest[0].start_time if self._newest else None
 
     def needs_more(self, selection: Selection, end: int | None) -> bool:
         """Whether runs have to be made before a page up to this place can be served (None: all pages)."""
@@ -154,8 +148,8 @@ def _selected(newest_first: list[_Row], selection: Selection) -> list[_Row]:
     if statuses := frozenset(selection.status):
         rows = [row for row in rows if row.status in statuses]
     if versions := frozenset(selection.version_numbers):
-        rows = [row for row in rows if row.version in versions]
-    key: Callable[[_Row], Any] = operator.attrgetter(_KEYS.get(selection.sort_by, selection.sort_by))
+        rows = [row for row in rows if row.deployment_version in versions]
+    key: Callable[[_Row], Any] = operator.attrgetter(selection.sort_by.name.lower())
     with_key = [row for row in rows if key(row) is not None]
     with_key.sort(key=key, reverse=selection.order == SortDirection.DESC)
     return with_key + [row for row in rows if key(row) is None]  # null comes last in either direction

@@ -106,7 +106,6 @@ class Sandbox:
         self._jobs: dict[str, Job] = {}
         self._clock: Clock | None = None
         self._server: Server | None = None
-        self._thread: LoopThread | None = None
         self._url = ""
 
     @property
@@ -218,12 +217,10 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if (thread := self._thread) is not None:
-            self._thread = None
-            try:
-                thread.start(self.aclose()).result()
-            finally:
-                thread.close()
+        try:
+            self._thread.start(self.aclose()).result()
+        finally:
+            self._thread.close()
 
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job as they are now, without a request.
