@@ -23,13 +23,14 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tfruns._text import counted, shortened
-from tfruns.export.files import logger, make_own_folder, open_own_file, write_all
+from tfruns.export.files import logger, make_own_folder, open_own_file
 from tfruns.export.results import ExportError
 from tfruns.export.watermark import JobState, Reading
 
@@ -53,10 +54,6 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     length: int
     runs: int
 
-    @property
-    def end(self) -> int:
-        return self.offset + self.length
-
 
 class JobCheckpoint(msgspec.Struct, array_like=True):
     job_id: str
@@ -66,8 +63,9 @@ class JobCheckpoint(msgspec.Struct, array_like=True):
     removed: dict[str, float] = {}  # the runs that must not be there any more, each with its creation
 
     @property
-    def chunks(self) -> list[Chunk]:
-        return [*self.pieces, *self.rejected]
+    def end(self) -> int:
+        """Where the last of them ends."""
+        return max((chunk.offset + chunk.length for chunk in (*self.pieces, *self.rejected)), default=0)
 
 
 class _Header(msgspec.Struct):
@@ -88,12 +86,13 @@ class Checkpoint:
         self._open_jobs: dict[str, JobCheckpoint] = {}
         self._uncommitted: list[bytes] = []
         self._end = 0
+        self._files: list[BufferedRandom] = []
         self._committed_at = time.monotonic()
-        self._manifest = self._pieces = -1
         make_own_folder(folder)
         try:
-            self._manifest = open_own_file(folder / "manifest")
-            self._pieces = open_own_file(folder / "pieces")
+            for name in ("manifest", "pieces"):
+                self._files.append(open(open_own_file(folder / name), "r+b"))  # noqa: SIM115  # `_close` closes both
+            self._manifest, self._pieces = self._files
             self._load(json.loads(json.dumps(arguments)))
             self.resumed_jobs = len(self.done)
         except ExportError:  # the files of another export must stay as they are
@@ -108,7 +107,7 @@ class Checkpoint:
     # --- the manifest ---
 
     def _load(self, given: dict[str, Any]) -> None:
-        size = os.fstat(self._pieces).st_size
+        size = self._pieces.seek(0, os.SEEK_END)
         header, end = None, 0
         for line, line_end in self._lines():
             if header is None:
@@ -118,31 +117,31 @@ class Checkpoint:
                 continue
             kept = msgspec.json.decode(line, type=JobCheckpoint)
             # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
-            if any(chunk.end > size for chunk in kept.chunks):
+            if kept.end > size:
                 break
             self.done[kept.job_id], end = kept, line_end
         # Without a completed job there is nothing to resume: after a typing error in the host, a new try must work at
         # once.
         if header is not None and self.done and not self._is_over(header, given):
             self._check(header.arguments, given)
-            self._end = max((chunk.end for kept in self.done.values() for chunk in kept.chunks), default=0)
+            self._end = max(kept.end for kept in self.done.values())
             self.runs = sum(chunk.runs for kept in self.done.values() for chunk in kept.pieces)
             self.rejected_runs = sum(chunk.runs for kept in self.done.values() for chunk in kept.rejected)
         else:
             self.done.clear()
             end = 0
-        os.ftruncate(self._pieces, self._end)
-        os.ftruncate(self._manifest, end)
-        os.lseek(self._manifest, end, os.SEEK_SET)
+        self._pieces.truncate(self._end)
+        self._manifest.truncate(end)
+        self._manifest.seek(end)
         if not self.done:
-            write_all(self._manifest, _line(_Header(_VERSION, time.time(), given)))
+            self._manifest.write(_line(_Header(_VERSION, time.time(), given)))
 
     def _is_over(self, header: _Header, given: Mapping[str, Any]) -> bool:
         """Whether it is of a finished increment, or was read so long ago that it may be wrong by now."""
         before = header.arguments
         if any(name in before and name in given and before[name] != given[name] for name in (NUMBER, END)):
             return True
-        age = max(0.0, time.time() - min(header.began, os.fstat(self._manifest).st_mtime))
+        age = max(0.0, time.time() - min(header.began, os.fstat(self._manifest.fileno()).st_mtime))
         if age > _OLDEST:
             logger.warning(
                 "an export that was interrupted %s ago begins anew: what it had read is too old",
@@ -155,13 +154,12 @@ class Checkpoint:
     def _lines(self) -> Iterator[tuple[bytes, int]]:
         """The complete lines, each with the position of its end."""
         end = 0
-        with open(os.dup(self._manifest), "rb") as file:
-            for line in file:
-                content = line[9:-1]
-                if line[-1:] != b"\n" or line[:9] != b"%08x " % zlib.crc32(content):
-                    return
-                end += len(line)
-                yield content, end
+        for line in self._manifest:
+            content = line[9:-1]
+            if line[-1:] != b"\n" or line[:9] != b"%08x " % zlib.crc32(content):
+                return
+            end += len(line)
+            yield content, end
 
     def _check(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
@@ -189,11 +187,10 @@ class Checkpoint:
         self.rejected_runs += len(rejected)
 
     def _write(self, piece: bytes, runs: int) -> Chunk:
-        os.lseek(self._pieces, self._end, os.SEEK_SET)
-        write_all(self._pieces, piece)
-        chunk = Chunk(self._end, len(piece), runs)
-        self._end = chunk.end
-        return chunk
+        self._pieces.seek(self._end)
+        self._pieces.write(piece)
+        self._end += len(piece)
+        return Chunk(self._end - len(piece), len(piece), runs)
 
     def find(self, job_id: str) -> JobCheckpoint | None:
         return self.done.get(job_id) or self._open_jobs.get(job_id)
@@ -215,19 +212,18 @@ class Checkpoint:
 
     def commit(self) -> None:
         if self._uncommitted:
-            os.fsync(self._pieces)
-            write_all(self._manifest, b"".join(self._uncommitted))
-            os.fsync(self._manifest)
+            for file, content in ((self._pieces, b""), (self._manifest, b"".join(self._uncommitted))):
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             self._uncommitted.clear()
         self._committed_at = time.monotonic()
 
     def read(self, chunk: Chunk) -> bytes:
-        os.lseek(self._pieces, chunk.offset, os.SEEK_SET)
-        piece = os.read(self._pieces, chunk.length)
-        while len(piece) < chunk.length:
-            if not (more := os.read(self._pieces, chunk.length - len(piece))):
-                raise self.damaged()
-            piece += more
+        self._pieces.seek(chunk.offset)
+        piece = self._pieces.read(chunk.length)
+        if len(piece) < chunk.length:
+            raise self.damaged()
         return piece
 
     def damaged(self) -> ExportError:
@@ -238,7 +234,7 @@ class Checkpoint:
     def leave(self) -> None:
         """The export failed, if it isn't over: write the whole jobs to the disk, or remove the folder if there is
         nothing to resume."""
-        if self._pieces < 0:
+        if any(file.closed for file in self._files):
             return
         if not self.done:
             self.delete()
@@ -259,10 +255,9 @@ class Checkpoint:
             self.folder.rmdir()
 
     def _close(self) -> None:
-        for descriptor in (self._manifest, self._pieces):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._manifest = self._pieces = -1
+        for file in self._files:
+            with contextlib.suppress(OSError):  # what wasn't committed doesn't matter
+                file.close()
 
 
 def _line(content: msgspec.Struct) -> bytes:

@@ -141,11 +141,9 @@ class SqliteTable(FileTable):
         )
         return {name: (_affinity(type_), *more) for name, type_, *more in rows}, ("id BINARY,job_id BINARY",) in keys
 
-    def delete(self, keys: Sequence[Key] | None) -> int:
-        statement = f"DELETE FROM {self.table}"
-        if keys is None:
-            return int(self._database.execute(statement).rowcount)
-        return int(self._database.executemany(f"{statement} WHERE {JOB_ID} = ? AND id = ?", keys).rowcount)
+    def delete(self, keys: Sequence[Key]) -> int:
+        statement = f"DELETE FROM {self.table} WHERE {JOB_ID} = ? AND id = ?"
+        return int(self._database.executemany(statement, keys).rowcount)
 
 
 @contextlib.contextmanager
@@ -279,12 +277,10 @@ class DuckDbTable(FileTable):
         )
         return ({name: (type_, *more) for name, type_, *more in rows}, False) if rows else None
 
-    def delete(self, keys: Sequence[Key] | None) -> int:
-        statement, lists = f"DELETE FROM {self.table} AS old", []
-        if keys is not None:
-            named = f"(SELECT unnest(?::VARCHAR[]) AS {JOB_ID}, unnest(?::VARCHAR[]) AS id)"
-            statement, lists = f"{statement} WHERE {same_as(named)}", [*map(list, zip(*keys, strict=True))]
-        ((deleted,),) = self.run(statement, *lists)
+    def delete(self, keys: Sequence[Key]) -> int:
+        named = f"(SELECT unnest(?::VARCHAR[]) AS {JOB_ID}, unnest(?::VARCHAR[]) AS id)"
+        lists = map(list, zip(*keys, strict=True))
+        ((deleted,),) = self.run(f"DELETE FROM {self.table} AS old WHERE {same_as(named)}", *lists)
         return int(deleted)
 
     def upsert(self) -> None:

@@ -194,6 +194,7 @@ class Dataset(Destination):
     _record: _Record | None = None  # what the folder says about itself
     _record_names: Sequence[str] = ()
     _days: "_Days" = attrs.field(init=False)
+    _removed_rows: int = 0
     window_step = text_files.MS_A_DAY
 
     @property
@@ -265,7 +266,7 @@ class Dataset(Destination):
         before = _seen(self.store.sizes(self.base))
         name = self.base if export.number is None else f"{self.base}.{export.number:04}"
         quarantine = put_quarantine(self.store, name + QUARANTINE, export)
-        made, removed_rows = self._make(export, before)  # all of it, so that a full disk changes nothing
+        made = self._make(export, before)  # all of it, so that a full disk changes nothing
         export.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
@@ -281,7 +282,7 @@ class Dataset(Destination):
         sizes = self.store.sizes(self.base)
         after = _seen(sizes)
         size = sum(after.values()) + sum(size for name, size in sizes.items() if _RECORD.fullmatch(name))
-        removed = {"removed_files": len(before.keys() - after.keys()), "removed_rows": removed_rows}
+        removed = {"removed_files": len(before.keys() - after.keys()), "removed_rows": self._removed_rows}
         return {"size": size, "quarantine": quarantine, **removed}
 
     def _put_record(self, export: Export, day: int) -> None:
@@ -299,53 +300,42 @@ class Dataset(Destination):
             if old != name:
                 self.store.remove(f"{self.base}/{old}")
 
-    def _make(self, export: Export, before: Mapping[str, int]) -> tuple[dict[str, Path | None], int]:
-        """Write the files of all days that change, each to be put under its name, None for one without a run; and count
-        the rows that are deleted."""
-        deleted: dict[int, set[Key]] = {}
-        for key, created_at in export.deleted_runs.items():
-            deleted.setdefault(day_of(created_at), set()).add(key)
+    def _make(self, export: Export, before: Mapping[str, int]) -> dict[str, Path | None]:
+        """Write the files of all days that change, each to be put under its name, None for one without a run."""
         first, end = (bound if math.isinf(bound) else day_of(bound) for bound in export.window)
-        changed = {day for day in self._days.all | deleted.keys() if first <= day < end}
+        changed = {day for day in self._days.all | {*map(day_of, export.deleted_runs.values())} if first <= day < end}
         made: dict[str, Path | None] = {}
         if not export.is_increment:
             made = {name: None for name in before if export.replace or first <= _day_in(name) < end}
             changed.update(map(_day_in, made))
         is_read = not export.replace and (export.is_increment or bool(export.skipped))
-        removed = 0
         for day in sorted(changed):
             export.check()
             name, fresh = f"{_folder_of(day)}/{self._file}", export.scratch / f"{day}{self.format_.suffixes[0]}"
             old = self.store.fetch(f"{self.base}/{name}", export.scratch) if is_read and name in before else None
-            has_runs, count = self._write_day(export, day, fresh, old, deleted.get(day, set()))
-            removed += count
+            has_runs = self._write_day(export, day, fresh, old)
             if has_runs or name in before:
                 made[name] = fresh if has_runs else None
-        return made, removed
+        return made
 
-    def _write_day(
-        self, export: Export, day: int, fresh: Path, old: Path | None, deleted: Collection[Key]
-    ) -> tuple[bool, int]:
-        """Write the file of a day, with what is kept of the old one; returns whether it has a run, and how many rows of
-        the old one are deleted."""
-        has_runs, removed = False, 0
-        fresh_keys = set() if old is None else set().union(*map(self.format_.keys, self._days.pieces(day)))
+    def _write_day(self, export: Export, day: int, fresh: Path, old: Path | None) -> bool:
+        """Write the file of a day, with what is kept of the old one; returns whether it has a run."""
+        deleted = export.deleted_runs
+        new = set() if old is None else set().union(*map(self.format_.keys, self._days.pieces(day)))
 
         def is_kept(key: Key) -> bool:
-            nonlocal removed
             if not export.is_increment:
                 return key[0] in export.skipped  # as nothing was read of these jobs
-            if key in fresh_keys:
-                return False
-            removed += key in deleted
-            return key not in deleted
+            self._removed_rows += key in deleted and key not in new
+            return key not in deleted and key not in new
 
+        has_runs = False
         with contextlib.closing(self.format_.open(fresh)) as writer:
             kept = () if old is None else self.format_.kept(old, is_kept)
             for piece in itertools.chain(kept, self._days.pieces(day)):
                 has_runs = True
                 writer.write(piece)
-        return has_runs, removed
+        return has_runs
 
 
 def _about(export: Export) -> dict[str, Any]:

@@ -67,12 +67,6 @@ def _check_own(path: Path, found: os.stat_result) -> None:
         raise ExportError(f"other users may write to {path}, and could have put anything into it: remove it")
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
 def fresh_file(path: Path, mode: int = 0o600) -> int:
     """Make a new file, in place of whatever has its name: so nothing is ever written through a link that another user
     has planted. Returns its descriptor."""

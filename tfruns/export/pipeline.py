@@ -102,8 +102,8 @@ class Destination(ABC):
         """Put in place what the writer has made, or change nothing. Returns what the `ExportSummary` says of that."""
 
 
-def _real_path(given: str | os.PathLike[str]) -> Path:
-    return Path(os.path.realpath(given))
+def _real_path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(os.path.realpath(given))
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -113,9 +113,9 @@ class Export:
     client: Client
     destination: Destination
     filters: Mapping[str, Any]
-    state_path: Path | None = attrs.field(converter=attrs.converters.optional(_real_path))
+    state_path: Path | None = attrs.field(converter=_real_path)
     replace: bool
-    _work_dir: Path | None = attrs.field(converter=attrs.converters.optional(_real_path))
+    _work_dir: Path | None = attrs.field(converter=_real_path)
     _on_bad_run: str
     _on_progress: Callable[[ExportProgress], object] | None
     _page_size: int

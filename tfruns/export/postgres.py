@@ -206,9 +206,7 @@ class _Table(Table):
         )
         return {name: (type_, *more) for name, type_, *more in columns}, (",".join(sorted(self.key)),) in keys
 
-    def delete(self, keys: Sequence[Key] | None) -> int:
-        if keys is None:
-            return self._delete("true")
+    def delete(self, keys: Sequence[Key]) -> int:
         named = f"(SELECT each->>0 AS {JOB_ID}, each->>1 AS id FROM json_array_elements($1::text::json) AS each)"
         return self._delete(same_as(named, self.key), self._json(keys))
 
@@ -245,7 +243,7 @@ class _RejectedTable(_Table):
         all were read. A run that is among the staged rows leaves the table."""
         if self.is_there():
             if export.replace:
-                self.delete(None)
+                self.run(f"DELETE FROM {self.table}")
             if export.is_whole:
                 jobs = self._json([export.done_jobs])
                 self._delete("job_id IN (SELECT json_array_elements_text($1::text::json->0))", jobs)

@@ -59,8 +59,8 @@ class Table(ABC):
         """The columns of the table, and whether two rows can't have the same key; None if it isn't there."""
 
     @abstractmethod
-    def delete(self, keys: Sequence[Key] | None) -> int:
-        """Delete the rows of some runs, or all rows; returns how many there were."""
+    def delete(self, keys: Sequence[Key]) -> int:
+        """Delete the rows of some runs; returns how many there were."""
 
     @classmethod
     def definition(cls, table: str) -> str:
@@ -106,12 +106,12 @@ class Table(ABC):
             self.run(self.definition(self.table))
         removed = 0
         if export.replace:
-            ((kept,),) = self.run(f"SELECT count(*) FROM {self.table} AS old WHERE {same_as(self.staged)}")
-            removed = self.delete(None) - kept
+            ((removed,),) = self.run(f"SELECT count(*) FROM {self.table} AS old WHERE NOT {same_as(self.staged)}")
+            self.run(f"DELETE FROM {self.table}")
         elif keys := export.contradicted():
             removed = self.delete(keys)
         self.upsert()
-        return removed
+        return int(removed)
 
     def upsert(self) -> None:
         """Put the staged rows in the place of those of the same runs, where they differ."""
