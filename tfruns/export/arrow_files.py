@@ -34,7 +34,6 @@ def arrow_batch(job_id: str, page: RawPage) -> Any:
 
 
 def arrow_piece(job_id: str, page: RawPage) -> bytes:
-    """A piece of all these formats."""
     return pack(arrow_batch(job_id, page).serialize())
 
 

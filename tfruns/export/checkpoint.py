@@ -40,11 +40,9 @@ _OLDEST = 86_400.0  # seconds, a day: an export that began longer ago doesn't go
 _WORK = ".tfruns-partial"
 
 NUMBER = "number of the export"
-"""The argument that tells one increment from the next: what has another number is of a finished increment."""
-
-END = "end of the days"
-"""The argument that tells a window that ends some time ago, in a folder by day, from the same one on a later day: a job
-that was read whole would have no run of its last days."""
+"""The argument that tells one increment from the next: what has another number is of a finished increment. And, in a
+folder by day, a window that ends some time ago from the same one on a later day, when jobs that were read whole would
+lack the runs of its last days: there it is the end."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
@@ -138,8 +136,7 @@ class Checkpoint:
 
     def _is_over(self, header: _Header, given: Mapping[str, Any]) -> bool:
         """Whether it is of a finished increment, or was read so long ago that it may be wrong by now."""
-        before = header.arguments
-        if any(name in before and name in given and before[name] != given[name] for name in (NUMBER, END)):
+        if None not in (numbers := [header.arguments.get(NUMBER), given.get(NUMBER)]) and numbers[0] != numbers[1]:
             return True
         age = max(0.0, time.time() - min(header.began, os.fstat(self._manifest.fileno()).st_mtime))
         if age > _OLDEST:

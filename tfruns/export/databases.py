@@ -253,11 +253,8 @@ class DuckDbTable(FileTable):
                 part.unlink(missing_ok=True)  # of an attempt with less memory
             database.execute(f"SET temp_directory = {_quoted(staged.with_name('spilled'))}")
             database.execute(f"ATTACH {_quoted(path)} AS target{_row_groups(staged)}")
-            database.execute("BEGIN")
             database.execute(cls.definition("target.runs"))
-            ((rows,),) = database.execute(f"INSERT INTO target.runs SELECT * FROM {_rows_of(staged)}").fetchall()
-            database.execute("COMMIT")
-            return int(rows)
+            return len(database.execute(f"INSERT INTO target.runs SELECT * FROM {_rows_of(staged)}").fetchall())
 
         _in_duckdb(":memory:", _FAILED, load)
         return path

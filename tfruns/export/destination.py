@@ -95,7 +95,9 @@ def _format_by_day(name: str | None) -> DayFormat:
 
 
 _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
-_HOST = re.compile(r"(?:[^\[\]:,/]*|\[[^\]]+\])(?::[0-9]*)?")
+_HOST = r"(?:[^\[\]:,/?#@]*|\[[^\[\],/?#@]+\])(?::[0-9]*)?"
+_USER = r"(?:[^@:?#\[\]/ ]*(?::[^@:?#\[\]/ ]*)?@)?"  # and the password
+_DATABASE_URL = re.compile(rf"[a-z]+://{_USER}{_HOST}(?:,{_HOST})*(?:/[^@#?]*(?:\?[^#]*)?|\?[^#@]*)?", re.DOTALL)
 _SHORTENED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
@@ -155,14 +157,7 @@ def _table_parts(table: str) -> tuple[str, ...]:
 
 def _check_database_url(url: Hidden) -> None:
     """Check that a URL can be understood in one way only: else an error could show a part of the password."""
-    authority, _, rest = url.value.partition("://")[2].partition("/")
-    hosts = authority.partition("?")[0].rpartition("@")[2]
-    userinfo = authority.rpartition("@")[0]
-    is_clear = all(_HOST.fullmatch(host) for host in hosts.split(","))
-    is_clear = is_clear and "@" not in rest.partition("?")[0] and not set("@?#[] ") & set(userinfo)
-    is_clear = is_clear and "#" not in rest and userinfo.count(":") <= 1
-    del authority, rest, hosts, userinfo
-    if not is_clear:
+    if not _DATABASE_URL.fullmatch(url.value):
         raise ValueError(
             "the URL of the database can't be understood: it must be as postgresql://user:password@host:5432/database,"
             " in which the characters / ? # [ ] @ : % and space of a password are encoded, such as %2F for /"

@@ -35,7 +35,6 @@ from tfruns.errors import (
     TfRunsError,
 )
 from tfruns.export.checkpoint import (
-    END,
     NUMBER,
     Checkpoint,
     Chunk,
@@ -46,7 +45,7 @@ from tfruns.export.checkpoint import (
 )
 from tfruns.export.files import WorkThread, empty, locked, new_folder
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
-from tfruns.export.watermark import JobState, Reading, State, check_state_path
+from tfruns.export.watermark import JobState, Reading, State
 from tfruns.export.writer import Format, RejectedRun, Writer, unfit
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -140,8 +139,7 @@ class Export:
     _jobs_done: int = 0
     _expected: int = 0  # how many runs
     _writer: Writer | None = None
-    _being_written: JobCheckpoint | None = None
-    _at: int = 0  # which job that is
+    _at: int = 0  # which job is being written
     _written: int = 0  # how many of its pieces were written
     _restarts: int = 0
 
@@ -157,7 +155,11 @@ class Export:
             if any(chosen[name] is not None for name in _NOT_WITH_STATE):
                 others = ", ".join(_NOT_WITH_STATE)
                 raise ValueError(f"state goes with no {others}: it reads the newest runs of any status first")
-            check_state_path(self.state_path, destination.path)
+            if self.state_path == destination.path:
+                raise ValueError(f"state must name another file than the destination, got {str(self.state_path)!r}")
+            if destination.path in self.state_path.parents:
+                where = f"outside of {destination.path}, whose files are runs"
+                raise ValueError(f"state must name a file {where}, got {self.state_path}")
         if self._work_dir is not None and not self._work_dir.is_dir():
             raise ExportError(f"there is no folder {self._work_dir} to work in: make it first")
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
@@ -172,7 +174,7 @@ class Export:
         # With a timedelta, a second call means another time, and yet has the same argument.
         ago = {name: f"{value} ago" for name, value in given.items() if isinstance(value, timedelta)}
         self.about = {"control plane": self.client.base_url, "format": destination.format_.name, **self.filters, **ago}
-        self._end = {END: before} if step is not None and "created_before" in ago else {}
+        self._end = {NUMBER: before} if step is not None and "created_before" in ago else {}
         self.check = self._thread.check
 
     @property
@@ -206,7 +208,6 @@ class Export:
     # --- 2. its course ---
 
     async def run(self, job_ids: Iterable[str] | AsyncIterable[str]) -> ExportSummary:
-        """Do it. For the errors see `export_runs`."""
         began = time.monotonic()
         self.jobs = await _read_ids(job_ids)
         async with self._thread:
@@ -234,16 +235,17 @@ class Export:
     def _report(self, *, is_writing: bool = False) -> None:
         kept = self.checkpoint
         if self._on_progress is not None:
-            now = ExportProgress(
-                jobs=len(self.jobs),
-                jobs_done=self._jobs_done,
-                jobs_skipped=len(self.skipped),
-                runs=kept.runs,
-                runs_expected=max(kept.runs, self._expected),
-                is_writing=is_writing,
-                rejected=kept.rejected_runs,
+            self._on_progress(
+                ExportProgress(
+                    jobs=len(self.jobs),
+                    jobs_done=self._jobs_done,
+                    jobs_skipped=len(self.skipped),
+                    runs=kept.runs,
+                    runs_expected=max(kept.runs, self._expected),
+                    is_writing=is_writing,
+                    rejected=kept.rejected_runs,
+                )
             )
-            self._on_progress(now)
 
     # --- 3. locks, state, destination, and what an interrupted export has read ---
 
@@ -342,14 +344,15 @@ class Export:
         first = min(_QUIET_PAGE, self._page_size) if is_quiet else self._page_size
         try:
             await self._walk(job_id, reading, page_size=first, max_runs=first)  # one page, which is enough for most
-            is_end = reading.read < first and (reading.read > 0 or reading.since is None)
+            known_until = None if reading.before.newest is None else reading.before.until
+            is_end = reading.read < first and (reading.read > 0 or known_until is None)
             if not (is_end or reading.is_past):
                 async with self._few:
                     if reading.read == 0:  # one empty response is no proof that a list is empty that wasn't
                         await asyncio.sleep(_PAUSE)
-                    await self._thread.run(self.checkpoint.drop, job_id)
+                    await self._thread.run(self._drop, job_id)
                     reading.begin()
-                    await self._walk(job_id, reading, created_after=reading.since)
+                    await self._walk(job_id, reading, created_after=known_until)
             await self._find_open(job_id, reading)
             await self._finish_job(job_id, reading)
         except TfRunsError as error:
@@ -428,20 +431,12 @@ class Export:
     # --- 7. pieces are written, job after job in their order ---
 
     def _assemble(self, most: float, *, is_end: bool = False) -> None:
-        """Write at most so many pieces, as far as the order allows. If a job is dropped of which pieces are written,
-        all begins again. (In the thread.)"""
+        """Write at most so many pieces, as far as the order allows. (In the thread.)"""
         kept = self.checkpoint
         while self._at < len(self.jobs):
             job_id = self.jobs[self._at]
             job, is_done = kept.find(job_id), job_id in kept.done
-            if self._written and job is not self._being_written:  # it was dropped
-                self._abandon()
-                empty(self.scratch)
-                self._restarts += 1
-                self._at = self._written = 0
-                continue
             if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
-                self._being_written = job
                 for piece in job.pieces[self._written :]:
                     if most <= 0:
                         return
@@ -450,7 +445,7 @@ class Export:
                     most -= 1
             if not (is_done or is_end or job_id in self.skipped):
                 return
-            self._at, self._written, self._being_written = self._at + 1, 0, None
+            self._at, self._written = self._at + 1, 0
 
     def _write(self, piece: Chunk) -> None:
         self._writer = self._writer or self.destination.open(self.scratch)
@@ -459,6 +454,15 @@ class Export:
         except ValueError:
             raise self.checkpoint.damaged() from None
         self._written += 1
+
+    def _drop(self, job_id: str) -> None:
+        """Forget what was read of a job. If pieces of it are written, all begins again. (In the thread.)"""
+        self.checkpoint.drop(job_id)
+        if self._written and self.jobs[self._at] == job_id:
+            self._abandon()
+            empty(self.scratch)
+            self._restarts += 1
+            self._at = self._written = 0
 
     def _abandon(self) -> None:
         if self._writer is not None:
@@ -471,7 +475,7 @@ class Export:
     async def _skip(self, job_id: str, error: TfRunsError) -> None:
         if isinstance(error, (*NOT_ABOUT_ONE_JOB, ExportError)) or not await self._is_of_job(job_id, error):
             raise error
-        await self._thread.run(self.checkpoint.drop, job_id)
+        await self._thread.run(self._drop, job_id)
         self.skipped[job_id] = error
         self._report()
 
@@ -521,7 +525,6 @@ class Export:
 
     @property
     def done_jobs(self) -> list[str]:
-        """The jobs that were read whole."""
         return [job_id for job_id in self.jobs if job_id in self.checkpoint.done]
 
     @property
@@ -530,17 +533,13 @@ class Export:
         milliseconds since 1970 UTC."""
         return {(kept.job_id, run_id): at for kept in self._done for run_id, at in kept.removed.items()}
 
-    def rejected(self) -> Iterator[bytes]:
-        """The lines of the quarantine, some at a time."""
+    def rejected_runs(self) -> Iterator[list[RejectedRun]]:
+        """The runs that were set aside, some at a time."""
         for kept in self._done:
             for chunk in kept.rejected:
                 self.check()
-                yield self.checkpoint.read(chunk)
-
-    def rejected_runs(self) -> Iterator[list[RejectedRun]]:
-        """The same, decoded."""
-        for lines in self.rejected():
-            yield [msgspec.json.decode(line, type=RejectedRun) for line in lines.splitlines()]
+                lines = self.checkpoint.read(chunk).splitlines()
+                yield [msgspec.json.decode(line, type=RejectedRun) for line in lines]
 
     def rejected_keys(self) -> list[Key]:
         return [(each.job_id, each.run_id) for runs in self.rejected_runs() for each in runs]

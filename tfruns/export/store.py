@@ -233,7 +233,7 @@ def put_quarantine(store: Store, name: str, export: Export, older: Iterable[byte
     path = export.scratch / "rejected"
     with open(fresh_file(path), "wb") as file:
         file.writelines(older)
-        file.writelines(export.rejected())
+        file.writelines(each.line for runs in export.rejected_runs() for each in runs)
     if path.stat().st_size:
         store.put(path, name, export.check)
     else:

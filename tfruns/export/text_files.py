@@ -108,15 +108,14 @@ def plain_columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
         yield _moments(values) if column.kind is Kind.INSTANT else values
 
 
-def _moments(values: Sequence[float | None]) -> list[str | None]:
+def _moments(values: Sequence[Any]) -> list[str | None]:
     """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if one
     is beyond the years 1 to 9999."""
     if float in set(map(type, values)):
         return [None if value is None else _moment(value) for value in values]
-    whole: Any = values
     return [
         None if ms is None else _minute(ms // 60_000) + _SECONDS[ms // 1000 % 60] + _MILLISECONDS[ms % 1000]
-        for ms in whole
+        for ms in values
     ]
 
 
@@ -141,7 +140,6 @@ _find_special = re.compile(r'[";\t\r\n]').search
 
 
 def csv_rows(job_id: str, page: RawPage) -> bytes:
-    """Runs as lines of CSV."""
     cells: list[Iterable[str]] = [itertools.repeat(cell(job_id), len(page.data))]
     for column, values in zip(COLUMNS, plain_columns(page.data), strict=True):
         if column.kind is Kind.TEXT:

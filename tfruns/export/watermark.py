@@ -76,11 +76,6 @@ class Reading:
         """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
     @property
-    def since(self) -> float | None:
-        """All runs created before this, in milliseconds since 1970 UTC, are known for good, unless they are open."""
-        return None if self.before.newest is None else self.before.until
-
-    @property
     def vanished(self) -> set[str]:
         """Those of the runs that weren't read yet which were there the last time."""
         return {run_id for run_id in self.unseen if run_id not in self.before.open or self.before.open[run_id].digest}
@@ -217,7 +212,6 @@ class State(msgspec.Struct, kw_only=True):
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))  # what tells it from all other states
     about: dict[str, Any]  # the control plane and the filters: they stay the same from export to export
     exports: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How many there were."""
     jobs: dict[str, JobState] = {}
     writing: str | None  # the file that the next export has begun to write
 
@@ -246,10 +240,3 @@ class State(msgspec.Struct, kw_only=True):
 
     def save(self, path: Path) -> None:
         write_file(path, msgspec.json.encode(self))
-
-
-def check_state_path(path: Path, destination: Path | str) -> None:
-    if path == destination:
-        raise ValueError(f"state must name another file than the destination, got {str(path)!r}")
-    if destination in path.parents:
-        raise ValueError(f"state must name a file outside of {destination}, whose files are runs, got {path}")
