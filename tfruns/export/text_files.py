@@ -19,6 +19,7 @@ from tfruns.export.files import fresh_file
 from tfruns.export.writer import ZSTD_OPTIONS, Format, Writer, pack, unpack, zstd
 from tfruns.models import JobRun, RawPage
 
+_SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
 _SYNC_EVERY = 16 * 2**20
 """Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
@@ -37,10 +38,15 @@ class _TextFile(Writer):
         self._file = open(fresh_file(path), "wb")  # noqa: SIM115  # `close` closes it
         self._text = packed_as(ending, self._file, "wb")
         self._text.write(head)
+        self._is_zst = ending == ".zst"
         self._synced = 0
 
     def write(self, piece: bytes) -> None:
-        self._text.write(unpack(piece))
+        if self._is_zst and len(piece) >= _SMALL:
+            self._text.flush(zstd.ZstdFile.FLUSH_FRAME)
+            self._file.write(piece)  # a frame, as it is
+        else:
+            self._text.write(unpack(piece))
         if self._file.tell() - self._synced > _SYNC_EVERY:
             self._file.flush()
             os.fsync(self._file.fileno())
