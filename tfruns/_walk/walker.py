@@ -35,10 +35,9 @@ class WalkOptions:
     place: Place | None = None
     keep_bad: bool = False
     max_page_bytes: int | None = None
-    bounded_options: RequestOptions = attrs.field(init=False)
 
-    @bounded_options.default
-    def _bounded(self) -> RequestOptions:
+    @cached_property
+    def bounded_options(self) -> RequestOptions:
         return self.request_options.with_changes(None, max_response_bytes=self.max_page_bytes)
 
     def first_request(self, job_id: str) -> PageRequest | None:
