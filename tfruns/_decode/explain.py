@@ -186,7 +186,6 @@ def decode_error(body: bytes, model: Any, *, job_id: str, offset: int, hide: Cal
 
 
 def first_of(problems: tuple[FieldProblem, ...]) -> str:
-    """The first problems, and how many more there are."""
     more = f"; and {len(problems) - 5} more, in `problems`" if len(problems) > 5 else ""
     return "; ".join(map(str, problems[:5])) + more
 

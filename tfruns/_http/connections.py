@@ -62,33 +62,27 @@ class ClosedSignal:
             self._waiters.discard(closed)
 
 
+@attrs.define(eq=False, repr=False)
 class Connections:
     """An aiohttp session: the caller's, or our own, made when it is first needed, and again in another event loop."""
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession | None,
-        closed: ClosedSignal,
-        *,
-        most: int,
-        trace_configs: Sequence[aiohttp.TraceConfig],
-    ) -> None:
-        self._http = http
-        self._closed = closed
-        self._left_behind: aiohttp.ClientSession | None = None
-        self._is_ours = http is None
-        self._most = most
-        self._trace_configs = trace_configs
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
+    _given: aiohttp.ClientSession | None
+    _closed: ClosedSignal
+    _most: int
+    _trace_configs: Sequence[aiohttp.TraceConfig]
+    _own: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
+    _left_behind: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    _process: int = attrs.field(default=0, init=False)  # in which they were bound to the event loop
 
     async def exchange(self, url: URL, headers: Mapping[str, str], key: Secret, *, max_bytes: int) -> Response:
         """Send a request, and read the whole response, whatever its status is. What aiohttp raises is unchanged."""
         if self._left_behind is not None:
             left, self._left_behind = self._left_behind, None
             await left.close()
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
+        http = self._given or self._own
+        if http is None:
+            http = self._own = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._most),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=[*self._trace_configs],
@@ -96,7 +90,7 @@ class Connections:
                 max_field_size=_LONGEST_HEADER,
                 max_headers=_MOST_HEADERS,
             )
-        sending = self._http.get(
+        sending = http.get(
             url,
             headers={**headers, "Authorization": key.bearer()},
             timeout=_TIMEOUT,
@@ -118,7 +112,7 @@ class Connections:
                     raise ResponseTooLargeError(text)
                 return Response(response.status, response.reason or "", response.headers, b"".join(blocks))
         except ValueError as error:
-            if not self._http.trust_env or "AUTH" not in str(error):
+            if not http.trust_env or "AUTH" not in str(error):
                 raise
         raise ConfigurationError(
             f"the netrc file has a login for {url.origin()}, which the aiohttp session that the client was given would"
@@ -134,7 +128,7 @@ class Connections:
         """The error if they were closed, by us or by their owner."""
         if self._closed.is_set:
             return ClientClosedError()
-        if self._http is not None and self._http.closed:
+        if self._given is not None and self._given.closed:
             return ClientClosedError("the aiohttp session that the client was given is closed: keep it open meanwhile")
         return None
 
@@ -151,14 +145,13 @@ class Connections:
         self._check_process()
         if self.is_in_use:
             raise EventLoopError("the client is in use in another event loop: make a client for each")
-        if self._is_ours:
-            self._left_behind, self._http = self._http, None
-        elif getattr(self._http, "_loop", loop) is not loop:
+        if getattr(self._given, "_loop", loop) is not loop:
             raise EventLoopError(
                 "the aiohttp session that the client was given was made in another event loop: make it in the one in"
                 " which the client is used"
             )
-        self._loop = loop
+        self._left_behind, self._own = self._own, None
+        self._loop, self._process = loop, os.getpid()
         return True
 
     def check_closable(self) -> None:
@@ -169,11 +162,9 @@ class Connections:
                 raise EventLoopError("the client is in use in another event loop: close it there")
 
     async def aclose(self) -> None:
-        """Close them, unless the session is the caller's."""
-        if self._http is not None and self._is_ours:
-            await self._http.close()
+        if self._own is not None:
+            await self._own.close()
 
     def _check_process(self) -> None:
         if self._loop is not None and os.getpid() != self._process:
             raise EventLoopError("the client was in use before this process was forked: make a client in each process")
-        self._process = os.getpid()

@@ -205,7 +205,6 @@ class KeySource:
         self.bind()
 
     def bind(self) -> None:
-        """Bind to the running event loop."""
         self._renewing = asyncio.Lock()
 
     async def renew(self, refused: Secret | None) -> Secret:
@@ -227,7 +226,6 @@ class KeySource:
 
 
 def credentials_path() -> Path:
-    """Where the TrueFoundry CLI keeps its credentials."""
     return Path.home() / ".truefoundry" / "credentials.json"
 
 

@@ -134,7 +134,6 @@ class SendPace:
         self._probe_at = now + _PROBE_LOST_AFTER
 
     def good(self, sent_at: float, now: float) -> None:
-        """A request sent at that time got a good response."""
         self._over(now)
         if self.in_outage:
             self._rate.resumed(now)

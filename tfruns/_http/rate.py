@@ -61,7 +61,6 @@ class RateLimiter:
 
     @property
     def rate(self) -> float:
-        """Requests a second that may be sent now."""
         return min(self._max_rate, self._learned)
 
     @property

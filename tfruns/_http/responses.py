@@ -37,8 +37,6 @@ _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 @attrs.define(eq=False)
 class Response:
-    """A complete response."""
-
     status: int
     # The next fields may repeat the key, and tracebacks show variables.
     reason: str = attrs.field(repr=False)

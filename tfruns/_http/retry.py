@@ -78,9 +78,7 @@ class PageFetch(tenacity.RetryCallState):
     @property
     def error(self) -> APIError:
         """That of the attempt which tenacity decides about."""
-        error = self.outcome and self.outcome.exception()
-        assert isinstance(error, APIError)  # noqa: S101  # for the type checker
-        return error
+        return cast("APIError", self.outcome and self.outcome.exception())
 
     def fail(self, now: float, last_good: float | None) -> None:
         """Count the failure; `last_good` is when any request of the client last got a good response."""

@@ -80,7 +80,6 @@ class Redactor:
         self._parts: deque[Secret] = deque(maxlen=8)
 
     def add(self, key: Secret) -> None:
-        """Hide this key from now on."""
         starts = range(len(key.value) - _LEAST_HIDDEN + 1)
         parts = Secret(frozenset(key.value[at : at + _LEAST_HIDDEN] for at in starts))
         if parts not in self._parts:

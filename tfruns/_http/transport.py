@@ -76,7 +76,7 @@ class Transport:
         self.hooks = Hooks()
         self.closed = ClosedSignal()
         self._key = key
-        self.connections = Connections(http, self.closed, most=max_concurrency, trace_configs=trace_configs)
+        self.connections = Connections(http, self.closed, max_concurrency, trace_configs)
         self._pace = SendPace(max_concurrency, max_rate)
         self._retrying = retrying(self._pace, self._before_retry)
         self._limiter = Limiter(self._pace, base_url)
