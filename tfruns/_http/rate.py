@@ -148,7 +148,6 @@ class RateLimiter:
         elif now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
-            largest = 1.0 if self._good_rounds > 8 else _LARGEST_STEP
-            self._learned += min(step, max(largest * self._learned, _LEAST_STEP))
+            self._learned += min(step, max(_LARGEST_STEP * self._learned, _LEAST_STEP))
         if self._learned >= 4 * max(1.0, goodput):  # the rate isn't what holds requests back
             self._learned = math.inf
