@@ -318,6 +318,13 @@ def test_a_bad_fault_says_what_is_wrong(text: str, says: str) -> None:
         Fault.parse(text)
 
 
+@pytest.mark.parametrize("field", ["html", "latency", "total", "rate", "nth"])
+def test_a_field_that_has_a_value_by_default_needs_one(field: str) -> None:
+    """Here, and not when a request comes."""
+    with pytest.raises(TypeError, match=f"{field} must be "):
+        Fault(**{"status": 503, field: None})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

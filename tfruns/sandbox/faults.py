@@ -72,9 +72,10 @@ class Fault:
     """Which requests of a job it hits, counted from 1; a single number is allowed. Empty: all. (As text: `nth=3/4`.)"""
 
     def __attrs_post_init__(self) -> None:
-        for name, (_, check) in _FIELDS.items():
-            if (value := getattr(self, name)) is not None:
-                check(value, name)
+        for field in attrs.fields(Fault):
+            value, (_, check) = getattr(self, field.name), _FIELDS[field.name]
+            if value is not None or field.default is not None:
+                check(value, field.name)
         if self.wait is not None and self.status is None:
             raise ValueError("wait needs a status to go with, such as 429")
         if not any((self.status, self.html, self.latency, self.breaks, self.limit, self.total)):

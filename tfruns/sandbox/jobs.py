@@ -21,17 +21,11 @@ from tfruns.sandbox.wire import Wire, encode, from_fields, in_capitals, parse
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
 _SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
 _MOST_NEW_RUNS = 10_000  # those of three and a half days; after that each new run replaces the oldest
-_NEXT = {
-    Status.CREATED: Status.SCHEDULED,
-    Status.SCHEDULED: Status.RUNNING,
-    Status.TERMINATION_REQUESTED: Status.TERMINATING,
-    Status.TERMINATING: Status.TERMINATED,
-}
-_STAYS = {  # in seconds, the least and the most
-    Status.CREATED: (1, 5),
-    Status.SCHEDULED: (2, 20),
-    Status.TERMINATION_REQUESTED: (1, 3),
-    Status.TERMINATING: (2, 30),
+_COURSE = {  # the next status, and how many seconds it takes until then: the least and the most
+    Status.CREATED: (Status.SCHEDULED, 1, 5),
+    Status.SCHEDULED: (Status.RUNNING, 2, 20),
+    Status.TERMINATION_REQUESTED: (Status.TERMINATING, 1, 3),
+    Status.TERMINATING: (Status.TERMINATED, 2, 30),
 }
 
 
@@ -212,8 +206,9 @@ class Job:
         rng = self._rng(run_id, status)
         if status == Status.RUNNING:
             seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less
-        elif status in _STAYS:
-            seconds = rng.uniform(*_STAYS[Status(status)])
+        elif status in _COURSE:
+            _, least, most = _COURSE[Status(status)]
+            seconds = rng.uniform(least, most)
         else:
             return  # it has ended, or its status isn't known
         heapq.heappush(self._due, (_later(now, seconds), run_id, status))
@@ -236,7 +231,7 @@ class Job:
         if status == Status.RUNNING:
             following = Status.FAILED if self._rng(run_id, "fate").random() < 0.15 else Status.FINISHED
         else:
-            following = _NEXT[Status(status)]
+            following, _, _ = _COURSE[Status(status)]
         changes = ended(run, following, when) if following.is_terminal else {"status": following.value}
         self._runs.put(run | changes)
         self._expect(run_id, following, when)

@@ -102,10 +102,6 @@ def _one_of(*words: str) -> Callable[[str, str], str]:
     return read
 
 
-def _bool(name: str, text: str) -> bool:
-    return _one_of("true", "false")(name, text) == "true"
-
-
 def _new_column(name: str, text: str) -> str:
     if not text or text.lower() in (JOB_ID, *(column.name for column in COLUMNS)):
         raise ValueError(f"{name} must be the name of a column that isn't one of a run, got {text!r}")
@@ -116,7 +112,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "jobs": _list,
     "jobs_path": _text,
     "base_url": _text,
-    "allow_http": _bool,
+    "allow_http": lambda name, text: _one_of("true", "false")(name, text) == "true",
     "api_token": lambda _, text: SecretText(text),
     "timeout": _number,
     "max_concurrency": _number,
