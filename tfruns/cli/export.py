@@ -15,8 +15,8 @@ import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import checked_id, connect, wrong_usage
-from tfruns.cli.output import harmless, say, write
-from tfruns.cli.signals import end_line, interrupted_status, run_async
+from tfruns.cli.output import harmless, write
+from tfruns.cli.signals import end_line, run_async
 
 if TYPE_CHECKING:
     from tfruns.export import ExportProgress
@@ -146,8 +146,7 @@ def export(
             return _SKIPPED if summary["skipped"] else 0
     except KeyboardInterrupt:
         end_line()
-        say(f"interrupted{'' if is_output else '; the same command goes on from here'}")
-        return interrupted_status()
+        raise click.Abort("" if is_output else "; the same command goes on from here") from None
 
 
 def _check_files(named: dict[str, str | None]) -> None:

@@ -73,8 +73,8 @@ def run() -> int:
         return _fail(error.format_message(), 1)
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
-    except click.Abort:
-        return _fail("interrupted", interrupted_status())
+    except click.Abort as error:
+        return _fail(f"interrupted{error}", interrupted_status())
     except Exception as error:
         from tfruns.errors import TfRunsError
 

@@ -19,7 +19,6 @@ from tfruns.cli.table import Table, header_option, run_cells, run_lines, run_tab
 _many = options_of("How many")
 
 _ON_A_TERMINAL = 50
-_ALIGNED = 1_000
 _NO_SUCH_RUN = 6
 _NAMED = 5
 _STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
@@ -84,7 +83,7 @@ async def list_(
         max_runs = most + 1  # the one that isn't printed shows that there are more
     printed = dict.fromkeys(job_ids, 0)
     total = unprinted = 0
-    rows: list[dict[str, str]] = []  # on a terminal, those of small jobs are aligned together
+    rows: list[dict[str, str]] = []  # on one screen, those of several jobs are aligned together
     async with connect() as client:
         on_error = "skip" if several else "raise"
         walks = with_given(
@@ -102,7 +101,7 @@ async def list_(
                     await write(b"".join(as_json_line({**job, **run.to_dict()}) for run in runs))
                 else:
                     rows += [run_cells(run, table.columns, now=now, job_id=job_id) for run in runs]
-                    if not several or now is None or len(rows) >= _ALIGNED:
+                    if most is None or not several:
                         await write(table.text(rows))
                         rows = []
     if rows:
