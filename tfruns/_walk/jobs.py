@@ -298,7 +298,10 @@ class _JobWalks:
             self._scheduler.put_nowait(job)
             return new
         await self._end(job)
-        return None if job.error is not None else attrs.evolve(new or NewRuns(job.walk), is_last=True)
+        if job.error is None:
+            new = new or NewRuns(job.walk)
+            new.is_last = True
+        return new
 
     def _expect(self, job: _Job, runs: int) -> None:
         self.runs_expected += runs - job.expected
@@ -325,9 +328,8 @@ class _JobWalks:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
         error: BaseException | None = None
         try:
-            ids = self._each_id()
             await self._job_slots.acquire()
-            async for job_id in ids:
+            async for job_id in self._job_ids if isinstance(self._job_ids, AsyncIterable) else _each(self._job_ids):
                 if self._is_over:
                     return
                 # In order, only the job whose pages are consumed fetches more than its first page.
@@ -348,14 +350,6 @@ class _JobWalks:
             error = _raised(caught)
         await self._items.put(error)
 
-    async def _each_id(self) -> AsyncGenerator[str]:
-        if isinstance(self._job_ids, AsyncIterable):
-            async for job_id in self._job_ids:
-                yield job_id
-        else:
-            for job_id in self._job_ids:
-                yield job_id
-
     async def _work(self) -> None:
         while True:
             job = await self._scheduler.get()
@@ -367,6 +361,11 @@ class _JobWalks:
             except (Exception, asyncio.CancelledError) as caught:
                 job.error, job.is_over = _raised(caught), True
             await job.arrived.put(job)
+
+
+async def _each(values: Iterable[_T]) -> AsyncGenerator[_T]:
+    for value in values:
+        yield value
 
 
 def _raised(error: BaseException) -> BaseException:
