@@ -229,16 +229,15 @@ class Checkpoint:
     # --- the end ---
 
     def leave(self) -> None:
-        """The export failed, if it isn't over: write the whole jobs to the disk, or remove the folder if there is
-        nothing to resume."""
+        """The export failed, if it isn't over: keep what was read of whole jobs, or remove the folder without any."""
         if any(file.closed for file in self._files):
             return
-        if not self.done:
+        if self.done:
+            with contextlib.suppress(OSError):  # the error of the export matters more
+                self.commit()
+            self._close()
+        else:
             self.delete()
-            return
-        with contextlib.suppress(OSError):  # the error of the export matters more
-            self.commit()
-        self._close()
 
     def delete(self) -> None:
         """The export is over: remove the folder."""

@@ -241,8 +241,8 @@ class DuckDbTable(FileTable):
 
     def __init__(self, failed: str, database: Any) -> None:
         super().__init__(failed, database)
-        ((self._catalog,),) = self.run("SELECT current_database()")
-        self.table = '"' + self._catalog.replace('"', '""') + '".main.runs'
+        ((name,),) = self.run("SELECT current_database()")
+        self.table = '"' + name.replace('"', '""') + '".main.runs'
 
     @classmethod
     def made_of(cls, staged: Path) -> Path:
@@ -264,13 +264,12 @@ class DuckDbTable(FileTable):
         self.staged = _rows_of(staged)
 
     def find(self) -> tuple[Columns, bool] | None:
-        where = "WHERE database_name = ? AND schema_name = 'main' AND lower({}_name) = 'runs'"
-        if self.run(f"SELECT 1 FROM duckdb_views() {where.format('view')}", self._catalog):
+        where = "WHERE database_name = current_database() AND schema_name = 'main' AND lower({}_name) = 'runs'"
+        if self.run(f"SELECT 1 FROM duckdb_views() {where.format('view')}"):
             raise self.refused("it is no table")
         rows = self.run(
             "SELECT lower(column_name), data_type, is_nullable, column_default IS NOT NULL FROM duckdb_columns()"
-            f" {where.format('table')}",
-            self._catalog,
+            f" {where.format('table')}"
         )
         return ({name: (type_, *more) for name, type_, *more in rows}, False) if rows else None
 
@@ -365,8 +364,7 @@ class TableFile(Destination):
 
 
 def _older_lines(quarantine: Path, export: Export) -> Iterator[bytes]:
-    """The lines of the quarantine of other runs than those that were set aside now (or of other jobs, if all runs were
-    read)."""
+    """The older lines of the quarantine, without those of runs set aside now and of jobs that were read as a whole."""
     if export.replace or not quarantine.exists():
         return
     jobs = set(export.done_jobs) if export.is_whole else set()

@@ -57,20 +57,18 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         if options.value is not None:
             raise ValueError("storage_options go with a URL that fsspec knows, such as s3://bucket/runs.parquet")
         is_folder = isinstance(given.value, str) and given.value.endswith(("/", os.sep))
-        local = _checked_path(given.value, is_folder=is_folder)
-        path: Path | None = local
-        store: Store = LocalStore(local.parent)
-        name = local.name
+        path = _checked_path(given.value, is_folder=is_folder)
+        store: Store = LocalStore(path.parent)
+        name = path.name
     else:
         _check_url(given)
-        path = None
         store, name = remote_store(given, Hidden(dict(options.value or {})))
         is_folder, name = name.endswith("/"), name.removesuffix("/")
     if is_folder:
         return Dataset(store, name, _format_by_day(format))
     format_ = _find_format(format, name)
-    if path is not None and format_.name in TABLES:
-        return TableFile(path, format_, TABLES[format_.name])
+    if isinstance(store, LocalStore) and format_.name in TABLES:
+        return TableFile(store.path(name), format_, TABLES[format_.name])
     return File(store, name, format_)
 
 

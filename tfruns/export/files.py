@@ -68,8 +68,7 @@ def _check_own(path: Path, found: os.stat_result) -> None:
 
 
 def fresh_file(path: Path, mode: int = 0o600) -> int:
-    """Make a new file, in place of whatever has its name: so nothing is ever written through a link that another user
-    has planted. Returns its descriptor."""
+    """Make a new file in place of whatever has its name, say of a link that was planted. Returns its descriptor."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_INHERITED | _NO_LINK, mode)
@@ -144,11 +143,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def empty(folder: Path) -> None:
-    for found in folder.iterdir():
-        if found.is_dir() and not found.is_symlink():
-            shutil.rmtree(found)
-        else:
-            found.unlink()
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
 
 
 def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:
@@ -184,8 +180,7 @@ def _adopt(fresh: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock a file while the block runs, and remove it then. The lock ends with the process, too. Raises BlockingIOError
-    if another has it."""
+    """Lock a file while the block runs, and then remove it. Raises BlockingIOError if another process has locked it."""
     with contextlib.ExitStack() as opened:
         while True:
             descriptor = open_own_file(path)

@@ -34,15 +34,7 @@ from tfruns.errors import (
     InternalServerError,
     TfRunsError,
 )
-from tfruns.export.checkpoint import (
-    NUMBER,
-    Checkpoint,
-    Chunk,
-    JobCheckpoint,
-    lock_of,
-    make_cache_folder,
-    work_folder_of,
-)
+from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, make_cache_folder, work_folder_of
 from tfruns.export.files import WorkThread, empty, locked, new_folder
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobState, Reading, State
@@ -52,7 +44,6 @@ from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 Key = tuple[str, str]  # ids of a job and of a run
 
-_ON_BAD_RUN = ("quarantine", "raise")
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
 MAX_PAGE_BYTES = 3 * 2**20  # the most bytes of a response: five times the size of 1,000 ordinary runs
@@ -145,8 +136,8 @@ class Export:
 
     def __attrs_post_init__(self) -> None:
         destination, given = self.destination, self.filters
-        if self._on_bad_run not in _ON_BAD_RUN:
-            raise ValueError(f"on_bad_run must be one of {', '.join(_ON_BAD_RUN)}, got {self._on_bad_run!r}")
+        if self._on_bad_run not in ("quarantine", "raise"):
+            raise ValueError(f"on_bad_run must be one of quarantine, raise, got {self._on_bad_run!r}")
         if not isinstance(self.replace, bool):
             raise TypeError(f"replace must be True or False, got {self.replace!r}")
         checked_int(self._page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
@@ -289,7 +280,8 @@ class Export:
         self._report()
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
-        await self._read_whole([job_id for job_id in left if job_id not in known])
+        doubts_empty = self.destination.replaces or self.replace
+        await self._read_whole([job_id for job_id in left if job_id not in known], doubts_empty=doubts_empty)
         known_jobs = (job_id for job_id in left if job_id in known)
 
         async def read_increments() -> None:
@@ -304,15 +296,8 @@ class Export:
             raise ExportError(f"{what} failed, and nothing was written to {self.destination.path}: {first}") from first
         self._report(is_writing=True)
 
-    async def _read_whole(self, job_ids: Collection[str]) -> None:
-        doubts_empty = self.destination.replaces or self.replace
-        if left := await self._read_pages(job_ids, doubts_empty=doubts_empty):
-            await asyncio.sleep(_PAUSE)
-            await self._read_pages(left, doubts_empty=False)
-
-    async def _read_pages(self, job_ids: Collection[str], *, doubts_empty: bool) -> list[str]:
-        """Read these jobs side by side; returns those whose lists may be empty, if an empty list is to be read again
-        before it is believed: it would replace runs that are there."""
+    async def _read_whole(self, job_ids: Collection[str], *, doubts_empty: bool) -> None:
+        """Read jobs side by side. An empty list may be read again before it is believed: it would replace runs."""
         left: list[str] = []
         runs_before = self.checkpoint.runs
         readings = {job_id: None if self.state is None else Reading(JobState()) for job_id in job_ids}
@@ -330,7 +315,9 @@ class Export:
                 else:
                     await self._finish_job(job_id, readings[job_id])
                 del page  # before the next is made
-        return left
+        if left:
+            await asyncio.sleep(_PAUSE)
+            await self._read_whole(left, doubts_empty=False)
 
     async def _finish_job(self, job_id: str, reading: Reading | None) -> None:
         await self._thread.run(self.checkpoint.finish, job_id, reading)
@@ -441,19 +428,15 @@ class Export:
                     if most <= 0:
                         return
                     self.check()
-                    self._write(piece)
-                    most -= 1
+                    self._writer = self._writer or self.destination.open(self.scratch)
+                    try:
+                        self._writer.write(kept.read(piece))
+                    except ValueError:
+                        raise kept.damaged() from None
+                    self._written, most = self._written + 1, most - 1
             if not (is_done or is_end or job_id in self.skipped):
                 return
             self._at, self._written = self._at + 1, 0
-
-    def _write(self, piece: Chunk) -> None:
-        self._writer = self._writer or self.destination.open(self.scratch)
-        try:
-            self._writer.write(self.checkpoint.read(piece))
-        except ValueError:
-            raise self.checkpoint.damaged() from None
-        self._written += 1
 
     def _drop(self, job_id: str) -> None:
         """Forget what was read of a job. If pieces of it are written, all begins again. (In the thread.)"""
@@ -529,8 +512,7 @@ class Export:
 
     @property
     def deleted_runs(self) -> dict[Key, float]:
-        """For an increment: the runs that were written before and must not be there any more, each with its creation in
-        milliseconds since 1970 UTC."""
+        """The runs that were written before and have to go, each with its creation in milliseconds since 1970 UTC."""
         return {(kept.job_id, run_id): at for kept in self._done for run_id, at in kept.removed.items()}
 
     def rejected_runs(self) -> Iterator[list[RejectedRun]]:

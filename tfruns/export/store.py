@@ -228,8 +228,7 @@ _MOST_EXPORTS = 10_000
 
 
 def put_quarantine(store: Store, name: str, export: Export, older: Iterable[bytes] = ()) -> Path | str | None:
-    """Write the runs that were rejected to a file, after older lines; without any, remove the file. Returns its whole
-    name, if any run was rejected now."""
+    """Put the runs that were set aside in a file, after older lines, or remove it. Returns its name if any were."""
     path = export.scratch / "rejected"
     with open(fresh_file(path), "wb") as file:
         file.writelines(older)

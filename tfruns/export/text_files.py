@@ -89,8 +89,7 @@ def lines(job_id: str, page: RawPage) -> bytes:
 
 
 def _without_job_id(text: bytes) -> bytes:
-    """A run without a `jobId` of its own, which a newer server may send: a line has one, that of the job it was read
-    from."""
+    """A run without a `jobId` of its own, which a newer server may send: a line has that of the job that was read."""
     fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     return text if fields.pop("jobId", None) is None else msgspec.json.encode(fields)
 

@@ -68,10 +68,9 @@ class Reading:
         before = self.before
         self.unseen = {run_id for run_id in before.open if not run_id.startswith(NO_ID)}
         """The runs that must be found, and weren't read yet."""
-        is_left = {
-            run_id for run_id, run in before.open.items() if run_id in self.unseen or run.created_at >= before.until
-        }
-        self.known = JobState(before.newest, dict(before.recent), {run_id: before.open[run_id] for run_id in is_left})
+        left = before.open.items()
+        left_open = {run_id: run for run_id, run in left if run_id in self.unseen or run.created_at >= before.until}
+        self.known = JobState(before.newest, dict(before.recent), left_open)
         self.removed: dict[str, float] = {}
         """The runs that were written before and have gone or can't be written any more, each with its creation."""
 
@@ -188,17 +187,13 @@ class Reading:
 
 def _has_ended(text: bytes) -> bool:
     """Whether a run that can't be written says that it has ended."""
-    with contextlib.suppress(msgspec.DecodeError, ValueError, TypeError):
-        return JobRunStatus(msgspec.json.decode(text, type=_Status).status) in _ENDED
+    with contextlib.suppress(msgspec.DecodeError, KeyError, ValueError, TypeError, RecursionError):
+        return JobRunStatus(msgspec.json.decode(text)["status"]) in _ENDED
     return False
 
 
 def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
-
-
-class _Status(msgspec.Struct):
-    status: str
 
 
 class _Version(msgspec.Struct):

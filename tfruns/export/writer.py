@@ -52,8 +52,7 @@ class Format:
     extra: str = ""
     modules: tuple[str, ...] = ()  # the modules that the extra has to install
     unfit: Callable[[str, Mapping[str, Any]], Iterable[FieldProblem]] = lambda _job_id, _row: ()
-    """Takes a job's id and the values of a run by column, and returns what the format can't hold, besides what is
-    beyond `LIMITS`."""
+    """Says what the format can't hold of a run, by its job's id and its values by column, besides `LIMITS`."""
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed, without importing it."""
