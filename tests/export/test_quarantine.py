@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import tfruns
 from tests.export.test_export import READERS
 from tests.support.hostile import Request, page, response, run, serve
+from tests.support.jobs import Jobs
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
 from tfruns.export.writer import zstd
@@ -111,6 +113,35 @@ async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) ->
     assert isinstance(failed.value.__cause__, tfruns.DecodeError)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+async def test_a_folder_keeps_what_was_set_aside_of_jobs_and_days_that_an_export_doesnt_cover(
+    where: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    """As it keeps the runs of these; a run that is covered and can be written leaves the quarantine."""
+    day = [(20_000 + number) * 86_400_000 for number in range(10)]
+    jobs.update(
+        a=[run(9, createdAt=day[9]), run(8, createdAt=day[8], name=None), run(2, createdAt=day[2], name=None)],
+        b=[run(1, createdAt=day[1], status=None), run(0, createdAt=None)],
+    )
+    folder = f"{tmp_path}/runs/" if where == "local" else f"memory://{tmp_path.name}/runs/"
+
+    async def rejected(**options: Any) -> list[str]:
+        await jobs.export(folder, "a", "b", format="jsonl", **options)
+        found = fsspec.filesystem("file" if where == "local" else "memory")
+        name = folder.removesuffix("/") + ".rejected.jsonl"
+        lines = found.cat_file(name).splitlines() if found.exists(name) else []
+        return sorted(json.loads(line)["runId"] for line in lines)
+
+    assert await rejected() == ["run-0", "run-1", "run-2", "run-8"]
+    jobs["a"][1]["name"] = jobs["a"][2]["name"] = "good now"
+    assert await rejected(created_after=day[5]) == ["run-0", "run-1", "run-2"]
+    del jobs["b"]
+    assert await rejected() == ["run-0", "run-1"]
+    jobs["b"] = [run(1, createdAt=day[1]), run(0, createdAt=day[1])]
+    assert await rejected(created_after=day[5]) == ["run-0", "run-1"]
+    assert await rejected() == []
 
 
 @pytest.mark.parametrize("form", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])

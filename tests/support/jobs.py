@@ -18,7 +18,8 @@ class Jobs(dict[str, list[Any]]):
     def reply(self, request: Request) -> bytes:
         self.requests += 1
         found = urlsplit(request.target)
-        runs = self[unquote(found.path.split("/")[-2])]
+        if (runs := self.get(unquote(found.path.split("/")[-2]))) is None:
+            return response(404, {"statusCode": 404, "message": "no such job"})
         prefix = parse_qs(found.query).get("searchPrefix", [""])[0]
         runs = [each for each in runs if each["id"].startswith(prefix)]
         return response(200, page(runs[request.offset : request.offset + request.limit], len(runs)))

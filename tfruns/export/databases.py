@@ -22,7 +22,7 @@ from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
 from tfruns.export.tables import NAMES, REST, Columns, Table, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
-from tfruns.export.writer import Format, RejectedRun, Writer, needed, pack, unpack
+from tfruns.export.writer import Format, Writer, needed, pack, unpack
 from tfruns.models import RawPage
 
 _FAILED = "the database can't be written"
@@ -354,25 +354,10 @@ class TableFile(Destination):
         else:
             put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
         name = self.path.name if export.number is None else self.format_.for_increment(self.path.name, export.number)
-        older = _older_lines(self.path.with_name(name + QUARANTINE), export)
-        quarantine = put_quarantine(LocalStore(self.path.parent), name + QUARANTINE, export, older)
+        store = LocalStore(self.path.parent)
+        quarantine = put_quarantine(store, name + QUARANTINE, export, lambda _: export.is_whole)
         return {"size": self.path.stat().st_size, "removed_rows": removed, "quarantine": quarantine}
 
     def _check_new(self) -> None:
         if self.table.check(self.path):
             raise ExportError(f"{self.path} has been made by someone else meanwhile")
-
-
-def _older_lines(quarantine: Path, export: Export) -> Iterator[bytes]:
-    """The older lines of the quarantine, without those of runs set aside now and of jobs that were read as a whole."""
-    if export.replace or not quarantine.exists():
-        return
-    jobs = set(export.done_jobs) if export.is_whole else set()
-    keys = set(export.rejected_keys())
-    with quarantine.open("rb") as lines:
-        for line in lines:
-            with contextlib.suppress(msgspec.DecodeError):
-                old = msgspec.json.decode(line, type=RejectedRun)
-                if old.job_id in jobs or (old.job_id, old.run_id) in keys:
-                    continue
-            yield line

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tfruns.export.arrow_files import arrow_module, read_piece
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, Store, put_quarantine
-from tfruns.export.writer import Format, Writer, needed, pack, unpack
+from tfruns.export.writer import Format, RejectedRun, Writer, needed, pack, unpack
 from tfruns.models import RawPage, only
 
 _HELD = 8 * 2**20  # how many bytes of runs are held in memory while they are sorted by day
@@ -265,7 +266,7 @@ class Dataset(Destination):
     def finish(self, export: Export) -> Mapping[str, Any]:
         before = _seen(self.store.sizes(self.base))
         name = self.base if export.number is None else f"{self.base}.{export.number:04}"
-        quarantine = put_quarantine(self.store, name + QUARANTINE, export)
+        quarantine = put_quarantine(self.store, name + QUARANTINE, export, partial(_is_in_window, export.window))
         made = self._make(export, before)  # all of it, so that a full disk changes nothing
         export.check()
         if before:
@@ -342,6 +343,16 @@ def _about(export: Export) -> dict[str, Any]:
     """The control plane, and the filters of which a folder holds all runs."""
     names = ("control plane", "search_prefix", "triggered_by", "status", "version_numbers")
     return {name: export.about[name] for name in names}
+
+
+class _Created(msgspec.Struct):
+    created_at: float = msgspec.field(name="createdAt")
+
+
+def _is_in_window(window: tuple[float, float], run: RejectedRun) -> bool:
+    with contextlib.suppress(msgspec.DecodeError):
+        return window[0] <= msgspec.json.decode(run.text, type=_Created).created_at < window[1]
+    return window == (-math.inf, math.inf)  # nothing says when it was created
 
 
 def _seen(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -8,18 +8,19 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 
 from tfruns._extras import install_package
 from tfruns.export.files import check_replaceable, fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
-from tfruns.export.writer import Format
+from tfruns.export.writer import Format, RejectedRun
 
 _T = TypeVar("_T")
 
@@ -227,17 +228,32 @@ _MOST_EXPORTS = 10_000
 """After so many exports with one state, the names of their files would no longer sort in their order."""
 
 
-def put_quarantine(store: Store, name: str, export: Export, older: Iterable[bytes] = ()) -> Path | str | None:
-    """Put the runs that were set aside in a file, after older lines, or remove it. Returns its name if any were."""
+def put_quarantine(
+    store: Store, name: str, export: Export, is_stale: Callable[[RejectedRun], bool] | None = None
+) -> Path | str | None:
+    """Put the runs that were set aside in a file, or remove it. Returns its name if any were. If `is_stale` is given,
+    older lines stay but for runs that were set aside now, and those of jobs read now that are stale."""
     path = export.scratch / "rejected"
     with open(fresh_file(path), "wb") as file:
-        file.writelines(older)
+        if is_stale is not None and not export.replace and (old := store.fetch(name, export.scratch)):
+            file.writelines(_older_lines(old, export, is_stale))
         file.writelines(each.line for runs in export.rejected_runs() for each in runs)
     if path.stat().st_size:
         store.put(path, name, export.check)
     else:
         store.remove(name)
     return store.path(name) if export.checkpoint.rejected_runs else None
+
+
+def _older_lines(path: Path, export: Export, is_stale: Callable[[RejectedRun], bool]) -> Iterator[bytes]:
+    jobs, keys = set(export.done_jobs), set(export.rejected_keys())
+    with path.open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                old = msgspec.json.decode(line, type=RejectedRun)
+                if (old.job_id, old.run_id) in keys or (old.job_id in jobs and is_stale(old)):
+                    continue
+            yield line
 
 
 @attrs.define
