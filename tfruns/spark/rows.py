@@ -3,22 +3,19 @@
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from tfruns._decode.body import decode_runs
 from tfruns._payload import wire_name
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
-from tfruns._table.columns import COLUMNS, LIMITS, Kind, values_of
+from tfruns._table.columns import COLUMNS, LIMITS, values_of
 from tfruns.models import JobRun, RawPage
 
 logger = logging.getLogger("tfruns")
 
-_MOMENTS = [column.name for column in COLUMNS if column.kind is Kind.INSTANT]
 _REQUIRED = {
     **dict.fromkeys(("id", "name", "applicationName", "deploymentVersion", "command", "status"), ""),
     **dict.fromkeys(("createdAt", "totalRetries"), 0),
@@ -33,22 +30,19 @@ def schema(corrupt_column: str | None) -> StructType:
 
 def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str | None) -> Iterator[pa.RecordBatch]:
     """The runs of some pages, each with the id of its job."""
-    rows = [(job_id, run) for job_id, page in pages for run in page.data]
-    bad = [(job_id, run.text, {each.field for each in run.problems}) for job_id, page in pages for run in page.bad]
-    batch = _batch(rows)
-    if batch is None:
-        rows.clear()
-        for job_id, page in pages:
-            for run, text in zip(page.data, page.texts, strict=True):
-                if not (unfit := _unfit(run)):
-                    rows.append((job_id, run))
-                elif mode == "failfast":
-                    what = f"job {job_id!r}, run {run.id!r}: Spark can't hold its {', '.join(unfit)}"
-                    raise ValueError(f"{what}; mode=PERMISSIVE makes such a run a corrupt record")
-                else:
-                    bad.append((job_id, text, set(map(wire_name, unfit))))
-        batch = _batch(rows)
-        assert batch is not None  # noqa: S101  # for the type checker
+    rows: list[tuple[str, JobRun]] = []
+    bad: list[tuple[str, bytes, set[str]]] = []
+    for job_id, page in pages:
+        unfit = _unfit(page.data)
+        rows += [(job_id, run) for at, run in enumerate(page.data) if at not in unfit]
+        bad += [(job_id, run.text, {each.field for each in run.problems}) for run in page.bad]
+        texts = page.texts if unfit else ()
+        for at, names in unfit.items():
+            if mode == "failfast":
+                what = f"job {job_id!r}, run {page.data[at].id!r}: Spark can't hold its {', '.join(names)}"
+                raise ValueError(f"{what}; mode=PERMISSIVE makes such a run a corrupt record")
+            bad.append((job_id, texts[at], set(map(wire_name, names))))
+    batch = plain_batch([job_id for job_id, _ in rows], [run for _, run in rows])
     if corrupt_column is not None:
         columns = _with_text(corrupt_column)
         batch = pa.RecordBatch.from_arrays([*batch.columns, pa.nulls(batch.num_rows, pa.string())], schema=columns)
@@ -65,24 +59,15 @@ def _with_text(corrupt_column: str) -> pa.Schema:
     return pa.schema([job_id, *(field.with_nullable(True) for field in fields), pa.field(corrupt_column, pa.string())])
 
 
-def _batch(rows: Sequence[tuple[str, JobRun]]) -> pa.RecordBatch | None:
-    """The runs as a batch; None if Spark can't hold a value of one."""
-    try:
-        batch = plain_batch([job_id for job_id, _ in rows], [run for _, run in rows])
-    except ValueError:
-        return None
-    least, most = LIMITS[Kind.INSTANT]
-    for name in _MOMENTS:
-        ends: Any = pc.min_max(batch.column(name).cast(pa.int64())).as_py()
-        if ends["min"] is not None and not least * 1000 <= ends["min"] <= ends["max"] <= most * 1000 + 999:
-            return None
-    return batch
-
-
-def _unfit(run: JobRun) -> list[str]:
-    values = [(column, value) for column, (value,) in zip(COLUMNS, values_of([run]), strict=True)]
-    limited = [(column.name, value, *LIMITS[column.kind]) for column, value in values if column.kind in LIMITS]
-    return [name for name, value, least, most in limited if value is not None and not least <= value <= most]
+def _unfit(runs: Sequence[JobRun]) -> dict[int, list[str]]:
+    """The places of the runs with numbers that Spark can't hold, and the names of those."""
+    unfit: dict[int, list[str]] = {}
+    for column, values in zip(COLUMNS, values_of(runs), strict=True):
+        if column.kind in LIMITS:
+            least, most = LIMITS[column.kind]
+            for at in (at for at, value in enumerate(values) if value is not None and not least <= value <= most):
+                unfit.setdefault(at, []).append(column.name)
+    return unfit
 
 
 def _corrupt(job_id: str, text: bytes, wrong: Collection[str], columns: pa.Schema) -> pa.RecordBatch:
