@@ -11,11 +11,12 @@ from pyspark.sql.types import StructType
 from tfruns._decode.body import decode_runs
 from tfruns._payload import wire_name
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
-from tfruns._table.columns import COLUMNS, LIMITS, values_of
+from tfruns._table.columns import COLUMNS, LIMITS
 from tfruns.models import JobRun, RawPage
 
 logger = logging.getLogger("tfruns")
 
+_NUMBERS = [(column.name, *LIMITS[column.kind]) for column in COLUMNS if column.kind in LIMITS]
 _REQUIRED = {
     **dict.fromkeys(("id", "name", "applicationName", "deploymentVersion", "command", "status"), ""),
     **dict.fromkeys(("createdAt", "totalRetries"), 0),
@@ -62,11 +63,11 @@ def _with_text(corrupt_column: str) -> pa.Schema:
 def _unfit(runs: Sequence[JobRun]) -> dict[int, list[str]]:
     """The places of the runs with numbers that Spark can't hold, and the names of those."""
     unfit: dict[int, list[str]] = {}
-    for column, values in zip(COLUMNS, values_of(runs), strict=True):
-        if column.kind in LIMITS:
-            least, most = LIMITS[column.kind]
-            for at in (at for at, value in enumerate(values) if value is not None and not least <= value <= most):
-                unfit.setdefault(at, []).append(column.name)
+    for name, least, most in _NUMBERS:
+        for at, run in enumerate(runs):
+            value = getattr(run, name)
+            if value is not None and not least <= value <= most:
+                unfit.setdefault(at, []).append(name)
     return unfit
 
 
