@@ -212,16 +212,9 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
 
 async def _find(client: "tfruns.Client", job_id: str, text: str) -> "list[tfruns.JobRun]":
     """The run with that id; else the newest with that name; else those whose id or name begins with the text."""
-    named: tfruns.JobRun | None = None
-    begun = []
-    async for run in with_given(client.iter_runs, job_id, search_prefix=text):
-        if run.id == text:
-            return [run]
-        if run.name == text:
-            named = named or run
-        elif run.id.startswith(text) or run.name.startswith(text):
-            begun.append(run)
-    return begun if named is None else [named]
+    runs = await with_given(client.iter_runs, job_id, search_prefix=text).collect()
+    by_id, by_name = [run for run in runs if run.id == text], [run for run in runs if run.name == text]
+    return by_id or by_name[:1] or [run for run in runs if run.id.startswith(text) or run.name.startswith(text)]
 
 
 @click.command(cls=Command, short_help="Wait until a run has ended.")

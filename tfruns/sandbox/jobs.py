@@ -16,7 +16,7 @@ from tfruns.models import JobRun
 from tfruns.models import JobRunStatus as Status
 from tfruns.sandbox.data import RunMaker, ended, history
 from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
-from tfruns.sandbox.wire import Wire, encode, from_fields, in_capitals, parse
+from tfruns.sandbox.wire import Wire, encode, from_fields, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
 _SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
@@ -170,12 +170,12 @@ class Job:
             run = self._run(run_id)
             if Status(run["status"]).is_terminal:
                 raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
-            status = in_capitals(status)
+            changes = _changes(run_id, {**fields, "status": status})
+            status = changes["status"]
             if not isinstance(status, str) or not Status(status).is_terminal:
-                raise ValueError(
-                    f"status must be one that a run ends with, FINISHED, FAILED or TERMINATED, got {status!r}"
-                )
-            return self._put(run | ended(run, Status(status), self._clock.now) | _changes(run_id, fields))
+                allowed = "one that a run ends with, FINISHED, FAILED or TERMINATED"
+                raise ValueError(f"status must be {allowed}, got {status!r}")
+            return self._put(run | ended(run, Status(status), self._clock.now) | changes)
 
     def delete(self, run_id: str) -> None:
         with self._lock:

@@ -42,14 +42,10 @@ def from_fields(fields: dict[str, Any]) -> Wire:
     wire = {
         _RUN_FIELDS[name]: value.to_dict() if isinstance(value, Subject) else value for name, value in fields.items()
     }
-    return wire | {"status": in_capitals(wire["status"])} if "status" in wire else wire
-
-
-def in_capitals(status: Any) -> Any:
-    """The known status that a text names in any case, as in the client's filters; anything else unchanged."""
-    if type(status) is str and status.upper() in JobRunStatus.__members__:
-        return status.upper()
-    return status
+    status = wire.get("status")
+    if type(status) is str and status.upper() in JobRunStatus.__members__:  # in any case, as in the client's filters
+        wire["status"] = status.upper()
+    return wire
 
 
 def read_runs(path: str | PathLike[str]) -> dict[str, list[Wire]]:
