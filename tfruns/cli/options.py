@@ -18,8 +18,6 @@ _Result = TypeVar("_Result")
 PATIENCE = 30
 """How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
 _OF_RETRIES = ("patience", "max_attempts")
-_SETTINGS = "tfruns.settings"
-"""The key in the context's `meta` of the client's arguments that options have set."""
 
 # Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
 STATUSES = (
@@ -86,7 +84,7 @@ def _seconds(duration: str) -> float:
 
 def moment(text: str) -> datetime:
     """The time that a text names: how long ago, a date, or a day."""
-    word = text.strip()
+    word = "0s" if text.strip().lower() == "now" else text.strip()
     if _MONTHS.fullmatch(word):
         raise click.BadParameter(
             f"{text!r}: months and years differ in length, and m is for minutes: give days, such as 30d, or a date"
@@ -233,7 +231,7 @@ window = combined(
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep an argument of the client for `connect`."""
     if value is not None:
-        context.meta.setdefault(_SETTINGS, {})[parameter.name] = value
+        context.ensure_object(dict)[parameter.name] = value
 
 
 _host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
@@ -258,7 +256,7 @@ def connect(**defaults: Any) -> "tfruns.Client":
     """A client for the control plane that the command's options name. It sends requests as they say, or, for a command
     without such options, as the defaults say.
     """
-    settings: dict[str, Any] = {**defaults, **click.get_current_context().meta.get(_SETTINGS, {})}
+    settings: dict[str, Any] = {**defaults, **click.get_current_context().ensure_object(dict)}
     retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
     try:
         return tfruns.Client(retry=tfruns.RetryPolicy(**retry), **settings)

@@ -33,10 +33,6 @@ def _jobs(text: str) -> int | list[str]:
     return int(text) if text.isdecimal() else text.split(",")
 
 
-def _start(text: str) -> Any:
-    return text if text == "now" else options.moment(text)
-
-
 def _rate_limit(text: str) -> Any:
     from tfruns.sandbox import RateLimit
 
@@ -64,7 +60,7 @@ def _rate_limit(text: str) -> Any:
 )
 @_behaves(
     "--clock-start",
-    type=_start,
+    type=options.moment,
     metavar="TIME",
     default="now",
     help="When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
