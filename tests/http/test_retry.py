@@ -46,12 +46,12 @@ def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> PageFetch:
     return PageFetch(retrying(pace or SendPace(1, math.inf)), REQUEST, options)
 
 
-def failed_with(state: PageFetch, error: Exception) -> PageFetch:
-    state.set_exception((type(error), error, error.__traceback__))
+def failed_with(state: PageFetch, error: APIError) -> PageFetch:
+    state.set_error(error)
     return state
 
 
-def planned_wait(policy: RetryPolicy, error: Exception, attempt: int, *, in_outage: bool = False) -> float:
+def planned_wait(policy: RetryPolicy, error: APIError, attempt: int, *, in_outage: bool = False) -> float:
     pace = SendPace(1, math.inf)
     for _ in range(10 if in_outage else 0):
         pace.failed(0.0, 0.0)
@@ -195,9 +195,9 @@ class Failing:
     def __init__(self, policy: RetryPolicy = RetryPolicy()) -> None:  # noqa: B008  # immutable
         self.pace = SendPace(1, math.inf)
         self.state = new_state(policy, self.pace)
-        self.error: Exception = refused(500)
+        self.error: APIError = refused(500)
 
-    def fail(self, error: Exception | None = None, *, last_good: float | None) -> None:
+    def fail(self, error: APIError | None = None, *, last_good: float | None) -> None:
         self.error = error or refused(500)
         failed_with(self.state, self.error).fail(now=float(self.state.attempts), last_good=last_good)
         self.state.attempts += 1
@@ -205,7 +205,6 @@ class Failing:
     def reason_to_give_up(self, wait: float = 1.0) -> str | None:
         self.state.upcoming_sleep = wait
         stops = self.state.retry_object.stop(failed_with(self.state, self.error))
-        assert isinstance(self.error, APIError)
         return self.error.gave_up_because if stops else None
 
 
@@ -213,7 +212,7 @@ def gives_up(
     policy: RetryPolicy,
     *,
     failures: int = 1,
-    error: Exception | None = None,
+    error: APIError | None = None,
     spent: float = 0.0,
     wait: float = 1.0,
     outage: float = 0.0,

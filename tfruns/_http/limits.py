@@ -120,9 +120,9 @@ class Limiter:
         if held_for:
             why = f"{server} asks all requests to wait for {seconds(held_for)}"
         reason = f"{why}, and {limit}"
-        if fetch.last_error is not None:
-            fetch.last_error.gave_up_because = reason
-            return fetch.last_error
+        if isinstance(fetch.error, APIError):
+            fetch.error.gave_up_because = reason
+            return fetch.error
         kind = APITimeoutError if held_for >= fetch.left else APIConnectionError
         last = f"; the last failure: {self._last_error.args[0]}" if self._last_error else ""
         return kind(f"not sent: {reason}{last}")

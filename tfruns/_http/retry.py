@@ -36,7 +36,7 @@ class PageFetch(tenacity.RetryCallState):
         self.own_failures = 0  # those that say something about the request, not about the server as a whole
         self.request_id: str | None = None  # the server's id of the last attempt
         self.has_warned = False
-        self.last_error: APIError | None = None
+        self.error: Any = None  # the APIError of the last attempt that failed
         self.response: Response  # once it has arrived
         self._failing_since: float | None = None  # in seconds of the deadline
         self._failed_at: float | None = None
@@ -75,17 +75,15 @@ class PageFetch(tenacity.RetryCallState):
         """Seconds since it first failed."""
         return 0.0 if self._failing_since is None else self.spent - self._failing_since
 
-    @property
-    def error(self) -> APIError:
-        """That of the attempt which tenacity decides about."""
-        return cast("APIError", self.outcome and self.outcome.exception())
+    def set_error(self, error: APIError) -> None:
+        self.error = error
+        self.set_exception((type(error), error, error.__traceback__))
 
     def fail(self, now: float, last_good: float | None) -> None:
         """Count the failure; `last_good` is when any request of the client last got a good response."""
         if self._failing_since is None:
             self._failing_since = self.spent
-        error = self.last_error = self.error
-        is_about_server = not isinstance(error, APIStatusError) or error.status_code in _OUT_OF_REACH
+        is_about_server = not isinstance(self.error, APIStatusError) or self.error.status_code in _OUT_OF_REACH
         others_are_well = last_good is None or self._failed_at is None or last_good >= self._failed_at
         if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1

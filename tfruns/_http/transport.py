@@ -34,15 +34,7 @@ from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unrea
 from tfruns._http.retry import PageFetch, retrying
 from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
-from tfruns.errors import (
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    ClientClosedError,
-    DecodeError,
-    EventLoopError,
-    TfRunsError,
-)
+from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
 
@@ -98,9 +90,9 @@ class Transport:
                     except APIError as error:
                         if fetch.sent_at is None:  # the server has held it back for too long
                             raise
-                        fetch.set_exception((type(error), error, error.__traceback__))
+                        fetch.set_error(error)
                     else:
-                        fetch.last_error = None  # its traceback leads to the fetch: the response would stay long
+                        fetch.error = None  # its traceback leads to the fetch: the response would stay long
                         return fetch
                 self._retrying.begin()  # its statistics belong to a thread
                 await self._retrying.iter(fetch)
@@ -152,7 +144,34 @@ class Transport:
         finally:
             self._sending.discard(limit)
             fetch.spent += time.monotonic() - began
-        return self._judged(response)
+        pace = self._pace
+        pace.has_responded, pace.is_unreachable = True, False
+        if response.status == 200:
+            return response
+        failure = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
+        if response.status in NO_PAGE:
+            failure.is_transient = pace.has_given_page
+        return failure
+
+    def _not_received(
+        self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
+    ) -> Exception:
+        """What to raise for an error that was raised before there was a complete response."""
+        if isinstance(error, (TfRunsError, UserCodeError)):
+            return error
+        if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
+            return closed
+        if limit.expired():
+            why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
+            within = f"within {min(timeout, left):.3g} s, {why}"
+            failure = APITimeoutError(f"no complete response from {self.base_url} {within}")
+            failure.__cause__ = error
+            return failure
+        if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
+            return error
+        is_known = self._pace.has_responded
+        self._pace.is_unreachable = not is_known and is_unreachable(error)
+        return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
 
     async def _send(self, fetch: PageFetch) -> Response:
         key = self._key.known or await self._key.renew(None)
@@ -191,41 +210,8 @@ class Transport:
                 if not isinstance(error, DecodeError):
                     raise
                 error.is_transient = pace.has_given_page and not error.is_page
-                fetch.set_exception((type(error), error, error.__traceback__))
+                fetch.set_error(error)
             await self._fetch(fetch)
-
-    # --- what an attempt has come to ---
-
-    def _judged(self, response: Response) -> Response | APIStatusError:
-        """The response, or the error that it is."""
-        pace = self._pace
-        pace.has_responded, pace.is_unreachable = True, False
-        if response.status == 200:
-            return response
-        error = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
-        if response.status in NO_PAGE:
-            error.is_transient = pace.has_given_page
-        return error
-
-    def _not_received(
-        self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
-    ) -> Exception:
-        """What to raise for an error that was raised before there was a complete response."""
-        if isinstance(error, (TfRunsError, UserCodeError)):
-            return error
-        if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
-            return closed
-        if limit.expired():
-            why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
-            within = f"within {min(timeout, left):.3g} s, {why}"
-            failure = APITimeoutError(f"no complete response from {self.base_url} {within}")
-            failure.__cause__ = error
-            return failure
-        if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
-            return error
-        is_known = self._pace.has_responded
-        self._pace.is_unreachable = not is_known and is_unreachable(error)
-        return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
 
     # --- what is reported ---
 
