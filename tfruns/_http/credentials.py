@@ -170,7 +170,7 @@ def _key_source(key: Secret, origin: str) -> "KeySource":
             raise UserCodeError(error) from None
         return _checked_key(given, origin)
 
-    return KeySource(origin, None, call)
+    return KeySource(origin, Secret(None), call)
 
 
 def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
@@ -181,10 +181,10 @@ def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
             new = await asyncio.to_thread(CredentialsFile.read, file.path, again=True)
             if new.is_for(url):
                 return _checked_key(new.token, origin)
-            text, why = "the API key was refused, and the credentials file has no other: %s", new.purpose
+            why = new.purpose
         except ConfigurationError as error:
-            text, why = "the API key was refused, and the credentials file can't be read again: %s", str(error)
-        log(logging.WARNING, text, why)
+            why = str(error)
+        log(logging.WARNING, "the API key was refused, and the credentials file has no other: %s", why)
         return None
 
     return KeySource(origin, _checked_key(file.token, origin), read_again)
@@ -193,32 +193,28 @@ def _key_of_file(url: str, file: "CredentialsFile") -> "KeySource":
 class KeySource:
     """The key that is sent, and the one that replaces it when the server has refused it."""
 
-    def __init__(
-        self, origin: str, key: Secret | None, renew: Callable[[], Awaitable[Secret | None]] | None = None
-    ) -> None:
+    def __init__(self, origin: str, key: Secret, renew: Callable[[], Awaitable[Secret | None]] | None = None) -> None:
         self.origin = origin  # where the key comes from, as errors say it: `TFY_API_KEY`
         self.redactor = Redactor()
-        self.known = key  # the key to send; None if `renew` has to get it first
+        self.known = key  # the key to send; a `Secret` of None if `renew` has to get it first
         self._renew = renew
-        if key is not None:
+        if key.value is not None:
             self.redactor.add(key)
         self.bind()
 
     def bind(self) -> None:
         self._renewing = asyncio.Lock()
 
-    async def renew(self, refused: Secret | None) -> Secret:
-        """The key that replaces a refused one, or None: an equal one if there is no other.
+    async def renew(self, refused: Secret) -> Secret:
+        """The key that replaces a refused one, or one that isn't known yet: an equal one if there is no other.
 
         Requests that were refused together share one renewal.
         """
         async with self._renewing:
             # By identity: a renewed key is a new object, so requests that waited for it meanwhile don't renew it again.
             if self.known is refused and self._renew is not None:
-                key = await self._renew()
-                self.known = Secret(refused and refused.value) if key is None else key
+                self.known = await self._renew() or Secret(refused.value)
                 self.redactor.add(self.known)
-            assert self.known is not None  # noqa: S101  # for the type checker
             return self.known
 
 

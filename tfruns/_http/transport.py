@@ -174,7 +174,9 @@ class Transport:
         return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
 
     async def _send(self, fetch: PageFetch) -> Response:
-        key = self._key.known or await self._key.renew(None)
+        key = self._key.known
+        if key.value is None:
+            key = await self._key.renew(key)
         url = URL(self.base_url + fetch.request.target(), encoded=True)
         options = fetch.options
         is_first = True
