@@ -77,9 +77,9 @@ def _string(value: Any, _: Any = None) -> str:
 def _integer(value: Any, _: Any = None) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _refusal("a whole number", value)
-    return value
+    if type(value) is int:  # a bool isn't
+        return value
+    raise _refusal("a whole number", value)
 
 
 def _total(value: Any, _: Any = None) -> int:
@@ -90,15 +90,13 @@ def _total(value: Any, _: Any = None) -> int:
 
 
 def _number(value: Any, _: Any = None) -> int | float:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int or (isinstance(value, float) and math.isfinite(value)):
         return value
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise _refusal("a number", value)
-    return value
+    raise _refusal("a number", value)
 
 
 def _version(value: Any, _: Any = None) -> str:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(value)
+    return str(value) if type(value) is int else _string(value)
 
 
 def _seconds(value: Any, _: Any = None) -> int | None:
@@ -107,14 +105,12 @@ def _seconds(value: Any, _: Any = None) -> int | None:
     return None if value is None else _integer(value)
 
 
-def _with_total(payload: Any) -> Any:
-    """The payload with the total in the place that the contract's schema has, if only the place in its prose has it."""
-    if not isinstance(payload, dict) or "totalCount" not in payload:
-        return payload
-    pagination = {} if payload.get("pagination") is None else payload["pagination"]
-    if not isinstance(pagination, dict) or pagination.get("total") is not None:
-        return payload
-    return {**payload, "pagination": {**pagination, "total": payload["totalCount"]}}
+def _with_total(page: dict[str, Any]) -> dict[str, Any]:
+    """The page with the total in the place that the contract's schema has, if only the place in its prose has it."""
+    pagination = {} if page.get("pagination") is None else page["pagination"]
+    if "totalCount" in page and isinstance(pagination, dict) and pagination.get("total") is None:
+        return {**page, "pagination": {**pagination, "total": page["totalCount"]}}
+    return page
 
 
 # --- the converter ---

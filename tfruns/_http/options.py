@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import aiohttp
 import attrs
+from multidict import CIMultiDict
 
 from tfruns._checks import checked_int, checked_number, checked_timeout
 from tfruns._http.secret import Secret
@@ -25,11 +26,10 @@ def checked_headers(headers: Secret, known: Mapping[str, str] = _OUR_HEADERS) ->
     flaw = _flaw_of_headers(headers.value)
     if flaw is not None:
         raise flaw
-    checked = dict(known)
+    checked = CIMultiDict(known)
     for name, value in (headers.value or {}).items():
-        checked = {other: kept for other, kept in checked.items() if other.lower() != name.lower()}
         checked[name] = value
-    return checked
+    return dict(checked)
 
 
 def _flaw_of_headers(headers: Any) -> Exception | None:

@@ -4,9 +4,10 @@ From the outside in; each step is one coroutine, and there are no others:
 
 1. `_fetch`: one attempt after another, until tenacity says that there is no further one. (`retry` decides.)
 2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
-   and `rate`), then holds its place there until there is a response, or the time is over; and judges the outcome.
-3. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
-4. `Connections.exchange`: aiohttp.
+   and `rate`), then holds its place there.
+3. `_outcome`: waits until there is a response, or the time is over, and judges it.
+4. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
+5. `Connections.exchange`: aiohttp.
 
 `read` then makes a page of the response. (All gates before a page, also those of a walk, are listed in `_walk.jobs`.)
 """
