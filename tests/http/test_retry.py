@@ -16,7 +16,7 @@ from tfruns import RetryPolicy
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import server_wait
-from tfruns._http.retry import PageFetch, retrying
+from tfruns._http.retry import PageFetch
 from tfruns._http.secret import Secret
 from tfruns.errors import (
     APIConnectionError,
@@ -43,7 +43,7 @@ REQUEST = PageRequest("job", RunFilter(), 1, 0)
 
 def new_state(policy: RetryPolicy, pace: SendPace | None = None) -> PageFetch:
     options = RequestOptions(timeout=60.0, retry=policy, headers=Secret(None))
-    return PageFetch(retrying(pace or SendPace(1, math.inf)), REQUEST, options)
+    return PageFetch(REQUEST, options, pace or SendPace(1, math.inf))
 
 
 def failed_with(state: PageFetch, error: APIError) -> PageFetch:
@@ -199,7 +199,8 @@ class Failing:
 
     def fail(self, error: APIError | None = None, *, last_good: float | None) -> None:
         self.error = error or refused(500)
-        failed_with(self.state, self.error).fail(now=float(self.state.attempts), last_good=last_good)
+        self.pace.last_good = last_good
+        failed_with(self.state, self.error).fail(now=float(self.state.attempts))
         self.state.attempts += 1
 
     def reason_to_give_up(self, wait: float = 1.0) -> str | None:

@@ -107,11 +107,11 @@ class Limiter:
     def _seconds_left(self, fetch: PageFetch, now: float) -> float | APIError:
         """Seconds for which it may wait, or the error if the server holds it back for longer than its policy allows."""
         pace, server, most = self.pace, self._base_url, fetch.policy.max_attempts
-        fetch.count_blocked(pace.blocked(now))
+        fetch.count_blocked(now)
         held_for, outage = pace.held_for(now), pace.outage(now)
         probes = self._probes - fetch.probes if pace.in_outage else 0
         # Its patience is over by a wait, or because of what was tried since it waits.
-        left, limit = fetch.limit(pace, outage if probes else 0.0 if held_for else -math.inf)
+        left, limit = fetch.limit(outage if probes else 0.0 if held_for else -math.inf)
         if probes and most is not None and fetch.attempts + probes >= most:
             limit = "the retry policy allows no more attempts"
         elif held_for < left:

@@ -3,10 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
-import attrs
 import tenacity
 
 from tfruns._http.options import RequestOptions
@@ -26,11 +24,12 @@ _OWN_FAILURES_WITHOUT_OTHERS = 5
 class PageFetch(tenacity.RetryCallState):
     """One page request with all its attempts, from the queue to the response."""
 
-    def __init__(self, retrying: tenacity.AsyncRetrying, request: PageRequest, options: RequestOptions) -> None:
-        super().__init__(retrying, None, (), {})
+    def __init__(self, request: PageRequest, options: RequestOptions, pace: SendPace) -> None:
+        super().__init__(RETRYING, None, (), {})
         self.request = request
         self.options = options
         self.policy = options.retry
+        self.pace = pace
         self.attempts = 0  # how often it was sent
         self.spent = 0.0  # seconds of the deadline that have passed
         self.own_failures = 0  # those that say something about the request, not about the server as a whole
@@ -54,21 +53,21 @@ class PageFetch(tenacity.RetryCallState):
         """Seconds of the deadline that are left."""
         return math.inf if self.policy.deadline is None else self.policy.deadline - self.spent
 
-    def limit(self, pace: SendPace, passed: float) -> tuple[float, str]:
+    def limit(self, passed: float) -> tuple[float, str]:
         """In how many seconds another attempt is too late, if so many have passed without a good response; and why."""
         policy = self.policy
         limits = {f"the retry policy's patience of {seconds(policy.patience)}": policy.patience - passed}
         if policy.deadline is not None:
             limits[f"the retry policy's deadline of {seconds(policy.deadline)}"] = self.left
-        if pace.is_unreachable:
+        if self.pace.is_unreachable:
             limits[f"the {seconds(_FIRST_CONTACT)} for a host that has never responded"] = _FIRST_CONTACT - passed
         name = min(limits, key=limits.__getitem__)
         return limits[name], f"{seconds(max(0.0, limits[name]))} are left of {name}"
 
-    def count_blocked(self, blocked: float) -> None:
+    def count_blocked(self, now: float) -> None:
         """Count what the server has held it back since it joined the queue, or since this was called last."""
-        self.spent += blocked - self.blocked
-        self.blocked = blocked
+        before, self.blocked = self.blocked, self.pace.blocked(now)
+        self.spent += self.blocked - before
 
     @property
     def failing(self) -> float:
@@ -79,58 +78,41 @@ class PageFetch(tenacity.RetryCallState):
         self.error = error
         self.set_exception((type(error), error, error.__traceback__))
 
-    def fail(self, now: float, last_good: float | None) -> None:
-        """Count the failure; `last_good` is when any request of the client last got a good response."""
+    def fail(self, now: float) -> None:
+        """Count the failure."""
         if self._failing_since is None:
             self._failing_since = self.spent
         is_about_server = not isinstance(self.error, APIStatusError) or self.error.status_code in _OUT_OF_REACH
+        last_good = self.pace.last_good
         others_are_well = last_good is None or self._failed_at is None or last_good >= self._failed_at
         if not is_about_server and (others_are_well or self.own_failures >= _OWN_FAILURES_WITHOUT_OTHERS):
             self.own_failures += 1
         self._failed_at = now
 
 
-def retrying(pace: SendPace, before_sleep: Callable[[Any], None] | None = None) -> tenacity.AsyncRetrying:
-    """What decides about the retries of a client's requests; each of them is a `PageFetch`."""
-    return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(lambda error: cast("APIError", error).is_transient),
-        wait=Wait(pace),
-        stop=Stop(pace),
-        after=lambda fetch: cast("PageFetch", fetch).fail(time.monotonic(), pace.last_good),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
-
-
-@attrs.frozen
 class Wait(tenacity.wait.wait_base):
     """Wait as long as the server requests, and then for a random time that grows with each attempt.
 
     In an outage there is no such time: probes are sent at their own.
     """
 
-    _pace: SendPace
-
     def __call__(self, retry_state: Any) -> float:
         fetch: PageFetch = retry_state
         requested, policy = server_wait(fetch.error), fetch.policy
-        if self._pace.in_outage:
+        if fetch.pace.in_outage:
             return requested
         return requested + tenacity.wait_random_exponential(policy.initial_backoff, policy.max_backoff)(fetch)
 
 
-@attrs.frozen
 class Stop(tenacity.stop.stop_base):
     """Stop after the attempts, the deadline or the patience of the policy; the error says why, if it must."""
-
-    _pace: SendPace
 
     def __call__(self, retry_state: Any) -> bool:
         fetch: PageFetch = retry_state
         most, wait = fetch.policy.max_attempts, fetch.upcoming_sleep
         if fetch.attempts >= most if most else fetch.own_failures >= _OWN_FAILURES:
             return True
-        left, limit = fetch.limit(self._pace, max(self._pace.outage(time.monotonic()), fetch.failing))
+        left, limit = fetch.limit(max(fetch.pace.outage(time.monotonic()), fetch.failing))
         if wait < left:
             return False
         requested = requested_wait(fetch.error)
@@ -139,3 +121,13 @@ class Stop(tenacity.stop.stop_base):
             why = f"the server asks for a wait of {seconds(requested)}"
         fetch.error.gave_up_because = f"{why}, and {limit}"
         return True
+
+
+RETRYING = tenacity.AsyncRetrying(
+    retry=tenacity.retry_if_exception(lambda error: cast("APIError", error).is_transient),
+    wait=Wait(),
+    stop=Stop(),
+    after=lambda fetch: cast("PageFetch", fetch).fail(time.monotonic()),
+    reraise=True,
+)
+"""What decides about the retries of a `PageFetch`."""

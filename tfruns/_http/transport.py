@@ -32,7 +32,7 @@ from tfruns._http.limits import Limiter
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error
-from tfruns._http.retry import PageFetch, retrying
+from tfruns._http.retry import RETRYING, PageFetch
 from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
 from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
@@ -71,7 +71,6 @@ class Transport:
         self._key = key
         self.connections = Connections(http, self.closed, max_concurrency, trace_configs)
         self._pace = SendPace(max_concurrency, max_rate)
-        self._retrying = retrying(self._pace, self._before_retry)
         self._limiter = Limiter(self._pace, base_url)
         self._sending: set[asyncio.Timeout] = set()
 
@@ -79,7 +78,7 @@ class Transport:
 
     def fetch(self, request: PageRequest, options: RequestOptions) -> Coroutine[Any, Any, PageFetch]:
         """Send a request until there is a response with the status 200."""
-        return self._fetch(PageFetch(self._retrying, request, options))
+        return self._fetch(PageFetch(request, options, self._pace))
 
     async def _fetch(self, fetch: PageFetch) -> PageFetch:
         self._pace.begin(time.monotonic())
@@ -95,8 +94,9 @@ class Transport:
                     else:
                         fetch.error = None  # its traceback leads to the fetch: the response would stay long
                         return fetch
-                self._retrying.begin()  # its statistics belong to a thread
-                await self._retrying.iter(fetch)
+                RETRYING.begin()  # its statistics belong to a thread
+                await RETRYING.iter(fetch)
+                self._before_retry(fetch)
                 fetch.prepare_for_next_attempt()
                 await self.closed.wait((), fetch.upcoming_sleep)
         except (ClientClosedError, EventLoopError):
@@ -131,7 +131,7 @@ class Transport:
     async def _outcome(self, fetch: PageFetch, handled: BaseException | None) -> Response | Exception:
         """What an attempt that is in flight comes to. (An error that is raised here would have an unsafe context.)"""
         began = time.monotonic()
-        fetch.count_blocked(self._pace.blocked(began))
+        fetch.count_blocked(began)
         fetch.attempts += 1
         fetch.request_id = None
         left, timeout = fetch.left, fetch.options.timeout
