@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from tfruns._decode.body import decode_http_error
 from tfruns._http.secret import Redactor, chain
 from tfruns._text import shortened
-from tfruns.errors import APIConnectionError, APIError, APIStatusError, status_error_class
+from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, status_error_class
 
 REFUSED = frozenset({429, 503})  # statuses with which a server refuses a request because of its load
 NO_PAGE = frozenset({*range(201, 300), 302, 303, 307})
@@ -81,6 +81,13 @@ def _hint(response: Response, base_url: str, key_origin: str, location: str) -> 
             where = f" to {shortened(location)}" if location else ""
             return f"the server redirects{where}, and keys aren't sent on: is {base_url} the right host?"
     return ""
+
+
+def timeout_error(error: Exception, base_url: str, timeout: float, left: float) -> APITimeoutError:
+    why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
+    failure = APITimeoutError(f"no complete response from {base_url} within {min(timeout, left):.3g} s, {why}")
+    failure.__cause__ = error
+    return failure
 
 
 def connection_error(

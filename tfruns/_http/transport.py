@@ -31,7 +31,7 @@ from tfruns._http.events import ClientStats, FailureEvent, Hooks, RequestEvent, 
 from tfruns._http.limits import Limiter
 from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
-from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error
+from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error, timeout_error
 from tfruns._http.retry import RETRYING, PageFetch
 from tfruns._http.secret import make_safe
 from tfruns._log import log, logger
@@ -130,7 +130,7 @@ class Transport:
 
     async def _outcome(self, fetch: PageFetch, handled: BaseException | None) -> Response | Exception:
         """What an attempt that is in flight comes to. (An error that is raised here would have an unsafe context.)"""
-        began = time.monotonic()
+        began, pace = time.monotonic(), self._pace
         fetch.count_blocked(began)
         fetch.attempts += 1
         fetch.request_id = None
@@ -141,11 +141,20 @@ class Transport:
             async with limit:
                 response = await self._send(fetch)
         except Exception as error:
-            return self._not_received(error, limit, timeout, left, handled)
+            if isinstance(error, (TfRunsError, UserCodeError)):
+                return error
+            if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
+                return closed
+            if limit.expired():
+                return timeout_error(error, self.base_url, timeout, left)
+            if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
+                return error
+            is_known = pace.has_responded
+            pace.is_unreachable = not is_known and is_unreachable(error)
+            return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
         finally:
             self._sending.discard(limit)
             fetch.spent += time.monotonic() - began
-        pace = self._pace
         pace.has_responded, pace.is_unreachable = True, False
         if response.status == 200:
             return response
@@ -153,26 +162,6 @@ class Transport:
         if response.status in NO_PAGE:
             failure.is_transient = pace.has_given_page
         return failure
-
-    def _not_received(
-        self, error: Exception, limit: asyncio.Timeout, timeout: float, left: float, handled: BaseException | None
-    ) -> Exception:
-        """What to raise for an error that was raised before there was a complete response."""
-        if isinstance(error, (TfRunsError, UserCodeError)):
-            return error
-        if (closed := self.connections.why_closed()) is not None:  # that ends requests with various errors
-            return closed
-        if limit.expired():
-            why = "what is left of the retry policy's deadline" if left < timeout else "the timeout"
-            within = f"within {min(timeout, left):.3g} s, {why}"
-            failure = APITimeoutError(f"no complete response from {self.base_url} {within}")
-            failure.__cause__ = error
-            return failure
-        if isinstance(error, _BUGS) and not isinstance(error, (aiohttp.ClientError, OSError)):
-            return error
-        is_known = self._pace.has_responded
-        self._pace.is_unreachable = not is_known and is_unreachable(error)
-        return connection_error(error, self._key.redactor, self.base_url, handled=handled, is_known=is_known)
 
     async def _send(self, fetch: PageFetch) -> Response:
         key = self._key.known
