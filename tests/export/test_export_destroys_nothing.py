@@ -487,6 +487,46 @@ async def test_a_state_is_as_it_was_after_a_replacement_that_found_no_room(
     assert (await place.export(state=state)).runs == 1
 
 
+@pytest.mark.parametrize("name", ["runs.csv", "runs/"])
+async def test_a_replacement_that_cant_be_put_in_place_changes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the runs that are there, nor the quarantine, nor the state, with which the next export goes on."""
+    server = Server([run(n, createdAt=NOW - n * DAY) for n in range(5)] + [run(9, createdAt=NOW - DAY, status=None)])
+    state = tmp_path / "state"
+
+    def files_there() -> dict[str, bytes]:
+        found = {path for path in tmp_path.rglob("*") if path.is_file()}
+        return {str(path): path.read_bytes() for path in found if path.name != "_SUCCESS"}
+
+    async with server.serve() as client:
+
+        async def export(**options: Any) -> ExportSummary:
+            form = "jsonl" if name == "runs/" else None
+            return await export_runs(client, ["job"], f"{tmp_path}/{name}", format=form, state=state, **options)
+
+        for number in range(3):
+            server.runs.insert(0, run(20 + number, createdAt=NOW + number * 1000, status=None if number else "FAILED"))
+            await export()
+        before = files_there()
+        move = os.replace
+
+        def full(fresh: Any, place: Any) -> None:
+            if Path(place) not in (state, tmp_path / "state.new"):
+                raise OSError(errno.ENOSPC, "no space left on device", str(place))
+            move(fresh, place)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(OSError, match="no space"):
+                await export(replace=True)
+        for left in tmp_path.glob("*.tfruns-partial"):  # from which the same call would go on
+            shutil.rmtree(left)
+        assert files_there() == before
+        server.runs.insert(0, run(30, createdAt=NOW + 9000))
+        assert (await export()).runs == 1
+
+
 @pytest.mark.parametrize("sent", ["of the server", None, 7, ["a"]])
 async def test_a_line_has_the_job_that_was_read(sent: object, tmp_path: Path) -> None:
     """A newer server may send a `jobId` of its own: it makes no run of one job another's, and stops no increment."""

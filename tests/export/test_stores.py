@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import logging
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -90,6 +91,32 @@ async def test_increments_are_objects_of_their_own_and_are_not_left_to_pass_for_
     (tmp_path / "state.json").unlink()
     with pytest.raises(ExportError, match=r"runs\.0001\.jsonl is of other exports than those"):
         await export()
+
+
+async def test_objects_of_before_are_there_until_the_new_one_is(
+    bucket: ObjectStore, sandbox: Sandbox, client: Client, tmp_path: Path
+) -> None:
+    """An upload that fails with `replace` changes neither them nor the state, with which exports go on."""
+    state = tmp_path / "state.json"
+
+    async def export(**more: bool) -> tfruns.export.ExportSummary:
+        options = {"state": state, "storage_options": bucket.options, **more}
+        return await export_runs(client, sandbox.job_ids, "s3://bucket/runs.jsonl", **options)
+
+    for _ in range(3):
+        await export()
+        await sandbox.create_run(sandbox.job_ids[0])
+    before = {name: bucket.read(name) for name in bucket.names()}, state.read_bytes()
+    bucket.on_request = lambda method, query: method == "PUT" and "x-id" not in query
+    with pytest.raises(ExportError, match=r"runs\.0000\.jsonl can't be written"):
+        await export(replace=True)
+    bucket.on_request = lambda _method, _query: False
+    assert ({name: bucket.read(name) for name in bucket.names()}, state.read_bytes()) == before
+    shutil.rmtree(tmp_path / ".cache", ignore_errors=True)
+    summary = await export()
+    assert (summary.path, summary.runs) == ("s3://bucket/runs.0003.jsonl", 1)
+    assert (await export(replace=True)).removed_files == 3
+    assert bucket.names() == ["runs.0000.jsonl"]
 
 
 @pytest.fixture

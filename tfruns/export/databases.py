@@ -347,12 +347,13 @@ class TableFile(Destination):
 
     def finish(self, export: Export) -> Mapping[str, Any]:
         removed = 0
-        if self.table.check(self.path):
-            removed = self.table.use(self.path, export)
-        elif export.is_increment:
-            raise ExportError(f"{self.path} isn't there any more")
-        else:
-            put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
+        with export.announced():
+            if self.table.check(self.path):
+                removed = self.table.use(self.path, export)
+            elif export.is_increment:
+                raise ExportError(f"{self.path} isn't there any more")
+            else:
+                put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
         name = self.path.name if export.number is None else self.format_.for_increment(self.path.name, export.number)
         store = LocalStore(self.path.parent)
         quarantine = put_quarantine(store, name + QUARANTINE, export, lambda _: export.is_whole)

@@ -265,19 +265,21 @@ class Dataset(Destination):
 
     def finish(self, export: Export) -> Mapping[str, Any]:
         before = _seen(self.store.sizes(self.base))
-        name = self.base if export.number is None else f"{self.base}.{export.number:04}"
-        quarantine = put_quarantine(self.store, name + QUARANTINE, export, partial(_is_in_window, export.window))
         made = self._make(export, before)  # all of it, so that a full disk changes nothing
         export.check()
         if before:
             self.store.remove(f"{self.base}/{_COMPLETE}")
-        self._put_record(export, max(map(_day_in, {**before, **made}), default=0))
+        with export.announced():
+            record = self._put_record(export, max(map(_day_in, {**before, **made}), default=0))
+        made.update((old, None) for old in self._record_names if old != record)
         for name, path in made.items():
             export.check()
             if path is None:
                 self.store.remove(f"{self.base}/{name}")
             else:
                 self.store.put(path, f"{self.base}/{name}", export.check)
+        name = self.base if export.number is None else f"{self.base}.{export.number:04}"
+        quarantine = put_quarantine(self.store, name + QUARANTINE, export, partial(_is_in_window, export.window))
         (export.scratch / _COMPLETE).touch()
         self.store.put(export.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", export.check)
         sizes = self.store.sizes(self.base)
@@ -286,7 +288,7 @@ class Dataset(Destination):
         removed = {"removed_files": len(before.keys() - after.keys()), "removed_rows": self._removed_rows}
         return {"size": size, "quarantine": quarantine, **removed}
 
-    def _put_record(self, export: Export, day: int) -> None:
+    def _put_record(self, export: Export, day: int) -> str:
         """Put the record before any other file: so no file is ever without one. Each time, and with the newest day: so
         it isn't lost to whatever removes old files or days."""
         before = None if export.replace else self._record
@@ -297,9 +299,7 @@ class Dataset(Destination):
         path = export.scratch / Path(name).name
         _Record(about=_about(export), jobs=sorted(jobs), state=state).write(path)
         self.store.put(path, f"{self.base}/{name}", export.check)
-        for old in self._record_names:
-            if old != name:
-                self.store.remove(f"{self.base}/{old}")
+        return name
 
     def _make(self, export: Export, before: Mapping[str, int]) -> dict[str, Path | None]:
         """Write the files of all days that change, each to be put under its name, None for one without a run."""

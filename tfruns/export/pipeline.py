@@ -35,7 +35,7 @@ from tfruns.errors import (
     TfRunsError,
 )
 from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, make_cache_folder, work_folder_of
-from tfruns.export.files import WorkThread, empty, locked, new_folder
+from tfruns.export.files import WorkThread, empty, locked, new_folder, write_file
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobState, Reading, State
 from tfruns.export.writer import Format, RejectedRun, Writer, unfit
@@ -89,7 +89,8 @@ class Destination(ABC):
 
     @abstractmethod
     def finish(self, export: "Export") -> Mapping[str, Any]:
-        """Put in place what the writer has made, or change nothing. Returns what the `ExportSummary` says of that."""
+        """Put in place what the writer has made, `announced`, or change nothing. Returns what the `ExportSummary` says
+        of that."""
 
 
 def _real_path(given: str | os.PathLike[str] | None) -> Path | None:
@@ -489,9 +490,6 @@ class Export:
         self.check()
         self._writer.close()
         self._writer = None
-        if state is not None and path is not None:
-            state.writing = str(self.destination.path)
-            state.save(path)
         written = self.destination.finish(self)
         if state is not None and path is not None:
             state.exports, state.writing = state.exports + 1, None
@@ -500,6 +498,24 @@ class Export:
         self.checkpoint.delete()
         self._opened.close()
         return written
+
+    @contextlib.contextmanager
+    def announced(self) -> Iterator[None]:
+        """While the block puts in place what was made, or the first of it, the state says so. If that fails, a state
+        that was to begin anew is as it was, like all else."""
+        state, path = self.state, self.state_path
+        if state is None or path is None:
+            yield
+            return
+        before = path.read_bytes() if self.replace and path.exists() else None
+        state.writing = str(self.destination.path)
+        state.save(path)
+        try:
+            yield
+        except BaseException:
+            if before is not None:
+                write_file(path, before)
+            raise
 
     @property
     def _done(self) -> Iterator[JobCheckpoint]:

@@ -108,7 +108,8 @@ class PostgresTable(Destination):
             runs.run("DROP TABLE pg_temp.tfruns_staged")  # the connection may be another's soon
             ((size,),) = runs.run("SELECT pg_total_relation_size(to_regclass($1::text))", runs.table)
             export.check()
-            guarded(runs.secrets, runs.failed, runs.connection.commit)
+            with export.announced():
+                guarded(runs.secrets, runs.failed, runs.connection.commit)
             quarantine = self._shown(self._rejected) if export.checkpoint.rejected_runs else None
             return {"size": int(size), "removed_rows": removed, "quarantine": quarantine}
 

@@ -308,11 +308,12 @@ class File(Destination):
 
     def finish(self, export: Export) -> Mapping[str, Any]:
         fresh = export.scratch / "fresh"
+        size = fresh.stat().st_size
+        with export.announced():
+            self.store.put(fresh, self.name, export.check)
         quarantine = put_quarantine(self.store, self.name + QUARANTINE, export)
         for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
             export.check()
             self.store.remove(name)
             self.store.remove(name + QUARANTINE)
-        size = fresh.stat().st_size
-        self.store.put(fresh, self.name, export.check)
         return {"size": size, "removed_files": len(self._before), "quarantine": quarantine}
