@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,28 @@ async def test_objects_of_before_are_there_until_the_new_one_is(
     assert (summary.path, summary.runs) == ("s3://bucket/runs.0003.jsonl", 1)
     assert (await export(replace=True)).removed_files == 3
     assert bucket.names() == ["runs.0000.jsonl"]
+
+
+async def test_who_may_not_delete_is_told_what_is_left(
+    bucket: ObjectStore, sandbox: Sandbox, client: Client, tmp_path: Path
+) -> None:
+    """Where nothing has to go, no such right is needed."""
+
+    async def export(destination: str, **options: Any) -> tfruns.export.ExportSummary:
+        store = {"storage_options": bucket.options}
+        return await export_runs(client, sandbox.job_ids, f"s3://bucket/{destination}", **store, **options)
+
+    bucket.on_request = lambda method, query: method == "DELETE" or "delete" in query
+    for _ in range(2):
+        await export("runs.csv")
+        await export("runs.jsonl", state=tmp_path / "state")
+    with pytest.raises(ExportError, match=r"runs\.0001\.jsonl is left, and .* right to delete\): .*not today"):
+        await export("runs.jsonl", state=tmp_path / "state", replace=True)
+    await export("days/", format="jsonl")
+    before = {name: bucket.read(name) for name in bucket.names()}
+    with pytest.raises(ExportError, match=r"days/_SUCCESS is left, and can't be removed"):
+        await export("days/", format="jsonl", created_after=timedelta(days=1))
+    assert {name: bucket.read(name) for name in bucket.names()} == before
 
 
 @pytest.fixture

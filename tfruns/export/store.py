@@ -23,6 +23,7 @@ from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, 
 from tfruns.export.writer import Format, RejectedRun
 
 _T = TypeVar("_T")
+_Errors = tuple[type[Exception], ...]
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
 """Schemes where no part of an object can be seen until it is complete."""
@@ -183,19 +184,32 @@ class RemoteStore:
             raise
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            self._call(name, lambda system, path: system.rm_file(path), but=(FileNotFoundError, PermissionError))
+        def remove(system: Any, path: str) -> None:
+            system.invalidate_cache(path.rpartition("/")[0])
+            try:
+                system.info(path)
+            except PermissionError:  # one to write, and none to look: there may be nothing to remove
+                with contextlib.suppress(PermissionError):
+                    system.rm_file(path)
+            else:
+                system.rm_file(path)
 
-    def _call(self, name: str, do: Callable[[Any, str], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
+        failed = "is left, and can't be removed (you need the right to delete)"
+        with contextlib.suppress(FileNotFoundError):
+            self._call(name, remove, but=(FileNotFoundError,), failed=failed)
+
+    def _call(
+        self, name: str, do: Callable[[Any, str], _T], *, but: _Errors = (), failed: str = "can't be written"
+    ) -> _T:
         def call() -> _T:
             core = importlib.import_module("fsspec.core")
             return do(*core.url_to_fs(self._url(name).value, **(self.options.value or {})))
 
-        return self._guarded(name, call, but=but)
+        return self._guarded(name, call, but=but, failed=failed)
 
-    def _guarded(self, name: str, call: Callable[[], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
+    def _guarded(self, name: str, call: Callable[[], _T], *, but: _Errors = (), failed: str = "can't be written") -> _T:
         secrets = secrets_of(self._url(name), self.options)
-        return guarded(secrets, f"{self.path(name)} can't be written", call, but=but)
+        return guarded(secrets, f"{self.path(name)} {failed}", call, but=but)
 
 
 Store = LocalStore | RemoteStore
