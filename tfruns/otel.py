@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from yarl import URL
 
+from tfruns._checks import checked_kind
 from tfruns._extras import install
 from tfruns._http.events import FailureEvent, RequestEvent, ResponseEvent, RetryEvent
 from tfruns.client import Client, transport_of
@@ -62,9 +63,7 @@ def instrument(
         ...     tfruns.otel.instrument(client)
         ...     page = await client.list_runs("my-job-id")
     """
-    if not isinstance(client, Client):
-        raise TypeError(f"client must be a tfruns.Client, got {client!r}")
-    transport = transport_of(client)
+    transport = transport_of(checked_kind(client, "client", "a tfruns.Client", Client))
     if transport.hooks.has("on_runs"):
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
     url = URL(client.base_url)

@@ -16,6 +16,7 @@ import attrs
 
 from tfruns._checks import checked_int, checked_job_id
 from tfruns._http.secret import SecretText
+from tfruns._payload import wire_name
 from tfruns._table.columns import COLUMNS, JOB_ID
 from tfruns.client import Client
 from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter
@@ -32,17 +33,12 @@ def _names_of_options() -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         text = re.sub("(the argument )?api_key", "the option apiToken", str(error))
-        text = re.sub("|".join((*_FILTERS, *_OF_CLIENT)), lambda found: _camel(found[0]), text)
+        text = re.sub("|".join((*_FILTERS, *_OF_CLIENT)), lambda found: wire_name(found[0]), text)
         raise type(error)(text) from None
 
 
 def _bare(name: str) -> str:
     return name.replace("_", "").lower()
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(map(str.capitalize, rest))
 
 
 # --- values by their texts ---
@@ -179,10 +175,10 @@ def parse(given: Mapping[str, str]) -> Options:
         if known is None:
             hint = "Spark wouldn't hide one of that name in its UI and logs. Set TFY_API_KEY, or use apiToken; "
             hint = hint if _bare(name) == "apikey" else ""
-            raise ValueError(f"unknown option {name!r}: {hint}the options are {', '.join(map(_camel, _READERS))}")
+            raise ValueError(f"unknown option {name!r}: {hint}the options are {', '.join(map(wire_name, _READERS))}")
         if known in values:
-            raise ValueError(f"the option {_camel(known)} is given twice, as {name!r} and in another spelling")
-        values[known] = _READERS[known](_camel(known), text)
+            raise ValueError(f"the option {wire_name(known)} is given twice, as {name!r} and in another spelling")
+        values[known] = _READERS[known](wire_name(known), text)
     if ("jobs" in values) == ("jobs_path" in values):
         raise ValueError(
             "the option jobs (ids with commas between) or the option jobsPath (a text file of ids) must name the jobs"
