@@ -118,11 +118,11 @@ class Transport:
             try:
                 await fetch.turn
                 outcome = await self._outcome(fetch, handled)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
             finally:
                 limiter.leave(fetch, outcome)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
         except BaseException as error:
             outcome = None  # else the error leads to itself, and only the garbage collector frees the response
             make_safe(error, fetch.request, handled)
