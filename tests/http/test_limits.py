@@ -327,6 +327,30 @@ async def test_an_outage_ends_all_calls_together_when_the_patience_is_over() -> 
     assert "the last failure: 503" in unsent
 
 
+async def test_where_a_proxy_sends_its_own_page_to_all_that_is_an_outage_too() -> None:
+    """After a good page: only probes are sent, and nobody waits for longer than the patience."""
+    sent: list[float] = []
+
+    def reply(request: Request) -> Reply:
+        sent.append(time.monotonic())
+        return response(200, b" <html>back soon</html>\n") if request.number else ONE_RUN
+
+    async with serve(reply) as (url, _), Client(url, KEY, retry=RetryPolicy(patience=1)) as client:
+        await client.count_runs("job")
+        errors = await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(100)), return_exceptions=True)
+    assert {type(error) for error in errors} == {tfruns.APIConnectionError, tfruns.DecodeError}
+    assert len(sent) < 70
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\t ", b"\xef\xbb\xbf"], ids=repr)
+async def test_a_page_with_white_space_around_it_is_no_outage(before: bytes) -> None:
+    body = before + ONE_RUN.partition(b"\r\n\r\n")[2] + b" \r\n"
+    async with serve(lambda _: response(200, body)) as (url, requests), Client(url, KEY) as client:
+        assert await asyncio.gather(*(client.count_runs(f"job-{n}") for n in range(30))) == [1] * 30
+        assert not client._transport._pace.in_outage
+    assert len(requests) == 30
+
+
 async def test_a_call_with_a_deadline_does_not_wait_for_the_end_of_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even while a probe brings no response."""
     monkeypatch.setattr(pace, "_IN_OUTAGE", 2)

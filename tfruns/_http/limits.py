@@ -53,13 +53,14 @@ class Limiter:
         if fetch.sent_at is None:
             return
         now, pace = time.monotonic(), self.pace
-        if isinstance(outcome, APIError) and outcome.is_transient:
+        if isinstance(outcome, (APIError, Response)) and outcome.is_transient:
             if isinstance(outcome, APIStatusError) and outcome.status_code in REFUSED:
                 is_about_rate = outcome.status_code == 429
                 pace.refused(fetch.sent_at, now, server_wait(outcome), is_about_rate=is_about_rate)
             else:
                 pace.failed(fetch.sent_at, now)
-            self._last_error = outcome
+            if isinstance(outcome, APIError):
+                self._last_error = outcome
             self._probes += pace.in_outage
         elif isinstance(outcome, (Response, APIStatusError, DecodeError)):
             pace.good(fetch.sent_at, now)

@@ -55,6 +55,12 @@ class Response:
                         return attrs.evolve(self, status=status, reason="")
         return self
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the body can't be a page, by its ends: it is a proxy's own page, or was cut off."""
+        text = self.body.strip(b" \t\r\n\xef\xbb\xbf")
+        return not (text.startswith(b"{") and text.endswith(b"}"))
+
 
 def status_error(response: Response, redactor: Redactor, *, base_url: str, key_origin: str) -> APIStatusError:
     clean = redactor.clean
