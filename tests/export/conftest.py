@@ -10,6 +10,7 @@ from tests.support.hostile import serve
 from tests.support.jobs import Jobs
 from tests.support.postgres import Cluster, cluster
 from tfruns import Client
+from tfruns._walk.creation import PAUSES
 from tfruns.export import pipeline
 from tfruns.sandbox import Sandbox
 
@@ -58,6 +59,7 @@ def bucket(object_store_of_all: "ObjectStore") -> "Iterator[ObjectStore]":
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose response says that something has gone is sent again at once."""
     monkeypatch.setattr(pipeline, "_PAUSE", 0)
+    monkeypatch.setattr(pipeline, "PAUSES", (0,) * len(PAUSES))
 
 
 @pytest.fixture

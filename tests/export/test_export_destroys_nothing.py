@@ -418,11 +418,27 @@ async def test_an_empty_response_doesnt_replace_what_is_there(is_filtered: bool,
         options["status"] = "FAILED"
     async with server.serve() as client:
         await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
-        server.requests, server.is_empty_for = 0, 1
-        summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
-        assert (summary.runs, summary.removed_files, summary.removed_rows, server.requests) == (30, 0, 0, 2)
+        for empty in (1, 6):
+            server.requests, server.is_empty_for = 0, empty
+            summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)
+            assert (summary.runs, summary.removed_files, summary.removed_rows) == (30, 0, 0)
+            assert server.requests == empty + 1
         server.runs.clear()
         assert (await export_runs(client, ["job"], f"{tmp_path}/{name}", **options)).runs == 0
+
+
+@pytest.mark.parametrize("name", ["runs/", "runs.sqlite"])
+async def test_a_list_that_is_empty_for_seconds_removes_no_open_run(name: str, tmp_path: Path) -> None:
+    """Of an increment: the list is requested over the same pauses as in a walk."""
+    server = Server([run(n, createdAt=NOW - n, status="RUNNING") for n in range(3)])
+    options: dict[str, Any] = {"format": "jsonl"} if name == "runs/" else {}
+    async with server.serve() as client:
+        for server.is_empty_for in (0, 7):
+            summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", state=tmp_path / "state", **options)
+            assert (summary.removed_files, summary.removed_rows) == (0, 0)
+        server.runs.clear()
+        summary = await export_runs(client, ["job"], f"{tmp_path}/{name}", state=tmp_path / "state", **options)
+        assert summary.removed_rows == 3
 
 
 async def test_a_folder_is_known_after_old_days_were_removed(place: Place, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import msgspec
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns._http.options import RetryPolicy
+from tfruns._walk.creation import PAUSES
 from tfruns._watch.poll import find_runs, side_by_side
 from tfruns.client import Client
 from tfruns.errors import (
@@ -281,8 +282,8 @@ class Export:
         self._report()
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
-        doubts_empty = self.destination.replaces or self.replace
-        await self._read_whole([job_id for job_id in left if job_id not in known], doubts_empty=doubts_empty)
+        pauses = PAUSES if self.destination.replaces or self.replace else ()
+        await self._read_whole([job_id for job_id in left if job_id not in known], pauses)
         known_jobs = (job_id for job_id in left if job_id in known)
 
         async def read_increments() -> None:
@@ -297,8 +298,8 @@ class Export:
             raise ExportError(f"{what} failed, and nothing was written to {self.destination.path}: {first}") from first
         self._report(is_writing=True)
 
-    async def _read_whole(self, job_ids: Collection[str], *, doubts_empty: bool) -> None:
-        """Read jobs side by side. An empty list may be read again before it is believed: it would replace runs."""
+    async def _read_whole(self, job_ids: Collection[str], pauses: Sequence[float]) -> None:
+        """Read jobs side by side. After each pause, lists that are empty are read again before they replace runs."""
         left: list[str] = []
         runs_before = self.checkpoint.runs
         readings = {job_id: None if self.state is None else Reading(JobState()) for job_id in job_ids}
@@ -311,14 +312,14 @@ class Export:
                     has_runs.add(job_id)
                     self._expected = max(self._expected, runs_before + walk.progress.runs_expected)
                     await self._keep(job_id, readings[job_id], page)
-                elif doubts_empty and job_id not in has_runs:
+                elif pauses and job_id not in has_runs:
                     left.append(job_id)
                 else:
                     await self._finish_job(job_id, readings[job_id])
                 del page  # before the next is made
         if left:
-            await asyncio.sleep(_PAUSE)
-            await self._read_whole(left, doubts_empty=False)
+            await asyncio.sleep(pauses[0])
+            await self._read_whole(left, pauses[1:])
 
     async def _finish_job(self, job_id: str, reading: Reading | None) -> None:
         await self._thread.run(self.checkpoint.finish, job_id, reading)
@@ -360,9 +361,10 @@ class Export:
         """Find the runs that must be found, and weren't read yet. One response is no proof that a run has gone."""
         reading.is_search = True
         await self._find(job_id, reading, reading.unseen)
-        if vanished := reading.vanished:
-            await asyncio.sleep(_PAUSE)
-            await self._find(job_id, reading, vanished)
+        for pause in (_PAUSE,) if reading.total else PAUSES:
+            if vanished := reading.vanished:
+                await asyncio.sleep(pause)
+                await self._find(job_id, reading, vanished)
         for run_id in sorted(reading.unseen):
             reading.mark_deleted(run_id)
 
