@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -35,8 +34,7 @@ def decode_page(
         is_within_runs = error.problems and all(problem.position is not None for problem in error.problems)
         if not keep_bad or not is_within_runs:
             raise
-    without_runs = json.dumps({**json.loads(body), "data": []}).encode("utf-8", "replace")
-    page = _decode(without_runs, RunPage, job_id, offset, hide)
+    page = converter.structure({**json.loads(body), "data": []}, RunPage)
     runs: list[JobRun | BadRun] = []
     for at, text in enumerate(split_page(body), start=offset):
         try:
@@ -70,14 +68,11 @@ def split_page(body: bytes) -> tuple[bytes, ...]:
 
 
 def _bad_run(text: bytes, problems: tuple[FieldProblem, ...], created_at: float) -> BadRun:
-    content: Any = json.loads(text)
-    fields = content if isinstance(content, dict) else {}
-    own_id: Any = fields.get("id")
-    own_time: Any = fields.get("createdAt")
-    is_time = isinstance(own_time, (int, float)) and not isinstance(own_time, bool) and math.isfinite(own_time)
+    content, wrong = json.loads(text), {problem.field for problem in problems}  # "" is that of a run that is no object
     return BadRun(
-        id=own_id if isinstance(own_id, str) else f"(no id, {hashlib.sha256(text).hexdigest()[:16]})",
-        created_at=own_time if is_time else created_at,  # that of the run before it: the list is probably in order
+        id=f"(no id, {hashlib.sha256(text).hexdigest()[:16]})" if wrong & {"", "id"} else content["id"],
+        # Else that of the run before it: the list is probably in order.
+        created_at=created_at if wrong & {"", "createdAt"} else content["createdAt"],
         text=text,
         problems=problems,
     )
@@ -90,9 +85,8 @@ def decode_http_error(body: bytes, *, status_code: int, hide: Callable[[str], st
         pickle.dumps(payload)  # an error may go to another process: a body too deeply nested for that isn't used
     except (ValueError, RecursionError):
         payload = None
-    if not isinstance(payload, dict):
-        return HttpError(status_code, excerpt(body, hide))
-    message, code, details = payload.get("message"), payload.get("code"), payload.get("details")
+    fields = payload if isinstance(payload, dict) else {}
+    message, code, details = fields.get("message"), fields.get("code"), fields.get("details")
     if isinstance(message, list):
         message = "; ".join(map(str, message))
     return HttpError(

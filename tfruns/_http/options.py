@@ -45,7 +45,7 @@ def _flaw_of_headers(headers: Any) -> Exception | None:
             return ValueError(f"{name!r} can't be the name of a header")
         if re.search(r"[^\x20-\x7e\t]", value):
             return ValueError(f"the header {name!r} holds a character that can't be sent")
-        if name.lower() in _OF_THE_CONNECTION and (name.lower(), value) != ("connection", "close"):
+        if name.lower() in _OF_THE_CONNECTION:
             return ValueError(f"the header {name} can't be given: it is made for each request")
         if name.lower() == "authorization":
             return ValueError("the header Authorization is made of api_key: pass the key there")
