@@ -197,6 +197,37 @@ async def test_files_and_folders_refuse_a_second_state(name: str, form: str | No
                 await export("a")
 
 
+async def test_begun_anew_numbered_files_are_those_that_the_state_has_counted_or_that_follow_without_a_gap(
+    tmp_path: Path,
+) -> None:
+    """What somebody has put beside them stays, and isn't counted as removed."""
+    path, state, by_hand = tmp_path / "runs.csv", tmp_path / "state", tmp_path / "runs.2024.csv"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for number, removed in ((2, "0001"), (4, "0000"), (4, "0002")):
+            for _ in range(number):
+                await export_runs(client, sandbox.job_ids, path, state=state)
+            by_hand.write_text("mine")
+            (tmp_path / f"runs.{removed}.csv").unlink()
+            summary = await export_runs(client, sandbox.job_ids, path, state=state, replace=True)
+            assert sorted(found.name for found in tmp_path.glob("runs*")) == ["runs.0000.csv", "runs.2024.csv"]
+            assert summary.removed_files == number - 1 - (removed != "0000")
+            by_hand.unlink()
+            state.unlink()
+            (tmp_path / "runs.0000.csv").unlink()
+
+
+async def test_a_folder_that_doesnt_say_whose_it_is_is_refused_though_it_is_to_be_begun_anew(place: Place) -> None:
+    """Its files may be those of another program, which names them in the same way."""
+    theirs = place.path / "created_date=2020-01-01" / f"runs.{place.format}"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"mine": 1}')
+    for replace in (False, True):
+        with pytest.raises(ExportError, match=r"holds created_date=2020-01-01/.*, and doesn.t say whose"):
+            await place.export(replace=replace)
+    assert theirs.read_text() == '{"mine": 1}'
+    assert not place.server.requests
+
+
 async def test_a_file_written_just_before_a_kill_is_written_again_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

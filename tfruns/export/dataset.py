@@ -226,6 +226,11 @@ class Dataset(Destination):
             with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
                 path = self.store.fetch(f"{self.base}/{self._record_names[-1]}", Path(scratch))
                 self._record = None if path is None else _Record.of(path)
+        if names and self._record is None:
+            raise ExportError(
+                f"{self.path} holds {min(names)}, and doesn't say whose files it holds: give another folder, or move"
+                " them away"
+            )
         problems = [] if export.replace else [*self._problems(export, names)]
         if problems:
             hint = "Give another folder, or begin anew with replace=True (--replace)"
@@ -237,8 +242,6 @@ class Dataset(Destination):
 
     def _problems(self, export: Export, names: Collection[str]) -> Iterator[str]:
         state, record = export.state, self._record
-        if record is None and names:
-            yield "doesn't say whose files it holds"
         if record is None or not names:
             return
         about = json.loads(json.dumps(_about(export)))

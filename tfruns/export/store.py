@@ -7,6 +7,7 @@ file is made, or uploaded, under another name, and moved. If something goes wron
 import contextlib
 import importlib
 import importlib.metadata
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from tfruns.export.files import check_replaceable, fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
+from tfruns.export.watermark import State
 from tfruns.export.writer import Format, RejectedRun
 
 _T = TypeVar("_T")
@@ -307,7 +309,7 @@ class File(Destination):
         if self.path == export.state_path:
             raise ExportError(f"{self.path} can't be both the state and what is written: give the state another name")
         self.store.check(self.name)
-        found = [other for other in sorted(self.store.names()) if pattern.fullmatch(other)]
+        found = {name: int(match[1]) for name in sorted(self.store.names()) if (match := pattern.fullmatch(name))}
         wrong = [
             other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
         ]
@@ -317,7 +319,10 @@ class File(Destination):
                 " or taken for newer: give their state or another destination, move their files away, or begin anew"
                 " with replace=True (--replace)"
             )
-        self._before = [other for other in found if other > self.name]
+        if export.replace and export.state_path:  # what follows a gap may be a file of others, such as runs.2024.csv
+            known = State.count(export.state_path)
+            end = next(number for number in itertools.count(known) if number not in found.values())
+            self._before = [other for other, number in found.items() if 0 < number < end]
         return ""
 
     def finish(self, export: Export) -> Mapping[str, Any]:

@@ -233,5 +233,12 @@ class State(msgspec.Struct, kw_only=True):
         names = ", ".join(name for name in fresh.about if found.about.get(name) != fresh.about[name])
         raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
 
+    @classmethod
+    def count(cls, path: Path) -> int:
+        """How many exports there were with the state in a file, as far as it can be read."""
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(path.read_bytes(), type=cls).exports
+        return 0
+
     def save(self, path: Path) -> None:
         write_file(path, msgspec.json.encode(self))
