@@ -5,7 +5,7 @@ import contextlib
 import heapq
 import logging
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -214,10 +214,12 @@ class _Reader(DataSourceReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes its own partition if there are none
-            with _plain_errors():
-                yield from in_background(self._batches(partition))
+            options = self._options
+            with _plain_errors(), contextlib.closing(in_background(self._pages(partition))) as groups:
+                for pages in groups:
+                    yield from rows.batches(pages, options.mode, options.corrupt_column)
 
-    async def _batches(self, partition: RunsPartition) -> AsyncGenerator[pa.RecordBatch]:
+    async def _pages(self, partition: RunsPartition) -> AsyncGenerator[list[tuple[str, RawPage]]]:
         options = self._options
         on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
         pages: list[tuple[str, RawPage]] = []
@@ -230,12 +232,10 @@ class _Reader(DataSourceReader):
                     if page is not None:
                         pages.append((job_id, page))
                     if sum(len(page.data) + len(page.bad) for _, page in pages) >= _ROWS:
-                        for batch in rows.batches(pages, options.mode, options.corrupt_column):
-                            yield batch
-                        pages.clear()
+                        yield pages
+                        pages = []
         if pages:
-            for batch in rows.batches(pages, options.mode, options.corrupt_column):
-                yield batch
+            yield pages
 
 
 def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
@@ -260,7 +260,7 @@ class _plain_errors:  # noqa: N801
 _Item = TypeVar("_Item")
 
 
-def in_background(items: AsyncGenerator[_Item]) -> Iterator[_Item]:
+def in_background(items: AsyncGenerator[_Item]) -> Generator[_Item]:
     """The items of the generator, each made in another thread while the one before it is used. Close it to stop the
     thread.
 
