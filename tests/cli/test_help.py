@@ -293,3 +293,11 @@ async def test_a_dumb_terminal_gets_a_table_without_colours() -> None:
 async def test_the_version_is_reported_even_where_the_locale_is_ascii() -> None:
     ended = await invoke_process("--version", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended == Ended(0, f"tfruns {tfruns.__version__}\n", "")
+
+
+async def test_the_program_works_without_docstrings() -> None:
+    """As with PYTHONOPTIMIZE=2, which some images set."""
+    assert await invoke_process("--version", PYTHONOPTIMIZE="2") == Ended(0, f"tfruns {tfruns.__version__}\n", "")
+    shown = await invoke_process("list", "--help", PYTHONOPTIMIZE="2")
+    assert (shown.status, shown.err) == (0, "")
+    assert "--status" in shown.out

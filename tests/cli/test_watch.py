@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -120,6 +121,20 @@ async def test_wrong_usage_is_reported_in_one_line_with_status_2(sandbox: Sandbo
     ended = await invoke(*command.split())
     assert ended.status == 2
     assert named in ended.complaint
+
+
+@pytest.mark.parametrize("where", ["nowhere", "file", "read-only"])
+async def test_a_place_that_cant_be_kept_is_wrong_usage_before_anything_is_requested(
+    where: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be found out with the first change, maybe hours later."""
+    (tmp_path / "file").touch()
+    (tmp_path / "read-only").mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "read-only" not in str(path) and may(path, mode))
+    ended = await invoke("watch", "a-job", "--resume-from", str(tmp_path / where / "place"))
+    assert (ended.status, len(sandbox.requests)) == (2, 0)
+    assert f"--resume-from: there can't be a file {tmp_path / where / 'place'}" in ended.complaint
 
 
 async def test_a_damaged_place_is_reported_and_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:

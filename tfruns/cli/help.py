@@ -88,8 +88,8 @@ class Command(_Helpful):
     Its docstring from `Examples:` on is the end of the help, unchanged.
     """
 
-    def __init__(self, name: str | None, *, help: str, params: list[click.Parameter], **settings: Any) -> None:  # noqa: A002
-        text, begin, end = inspect.cleandoc(help).partition("Examples:\n")
+    def __init__(self, name: str | None, *, help: str | None, params: list[click.Parameter], **settings: Any) -> None:  # noqa: A002
+        text, begin, end = inspect.cleandoc(help or "").partition("Examples:\n")
         environment = ENVIRONMENT if any(one.name == "base_url" for one in params) else ""
         super().__init__(name, help=text, params=params, epilog=f"\n{begin}{end}\n{environment}", **settings)
 

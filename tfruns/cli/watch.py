@@ -93,6 +93,8 @@ async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -
 
 
 def _kept(path: str) -> str | None:
+    if not os.access(os.path.join(os.path.dirname(os.path.realpath(path)), ""), os.W_OK):
+        raise click.UsageError(f"--resume-from: there can't be a file {path}")
     return Path(path).read_text("utf-8", "replace") if os.path.exists(path) else None
 
 
