@@ -170,8 +170,7 @@ def _sqlite(path: Path) -> sqlite3.Connection:
 
 _ROWS_AT_ONCE = 50  # for each statement the lock of the interpreter changes hands twice
 _NULL = float("nan")
-"""What SQLite, which has no NaN, stores as NULL. Python's driver takes three times as long for None, as it looks for an
-adapter."""
+"""What SQLite, which has no NaN, stores as NULL. Python's driver takes three times as long for None."""
 
 
 def sqlite_piece(job_id: str, page: RawPage) -> bytes:

@@ -311,7 +311,8 @@ class Export:
                 if page is not None:
                     has_runs.add(job_id)
                     self._expected = max(self._expected, runs_before + walk.progress.runs_expected)
-                    await self._keep(job_id, readings[job_id], page)
+                    if await self._thread.run(self._keep, job_id, readings[job_id], page):
+                        self._report()
                 elif pauses and job_id not in has_runs:
                     left.append(job_id)
                 else:
@@ -352,7 +353,8 @@ class Export:
         walk = self.client.iter_runs(job_id, **{"page_size": self._page_size, **self.filters, **options})
         async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES // 2)) as pages:
             async for page in pages:
-                await self._keep(job_id, reading, page)
+                if await self._thread.run(self._keep, job_id, reading, page):
+                    self._report()
                 del page
                 if wanted and reading.unseen.isdisjoint(wanted):
                     return
@@ -381,13 +383,8 @@ class Export:
 
     # --- 6. a page becomes a piece ---
 
-    async def _keep(self, job_id: str, reading: Reading | None, page: RawPage) -> None:
-        """Keep those runs of a page that weren't written yet."""
-        if await self._thread.run(self._add, job_id, reading, page):
-            self._report()
-
-    def _add(self, job_id: str, reading: Reading | None, page: RawPage) -> int:
-        """Turn runs into a piece; returns how many were kept. (In the thread.)"""
+    def _keep(self, job_id: str, reading: Reading | None, page: RawPage) -> int:
+        """Keep those runs of a page that weren't written yet, and return how many they are. (In the thread.)"""
         self.check()
         bad = [*page.bad]
         if reading is not None:

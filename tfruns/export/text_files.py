@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 import msgspec
 
-from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
+from tfruns._table.columns import COLUMNS, JOB_ID, Kind, values_of
 from tfruns._text import iso_moment
 from tfruns.export.files import fresh_file
 from tfruns.export.writer import ZSTD_OPTIONS, Format, Writer, pack, unpack, zstd
@@ -106,10 +107,7 @@ def plain_columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text."""
     for column, values in zip(COLUMNS, values_of(runs), strict=True):
         if column.kind is Kind.COUNT:
-            least, most = LIMITS[Kind.COUNT]
-            numbers = [value for value in values if value is not None]
-            if numbers and not (least <= min(numbers) and max(numbers) <= most):
-                raise OverflowError(f"{column.name} has a number beyond 64 bits")
+            array("q", [value for value in values if value is not None])  # raises OverflowError beyond 64 bits
         yield _moments(values) if column.kind is Kind.INSTANT else values
 
 
