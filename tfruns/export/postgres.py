@@ -94,8 +94,9 @@ class PostgresTable(Destination):
             if not may:
                 raise ExportError(f"{runs.failed}: you may make no temporary table in the database (GRANT TEMP)")
             self._encoding = runs.encoding
+            is_there = runs.check()
             rejected.check()
-            return "" if runs.check() else self.path
+            return "" if is_there else self.path
 
     def finish(self, export: Export) -> Mapping[str, Any]:
         with self._connected() as (runs, rejected), stopped_by(export.check, runs.connection.adbc_cancel):
