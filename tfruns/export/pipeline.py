@@ -107,10 +107,10 @@ class Export:
     filters: Mapping[str, Any]
     state_path: Path | None = attrs.field(converter=_real_path)
     replace: bool
-    _work_dir: Path | None = attrs.field(converter=_real_path)
-    _on_bad_run: str
-    _on_progress: Callable[[ExportProgress], object] | None
-    _page_size: int
+    work_dir: Path | None = attrs.field(converter=_real_path)
+    on_bad_run: str
+    on_progress: Callable[[ExportProgress], object] | None
+    page_size: int
 
     about: Mapping[str, Any] = attrs.field(init=False)
     """The control plane, the format and the filters, which are compared with those of earlier exports."""
@@ -138,11 +138,11 @@ class Export:
 
     def __attrs_post_init__(self) -> None:
         destination, given = self.destination, self.filters
-        if self._on_bad_run not in ("quarantine", "raise"):
-            raise ValueError(f"on_bad_run must be one of quarantine, raise, got {self._on_bad_run!r}")
+        if self.on_bad_run not in ("quarantine", "raise"):
+            raise ValueError(f"on_bad_run must be one of quarantine, raise, got {self.on_bad_run!r}")
         if not isinstance(self.replace, bool):
             raise TypeError(f"replace must be True or False, got {self.replace!r}")
-        checked_int(self._page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
+        checked_int(self.page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
         chosen = attrs.asdict(RunFilter(**given))
         if self.state_path is not None:
             if any(chosen[name] is not None for name in _NOT_WITH_STATE):
@@ -153,11 +153,11 @@ class Export:
             if destination.path in self.state_path.parents:
                 where = f"outside of {destination.path}, whose files are runs"
                 raise ValueError(f"state must name a file {where}, got {self.state_path}")
-        if self._work_dir is not None and not self._work_dir.is_dir():
-            raise ExportError(f"there is no folder {self._work_dir} to work in: make it first")
+        if self.work_dir is not None and not self.work_dir.is_dir():
+            raise ExportError(f"there is no folder {self.work_dir} to work in: make it first")
         # With a state, files may get another name each time: an interrupted export goes on under the new name.
         named = destination.path if self.state_path is None or destination.about else self.state_path
-        self._work = work_folder_of(named, self._work_dir)
+        self._work = work_folder_of(named, self.work_dir)
         after, before = chosen["created_after"], chosen["created_before"]  # the same for all jobs
         if (step := destination.window_step) is not None:
             after = None if after is None else math.floor(after / step) * step
@@ -177,7 +177,7 @@ class Export:
         return {
             **self.about,
             **self._end,
-            "on_bad_run": None if self._on_bad_run == "quarantine" else "raise",
+            "on_bad_run": None if self.on_bad_run == "quarantine" else "raise",
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
@@ -227,8 +227,8 @@ class Export:
 
     def _report(self, *, is_writing: bool = False) -> None:
         kept = self.checkpoint
-        if self._on_progress is not None:
-            self._on_progress(
+        if self.on_progress is not None:
+            self.on_progress(
                 ExportProgress(
                     jobs=len(self.jobs),
                     jobs_done=self._jobs_done,
@@ -304,7 +304,7 @@ class Export:
         runs_before = self.checkpoint.runs
         readings = {job_id: None if self.state is None else Reading(JobState()) for job_id in job_ids}
         has_runs: set[str] = set()
-        page_size = None if self._page_size == MAX_PAGE_SIZE else self._page_size  # None: no larger than a window needs
+        page_size = None if self.page_size == MAX_PAGE_SIZE else self.page_size  # None: no larger than a window needs
         walk = self.client.iter_runs_for(job_ids, on_error=self._skip, page_size=page_size, **self.filters)
         async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES)) as pages:
             async for job_id, page in pages:
@@ -331,7 +331,7 @@ class Export:
 
     async def _read_increment(self, job_id: str, reading: Reading) -> None:
         is_quiet = reading.before.count < 0.9 * _QUIET_PAGE
-        first = min(_QUIET_PAGE, self._page_size) if is_quiet else self._page_size
+        first = min(_QUIET_PAGE, self.page_size) if is_quiet else self.page_size
         try:
             await self._walk(job_id, reading, page_size=first, max_runs=first)  # one page, which is enough for most
             known_until = None if reading.before.newest is None else reading.before.until
@@ -350,7 +350,7 @@ class Export:
 
     async def _walk(self, job_id: str, reading: Reading, *, wanted: Collection[str] = (), **options: Any) -> None:
         """Read runs of one job; in a search, until those that are wanted were found."""
-        walk = self.client.iter_runs(job_id, **{"page_size": self._page_size, **self.filters, **options})
+        walk = self.client.iter_runs(job_id, **{"page_size": self.page_size, **self.filters, **options})
         async with aclosing(walk.raw_pages(keep_bad=True, max_page_bytes=MAX_PAGE_BYTES // 2)) as pages:
             async for page in pages:
                 if await self._thread.run(self._keep, job_id, reading, page):
@@ -404,7 +404,7 @@ class Export:
             page = only(page, [at for at, found in enumerate(problems) if not found])
             piece = self._encode(job_id, page)
         rejected = [RejectedRun.of(job_id, run) for run in bad]
-        if rejected and self._on_bad_run == "raise":
+        if rejected and self.on_bad_run == "raise":
             first = rejected[0]
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
         if page.data or rejected:
