@@ -109,7 +109,7 @@ async def test_jobs_that_fail_are_named_with_reasons_and_the_status_says_so(sand
     path = tmp_path / "runs.csv"
     ended = await invoke("export", "nowhere", "--jobs-from", str(jobs), "-o", str(path), "--status", "failed")
     assert ended.status == 3
-    assert "2 jobs skipped, not in the file:\n" in ended.err
+    assert "2 jobs skipped, of which nothing was written:\n" in ended.err
     assert re.search(r"\n  job 'nowhere', offset 0: 404 ", ended.err)
     assert re.search(r"\n  job 'locked', offset 0: 403 ", ended.err)
     assert 1 < lines_of(path) < 1531

@@ -295,6 +295,15 @@ async def test_the_version_is_reported_even_where_the_locale_is_ascii() -> None:
     assert ended == Ended(0, f"tfruns {tfruns.__version__}\n", "")
 
 
+@needs_posix
+async def test_a_current_folder_that_has_been_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = await invoke("export", "a", "-o", "runs.csv")
+    assert ended.complaint == "tfruns: the current folder has been removed: No such file or directory"
+
+
 async def test_the_program_works_without_docstrings() -> None:
     """As with PYTHONOPTIMIZE=2, which some images set."""
     assert await invoke_process("--version", PYTHONOPTIMIZE="2") == Ended(0, f"tfruns {tfruns.__version__}\n", "")

@@ -1,8 +1,10 @@
 """Whose the files of an export are, and who may read them."""
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +95,59 @@ async def test_the_owner_of_the_file_that_is_replaced_stays_its_owner(tmp_path: 
         await export_runs(client, sandbox.job_ids, path)
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
     assert len(path.read_bytes().splitlines()) == 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX")
+async def test_a_new_owner_is_reported_once_the_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a folder with the sticky bit, it isn't."""
+    path, may_replace = tmp_path / "runs.jsonl", False
+    path.write_text("old")
+    stat, move = Path.stat, os.replace
+
+    def of_another(self: Path, **options: Any) -> os.stat_result:
+        found = stat(self, **options)
+        is_old = self == path and found.st_size == 3
+        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:]]) if is_old else found
+
+    def chown(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def replace(fresh: Path, place: Path) -> None:
+        if not may_replace:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(place))
+        move(fresh, place)
+
+    monkeypatch.setattr(Path, "stat", of_another)
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "replace", replace)
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(PermissionError):
+            await export_runs(client, sandbox.job_ids, path)
+        assert not caplog.messages
+        may_replace = True
+        await export_runs(client, sandbox.job_ids, path)
+    assert "now it is yours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("r.sqlite", "r.sqlite"), ("r/", "r"), ("r/", "r/created_date=1970-01-01")]
+)
+async def test_what_may_not_be_written_to_is_refused_before_anything_is_read(
+    name: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = "jsonl" if name == "r/" else None
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export_runs(client, sandbox.job_ids, f"{tmp_path}/{name}", format=form)
+        if "=" in wrong:
+            (tmp_path / wrong).mkdir()
+        sandbox.requests.clear()
+        may = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / wrong and may(path, mode))
+        with pytest.raises(ExportError, match=rf"{wrong} can't be written: you have no right to"):
+            await export_runs(client, sandbox.job_ids, f"{tmp_path}/{name}", format=form)
+        assert not sandbox.requests
 
 
 async def test_the_work_can_be_done_in_another_folder(tmp_path: Path) -> None:

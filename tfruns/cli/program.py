@@ -82,6 +82,8 @@ def run() -> int:
             return _fail(str(error), 1)
         if isinstance(error, OSError):
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            if not where and isinstance(error, FileNotFoundError):  # of `os.getcwd`
+                where = "the current folder has been removed: "
             return _fail(f"{where}{error.strerror or error}", 1)
         raise
     return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`

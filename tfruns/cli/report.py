@@ -147,7 +147,7 @@ def summary_lines(summary: ExportSummary, report: dict[str, Any], *, quiet: bool
         if removed:
             yield f"removed {' and '.join(removed)} that earlier exports had written"
     if summary.skipped:
-        yield f"{counted(len(summary.skipped), 'job')} skipped, not in the file:"
+        yield f"{counted(len(summary.skipped), 'job')} skipped, of which nothing was written:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
     if summary.quarantine is not None:
         problem = f"{counted(summary.rejected, 'run')} couldn't be written"

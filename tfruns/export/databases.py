@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from tfruns._table.columns import JOB_ID, Kind
-from tfruns.export.files import fresh_file, put_in_place
+from tfruns.export.files import check_writable, fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
@@ -342,6 +342,7 @@ class TableFile(Destination):
     def begin(self, export: Export) -> str:
         if not self.table.check(self.path):
             return str(self.path)
+        check_writable(self.path)
         return "" if self.table.use(self.path) else f"{self.path} can't be written: its table runs"
 
     def finish(self, export: Export) -> Mapping[str, Any]:

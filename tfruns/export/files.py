@@ -116,6 +116,13 @@ def check_replaceable(path: Path) -> None:
         raise ExportError(f"{path} is mounted as a single file, and no new file can take its place: mount the folder")
 
 
+def check_writable(path: Path) -> None:
+    """Check that what is there may be written to, and to the folders in it."""
+    for found in (path, *path.glob("*/")):
+        if found.exists() and not os.access(found, os.W_OK | os.X_OK * found.is_dir()):
+            raise ExportError(f"{found} can't be written: you have no right to")
+
+
 def is_mounted(path: Path) -> bool:
     """Whether a file is mounted by itself, as containers do with single files."""
     return path.is_file() and (path.stat().st_dev != path.parent.stat().st_dev or str(path) in _mount_points())
@@ -151,21 +158,24 @@ def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: No
     """Replace a file by a complete one on the same file system, which gets the mode and the owner of the old one. The
     last step before is `check`, which raises if it must not be replaced."""
     sync(fresh)
-    _adopt(fresh, path)
+    owner = _adopt(fresh, path)
     check()
     replace(fresh, path)
     sync(path.parent)
+    if owner is not None and path.stat().st_uid != owner:
+        logger.warning("%s belonged to the user with the id %d; now it is yours", path, owner)
 
 
-def _adopt(fresh: Path, destination: Path) -> None:
-    """Give a file the mode and the owner of the one that it replaces, or the mode of any new file."""
+def _adopt(fresh: Path, destination: Path) -> int | None:
+    """Give a file the mode and, if possible, the owner of the one that it replaces, or the mode of any new file.
+    Returns that owner's id."""
     try:
         old = destination.stat()
     except FileNotFoundError:
         probe = fresh.with_name("mode")
         os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
         fresh.chmod(probe.stat().st_mode & 0o777)
-        return
+        return None
     now = fresh.stat()
     if hasattr(os, "chown") and (now.st_uid, now.st_gid) != (old.st_uid, old.st_gid):
         try:
@@ -173,9 +183,8 @@ def _adopt(fresh: Path, destination: Path) -> None:
         except PermissionError:
             with contextlib.suppress(PermissionError):
                 os.chown(fresh, -1, old.st_gid)
-            if fresh.stat().st_uid != old.st_uid:
-                logger.warning("%s belonged to the user with the id %d; now it is yours", destination, old.st_uid)
     fresh.chmod(old.st_mode & 0o777)
+    return old.st_uid
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class ExportSummary:
     runs: int
     """Runs that were written."""
     skipped: Mapping[str, TfRunsError]
-    """The jobs that failed and aren't in it, by id, each with its error."""
+    """The jobs that failed, of which nothing was written, by id, each with its error."""
     size: int
     """Bytes of the file."""
     seconds: float
@@ -73,4 +73,5 @@ class ExportSummary:
     removed_files: int = 0
     """Files of earlier exports that were removed, because their days have no run any more or `replace` was given."""
     removed_rows: int = 0
-    """Rows of earlier exports that were removed from a table or a folder, with no newer row in their place."""
+    """Rows of earlier exports that were removed from a table, or from a folder by an increment, with no newer row in
+    their place. (Where a folder's days are replaced whole, rows aren't counted.)"""

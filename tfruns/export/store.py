@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from tfruns._extras import install_package
-from tfruns.export.files import check_replaceable, fresh_file, put_in_place
+from tfruns.export.files import check_replaceable, check_writable, fresh_file, put_in_place
 from tfruns.export.pipeline import Destination, Export
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
@@ -56,7 +56,10 @@ class LocalStore:
 
     def check(self, name: str) -> None:
         """Raise ExportError if, as far as that can be seen, no file of that name can be put here."""
-        check_replaceable(self.folder / name)
+        path = self.folder / name
+        check_replaceable(path)
+        if path.is_dir():
+            check_writable(path)
 
     def names(self) -> list[str]:
         return [found.name for found in self.folder.iterdir()]
