@@ -9,6 +9,7 @@ import pytest
 
 import tfruns
 from tests.export.test_export import READERS
+from tests.export.test_increments import Server
 from tests.support.hostile import Request, page, response, run, serve
 from tests.support.jobs import Jobs
 from tfruns import Client
@@ -113,6 +114,17 @@ async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) ->
     assert isinstance(failed.value.__cause__, tfruns.DecodeError)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+async def test_an_empty_response_takes_nothing_out_of_the_quarantine_of_a_table(tmp_path: Path) -> None:
+    server = Server([broken_run(0, BAD_VALUES[0])])
+    async with server.serve() as client:
+        for server.is_empty_for in (0, 6):
+            summary = await export_runs(client, ["job"], tmp_path / "runs.sqlite")
+            assert (summary.rejected, summary.quarantine) == (1, tmp_path / "runs.sqlite.rejected.jsonl")
+        server.runs.clear()
+        await export_runs(client, ["job"], tmp_path / "runs.sqlite")
+    assert not (tmp_path / "runs.sqlite.rejected.jsonl").exists()
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])

@@ -334,6 +334,7 @@ class TableFile(Destination):
     path: Path = attrs.field()  # pyright: ignore[reportIncompatibleMethodOverride]
     format_: Format
     table: type[FileTable]
+    replaces: bool = False
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -343,6 +344,7 @@ class TableFile(Destination):
         if not self.table.check(self.path):
             return str(self.path)
         check_writable(self.path)
+        self.replaces = self.path.with_name(self.path.name + QUARANTINE).exists()
         return "" if self.table.use(self.path) else f"{self.path} can't be written: its table runs"
 
     def finish(self, export: Export) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ class Destination(ABC):
     window_step: ClassVar[int | None] = None
     """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
     replaces: bool = False
-    """Whether what is there is replaced as a whole, so that it must not be by nothing. From `begin` on."""
+    """Whether an empty list takes away what is there, and isn't believed at once. From `begin` on."""
 
     @property
     @abstractmethod

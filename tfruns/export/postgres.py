@@ -37,6 +37,7 @@ class PostgresTable(Destination):
     name: tuple[str, ...]
     format_: Format = attrs.field(init=False)
     takes_turns = True
+    replaces: bool = False
     _encoding: str = "utf-8"  # Python's name of the encoding of the database, from `begin` on
 
     def __attrs_post_init__(self) -> None:
@@ -95,7 +96,7 @@ class PostgresTable(Destination):
                 raise ExportError(f"{runs.failed}: you may make no temporary table in the database (GRANT TEMP)")
             self._encoding = runs.encoding
             is_there = runs.check()
-            rejected.check()
+            self.replaces = rejected.check()
             return "" if is_there else self.path
 
     def finish(self, export: Export) -> Mapping[str, Any]:
