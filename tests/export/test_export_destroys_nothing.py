@@ -574,6 +574,26 @@ async def test_a_replacement_that_cant_be_put_in_place_changes_nothing(
         assert (await export()).runs == 1
 
 
+async def test_days_without_runs_go_once_all_others_are_in_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    await place.export()
+    before = days(place.path)
+    place.server.runs[10:] = []
+    place.server.runs.insert(0, run(99, createdAt=NOW + DAY))
+    move = os.replace
+
+    def full(fresh: Any, to: Any) -> None:
+        if "created_date=2024-10-05/runs." in Path(to).as_posix():
+            raise OSError(errno.ENOSPC, "no space left on device", str(to))
+        move(fresh, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="no space"):
+            await place.export()
+    assert days(place.path) == before
+    assert (await place.export()).removed_files == 5
+
+
 @pytest.mark.parametrize("sent", ["of the server", None, 7, ["a"]])
 async def test_a_line_has_the_job_that_was_read(sent: object, tmp_path: Path) -> None:
     """A newer server may send a `jobId` of its own: it makes no run of one job another's, and stops no increment."""

@@ -275,7 +275,7 @@ class Dataset(Destination):
         with export.announced():
             record = self._put_record(export, max(map(_day_in, {**before, **made}), default=0))
         made.update((old, None) for old in self._record_names if old != record)
-        for name, path in made.items():
+        for name, path in sorted(made.items(), key=lambda item: item[1] is None):  # what has to go, last
             export.check()
             if path is None:
                 self.store.remove(f"{self.base}/{name}")
