@@ -79,6 +79,10 @@ KINDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "inserted": r.choice([0.1, 1, 10]),
         "deleted": r.choice([0, 0.1, 5]),
     },
+    "stale replicas": lambda r: {
+        "stale": (r.choice([0.05, 0.1, 0.3]), r.choice([1, 30, 120, 250, 700])),
+        **_moves(r, 0.1, 1),
+    },
     "cached pages": lambda r: {"cached": r.choice([1, 5, 30]), **_moves(r, 1, 10)},
     "equal times": lambda r: {"same_time": r.choice([2, 3, 5, 20, 200]), **_moves(r, 0.1, 5)},
     "equal times, unstable": lambda r: {

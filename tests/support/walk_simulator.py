@@ -87,6 +87,8 @@ class World:
     """Which limit the response says: limit (the server's), requested, none, count (of this response)."""
     lag: int = 0
     """Replicas: every other response shows the list as it was so many responses ago."""
+    stale: tuple[float, int] = (0.0, 0)
+    """The chance that a response, but the first, shows the list of long ago, and how many of the runs it lacks."""
     cached: int = 0
     """A page is given again as it was, for so many responses."""
     empty_at: frozenset[int] = frozenset()
@@ -111,6 +113,7 @@ class Server:
         self._history: deque[list[Row]] = deque(maxlen=max(1, world.lag + 1))
         self._cache: dict[tuple[int, int, bool, bool], tuple[int, RunPage]] = {}
         self._stale_total = len(self.rows)
+        self._old = self.rows[: max(0, len(self.rows) - world.stale[1])]
         self._due = dict.fromkeys(("inserted", "deleted", "middle", "jumps", "recreated"), 0.0)
         self._remember()
 
@@ -192,6 +195,8 @@ class Server:
         world, rng = self.world, self.rng
         self.responses += 1
         rows = self._history[0] if world.lag and self.responses % 2 else self.rows
+        if world.stale[0] and self.responses > 1 and rng.random() < world.stale[0]:
+            rows = self._old
         if (
             limit > world.refuses_limits_above
             or offset >= world.refuses_offsets_from
