@@ -286,7 +286,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         **filters: Unpack[Filters],
     ) -> int:
-        """How many runs match, by the server's count now: one request for one run.
+        """How many runs match, by the server's count now: one request for one run; a second if there is none.
 
         The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read, and
         counted. `iter_runs` explains the other arguments. (`sort_by` and `order` don't change the count.)

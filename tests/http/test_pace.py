@@ -154,6 +154,15 @@ def test_a_refusal_that_demands_a_wait_makes_the_rate_careful() -> None:
     assert mean(map(seconds, SEEDS[:12])) <= 1.6 * (2 * REQUESTS - 10) / 50
 
 
+def test_hours_without_a_refusal_change_nothing() -> None:
+    """A busy client gets thousands of rounds without a refusal: the rate has no limit all the while."""
+    pace = SendPace(1, math.inf)
+    for second in range(5_000):
+        pace.sent(float(second))
+        pace.good(float(second), second + 0.9)
+    assert pace.rate == math.inf
+
+
 def test_concurrency_halves_when_a_quarter_fails() -> None:
     """Once for what was in flight together; and climbs by one a round."""
     limiter = ConcurrencyLimiter(16)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.hostile import Handler, Request, page, response, run, serve
-from tfruns import Client
+from tfruns import Client, IncompleteWalkError
 
 Runs = list[dict[str, Any]]
 STILL = [run(number) for number in range(600)]
@@ -150,3 +150,85 @@ async def test_runs_of_pages_that_are_too_large_come_in_smaller_ones(depth: int,
             assert len(some.data) <= 4 or sum(map(len, some.texts)) < 30_000
     assert found == [one["id"] for one in STILL]
     assert len(requests) < 500
+
+
+def oldest_first(request: Request, listed: Runs) -> Runs:
+    """The list, which begins with the newest runs, in the order that is requested."""
+    return listed[::-1] if "order=asc" in request.target else listed
+
+
+async def test_the_end_of_a_list_that_grows_comes_in_its_order() -> None:
+    """The last runs, which come in reverse, are taken in the order of the list, whatever part of a page they are."""
+    listed = [run(number) for number in range(8)]
+
+    def answer(request: Request) -> bytes:
+        if request.number:
+            listed[:0] = [run(-len(listed) - more) for more in (2, 1, 0)]
+        rows = oldest_first(request, listed)[request.offset : request.offset + request.limit]
+        return response(200, page(rows, len(listed)))
+
+    found, _ = await ids_of(answer, 1, page_size=5)
+    assert found == [f"run-{number}" for number in range(8)]
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("lag", [590, 200])
+@pytest.mark.parametrize("stale", [(1, 2), (1, 3), (2, 3), (3, 4)])
+async def test_what_an_older_state_lacks_is_not_gone(order: str, lag: int, stale: tuple[int, int]) -> None:
+    """Two responses without the newest runs neither skip what lies between nor end the walk."""
+
+    def answer(request: Request) -> bytes:
+        now = STILL[lag:] if request.number in stale else STILL
+        rows = oldest_first(request, now)[request.offset : request.offset + request.limit]
+        return response(200, page(rows, len(now)))
+
+    found, _ = await ids_of(answer, 1, page_size=150, order=order)
+    assert found == [one["id"] for one in (STILL if order == "desc" else STILL[::-1])]
+
+
+async def test_an_empty_first_response_is_no_proof() -> None:
+    """A list is empty if it is so twice."""
+    found, _ = await ids_of(answers(STILL, lambda request, rows: rows if request.number else []), 1)
+    assert found == [one["id"] for one in STILL]
+    found, requests = await ids_of(answers([]), 1, status="FAILED")
+    assert (found, requests) == ([], 2)
+
+
+async def test_nothing_behind_an_end_that_has_moved_is_no_proof() -> None:
+    """What stands where the last run stood before is gone with most of the list: the walk isn't silently short."""
+
+    def answer(request: Request) -> bytes:
+        listed, most = ([run(number) for number in range(10)], 1000) if not request.number else ([run(3), run(9)], 1)
+        rows = oldest_first(request, listed)[request.offset : request.offset + min(most, request.limit)]
+        return response(200, page(rows, len(listed)))
+
+    with pytest.raises(IncompleteWalkError):
+        await ids_of(answer, 1, page_size=4)
+
+
+async def test_a_list_that_shrinks_to_runs_of_one_moment_has_an_end() -> None:
+    """Responses behind a gap, of runs that were deleted meanwhile, don't hold it up."""
+    full = [run(number, **({"createdAt": run(13)["createdAt"]} if number == 12 else {})) for number in range(20)]
+
+    def answer(request: Request) -> bytes:
+        listed = (full, full[11:])[request.number] if request.number < 2 else full[12:14]
+        rows = oldest_first(request, listed)[request.offset : request.offset + request.limit]
+        return response(200, page(rows, len(listed)))
+
+    found, _ = await ids_of(answer, 1, page_size=5)
+    assert found == [f"run-{number}" for number in (*range(5), 12, 13)]
+
+
+async def test_a_growing_list_with_an_absurd_total_has_an_end() -> None:
+    """From old to new: it grows as fast as it is read, and its total is never reached."""
+    listed = [run(0)]
+
+    def answer(request: Request) -> bytes:
+        if request.number > 600:  # an endless walk fails
+            return response(403, {"statusCode": 403, "message": "enough"})
+        listed[:0] = [run(-len(listed) - more) for more in range(4, -1, -1)]
+        rows = oldest_first(request, listed)[request.offset : request.offset + request.limit]
+        return response(200, page(rows, 10**12))
+
+    found, _ = await ids_of(answer, 1, page_size=10, order="asc")
+    assert found == [f"run-{-number}" for number in range(len(found))]

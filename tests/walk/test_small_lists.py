@@ -63,9 +63,11 @@ async def test_a_run_that_is_listed_twice_is_yielded_once() -> None:
 @pytest.mark.parametrize("page_size", [1, 2, 3, 1000])
 @pytest.mark.parametrize("max_runs", [None, 1, 2, 5])
 async def test_the_first_request_asks_for_what_is_wanted(page_size: int, max_runs: int | None) -> None:
-    """And nothing more is requested of a list that is shorter."""
+    """And nothing more is requested of a list that is shorter; that it is empty is asked for once more."""
     async with serve(pages_of(0)) as (url, requests), Client(url, "key") as client:
         runs = client.iter_runs("job", page_size=page_size, max_runs=max_runs)
         assert await runs.collect() == []
         assert runs.progress == tfruns.RunsProgress()
-    assert [(request.offset, request.limit) for request in requests] == [(0, min(max(3, page_size), max_runs or 1000))]
+    assert [(request.offset, request.limit) for request in requests] == [
+        (0, min(max(3, page_size), max_runs or 1000))
+    ] * 2

@@ -145,7 +145,7 @@ class RateLimiter:
     def _grow(self, goodput: float, now: float) -> None:
         if self._learned < 0.9 * self._ceiling:
             self._learned = min(2 * self._learned, 0.9 * self._ceiling)
-        elif now - self._paused >= self._careful_until:
+        elif self._learned < math.inf and now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
             self._learned += min(step, max(_LARGEST_STEP * self._learned, _LEAST_STEP))

@@ -24,10 +24,14 @@ _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 _MOST_REFUSALS = 8
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
+_CLAIMS = 3
+"""So many single responses in a row that say that runs are gone aren't believed."""
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before a list that seems to have become empty is requested again."""
 _LEAST_RESPONSES = 200
 """So many responses a list may take, however short it seems to be."""
+_TAIL_EVERY = 256
+"""After so many responses the last runs of the list are requested, if it may grow at its end."""
 _FEWEST = 50
 """The fewest runs of a page whose size depends on how many runs a window may hold."""
 
@@ -144,7 +148,7 @@ class CreationWalk:
     _next: Purpose = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
     _tail: Slice | None = None
     _reverses: bool = True  # whether the server does, as far as it is known
-    _empty: int = 0  # how many single responses in a row were empty for no reason
+    _claims: int = 0  # how many single responses in a row said that runs are gone
     _refusals: int = 0  # how many requests in a row were refused with nothing else in flight
     _refused_from: float = math.inf
 
@@ -171,7 +175,7 @@ class CreationWalk:
             return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self.max_runs))), in_flight)
         if self._next is not Purpose.AHEAD:
             purpose, self._next = self._next, Purpose.AHEAD
-            behind = int(max(self.index, self._search.low))
+            behind = int(self._search.low if self._search.low > -math.inf else self.index)
             return self._planned(purpose, 0 if purpose is Purpose.TAIL else behind, limit, in_flight)
         self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
         near = (self._group if in_flight else len(self.frontier.near())) + 1
@@ -204,7 +208,7 @@ class CreationWalk:
         order = self.order
         if purpose is Purpose.TAIL:
             order = PageOrder.OLDEST_FIRST if self.newest_first else PageOrder.NEWEST_FIRST
-        pause = PAUSES[self._empty - 1] if self._empty else 0.0
+        pause = PAUSES[self._claims - 1] if self._claims and (self.frontier.has_begun or self.had_runs) else 0.0
         return PlannedPage(self, max(0, offset), limit, order, purpose, not in_flight, overlap, pause)
 
     @property
@@ -229,7 +233,6 @@ class CreationWalk:
         if not runs:
             self._consume_nothing(request, total)
             return []
-        self._empty = 0
         rows = Slice(request, runs, newest_first=self.newest_first, is_tail=is_tail)
         is_short = self.server.is_short(request.limit, len(runs), said)
         is_end = not is_tail and is_short and rows.end >= self.server.most and not self.server.understates
@@ -251,6 +254,9 @@ class CreationWalk:
         is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
         if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
             raise UnsortedError
+        if self._says_gone(rows, total):
+            return []
+        self._claims = 0
         self._group = rows.largest_group()
         new = self._take(rows)
         if is_tail:
@@ -326,27 +332,50 @@ class CreationWalk:
         if has_grown and found_more and not self.server.understates:
             self.pace.go_alone()
         if self._reverses:
-            if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown)):
+            is_due = self.guard.clock % _TAIL_EVERY == 0 and not self.newest_first  # lest a growing list has no end
+            if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown or is_due)):
                 self._next = Purpose.TAIL
         elif is_bare and (is_cut or rows.last == self.frontier.key):
             self._next = Purpose.BEHIND
 
+    def _says_gone(self, rows: Slice, total: int) -> bool:
+        """Whether a response says that runs are gone, which isn't believed yet: it is requested again.
+
+        An older state of the server lacks the newest runs. If the walk begins with these, such a list begins behind the
+        frontier; else it ends too early.
+        """
+        if rows.is_tail:
+            is_claim = not self.newest_first and total < self.server.most and self._consumed < self.server.recent
+        else:
+            is_claim = self.newest_first and rows.begins_list and self.frontier.key < rows.first
+        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, _CLAIMS):
+            return False
+        if rows.is_tail:
+            self._next = Purpose.TAIL
+        else:
+            self._search.lies_before(0)
+        return True
+
+    def _is_doubted(self, request: PlannedPage, most: int) -> bool:
+        """Whether what a response says isn't believed yet: so many single ones in a row, or fewer, have said it."""
+        self._claims += request.is_alone
+        return self._claims <= most
+
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:
         has_runs = total > 0 or self.server.understates
-        if request.purpose is Purpose.BEHIND or (
-            not self.frontier.has_begun and not self.had_runs and request.offset >= total
-        ):
-            self.done = not self.kept
+        if not self.frontier.has_begun and not self.had_runs and request.offset >= total:
+            self.done = not self._is_doubted(request, 1)
+        elif request.purpose is Purpose.BEHIND and request.offset <= max(total, self._search.low):
+            self.done = not self.kept or not self._is_doubted(request, _CLAIMS)
+            self._next = Purpose.BEHIND
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
             self._search.lies_before(min(self.server.bound, request.offset))
-        elif request.is_alone:
-            self._empty += 1
-            if self._empty > len(PAUSES):
-                if total or not self.can_be_emptied:
-                    raise WalkEndedError(
-                        f"there is nothing from offset {request.offset} on, in {self._empty} responses in a row"
-                    )
-                self.done = True
+        elif request.is_alone and not self._is_doubted(request, len(PAUSES)):
+            if total or not self.can_be_emptied:
+                raise WalkEndedError(
+                    f"there is nothing from offset {request.offset} on, in {self._claims} responses in a row"
+                )
+            self.done = True
 
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: too large a page, an offset behind what it gives, or the reversed order.

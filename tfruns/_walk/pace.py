@@ -18,6 +18,8 @@ class ServerBehaviour:
     def __init__(self) -> None:
         self.total = 0
         """The total of the newest response."""
+        self.recent = 0.0
+        """About the largest total of the last few responses."""
         self.most = 0
         """The largest total so far, and the largest index of a run."""
         self.understates = False
@@ -28,6 +30,7 @@ class ServerBehaviour:
     def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
         """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs."""
         self.total = total
+        self.recent = max(total, (self.recent + total) / 2)
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
         has_more = offset + length < total or self.understates

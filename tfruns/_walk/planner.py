@@ -102,9 +102,9 @@ class _PlainWalk:
         is_short = self.server.is_short(request.limit, len(runs), said)
         if not runs or self.index >= self.start + self.most or (self.index >= total and is_short):
             self.done = True
-            self.holds_all = request.offset == 0 and is_short and not self.server.understates
         if not runs:
             return []
+        self.holds_all = self.done and request.offset == 0 and is_short and not self.server.understates
         rows = Slice(request, runs, newest_first=True)
         new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
         self.seen.update(rows.ids)

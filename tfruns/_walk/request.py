@@ -58,6 +58,6 @@ def is_whole_list(request: PageRequest, page: RunPage) -> bool:
     return (
         (request.filter.is_by_creation or not request.offset)  # in other orders, runs before the offset may move
         and request.offset + length == page.pagination.total
-        and length < full
+        and 0 < length < full
         and len({run.id for run in page.data}) == length
     )

@@ -219,7 +219,9 @@ class Walk:
         if self._ready:
             fetched, page, rows, before = self._ready.pop(0)
             page = page or await self._read(fetched)
-            runs = page.data[rows[0] :] if len(rows) == len(page.data) - rows[0] else [page.data[at] for at in rows]
+            first, last = rows[0], rows[-1]  # the rows of the list's end are in reverse
+            is_slice = last - first == len(rows) - 1
+            runs = page.data[first : last + 1] if is_slice else [page.data[at] for at in rows]
             new = NewRuns(self, runs, page, rows, fetched.response.body, before)
         self._count_ahead()
         self._fetch_ahead()
