@@ -55,7 +55,7 @@ async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox:
     ended = await invoke("export", *sandbox.job_ids, "-o", str(path), "--summary-json", str(summary_file))
     assert (ended.status, ended.out, lines_of(path)) == (0, "", 1530)
     assert re.fullmatch(
-        rf"{re.escape(str(path))}: 1,530 runs of 3 jobs, [0-9.]+ kB, in [0-9]+s; 4 requests, 0 of them retried\n",
+        rf"{re.escape(str(path))}: 1,530 runs of 3 jobs, [0-9.]+ kB, in [0-9]+s; 5 requests, 0 of them retried\n",
         ended.err,
     )
     summary = json.loads(summary_file.read_text())
