@@ -72,7 +72,7 @@ async def test_the_summary_says_what_was_written_for_people_and_as_json(sandbox:
         "size": path.stat().st_size,
         "resumed_jobs": 0,
         "resumed_age": None,
-        "requests": 4,
+        "requests": 5,
         "retries": 0,
     }
     quiet = await invoke("export", *sandbox.job_ids, "-o", str(path), "--quiet", "--summary-json", "-")

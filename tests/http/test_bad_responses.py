@@ -126,6 +126,22 @@ async def test_at_first_contact_a_bad_response_fails_at_once(name: str) -> None:
     assert len(requests) == 1
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("name", ["a maintenance page", "empty", "a redirect to a login page"])
+async def test_at_first_contact_bad_responses_leave_out_no_job_of_many(name: str, ordered: bool) -> None:
+    """They are requested again: other jobs may have got their pages meanwhile."""
+    pages, form, job_ids = pages_of(3), NO_PAGE[name], [f"job-{n}" for n in range(20)]
+    async with (
+        serve(lambda r: form(b"") if r.number < 16 else pages(r)) as (url, _),
+        Client(url, KEY, retry=QUICK) as client,
+    ):
+        walk = client.iter_runs_for(job_ids, on_error="skip", ordered=ordered)
+        found = await walk.collect()
+    assert walk.skipped == {}
+    assert sorted(job_id for job_id, _ in found) == sorted(job_ids * 3)
+    assert (walk.progress.jobs_started, walk.progress.jobs_done) == (20, 20)
+
+
 async def test_wrong_fields_of_a_good_page_fail_at_once_at_any_time() -> None:
     """The server won't send others a moment later."""
     bad = response(200, page([run(0, status=5)]))

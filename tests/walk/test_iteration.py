@@ -1,6 +1,7 @@
 """A paginator is an async iterator that `contextlib.aclosing` closes."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -61,3 +62,27 @@ async def test_anext_at_the_end() -> None:
                 await anext(runs)
         await runs.aclose()
         assert tasks_of_ours() == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_pages_that_nobody_closes_are_collected_in_silence(which: int) -> None:
+    """An error that a variable holds keeps their generator in a reference cycle, which ends long after the client."""
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    async def read(s: Sandbox, pages: int) -> None:
+        try:
+            async with Client(s.url, s.api_key) as client:
+                async for _ in walks(client, s)[which].pages():
+                    pages -= 1
+                    assert pages, "enough"
+        except AssertionError as error:
+            kept = error  # noqa: F841  # a cycle: frame, error, traceback, frame
+
+    async with Sandbox(20, 300) as s:
+        s.faults.append(Fault(latency=0.1, rate=0.5))
+        for pages in range(1, 9):
+            await asyncio.create_task(read(s, pages))
+            gc.collect()
+            await asyncio.sleep(0.05)
+    assert said == []

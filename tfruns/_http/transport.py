@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
@@ -38,6 +38,8 @@ from tfruns._log import log, logger
 from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
 from tfruns.models import RunPage
 from tfruns.query import PageRequest
+
+_Result = TypeVar("_Result")
 
 _WORTH_A_WARNING = 2.0
 """If a request fails for so many seconds, including the next wait, its retry is logged as a warning, once."""
@@ -161,6 +163,7 @@ class Transport:
         failure = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
         if response.status in NO_PAGE:
             failure.is_transient = pace.has_given_page
+            failure.is_at_first_contact = not pace.has_given_page
         return failure
 
     async def _send(self, fetch: PageFetch) -> Response:
@@ -202,6 +205,7 @@ class Transport:
                 if not isinstance(error, DecodeError):
                     raise
                 error.is_transient = pace.has_given_page and not error.is_page
+                error.is_at_first_contact = not pace.has_given_page and not error.is_page
                 fetch.set_error(error)
             await self._fetch(fetch)
 
@@ -270,9 +274,17 @@ class Transport:
 
     # --- opening and closing ---
 
+    def start(self, coroutine: Coroutine[Any, Any, _Result], name: str | None = None) -> asyncio.Task[_Result]:
+        """Start a task of a walk. Its error is raised where it is awaited, if it still is."""
+        task = asyncio.create_task(coroutine, name=name)
+        _TASKS.add(task)
+        task.add_done_callback(_forget)
+        return task
+
     def enter_loop(self) -> None:
         """Bind to the running event loop, or raise what makes that impossible."""
         if self.connections.enter_loop():
+            _TASKS.difference_update([task for task in _TASKS if task.get_loop().is_closed()])
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
             self._key.bind()
@@ -287,3 +299,13 @@ class Transport:
                 if not limit.expired():
                     limit.reschedule(0.0)
         await self.connections.aclose()
+
+
+_TASKS: set[asyncio.Task[Any]] = set()
+"""The tasks of walks until they are done: else those of a walk that nobody closes would be collected before it ends."""
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _TASKS.discard(task)
+    if not task.cancelled():
+        task.exception()  # else asyncio logs that nobody has seen it

@@ -25,7 +25,7 @@ from tfruns._checks import checked_job_id
 from tfruns._table.lists import JobsRunList
 from tfruns._walk.paginator import Paginator
 from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
-from tfruns.errors import NOT_ABOUT_ONE_JOB, TfRunsError
+from tfruns.errors import NOT_ABOUT_ONE_JOB, APIError, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
 
@@ -180,6 +180,7 @@ class _Job:
     """
     has_started: bool = False
     is_over: bool = False
+    is_repeated: bool = False
     error: BaseException | None = None
     expected: int = 0
 
@@ -248,7 +249,7 @@ class _JobWalks:
 
     async def __aenter__(self) -> Self:
         self._options.transport.enter_loop()
-        self._tasks.append(asyncio.create_task(self._read_jobs()))
+        self._tasks.append(self._options.transport.start(self._read_jobs()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -294,6 +295,8 @@ class _JobWalks:
             job.error, job.is_over = _raised(caught), True
         if new is not None:
             self._expect(job, job.walk.expected)
+        if isinstance(job.error, APIError) and job.error.is_at_first_contact and not job.is_repeated:
+            await self._begin_anew(job)
         if not job.is_over:
             self._scheduler.put_nowait(job)
             return new
@@ -302,6 +305,14 @@ class _JobWalks:
             new = new or NewRuns(job.walk)
             new.is_last = True
         return new
+
+    async def _begin_anew(self, job: _Job) -> None:
+        """Give a job that got no page a second try: other jobs may have got theirs meanwhile, from the same server."""
+        await job.walk.__aexit__()
+        self._walks.remove(job.walk)
+        job.walk = Walk(self._options, job.walk.job_id, job.walk.prefetch)
+        self._walks.add(job.walk)
+        job.is_repeated, job.is_over, job.error = True, False, None
 
     def _expect(self, job: _Job, runs: int) -> None:
         self.runs_expected += runs - job.expected
@@ -342,7 +353,7 @@ class _JobWalks:
                     await self._items.put(job)
                 self._scheduler.put_nowait(job)
                 if self._read <= self._most:
-                    self._tasks.append(asyncio.create_task(self._work()))
+                    self._tasks.append(self._options.transport.start(self._work()))
                 if self._read % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
                 await self._job_slots.acquire()

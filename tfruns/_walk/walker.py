@@ -119,7 +119,7 @@ class Walk:
         self.job_id = job_id
         self.pages = self.runs = 0  # that were yielded
         self.ahead = 0  # as `Prefetch` has it
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._has_begun = False
         self._whole: int | None = None  # how many runs the list has, if the first response held all of them
         self._in_flight: dict[PlannedPage, asyncio.Task[PageFetch]] = {}
@@ -182,7 +182,7 @@ class Walk:
                 if page is None:
                     return False
                 request = self._request(page)
-            self._prefetch.count(self, 1)
+            self.prefetch.count(self, 1)
             self._has_begun = True
             try:
                 self._arrived = page, await self.options.transport.fetch(request, self.options.bounded_options)
@@ -269,7 +269,7 @@ class Walk:
 
     def _fetch_ahead(self) -> None:
         while not self._is_done:
-            if not self._prefetch.allows(self):
+            if not self.prefetch.allows(self):
                 if self._in_flight or not self._kept:
                     return
                 self._planner.forget_last_kept()  # the walk can't go on without another page
@@ -278,12 +278,12 @@ class Walk:
             if page is None:
                 return
             name = f"tfruns {self.job_id} at {page.offset}"
-            self._in_flight[page] = asyncio.create_task(self._fetch(page), name=name)
+            self._in_flight[page] = self.options.transport.start(self._fetch(page), name)
             self._count_ahead()
 
     def _count_ahead(self) -> None:
         ahead = len(self._in_flight) + len(self._kept) + len(self._ready) + (self._arrived is not None)
-        self._prefetch.count(self, ahead)
+        self.prefetch.count(self, ahead)
 
     def cancel(self) -> list[asyncio.Task[PageFetch]]:
         """Stop the requests in flight. Returns their tasks, which end a moment later."""
