@@ -16,7 +16,7 @@ import heapq
 import inspect
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import Any, Self, TypeVar
 
 import attrs
@@ -339,8 +339,9 @@ class _JobWalks:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
         error: BaseException | None = None
         try:
+            job_ids = self._job_ids
             await self._job_slots.acquire()
-            async for job_id in self._job_ids if isinstance(self._job_ids, AsyncIterable) else _each(self._job_ids):
+            async for job_id in job_ids if isinstance(job_ids, AsyncIterable) else _Each(iter(job_ids)):
                 if self._is_over:
                     return
                 # In order, only the job whose pages are consumed fetches more than its first page.
@@ -374,9 +375,16 @@ class _JobWalks:
             await job.arrived.put(job)
 
 
-async def _each(values: Iterable[_T]) -> AsyncGenerator[_T]:
-    for value in values:
-        yield value
+@attrs.define
+class _Each(AsyncIterator[_T]):
+    """The same values. (No generator: an event loop closes one that was left in a task of its own.)"""
+
+    _values: Iterator[_T]
+
+    async def __anext__(self) -> _T:
+        for value in self._values:
+            return value
+        raise StopAsyncIteration
 
 
 def _raised(error: BaseException) -> BaseException:
