@@ -92,7 +92,6 @@ class APIError(TfRunsError):
     _advice: ClassVar[str] = ""
     """What to do when all retries have failed."""
     _may_pass: bool = False
-    is_at_first_contact: bool = False  # for us alone: what came is no page, and there was none before
 
     def __init__(self, text: str, *, job_id: str = "", offset: int = 0) -> None:
         super().__init__(text)

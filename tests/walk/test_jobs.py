@@ -19,9 +19,13 @@ COUNTS = [0, 1, 7, 10, 11, 35, 60]
 
 
 def tasks_left() -> list[str]:
-    """The tasks that are still there, but for this one and those of the sandbox's connections."""
+    """The tasks that are still there, but for this one, those of the sandbox's connections and of a test's generator."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    return [repr(task) for task in others if not re.search("RequestHandler|_accept_connection", repr(task))]
+    return [
+        repr(task)
+        for task in others
+        if not re.search("RequestHandler|_accept_connection|async_generator_athrow", repr(task))
+    ]
 
 
 async def wanted(client: Client, sandbox: Sandbox) -> dict[str, list[str]]:

@@ -163,7 +163,6 @@ class Transport:
         failure = status_error(response, self._key.redactor, base_url=self.base_url, key_origin=self._key.origin)
         if response.status in NO_PAGE:
             failure.is_transient = pace.has_given_page
-            failure.is_at_first_contact = not pace.has_given_page
         return failure
 
     async def _send(self, fetch: PageFetch) -> Response:
@@ -205,7 +204,6 @@ class Transport:
                 if not isinstance(error, DecodeError):
                     raise
                 error.is_transient = pace.has_given_page and not error.is_page
-                error.is_at_first_contact = not pace.has_given_page and not error.is_page
                 fetch.set_error(error)
             await self._fetch(fetch)
 

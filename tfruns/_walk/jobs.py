@@ -22,10 +22,11 @@ from typing import Any, Self, TypeVar
 import attrs
 
 from tfruns._checks import checked_job_id
+from tfruns._http.responses import NO_PAGE
 from tfruns._table.lists import JobsRunList
 from tfruns._walk.paginator import Paginator
 from tfruns._walk.walker import NewRuns, Prefetch, Walk, WalkOptions
-from tfruns.errors import NOT_ABOUT_ONE_JOB, APIError, TfRunsError
+from tfruns.errors import NOT_ABOUT_ONE_JOB, APIStatusError, DecodeError, TfRunsError
 from tfruns.models import JobRun, RawPage, RunPage
 from tfruns.types import OnError
 
@@ -295,7 +296,7 @@ class _JobWalks:
             job.error, job.is_over = _raised(caught), True
         if new is not None:
             self._expect(job, job.walk.expected)
-        if isinstance(job.error, APIError) and job.error.is_at_first_contact and not job.is_repeated:
+        if self._read > 1 and not job.is_repeated and _is_first_contact(job.error):
             await self._begin_anew(job)
         if not job.is_over:
             self._scheduler.put_nowait(job)
@@ -385,6 +386,13 @@ class _Each(AsyncIterator[_T]):
         for value in self._values:
             return value
         raise StopAsyncIteration
+
+
+def _is_first_contact(error: object) -> bool:
+    """Whether the server has sent something else than a page, as a proxy does, and hadn't sent any page before."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in NO_PAGE and not error.is_transient
+    return isinstance(error, DecodeError) and not error.is_page and not error.is_transient
 
 
 def _raised(error: BaseException) -> BaseException:
