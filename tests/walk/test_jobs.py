@@ -19,7 +19,7 @@ COUNTS = [0, 1, 7, 10, 11, 35, 60]
 
 
 def tasks_left() -> list[str]:
-    """The tasks that are still there, but for this one, those of the sandbox's connections and of a test's generator."""
+    """The tasks that are still there, but for this one, those of the sandbox and of a test's generator."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     return [
         repr(task)
