@@ -168,7 +168,8 @@ class Client:
         created and deleted; else `IncompleteWalkError` says why. By another key (`sort_by`) it takes twice the requests
         and some 100 bytes a run, and runs that move meanwhile come last. A run that is created again under its old id
         is another run. Not detectable: a server that cuts pages and gives what it has sent so far as the total; one
-        that ignores `order`, varies the length of its pages, and is wrong about totals.
+        that ignores `order`, varies the length of its pages, and is wrong about totals; a first response from an older
+        state of the server, which lacks the newest runs.
 
         Args:
             job_id: id of the job.
@@ -286,7 +287,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         **filters: Unpack[Filters],
     ) -> int:
-        """How many runs match, by the server's count now: one request for one run; a second if there is none.
+        """How many runs match, by the server's count now: one request for one run; a second if a job has none.
 
         The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read, and
         counted. `iter_runs` explains the other arguments. (`sort_by` and `order` don't change the count.)

@@ -63,6 +63,12 @@ KINDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "ignores_order": True,
         **_moves(r, 0.5),
     },
+    "order ignored": lambda r: {
+        "ignores_order": True,
+        "same_time": r.choice([1, 1, 2, 3]),
+        "clamp": r.choice([4, 1000, 1000]),
+        **_moves(r, 0.3, 0.5, 1, 2),
+    },
     "empty responses": lambda r: {
         "empty_at": frozenset(
             at + more for at in r.sample(range(2, 72, 10), r.choice([1, 3])) for more in range(r.choice([1, 3, 5]))
@@ -130,6 +136,7 @@ CAN_FAIL = {
     "refused end",
     "near key",  # tiny pages that aren't sorted, of a list that grows by more than they hold
     "rows in any order",
+    "order ignored",  # a list of few runs that changes by some with each response, or pages as small as its groups
     "false totals, order ignored",  # a list that grows at its end: neither a total nor the reversed list shows it
     "another key is ignored",
     "by another key, false totals",  # a short list of which nearly all runs are deleted

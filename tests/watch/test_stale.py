@@ -247,7 +247,7 @@ async def test_a_run_that_is_not_listed_yet() -> None:
     with pytest.raises(tfruns.RunNotFoundError, match=r"'run-1', and none was listed within 0.3 s"):
         await waited(lambda _: [], listed_within=0.3)
     with pytest.raises(tfruns.RunNotFoundError, match=r"the name 'run-1'$"):
-        await waited(lambda number: [] if number <= 1 else ROWS, listed_within=0)
+        await waited(lambda number: [] if number == 0 else ROWS, listed_within=0)
     with pytest.raises(tfruns.WaitTimeoutError, match=r"within 0.2 s$"):
         await waited(lambda _: [], timeout=0.2)
     with pytest.raises(ValueError, match="listed_within must be seconds"):

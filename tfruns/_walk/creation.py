@@ -127,6 +127,7 @@ class CreationWalk:
     ends_at: float  # the key after which no run is wanted
     can_be_emptied: bool  # whether a list that had runs may have none
     had_runs: bool = False  # whether the list is known to have had runs
+    may_be_empty: bool = True  # whether one response is enough to say that it has none
     start: int = 0
     max_runs: float = math.inf
     place: Place | None = None  # where to go on, if the list isn't read from its start
@@ -146,6 +147,7 @@ class CreationWalk:
     _turned_at: int = 0  # the runs up to the end of the first page, if the list seems to have the order of its rows
     _group: int = 1  # how many runs of the newest response share a key
     _next: Purpose = Purpose.AHEAD  # TAIL or BEHIND: the end is in doubt; requested once nothing is in flight
+    _is_exact: bool = False  # whether the next page BEHIND begins with no known run
     _tail: Slice | None = None
     _reverses: bool = True  # whether the server does, as far as it is known
     _claims: int = 0  # how many single responses in a row said that runs are gone
@@ -173,10 +175,9 @@ class CreationWalk:
         if is_first:
             limit = min(_FEWEST, self.page_size) if self.fits_window else self.page_size
             return self._planned(Purpose.AHEAD, self.index, int(min(limit, max(1, self.max_runs))), in_flight)
-        if self._next is not Purpose.AHEAD:
-            purpose, self._next = self._next, Purpose.AHEAD
-            behind = int(self._search.low if self._search.low > -math.inf else self.index)
-            return self._planned(purpose, 0 if purpose is Purpose.TAIL else behind, limit, in_flight)
+        purpose, self._next = self._next, Purpose.AHEAD
+        if purpose is Purpose.TAIL:
+            return self._planned(purpose, 0, limit, in_flight)
         self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
         near = (self._group if in_flight else len(self.frontier.near())) + 1
         if near >= limit:
@@ -185,6 +186,10 @@ class CreationWalk:
         overlap = min(near + self.pace.margin(reach), reach - 1)
         if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
             overlap = max(1, reach // 2)
+        if purpose is Purpose.BEHIND:
+            end = int(self._search.low if self._search.low > -math.inf else self.index)
+            overlap = 0 if self._is_exact else reach // 2
+            return self._planned(purpose, end - overlap, limit, in_flight, overlap)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
         rate = round(self.pace.rate)
@@ -281,7 +286,7 @@ class CreationWalk:
         self.done |= is_past_tail or shows_end
         if self.done and self._consumed == self._turned_at < total:
             raise UnsortedError  # nothing joined the first page: only the rows of each page are in that order
-        self._doubt_end(rows, is_short=is_short, found_more=bool(new))
+        self._doubt_end(rows, total, is_short=is_short, found_more=bool(new))
         return found
 
     def _take(self, rows: Slice) -> Sequence[int] | None:
@@ -323,7 +328,7 @@ class CreationWalk:
 
     # --- the end ---
 
-    def _doubt_end(self, rows: Slice, *, is_short: bool, found_more: bool) -> None:
+    def _doubt_end(self, rows: Slice, total: int, *, is_short: bool, found_more: bool) -> None:
         """Find out whether the list ends here, if it may and nothing shows it."""
         request = rows.request
         is_bare = request.is_alone and not found_more
@@ -336,7 +341,10 @@ class CreationWalk:
             if (is_bare and is_cut) or (self._tail is None and (is_bare or is_short or has_grown or is_due)):
                 self._next = Purpose.TAIL
         elif is_bare and (is_cut or rows.last == self.frontier.key):
-            self._next = Purpose.BEHIND
+            shows_group = rows.begins_list or rows.first < self.frontier.key - self.frontier.slack <= rows.last
+            self.done = shows_group and is_cut and rows.end >= total and not self.kept
+            # If the next shows known runs and no more, too, it may be cut: then only an empty response shows the end.
+            self._next, self._is_exact = Purpose.BEHIND, is_cut and request.purpose is Purpose.BEHIND
 
     def _says_gone(self, rows: Slice, total: int) -> bool:
         """Whether a response says that runs are gone, which isn't believed yet: it is requested again.
@@ -364,8 +372,12 @@ class CreationWalk:
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:
         has_runs = total > 0 or self.server.understates
         if not self.frontier.has_begun and not self.had_runs and request.offset >= total:
-            self.done = not self._is_doubted(request, 1)
-        elif request.purpose is Purpose.BEHIND and request.offset <= max(total, self._search.low):
+            self.done = self.may_be_empty or not self._is_doubted(request, 1)
+        elif (
+            request.purpose is Purpose.BEHIND
+            and not request.overlap
+            and (request.offset <= total or self.server.understates)
+        ):
             self.done = not self.kept or not self._is_doubted(request, _CLAIMS)
             self._next = Purpose.BEHIND
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:

@@ -154,7 +154,7 @@ class Paginator(abc.ABC, Generic[T]):
         return frame
 
     async def count(self) -> int:
-        """How many runs the walk would yield by the server's count now: one request for a job; a second if it has none.
+        """How many runs the walk would yield by the server's count now: one request for a job, two if it has no runs.
 
         The server doesn't count by time of creation: with `created_after` or `created_before` the runs are read.
 

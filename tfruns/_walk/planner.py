@@ -15,7 +15,7 @@ from tfruns._text import counted
 from tfruns._walk.creation import ADVICE, PAUSES, CreationWalk, Guard, New, UnsortedError, WalkEndedError
 from tfruns._walk.frontier import Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
-from tfruns._walk.request import PageOrder, PlannedPage, Purpose
+from tfruns._walk.request import PageOrder, PlannedPage, Purpose, may_be_empty
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -102,9 +102,9 @@ class _PlainWalk:
         is_short = self.server.is_short(request.limit, len(runs), said)
         if not runs or self.index >= self.start + self.most or (self.index >= total and is_short):
             self.done = True
+            self.holds_all = request.offset == 0 and is_short and not self.server.understates
         if not runs:
             return []
-        self.holds_all = self.done and request.offset == 0 and is_short and not self.server.understates
         rows = Slice(request, runs, newest_first=True)
         new = rows.first_entries([at for at, one in enumerate(rows.ids) if one not in self.seen])
         self.seen.update(rows.ids)
@@ -182,6 +182,7 @@ class Planner:
             ends_at=math.inf if limit is None else -limit if newest_first else limit,
             fits_window=self.fits_window and limit is not None,
             had_runs=place is not None,
+            may_be_empty=may_be_empty(window),
             can_be_emptied=window.status is not None,
         )
 
@@ -190,7 +191,7 @@ class Planner:
         most = math.inf if self.filter.has_window else self._left
         first = _PlainWalk(start=self.start, most=most, page_size=self.page_size, seen=self._seen)
         yield first
-        if first.holds_all:
+        if first.holds_all and (self._seen or may_be_empty(self.filter)):
             return
         if self.start:
             yield _PlainWalk(start=0, most=self.start, page_size=self.page_size, seen=self._seen, is_wanted=False)

@@ -51,6 +51,12 @@ class PlannedPage:
     """Seconds to wait before it is sent."""
 
 
+def may_be_empty(run_filter: RunFilter) -> bool:
+    """Whether it is nothing special that no run matches."""
+    wanted = run_filter
+    return any((wanted.search_prefix, wanted.triggered_by, wanted.status, wanted.version_numbers))
+
+
 def is_whole_list(request: PageRequest, page: RunPage) -> bool:
     """Whether the first response of a walk holds all runs that are wanted, beyond any doubt: then no plan is needed."""
     length, said = len(page.data), page.pagination.limit
@@ -58,6 +64,7 @@ def is_whole_list(request: PageRequest, page: RunPage) -> bool:
     return (
         (request.filter.is_by_creation or not request.offset)  # in other orders, runs before the offset may move
         and request.offset + length == page.pagination.total
-        and 0 < length < full
+        and length < full
+        and (length > 0 or may_be_empty(request.filter))
         and len({run.id for run in page.data}) == length
     )

@@ -99,7 +99,7 @@ class Job:
             return poll
         if await self._may_hide_open_runs(poll):
             return await self._everything(beginning)
-        still_open = await self._runs(status=_OPEN).collect()
+        still_open = await self._runs(status=_OPEN).collect() or await self._runs(status=_OPEN).collect()
         shown = poll.shown
         return attrs.evolve(poll, others={run.id: run for run in still_open if run.id not in shown})
 
