@@ -398,6 +398,12 @@ def test_most_lists_are_read_although_order_is_ignored_and_totals_are_wrong() ->
     assert failed <= 6
 
 
+def test_what_a_response_shows_is_not_taken_back_by_two_of_an_older_state() -> None:
+    """From old to new: two responses show the end of a list that lost a run, and then two of an older state another."""
+    world = World(count=300, deleted=0.1, stale=(0.1, 120))
+    assert_exact(walk(world, page_size=30, depth=16, arrival="random", seed=433_974_773, order="asc"))
+
+
 def test_a_last_run_that_stands_alone_shows_the_end() -> None:
     """One run of a list that has one shows it in either order, though it can't show the order."""
     assert_exact(

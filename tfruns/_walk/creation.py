@@ -151,6 +151,7 @@ class CreationWalk:
     _tail: Slice | None = None
     _reverses: bool = True  # whether the server does, as far as it is known
     _claims: int = 0  # how many single responses in a row said that runs are gone
+    _claimed_end: float = math.inf  # the key at which the list ends, by the last of them
     _refusals: int = 0  # how many requests in a row were refused with nothing else in flight
     _refused_from: float = math.inf
 
@@ -354,6 +355,9 @@ class CreationWalk:
         """
         if rows.is_tail:
             is_claim = not self.newest_first and total < self.server.most and self._consumed < self.server.recent
+            if rows.last < self._claimed_end:
+                self._claims = 0  # another one: the last response showed runs behind it
+            self._claimed_end = rows.last
         else:
             is_claim = self.newest_first and rows.begins_list and self.frontier.key < rows.first
         if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, _CLAIMS):
