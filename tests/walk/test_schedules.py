@@ -383,7 +383,7 @@ def test_a_response_that_was_kept_at_the_frontier_does_not_hold_up_the_end() -> 
 
 
 def test_a_shrinking_list_whose_server_refuses_what_is_behind_it() -> None:
-    world = World(count=180, deleted=5, refuses_beyond_end=True)
+    world = World(count=180, deleted=5, refuses_beyond_end=True, changes_end_after=29)
     assert_exact(walk(world, page_size=3, depth=8, arrival="pairs", seed=463_006_979, order="asc"))
 
 

@@ -24,10 +24,8 @@ _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
 _MOST_REFUSALS = 8
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
-_CLAIMS = 3
-"""So many single responses in a row that say that runs are gone aren't believed."""
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds before a list that seems to have become empty is requested again."""
+"""Seconds before what says that runs are gone is requested again: so many responses in a row aren't believed."""
 _LEAST_RESPONSES = 200
 """So many responses a list may take, however short it seems to be."""
 _TAIL_EVERY = 256
@@ -354,13 +352,14 @@ class CreationWalk:
         frontier; else it ends too early.
         """
         if rows.is_tail:
-            is_claim = not self.newest_first and total < self.server.most and self._consumed < self.server.recent
-            if rows.last < self._claimed_end:
+            is_less = rows.last < self.frontier.key or self._consumed < self.server.recent
+            is_claim = is_less and total < self.server.most and not self.newest_first
+            if rows.last < self._claimed_end >= self.frontier.key:
                 self._claims = 0  # another one: the last response showed runs behind it
             self._claimed_end = rows.last
         else:
             is_claim = self.newest_first and rows.begins_list and self.frontier.key < rows.first
-        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, _CLAIMS):
+        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, len(PAUSES)):
             return False
         if rows.is_tail:
             self._next = Purpose.TAIL
@@ -382,7 +381,7 @@ class CreationWalk:
             and not request.overlap
             and (request.offset <= total or self.server.understates)
         ):
-            self.done = not self.kept or not self._is_doubted(request, _CLAIMS)
+            self.done = not self.kept or not self._is_doubted(request, len(PAUSES))
             self._next = Purpose.BEHIND
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
             self._search.lies_before(min(self.server.bound, request.offset))
