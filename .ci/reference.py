@@ -4,6 +4,7 @@
 `.github/docs/reference`, which people read on GitHub; with `--check`, it only says whether they are up to date.
 """
 
+import argparse
 import importlib
 import re
 import sys
@@ -115,7 +116,14 @@ def write_pages(*, check: bool) -> None:
 
 
 if __name__ == "__main__":
-    if "--markdown" in sys.argv:
-        write_pages(check="--check" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    if given.markdown == (given.folder is not None):
+        parser.error("either a FOLDER or --markdown")
+    if given.markdown:
+        write_pages(check=given.check)
     else:
-        main(Path(sys.argv[1]))
+        main(given.folder)
