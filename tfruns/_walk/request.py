@@ -51,9 +51,8 @@ class PlannedPage:
     """Seconds to wait before it is sent."""
 
 
-def may_be_empty(run_filter: RunFilter) -> bool:
+def may_be_empty(wanted: RunFilter) -> bool:
     """Whether it is nothing special that no run matches."""
-    wanted = run_filter
     return any((wanted.search_prefix, wanted.triggered_by, wanted.status, wanted.version_numbers))
 
 
