@@ -231,15 +231,13 @@ class CreationWalk:
         """The new runs of a response, and of those that were kept and now join."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         is_tail = request.purpose is Purpose.TAIL
-        if not is_tail:
-            self.server.learn(request.offset, request.limit, len(runs), total, said)
+        is_short = not is_tail and self.server.learn(request.offset, request.limit, len(runs), total, said)
         self.guard.count(self.server, self.page_size, self.pace.widest)
         if not runs:
             self._consume_nothing(request, total)
             return []
         rows = Slice(request, runs, newest_first=self.newest_first, is_tail=is_tail)
-        is_short = self.server.is_short(request.limit, len(runs), said)
-        is_end = not is_tail and is_short and rows.end >= self.server.most and not self.server.understates
+        is_end = is_short and rows.end >= self.server.most and not self.server.understates
         if is_end and not self.frontier.has_begun:
             self.done = True  # it holds all runs that are wanted, in whatever order they come
             rows.before = Place(self.newest_first, (), self.index)

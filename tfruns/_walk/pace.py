@@ -24,19 +24,24 @@ class ServerBehaviour:
         """The largest total so far, and the largest index of a run."""
         self.understates = False
         """Whether a total was too small for the runs in its response."""
-        self._clamp = math.inf  # the length of pages that were shorter than requested, with runs left behind them
-        self._varies = False  # whether such pages had several lengths
+        self._clamp = math.inf  # the length of the longest page that was shorter than requested, with runs behind it
+        self._cuts = False  # whether such a page was also shorter than the limit that it says
 
-    def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> None:
-        """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs."""
+    def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> bool:
+        """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs.
+
+        Returns whether it holds fewer runs than every page that has runs behind it.
+        """
         self.total = total
         self.recent = max(total, (self.recent + total) / 2)
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
+        full = min(limit, said) if said and said >= length else limit
         has_more = offset + length < total or self.understates
         if has_more and length and length != min(limit, self._clamp):
-            self._varies |= self._clamp != math.inf
-            self._clamp = max(length, self._clamp) if self._varies else length
+            self._clamp = length if self._clamp == math.inf else max(length, self._clamp)
+            self._cuts |= length < full
+        return not self._cuts and length < full
 
     @property
     def bound(self) -> float:
@@ -46,11 +51,6 @@ class ServerBehaviour:
     def reach(self, limit: int) -> int:
         """How many runs a page will hold: as many as are requested, unless the server cuts it."""
         return int(min(limit, self._clamp))
-
-    def is_short(self, limit: int, length: int, said: int | None) -> bool:
-        """Whether a response holds fewer runs than every page that has runs behind it."""
-        full = min(limit, said) if said and said >= length else limit
-        return not self._varies and length < min(full, self._clamp)
 
 
 class Pace:

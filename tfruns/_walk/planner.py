@@ -89,7 +89,7 @@ class _PlainWalk:
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
         """The runs of a response that weren't seen before."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
-        self.server.learn(request.offset, request.limit, len(runs), total, said)
+        is_short = self.server.learn(request.offset, request.limit, len(runs), total, said)
         self.guard.count(self.server, request.limit, self.pace.widest)
         if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
             self._has_gap = True
@@ -99,7 +99,6 @@ class _PlainWalk:
         self._empty = 0
         self.least = min(self.least, total)
         self.index = max(self.index, request.offset + len(runs))
-        is_short = self.server.is_short(request.limit, len(runs), said)
         if not runs or self.index >= self.start + self.most or (self.index >= total and is_short):
             self.done = True
             self.holds_all = request.offset == 0 and is_short and not self.server.understates
