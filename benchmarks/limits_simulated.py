@@ -122,7 +122,7 @@ class Client:
             world.result.seconds = now
         else:
             world.result.refused += 1
-            self.pace.refused(sent_at, now, world.wait)
+            self.pace.failed(sent_at, now, refusal=429, wait=world.wait)
             policy = RetryPolicy()
             backoff = world.rng.uniform(0, min(policy.max_backoff, policy.initial_backoff * 2 ** (attempt - 1)))
 

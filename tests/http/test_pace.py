@@ -38,7 +38,7 @@ def test_a_pace_stays_within_its_limits_and_never_stops(
         elif kind == "cancelled":
             pace.cancelled(now)
         else:
-            pace.refused(now - ago, now, wait, is_about_rate=kind == "refused")
+            pace.failed(now - ago, now, refusal=429 if kind == "refused" else 503, wait=wait)
             held_until = max(held_until, now + wait) if wait else held_until
         assert 1 <= pace.concurrency <= most
         assert pace.rate <= max_rate
@@ -71,7 +71,7 @@ def test_one_refusal_after_idle_time_holds_back_nothing(idle: float) -> None:
         now += 0.1
     now += idle
     pace.sent(now)
-    pace.refused(now, now + 0.05)
+    pace.failed(now, now + 0.05, refusal=429)
     for _ in range(20):
         now += 0.06
         assert pace.earliest <= now
@@ -112,7 +112,7 @@ def test_refusals_in_quiet_times_cost_a_later_burst_nothing() -> None:
     for _ in range(5):
         for is_good in (True, False, True):
             pace.sent(now)
-            pace.good(now, now + 0.05) if is_good else pace.refused(now, now + 0.05)
+            pace.good(now, now + 0.05) if is_good else pace.failed(now, now + 0.05, refusal=429)
             now += 0.1
         now += 3
     assert burst(pace, now - 3) <= 1.3 * ideal  # at once, without a pause before it

@@ -142,9 +142,7 @@ class Connections:
         loop = running_loop()
         if loop is self._loop:
             return False
-        self._check_process()
-        if self.is_in_use:
-            raise EventLoopError("the client is in use in another event loop: make a client for each")
+        self.check_loop("make a client for each")
         if getattr(self._given, "_loop", loop) is not loop:
             raise EventLoopError(
                 "the aiohttp session that the client was given was made in another event loop: make it in the one in"
@@ -154,17 +152,13 @@ class Connections:
         self._loop, self._process = loop, os.getpid()
         return True
 
-    def check_closable(self) -> None:
+    def check_loop(self, advice: str) -> None:
         """Raise EventLoopError if they are in use in another event loop, or were before a fork."""
-        if self.is_in_use:
-            self._check_process()
-            if self._loop is not asyncio.get_running_loop():
-                raise EventLoopError("the client is in use in another event loop: close it there")
+        if self._loop is not None and os.getpid() != self._process:
+            raise EventLoopError("the client was in use before this process was forked: make a client in each process")
+        if self.is_in_use and self._loop is not running_loop():
+            raise EventLoopError(f"the client is in use in another event loop: {advice}")
 
     async def aclose(self) -> None:
         if self._own is not None:
             await self._own.close()
-
-    def _check_process(self) -> None:
-        if self._loop is not None and os.getpid() != self._process:
-            raise EventLoopError("the client was in use before this process was forked: make a client in each process")

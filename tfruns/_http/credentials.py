@@ -137,23 +137,20 @@ def _host_key(url: Any) -> tuple[object, ...] | None:
 
 
 def _checked_key(key: Secret, origin: str) -> Secret:
-    if (flaw := _flaw_of_key(key.value)) is not None:
+    flaw = ""
+    if not isinstance(key.value, str):
+        flaw = f"must be a string, not {type(key.value).__name__}"
+    elif not key.value:
+        flaw = "is empty"
+    elif re.match(r"bearer\s", key.value, re.IGNORECASE):
+        flaw = "begins with `Bearer `: leave out `Bearer `"
+    elif (unsafe := re.search(r"[^\x21-\x7e]", key.value)) is not None:
+        kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
+        flaw = f"holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()} that can't be sent in a header"
+        del unsafe  # it holds the key
+    if flaw:
         raise ConfigurationError(f"the API key from {origin} {flaw}")
     return key
-
-
-def _flaw_of_key(value: Any) -> str | None:
-    """What is wrong with a key, in words that don't show it. (It never raises: a traceback would.)"""
-    if not isinstance(value, str):
-        return f"must be a string, not {type(value).__name__}"
-    if not value:
-        return "is empty"
-    if re.match(r"bearer\s", value, re.IGNORECASE):
-        return "begins with `Bearer `: leave out `Bearer `"
-    if (unsafe := re.search(r"[^\x21-\x7e]", value)) is not None:
-        kind = "a newline" if unsafe[0] in "\r\n" else "white space" if unsafe[0].isspace() else "a character"
-        return f"holds {kind} (U+{ord(unsafe[0]):04X}) at position {unsafe.start()} that can't be sent in a header"
-    return None
 
 
 def _key_source(key: Secret, origin: str) -> "KeySource":

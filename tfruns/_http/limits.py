@@ -54,11 +54,9 @@ class Limiter:
             return
         now, pace = time.monotonic(), self.pace
         if isinstance(outcome, (APIError, Response)) and outcome.is_transient:
-            if isinstance(outcome, APIStatusError) and outcome.status_code in REFUSED:
-                is_about_rate = outcome.status_code == 429
-                pace.refused(fetch.sent_at, now, server_wait(outcome), is_about_rate=is_about_rate)
-            else:
-                pace.failed(fetch.sent_at, now)
+            status = getattr(outcome, "status_code", None)
+            refusal = status if status in REFUSED else None
+            pace.failed(fetch.sent_at, now, refusal=refusal, wait=server_wait(outcome))
             if isinstance(outcome, APIError):
                 self._last_error = outcome
             self._probes += pace.in_outage

@@ -8,7 +8,7 @@ import aiohttp
 import attrs
 from multidict import CIMultiDict
 
-from tfruns._checks import checked_int, checked_number, checked_timeout
+from tfruns._checks import checked_int, checked_kind, checked_number, checked_timeout
 from tfruns._http.secret import Secret
 from tfruns.version import __version__
 
@@ -107,22 +107,18 @@ class RetryPolicy:
     """
 
 
-def _checked_retry(_: object, __: object, value: RetryPolicy) -> None:
-    if not isinstance(value, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, got {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class RequestOptions:
     """How requests are sent."""
 
     timeout: float = attrs.field(validator=lambda _, __, value: checked_timeout(value))  # seconds for one attempt
-    retry: RetryPolicy = attrs.field(validator=_checked_retry)
+    retry: RetryPolicy = attrs.field(
+        validator=lambda _, field, value: checked_kind(value, field.name, "a RetryPolicy", RetryPolicy)
+    )
     max_response_bytes: int = attrs.field(
         default=MAX_RESPONSE_BYTES,
         validator=lambda _, field, value: checked_int(value, field.name, least=1, most=MAX_RESPONSE_BYTES),
     )
-    """The most bytes of a response's body, decompressed."""
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 
     def with_changes(self, headers: Mapping[str, str] | None, **changes: Any) -> Self:

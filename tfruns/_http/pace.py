@@ -144,19 +144,23 @@ class SendPace:
         self.last_good = now
         self._rate.good(sent_at, now)
 
-    def refused(self, sent_at: float, now: float, wait: float = 0.0, *, is_about_rate: bool = True) -> None:
-        """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
-        self._over(now)
-        if wait > 0:
-            self._held_until = max(self._held_until, now + wait)
-        self._failed(now, is_about_rate=is_about_rate)
-        self._rate.refused(sent_at, now, wait)
+    def failed(self, sent_at: float, now: float, *, refusal: int | None = None, wait: float = 0.0) -> None:
+        """A request sent at that time got no response, or an error of the server: if that is a `refusal`, its status.
 
-    def failed(self, sent_at: float, now: float) -> None:
-        """A request sent at that time got no response, or an error of the server."""
+        `wait` is what the server requests with that, in seconds.
+        """
         self._over(now)
-        self._concurrency.failed(sent_at, now)
-        self._failed(now, is_about_rate=False)
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if self._failures == _IN_OUTAGE:
+            self._rate.stopped(now, is_about_rate=refusal == 429)
+        if refusal is None:
+            self._concurrency.failed(sent_at, now)
+        else:
+            self._held_until = max(self._held_until, now + wait)
+            self._rate.refused(sent_at, now, wait)
+        self._probe_at = self._next_probe(now)
 
     def cancelled(self, now: float) -> None:
         self._over(now)
@@ -166,14 +170,6 @@ class SendPace:
         self._blocked, self._blocked_counted_at = self.blocked(now), now
         self.in_flight -= 1
         self._over_at = now
-
-    def _failed(self, now: float, *, is_about_rate: bool) -> None:
-        if not self._failures:
-            self._failing_since = now
-        self._failures += 1
-        if self._failures == _IN_OUTAGE:
-            self._rate.stopped(now, is_about_rate=is_about_rate)
-        self._probe_at = self._next_probe(now)
 
     def _next_probe(self, now: float) -> float:
         return now + min(_LAST_PROBE, max(_FIRST_PROBE, self.outage(now) / 4))

@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from tfruns._decode.body import decode_http_error
 from tfruns._http.secret import Redactor, chain
 from tfruns._text import shortened
-from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, status_error_class
+from tfruns.errors import APIConnectionError, APIStatusError, APITimeoutError, status_error_class
 
 REFUSED = frozenset({429, 503})  # statuses with which a server refuses a request because of its load
 NO_PAGE = frozenset({*range(201, 300), 302, 303, 307})
@@ -74,19 +74,16 @@ def status_error(response: Response, redactor: Redactor, *, base_url: str, key_o
 
 def _hint(response: Response, base_url: str, key_origin: str, location: str) -> str:
     """What may be wrong on the client's side, which the server's text doesn't say."""
-    match response.status:
-        case 401:
-            return f"the key from {key_origin} was refused: is it correct, not expired, and issued by {base_url}?"
-        case 403:
-            return f"may the owner of the key from {key_origin} see this job?"
-        case 404:
-            return f"is the job's id right, and {base_url} its control plane?"
-        case 407:
-            return "a proxy on the way to it wants a login"
-        case status if 300 <= status <= 399:
-            where = f" to {shortened(location)}" if location else ""
-            return f"the server redirects{where}, and keys aren't sent on: is {base_url} the right host?"
-    return ""
+    if 300 <= response.status <= 399:
+        where = f" to {shortened(location)}" if location else ""
+        return f"the server redirects{where}, and keys aren't sent on: is {base_url} the right host?"
+    hints = {
+        401: f"the key from {key_origin} was refused: is it correct, not expired, and issued by {base_url}?",
+        403: f"may the owner of the key from {key_origin} see this job?",
+        404: f"is the job's id right, and {base_url} its control plane?",
+        407: "a proxy on the way to it wants a login",
+    }
+    return hints.get(response.status, "")
 
 
 def timeout_error(error: Exception, base_url: str, timeout: float, left: float) -> APITimeoutError:
@@ -165,12 +162,12 @@ def _system_reason(error: aiohttp.ClientConnectorError) -> str:
 # --- what a response requests ---
 
 
-def server_wait(error: APIError) -> float:
+def server_wait(error: object) -> float:
     """Seconds to wait before the next attempt that the server requests, a minute at most; 0 if it requests none."""
     return min(requested_wait(error), _LONGEST_WAIT)
 
 
-def requested_wait(error: APIError) -> float:
+def requested_wait(error: object) -> float:
     """Seconds that the server asks to wait, however many."""
     if not isinstance(error, APIStatusError):
         return 0.0

@@ -2,8 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn
+
+import attrs
 
 from tfruns.errors import APIError
 from tfruns.query import PageRequest
@@ -15,6 +18,7 @@ _HOLDERS = ("aiohttp.", "aiosignal.", "asyncio.", "ssl.", "tfruns._decode.", "tf
 """Modules whose frames hold the head of a request as bytes, or a response, which may repeat the key."""
 
 
+@attrs.frozen(repr=False)
 class Secret:
     """A value that is kept out of every repr, format and pickle. It may be of any type until it is checked.
 
@@ -22,27 +26,14 @@ class Secret:
     of ours holds a key as it is: it is wrapped where it enters, and only `value` and `bearer` give it back.
     """
 
-    __slots__ = ("_value",)
+    value: Any = attrs.field(repr=False)
+    """The value itself: use it within an expression, and bind no variable to it."""
     _mask: ClassVar[str] = MASK
     _refusal: ClassVar[str] = "an API key can't be pickled or copied: make a client in each process"
 
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    @property
-    def value(self) -> Any:
-        """The value itself: use it within an expression, and bind no variable to it."""
-        return self._value
-
     def bearer(self) -> str:
         """The value of the header `Authorization`."""
-        return _Header(f"Bearer {self._value}")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and bool(self._value == other._value)
-
-    def __hash__(self) -> int:
-        return hash(self._value)
+        return _Header(f"Bearer {self.value}")
 
     def __repr__(self) -> str:
         return self._mask
@@ -133,13 +124,12 @@ def chain(error: BaseException, *, but: BaseException | None = None) -> Iterator
 
 
 def _without_holders(traceback: TracebackType | None) -> TracebackType | None:
-    entries = []
-    while traceback is not None:  # no recursion: it may be that of a RecursionError
-        entries.append(traceback)
-        traceback = traceback.tb_next
-    kept = None
-    for entry in reversed(entries):
-        module = entry.tb_frame.f_globals.get("__name__", "")
+    kept = []
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
         if not f"{module}.".startswith(_HOLDERS):
-            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return kept
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    for entry, following in zip_longest(kept, kept[1:]):
+        entry.tb_next = following
+    return kept[0] if kept else None

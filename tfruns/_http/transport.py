@@ -6,7 +6,7 @@ From the outside in; each step is one coroutine, and there are no others:
 2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
    and `rate`), then holds its place there.
 3. `_outcome`: waits until there is a response, or the time is over, and judges it.
-4. `_send`: the key, the hooks, and once more with a new key if the server refuses the first.
+4. `_send`: `_exchange`, with its hooks, and once more if the server refuses the key and there is a new one.
 5. `Connections.exchange`: aiohttp.
 
 `read` then makes a page of the response. (All gates before a page, also those of a walk, are listed in `_walk.jobs`.)
@@ -33,7 +33,7 @@ from tfruns._http.options import RequestOptions
 from tfruns._http.pace import SendPace
 from tfruns._http.responses import NO_PAGE, Response, connection_error, is_unreachable, status_error, timeout_error
 from tfruns._http.retry import RETRYING, PageFetch
-from tfruns._http.secret import make_safe
+from tfruns._http.secret import Secret, make_safe
 from tfruns._log import log, logger
 from tfruns.errors import APIError, APITimeoutError, ClientClosedError, DecodeError, EventLoopError, TfRunsError
 from tfruns.models import RunPage
@@ -169,22 +169,20 @@ class Transport:
         key = self._key.known
         if key.value is None:
             key = await self._key.renew(key)
+        response = await self._exchange(fetch, key)
+        if response.status == 401 and (renewed := await self._key.renew(key)) != key:
+            response = await self._exchange(fetch, renewed)
+        return response
+
+    async def _exchange(self, fetch: PageFetch, key: Secret) -> Response:
+        if self.hooks.has("on_request"):
+            self.hooks.call("on_request", RequestEvent(**fetch.where(), attempt=fetch.attempts))
+        self._counts["requests"] += 1
+        began, options = time.monotonic(), fetch.options
         url = URL(self.base_url + fetch.request.target(), encoded=True)
-        options = fetch.options
-        is_first = True
-        while True:
-            if self.hooks.has("on_request"):
-                self.hooks.call("on_request", RequestEvent(**fetch.where(), attempt=fetch.attempts))
-            self._counts["requests"] += 1
-            began = time.monotonic()
-            response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
-            self._report(fetch, response, time.monotonic() - began)
-            response = response.as_error()
-            if response.status != 401 or not is_first:
-                return response
-            refused, key, is_first = key, await self._key.renew(key), False
-            if key == refused:
-                return response
+        response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
+        self._report(fetch, response, time.monotonic() - began)
+        return response.as_error()
 
     async def read(self, fetch: PageFetch, *, keep_bad: bool = False) -> RunPage:
         """The page of runs in a response. It is requested again, and replaced, if it turns out to be no page.
@@ -289,9 +287,11 @@ class Transport:
 
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
-        self.connections.check_closable()
+        is_in_use = self.connections.is_in_use
+        if is_in_use:
+            self.connections.check_loop("close it there")
         self.closed.set()
-        if self.connections.is_in_use:
+        if is_in_use:
             self._limiter.close()
             for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():
