@@ -526,7 +526,7 @@ async def test_a_state_is_as_it_was_after_a_replacement_that_found_no_room(
         raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tfruns.export.dataset._Days.close", close)
+        patch.setattr("tfruns.export.dataset.Days.close", close)
         with pytest.raises(OSError, match="no space"):
             await place.export(state=state, replace=True)
     assert state.read_bytes() == before

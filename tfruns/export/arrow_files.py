@@ -7,7 +7,7 @@ from typing import Any
 
 from tfruns._table.columns import COLUMNS, LIMITS, Kind
 from tfruns.export.files import fresh_file
-from tfruns.export.writer import Writer, needed, pack, unpack
+from tfruns.export.writer import Writer, needed
 from tfruns.models import RawPage
 
 ARROW_MODULES = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
@@ -22,6 +22,10 @@ def arrow_module() -> Any:
     return arrow
 
 
+def arrow_piece(job_id: str, page: RawPage) -> Any:
+    return arrow_batch(job_id, page).serialize()
+
+
 def arrow_batch(job_id: str, page: RawPage) -> Any:
     batch = arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
     least, most = LIMITS[Kind.INSTANT]
@@ -33,16 +37,9 @@ def arrow_batch(job_id: str, page: RawPage) -> Any:
     return batch
 
 
-def arrow_piece(job_id: str, page: RawPage) -> bytes:
-    return pack(arrow_batch(job_id, page).serialize())
-
-
 def read_piece(piece: bytes) -> Any:
     arrow = arrow_module()
-    try:
-        return arrow.pa.ipc.read_record_batch(arrow.pa.py_buffer(unpack(piece)), arrow.PLAIN_SCHEMA)
-    except arrow.pa.ArrowException as error:
-        raise ValueError(f"a damaged piece: {error}") from None
+    return arrow.pa.ipc.read_record_batch(arrow.pa.py_buffer(piece), arrow.PLAIN_SCHEMA)
 
 
 class ArrowFile(Writer):
@@ -56,7 +53,7 @@ class ArrowFile(Writer):
         self._batches: list[Any] = []
         self._rows = self._bytes = 0
 
-    def write(self, piece: bytes) -> None:
+    def add(self, piece: bytes) -> None:
         batch = read_piece(piece)
         if self._bytes + batch.nbytes > _BYTES_A_GROUP:
             self._flush()

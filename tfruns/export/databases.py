@@ -22,7 +22,7 @@ from tfruns.export.results import ExportError
 from tfruns.export.store import QUARANTINE, LocalStore, put_quarantine
 from tfruns.export.tables import NAMES, REST, Columns, Table, same_as, stopped_by
 from tfruns.export.text_files import plain_columns
-from tfruns.export.writer import Format, Writer, needed, pack, unpack
+from tfruns.export.writer import Format, Writer, needed
 from tfruns.models import RawPage
 
 _FAILED = "the database can't be written"
@@ -175,7 +175,7 @@ _NULL = float("nan")
 
 def sqlite_piece(job_id: str, page: RawPage) -> bytes:
     columns = [[_NULL if value is None else value for value in values] for values in plain_columns(page.data)]
-    return pack(msgspec.msgpack.encode([job_id, *columns]))
+    return msgspec.msgpack.encode([job_id, *columns])
 
 
 class SqliteFile(Writer):
@@ -190,8 +190,8 @@ class SqliteFile(Writer):
             self._database.execute("BEGIN")
             self._database.execute(SqliteTable.definition("runs"))
 
-    def write(self, piece: bytes) -> None:
-        job_id, *columns = msgspec.msgpack.decode(unpack(piece))
+    def add(self, piece: bytes) -> None:
+        job_id, *columns = msgspec.msgpack.decode(piece)
         rows = zip(itertools.repeat(job_id), *columns, strict=False)
         marks = f"({', '.join('?' * (1 + len(columns)))})"
         with _as_export_error():

@@ -51,23 +51,52 @@ def _folder_of(day: int) -> str:
     return f"created_date={(_EPOCH + timedelta(days=day)).isoformat()}"
 
 
-class DayFormat(Format):
-    """A format whose runs are sorted by day. Its writer makes the file of one day."""
+class Days(Writer):
+    """Sorts runs by day, some at a time: each day has a file, of pieces for the writer of that day's own file."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.all: set[int] = set()
+        self._scratch = scratch
+        self._held: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, piece: bytes) -> None:
+        self._held.append(piece)
+        self._bytes += len(piece)
+        if self._bytes > _HELD:
+            self.close()
+
+    def close(self) -> None:
+        for day, piece in self.split(self._held) if self._held else ():
+            self.all.add(day)
+            packed = pack(piece)
+            with self._path(day).open("ab") as file:
+                file.write(struct.pack("<Q", len(packed)) + packed)
+        self._held, self._bytes = [], 0
+
+    def pieces(self, day: int) -> Iterator[bytes]:
+        """The runs of a day, in their order, as packed pieces."""
+        with contextlib.suppress(FileNotFoundError), self._path(day).open("rb") as file:
+            while head := file.read(8):
+                yield file.read(*struct.unpack("<Q", head))
+
+    def _path(self, day: int) -> Path:
+        return self._scratch / f"{day}.sorted"
 
     @abstractmethod
     def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
-        """The runs of some pieces, by day: each day with a piece for the writer."""
+        """The runs of some pieces, by day."""
 
     @abstractmethod
     def keys(self, piece: bytes) -> Iterable[Key]:
-        """The keys of the runs in a piece for the writer."""
+        """The keys of the runs of one day in a piece."""
 
     @abstractmethod
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        """Those runs of a file whose keys are kept, as pieces for the writer."""
+        """Those runs of a day's old file whose keys are kept, as pieces."""
 
 
-class _ParquetByDay(DayFormat):
+class _ParquetDays(Days):
     def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
         pa = arrow_module().pa
         (batch,) = pa.Table.from_batches(map(read_piece, pieces)).combine_chunks().to_batches()
@@ -75,7 +104,7 @@ class _ParquetByDay(DayFormat):
         batch = batch.take(pa.array(sorted(range(len(days)), key=days.__getitem__)))
         begin = 0
         for day, count in sorted(Counter(days).items()):
-            yield day, pack(batch.slice(begin, count).serialize())
+            yield day, batch.slice(begin, count).serialize()
             begin += count
 
     def keys(self, piece: bytes) -> Iterable[Key]:
@@ -95,23 +124,23 @@ class _ParquetByDay(DayFormat):
                 for plain in table.to_batches():
                     kept = [is_kept(key) for key in _keys(plain)]
                     if any(kept):
-                        yield pack(plain.filter(arrow.pa.array(kept)).serialize())
+                        yield plain.filter(arrow.pa.array(kept)).serialize()
 
 
 def _keys(batch: Any) -> Iterable[Key]:
     return zip(batch.column(JOB_ID).to_pylist(), batch.column("id").to_pylist(), strict=True)
 
 
-class _LinesByDay(DayFormat):
+class _LineDays(Days):
     def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
         by_day: dict[int, list[bytes]] = {}
         for piece in pieces:
-            for day, lines in msgspec.msgpack.decode(unpack(piece), type=list[tuple[int, bytes]]):
+            for day, lines in msgspec.msgpack.decode(piece, type=list[tuple[int, bytes]]):
                 by_day.setdefault(day, []).append(lines)
-        return ((day, pack(b"".join(lines))) for day, lines in by_day.items())
+        return ((day, b"".join(lines)) for day, lines in by_day.items())
 
     def keys(self, piece: bytes) -> Iterable[Key]:
-        return map(_key, unpack(piece).splitlines())
+        return map(_key, piece.splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         with path.open("rb") as packed, text_files.packed_as(path.suffix, packed, "rb") as file:
@@ -121,7 +150,7 @@ class _LinesByDay(DayFormat):
                 except msgspec.DecodeError as error:
                     raise ExportError(f"{path.name} isn't what an export has written: {error}") from None
                 if kept:
-                    yield pack(b"".join(kept))
+                    yield b"".join(kept)
 
 
 class _Line(msgspec.Struct, rename="camel"):
@@ -143,14 +172,13 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
         by_day.setdefault(day_of(run.created_at), []).append(at)
     texts = page.texts
     page = attrs.evolve(page, split=lambda: texts)  # they are split only once
-    return pack(msgspec.msgpack.encode([(day, text_files.lines(job_id, only(page, at))) for day, at in by_day.items()]))
+    return msgspec.msgpack.encode([(day, text_files.lines(job_id, only(page, at))) for day, at in by_day.items()])
 
 
-def by_day(format_: Format) -> DayFormat:
-    given: dict[str, Any] = {**attrs.asdict(format_, recurse=False), "name": f"{format_.name} by day"}
-    if format_.name == "parquet":
-        return _ParquetByDay(**given)
-    return _LinesByDay(**{**given, "encode": _lines_by_day})
+def by_day(format_: Format) -> Format:
+    """The format of a folder whose files have that format."""
+    encode = format_.encode if format_.name == "parquet" else _lines_by_day
+    return attrs.evolve(format_, name=f"{format_.name} by day", encode=encode)
 
 
 # --- the destination ---
@@ -190,11 +218,11 @@ class Dataset(Destination):
 
     store: Store  # where the folder is
     base: str  # the folder's name
-    format_: DayFormat  # pyright: ignore[reportIncompatibleVariableOverride]
+    format_: Format
     replaces: bool = False
     _record: _Record | None = None  # what the folder says about itself
     _record_names: Sequence[str] = ()
-    _days: "_Days" = attrs.field(init=False)
+    _days: Days = attrs.field(init=False)
     _removed_rows: int = 0
     window_step = text_files.MS_A_DAY
 
@@ -263,7 +291,7 @@ class Dataset(Destination):
                 yield f"holds exports of other jobs ({', '.join(found)})"
 
     def open(self, scratch: Path) -> Writer:
-        self._days = _Days(self.format_, scratch)
+        self._days = (_ParquetDays if self._file.endswith(".parquet") else _LineDays)(scratch)
         return self._days
 
     def finish(self, export: Export) -> Mapping[str, Any]:
@@ -325,7 +353,7 @@ class Dataset(Destination):
     def _write_day(self, export: Export, day: int, fresh: Path, old: Path | None) -> bool:
         """Write the file of a day, with what is kept of the old one; returns whether it has a run."""
         deleted = export.deleted_runs
-        new = set() if old is None else set().union(*map(self.format_.keys, self._days.pieces(day)))
+        new = set() if old is None else set().union(*map(self._days.keys, map(unpack, self._days.pieces(day))))
 
         def is_kept(key: Key) -> bool:
             if not export.is_increment:
@@ -335,10 +363,10 @@ class Dataset(Destination):
 
         has_runs = False
         with contextlib.closing(self.format_.open(fresh)) as writer:
-            kept = () if old is None else self.format_.kept(old, is_kept)
-            for piece in itertools.chain(kept, self._days.pieces(day)):
+            kept = () if old is None else map(pack, self._days.kept(old, is_kept))
+            for packed in itertools.chain(kept, self._days.pieces(day)):
                 has_runs = True
-                writer.write(piece)
+                writer.write(packed)
         return has_runs
 
 
@@ -365,36 +393,3 @@ def _seen(sizes: Mapping[str, int]) -> dict[str, int]:
 
 def _day_in(name: str) -> int:
     return (date.fromisoformat(name.partition("=")[2][:10]) - _EPOCH).days
-
-
-class _Days(Writer):
-    """Sorts runs by day, some at a time: each day has a file, of pieces."""
-
-    def __init__(self, format_: DayFormat, scratch: Path) -> None:
-        self.all: set[int] = set()
-        self._format = format_
-        self._scratch = scratch
-        self._held: list[bytes] = []
-        self._bytes = 0
-
-    def write(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._bytes += len(unpack(piece))
-        if self._bytes > _HELD:
-            self.close()
-
-    def close(self) -> None:
-        for day, piece in self._format.split(self._held) if self._held else ():
-            self.all.add(day)
-            with self._path(day).open("ab") as file:
-                file.write(struct.pack("<Q", len(piece)) + piece)
-        self._held, self._bytes = [], 0
-
-    def pieces(self, day: int) -> Iterator[bytes]:
-        """The runs of a day, in their order, as pieces of the file's format."""
-        with contextlib.suppress(FileNotFoundError), self._path(day).open("rb") as file:
-            while head := file.read(8):
-                yield file.read(*struct.unpack("<Q", head))
-
-    def _path(self, day: int) -> Path:
-        return self._scratch / f"{day}.sorted"

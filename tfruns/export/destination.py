@@ -9,7 +9,7 @@ from pathlib import Path
 from tfruns._extras import install
 from tfruns.export.arrow_files import ARROW_MODULES, arrow_file, arrow_piece, parquet_file, staged_file
 from tfruns.export.databases import TABLES, SqliteFile, TableFile, sqlite_piece
-from tfruns.export.dataset import Dataset, DayFormat, by_day
+from tfruns.export.dataset import Dataset, by_day
 from tfruns.export.pipeline import Destination
 from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
@@ -83,7 +83,7 @@ def _find_format(name: str | None, destination: str) -> Format:
     raise ValueError(f"format must be one of {names}, got {name!r}")
 
 
-def _format_by_day(name: str | None) -> DayFormat:
+def _format_by_day(name: str | None) -> Format:
     if name not in _FORMATS_BY_DAY:
         raise ValueError(
             f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "

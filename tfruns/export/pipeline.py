@@ -39,7 +39,7 @@ from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of,
 from tfruns.export.files import WorkThread, empty, locked, new_folder, write_file
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.watermark import JobState, Reading, State
-from tfruns.export.writer import Format, RejectedRun, Writer, unfit
+from tfruns.export.writer import Format, RejectedRun, Writer, pack, unfit, zstd
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
@@ -413,7 +413,7 @@ class Export:
         return len(page.data) + len(rejected)
 
     def _encode(self, job_id: str, page: RawPage) -> bytes:
-        return self.destination.format_.encode(job_id, page) if page.data else b""
+        return pack(self.destination.format_.encode(job_id, page)) if page.data else b""
 
     # --- 7. pieces are written, job after job in their order ---
 
@@ -431,7 +431,7 @@ class Export:
                     self._writer = self._writer or self.destination.open(self.scratch)
                     try:
                         self._writer.write(kept.read(piece))
-                    except ValueError:
+                    except zstd.ZstdError:
                         raise kept.damaged() from None
                     self._written, most = self._written + 1, most - 1
             if not (is_done or is_end or job_id in self.skipped):

@@ -20,7 +20,7 @@ from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Table, same_as, stopped_by
-from tfruns.export.writer import Format, needed, pack
+from tfruns.export.writer import Format, needed
 from tfruns.models import RawPage
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
@@ -44,7 +44,7 @@ class PostgresTable(Destination):
         modules = ("adbc_driver_postgresql", *ARROW_MODULES)
         self.format_ = Format("postgresql", (), self._piece, arrow_file, "postgres", modules, self._unfit)
 
-    def _piece(self, job_id: str, page: RawPage) -> bytes:
+    def _piece(self, job_id: str, page: RawPage) -> Any:
         """A piece: the same as for Arrow, if the database can hold it."""
         batch = arrow_batch(job_id, page)
         texts = [column.buffers()[2] for column in batch.columns if column.type == "string"]  # each of all rows
@@ -53,7 +53,7 @@ class PostgresTable(Destination):
                 raise ValueError(problem)
         if max(len(run.id.encode()) for run in page.data) + len(job_id.encode()) > _MOST_KEY_BYTES:
             raise ValueError("an id is too long for an index")
-        return pack(batch.serialize())
+        return batch.serialize()
 
     def _unfit(self, job_id: str, row: Mapping[str, Any]) -> Iterator[FieldProblem]:
         for name, value in {JOB_ID: job_id, **row}.items():

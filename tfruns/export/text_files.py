@@ -17,7 +17,7 @@ import msgspec
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind, values_of
 from tfruns._text import iso_moment
 from tfruns.export.files import fresh_file
-from tfruns.export.writer import ZSTD_OPTIONS, Format, Writer, pack, unpack, zstd
+from tfruns.export.writer import ZSTD_OPTIONS, Format, Writer, zstd
 from tfruns.models import JobRun, RawPage
 
 _SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
@@ -42,16 +42,19 @@ class _TextFile(Writer):
         self._is_zst = ending == ".zst"
         self._synced = 0
 
-    def write(self, piece: bytes) -> None:
-        if self._is_zst and len(piece) >= _SMALL:
+    def write(self, packed: bytes) -> None:
+        if self._is_zst and len(packed) >= _SMALL:
             self._text.flush(zstd.ZstdFile.FLUSH_FRAME)
-            self._file.write(piece)  # a frame, as it is
+            self._file.write(packed)  # a frame, as it is
         else:
-            self._text.write(unpack(piece))
+            super().write(packed)
         if self._file.tell() - self._synced > _SYNC_EVERY:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._synced = self._file.tell()
+
+    def add(self, piece: bytes) -> None:
+        self._text.write(piece)
 
     def close(self) -> None:
         with self._file:
@@ -63,7 +66,7 @@ def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage]
     return Format(
         names[0] + ending,
         tuple(f".{name}{ending}" for name in names),
-        lambda job_id, page: pack(text(job_id, page)),
+        text,
         lambda path: _TextFile(path, ending, head),
     )
 

@@ -33,9 +33,13 @@ else:
 class Writer(ABC):
     """Puts pieces together, in the order in which they are written. It is used in one thread."""
 
+    def write(self, packed: bytes) -> None:
+        """Add a piece, as `pack` made it. Raises ZstdError if it was damaged."""
+        self.add(unpack(packed))
+
     @abstractmethod
-    def write(self, piece: bytes) -> None:
-        """Add a piece. Raises ValueError if it isn't one of the format."""
+    def add(self, piece: bytes) -> None:
+        """Add a piece."""
 
     @abstractmethod
     def close(self) -> None:
@@ -137,8 +141,5 @@ def pack(piece: bytes) -> bytes:
     return _compressors.fast.compress(piece, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
-def unpack(piece: bytes) -> bytes:
-    try:
-        return zstd.decompress(piece)
-    except zstd.ZstdError as error:
-        raise ValueError(f"a damaged piece: {error}") from None
+def unpack(packed: bytes) -> bytes:
+    return zstd.decompress(packed)
