@@ -16,7 +16,7 @@ from tests.support.hostile import page, response, run, serve
 from tests.support.living import exported_in_rounds
 from tfruns import Client
 from tfruns.export import ExportError, dataset, export_runs
-from tfruns.export.writer import zstd
+from tfruns.export.formats import zstd
 from tfruns.sandbox import Sandbox
 
 if TYPE_CHECKING:

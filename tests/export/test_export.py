@@ -22,8 +22,7 @@ import pytest
 import tfruns
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs, files
-from tfruns.export.text_files import cell
-from tfruns.export.writer import zstd
+from tfruns.export.formats import cell, zstd
 from tfruns.sandbox import Fault, Sandbox
 
 AWKWARD: list[dict[str, Any]] = [

@@ -21,7 +21,7 @@ from tests.support.cli import needs_posix
 from tests.support.living import change
 from tfruns import Client, RetryPolicy
 from tfruns.export import ExportProgress, export_runs
-from tfruns.export.writer import zstd
+from tfruns.export.formats import zstd
 from tfruns.sandbox import Sandbox
 
 pytestmark = [pytest.mark.slow, needs_posix]

@@ -14,7 +14,7 @@ from tests.support.hostile import Request, page, response, run, serve
 from tests.support.jobs import Jobs
 from tfruns import Client
 from tfruns.export import ExportError, ExportSummary, export_runs
-from tfruns.export.writer import zstd
+from tfruns.export.formats import zstd
 
 BAD_VALUES: list[dict[str, Any]] = [
     {"duration": 2**63},

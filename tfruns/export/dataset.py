@@ -15,7 +15,6 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,20 @@ import attrs
 import msgspec
 
 from tfruns._table.columns import JOB_ID, LIMITS, Kind
-from tfruns.export import text_files
-from tfruns.export.arrow_files import arrow_module, read_piece
+from tfruns.export.formats import (
+    MS_A_DAY,
+    Format,
+    Writer,
+    arrow_module,
+    json_lines,
+    pack,
+    packed_as,
+    read_piece,
+    unpack,
+)
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
-from tfruns.export.store import QUARANTINE, Store, put_quarantine
-from tfruns.export.writer import Format, RejectedRun, Writer, needed, pack, unpack
+from tfruns.export.store import Store
 from tfruns.models import RawPage, only
 
 _HELD = 8 * 2**20  # how many bytes of runs are held in memory while they are sorted by day
@@ -38,7 +45,7 @@ _RECORD = re.compile(r"(?:created_date=[^/]+/)?_tfruns\.(?:json|parquet)")
 _KEY = b"tfruns"  # where the record stands in the metadata of a Parquet file
 _COMPLETE = "_SUCCESS"
 """An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
-_MICROSECONDS_A_DAY = 1000 * text_files.MS_A_DAY
+_MICROSECONDS_A_DAY = 1000 * MS_A_DAY
 _EPOCH = date(1970, 1, 1)
 
 
@@ -111,10 +118,8 @@ class _ParquetDays(Days):
         return _keys(read_piece(piece))
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        from pyarrow import parquet
-
         arrow = arrow_module()
-        with parquet.ParquetFile(path) as file:
+        with arrow.pa.parquet.ParquetFile(path) as file:
             if not file.schema_arrow.equals(arrow.SCHEMA):
                 raise ExportError(
                     f"{path.name} isn't what an export of this version has written: export all to another folder"
@@ -143,7 +148,7 @@ class _LineDays(Days):
         return map(_key, piece.splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        with path.open("rb") as packed, text_files.packed_as(path.suffix, packed, "rb") as file:
+        with path.open("rb") as packed, packed_as(path.suffix, packed, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
                     kept = [line for line in lines if is_kept(_key(line))]
@@ -172,7 +177,7 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
         by_day.setdefault(day_of(run.created_at), []).append(at)
     texts = page.texts
     page = attrs.evolve(page, split=lambda: texts)  # they are split only once
-    return msgspec.msgpack.encode([(day, text_files.lines(job_id, only(page, at))) for day, at in by_day.items()])
+    return msgspec.msgpack.encode([(day, json_lines(job_id, only(page, at))) for day, at in by_day.items()])
 
 
 def by_day(format_: Format) -> Format:
@@ -196,7 +201,7 @@ class _Record(msgspec.Struct, kw_only=True):
         """The record in a file; None if it is none."""
         try:
             if path.suffix == ".parquet":
-                metadata = needed("pyarrow.parquet", "arrow").read_metadata(path).metadata
+                metadata = arrow_module().pa.parquet.read_metadata(path).metadata
                 return msgspec.json.decode(metadata[_KEY], type=cls)
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (ValueError, OSError, KeyError, TypeError):  # pyarrow's errors are of these, too
@@ -205,8 +210,9 @@ class _Record(msgspec.Struct, kw_only=True):
     def write(self, path: Path) -> None:
         record = msgspec.json.encode(self)
         if path.suffix == ".parquet":
-            schema = arrow_module().SCHEMA.with_metadata({_KEY: record})
-            needed("pyarrow.parquet", "arrow").write_table(schema.empty_table(), path)
+            arrow = arrow_module()
+            schema = arrow.SCHEMA.with_metadata({_KEY: record})
+            arrow.pa.parquet.write_table(schema.empty_table(), path)
         else:
             path.write_bytes(record)
 
@@ -224,7 +230,7 @@ class Dataset(Destination):
     _record_names: Sequence[str] = ()
     _days: Days = attrs.field(init=False)
     _removed_rows: int = 0
-    window_step = text_files.MS_A_DAY
+    window_step = MS_A_DAY
 
     @property
     def path(self) -> Path | str:
@@ -310,7 +316,7 @@ class Dataset(Destination):
             else:
                 self.store.put(path, f"{self.base}/{name}", export.check)
         name = self.base if export.number is None else f"{self.base}.{export.number:04}"
-        quarantine = put_quarantine(self.store, name + QUARANTINE, export, partial(_is_in_window, export.window))
+        quarantine = export.put_quarantine(self.store, name, is_all=True)
         (export.scratch / _COMPLETE).touch()
         self.store.put(export.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", export.check)
         sizes = self.store.sizes(self.base)
@@ -374,16 +380,6 @@ def _about(export: Export) -> dict[str, Any]:
     """The control plane, and the filters of which a folder holds all runs."""
     names = ("control plane", "search_prefix", "triggered_by", "status", "version_numbers")
     return {name: export.about[name] for name in names}
-
-
-class _Created(msgspec.Struct):
-    created_at: float = msgspec.field(name="createdAt")
-
-
-def _is_in_window(window: tuple[float, float], run: RejectedRun) -> bool:
-    with contextlib.suppress(msgspec.DecodeError):
-        return window[0] <= msgspec.json.decode(run.text, type=_Created).created_at < window[1]
-    return window == (-math.inf, math.inf)  # nothing says when it was created
 
 
 def _seen(sizes: Mapping[str, int]) -> dict[str, int]:

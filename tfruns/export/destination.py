@@ -1,25 +1,40 @@
 """Where runs are to be written, and in which format: a file, a folder of files, or a table."""
 
 import importlib
+import itertools
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from tfruns._extras import install
-from tfruns.export.arrow_files import ARROW_MODULES, arrow_file, arrow_piece, parquet_file, staged_file
-from tfruns.export.databases import TABLES, SqliteFile, TableFile, sqlite_piece
 from tfruns.export.dataset import Dataset, by_day
-from tfruns.export.pipeline import Destination
+from tfruns.export.formats import (
+    ARROW_MODULES,
+    CSV_NAMES,
+    Format,
+    arrow_file,
+    arrow_piece,
+    csv_rows,
+    json_lines,
+    parquet_file,
+    staged_file,
+    text_format,
+)
+from tfruns.export.pipeline import QUARANTINE, Destination, Export
 from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, masked_url, scheme_of
-from tfruns.export.store import OBJECT_STORES, PACKAGES, File, LocalStore, Store, remote_store
-from tfruns.export.text_files import CSV_NAMES, csv_rows, lines, text_format
-from tfruns.export.writer import Format
+from tfruns.export.store import OBJECT_STORES, PACKAGES, LocalStore, Store, remote_store
+from tfruns.export.tables import TABLES, SqliteFile, TableFile, sqlite_piece
+from tfruns.export.watermark import State
 
 FORMATS = (
-    *(text_format(("jsonl", "ndjson"), ending, lines) for ending in ("", ".gz", ".zst")),
+    *(text_format(("jsonl", "ndjson"), ending, json_lines) for ending in ("", ".gz", ".zst")),
     *(text_format(("csv",), ending, csv_rows, CSV_NAMES) for ending in ("", ".gz")),
     Format("parquet", (".parquet",), arrow_piece, parquet_file, "arrow", ARROW_MODULES),
     Format("arrow", (".arrow", ".feather"), arrow_piece, arrow_file, "arrow", ARROW_MODULES),
@@ -160,3 +175,75 @@ def _check_database_url(url: Hidden) -> None:
             "the URL of the database can't be understood: it must be as postgresql://user:password@host:5432/database,"
             " in which the characters / ? # [ ] @ : % and space of a password are encoded, such as %2F for /"
         )
+
+
+# --- the simplest destination ---
+
+_MOST_EXPORTS = 10_000
+"""After so many exports with one state, the names of their files would no longer sort in their order."""
+
+
+@attrs.define
+class File(Destination):
+    """A file: a new one takes its place. With a state, each export writes a file of its own."""
+
+    store: Store
+    name: str
+    format_: Format
+    _before: Sequence[str] = ()  # files of exports with the state that begins anew
+    replaces: bool = False
+
+    @property
+    def path(self) -> Path | str:
+        return self.store.path(self.name)
+
+    def begin(self, export: Export) -> str:
+        state, first = export.state, self.format_.for_increment(self.name, 0)
+        if state is None:
+            self.store.check(self.name)
+            names = self.store.names()
+            if first in names:
+                raise ExportError(
+                    f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
+                    " those to come. Give the state, or another destination"
+                )
+            self.replaces = self.name in names
+            return ""
+        if state.exports >= _MOST_EXPORTS:
+            raise ExportError(
+                f"there were {_MOST_EXPORTS:,} exports with {export.state_path}, and no more files can be named in"
+                " their order: begin anew with replace=True (--replace)"
+            )
+        before, after = first.rsplit(".0000", 1)
+        pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
+        self.name = self.format_.for_increment(self.name, state.exports)
+        if self.path == export.state_path:
+            raise ExportError(f"{self.path} can't be both the state and what is written: give the state another name")
+        self.store.check(self.name)
+        found = {name: int(match[1]) for name in sorted(self.store.names()) if (match := pattern.fullmatch(name))}
+        wrong = [
+            other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
+        ]
+        if wrong and not export.replace:
+            raise ExportError(
+                f"{wrong[-1]} is of other exports than those with the state {export.state_path}, and would be replaced"
+                " or taken for newer: give their state or another destination, move their files away, or begin anew"
+                " with replace=True (--replace)"
+            )
+        if export.replace and export.state_path:  # what follows a gap may be a file of others, such as runs.2024.csv
+            known = State.count(export.state_path)
+            end = next(number for number in itertools.count(known) if number not in found.values())
+            self._before = [other for other, number in found.items() if 0 < number < end]
+        return ""
+
+    def finish(self, export: Export) -> Mapping[str, Any]:
+        fresh = export.scratch / "fresh"
+        size = fresh.stat().st_size
+        with export.announced():
+            self.store.put(fresh, self.name, export.check)
+        quarantine = export.put_quarantine(self.store, self.name)
+        for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
+            export.check()
+            self.store.remove(name)
+            self.store.remove(name + QUARANTINE)
+        return {"size": size, "removed_files": len(self._before), "quarantine": quarantine}

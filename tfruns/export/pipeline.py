@@ -36,14 +36,16 @@ from tfruns.errors import (
     TfRunsError,
 )
 from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, make_cache_folder, work_folder_of
-from tfruns.export.files import WorkThread, empty, locked, new_folder, write_file
+from tfruns.export.files import WorkThread, empty, fresh_file, locked, new_folder, write_file
+from tfruns.export.formats import Format, RejectedRun, Writer, pack, unfit, zstd
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
+from tfruns.export.store import Store
 from tfruns.export.watermark import JobState, Reading, State
-from tfruns.export.writer import Format, RejectedRun, Writer, pack, unfit, zstd
 from tfruns.models import BadRun, RawPage, only
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 Key = tuple[str, str]  # ids of a job and of a run
+QUARANTINE = ".rejected.jsonl"
 
 _NOT_WITH_STATE = ("sort_by", "order", "status", "created_after", "created_before")
 
@@ -516,6 +518,30 @@ class Export:
                 write_file(path, before)
             raise
 
+    def put_quarantine(self, store: Store, name: str, *, is_all: bool | None = None) -> Path | str | None:
+        """Put the runs that were set aside in a file beside `name`, or remove it. Returns its name if any were. Unless
+        it is replaced whole, older lines stay, but for those runs and, with `is_all`, for what was read of the jobs."""
+        name, path = name + QUARANTINE, self.scratch / "rejected"
+        with open(fresh_file(path), "wb") as file:
+            if is_all is not None and not self.replace and (old := store.fetch(name, self.scratch)):
+                file.writelines(self._older_lines(old, self.done_jobs if is_all else ()))
+            file.writelines(each.line for runs in self.rejected_runs() for each in runs)
+        if path.stat().st_size:
+            store.put(path, name, self.check)
+        else:
+            store.remove(name)
+        return store.path(name) if self.checkpoint.rejected_runs else None
+
+    def _older_lines(self, path: Path, job_ids: Collection[str]) -> Iterator[bytes]:
+        jobs, keys = set(job_ids), set(self.rejected_keys())
+        with path.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(msgspec.DecodeError):
+                    old = msgspec.json.decode(line, type=RejectedRun)
+                    if (old.job_id, old.run_id) in keys or (old.job_id in jobs and _is_in(self.window, old)):
+                        continue
+                yield line
+
     @property
     def _done(self) -> Iterator[JobCheckpoint]:
         """What was read of the jobs that were read whole, in their order."""
@@ -559,3 +585,13 @@ def _is_of_server(error: TfRunsError) -> bool:
     if isinstance(error, APIStatusError):
         return error.status_code in _NOT_ABOUT_THE_JOB or error.status_code >= 500
     return isinstance(error, APIConnectionError)
+
+
+class _Created(msgspec.Struct):
+    created_at: float = msgspec.field(name="createdAt")
+
+
+def _is_in(window: tuple[float, float], run: RejectedRun) -> bool:
+    with contextlib.suppress(msgspec.DecodeError):
+        return window[0] <= msgspec.json.decode(run.text, type=_Created).created_at < window[1]
+    return window == (-math.inf, math.inf)  # nothing says when it was created

@@ -15,12 +15,11 @@ import attrs
 
 from tfruns._table.columns import JOB_ID, Kind
 from tfruns.errors import FieldProblem
-from tfruns.export.arrow_files import ARROW_MODULES, arrow_batch, arrow_file, arrow_module
+from tfruns.export.formats import ARROW_MODULES, Format, arrow_batch, arrow_file, arrow_module, needed
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, guarded, masked_url, secrets_of
 from tfruns.export.tables import Columns, Table, same_as, stopped_by
-from tfruns.export.writer import Format, needed
 from tfruns.models import RawPage
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")

@@ -7,22 +7,17 @@ file is made, or uploaded, under another name, and moved. If something goes wron
 import contextlib
 import importlib
 import importlib.metadata
-import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-import msgspec
 
 from tfruns._extras import install_package
-from tfruns.export.files import check_replaceable, check_writable, fresh_file, put_in_place
-from tfruns.export.pipeline import Destination, Export
+from tfruns.export.files import check_replaceable, check_writable, put_in_place
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import NAMED_BY_BUCKET, Hidden, guarded, masked_url, scheme_of, secrets_of
-from tfruns.export.watermark import State
-from tfruns.export.writer import Format, RejectedRun
 
 _T = TypeVar("_T")
 _Errors = tuple[type[Exception], ...]
@@ -238,104 +233,3 @@ def _check_version(package: str) -> None:
             wanted = ".".join(map(str, least))
             newer = install_package(f"'{package}>={wanted}' 'fsspec>={wanted}'")
             raise ExportError(f"{package} {found} is too old: {newer}")
-
-
-# --- the simplest destination ---
-
-QUARANTINE = ".rejected.jsonl"
-_MOST_EXPORTS = 10_000
-"""After so many exports with one state, the names of their files would no longer sort in their order."""
-
-
-def put_quarantine(
-    store: Store, name: str, export: Export, is_stale: Callable[[RejectedRun], bool] | None = None
-) -> Path | str | None:
-    """Put the runs that were set aside in a file, or remove it. Returns its name if any were. If `is_stale` is given,
-    older lines stay but for runs that were set aside now, and those of jobs read now that are stale."""
-    path = export.scratch / "rejected"
-    with open(fresh_file(path), "wb") as file:
-        if is_stale is not None and not export.replace and (old := store.fetch(name, export.scratch)):
-            file.writelines(_older_lines(old, export, is_stale))
-        file.writelines(each.line for runs in export.rejected_runs() for each in runs)
-    if path.stat().st_size:
-        store.put(path, name, export.check)
-    else:
-        store.remove(name)
-    return store.path(name) if export.checkpoint.rejected_runs else None
-
-
-def _older_lines(path: Path, export: Export, is_stale: Callable[[RejectedRun], bool]) -> Iterator[bytes]:
-    jobs, keys = set(export.done_jobs), set(export.rejected_keys())
-    with path.open("rb") as lines:
-        for line in lines:
-            with contextlib.suppress(msgspec.DecodeError):
-                old = msgspec.json.decode(line, type=RejectedRun)
-                if (old.job_id, old.run_id) in keys or (old.job_id in jobs and is_stale(old)):
-                    continue
-            yield line
-
-
-@attrs.define
-class File(Destination):
-    """A file: a new one takes its place. With a state, each export writes a file of its own."""
-
-    store: Store
-    name: str
-    format_: Format
-    _before: Sequence[str] = ()  # files of exports with the state that begins anew
-    replaces: bool = False
-
-    @property
-    def path(self) -> Path | str:
-        return self.store.path(self.name)
-
-    def begin(self, export: Export) -> str:
-        state, first = export.state, self.format_.for_increment(self.name, 0)
-        if state is None:
-            self.store.check(self.name)
-            names = self.store.names()
-            if first in names:
-                raise ExportError(
-                    f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
-                    " those to come. Give the state, or another destination"
-                )
-            self.replaces = self.name in names
-            return ""
-        if state.exports >= _MOST_EXPORTS:
-            raise ExportError(
-                f"there were {_MOST_EXPORTS:,} exports with {export.state_path}, and no more files can be named in"
-                " their order: begin anew with replace=True (--replace)"
-            )
-        before, after = first.rsplit(".0000", 1)
-        pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
-        self.name = self.format_.for_increment(self.name, state.exports)
-        if self.path == export.state_path:
-            raise ExportError(f"{self.path} can't be both the state and what is written: give the state another name")
-        self.store.check(self.name)
-        found = {name: int(match[1]) for name in sorted(self.store.names()) if (match := pattern.fullmatch(name))}
-        wrong = [
-            other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
-        ]
-        if wrong and not export.replace:
-            raise ExportError(
-                f"{wrong[-1]} is of other exports than those with the state {export.state_path}, and would be replaced"
-                " or taken for newer: give their state or another destination, move their files away, or begin anew"
-                " with replace=True (--replace)"
-            )
-        if export.replace and export.state_path:  # what follows a gap may be a file of others, such as runs.2024.csv
-            known = State.count(export.state_path)
-            end = next(number for number in itertools.count(known) if number not in found.values())
-            self._before = [other for other, number in found.items() if 0 < number < end]
-        return ""
-
-    def finish(self, export: Export) -> Mapping[str, Any]:
-        fresh = export.scratch / "fresh"
-        size = fresh.stat().st_size
-        with export.announced():
-            self.store.put(fresh, self.name, export.check)
-        quarantine = put_quarantine(self.store, self.name + QUARANTINE, export)
-        for name in reversed(self._before):  # the last first, so that those that are left are what was once exported
-            export.check()
-            self.store.remove(name)
-            self.store.remove(name + QUARANTINE)
-        return {"size": size, "removed_files": len(self._before), "quarantine": quarantine}
