@@ -60,13 +60,12 @@ def checked_seconds(value: Any, name: str) -> float:
 
 
 def checked_string(value: Any, name: str, what: str = "a string") -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be {what}, got {value!r}")
+    text: str = checked_kind(value, name, what, str)
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} can't be sent, for it isn't valid Unicode: {value!r}") from None
-    return value
+    return text
 
 
 def checked_job_id(job_id: str) -> str:
@@ -83,9 +82,8 @@ def checked_job_id(job_id: str) -> str:
 
 def check_job_ids(job_ids: object) -> None:
     """Raise TypeError unless it can be the ids of several jobs: each id is checked when it is read."""
-    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
-        allowed = "an iterable of job ids, sync or async"
-        raise TypeError(f"job_ids must be {allowed}, got {job_ids!r}")
+    kinds: Any = () if isinstance(job_ids, (str, bytes)) else (Iterable, AsyncIterable)
+    checked_kind(job_ids, "job_ids", "an iterable of job ids, sync or async", kinds)
 
 
 def check_on_error(on_error: object) -> None:

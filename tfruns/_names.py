@@ -7,7 +7,6 @@ from tfruns._http.events import RequestEvent as RequestEvent
 from tfruns._http.events import ResponseEvent as ResponseEvent
 from tfruns._http.events import RetryEvent as RetryEvent
 from tfruns._http.options import RetryPolicy as RetryPolicy
-from tfruns._public import publish as _publish
 from tfruns._table.lists import JobsRunList as JobsRunList
 from tfruns._table.lists import RunList as RunList
 from tfruns._walk.jobs import JobsPaginator as JobsPaginator
@@ -54,4 +53,6 @@ from tfruns.models import SortDirection as SortDirection
 from tfruns.models import Subject as Subject
 from tfruns.models import SubjectType as SubjectType
 
-PUBLIC = _publish("tfruns", [value for name, value in [*globals().items()] if name[0] != "_"])
+PUBLIC = {name: value for name, value in globals().items() if name[0].isupper()}
+for _class in PUBLIC.values():  # so `help()`, tracebacks and pickles name the place that users know
+    _class.__module__ = "tfruns"

@@ -4,14 +4,24 @@ For type checkers, `payload` is `attrs.frozen`, because the class behaves like t
 """
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import msgspec
 
-from tfruns import _interchange
+__all__ = ["Interchange", "Payload", "payload", "wire_name"]
 
-__all__ = ["Payload", "payload", "wire_name"]
+
+class Interchange:
+    """What pydantic and Arrow find in models. It is made in rooms above the models, which these can't import:
+    `tfruns._decode.schema` and `tfruns._table.lists` put their functions here when `import tfruns` imports them.
+    """
+
+    structure: Callable[[Any, Any], Any]
+    core_schema: Callable[[Any, Any], Any]
+    json_schema: Callable[[Any, Any, Any], Any]
+    arrow_stream: Callable[[Any, object], object]
 
 
 def wire_name(field_name: str) -> str:
@@ -86,16 +96,16 @@ class Payload:
             >>> tfruns.JobRun.from_dict(json.loads(json.dumps(run.to_dict()))) == run
             True
         """
-        value: Self = _interchange.structure(wire, cls)
+        value: Self = Interchange.structure(wire, cls)
         return value
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
-        return _interchange.core_schema(cls, handler)
+        return Interchange.core_schema(cls, handler)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
-        return _interchange.json_schema(cls, schema, handler)
+        return Interchange.json_schema(cls, schema, handler)
 
     def to_dict(self) -> dict[str, Any]:
         """This value in the form of the API's JSON: camelCase keys, plain strings for enums, None for absent values.

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from tfruns._checks import checked_kind
 from tfruns._text import shortened
 
 _Content = TypeVar("_Content")
@@ -24,11 +25,10 @@ def pack(version: str, filters: Mapping[str, Any], content: object) -> str:
 
 def unpack(version: str, token: object, filters: Mapping[str, Any], read: Callable[[Any], _Content]) -> _Content:
     """What `read` makes of the token's content. An error says why the token can't be used with these filters."""
-    if not isinstance(token, str):
-        raise TypeError(f"resume_token must be a string, got {token!r}")
-    given, dot, text = token.strip().partition(".")
+    checked: str = checked_kind(token, "resume_token", "a string", str)
+    given, dot, text = checked.strip().partition(".")
     if given != version or not dot:
-        raise ValueError(f"resume_token must begin with '{version}.' in this version, got {shortened(token, 40)!r}")
+        raise ValueError(f"resume_token must begin with '{version}.' in this version, got {shortened(checked, 40)!r}")
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         if packed[:4] != _checksum(packed[4:]):
@@ -36,7 +36,7 @@ def unpack(version: str, token: object, filters: Mapping[str, Any], read: Callab
         meant, content = json.loads(zlib.decompressobj().decompress(packed[4:], _LONGEST))
         found = read(content)
     except Exception:  # a text that was changed may fail in any way
-        raise ValueError(f"resume_token is damaged: its {len(token)} characters were cut off or changed") from None
+        raise ValueError(f"resume_token is damaged: its {len(checked)} characters were cut off or changed") from None
     if meant != json.loads(json.dumps(filters)):
         raise ValueError(f"resume_token was made with other filters: {meant!r}, got {filters!r}")
     return found

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Never, NoReturn, Self, Unpack
+from typing import Any, Never, NoReturn, Self, Unpack
 
 import aiohttp
 
@@ -14,6 +14,7 @@ from tfruns._checks import (
     check_on_error,
     checked_int,
     checked_job_id,
+    checked_kind,
     checked_number,
     suggests_arguments,
 )
@@ -112,16 +113,16 @@ class Client:
         del base_url, api_key, headers, _others  # the traceback of an error shows the variables of this frame
         if others:
             check_names(others, inspect.signature(Client).parameters, "Client")
-        if session is not None and not isinstance(session, aiohttp.ClientSession):
-            raise TypeError(f"session must be an aiohttp.ClientSession, got {session!r}")
-        if session is not None and session.auth is not None:
-            raise ValueError("session has `auth`, which would take the place of the API key: leave it out")
         trace_configs = tuple(trace_configs)
         for config in trace_configs:
-            if not isinstance(config, aiohttp.TraceConfig):
-                raise TypeError(f"trace_configs must be aiohttp.TraceConfig values, got {config!r}")
-        if session is not None and trace_configs:
-            raise ValueError("trace_configs are for the client's own session: give yours to your aiohttp.ClientSession")
+            checked_kind(config, "trace_configs", "aiohttp.TraceConfig values", aiohttp.TraceConfig)
+        if session is not None:
+            checked_kind(session, "session", "an aiohttp.ClientSession", aiohttp.ClientSession)
+            if session.auth is not None:
+                raise ValueError("session has `auth`, which would take the place of the API key: leave it out")
+            if trace_configs:
+                what = "trace_configs are for the client's own session"
+                raise ValueError(f"{what}: give yours to your aiohttp.ClientSession")
         rate = math.inf if max_rate is None else checked_number(max_rate, "max_rate", _RATES, least=0.001, most=1e6)
         url, key_source = resolve(host, key, allow_http=allow_http)
         self._transport = Transport(
@@ -227,10 +228,8 @@ class Client:
             if offset:
                 raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
             place = place_of(resume_token, job_id, chosen)
-        requests = self._transport.options.with_changes(
-            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
-        )
-        return RunPaginator(job_id, self._walk_options(chosen, requests, page_size, offset, max_runs, place))
+        sent = {"headers": headers, "timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
+        return RunPaginator(job_id, self._walk_options(chosen, sent, page_size, offset, max_runs, place))
 
     @suggests_arguments
     async def list_runs(
@@ -366,10 +365,8 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
-        requests = self._transport.options.with_changes(
-            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
-        )
-        options = self._walk_options(chosen_filter(filter, filters), requests, page_size, offset, max_runs)
+        sent = {"headers": headers, "timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
+        options = self._walk_options(chosen_filter(filter, filters), sent, page_size, offset, max_runs)
         return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
 
     @suggests_arguments
@@ -492,7 +489,7 @@ class Client:
     def _walk_options(
         self,
         chosen: RunFilter,
-        requests: RequestOptions,
+        sent: dict[str, Any],
         page_size: int | None,
         offset: int,
         max_runs: int | None,
@@ -501,7 +498,7 @@ class Client:
         size = MAX_PAGE_SIZE if page_size is None else page_size
         return WalkOptions(
             transport=self._transport,
-            request_options=requests,
+            request_options=self._transport.options.with_changes(**sent),
             filter=chosen,
             place=place,
             page_size=checked_int(size, "page_size", least=1, most=MAX_PAGE_SIZE),
@@ -586,8 +583,3 @@ class Client:
         self._transport.hooks.add(
             on_request=on_request, on_response=on_response, on_retry=on_retry, on_failure=on_failure
         )
-
-
-def transport_of(client: Client) -> Transport:
-    """The client's transport, which lives on after the client if a walk still uses it."""
-    return client._transport  # pyright: ignore[reportPrivateUsage]

@@ -12,10 +12,9 @@ from typing import Annotated, Any, Self, SupportsIndex, overload
 import attrs
 import msgspec
 
-from tfruns import _interchange
-from tfruns._payload import Payload, payload
+from tfruns._payload import Interchange, Payload, payload
 from tfruns._payload import wire_name as wire_name
-from tfruns._text import counted, iso_moment
+from tfruns._text import counted, html_table, iso_moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,7 +25,7 @@ MOST_RUNS = 2**62
 class _Word(enum.StrEnum):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
-        return _interchange.json_schema(cls, schema, handler)
+        return Interchange.json_schema(cls, schema, handler)
 
     # An enum hashes by name; but a member that equals its string must hash like it, or a dict can't find one by the
     # other.
@@ -292,10 +291,10 @@ class RunPage(Payload):
         return self.data[index]
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return _interchange.arrow_stream(self.data, requested_schema)
+        return Interchange.arrow_stream(self.data, requested_schema)
 
     def _repr_html_(self) -> str:
-        return _interchange.html_table(self.data, f"{counted(len(self.data), 'run')} of {self.pagination.total:,}")
+        return html_table(self.data, f"{counted(len(self.data), 'run')} of {self.pagination.total:,}")
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

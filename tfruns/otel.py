@@ -15,7 +15,7 @@ from yarl import URL
 from tfruns._checks import checked_kind
 from tfruns._extras import install
 from tfruns._http.events import FailureEvent, RequestEvent, ResponseEvent, RetryEvent
-from tfruns.client import Client, transport_of
+from tfruns.client import Client
 from tfruns.errors import APIStatusError
 from tfruns.version import __version__
 
@@ -63,15 +63,16 @@ def instrument(
         ...     tfruns.otel.instrument(client)
         ...     page = await client.list_runs("my-job-id")
     """
-    transport = transport_of(checked_kind(client, "client", "a tfruns.Client", Client))
-    if transport.hooks.has("on_runs"):
+    checked_kind(client, "client", "a tfruns.Client", Client)
+    hooks = client._transport.hooks  # pyright: ignore[reportPrivateUsage]
+    if hooks.has("on_runs"):
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
     url = URL(client.base_url)
     server = {"server.address": url.host, "server.port": url.port}
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
-    transport.hooks.add(
+    hooks.add(
         on_request=attempts.on_request,
         on_response=attempts.on_response,
         on_retry=attempts.on_retry,

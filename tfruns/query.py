@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
-from tfruns._checks import check_names, checked_number, checked_string
+from tfruns._checks import check_names, checked_kind, checked_number, checked_string
 from tfruns.models import JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 
 MAX_PAGE_SIZE = 1000
@@ -113,8 +113,7 @@ def _one_of(cls: type[enum.StrEnum]) -> Callable[[Any, str], str]:
     def check(value: Any, name: str) -> str:
         if isinstance(value, cls):
             return checked_string(value.value, name)
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be {allowed}, got {value!r}")
+        checked_kind(value, name, allowed, str)
         meant = meant_value(value, cls)
         if meant is not None and meant.lower() == value.lower():
             return meant
@@ -277,11 +276,10 @@ def chosen_filter(given: RunFilter | None, single: Mapping[str, object]) -> RunF
     others: Any = {name: value for name, value in single.items() if value is not None}
     if given is None:
         return RunFilter(**others) if others else _ALL_RUNS
-    if not isinstance(given, RunFilter):
-        raise TypeError(f"filter must be a RunFilter, got {given!r}")
+    chosen: RunFilter = checked_kind(given, "filter", "a RunFilter", RunFilter)
     if others:
         raise ValueError(f"filter goes with no single filter, got {', '.join(others)} too")
-    return given
+    return chosen
 
 
 @attrs.frozen

@@ -11,7 +11,6 @@ Example:
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from tfruns._public import publish
 from tfruns.errors import TfRunsError
 from tfruns.query import Filters, Moment, Order, RunFilter, SortBy, Status
 
@@ -29,4 +28,5 @@ OnError = Literal["raise", "skip"] | Callable[[str, TfRunsError], Awaitable[obje
 Start = Literal["now", "open", "existing"]
 """What a watch reports first: see `tfruns.Client.watch_runs`."""
 
-publish(__name__, [Filters, RunFilter])
+for _public in (Filters, RunFilter):  # in `help()`, tracebacks and pickles
+    _public.__module__ = __name__

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import attrs
 
-from tfruns import _interchange, models
+from tfruns import models
 from tfruns._decode.explain import first_of, structured
+from tfruns._payload import Interchange
 from tfruns.errors import DecodeError, FieldProblem
 
 if TYPE_CHECKING:
@@ -116,6 +117,6 @@ def _field_docs() -> dict[str, str]:
     return docs
 
 
-_interchange.structure = structure
-_interchange.core_schema = core_schema
-_interchange.json_schema = json_schema
+Interchange.structure = structure
+Interchange.core_schema = core_schema
+Interchange.json_schema = json_schema

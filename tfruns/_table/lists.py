@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tfruns import _interchange
-from tfruns._text import counted
+from tfruns._payload import Interchange
+from tfruns._text import MOST_SHOWN, counted, html_table
 from tfruns.models import JobRun
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _arrow_stream(runs: Sequence[JobRun], requested_schema: object) -> object:
     return batch.__arrow_c_stream__(requested_schema)
 
 
-_interchange.arrow_stream = _arrow_stream
+Interchange.arrow_stream = _arrow_stream
 
 
 class _Collected(list[_T]):
@@ -55,9 +55,8 @@ class _Collected(list[_T]):
         return table.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        most = _interchange.MOST_SHOWN
-        shown = repr(self[:most])
-        return shown if len(self) <= most else f"{shown[:-1]}, … and {len(self) - most:,} more]"
+        shown = repr(self[:MOST_SHOWN])
+        return shown if len(self) <= MOST_SHOWN else f"{shown[:-1]}, … and {len(self) - MOST_SHOWN:,} more]"
 
 
 class RunList(_Collected[JobRun]):
@@ -88,7 +87,7 @@ class RunList(_Collected[JobRun]):
         return [(self.job_id, run) for run in self]
 
     def _repr_html_(self) -> str:
-        return _interchange.html_table(self, counted(len(self), "run"))
+        return html_table(self, counted(len(self), "run"))
 
 
 class JobsRunList(_Collected[tuple[str, JobRun]]):
@@ -109,4 +108,4 @@ class JobsRunList(_Collected[tuple[str, JobRun]]):
 
     def _repr_html_(self) -> str:
         job_ids, runs = [job_id for job_id, _ in self], [run for _, run in self]
-        return _interchange.html_table(runs, counted(len(self), "run"), job_ids)
+        return html_table(runs, counted(len(self), "run"), job_ids)

@@ -26,7 +26,6 @@ from typing import Any, Literal, Unpack
 import attrs
 
 from tfruns._checks import argument_names, check_names, check_plain_function
-from tfruns._public import publish
 from tfruns.client import Client
 from tfruns.export.destination import find_destination
 from tfruns.export.pipeline import Export
@@ -36,7 +35,8 @@ from tfruns.query import Filters, RunFilter, chosen_filter
 
 __all__ = ["ExportError", "ExportProgress", "ExportSummary", "export_runs"]
 
-publish(__name__, [ExportError, ExportProgress, ExportSummary])
+for _public in (ExportError, ExportProgress, ExportSummary):
+    _public.__module__ = __name__
 
 
 async def export_runs(

@@ -7,7 +7,6 @@ Example:
     ...         await client.count_runs(sandbox.job_ids[0])
 """
 
-from tfruns._public import publish
 from tfruns.sandbox.faults import Fault, RateLimit
 from tfruns.sandbox.jobs import Clock
 from tfruns.sandbox.sandbox import Sandbox
@@ -15,4 +14,5 @@ from tfruns.sandbox.server import SeenRequest
 
 __all__ = ["Clock", "Fault", "RateLimit", "Sandbox", "SeenRequest"]
 
-publish(__name__, [Clock, Fault, RateLimit, Sandbox, SeenRequest])
+for _public in (Clock, Fault, RateLimit, Sandbox, SeenRequest):
+    _public.__module__ = __name__

@@ -14,9 +14,8 @@ try:
 except ImportError as error:
     raise ImportError(f"the Spark data source needs PySpark 4: {install('spark')}") from error
 
-from tfruns._public import publish
 from tfruns.spark.source import TfRunsDataSource
 
 __all__ = ["TfRunsDataSource"]
 
-publish(__name__, [TfRunsDataSource])
+TfRunsDataSource.__module__ = __name__
