@@ -46,9 +46,9 @@ class Client:
     Args:
         base_url: URL of the control plane, such as `https://acme.truefoundry.cloud`; else the environment variable
             `TFY_HOST`.
-        api_key: the key, or a function, sync or async, that returns it; else the environment variable `TFY_API_KEY`.
-            The function is called when a key is first needed, and once more for a request that is refused (401). For a
-            key that is mounted as a file: `api_key=lambda: Path("/run/secrets/key").read_text().strip()`.
+        api_key: the key; else the environment variable `TFY_API_KEY`. Or a function, sync or async, that returns it: it
+            is called when a key is first needed, and once more for a request that is refused (401), as for a key in a
+            file that changes: `api_key=lambda: Path("/run/secrets/key").read_text().strip()`.
         timeout: seconds that one attempt may take, from connecting to the last byte of the response.
         retry: how often and for how long a failed request is retried, and how long to wait for the end of an outage.
         max_concurrency: how many requests may be in flight at once, over all walks of this client.
@@ -250,9 +250,7 @@ class Client:
         miss and repeat runs if the list changes.
 
         Args:
-            job_id: id of the job.
             limit: how many runs to request, 1 to 1,000.
-            offset: how many runs to skip.
             **filters: the filters and the order, but no time of creation.
 
         Returns:
@@ -292,7 +290,6 @@ class Client:
         counted. `iter_runs` explains the other arguments. (`sort_by` and `order` don't change the count.)
 
         Args:
-            job_id: id of the job.
             **filters: the filters, and the order.
 
         Returns:
@@ -330,15 +327,13 @@ class Client:
     ) -> JobsPaginator:
         """The runs of many jobs: `async for job_id, run in client.iter_runs_for(job_ids)`.
 
-        Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there. Up to
-        `max_concurrency` jobs are walked side by side. New jobs go first: a job with many pages delays none of them,
-        but gets at least one page in 32. Job ids are read at most 1,000 jobs ahead; a job whose id comes twice is
-        walked twice.
+        Each job is walked as `iter_runs` walks it, with the same arguments, which are explained there; `offset` and
+        `max_runs` are those of each job. Up to `max_concurrency` jobs are walked side by side. New jobs go first: a job
+        with many pages delays none of them, but gets at least one page in 32. Job ids are read at most 1,000 jobs
+        ahead; a job whose id comes twice is walked twice.
 
         Args:
             job_ids: ids of the jobs: an iterable, sync or async.
-            offset: how many runs of each job to skip first.
-            max_runs: how many runs of each job to yield at most; None for all.
             ordered: whether to yield one job after the other, in the order of the ids. Up to twice `max_concurrency`
                 jobs are still fetched ahead.
             on_error: what to do if a job fails, after some or none of its runs: "raise" its error; or "skip" the rest

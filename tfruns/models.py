@@ -219,20 +219,12 @@ class JobRun(Payload):
 
     @property
     def created(self) -> datetime:
-        """`created_at` as an aware datetime in UTC.
-
-        Raises:
-            ValueError: the server's number is beyond the years that a datetime can hold.
-        """
+        """`created_at` as an aware datetime in UTC; a ValueError if it is beyond the years that a datetime can hold."""
         return _instant(self.created_at, "created_at")
 
     @property
     def ended(self) -> datetime | None:
-        """`end_time` as an aware datetime in UTC, or None while the run has no end.
-
-        Raises:
-            ValueError: the server's number is beyond the years that a datetime can hold.
-        """
+        """`end_time` as an aware datetime in UTC, or None while the run has no end; a ValueError likewise."""
         return None if self.end_time is None else _instant(self.end_time, "end_time")
 
 

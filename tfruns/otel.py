@@ -72,14 +72,7 @@ def instrument(
     tracer = trace.get_tracer("tfruns", __version__, tracer_provider)
     meter = metrics.get_meter("tfruns", __version__, meter_provider)
     attempts = _Attempts(server, tracer, meter)
-    hooks.add(
-        on_request=attempts.on_request,
-        on_response=attempts.on_response,
-        on_retry=attempts.on_retry,
-        on_failure=attempts.on_failure,
-        on_end=attempts.on_end,
-        on_runs=attempts.on_runs,
-    )
+    hooks.add(**{name: getattr(attempts, name) for name in dir(attempts) if name.startswith("on_")})
 
 
 @attrs.define
@@ -93,7 +86,7 @@ class _Attempt:
 
 
 class _Attempts:
-    """The hooks of one client: they are called in the task that sends the request, so the task identifies the span."""
+    """The hooks of one client, by their names. The task in which they are called sends the request, and is its key."""
 
     def __init__(self, server: dict[str, Any], tracer: trace.Tracer, meter: metrics.Meter) -> None:
         self._server = server

@@ -22,20 +22,9 @@ MAX_PAGE_SIZE = 1000
 Moment = datetime | timedelta | float
 """A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
 
-Status = (
-    JobRunStatus
-    | Literal[
-        "CREATED",
-        "SCHEDULED",
-        "RUNNING",
-        "FINISHED",
-        "FAILED",
-        "TERMINATION_REQUESTED",
-        "TERMINATING",
-        "TERMINATED",
-        "UNKNOWN",
-    ]
-)
+_Common = Literal["CREATED", "SCHEDULED", "RUNNING", "FINISHED", "FAILED"]
+_Rarer = Literal["TERMINATION_REQUESTED", "TERMINATING", "TERMINATED", "UNKNOWN"]
+Status = JobRunStatus | Literal[_Common, _Rarer]
 """A `JobRunStatus`, or its string. (For a string that isn't known before: `JobRunStatus(text)`.)"""
 
 SortBy = JobRunsSortBy | Literal["startTime", "duration", "deploymentVersion", "triggeredBy", "status"]
@@ -216,38 +205,27 @@ class RunFilter:
     def __init__(self, **filters: Unpack[Filters]) -> None:
         check_names(filters, _CHECKS, "RunFilter")
         given = {name: _CHECKS[name](value, name) for name, value in filters.items() if value is not None}
-        if given.get("created_after", -math.inf) >= given.get("created_before", math.inf):
-            raise ValueError("created_after must be earlier than created_before: no run matches")
         self.__attrs_init__(**given)  # pyright: ignore[reportAttributeAccessIssue]
+        first, end = self.window
+        if first >= end:
+            raise ValueError("created_after must be earlier than created_before: no run matches")
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """When the runs were created, in ms since 1970: from the first time on, before the second. Else infinite."""
+        after, before = self.created_after, self.created_before
+        return -math.inf if after is None else after, math.inf if before is None else before
 
     @property
     def has_window(self) -> bool:
         """Whether only runs created within a certain time are wanted."""
-        return self.created_after is not None or self.created_before is not None
+        return self.window != (-math.inf, math.inf)
 
     @property
     def is_newest_first(self) -> bool:
         """Whether every run is older than those before it."""
         # `startTime` isn't the time of creation.
         return self.sort_by is None and self.order != SortDirection.ASC
-
-    def is_within(self, created_at: float) -> bool:
-        """Whether a run that was created at this time is within the wanted time.
-
-        Args:
-            created_at: the time, in ms since 1970.
-
-        Returns:
-            Whether it is.
-
-        Example:
-            >>> recent = client.iter_runs("my-job-id", created_after=1_700_000_000_000).filter
-            >>> print(recent.is_within(1_600_000_000_000))
-            False
-        """
-        return (self.created_after is None or created_at >= self.created_after) and (
-            self.created_before is None or created_at < self.created_before
-        )
 
     @property
     def is_by_creation(self) -> bool:

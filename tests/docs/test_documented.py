@@ -13,7 +13,7 @@ from tests.support.examples import sources
 from tests.support.surface import ROOT, public_members, public_names
 
 OF_SPARK = re.compile(r"tfruns\.spark\.TfRunsDataSource\.")
-CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose", "tfruns.types.RunFilter.is_within"}
+CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose"}
 
 
 def everything() -> Iterator[tuple[str, griffe.Object]]:

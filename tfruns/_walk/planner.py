@@ -279,7 +279,8 @@ class Planner:
             new = [at for at in new if rows.ids[at] not in self._seen]
             self._seen.update(rows.ids[at] for at in new)
         if window.has_window:
-            new = [at for at in new if window.is_within(rows.times[at])]
+            first, end = window.window
+            new = [at for at in new if first <= rows.times[at] < end]
         if len(new) > self._left - self._yielded:
             new = new[: int(self._left) - self._yielded]
         self._yielded += len(new)
