@@ -9,6 +9,7 @@ import heapq
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tfruns._checks import checked_seconds
@@ -19,14 +20,16 @@ from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
 from tfruns.sandbox.wire import Wire, encode, from_fields, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
-_SECONDS_BETWEEN_RUNS = 30.0  # of one job, on average
 _MOST_NEW_RUNS = 10_000  # those of three and a half days; after that each new run replaces the oldest
-_COURSE = {  # the next status, and how many seconds it takes until then: the least and the most
-    Status.CREATED: (Status.SCHEDULED, 1, 5),
-    Status.SCHEDULED: (Status.RUNNING, 2, 20),
-    Status.TERMINATION_REQUESTED: (Status.TERMINATING, 1, 3),
-    Status.TERMINATING: (Status.TERMINATED, 2, 30),
+_COURSE: dict[str, tuple[str, Callable[[random.Random], float]]] = {
+    "": ("", lambda rng: rng.expovariate(1 / 30)),  # the next run of a job is created
+    Status.CREATED: (Status.SCHEDULED, lambda rng: rng.uniform(1, 5)),
+    Status.SCHEDULED: (Status.RUNNING, lambda rng: rng.uniform(2, 20)),
+    Status.RUNNING: (Status.FINISHED, lambda rng: rng.lognormvariate(4.8, 1)),  # half of them within 2 minutes
+    Status.TERMINATION_REQUESTED: (Status.TERMINATING, lambda rng: rng.uniform(1, 3)),
+    Status.TERMINATING: (Status.TERMINATED, lambda rng: rng.uniform(2, 30)),
 }
+"""What follows a status, and after how many seconds."""
 
 
 class Clock:
@@ -44,16 +47,14 @@ class Clock:
     """
 
     def __init__(self, now: float, rate: float = 0.0) -> None:
-        self._then = float(now)
-        self._rate = checked_seconds(rate, "rate")
-        self._since = time.monotonic()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._then, self._since, self._rate = float(now), time.monotonic(), checked_seconds(rate, "rate")
 
     @property
     def now(self) -> int:
         """The clock's time, in whole ms since 1970 UTC."""
         with self._lock:
-            return int(self._shown())
+            return int(self._then + (time.monotonic() - self._since) * 1000 * self._rate)
 
     @property
     def rate(self) -> float:
@@ -64,8 +65,7 @@ class Clock:
     def rate(self, rate: float) -> None:
         rate = checked_seconds(rate, "rate")
         with self._lock:
-            self._then, self._since = self._shown(), time.monotonic()
-            self._rate = rate
+            self._then, self._since, self._rate = self.now, time.monotonic(), rate
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward. It never goes back.
@@ -85,9 +85,6 @@ class Clock:
 
     def __repr__(self) -> str:
         return f"<Clock at {self.now} ms, rate {self.rate:g}>"
-
-    def _shown(self) -> float:
-        return self._then + (time.monotonic() - self._since) * 1000 * self._rate
 
 
 class Job:
@@ -110,10 +107,10 @@ class Job:
         else:
             self._runs = RunList(iter(sorted(runs, key=lambda run: (-run["createdAt"], run["id"]))), len(runs))
         self._most_runs = len(self._runs) + _MOST_NEW_RUNS
-        self._arrivals = self._rng()
         # The events, soonest first: when, and the run that leaves this status ("": a new run comes). If the run is gone
         # by then, or its status was changed by someone else, nothing is done.
-        self._due = [self._arrival(self._start)] if living else []
+        self._due: list[tuple[float, str, str]] = []
+        self._expect("", "", self._start)
 
     @functools.cached_property
     def _maker(self) -> RunMaker:
@@ -200,21 +197,11 @@ class Job:
         return run
 
     def _expect(self, run_id: str, status: str, now: float) -> None:
-        """Schedule the next change of this run, which has this status from now on."""
-        if not self._living:
-            return
-        rng = self._rng(run_id, status)
-        if status == Status.RUNNING:
-            seconds = rng.lognormvariate(4.8, 1)  # half of them run for 2 minutes or less
-        elif status in _COURSE:
-            _, least, most = _COURSE[Status(status)]
-            seconds = rng.uniform(least, most)
-        else:
-            return  # it has ended, or its status isn't known
-        heapq.heappush(self._due, (_later(now, seconds), run_id, status))
-
-    def _arrival(self, now: float) -> tuple[float, str, str]:
-        return _later(now, self._arrivals.expovariate(1 / _SECONDS_BETWEEN_RUNS)), "", ""
+        """Schedule what follows this status, which the run has from now on."""
+        if self._living and status in _COURSE:
+            _, seconds = _COURSE[status]
+            after = seconds(self._rng(run_id, status, now - self._start))
+            heapq.heappush(self._due, (now + 1 + int(after * 1000), run_id, status))
 
     def _arrive(self, when: float) -> None:
         run = self._maker.run(int(when), Status.CREATED)
@@ -222,26 +209,21 @@ class Job:
         if len(self._runs) > self._most_runs:
             self._runs.delete_oldest()
         self._expect(run["id"], Status.CREATED, when)
-        heapq.heappush(self._due, self._arrival(when))
+        self._expect("", "", when)
 
     def _move(self, run_id: str, status: str, when: float) -> None:
         run = self._runs.get(run_id)
         if run is None or run["status"] != status:
             return
-        if status == Status.RUNNING:
-            following = Status.FAILED if self._rng(run_id, "fate").random() < 0.15 else Status.FINISHED
-        else:
-            following, _, _ = _COURSE[Status(status)]
+        following = Status(_COURSE[status][0])
+        if status == Status.RUNNING and self._rng(run_id, "fate").random() < 0.15:
+            following = Status.FAILED
         changes = ended(run, following, when) if following.is_terminal else {"status": following.value}
         self._runs.put(run | changes)
         self._expect(run_id, following, when)
 
     def _rng(self, *what: object) -> random.Random:
         return random.Random(f"simulation/{(self._seed, self._id, *what)!r}")  # noqa: S311  # made-up data
-
-
-def _later(now: float, seconds: float) -> float:
-    return now + 1 + int(seconds * 1000)
 
 
 def _changes(run_id: str, fields: dict[str, Any]) -> Wire:

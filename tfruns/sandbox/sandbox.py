@@ -53,6 +53,11 @@ class Sandbox:
         rate_limit: how many requests a second it accepts.
         forbidden: ids of jobs, existing or not, that the key's owner has no access to (403).
 
+    Attributes:
+        url: the URL of the server, `http://host:port`, without a slash at the end. Empty until it is started.
+        api_key: the bearer token that it accepts.
+        requests: the last 100,000 requests that it has responded to, the latest last. You may clear it.
+
     Raises:
         ValueError, TypeError: an argument isn't one of these.
 
@@ -87,12 +92,13 @@ class Sandbox:
         rate_limit: RateLimit | None = None,
         forbidden: Iterable[str] = (),
     ) -> None:
+        self.url: str = ""
         self._seed = checked_int(seed, "seed")
         job_ids = _job_ids(jobs, self._seed)
         self._sources: dict[str, Any] = dict(zip(job_ids, _run_counts(runs, len(job_ids)), strict=True))
         self._host = _visible(host, "host")
         self._port = checked_int(port, "port", least=0, most=65535)
-        self._api_key = _made_up_key() if api_key is None else _visible(api_key, "api_key")
+        self.api_key: str = _made_up_key() if api_key is None else _visible(api_key, "api_key")
         self._living = checked_kind(living, "living", "a bool", bool)
         self._clock_start = _milliseconds(clock_start)
         self._clock_rate = checked_seconds(clock_rate, "clock_rate")
@@ -102,21 +108,10 @@ class Sandbox:
         self._faults = Faults(faults)
         self._rate_limit = checked_kind(rate_limit, "rate_limit", "a RateLimit", RateLimit | None)
         self._forbidden = frozenset(_items(forbidden, "forbidden", "a sequence of strings", str))
-        self._requests = deque[SeenRequest](maxlen=100_000)
+        self.requests: deque[SeenRequest] = deque(maxlen=100_000)
         self._jobs: dict[str, Job] = {}
         self._clock: Clock | None = None
         self._server: Server | None = None
-        self._url = ""
-
-    @property
-    def url(self) -> str:
-        """The URL of the server: `http://host:port`, without a slash at the end. Empty until it is started."""
-        return self._url
-
-    @property
-    def api_key(self) -> str:
-        """The bearer token that it accepts."""
-        return self._api_key
 
     @property
     def job_ids(self) -> tuple[str, ...]:
@@ -139,11 +134,6 @@ class Sandbox:
     @faults.setter
     def faults(self, faults: Iterable[Fault | str]) -> None:
         self._faults[:] = faults
-
-    @property
-    def requests(self) -> deque[SeenRequest]:
-        """The last 100,000 requests that it has responded to, the latest last. You may clear it."""
-        return self._requests
 
     @property
     def clock(self) -> Clock:
@@ -174,7 +164,7 @@ class Sandbox:
             >>> await sandbox.aclose()
         """
         if self._server is not None:
-            raise RuntimeError(f"this sandbox is running already, at {self._url}")
+            raise RuntimeError(f"this sandbox is running already, at {self.url}")
         given: dict[str, list[Wire]] = {} if self._runs_from is None else read_runs(self._runs_from)
         times = [max(run["createdAt"], run.get("endTime") or 0) for runs in given.values() for run in runs]
         clock = self._clock = Clock(max([int(self._clock_start), *times]))
@@ -182,9 +172,9 @@ class Sandbox:
         self._jobs = {job_id: Job(job_id, self._seed, runs, clock, living=self._living) for job_id, runs in sources}
         clock.rate = self._clock_rate  # from here on: every job has begun at the same time
         injector = FaultInjector(self._faults, self._rate_limit, self._seed)
-        self._server = Server(self._jobs, injector, lambda key: key == self._api_key, self._forbidden, self._requests)
+        self._server = Server(self._jobs, injector, lambda key: key == self.api_key, self._forbidden, self.requests)
         try:
-            self._url = await self._server.start(self._host, self._port)
+            self.url = await self._server.start(self._host, self._port)
         except BaseException:
             await self.aclose()
             raise
@@ -329,8 +319,8 @@ class Sandbox:
 
         A client with `api_key=lambda: sandbox.api_key` uses the new one.
         """
-        self._api_key = _made_up_key()
-        return self._api_key
+        self.api_key = _made_up_key()
+        return self.api_key
 
     def _job(self, job_id: str) -> Job:
         if self._server is None:
