@@ -120,14 +120,14 @@ def export(
       3  some jobs were skipped (404, 403, ...): the summary names them
       1  it failed; 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
     """
-    from tfruns.export.secrets import without_secrets
+    from tfruns.export.secrets import Hidden, masked_url
 
     is_output = destination in _STANDARD_OUTPUT
     listed, state = getattr(jobs_from, "name", None), arguments["state"]
     _check_files({"-o": destination, "--jobs-from": listed, "--summary-json": summary_json, "--state": state})
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     try:
-        with summary_file(summary_json, without_secrets(destination)) as write_summary:
+        with summary_file(summary_json, masked_url(Hidden(destination))) as write_summary:
             ids = [*dict.fromkeys([*map(checked_id, job_ids), *_read_ids(jobs_from)])]
             if not ids:
                 raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
@@ -217,7 +217,7 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
 async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, arguments: dict[str, Any]) -> dict[str, Any]:
     from tfruns.cli.report import as_dict, shown, summary_lines
     from tfruns.export import export_runs
-    from tfruns.export.secrets import without_secrets
+    from tfruns.export.secrets import Hidden, masked_url
 
     async with connect() as client:
         last: ExportProgress | None = None
@@ -232,7 +232,7 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
                 summary = await export_runs(client, ids, path, on_progress=keep, **arguments)
             except (tfruns.TfRunsError, OSError) as error:
                 is_nameless = isinstance(error, OSError) and error.filename is None
-                what = f"{without_secrets(path)} can't be written: {error}" if is_nameless else str(error)
+                what = f"{masked_url(Hidden(path))} can't be written: {error}" if is_nameless else str(error)
                 if is_output:
                     what = what.replace(path, "standard output")
                 elif last is not None and last.jobs_done:

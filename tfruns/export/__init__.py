@@ -10,13 +10,13 @@ user's folder for caches), which it removes in the end. After a kill, the same c
 
 How a run travels: it arrives with its page, as text and as a model. `pipeline.Export`, whose methods stand in the
 order in which they happen, hands the page to its thread, where `watermark` says which runs earlier exports have
-written, and the format turns the others into a piece, some bytes in its own form. `checkpoint` keeps the piece, and the
-lines of runs that can't be written (the quarantine). The format's `writer` takes the pieces, job after job, while other
-pages are fetched. At the end a destination puts what the writer has made in its place: a `File` or the days
-of a `dataset` through a `store`, rows through `tables`.
+written, and the format turns the others into a piece, some bytes in its own form. `checkpoint` keeps the piece, packed,
+and the lines of runs that can't be written (the quarantine). The format's writer takes the pieces, job after job, while
+other pages are fetched. At the end a destination puts what the writer has made in its place: a `File` or the days of a
+`dataset` through a `store`, rows through `tables`.
 
-Imports point one way: results <- secrets, files <- writer, watermark <- checkpoint <- pipeline, which has what all
-destinations share <- store, tables <- databases, postgres, dataset <- destination, which chooses one of them.
+Imports point one way: results <- secrets, files <- store, formats, watermark <- checkpoint <- pipeline, which has what
+all destinations share <- tables, dataset <- postgres <- destination, which chooses one of them.
 """
 
 import os

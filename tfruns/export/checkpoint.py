@@ -93,26 +93,18 @@ class Checkpoint:
             self._manifest, self._pieces = self._files
             self._load(json.loads(json.dumps(arguments)))
             self.resumed_jobs = len(self.done)
-        except ExportError:  # the files of another export must stay as they are
+        except BaseException:  # the files may be of another export, and must stay as they are
             self._close()
             with contextlib.suppress(OSError):
                 folder.rmdir()
-            raise
-        except BaseException:
-            self.leave()
             raise
 
     # --- the manifest ---
 
     def _load(self, given: dict[str, Any]) -> None:
-        size = self._pieces.seek(0, os.SEEK_END)
-        header, end = None, 0
-        for line, line_end in self._lines():
-            if header is None:
-                header = msgspec.json.decode(line, type=_Header)
-                if header.version != _VERSION:
-                    break
-                continue
+        size, end, lines = self._pieces.seek(0, os.SEEK_END), 0, self._lines()
+        header = next((msgspec.json.decode(line, type=_Header) for line, _ in lines), None)
+        for line, line_end in lines if header is not None and header.version == _VERSION else ():
             kept = msgspec.json.decode(line, type=JobCheckpoint)
             # After a crash of the machine the file's end may be missing, though `commit` waits for the disk.
             if kept.end > size:

@@ -22,17 +22,8 @@ import attrs
 import msgspec
 
 from tfruns._table.columns import JOB_ID, LIMITS, Kind
-from tfruns.export.formats import (
-    MS_A_DAY,
-    Format,
-    Writer,
-    arrow_module,
-    json_lines,
-    pack,
-    packed_as,
-    read_piece,
-    unpack,
-)
+from tfruns.export import formats
+from tfruns.export.formats import Format, Writer, arrow_module, zstd
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import Store
@@ -45,7 +36,7 @@ _RECORD = re.compile(r"(?:created_date=[^/]+/)?_tfruns\.(?:json|parquet)")
 _KEY = b"tfruns"  # where the record stands in the metadata of a Parquet file
 _COMPLETE = "_SUCCESS"
 """An empty file that is in the folder while no file in it is being replaced, as with Spark; engines don't read it."""
-_MICROSECONDS_A_DAY = 1000 * MS_A_DAY
+_MICROSECONDS_A_DAY = 1000 * formats.MS_A_DAY
 _EPOCH = date(1970, 1, 1)
 
 
@@ -63,6 +54,7 @@ class Days(Writer):
 
     def __init__(self, scratch: Path) -> None:
         self.all: set[int] = set()
+        self.pack = formats.packer()
         self._scratch = scratch
         self._held: list[bytes] = []
         self._bytes = 0
@@ -76,7 +68,7 @@ class Days(Writer):
     def close(self) -> None:
         for day, piece in self.split(self._held) if self._held else ():
             self.all.add(day)
-            packed = pack(piece)
+            packed = self.pack(piece)
             with self._path(day).open("ab") as file:
                 file.write(struct.pack("<Q", len(packed)) + packed)
         self._held, self._bytes = [], 0
@@ -106,7 +98,7 @@ class Days(Writer):
 class _ParquetDays(Days):
     def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
         pa = arrow_module().pa
-        (batch,) = pa.Table.from_batches(map(read_piece, pieces)).combine_chunks().to_batches()
+        (batch,) = pa.Table.from_batches(map(formats.read_piece, pieces)).combine_chunks().to_batches()
         days = [moment // _MICROSECONDS_A_DAY for moment in batch.column("created_at").cast(pa.int64()).to_pylist()]
         batch = batch.take(pa.array(sorted(range(len(days)), key=days.__getitem__)))
         begin = 0
@@ -115,7 +107,7 @@ class _ParquetDays(Days):
             begin += count
 
     def keys(self, piece: bytes) -> Iterable[Key]:
-        return _keys(read_piece(piece))
+        return _keys(formats.read_piece(piece))
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         arrow = arrow_module()
@@ -148,7 +140,7 @@ class _LineDays(Days):
         return map(_key, piece.splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
-        with path.open("rb") as packed, packed_as(path.suffix, packed, "rb") as file:
+        with path.open("rb") as packed, formats.packed_as(path.suffix, packed, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
                     kept = [line for line in lines if is_kept(_key(line))]
@@ -177,13 +169,7 @@ def _lines_by_day(job_id: str, page: RawPage) -> bytes:
         by_day.setdefault(day_of(run.created_at), []).append(at)
     texts = page.texts
     page = attrs.evolve(page, split=lambda: texts)  # they are split only once
-    return msgspec.msgpack.encode([(day, json_lines(job_id, only(page, at))) for day, at in by_day.items()])
-
-
-def by_day(format_: Format) -> Format:
-    """The format of a folder whose files have that format."""
-    encode = format_.encode if format_.name == "parquet" else _lines_by_day
-    return attrs.evolve(format_, name=f"{format_.name} by day", encode=encode)
+    return msgspec.msgpack.encode([(day, formats.json_lines(job_id, only(page, at))) for day, at in by_day.items()])
 
 
 # --- the destination ---
@@ -230,7 +216,11 @@ class Dataset(Destination):
     _record_names: Sequence[str] = ()
     _days: Days = attrs.field(init=False)
     _removed_rows: int = 0
-    window_step = MS_A_DAY
+    window_step = formats.MS_A_DAY
+
+    def __attrs_post_init__(self) -> None:
+        encode = self.format_.encode if self.format_.name == "parquet" else _lines_by_day
+        self.format_ = attrs.evolve(self.format_, name=f"{self.format_.name} by day", encode=encode)
 
     @property
     def path(self) -> Path | str:
@@ -315,8 +305,7 @@ class Dataset(Destination):
                 self.store.remove(f"{self.base}/{name}")
             else:
                 self.store.put(path, f"{self.base}/{name}", export.check)
-        name = self.base if export.number is None else f"{self.base}.{export.number:04}"
-        quarantine = export.put_quarantine(self.store, name, is_all=True)
+        quarantine = export.put_quarantine(self.store, self.base, is_all=True)
         (export.scratch / _COMPLETE).touch()
         self.store.put(export.scratch / _COMPLETE, f"{self.base}/{_COMPLETE}", export.check)
         sizes = self.store.sizes(self.base)
@@ -359,7 +348,7 @@ class Dataset(Destination):
     def _write_day(self, export: Export, day: int, fresh: Path, old: Path | None) -> bool:
         """Write the file of a day, with what is kept of the old one; returns whether it has a run."""
         deleted = export.deleted_runs
-        new = set() if old is None else set().union(*map(self._days.keys, map(unpack, self._days.pieces(day))))
+        new = set() if old is None else set().union(*map(self._days.keys, map(zstd.decompress, self._days.pieces(day))))
 
         def is_kept(key: Key) -> bool:
             if not export.is_increment:
@@ -369,7 +358,7 @@ class Dataset(Destination):
 
         has_runs = False
         with contextlib.closing(self.format_.open(fresh)) as writer:
-            kept = () if old is None else map(pack, self._days.kept(old, is_kept))
+            kept = () if old is None else map(self._days.pack, self._days.kept(old, is_kept))
             for packed in itertools.chain(kept, self._days.pieces(day)):
                 has_runs = True
                 writer.write(packed)

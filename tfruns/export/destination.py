@@ -12,19 +12,9 @@ from typing import Any
 import attrs
 
 from tfruns._extras import install
-from tfruns.export.dataset import Dataset, by_day
-from tfruns.export.formats import (
-    ARROW_MODULES,
-    CSV_NAMES,
-    Format,
-    arrow_file,
-    arrow_piece,
-    csv_rows,
-    json_lines,
-    parquet_file,
-    staged_file,
-    text_format,
-)
+from tfruns.export import formats
+from tfruns.export.dataset import Dataset
+from tfruns.export.formats import ARROW_MODULES, Format
 from tfruns.export.pipeline import QUARANTINE, Destination, Export
 from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
@@ -34,12 +24,12 @@ from tfruns.export.tables import TABLES, SqliteFile, TableFile, sqlite_piece
 from tfruns.export.watermark import State
 
 FORMATS = (
-    *(text_format(("jsonl", "ndjson"), ending, json_lines) for ending in ("", ".gz", ".zst")),
-    *(text_format(("csv",), ending, csv_rows, CSV_NAMES) for ending in ("", ".gz")),
-    Format("parquet", (".parquet",), arrow_piece, parquet_file, "arrow", ARROW_MODULES),
-    Format("arrow", (".arrow", ".feather"), arrow_piece, arrow_file, "arrow", ARROW_MODULES),
+    *(formats.text_format(("jsonl", "ndjson"), ending, formats.json_lines) for ending in ("", ".gz", ".zst")),
+    *(formats.text_format(("csv",), ending, formats.csv_rows, formats.CSV_NAMES) for ending in ("", ".gz")),
+    Format("parquet", (".parquet",), formats.arrow_piece, formats.parquet_file, "arrow", ARROW_MODULES),
+    Format("arrow", (".arrow", ".feather"), formats.arrow_piece, formats.arrow_file, "arrow", ARROW_MODULES),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), sqlite_piece, SqliteFile),
-    Format("duckdb", (".duckdb",), arrow_piece, staged_file, "duckdb", ("duckdb", *ARROW_MODULES)),
+    Format("duckdb", (".duckdb",), formats.arrow_piece, formats.staged_file, "duckdb", ("duckdb", *ARROW_MODULES)),
 )
 _FORMATS_BY_DAY = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 
@@ -80,7 +70,12 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         store, name = remote_store(given, Hidden(dict(options.value or {})))
         is_folder, name = name.endswith("/"), name.removesuffix("/")
     if is_folder:
-        return Dataset(store, name, _format_by_day(format))
+        if format not in _FORMATS_BY_DAY:
+            raise ValueError(
+                f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "
+                + ("none was given" if format is None else f"got {format!r}")
+            )
+        return Dataset(store, name, _find_format(format, ""))
     format_ = _find_format(format, name)
     if isinstance(store, LocalStore) and format_.name in TABLES:
         return TableFile(store.path(name), format_, TABLES[format_.name])
@@ -96,15 +91,6 @@ def _find_format(name: str | None, destination: str) -> Format:
     if name is None:
         raise ValueError(f"the name {destination!r} doesn't say which format is meant: give one of {names}")
     raise ValueError(f"format must be one of {names}, got {name!r}")
-
-
-def _format_by_day(name: str | None) -> Format:
-    if name not in _FORMATS_BY_DAY:
-        raise ValueError(
-            f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "
-            + ("none was given" if name is None else f"got {name!r}")
-        )
-    return by_day(_find_format(name, ""))
 
 
 _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")

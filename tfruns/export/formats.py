@@ -14,7 +14,6 @@ import json
 import os
 import re
 import sys
-import threading
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,8 +42,8 @@ class Writer(ABC):
     """Puts pieces together, in the order in which they are written. It is used in one thread."""
 
     def write(self, packed: bytes) -> None:
-        """Add a piece, as `pack` made it. Raises ZstdError if it was damaged."""
-        self.add(unpack(packed))
+        """Add a piece, as `packer` packs it. Raises ZstdError if it was damaged."""
+        self.add(zstd.decompress(packed))
 
     @abstractmethod
     def add(self, piece: bytes) -> None:
@@ -132,26 +131,12 @@ def unfit(job_id: str, run: JobRun, format_: Format) -> tuple[FieldProblem, ...]
 
 
 ZSTD_OPTIONS: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
-_FAST = ZSTD_OPTIONS | {zstd.CompressionParameter.compression_level: 1}
 
 
-class _Compressors(threading.local):
-    """One of each thread: the system would take as long to give each its memory anew."""
-
-    def __init__(self) -> None:
-        self.fast = zstd.ZstdCompressor(options=_FAST)
-
-
-_compressors = _Compressors()
-
-
-def pack(piece: bytes) -> bytes:
-    """One frame of Zstandard, compressed fast."""
-    return _compressors.fast.compress(piece, zstd.ZstdCompressor.FLUSH_FRAME)
-
-
-def unpack(packed: bytes) -> bytes:
-    return zstd.decompress(packed)
+def packer() -> Callable[[bytes], bytes]:
+    """What makes one frame of Zstandard of each piece, fast. (To give each its memory anew would take as long.)"""
+    compressor = zstd.ZstdCompressor(options=ZSTD_OPTIONS | {zstd.CompressionParameter.compression_level: 1})
+    return lambda piece: compressor.compress(piece, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 # --- text: JSON lines and CSV, compressed or not ---

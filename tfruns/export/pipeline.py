@@ -37,7 +37,7 @@ from tfruns.errors import (
 )
 from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, make_cache_folder, work_folder_of
 from tfruns.export.files import WorkThread, empty, fresh_file, locked, new_folder, write_file
-from tfruns.export.formats import Format, RejectedRun, Writer, pack, unfit, zstd
+from tfruns.export.formats import Format, RejectedRun, Writer, packer, unfit, zstd
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.store import Store
 from tfruns.export.watermark import JobState, Reading, State
@@ -133,6 +133,7 @@ class Export:
     _few: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(_FEW))
     _jobs_done: int = 0
     _expected: int = 0  # how many runs
+    _pack: Callable[[bytes], bytes] = attrs.Factory(packer)
     _writer: Writer | None = None
     _at: int = 0  # which job is being written
     _written: int = 0  # how many of its pieces were written
@@ -183,11 +184,6 @@ class Export:
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
         }
-
-    @property
-    def number(self) -> int | None:
-        """Which of several exports with a state this is."""
-        return None if self.state is None else self.state.exports
 
     @property
     def is_increment(self) -> bool:
@@ -415,7 +411,7 @@ class Export:
         return len(page.data) + len(rejected)
 
     def _encode(self, job_id: str, page: RawPage) -> bytes:
-        return pack(self.destination.format_.encode(job_id, page)) if page.data else b""
+        return self._pack(self.destination.format_.encode(job_id, page)) if page.data else b""
 
     # --- 7. pieces are written, job after job in their order ---
 
@@ -519,8 +515,11 @@ class Export:
             raise
 
     def put_quarantine(self, store: Store, name: str, *, is_all: bool | None = None) -> Path | str | None:
-        """Put the runs that were set aside in a file beside `name`, or remove it. Returns its name if any were. Unless
-        it is replaced whole, older lines stay, but for those runs and, with `is_all`, for what was read of the jobs."""
+        """Put the runs that were set aside in a file beside `name`, or remove it. Returns its name if any were. Where
+        older runs stay beside the new ones (`is_all` isn't None), so do older lines, but for these runs and, if all
+        were read, for those of these jobs in this window."""
+        if is_all is not None and self.state is not None:
+            name = self.destination.format_.for_increment(name, self.state.exports)
         name, path = name + QUARANTINE, self.scratch / "rejected"
         with open(fresh_file(path), "wb") as file:
             if is_all is not None and not self.replace and (old := store.fetch(name, self.scratch)):

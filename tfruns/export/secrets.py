@@ -43,8 +43,9 @@ def scheme_of(given: Hidden) -> str | None:
 
 
 def masked_url(given: Hidden) -> str:
-    """A URL without its user, password and query (which may hold a token)."""
-    scheme = scheme_of(given) or ""
+    """A URL without its user, password and query (which may hold a token); a path as it is."""
+    if (scheme := scheme_of(given)) is None:
+        return str(given.value)
     head, _, rest = str(given.value).partition("://")
     authority, slash, key = rest.partition("/")
     if scheme in NAMED_BY_BUCKET:
@@ -54,12 +55,6 @@ def masked_url(given: Hidden) -> str:
         return f"{head}://{rest}"
     # Up to the last @: with a slash in it that wasn't encoded, a part of the password would look like a path.
     return f"{head}://{rest.rpartition('@')[2]}"
-
-
-def without_secrets(destination: str) -> str:
-    """A destination as messages may show it."""
-    given = Hidden(destination)
-    return destination if scheme_of(given) is None else masked_url(given)
 
 
 def secrets_of(url: Hidden, options: Hidden) -> Hidden:

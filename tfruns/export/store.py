@@ -173,9 +173,9 @@ class RemoteStore:
             with source.open("rb") as file:
                 while block := file.read(size):
                     check()
-                    self._guarded(name, lambda block=block: upload.write(block))  # type: ignore[misc]
+                    self._call(name, lambda *_, block=block: upload.write(block))
             check()
-            self._guarded(name, upload.close)
+            self._call(name, lambda *_: upload.close())
         except BaseException:
             with contextlib.suppress(Exception):
                 upload.discard()
@@ -205,11 +205,7 @@ class RemoteStore:
             core = importlib.import_module("fsspec.core")
             return do(*core.url_to_fs(self._url(name).value, **(self.options.value or {})))
 
-        return self._guarded(name, call, but=but, failed=failed)
-
-    def _guarded(self, name: str, call: Callable[[], _T], *, but: _Errors = (), failed: str = "can't be written") -> _T:
-        secrets = secrets_of(self._url(name), self.options)
-        return guarded(secrets, f"{self.path(name)} {failed}", call, but=but)
+        return guarded(secrets_of(self._url(name), self.options), f"{self.path(name)} {failed}", call, but=but)
 
 
 Store = LocalStore | RemoteStore

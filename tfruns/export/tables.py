@@ -495,8 +495,7 @@ class TableFile(Destination):
                 raise ExportError(f"{self.path} isn't there any more")
             else:
                 put_in_place(self.table.made_of(export.scratch / "fresh"), self.path, self._check_new)
-        name = self.path.name if export.number is None else self.format_.for_increment(self.path.name, export.number)
-        quarantine = export.put_quarantine(LocalStore(self.path.parent), name, is_all=export.is_whole)
+        quarantine = export.put_quarantine(LocalStore(self.path.parent), self.path.name, is_all=export.is_whole)
         return {"size": self.path.stat().st_size, "removed_rows": removed, "quarantine": quarantine}
 
     def _check_new(self) -> None:
