@@ -13,10 +13,9 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of
+from tfruns.cli.help import Command, options_of, run_async
 from tfruns.cli.options import checked_id, connect, wrong_usage
-from tfruns.cli.output import harmless, write
-from tfruns.cli.signals import end_line, run_async
+from tfruns.cli.output import end_line, harmless, write
 
 if TYPE_CHECKING:
     from tfruns.export import ExportProgress
@@ -34,52 +33,45 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
 @click.command(cls=Command, short_help="Write the runs of many jobs into a file.")
 @click.argument("job_ids", metavar="[JOB]...", nargs=-1)
 @options_of("Which jobs")(
-    "--jobs-from",
+    "--jobs-from FILE",
+    "Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #, are"
+    " left out.",
     type=click.File("rb"),
-    metavar="FILE",
-    help="Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #,"
-    " are left out.",
 )
 @options.output(
-    "-o",
-    "--output",
+    "-o, --output DEST",
+    "Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder, with a"
+    " slash at its end, for files by day. - is standard output, for jsonl and csv.",
     "destination",
     type=click.Path(),
-    metavar="DEST",
     required=True,
-    help="Where to write: a file; a URL such as s3://bucket/runs.parquet or postgresql://host/database; or a folder,"
-    " with a slash at its end, for files by day. - is standard output, for jsonl and csv.",
 )
 @options.output(
-    "--format",
+    "--format FORMAT",
+    f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
     type=click.Choice(FORMATS),
-    metavar="FORMAT",
-    help=f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
 )
 @options.output(
-    "--table",
-    metavar="NAME",
-    help="The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs.",
+    "--table NAME", "The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs."
 )
 @options.filters
 @options.order
 @options.window
 @options.which_runs(
     "--state",
+    "Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
     type=click.Path(dir_okay=False),
-    help="Write only what is new or has changed since the last export with this FILE, which is made if it isn't there.",
 )
 @options.output(
     "--replace",
+    "Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
     is_flag=True,
-    help="Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
 )
-@options.output("-q", "--quiet", is_flag=True, help="Print nothing but errors, jobs that are skipped included.")
+@options.output("-q, --quiet", "Print nothing but errors, jobs that are skipped included.", is_flag=True)
 @options.output(
-    "--summary-json",
+    "--summary-json FILE",
+    "Write the summary to FILE, too, as JSON; - is standard output.",
     type=click.Path(allow_dash=True),
-    metavar="FILE",
-    help="Write the summary to FILE, too, as JSON; - is standard output.",
 )
 @options.requests(patience=300)
 @options.host

@@ -1,15 +1,15 @@
 """Commands and options as all of tfruns has them: help in groups, examples unchanged, names of other programs known."""
 
+import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
 
-from tfruns.cli.signals import run_async
-
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 
 class _Option(click.Option):
@@ -20,9 +20,20 @@ class _Option(click.Option):
             self.help += " May be given several times."
 
 
-def options_of(group: str) -> Callable[..., Callable[[_Decorated], _Decorated]]:
-    """`click.option` for options under this heading of the help."""
-    return functools.partial(click.option, cls=_Option, group=group)
+def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Decorated], _Decorated]]:
+    """A maker of options under this heading of the help: `make("-o, --output DEST", "Where to write.")`.
+
+    `argument` is for a name in Python that isn't the option's; what else is given is for `click.option`.
+    """
+
+    def make(shown: str, text: str, argument: str | None = None, **settings: Any) -> Callable[[_Decorated], _Decorated]:
+        words = shown.split()
+        names = [word.rstrip(",") for word in words if word.startswith("-")]
+        metavar = " ".join(words[len(names) :]) or None
+        given = {"metavar": metavar, **common, **settings}
+        return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, help=text, **given)
+
+    return make
 
 
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decorated]:
@@ -76,6 +87,21 @@ def _names(command: click.Command, ctx: click.Context) -> set[str]:
     return {name for parameter in command.get_params(ctx) for name in parameter.opts}
 
 
+def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
+    """`asyncio.run`; an interruption is a KeyboardInterrupt, whatever error it leads to while the command cleans up."""
+
+    async def main() -> _Result:
+        task = asyncio.current_task()
+        try:
+            return await command
+        except Exception:
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None
+            raise
+
+    return asyncio.run(main())
+
+
 class _Helpful(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.epilog:  # unchanged: the lines of an example are there to be copied
@@ -95,6 +121,7 @@ class Command(_Helpful):
 
     def invoke(self, ctx: click.Context) -> Any:
         result = super().invoke(ctx)
+        # `ctx.invoke` gives an error its command.
         return ctx.invoke(run_async, result) if inspect.iscoroutine(result) else result
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

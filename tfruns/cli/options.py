@@ -1,7 +1,7 @@
 """What several commands share: arguments and options, what their values may be, and the client that they describe."""
 
 import contextlib
-import functools
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +17,6 @@ _Result = TypeVar("_Result")
 
 PATIENCE = 30
 """How many seconds to wait for the end of an outage, when somebody waits for the runs at a terminal."""
-_OF_RETRIES = ("patience", "max_attempts")
 
 # Repeated here, because importing the models would make `--help` slow; a test compares them with the enums.
 STATUSES = (
@@ -31,22 +30,15 @@ DIRECTIONS = ("asc", "desc")
 class Whole(click.IntRange):
     name = "whole number"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "N"
-
 
 class Seconds(click.FloatRange):
     """A number of seconds, or a duration with units, such as 1h30m."""
 
     name = "number of seconds, or a duration such as 1h30m"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "S"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         is_duration = isinstance(value, str) and _DURATION.fullmatch(value.strip())
-        number: Any = _seconds(value) if is_duration else value
-        return super().convert(number, param, ctx)
+        return super().convert(_seconds(value) if is_duration else value, param, ctx)
 
 
 class Word(click.Choice[str]):
@@ -101,6 +93,25 @@ def moment(text: str) -> datetime:
         raise click.BadParameter(
             f"{text!r} is no time: give one such as 30m, 2h, 7d, 2026-11-23 or 2026-11-23T08:30Z"
         ) from None
+
+
+_OTHER_COLUMNS = {"job": "job_id", "created": "created_at", "ended": "end_time", "version": "deployment_version"}
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    from tfruns._table.columns import COLUMNS, JOB_ID
+
+    known = (JOB_ID, *(column.name for column in COLUMNS), "age")
+    columns = []
+    for word in text.split(","):
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])|[ -]", "_", word.strip()).lower()  # createdAt, created-at
+        name = _OTHER_COLUMNS.get(name, name)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? There are" if close else "there are"
+            raise click.BadParameter(f"no column {word.strip()!r}: {hint} {', '.join(known)}")
+        columns.append(name)
+    return tuple(dict.fromkeys(columns))
 
 
 def with_given(function: Callable[..., _Result], *args: Any, **arguments: Any) -> _Result:
@@ -169,63 +180,76 @@ output = options_of("Output")
 when = options_of("When")
 _order = options_of("Order")
 
-
-def json(what: str) -> Callable[[_Command], _Command]:
-    return output("--json", "as_json", is_flag=True, help=what)
-
-
 filters = combined(
-    which_runs("--search-prefix", metavar="TEXT", help="Only runs whose name or id begins with TEXT."),
+    which_runs("--search-prefix TEXT", "Only runs whose name or id begins with TEXT."),
     which_runs(
-        "--status",
+        "--status STATUS",
+        f"Only runs with this status, in any case: {', '.join(STATUSES)}.",
         type=Word(STATUSES, "JobRunStatus"),
-        metavar="STATUS",
         multiple=True,
-        help=f"Only runs with this status, in any case: {', '.join(STATUSES)}.",
     ),
     which_runs(
-        "--triggered-by",
-        metavar="SLUG",
+        "--triggered-by SLUG",
+        "Only runs started by this subject: an e-mail address or an account's name.",
         multiple=True,
-        help="Only runs started by this subject: an e-mail address or an account's name.",
     ),
     which_runs(
-        "--version-number",
+        "--version-number NUMBER",
+        "Only runs of this version of the deployment.",
         "version_numbers",
         type=float,
-        metavar="NUMBER",
         multiple=True,
-        help="Only runs of this version of the deployment.",
     ),
 )
 
 order = combined(
     _order(
-        "--sort-by",
+        "--sort-by KEY",
+        f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
         type=Word(SORT_KEYS, "JobRunsSortBy"),
-        metavar="KEY",
-        help=f"What to sort by: {', '.join(SORT_KEYS)}. Else the server's order: newest first.",
     ),
-    _order("--order", type=Word(DIRECTIONS, "SortDirection"), help="Ascending or descending."),
+    _order("--order", "Ascending or descending.", type=Word(DIRECTIONS, "SortDirection")),
 )
 
 window = combined(
     which_runs(
-        "--since",
+        "--since TIME",
+        "Runs created since then: 30m, 1h30m, 7d or 1w ago, yesterday or today from 0:00, or 2026-11-23T08:30 in local"
+        " time, or with Z in UTC.",
         "created_after",
         type=moment,
-        metavar="TIME",
-        help="Runs created since then: 30m, 1h30m, 7d or 1w ago, yesterday or today from 0:00, or 2026-11-23T08:30 in"
-        " local time, or with Z in UTC.",
     ),
     which_runs(
-        "--until",
-        "created_before",
-        type=moment,
-        metavar="TIME",
-        help="Only runs created before that time, given in the same way.",
+        "--until TIME", "Only runs created before that time, given in the same way.", "created_before", type=moment
     ),
 )
+
+no_header = output("--no-header", "Leave out the line of headings.", is_flag=True)
+table = combined(
+    output(
+        "--columns A,B,…",
+        "The columns, by the names of the fields, such as name,created_at,exit_code,error; age, too.",
+        type=_columns,
+    ),
+    output("--wide", "Show every column whole, however wide the terminal is.", is_flag=True),
+    no_header,
+)
+"""Options for a table of runs, which `run_table` takes."""
+
+
+def json(what: str) -> Callable[[_Command], _Command]:
+    return output("--json", what, "as_json", is_flag=True)
+
+
+def interval(*default: float) -> Callable[[_Command], _Command]:
+    """`--interval`, with the least and the most seconds by default."""
+    return when(
+        "--interval MIN MAX",
+        "Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
+        type=Seconds(0, 86_400, min_open=True),
+        nargs=2,
+        default=default,
+    )
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -234,22 +258,46 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         context.ensure_object(dict)[parameter.name] = value
 
 
-_host = functools.partial(options_of("Control plane"), expose_value=False, callback=_keep)
-_requests = functools.partial(options_of("Requests"), expose_value=False, callback=_keep)
+_host = options_of("Control plane", expose_value=False, callback=_keep)
+_requests = options_of("Requests", expose_value=False, callback=_keep)
 
 host = combined(
     _host(
-        "--host",
+        "--host URL",
+        "The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
         "base_url",
-        metavar="URL",
-        help="The control plane, such as https://acme.truefoundry.cloud. By default TFY_HOST or the credentials file.",
     ),
     _host(
         "--allow-http",
+        "Send the API key over plain http, where anyone on the way can read it, to other machines too.",
         is_flag=True,
-        help="Send the API key over plain http, where anyone on the way can read it, to other machines too.",
     ),
 )
+
+
+def requests(*, patience: int) -> Callable[[_Command], _Command]:
+    """The options for requests. The patience, in seconds, is the default of its option."""
+    return combined(
+        options_of("Requests")("--page-size N", "Runs to request at once, at most.", type=Whole(1, 1000), default=1000),
+        _requests(
+            "--patience S",
+            "Seconds without any good response that are worth waiting for.",
+            type=Seconds(0, 86_400),
+            default=patience,
+        ),
+        _requests(
+            "--max-attempts N",
+            "How often a request is sent at most. Else as often as --patience allows.",
+            type=Whole(1, 1000),
+        ),
+        _requests("--timeout S", "Seconds for one response. Default: 60.", type=Seconds(0.001, 86_400)),
+        _requests("--max-concurrency N", "Requests in flight at most. Default: 16.", type=Whole(1, 10_000)),
+        _requests(
+            "--max-rate N",
+            "Requests a second at most. Else as many as the server takes.",
+            type=click.FloatRange(0.001, 1_000_000),
+        ),
+    )
 
 
 def connect(**defaults: Any) -> "tfruns.Client":
@@ -257,49 +305,9 @@ def connect(**defaults: Any) -> "tfruns.Client":
     without such options, as the defaults say.
     """
     settings: dict[str, Any] = {**defaults, **click.get_current_context().ensure_object(dict)}
-    retry = {name: settings.pop(name) for name in _OF_RETRIES if name in settings}
+    retry = {name: settings.pop(name) for name in ("patience", "max_attempts") if name in settings}
     try:
         return tfruns.Client(retry=tfruns.RetryPolicy(**retry), **settings)
     except tfruns.ConfigurationError as error:
         usage = wrong_usage(error)
         raise usage if usage.message.startswith("--host") else click.ClickException(usage.message) from None
-
-
-def requests(*, patience: int) -> Callable[[_Command], _Command]:
-    """The options for requests. The patience, in seconds, is the default of its option."""
-    return combined(
-        options_of("Requests")(
-            "--page-size", type=Whole(1, 1000), default=1000, help="Runs to request at once, at most."
-        ),
-        _requests(
-            "--patience",
-            type=Seconds(0, 86_400),
-            default=patience,
-            help="Seconds without any good response that are worth waiting for.",
-        ),
-        _requests(
-            "--max-attempts",
-            type=Whole(1, 1000),
-            help="How often a request is sent at most. Else as often as --patience allows.",
-        ),
-        _requests("--timeout", type=Seconds(0.001, 86_400), help="Seconds for one response. Default: 60."),
-        _requests("--max-concurrency", type=Whole(1, 10_000), help="Requests in flight at most. Default: 16."),
-        _requests(
-            "--max-rate",
-            type=click.FloatRange(0.001, 1_000_000),
-            metavar="N",
-            help="Requests a second at most. Else as many as the server takes.",
-        ),
-    )
-
-
-def interval(*default: float) -> Callable[[_Command], _Command]:
-    """`--interval`, with the least and the most seconds by default."""
-    return when(
-        "--interval",
-        type=Seconds(0, 86_400, min_open=True),
-        nargs=2,
-        metavar="MIN MAX",
-        default=default,
-        help="Seconds between two polls of a job: the least while its runs change, the most while nothing happens.",
-    )

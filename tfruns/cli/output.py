@@ -106,6 +106,12 @@ def say(message: str) -> None:
     click.echo(f"tfruns: {on_one_line(message)}", err=True)
 
 
+def end_line() -> None:
+    """End the line in which a terminal has put `^C`."""
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
 def is_terminal() -> bool:
     """Whether standard output is a terminal.
 

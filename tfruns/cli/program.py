@@ -6,7 +6,10 @@ Every module of the command line imports only click at its top, and the rest ins
 import io
 import logging
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 
 import click
 
@@ -15,7 +18,6 @@ from tfruns.cli.help import ENVIRONMENT, Group
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.runs import count, list_, show, wait
 from tfruns.cli.sandbox import demo, sandbox
-from tfruns.cli.signals import handle_signals, interrupted_status
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
@@ -54,11 +56,34 @@ for _command in (list_, show, count, export, watch, wait, sandbox, demo):
     program.add_command(_command)
 
 
+_received: list[int] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does now: in an event loop of `asyncio.run` cancel its task, the first time; else interrupt."""
+    _received.append(number)
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
+
+
+def _handle_signals() -> None:
+    """From now on, signals that would end the program end it as Ctrl-C does, which cleans up.
+
+    A container's first process has no default handlers: without one of its own, it would ignore SIGTERM. What the
+    program was started to ignore, as by `nohup`, stays ignored.
+    """
+    if threading.current_thread() is threading.main_thread():  # only that one may have handlers
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+
+
 def run() -> int:
     if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
         sys.stdin = io.TextIOWrapper(io.BytesIO())
     guard_streams()
-    handle_signals()
+    _handle_signals()
     logger = logging.getLogger("tfruns")
     logger.addHandler(_Notices(logging.WARNING))
     logger.propagate = False
@@ -74,7 +99,8 @@ def run() -> int:
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
     except click.Abort as error:
-        return _fail(f"interrupted{error}", interrupted_status())
+        # 128 and the number of the signal, as in shells: 130 for Ctrl-C.
+        return _fail(f"interrupted{error}", 128 + (_received or [signal.SIGINT])[0])
     except Exception as error:
         from tfruns.errors import TfRunsError
 

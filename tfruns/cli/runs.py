@@ -1,7 +1,7 @@
 """`tfruns list`, `count`, `show` and `wait`: runs as a table, one with every field, or as lines of JSON."""
 
 import asyncio
-import time
+import sys
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +14,6 @@ from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import PATIENCE, checked, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
-from tfruns.cli.table import Table, header_option, run_cells, run_lines, run_table, table_options
 
 _many = options_of("How many")
 
@@ -29,15 +28,15 @@ _STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
 @options.filters
 @options.window
 @options.order
-@_many("--offset", type=options.Whole(min=0), default=0, help="Runs of each job to skip first.")
+@_many("--offset N", "Runs of each job to skip first.", type=options.Whole(min=0), default=0)
 @_many(
-    "--max-runs",
+    "--max-runs N",
+    f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
     type=options.Whole(min=0),
-    help=f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
 )
-@_many("--all", "wants_all", is_flag=True, help="Print all runs on a terminal, too.")
+@_many("--all", "Print all runs on a terminal, too.", "wants_all", is_flag=True)
 @options.json("Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.")
-@table_options
+@options.table
 @options.requests(patience=PATIENCE)
 @options.host
 async def list_(
@@ -70,15 +69,17 @@ async def list_(
       0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
       3 of several jobs, some failed (404, 403, ...): stderr names them
     """
+    from tfruns.cli.table import run_cells, run_table
+
     if wants_all and max_runs is not None:
         raise click.UsageError("--all and --max-runs exclude each other")
     if as_json and columns:
         raise click.UsageError("--columns is for the table: a line of --json has every field")
     several = len(job_ids) > 1
     table = run_table(columns, wide=wide, no_header=no_header, several=several)
-    now = time.time() if is_terminal() else None
-    most = None
-    if is_terminal() and not (as_json or wants_all) and max_runs is None:
+    is_screen = is_terminal() and not (as_json or wants_all) and max_runs is None
+    most = sys.maxsize
+    if is_screen:
         most = max(1, _ON_A_TERMINAL // len(job_ids))
         max_runs = most + 1  # the one that isn't printed shows that there are more
     printed = dict.fromkeys(job_ids, 0)
@@ -93,17 +94,17 @@ async def list_(
             async for job_id, page in pages:
                 if not printed[job_id]:
                     total += page.pagination.total - arguments["offset"]
-                runs = page.data if most is None else page.data[: most - printed[job_id]]
+                runs = page.data[: most - printed[job_id]]
                 unprinted += len(page.data) - len(runs)
                 printed[job_id] += len(runs)
                 if as_json:
                     job = {"jobId": job_id} if several else {}
                     await write(b"".join(as_json_line({**job, **run.to_dict()}) for run in runs))
-                else:
-                    rows += [run_cells(run, table.columns, now=now, job_id=job_id) for run in runs]
-                    if most is None or not several:
-                        await write(table.text(rows))
-                        rows = []
+                    continue
+                rows += [run_cells(run, table.columns, job_id) for run in runs]
+                if not (is_screen and several):
+                    await write(table.text(rows))
+                    rows = []
     if rows:
         await write(table.text(rows))
     count = sum(printed.values())
@@ -125,7 +126,7 @@ async def list_(
 @options.filters
 @options.window
 @options.json('Print a line {"job_id":...,"count":...} for each job in place of the numbers alone.')
-@header_option
+@options.no_header
 @options.host
 async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: Any) -> int:
     """Print how many runs of each JOB, given by its id, match: the server's count now, by one request. (With --since or
@@ -141,30 +142,30 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
       0 success, 1 failure, 2 wrong usage, 130 Ctrl-C
       3 of several jobs, some failed (404, 403, ...): stderr names them
     """
+    from tfruns.cli.table import Table
     from tfruns.errors import NOT_ABOUT_ONE_JOB
 
+    counts: dict[str, int] = {}
     errors: dict[str, tfruns.TfRunsError] = {}
     async with connect(patience=PATIENCE) as client:
 
-        async def number_of(job_id: str) -> int:
+        async def count_of(job_id: str) -> None:
             try:
-                return await with_given(client.iter_runs, job_id, **filters).count()
+                counts[job_id] = await with_given(client.iter_runs, job_id, **filters).count()
             except tfruns.TfRunsError as error:
                 if len(job_ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
                     raise
                 errors[job_id] = error
-                return 0
 
-        numbers = dict(zip(job_ids, await asyncio.gather(*map(number_of, job_ids)), strict=True))
-    counts = {job_id: number for job_id, number in numbers.items() if job_id not in errors}
+        await asyncio.gather(*map(count_of, job_ids))
+    found = {job_id: counts[job_id] for job_id in job_ids if job_id in counts}
     if as_json:
-        await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in counts.items()))
+        await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in found.items()))
     elif len(job_ids) == 1:
-        await write(b"%d\n" % counts[job_ids[0]])
-    elif counts:
-        table = Table(("job_id", "runs"), header=not no_header)
-        rows = [{"job_id": harmless(job_id), "runs": f"{number}"} for job_id, number in counts.items()]
-        await write(table.text(rows))
+        await write(b"%d\n" % found[job_ids[0]])
+    elif found:
+        rows = [{"job_id": harmless(job_id), "runs": f"{number}"} for job_id, number in found.items()]
+        await write(Table(("job_id", "runs"), header=not no_header).text(rows))
     return _say_failures(errors, len(job_ids))
 
 
@@ -194,10 +195,14 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
       1  RUN begins the names of several runs, or another failure
       2  wrong usage
     """
+    from tfruns.cli.table import run_lines
+
     if not run.strip():
         raise click.UsageError("RUN is empty")
     async with connect(patience=PATIENCE) as client:
-        found = await _find(client, job_id, run)
+        runs = await with_given(client.iter_runs, job_id, search_prefix=run).collect()
+    by_id, by_name = [one for one in runs if one.id == run], [one for one in runs if one.name == run]
+    found = by_id or by_name[:1] or [one for one in runs if one.id.startswith(run) or one.name.startswith(run)]
     if not found:
         say(f"job {job_id!r} has no run whose id or name begins with {run!r}")
         return _NO_SUCH_RUN
@@ -210,35 +215,19 @@ async def show(job_id: str, run: str, as_json: bool) -> int:
     return 0
 
 
-async def _find(client: "tfruns.Client", job_id: str, text: str) -> "list[tfruns.JobRun]":
-    """The run with that id; else the newest with that name; else those whose id or name begins with the text."""
-    runs = await with_given(client.iter_runs, job_id, search_prefix=text).collect()
-    by_id, by_name = [run for run in runs if run.id == text], [run for run in runs if run.name == text]
-    return by_id or by_name[:1] or [run for run in runs if run.id.startswith(text) or run.name.startswith(text)]
-
-
 @click.command(cls=Command, short_help="Wait until a run has ended.")
 @options.run_of_job
+@options.when("--timeout S", "Seconds to wait at most, or 90m. Else for ever.", type=options.Seconds(0, min_open=True))
 @options.when(
-    "--timeout", type=options.Seconds(0, min_open=True), help="Seconds to wait at most, or 90m. Else for ever."
-)
-@options.when(
-    "--listed-within",
+    "--listed-within S",
+    "Seconds in which RUN must be listed: one that was just started may not be there yet.",
     type=options.Seconds(0, 86_400),
     default=10.0,
-    help="Seconds in which RUN must be listed: one that was just started may not be there yet.",
 )
 @options.interval(1.0, 15.0)
 @options.json("Print the run as a line of JSON, as the API has it, in UTF-8.")
 @options.host
-async def wait(
-    job_id: str,
-    run: str,
-    timeout: float | None,  # noqa: ASYNC109
-    listed_within: float,
-    interval: tuple[float, float],
-    as_json: bool,
-) -> int:
+async def wait(job_id: str, run: str, as_json: bool, **arguments: Any) -> int:
     """Wait until RUN of JOB has ended, and print it. RUN is an id or a name; of several with that name, the newest.
 
     Examples:
@@ -254,19 +243,18 @@ async def wait(
       7  it hasn't ended within --timeout
       1  it couldn't be found out; 2 for wrong usage, 130 for Ctrl-C
     """
+    from tfruns.cli.table import run_cells, run_table
+
     async with connect() as client:
         if is_terminal():
             say(f"waiting for the end of {run!r}; Ctrl-C to stop")
         try:
             with checked():
-                ended = await client.wait_for_run(
-                    job_id, run, timeout=timeout, listed_within=listed_within, interval=interval
-                )
+                ended = await client.wait_for_run(job_id, run, **arguments)
         except tfruns.WaitError as error:
-            statuses = {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}
             say(str(error))
-            return statuses[type(error)]
+            return {tfruns.RunDeletedError: 5, tfruns.RunNotFoundError: 6, tfruns.WaitTimeoutError: 7}[type(error)]
     table = run_table()
-    cells = run_cells(ended, table.columns, now=time.time())
-    await write(as_json_line(ended.to_dict()) if as_json else table.text([cells]))
+    text = table.text([run_cells(ended, table.columns)])
+    await write(as_json_line(ended.to_dict()) if as_json else text)
     return _STATUS_OF_END[ended.status]

@@ -16,14 +16,12 @@ from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import Command, options_of
 from tfruns.cli.options import with_given
-from tfruns.cli.output import is_terminal, say, until_nobody_reads, width
-from tfruns.cli.signals import end_line
-from tfruns.cli.table import Table, human_duration, run_cells, run_table
+from tfruns.cli.output import end_line, is_terminal, say, until_nobody_reads, width
 
 _where = options_of("Where it listens")
 _holds = options_of("What it holds")
 _behaves = options_of("How it behaves")
-_seed = _holds("--seed", type=int, metavar="N", default=0, help="What the runs are made from: same seed, same runs.")
+_seed = _holds("--seed N", "What the runs are made from: same seed, same runs.", type=int, default=0)
 
 _SAMPLES = 5
 _COLUMNS = ("status", "runs", "share", "median", "longest")
@@ -42,41 +40,32 @@ def _rate_limit(text: str) -> Any:
 
 
 @click.command(cls=Command, short_help="Serve a made-up control plane to try things on.")
-@_where("--port", type=options.Whole(0, 65_535), default=0, help="The port to listen on; 0 for any that is free.")
-@_where("--host", metavar="ADDR", default="127.0.0.1", help="The address to listen on.")
-@_holds("--jobs", type=_jobs, metavar="N|ID,…", default="1", help="How many jobs it has, or their ids.")
-@_holds("--runs", type=options.Whole(min=0), default=25_000, help="How many runs a job has.")
+@_where("--port N", "The port to listen on; 0 for any that is free.", type=options.Whole(0, 65_535), default=0)
+@_where("--host ADDR", "The address to listen on.", default="127.0.0.1")
+@_holds("--jobs N|ID,…", "How many jobs it has, or their ids.", type=_jobs, default="1")
+@_holds("--runs N", "How many runs a job has.", type=options.Whole(min=0), default=25_000)
 @_seed
-@_holds("--api-key", metavar="KEY", help="The key it takes. Else one is made up. Don't give it a real one.")
+@_holds("--api-key KEY", "The key it takes. Else one is made up. Don't give it a real one.")
 @_holds(
     "--runs-from",
+    "Take jobs and runs from JSON lines, as `tfruns export` writes them.",
     type=click.Path(exists=True, dir_okay=False),
-    help="Take jobs and runs from JSON lines, as `tfruns export` writes them.",
 )
 @_behaves(
     "--living/--still",
+    "Whether runs are created, about two a minute in each job, and change their status until they end.",
     default=True,
-    help="Whether runs are created, about two a minute in each job, and change their status until they end.",
 )
 @_behaves(
-    "--clock-start",
+    "--clock-start TIME",
+    "When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
     type=options.moment,
-    metavar="TIME",
     default="now",
-    help="When its clock starts, and its newest run was created: now, or a date such as 2026-11-23T08:30Z.",
 )
-@_behaves("--clock-rate", type=float, metavar="N", default=1.0, help="How many seconds of its clock pass in a second.")
-@_behaves(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="FAULT",
-    help="What goes wrong, such as `status=429,wait=2,rate=0.1`.",
-)
-@_behaves(
-    "--rate-limit", type=_rate_limit, metavar="N[/BURST]", help="Requests a second that it takes, and how many at once."
-)
-@_behaves("--forbidden", multiple=True, metavar="JOB", help="A job without access to it (403).")
+@_behaves("--clock-rate N", "How many seconds of its clock pass in a second.", type=float, default=1.0)
+@_behaves("--fault FAULT", "What goes wrong, such as `status=429,wait=2,rate=0.1`.", "faults", multiple=True)
+@_behaves("--rate-limit N[/BURST]", "Requests a second that it takes, and how many at once.", type=_rate_limit)
+@_behaves("--forbidden JOB", "A job without access to it (403).", multiple=True)
 async def sandbox(**settings: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
@@ -116,7 +105,7 @@ async def sandbox(**settings: Any) -> None:
 
 
 @click.command(cls=Command, short_help="List the runs of a made-up job, without an account.")
-@_holds("--runs", "number", type=options.Whole(min=1), default=25_000, help="Runs that the job has.")
+@_holds("--runs N", "Runs that the job has.", "number", type=options.Whole(min=1), default=25_000)
 @_seed
 async def demo(number: int, seed: int) -> None:
     """List the runs of a made-up job, from a sandbox on this machine, and sum them up.
@@ -131,6 +120,7 @@ async def demo(number: int, seed: int) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from tfruns.cli.table import Table, human_duration, run_cells, run_table
     from tfruns.sandbox import Sandbox
 
     _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
@@ -166,8 +156,7 @@ async def demo(number: int, seed: int) -> None:
     click.echo(Table(_COLUMNS).text(rows))
     click.echo(f"The first {len(runs[:_SAMPLES])} runs, as `tfruns list` prints them:")
     table = run_table()
-    now = time.time() if is_terminal() else None
-    click.echo(table.text([run_cells(run, table.columns, now=now) for run in runs[:_SAMPLES]]))
+    click.echo(table.text([run_cells(run, table.columns) for run in runs[:_SAMPLES]]))
     took = f"{count:,} runs in {seconds:.2f} s by {counted(requests, 'request')}"
     _say(f"{took}: {count / seconds:,.0f} runs a second, server included")
 

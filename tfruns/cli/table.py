@@ -1,19 +1,17 @@
 """Runs as people read them: one with every field, and a table, within the width of a terminal or whole for programs."""
 
-import difflib
 import itertools
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
+from rich.cells import cell_len, set_cell_size  # an East Asian character takes two cells
 
-import tfruns
-from tfruns.cli.help import combined
-from tfruns.cli.options import output
+from tfruns._table.columns import COLUMNS, values_of
 from tfruns.cli.output import encoded, harmless, has_colours, is_terminal, on_one_line, width
+from tfruns.models import JobRun
 
 _COLOURS = {
     "FINISHED": "green",
@@ -43,43 +41,12 @@ _COMFORTABLE = 24  # cells that each of these gets before any gets more
 
 _HEADINGS = {"created_at": "CREATED (UTC)", "end_time": "ENDED (UTC)", "deployment_version": "VERSION", "job_id": "JOB"}
 """The headings that aren't the column's name in capitals."""
-_OTHER_NAMES = {"job": "job_id", "created": "created_at", "ended": "end_time", "version": "deployment_version"}
 _FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
 _LISTED = ("status", "created_at", "duration", "deployment_version", "triggered_by", "name", "id", "error")
 
 
 def _heading(column: str) -> str:
     return _HEADINGS.get(column) or column.upper().replace("_", " ")
-
-
-def _chosen(text: str) -> tuple[str, ...]:
-    from tfruns._table.columns import COLUMNS, JOB_ID
-
-    known = (JOB_ID, *(column.name for column in COLUMNS), "age")
-    columns = []
-    for word in text.split(","):
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])|[ -]", "_", word.strip()).lower()  # createdAt, created-at
-        name = _OTHER_NAMES.get(name, name)
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}? There are" if close else "there are"
-            raise click.BadParameter(f"no column {word.strip()!r}: {hint} {', '.join(known)}")
-        columns.append(name)
-    return tuple(dict.fromkeys(columns))
-
-
-header_option = output("--no-header", is_flag=True, help="Leave out the line of headings.")
-table_options = combined(
-    output(
-        "--columns",
-        type=_chosen,
-        metavar="A,B,…",
-        help="The columns, by the names of the fields, such as name,created_at,exit_code,error; age, too.",
-    ),
-    output("--wide", is_flag=True, help="Show every column whole, however wide the terminal is."),
-    header_option,
-)
-"""Options for a table of runs, which `run_table` takes."""
 
 
 def _instant(milliseconds: float) -> str:
@@ -106,19 +73,17 @@ def human_age(seconds: float) -> str:
     return human_duration(max(0, int(seconds))).split()[0]
 
 
-def run_cells(run: "tfruns.JobRun", columns: Iterable[str], *, now: float | None, job_id: str = "") -> dict[str, str]:
-    """The text of each of these columns for a run. `now`, in seconds since 1970, is for ages, and for the time that a
-    run without an end has taken so far; with None, durations are as the server has them.
-    """
-    return {name: harmless(job_id if name == "job_id" else _cell(run, name, now)) for name in columns}
+def run_cells(run: JobRun, columns: Iterable[str], job_id: str = "") -> dict[str, str]:
+    """The text of each of these columns for a run."""
+    return {name: harmless(job_id if name == "job_id" else _cell(run, name)) for name in columns}
 
 
-def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
+def _cell(run: JobRun, column: str) -> str:
     subject = run.triggered_by_subject
     if column == "age":
-        return human_age((now or time.time()) - run.created_at / 1000)
+        return human_age(time.time() - run.created_at / 1000)
     if column == "duration":
-        return human_duration(run.duration if now is None else _time_so_far(run, now))
+        return human_duration(_duration(run))
     if column == "triggered_by":
         return run.triggered_by or (subject and (subject.subject_slug or subject.subject_display_name)) or "-"
     value: Any = getattr(subject if column.startswith("subject_") else run, column, None)
@@ -129,26 +94,22 @@ def _cell(run: "tfruns.JobRun", column: str, now: float | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _time_so_far(run: "tfruns.JobRun", now: float) -> int | None:
-    """Seconds that the run took, or has taken by now."""
-    if run.status.is_terminal or run.status == "UNKNOWN":
+def _duration(run: JobRun) -> int | None:
+    """Seconds that the run took; on a terminal, for one without an end, those that it has taken so far."""
+    if run.status.is_terminal or run.status == "UNKNOWN" or not is_terminal():
         return run.duration
-    return max(0, int(now - run.created_at / 1000))
+    return max(0, int(time.time() - run.created_at / 1000))
 
 
-def run_lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
+def run_lines(job_id: str, run: JobRun) -> Iterator[str]:
     """A line for each field, first what everybody asks, the error last; a text of several lines goes below its name."""
-    from tfruns._table.columns import COLUMNS, values_of
-
-    now = time.time()
     values: dict[str, Any] = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
     error = values.pop("error")
     fields = {"job_id": job_id, **{name: values[name] for name in (*_FIRST, *values)}, "error": error}
     for name in ("created_at", "end_time"):
         if (when := fields[name]) is not None:
-            fields[name] = f"{_instant(when)} UTC ({human_age(now - when / 1000)} ago)"
-    duration = _time_so_far(run, now) if is_terminal() else run.duration
-    if duration is not None:
+            fields[name] = f"{_instant(when)} UTC ({human_age(time.time() - when / 1000)} ago)"
+    if (duration := _duration(run)) is not None:
         fields["duration"] = f"{human_duration(duration)} ({duration} s)"
     width = max(map(len, fields))
     for name, value in fields.items():
@@ -157,9 +118,11 @@ def run_lines(job_id: str, run: "tfruns.JobRun") -> Iterator[str]:
             yield f"{name}\n" + "".join(f"  {line}\n" for line in lines)
         else:
             text = "".join(lines)
-            if name == "status" and has_colours():
-                text = click.style(text, fg=_COLOURS.get(text))
-            yield f"{name:<{width}}  {text}\n"
+            yield f"{name:<{width}}  {_coloured(text) if name == 'status' and has_colours() else text}\n"
+
+
+def _coloured(status: str) -> str:
+    return click.style(status, fg=_COLOURS[status]) if status in _COLOURS else status
 
 
 def run_table(
@@ -168,7 +131,7 @@ def run_table(
     """The table of runs that every command prints: on a terminal with ages, and cut to fit, unless it is to be wide."""
     if columns is not None:
         return Table(columns, is_chosen=True, is_cut=not wide, header=not no_header)
-    job, age = ("job_id",) if several else (), ("age",) if width() is not None else ()
+    job, age = ("job_id",) if several else (), ("age",) if is_terminal() else ()
     return Table((*job, *_LISTED[:2], *age, *_LISTED[2:]), is_cut=not wide, header=not no_header)
 
 
@@ -183,14 +146,11 @@ class Table:
         self, columns: Sequence[str], *, is_chosen: bool = False, is_cut: bool = True, header: bool = True
     ) -> None:
         """Columns that somebody has chosen are all shown, errors and ids too, as far as there is room."""
-        from rich.cells import cell_len
-
-        self._cell_len = cell_len  # an East Asian character takes two cells
         self.columns = tuple(columns)
         self._is_chosen = is_chosen
         self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *_AFTER_COMFORT, *columns)))
         self._room = width() if is_cut else None
-        self._colour = has_colours()
+        self._has_colours = has_colours()
         self._header = header
         self._wanted: tuple[str, ...] = ()  # below the headings that were printed last
         self._widths: dict[str, int] = {}
@@ -201,14 +161,14 @@ class Table:
         """The headings that there was no room for."""
         return [_heading(name) for name in self._wanted if name not in self._widths]
 
-    def lines(self, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    def text(self, rows: Sequence[Mapping[str, str]]) -> str:
         """The lines for these rows, after a line of headings if they are the first, or the first with an error."""
         wanted = self.columns
         if self._room is not None and not self._is_chosen and "error" not in self._wanted:
             wanted = tuple(name for name in wanted if name != "error" or any(row[name] for row in rows))
         begins = wanted != self._wanted
         shown = [{name: _heading(name) for name in wanted}, *rows] if begins else rows
-        sizes = {name: [self._cell_len(row[name]) for row in shown] for name in (wanted if begins else self._widths)}
+        sizes = {name: [cell_len(row[name]) for row in shown] for name in (wanted if begins else self._widths)}
         if self._room is None:
             for name, found in sizes.items():
                 most = max((size for size in found if size <= _WIDEST), default=0)
@@ -219,12 +179,9 @@ class Table:
         lines = [self._line(row) for row in shown]
         if begins and not self._header:
             del lines[0]
-        elif begins and self._colour:
+        elif begins and self._has_colours:
             lines[0] = click.style(lines[0], bold=True)
-        return lines
-
-    def text(self, rows: Sequence[Mapping[str, str]]) -> str:
-        return "".join(line + "\n" for line in self.lines(rows))
+        return "".join(line + "\n" for line in lines)
 
     def _fitted(self, natural: Mapping[str, int], room: int) -> dict[str, int]:
         """The columns that there is room for, each with its width."""
@@ -250,16 +207,14 @@ class Table:
         cells = []
         for name, size in self._widths.items():
             text = row[name] if self._room is None else self._cut(row[name], size)
-            padding = " " * (size - self._cell_len(text))
-            if self._colour and name == "status" and (colour := _COLOURS.get(text)):
-                text = click.style(text, fg=colour)
+            padding = " " * (size - cell_len(text))
+            if name == "status" and self._has_colours:
+                text = _coloured(text)
             cells.append(padding + text if name in _TO_THE_RIGHT else text + padding)
         return (" " * _GAP).join(cells).rstrip()
 
     def _cut(self, text: str, size: int) -> str:
-        if self._cell_len(text) <= size:
+        if cell_len(text) <= size:
             return text
-        from rich.cells import set_cell_size
-
         room = size - len(self._ellipsis)
         return set_cell_size(text, room).rstrip() + self._ellipsis if room > 0 else text[:size]

@@ -18,7 +18,6 @@ from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.options import connect, with_given
 from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
-from tfruns.cli.table import Table, run_cells
 
 _ENDED_KEPT = 1_000
 _STALE = 86_400.0  # seconds
@@ -30,15 +29,15 @@ _STALE = 86_400.0  # seconds
 @options.interval(2.0, 30.0)
 @options.when(
     "--start",
+    "What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a terminal,"
+    " otherwise `now`.",
     type=click.Choice(("now", "open", "existing")),
-    help="What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a"
-    " terminal, otherwise `now`.",
 )
 @options.when(
     "--resume-from",
-    type=click.Path(dir_okay=False),
-    help="Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
+    "Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
+    type=click.Path(dir_okay=False),
 )
 @options.json("Print each change as a line of JSON, in UTF-8.")
 @options.host
@@ -137,7 +136,7 @@ async def _show(changes: "AsyncIterator[tfruns.RunChange]", *, several: bool) ->
     board = Board(several=several)
 
     def draw() -> Text:
-        return Text.from_ansi("\n".join(board.lines()), no_wrap=True, overflow="ellipsis")
+        return Text.from_ansi(board.text(), no_wrap=True, overflow="ellipsis")
 
     console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
     with Live(console=console, get_renderable=draw, refresh_per_second=2, redirect_stdout=False):
@@ -169,8 +168,10 @@ class Board:
             elif change.kind != "deleted":
                 self._open[key] = change.run
 
-    def lines(self) -> list[str]:
-        """The lines to show now: the runs that there is room for on the terminal, and a line that sums up all."""
+    def text(self) -> str:
+        """What to show now: the runs that there is room for on the terminal, and a line that sums up all."""
+        from tfruns.cli.table import Table, run_cells
+
         width, height = shutil.get_terminal_size()
         now = time.time()
         with self._lock:
@@ -183,7 +184,7 @@ class Board:
         kept = sorted(ended, key=lambda item: item[1].status != "FAILED")[: max(room - len(opened), room // 2)]
         chosen = {key for key, _ in kept}
         shown = [item for item in ended if item[0] in chosen] + opened[: room - len(kept)]
-        rows = [run_cells(run, self._columns, now=now, job_id=key[0]) for key, run in shown]
+        rows = [run_cells(run, self._columns, key[0]) for key, run in shown]
         counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
         counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}"
         numbers = Counter(run.status.value for _, run in opened)
@@ -193,7 +194,7 @@ class Board:
         sums = [f"{known}; {', '.join(words)}"] if words else []
         sums += [f"{known}; {', '.join(words[:most])} and others" for most in range(len(words) - 1, 0, -1)]
         texts = [text + end for some in (sums, [known]) for end in ("; Ctrl-C to end", "") for text in some]
-        return [*Table(self._columns).lines(rows), next((text for text in texts if len(text) <= width), counts)]
+        return Table(self._columns).text(rows) + next((text for text in texts if len(text) <= width), counts)
 
 
 def _hidden(number: int) -> str:
