@@ -38,7 +38,8 @@ class Seconds(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         is_duration = isinstance(value, str) and _DURATION.fullmatch(value.strip())
-        return super().convert(_seconds(value) if is_duration else value, param, ctx)
+        number: Any = _seconds(value) if is_duration else value
+        return super().convert(number, param, ctx)
 
 
 class Word(click.Choice[str]):
