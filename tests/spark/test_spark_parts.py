@@ -164,6 +164,16 @@ def test_runs_that_cannot_be_rows(mode: str) -> None:
     assert [row["id"] for row in rows if row not in broken] == ["run-1000", "run-1001"]
 
 
+def test_the_newest_run_cannot_be_understood() -> None:
+    """It fails no load either: the jobs are counted by the page that it is on."""
+    with serving({"a": [run(1, createdAt="now"), run(2)], "b": ["no run"]}) as url:
+        source = TfRunsDataSource({"baseUrl": url, "jobs": "a,b"})
+        reader = source.reader(source.schema())
+        rows = [row for part in reader.partitions() for batch in reader.read(part) for row in batch.to_pylist()]
+    found = sorted((row["job_id"], row["id"] or "", row["_corrupt_record"] is None) for row in rows)
+    assert found == [("a", "run-1", False), ("a", "run-2", True), ("b", "", False)]
+
+
 def test_no_schema_but_that_of_the_runs_is_taken() -> None:
     with pytest.raises(ValueError, match=r"leave out `\.schema\(\.\.\.\)`, and select the columns"):
         TfRunsDataSource({"jobs": "a"}).reader(schema(None)[:3])  # type: ignore[index]

@@ -13,7 +13,7 @@ import pytest
 
 import tfruns
 from tests.support.hostile import Request, page, response, run, serve
-from tests.support.watching import Over, SteppedTimer, stepped, watch_of
+from tests.support.watching import Over, SteppedTimer, rounds, stepped, watch_of
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -165,6 +165,34 @@ async def test_a_watch_that_begins_on_an_empty_response(start: str) -> None:
     assert kinds(changes) == Counter({("finished", "run-0"): 1})
 
 
+async def test_a_token_of_a_watch_that_began_on_empty_responses() -> None:
+    """Another process doesn't take for new what is there already either; what is new is."""
+    old = [run(number, createdAt=1_700_000_000_000 - 3_600_000 * number) for number in range(30)]
+    rows: dict[str, Rows] = {"a": old[:1], "b": []}
+
+    def handler(request: Request) -> bytes:
+        return shown(request, rows[urlsplit(request.target).path.split("/")[-2]])
+
+    async def create() -> None:
+        rows["a"].insert(0, run(-1))
+
+    async def reappear() -> None:
+        rows["b"] = old
+
+    async def create_in_b() -> None:
+        rows["b"] = [run(-2), *old]
+
+    async with serve(handler) as (url, _), Client(url, "key", retry=ONCE) as client:
+        _, [change] = await rounds(client, ["a", "b"], create)
+        reported = await rounds(client, ["a", "b"], reappear, create_in_b, resume_token=change.resume_token)
+        assert [kinds(changes) for changes in reported] == [Counter(), Counter(), Counter({("finished", "run--2"): 1})]
+        rows["b"] = old
+        assert await rounds(client, ["a", "b"], resume_token=change.resume_token) == [[]]
+        rows["b"] = [run(-2)]
+        [changes] = await rounds(client, ["a", "b"], resume_token=change.resume_token)
+        assert kinds(changes) == Counter({("finished", "run--2"): 1})
+
+
 async def test_a_token_amid_doubts() -> None:
     """It holds the run as it was reported last: a deletion that wasn't reported yet is reported after the restart."""
     rows = list(ROWS)
@@ -252,6 +280,28 @@ async def test_a_run_that_is_not_listed_yet() -> None:
         await waited(lambda _: [], timeout=0.2)
     with pytest.raises(ValueError, match="listed_within must be seconds"):
         await waited(lambda _: [], listed_within=-1)
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, tfruns.NotFoundError), (403, tfruns.PermissionDeniedError)])
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_job_that_is_refused_before_the_run_is_listed(status: int, error: type[Exception]) -> None:
+    """For a moment it ends no wait, once the job could be polled; if it lasts, it does, and at first at once."""
+    refused: set[int] = set()
+
+    def handler(request: Request) -> bytes:
+        if request.number in refused:
+            return response(status, {"statusCode": status, "message": "as the test says"})
+        return shown(request, ROWS if request.number > 5 else [])
+
+    for refused, is_refused in (({1, 2, 4}, False), ({*range(1, 99)}, True), ({0}, True)):
+        async with serve(handler) as (url, requests), Client(url, "key", retry=ONCE) as client:
+            waiting = asyncio.wait_for(client.wait_for_run("job", "run-1", listed_within=600), 60)
+            if is_refused:
+                with pytest.raises(error):
+                    await waiting
+                assert len(requests) == 1 or 0 not in refused
+            else:
+                assert (await waiting).status == "FINISHED"
 
 
 # --- an hour of it ---

@@ -1,6 +1,7 @@
 """Waiting for the end of one run: what comes back, what is raised, what it costs, and what it leaves behind."""
 
 import asyncio
+import gc
 import logging
 import pickle
 from collections.abc import AsyncGenerator
@@ -10,6 +11,7 @@ import pytest
 
 import tfruns
 from tfruns import Client, JobRun, RetryPolicy
+from tfruns._watch import schedule
 from tfruns.sandbox import Fault, Sandbox
 
 SOON = {"interval": (0.005, 0.02)}
@@ -261,6 +263,34 @@ async def test_cancelled_at_any_moment(s: Sandbox, client: Client) -> None:
         ends = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 30)
         assert {type(end) for end in ends} == {asyncio.CancelledError}
         assert tasks_of_ours() == []
+
+
+async def test_cancelled_as_the_run_is_found_to_be_deleted(
+    s: Sandbox, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error that nobody gets any more is no warning of the event loop."""
+    monkeypatch.setattr(schedule, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "_LEAST_POLLS", 1)
+    warnings: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: warnings.append(context["message"]))
+    [job_id] = s.job_ids
+    ends: set[type[BaseException | JobRun]] = set()
+    for steps in range(0, 120, 2):
+        run = await s.create_run(job_id, status="RUNNING")
+        s.requests.clear()
+        wait = asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.01))
+        await begun(s, [wait], 0)
+        await s.delete_run(job_id, run.id)
+        while len(s.requests) < 3:
+            await asyncio.sleep(0)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        wait.cancel()
+        ends |= {type(end) for end in await asyncio.gather(wait, return_exceptions=True)}
+        del wait
+        gc.collect()
+    assert asyncio.CancelledError in ends
+    assert warnings == []
 
 
 @pytest.mark.usefixtures("quick_clock")

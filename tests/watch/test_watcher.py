@@ -177,6 +177,18 @@ async def test_deletion_of_an_old_open_run() -> None:
         assert [(one.kind, one.run, one.before) for one in changes] == [("deleted", old[-1], old[-1])]
 
 
+async def test_deletion_of_a_run_whose_name_many_have() -> None:
+    """It is looked for by its name, too, in pages as large as can be."""
+    async with Sandbox(1, 0) as s, Client(s.url, s.api_key) as client:
+        [job_id] = s.job_ids
+        runs = [await s.create_run(job_id, name="nightly", status="FINISHED") for _ in range(2_500)]
+        last = await s.update_run(job_id, runs[0].id, status="RUNNING", end_time=None)
+        s.requests.clear()
+        _, [change] = await rounds(client, job_id, lambda: s.delete_run(job_id, last.id))
+        assert (change.kind, change.run) == ("deleted", last)
+        assert len(s.requests) < 100
+
+
 async def test_very_many_old_runs_end_at_once() -> None:
     """The list is read then, rather than each of them looked up."""
     async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
@@ -507,13 +519,13 @@ def test_a_snapshot_amid_a_burst() -> None:
     """Its floor stays below what is still to be reported."""
     ended = {f"run-{n}": sample(n) for n in range(100, 100 + 2 * KEPT)}
     steps = [Change(ChangeKind.FINISHED, sample(99), None), Change(ChangeKind.FINISHED, sample(110), None)]
-    view = Snapshot(ended, 50, 200).after(steps[:1], steps[1:])
+    view = Snapshot(ended, 50).after(steps[:1], steps[1:])
     assert view.floor < 110
 
 
 def test_what_a_poll_could_not_find_out() -> None:
     """It is left as it was."""
-    view = Snapshot({"run-5": sample(5, "RUNNING"), "run-90": sample(90)}, 80, 100)
+    view = Snapshot({"run-5": sample(5, "RUNNING"), "run-90": sample(90)}, 80)
     look = PollResult([sample(90)], False, {}, 100)
     assert compare(view, look) == ((), view)
 

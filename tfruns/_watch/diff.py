@@ -4,7 +4,7 @@ A `Snapshot` is what a watch knows of a job, a `PollResult` what the server has 
 changes between both. A job that couldn't be polled yet has a `Beginning` in place of a snapshot.
 
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
-(`is_known_down_to`), and every open run further down. A run above the snapshot's floor that the snapshot doesn't hold
+(`since`), and every open run further down. A run above the snapshot's floor that the snapshot doesn't hold
 is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all runs
 that weren't reported yet.
 
@@ -118,11 +118,6 @@ class Beginning:
         since = float(self.start) if start is None else start
         return since if self.watermark is None else min(since, self.watermark)
 
-    def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
-        """Whether no run behind these, which are the newest, is reported because of its time of creation."""
-        # The last one may have others behind it that were created at the same time.
-        return bool(runs) and runs[-1].created_at < min(self.since, runs[0].created_at)
-
     def reports(self, run: JobRun) -> bool:
         """Whether a run that the first poll finds is reported."""
         if run.created_at >= self.since or (self.start == "open" and not run.status.is_terminal):
@@ -163,10 +158,10 @@ class Snapshot:
     One that wasn't reported yet is None, and followed until it is."""
     floor: float
     """In ms since 1970: every run created until then has ended, unless it is followed."""
-    total: int
-    """How many runs there were."""
     deleted: Mapping[str, float] = attrs.field(factory=dict)
     """The runs that were reported as deleted last, by id, each with its creation in ms since 1970."""
+    began_empty: tuple[Beginning, float] | None = None
+    """If no poll has found a run yet: how the watch of the job began, and when, in seconds since 1970."""
     doubted: frozenset[str] = frozenset()
     """The known runs of which something isn't believed or reported yet: the next poll searches for them."""
 
@@ -175,17 +170,11 @@ class Snapshot:
         """The known runs that have ended."""
         return {run_id: run for run_id, run in self.known.items() if run is not None and run.status.is_terminal}
 
-    def is_known_down_to(self, runs: Sequence[JobRun]) -> bool:
-        """Whether all runs behind these, which are the newest, are known."""
-        if not runs:
-            return False
-        last = runs[-1].created_at
-        if last <= self.floor:
-            return True
-        created = [run.created_at for run in self.known.values() if run is not None]
-        met = sum(run.id in self.known for run in runs)
-        # A new run may stand behind known runs that were created at the same time as the newest known one.
-        return met >= _OVERLAP and last < max(created, default=self.floor)
+    @property
+    def since(self) -> float:
+        """A poll reads all runs created at this time or later, in ms since 1970: those before are known."""
+        created = sorted((run.created_at for run in self.known.values() if run is not None), reverse=True)
+        return max(created[_OVERLAP], self.floor) if len(created) > _OVERLAP else self.floor
 
     def was_deleted(self, run: JobRun) -> bool:
         """Whether this run was reported as deleted; not one that was created again later, with the same id."""
@@ -225,7 +214,24 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     return attrs.evolve(snapshot, known=known, floor=max(floor, snapshot.floor))
 
 
-def first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
+def before(known: Snapshot | Beginning, poll: PollResult, now: float) -> Snapshot:
+    """The snapshot to compare this poll with, at `now`, in seconds since 1970.
+
+    An empty list is no proof: if a later one spans far more time than has passed since, by the clock of the server, its
+    runs were there when the watch began.
+    """
+    if isinstance(known, Beginning):
+        snapshot = _first_snapshot(poll, known)
+        return snapshot if poll.shown else attrs.evolve(snapshot, began_empty=(known, now))
+    if known.began_empty is None or not poll.shown:
+        return known
+    beginning, since = known.began_empty
+    created = [run.created_at for run in poll.shown.values()]
+    is_older = max(created) - min(created) > 60_000 * (1 + max(0, now - since))
+    return _first_snapshot(poll, beginning) if is_older else attrs.evolve(known, began_empty=None)
+
+
+def _first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
     """A snapshot which `compare`, with the same poll, turns into the changes that the watch of a job begins with."""
     floor = poll.floor
     if math.isinf(floor) and not poll.is_all:  # the runs aren't in the order of creation
@@ -238,7 +244,7 @@ def first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
         # reported is followed until it is.
         if not run.status.is_terminal or reports != (run.id in above):
             known[run.id] = None if reports else run
-    return Snapshot(known, floor, poll.total)
+    return Snapshot(known, floor)
 
 
 def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus | None]:
@@ -279,7 +285,7 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
     changes.sort(key=lambda change: change.run.created_at)
     still_doubted = frozenset(doubted).intersection(snapshot.known)
-    after = _changed(attrs.evolve(snapshot, known=known, total=poll.total, doubted=still_doubted), changes)
+    after = _changed(attrs.evolve(snapshot, known=known, doubted=still_doubted), changes)
     if doubted or poll.lacks_runs:  # the list may come from an older state: it says nothing about what is known
         return tuple(changes), after
     # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that

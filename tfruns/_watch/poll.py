@@ -1,7 +1,7 @@
 """How a job is polled: with the fewest requests that show all that may have changed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -94,7 +94,7 @@ class Job:
         is_small = page.pagination.total <= MAX_PAGE_SIZE
         if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.start == "existing"):
             return await self._everything(beginning)
-        poll = await self._newest(page, beginning.is_known_down_to, MAX_PAGE_SIZE)
+        poll = await self._newest(page, beginning.since)
         if poll.is_all:
             return poll
         if await self._may_hide_open_runs(poll):
@@ -111,8 +111,7 @@ class Job:
         newest, and isn't there or stands where it stood before, is searched for by itself.
         """
         page = await self._runs().fetch(0, PAGE_SIZE)
-        likely = max(0, page.pagination.total - snapshot.total) + 2 * PAGE_SIZE
-        poll = await self._newest(page, snapshot.is_known_down_to, likely)
+        poll = await self._newest(page, snapshot.since)
         shown, floor, known = poll.shown, poll.floor, snapshot.known
         wanted = {run_id: known.get(run_id, shown[run_id]) for run_id in steps_back(snapshot, poll)}
         wanted |= {
@@ -131,7 +130,7 @@ class Job:
 
         async def read(ids: Collection[str], **chosen: Any) -> None:
             ids = set(ids)
-            filters: Mapping[str, Any] = {"page_size": 10} if "search_prefix" in chosen else self._filters
+            filters: Mapping[str, Any] = {} if "search_prefix" in chosen else self._filters
             async with aclosing(aiter(self._iter_runs(self.job_id, **filters, **chosen))) as runs:
                 async for run in runs:
                     if run.id in ids:
@@ -179,29 +178,23 @@ class Job:
         async with aclosing(aiter(self._runs())) as runs:
             async for run in runs:
                 count += 1
-                if len(newest) < PAGE_SIZE or not beginning.is_known_down_to(newest):
+                if len(newest) < PAGE_SIZE or run.created_at >= min(beginning.since, newest[0].created_at):
                     newest.append(run)
                 elif not run.status.is_terminal or beginning.reports(run):
                     others[run.id] = run
         return PollResult(newest, len(newest) == count, others, count)
 
-    async def _newest(self, page: RunPage, is_enough: Callable[[Sequence[JobRun]], bool], likely: int) -> PollResult:
-        """The newest runs, `page` being the first page, as many as are enough: it is likely that these are."""
-        total, most = page.pagination.total, likely
-        if _is_all(page) or is_enough(page.data):
-            return PollResult(page.data, _is_all(page), {}, total)
-        # A walk, because runs may be created or deleted between two pages; with a limit, because it fetches ahead.
-        while True:
-            runs: list[JobRun] = []
-            async with aclosing(self._runs(max_runs=most).pages()) as pages:
-                async for page in pages:
-                    runs += page.data
-                    total = page.pagination.total
-                    if is_enough(runs):
-                        return PollResult(runs, False, {}, total)
-            if len(runs) < most:
-                return PollResult(runs, True, {}, total)
-            most *= 4
+    async def _newest(self, page: RunPage, since: float) -> PollResult:
+        """All runs that were created at this time, in ms since 1970, or later; `page` is the first page."""
+        runs, is_all, most = page.data, _is_all(page), MAX_PAGE_SIZE
+        # The last run may have others behind it that were created at the same time.
+        while not (is_all or (runs and runs[-1].created_at < min(since, runs[0].created_at))):
+            # A walk, because runs may be created or deleted between two pages; with a limit, because it fetches ahead.
+            runs = ()
+            async for page in self._runs(max_runs=most).pages():
+                runs += page.data
+            is_all, most = len(runs) < most, 4 * most
+        return PollResult(runs, is_all, {}, page.pagination.total)
 
 
 def _is_all(page: RunPage) -> bool:

@@ -67,41 +67,6 @@ class PollSchedule:
 
 
 @attrs.define
-class Outages:
-    """The jobs that can't be polled for now. The log says once that an outage has begun, and once that it is over.
-
-    If many jobs fail together, only the first failure and the end of the whole outage are warnings: the other jobs are
-    logged at INFO, and each further failure of a job at DEBUG.
-    """
-
-    _activity: str
-    _now: Callable[[], float]
-    _since: dict[str, float] = attrs.field(factory=dict, init=False)
-
-    def pause(self, error: TfRunsError, job_id: str, schedule: PollSchedule) -> float | None:
-        """Seconds until the next poll, if the failure of this one, after its retries, is transient. It is logged."""
-        if not (isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient)):
-            return None
-        seconds = schedule.after_failure()
-        level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
-        self._since.setdefault(job_id, self._now())
-        text = "%s; %s goes on, and polls again in %.2f s"
-        log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
-        return seconds
-
-    def end(self, job_id: str) -> None:
-        """A poll of the job has succeeded: log the end of its outage, if there was one."""
-        if (since := self._since.pop(job_id, None)) is not None:
-            level = logging.INFO if self._since else logging.WARNING
-            text = "job %r can be polled again, after %.0f s"
-            log(level, text, job_id, self._now() - since, extra={"job_id": job_id})
-
-    def forget(self, job_id: str) -> None:
-        """The job now fails with an error that isn't transient, which isn't logged here."""
-        self._since.pop(job_id, None)
-
-
-@attrs.define
 class _Claim:
     last: float  # when it was made last
     polls: int = 0
@@ -112,7 +77,7 @@ class _Claim:
 class Unconfirmed:
     """The claims that aren't believed yet, of all jobs."""
 
-    _now: Callable[[], float]
+    now: Callable[[], float]
     _jobs: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
     _longest_wrong: float = attrs.field(default=0.0, init=False)
     _wrong_at: float = attrs.field(default=0.0, init=False)
@@ -120,7 +85,7 @@ class Unconfirmed:
     def doubted(self, job_id: str, claims: Mapping[str, str | None]) -> set[str]:
         """Of the claims that a poll has made, by run, those that aren't believed yet. A claim of an earlier poll that
         this one hasn't made was wrong."""
-        now, pause, before = self._now(), self.pause(job_id), self._jobs.pop(job_id, {})
+        now, pause, before = self.now(), self.pause(job_id), self._jobs.pop(job_id, {})
         # How many seconds a wrong claim lasted, the longest one; less with the time since.
         wrong_by = self._longest_wrong * math.exp2(-(now - self._wrong_at) / _FORGOTTEN)
         if wrong := before.keys() - claims.items():
@@ -138,11 +103,6 @@ class Unconfirmed:
             self._jobs[job_id] = left
         return {run_id for run_id, _ in left}
 
-    def doubts(self, job_id: str, error: TfRunsError) -> bool:
-        """Whether an error says that a job which was there isn't there any more, and isn't believed yet."""
-        is_claim = isinstance(error, (NotFoundError, PermissionDeniedError))
-        return is_claim and bool(self.doubted(job_id, {"": type(error).__name__}))
-
     def pause(self, job_id: str) -> float:
         """Seconds until the next poll of a job because of its claims; inf if there are none."""
         if job_id not in self._jobs:
@@ -152,3 +112,39 @@ class Unconfirmed:
 
     def forget(self, job_id: str) -> None:
         self._jobs.pop(job_id, None)
+
+
+@attrs.define
+class Outages:
+    """The jobs that can't be polled for now. The log says once that an outage has begun, and once that it is over.
+
+    If many jobs fail together, only the first failure and the end of the whole outage are warnings: the other jobs are
+    logged at INFO, and each further failure of a job at DEBUG.
+    """
+
+    _activity: str
+    _unconfirmed: Unconfirmed
+    _since: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    def pause(self, error: TfRunsError, job_id: str, schedule: PollSchedule, *, was_polled: bool) -> float | None:
+        """Seconds until the next poll, if the failure of this one, after its retries, is transient, which is logged, or
+        says that a job which was there isn't there any more, and isn't believed yet."""
+        if isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient):
+            seconds = schedule.after_failure()
+            level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
+            self._since.setdefault(job_id, self._unconfirmed.now())
+            text = "%s; %s goes on, and polls again in %.2f s"
+            log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
+            return seconds
+        is_claim = was_polled and isinstance(error, (NotFoundError, PermissionDeniedError))
+        if is_claim and self._unconfirmed.doubted(job_id, {"": type(error).__name__}):
+            return self._unconfirmed.pause(job_id)
+        self._since.pop(job_id, None)
+        return None
+
+    def end(self, job_id: str) -> None:
+        """A poll of the job has succeeded: log the end of its outage, if there was one."""
+        if (since := self._since.pop(job_id, None)) is not None:
+            level = logging.INFO if self._since else logging.WARNING
+            text = "job %r can be polled again, after %.0f s"
+            log(level, text, job_id, self._unconfirmed.now() - since, extra={"job_id": job_id})

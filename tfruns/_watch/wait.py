@@ -6,7 +6,7 @@ response ends one either, unless it shows the end of the run.
 
 import asyncio
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 import attrs
@@ -76,13 +76,13 @@ class RunWaiter:
 
     async def _named(self, job: Job, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
         """The run with this id or name, as soon as it is listed."""
-        outages, schedule = Outages("the wait", self._closed.now), PollSchedule(interval)
+        outages, schedule = Outages("the wait", Unconfirmed(self._closed.now)), PollSchedule(interval)
         first_missed: float | None = None
         while not self._closed.is_set:
             try:
                 found = await job.first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
-                seconds = outages.pause(error, job.job_id, schedule)
+                seconds = outages.pause(error, job.job_id, schedule, was_polled=first_missed is not None)
                 if seconds is None:
                     raise
             else:
@@ -105,7 +105,8 @@ class _Waiter:
     run: JobRun
     """As it was seen last."""
     interval: tuple[float, float]
-    end: "asyncio.Future[JobRun]" = attrs.field(factory=asyncio.Future)
+    end: "asyncio.Future[JobRun | None]" = attrs.field(factory=asyncio.Future)
+    """Done once the run has ended; with None if it was deleted."""
 
 
 class WaitLoop:
@@ -130,17 +131,23 @@ class WaitLoop:
         if not self._joined.done():
             self._joined.set_result(None)
         try:
-            await asyncio.wait([waiter.end, self._task], return_when=asyncio.FIRST_COMPLETED)
-            return waiter.end.result() if waiter.end.done() else self._task.result()
+            futures: list[asyncio.Future[Any]] = [waiter.end, self._task]
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+            ended = waiter.end.result() if waiter.end.done() else self._task.result()
         finally:
             self._waiters.discard(waiter)
             if not self._waiters:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
                 self._unconfirmed.forget(self._job.job_id)
+        if ended is None:
+            last = waiter.run
+            text = f"run {last.id!r} was deleted, it was {last.status}"
+            raise RunDeletedError(text, job_id=self._job.job_id, run=last)
+        return ended
 
     async def _poll(self) -> NoReturn:
-        job_id, outages = self._job.job_id, Outages("the wait", self._closed.now)
+        job_id, outages = self._job.job_id, Outages("the wait", self._unconfirmed)
         due, schedule = math.inf, PollSchedule((math.inf, math.inf))
         while True:
             await self._closed.wait([self._joined], due - self._closed.now())
@@ -155,13 +162,14 @@ class WaitLoop:
             try:
                 found = await self._job.find({waiter.run.id: waiter.run for waiter in self._waiters}, math.inf)
             except TfRunsError as error:
-                pause = outages.pause(error, job_id, schedule)
-                if pause is None and not self._unconfirmed.doubts(job_id, error):
+                seconds = outages.pause(error, job_id, schedule, was_polled=True)
+                if seconds is None:
                     raise
             else:
                 outages.end(job_id)
-                pause = schedule.next(changed=self._take(found))
-            due = self._closed.now() + min(pause or math.inf, self._unconfirmed.pause(job_id))
+                changed = self._take(found)
+                seconds = min(schedule.next(changed=changed), self._unconfirmed.pause(job_id))
+            due = self._closed.now() + seconds
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""
@@ -178,6 +186,5 @@ class WaitLoop:
                     waiter.end.set_result(run)
             elif last.id not in doubted:
                 changed = True
-                text = f"run {last.id!r} was deleted, it was {last.status}"
-                waiter.end.set_exception(RunDeletedError(text, job_id=self._job.job_id, run=last))
+                waiter.end.set_result(None)
         return changed

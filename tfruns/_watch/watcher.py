@@ -28,7 +28,7 @@ from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
 from tfruns._token import pack, unpack
-from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, compare, first_snapshot, steps_back
+from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, before, compare, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
@@ -187,10 +187,9 @@ class Watch:
         self._state: State = dict.fromkeys(jobs, Beginning(_checked_start(start)))
         if resume_token is not None:
             self._state |= decode(resume_token, jobs, self._filters)
-        self._began_empty: dict[str, tuple[Beginning, float]] = {}
         self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
         self._unconfirmed = Unconfirmed(closed.now)
-        self._outages = Outages("the watch", closed.now)
+        self._outages = Outages("the watch", self._unconfirmed)
         self._due = [(-math.inf, at, job_id) for at, job_id in enumerate(jobs)]
         self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
         self._ready: deque[_JobChanges] = deque()
@@ -198,11 +197,13 @@ class Watch:
         self._have_begun = False
         self._awaited = {job_id for job_id, known in self._state.items() if _needs_watermark(known)}
         self._last_ended = math.inf
+        self._epoch = 0.0  # in seconds since 1970, when the clock of `closed` was at 0
         self._latest: dict[str, float] = {}
 
     async def changes(self) -> AsyncGenerator[RunChange]:
         """Poll each job when it is due, but only after all its changes were taken, and yield what changed."""
         self._last_ended = self._closed.now()
+        self._epoch = time.time() - self._last_ended
         try:
             while True:
                 await self._advance()
@@ -256,44 +257,31 @@ class Watch:
             self._begin_reports()
 
     def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
-        now = self._closed.now()
         self._outages.end(job_id)
         self.skipped.pop(job_id, None)
-        if isinstance(known, Beginning):
-            if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
-                self._poll_in(0.0, job_id)
-                return
-            if not poll.shown:
-                self._began_empty[job_id] = known, now
-            before = first_snapshot(poll, known)
-        else:
-            before = known
-            if poll.shown and (empty := self._began_empty.pop(job_id, None)) and _is_older(poll, now - empty[1]):
-                before = first_snapshot(poll, empty[0])
+        if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
+            self._poll_in(0.0, job_id)
+            return
+        snapshot = before(known, poll, self._epoch + self._closed.now())
         if not self._have_begun:
             self._latest.setdefault(job_id, poll.latest)
-        doubted = self._unconfirmed.doubted(job_id, steps_back(before, poll))
-        changes, after = compare(before, poll, doubted)
+        doubted = self._unconfirmed.doubted(job_id, steps_back(snapshot, poll))
+        changes, after = compare(snapshot, poll, doubted)
         if not changes:
             self._state[job_id] = after
             self._poll_again(job_id, changed=False)
             return
-        self._state[job_id] = before = attrs.evolve(before, doubted=after.doubted)
-        self._ready.append(_JobChanges(job_id, before, changes, after))
+        self._state[job_id] = snapshot = attrs.evolve(snapshot, doubted=after.doubted)
+        self._ready.append(_JobChanges(job_id, snapshot, changes, after))
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
         schedule, is_new = self._schedules[job_id], job_id not in self.skipped
-        if (pause := self._outages.pause(error, job_id, schedule)) is not None:
+        was_polled = is_new and isinstance(self._state[job_id], Snapshot)
+        if (pause := self._outages.pause(error, job_id, schedule, was_polled=was_polled)) is not None:
             return pause
-        if isinstance(error, NOT_ABOUT_ONE_JOB):
+        if isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
             raise error
-        was_polled = isinstance(self._state[job_id], Snapshot)
-        if was_polled and is_new and self._unconfirmed.doubts(job_id, error):
-            return self._unconfirmed.pause(job_id)
-        if self._on_error == "raise":
-            raise error
-        self._outages.forget(job_id)
         seconds = schedule.after_skip()
         self.skipped[job_id] = error
         if is_new:
@@ -315,7 +303,7 @@ class Watch:
         self._awaited.clear()
         # If no other job has a run, no time by the server's clock is known, and this machine's may be ahead.
         latest = max(self._latest.values())
-        watermark = latest if latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
+        watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
         for job_id, known in self._state.items():
             if _needs_watermark(known):
                 self._state[job_id] = attrs.evolve(known, watermark=watermark)
@@ -323,13 +311,6 @@ class Watch:
 
 def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
     return isinstance(known, Beginning) and known.watermark is None and known.start != "existing"
-
-
-def _is_older(poll: PollResult, seconds: float) -> bool:
-    """Whether a list that was empty some seconds ago holds runs that must have been in it then: it spans far more time,
-    by the clock of the server."""
-    created = [run.created_at for run in poll.shown.values()]
-    return max(created) - min(created) > 60_000 * (1 + seconds)
 
 
 def _checked_start(start: Start | datetime) -> Start | float:

@@ -76,13 +76,13 @@ _TIMEDELTA = re.compile(r"(?:([0-9]+) days?, )?([0-9]+):([0-9]{2}):([0-9.]+)", r
 
 def _moment(name: str, text: str) -> Moment:
     text = text.strip()
-    if ago := _AGO.fullmatch(text):
-        return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
-    if ago := _TIMEDELTA.fullmatch(text):
-        return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
-    if not isinstance(number := _number(name, text), str):
-        return float(number)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
+        if ago := _AGO.fullmatch(text):
+            return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
+        if ago := _TIMEDELTA.fullmatch(text):
+            return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
+        if not isinstance(number := _number(name, text), str):
+            return float(number)
         if (moment := datetime.fromisoformat(text)).tzinfo is not None:
             return moment
     allowed = "a time with its zone (2026-11-23T08:30Z), a time ago (7 days), or milliseconds since 1970"

@@ -169,7 +169,8 @@ async def _counted(client: Client, options: Options) -> dict[str, int]:
     # The server doesn't count by time of creation.
     filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
     walk = client.iter_runs_for(job_ids, max_runs=1, on_error=_raise_unless_refused, **filters)
-    counts = {job_id: page.pagination.total async for job_id, page in walk.pages()}
+    pages = walk.raw_pages(keep_bad=True)  # the newest run may be one that can't be understood
+    counts = {job_id: page.pagination.total async for job_id, page in pages if page is not None}
     if walk.skipped and options.on_error == "raise":
         raise _refusal([*walk.skipped.values()])
     for error in walk.skipped.values():
