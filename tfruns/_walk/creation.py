@@ -339,7 +339,7 @@ class CreationWalk:
                 self._next = Purpose.TAIL
         elif is_bare and (is_cut or rows.last == self.frontier.key):
             shows_group = rows.begins_list or rows.first < self.frontier.key - self.frontier.slack <= rows.last
-            self.done |= shows_group and is_cut and rows.end >= total and not self.kept
+            self.done |= shows_group and is_cut and rows.end >= self.server.bound and not self.kept
             # If the next shows known runs and no more, too, it may be cut: then only an empty response shows the end.
             self._next, self._is_exact = Purpose.BEHIND, is_cut and request.purpose is Purpose.BEHIND
 
