@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from tfruns._walk.frontier import Frontier, Place, Slice
+from tfruns._walk.frontier import SEVERAL, Frontier, Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.models import RunPage
@@ -168,6 +168,7 @@ class CreationWalk:
             is_first
             or self._next is not Purpose.AHEAD
             or self._search.is_on
+            or (self.kept and not self._gaps and all(page.purpose is not Purpose.GAP for page in in_flight))
             or len(in_flight) + len(self.kept) >= self.pace.depth
         ):
             return None
@@ -184,10 +185,10 @@ class CreationWalk:
         reach = self.server.reach(limit)
         overlap = min(near + self.pace.margin(reach), reach - 1)
         if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
-            overlap = max(1, reach // 2)
+            overlap = min(max(SEVERAL, reach // 2), reach - 1)
         if purpose is Purpose.BEHIND:
             end = int(self._search.low if self._search.low > -math.inf else self.index)
-            overlap = 0 if self._is_exact else reach // 2
+            overlap = 0 if self._is_exact else max(overlap, reach // 2)
             return self._planned(purpose, end - overlap, limit, in_flight, overlap)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)

@@ -33,7 +33,7 @@ from tfruns.models import BadRun, JobRun
 
 _MOST_INVERTED = 1 / 3
 """If more of the neighbours than this share are in the wrong order, the server doesn't sort by creation."""
-_SEVERAL = 3
+SEVERAL = 3
 """So many runs of one key in the order in which they were consumed are no chance."""
 _REMEMBERED = 100
 """Of how many runs the ids are kept at least, for a slack that isn't known yet."""
@@ -193,7 +193,7 @@ class Frontier:
             again = [*near]
             again = again[again.index(rows.ids[0]) :] if len(near) + 1 >= reach and rows.ids[0] in near else []
             first = len(again)
-            if first < max(1, min(_SEVERAL, reach - 1)) or again != rows.ids[:first]:
+            if first < max(1, min(SEVERAL, reach - 1)) or again != rows.ids[:first]:
                 return None
         if rows.is_sorted:
             first = bisect_left(rows.times, limit, first, key=rows.key)

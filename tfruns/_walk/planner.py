@@ -21,7 +21,7 @@ from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _MOST_PASSES = 40
-_MOST_PASSES_IN_VAIN = 4
+_MOST_PASSES_IN_VAIN = 8
 _MOST_IN_VAIN = 16
 """Plain pages end after more responses in a row that bring the end no nearer: a growing list, or runs met before."""
 
