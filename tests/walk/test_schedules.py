@@ -1,5 +1,6 @@
 """Walks in simulated time: schedules of every kind, and what each rule of the planner is for."""
 
+import itertools
 import math
 import statistics
 
@@ -50,6 +51,30 @@ def test_a_still_list_takes_no_more_requests_than_it_needs(page_size: int, arriv
                 assert_exact(outcome)
                 assert len(outcome.yielded) == count
                 assert outcome.requests <= math.ceil(count / (page_size - 2)) + 2, (count, order)
+
+
+@pytest.mark.parametrize("ignores_order", [False, True])
+@pytest.mark.parametrize("clamp", [3, 4, 5, 6, 9, 50])
+def test_more_runs_of_one_time_than_a_page_holds(clamp: int, ignores_order: bool) -> None:
+    """On a list that stands still, in a stable order, they are all found, however many requests are in flight."""
+    for same_time in (clamp - 1, clamp, clamp + 1, 2 * clamp, 3 * clamp - 1):
+        world = World(count=8 * clamp + 60, clamp=clamp, same_time=same_time, ignores_order=ignores_order)
+        for page_size, depth, order in itertools.product((3, 10, 100), (1, 4, 16), (None, "asc")):
+            assert_exact(walk(world, page_size=page_size, depth=depth, order=order))
+
+
+def test_a_page_that_is_cut_where_the_total_is_capped() -> None:
+    """Once a page was cut, the length of none shows the end: the last run of the list is requested."""
+    world = World(count=300, cut=(10, 10, 7, 6), total="capped", cap=51)
+    for seed in (118216296, *range(20)):
+        assert_exact(walk(world, page_size=10, depth=1, arrival="random", seed=seed, order="asc"))
+
+
+def test_a_total_that_is_too_small_shows_no_end_where_the_order_is_ignored() -> None:
+    """Where pages are cut as well, the end is a response behind the last run, without any."""
+    world = World(count=100, ignores_order=True, total="zero", short=0.3, same_time=2)
+    for seed, order in itertools.product(range(60), (None, "asc")):
+        assert_exact(walk(world, page_size=10, depth=1, seed=seed, order=order))
 
 
 @pytest.mark.parametrize("sorted_by", ["groups", "missing", "random"])

@@ -77,10 +77,11 @@ class Guard:
 
 @attrs.define
 class _Search:
-    """The search for the place of the frontier, with nothing else in flight.
+    """The search for the index behind the frontier, with nothing else in flight.
 
-    Bounds come from responses that end before it or begin behind it. With one bound it jumps away from it, twice as far
-    each time; with two it bisects. Of two that contradict each other, since the list has moved, the older is forgotten.
+    Bounds come from responses that end before it, or begin too far behind to join. With one bound it jumps away from
+    it, twice as far each time; with two it bisects. Of two that contradict each other, since the list has moved, the
+    older is forgotten.
     """
 
     low: float = -math.inf
@@ -109,10 +110,15 @@ class _Search:
         jump = (int(2**self._tries) - 1) * reach
         self._tries += 1
         if self.low == -math.inf:
-            return math.floor(self.high) - reach // 2 - jump
+            return math.floor(self.high) - (reach + overlap) // 2 - jump
         if self.high == math.inf:
             return math.floor(self.low) - overlap + jump
-        return math.floor(self.low + self.high - reach) // 2
+        return math.floor(self.low + self.high - reach - overlap) // 2
+
+
+def _least_overlap(known: int, reach: int) -> int:
+    """With how many known runs a page joins: all at the frontier and one before; or a few, if it can't hold so many."""
+    return known + 1 if known + 1 < reach else min(SEVERAL, reach - 1)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -168,7 +174,6 @@ class CreationWalk:
             is_first
             or self._next is not Purpose.AHEAD
             or self._search.is_on
-            or (self.kept and not self._gaps and all(page.purpose is not Purpose.GAP for page in in_flight))
             or len(in_flight) + len(self.kept) >= self.pace.depth
         ):
             return None
@@ -179,13 +184,13 @@ class CreationWalk:
         if purpose is Purpose.TAIL:
             return self._planned(purpose, 0, limit, in_flight)
         self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
-        near = (self._group if in_flight else len(self.frontier.near())) + 1
-        if near >= limit:
-            limit = min(2 * near, self.pace.most)
+        known = self._group if in_flight else len(self.frontier.near())
+        if known + 1 >= limit:
+            limit = min(2 * known + 2, self.pace.most)
         reach = self.server.reach(limit)
-        overlap = min(near + self.pace.margin(reach), reach - 1)
-        if near >= reach:  # no page can begin before the group: it begins with runs of it that are known
-            overlap = min(max(SEVERAL, reach // 2), reach - 1)
+        overlap = min(_least_overlap(known, reach) + self.pace.margin(reach), reach - 1)
+        if known + 1 >= reach:
+            overlap = max(overlap, reach // 2)
         if purpose is Purpose.BEHIND:
             end = int(self._search.low if self._search.low > -math.inf else self.index)
             overlap = 0 if self._is_exact else max(overlap, reach // 2)
@@ -314,8 +319,9 @@ class CreationWalk:
         request = rows.request
         before = [each for each in self.kept if each.first <= rows.first]
         is_joined = any(each.last - self.frontier.slack > rows.first for each in before)
-        if request.is_alone or self._search.is_on:
-            self._search.lies_before(request.offset)
+        if request.is_alone or request.purpose is Purpose.GAP or self._search.is_on:
+            overlap = _least_overlap(len(self.frontier.near()), self.server.reach(request.limit))
+            self._search.lies_before(request.offset + overlap)
             self.pace.lose()
         elif not is_joined:
             self._gaps.append(request.offset)
