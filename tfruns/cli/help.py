@@ -13,11 +13,9 @@ _Result = TypeVar("_Result")
 
 
 class _Option(click.Option):
-    def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
-        super().__init__(*names, **{"show_default": True, **settings})
+    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
         self.group = group
-        if self.multiple and self.help:
-            self.help += " May be given several times."
 
 
 def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Decorated], _Decorated]]:
@@ -30,8 +28,10 @@ def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Decorated]
         words = shown.split()
         names = [word.rstrip(",") for word in words if word.startswith("-")]
         metavar = " ".join(words[len(names) :]) or None
-        given = {"metavar": metavar, **common, **settings}
-        return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, help=text, **given)
+        if settings.get("multiple"):
+            text += " May be given several times."
+        given = {"metavar": metavar, "help": text, **common, **settings}
+        return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, **given)
 
     return make
 

@@ -25,21 +25,22 @@ class NobodyReadsError(Exception):
 
 
 class _Output(io.FileIO):
-    """Standard output. After an error nothing more is written: Python would try it again when it ends."""
-
-    _is_lost = False
+    """Standard output. It has no buffer, so nothing is left that Python would try to write again when it ends."""
 
     def write(self, data: Any) -> int:
-        if self._is_lost:
-            return len(data)
+        left = memoryview(data)
         try:
-            return super().write(data)
+            while left:
+                if (written := super().write(left)) is None:
+                    time.sleep(0.01)  # another process that shares the pipe has made it non-blocking, and it is full
+                else:
+                    left = left[written:]
+        except BrokenPipeError:
+            raise NobodyReadsError from None
         except OSError as error:
-            self._is_lost = True
-            if isinstance(error, BrokenPipeError):
-                raise NobodyReadsError from None
             error.filename = "standard output"
             raise
+        return len(data)
 
 
 class _Messages(io.FileIO):
@@ -82,15 +83,15 @@ def _guarded(stream: Any, kind: type[io.FileIO]) -> Any:
     if not isinstance(raw, io.FileIO):  # a console of Windows, or a test's
         return stream
     # What the locale can't show must not end a listing.
-    wrapped = io.BufferedWriter(kind(raw.fileno(), "wb", closefd=False))
-    return io.TextIOWrapper(wrapped, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+    own = kind(raw.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(own, stream.encoding, "backslashreplace", write_through=True)
 
 
 def harmless(text: str) -> str:
     """The text with all that isn't printable escaped: `\\x1b` for the character that begins an escape sequence.
 
-    The server's text must not control the terminal: not its colours, its cursor or the direction of writing. Nor must
-    it look like other lines.
+    The server's text must not control the terminal: its colours, its cursor, the direction of writing. Nor must it look
+    like other lines.
     """
     if text.isprintable():
         return text
@@ -113,10 +114,7 @@ def end_line() -> None:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is a terminal.
-
-    FORCE_COLOR, which makes rich think so, is ignored: it is often set where programs read the output.
-    """
+    """Whether standard output is a terminal. (FORCE_COLOR, which rich obeys, is often set where programs read it.)"""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -143,8 +141,8 @@ def encoded(text: str) -> bytes:
 def as_json_line(value: dict[str, Any]) -> bytes:
     """A line of compact JSON in UTF-8, whatever the locale.
 
-    Characters that control a terminal, change the direction of writing, or end a line for some readers are escaped, and
-    with them what else isn't ASCII: the value is the same.
+    If it has a character that controls a terminal, changes the direction of writing, or ends a line for some readers,
+    all that isn't ASCII is escaped: the value is the same.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():
@@ -155,26 +153,19 @@ def as_json_line(value: dict[str, Any]) -> bytes:
 async def write(output: str | bytes) -> None:
     """Write to standard output, and wait until all is written. (JSON is in UTF-8, and text in the locale's encoding.)
 
-    A reader may stop reading for a long time, as a pager does. Meanwhile the requests in flight must go on: if the
-    event loop were blocked, they would time out. So a separate thread writes. It is a daemon, and holds no lock of
-    Python's buffers, so that Ctrl-C ends the program even then.
+    A reader may stop reading for a long time, as a pager does. Meanwhile the event loop must go on, or the requests in
+    flight would time out: so a thread writes, a daemon, which doesn't hold Ctrl-C up.
     """
     if sys.stdout is None:  # the program was started with standard output closed
         raise OSError(errno.EBADF, "it is closed", "standard output")
-    stream: Any = sys.stdout.buffer
-    raw = getattr(stream, "raw", stream)
+    stream = sys.stdout.buffer
     done: concurrent.futures.Future[None] = concurrent.futures.Future()
     done.set_running_or_notify_cancel()
 
     def work() -> None:
-        left = memoryview(encoded(output) if isinstance(output, str) else output)
         try:
-            while left:
-                written = raw.write(left)
-                if written is None:  # another process that shares the pipe has made it non-blocking, and it is full
-                    time.sleep(0.01)
-                else:
-                    left = left[written:]
+            stream.write(encoded(output) if isinstance(output, str) else output)
+            stream.flush()
         except Exception as error:
             done.set_exception(error)
         else:
@@ -185,7 +176,7 @@ async def write(output: str | bytes) -> None:
 
 
 async def until_nobody_reads() -> None:
-    """Wait until the reader of standard output has ended, as `head` does after ten lines; for ever if it isn't a pipe.
+    """Wait until the reader of standard output has ended; for ever if it isn't a pipe.
 
     Without this, a command that prints only now and then would go on until its next line.
     """

@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+import tfruns
 from tfruns.cli.export import export
 from tfruns.cli.help import ENVIRONMENT, Group
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
@@ -37,9 +38,10 @@ Completion, for ~/.bashrc (zsh and fish go likewise):
 """
 
 
-@click.group(
-    cls=Group, epilog=_EPILOG, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=Group, epilog=_EPILOG, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="tfruns", message="%(prog)s %(version)s")
 @click.pass_context
 def program(context: click.Context) -> None:
@@ -89,8 +91,6 @@ def run() -> int:
     logger.propagate = False
     try:
         status = program.main(prog_name="tfruns", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk shows here, and not when Python ends
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
         return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
@@ -102,9 +102,7 @@ def run() -> int:
         # 128 and the number of the signal, as in shells: 130 for Ctrl-C.
         return _fail(f"interrupted{error}", 128 + (_received or [signal.SIGINT])[0])
     except Exception as error:
-        from tfruns.errors import TfRunsError
-
-        if isinstance(error, TfRunsError):  # also where it is an OSError: a failure of the network
+        if isinstance(error, tfruns.TfRunsError):  # also where it is an OSError: a failure of the network
             return _fail(str(error), 1)
         if isinstance(error, OSError):
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
