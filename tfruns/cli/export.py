@@ -207,7 +207,9 @@ def _read_ids(file: IO[bytes] | None) -> Iterator[str]:
 
 
 async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, arguments: dict[str, Any]) -> dict[str, Any]:
-    from tfruns.cli.report import as_dict, shown, summary_lines
+    import attrs
+
+    from tfruns.cli.report import shown, summary_lines
     from tfruns.export import export_runs
     from tfruns.export.secrets import Hidden, masked_url
 
@@ -232,12 +234,14 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
                 raise click.ClickException(what) from None
             except (TypeError, ValueError) as error:
                 raise error if last else wrong_usage(error) from None
-        done = as_dict(summary, client)
+        stats = client.stats()
+    done = attrs.asdict(summary, recurse=False) | {"seconds": round(summary.seconds, 3)}
+    done |= {"requests": stats.requests, "retries": stats.retries}
     if is_output:
         done |= {"path": "-", "quarantine": None}
         with open(path, "rb") as file:  # noqa: ASYNC230  # of this machine, and read a block at a time
             while block := file.read(2**20):
                 await write(block)
-    lines = summary_lines(summary, done, quiet=quiet)
+    lines = summary_lines(summary, stats, is_output=is_output, quiet=quiet)
     click.echo("".join(harmless(line) + "\n" for line in lines), err=True, nl=False)
     return done

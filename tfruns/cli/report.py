@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import attrs
 import click
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from tfruns._http.events import ClientStats
 from tfruns._text import counted
 from tfruns.cli.output import on_one_line
 from tfruns.cli.table import human_duration
@@ -100,18 +99,13 @@ class _Bars(Progress):
         )
 
     def show(self, now: ExportProgress) -> None:
-        self._show("jobs", now.jobs_done + now.jobs_skipped, now.jobs)
-        self._show("runs", now.runs, now.runs_expected)
-        if now.is_writing:
-            self._show("file", 0, 0)
-
-    def _show(self, name: str, done: int, of: int) -> None:
-        # Without a total, the bar only moves.
-        values: dict[str, Any] = {"total": of or None, "completed": done, "count": f"{done:,} of {of:,}" if of else ""}
-        if name in self._bars:
-            self.update(self._bars[name], **values)
-        else:  # runs of an interrupted export don't count for the rate and the time left
-            self._bars[name] = self.add_task(name, **values)
+        bars = [("jobs", now.jobs_done + now.jobs_skipped, now.jobs), ("runs", now.runs, now.runs_expected)]
+        bars += [("file", 0, 0)] * now.is_writing
+        for name, done, of in bars:  # without a total, a bar only moves
+            count = f"{done:,} of {of:,}" if of else ""
+            if name not in self._bars:  # runs of an interrupted export don't count for the rate and the time left
+                self._bars[name] = self.add_task(name, total=of or None, completed=done, count=count)
+            self.update(self._bars[name], total=of or None, completed=done, count=count)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield from super().get_renderables()
@@ -122,22 +116,12 @@ class _Bars(Progress):
         yield Text(line, no_wrap=True, overflow="ellipsis")
 
 
-def as_dict(summary: ExportSummary, client: Client) -> dict[str, Any]:
-    stats = client.stats()
-    return {
-        **attrs.asdict(summary, recurse=False),
-        "seconds": round(summary.seconds, 3),
-        "requests": stats.requests,
-        "retries": stats.retries,
-    }
-
-
-def summary_lines(summary: ExportSummary, report: dict[str, Any], *, quiet: bool) -> Iterator[str]:
+def summary_lines(summary: ExportSummary, stats: ClientStats, *, is_output: bool, quiet: bool) -> Iterator[str]:
     """The summary for people; with `quiet`, only what went wrong."""
     if not quiet:
-        where = "standard output" if report["path"] == "-" else report["path"]
+        where = "standard output" if is_output else summary.path
         what = f"{counted(summary.runs, 'run')} of {counted(summary.jobs, 'job')}, {decimal(summary.size)}"
-        requests = f"{counted(report['requests'], 'request')}, {report['retries']:,} of them retried"
+        requests = f"{counted(stats.requests, 'request')}, {stats.retries:,} of them retried"
         yield f"{where}: {what}, in {human_duration(summary.seconds)}; {requests}"
         if summary.resumed_jobs:
             ago = human_duration(summary.resumed_age or 0)
@@ -150,16 +134,12 @@ def summary_lines(summary: ExportSummary, report: dict[str, Any], *, quiet: bool
         yield f"{counted(len(summary.skipped), 'job')} skipped, of which nothing was written:"
         yield from (f"  {error}" for error in summary.skipped.values())  # which names its job
     if summary.quarantine is not None:
-        problem = f"{counted(summary.rejected, 'run')} couldn't be written"
-        yield from [f"{problem}: see {summary.quarantine}"] if report["quarantine"] else _rejected(summary, problem)
-
-
-def _rejected(summary: ExportSummary, problem: str) -> Iterator[str]:
-    assert isinstance(summary.quarantine, Path)  # noqa: S101  # for the type checker
-    yield f"{problem}:"
-    with summary.quarantine.open("rb") as file:
-        for line in itertools.islice(file, _NAMED):
-            run = json.loads(line)
-            yield f"  job {run['jobId']!r}, run {run['runId']!r}: {run['why']}"
-    if summary.rejected > _NAMED:
-        yield f"  and {summary.rejected - _NAMED:,} more"
+        see = "" if is_output else f" see {summary.quarantine}"
+        yield f"{counted(summary.rejected, 'run')} couldn't be written:{see}"
+    if is_output and isinstance(summary.quarantine, Path):
+        with summary.quarantine.open("rb") as file:
+            for line in itertools.islice(file, _NAMED):
+                run = json.loads(line)
+                yield f"  job {run['jobId']!r}, run {run['runId']!r}: {run['why']}"
+        if summary.rejected > _NAMED:
+            yield f"  and {summary.rejected - _NAMED:,} more"
