@@ -83,8 +83,21 @@ _OTHER_COMMANDS = {
 }
 
 
-def _names(command: click.Command, ctx: click.Context) -> set[str]:
-    return {name for parameter in command.get_params(ctx) for name in parameter.opts}
+def usage_text(error: click.UsageError) -> str:
+    """What is wrong; for an option of other programs, or in the wrong place, what is probably meant."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        name, command = error.option_name, error.ctx.command
+        if isinstance(command, Group):
+            takers = [each.name for each in command.commands.values() if name in _names(each)]
+            if takers:
+                return f"{name} goes after the command: tfruns {takers[0]} {name}"
+        elif (meant := _OTHER_OPTIONS.get(name)) in _names(command):
+            return f"No such option: {name}. {_NO_KEY_OPTION if name in _KEY_OPTIONS else f'Did you mean {meant}?'}"
+    return error.format_message().rstrip(".")
+
+
+def _names(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
 
 
 def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
@@ -119,24 +132,13 @@ class Command(_Helpful):
         environment = ENVIRONMENT if any(one.name == "base_url" for one in params) else ""
         super().__init__(name, help=text, params=params, epilog=f"\n{begin}{end}\n{environment}", **settings)
 
+    # In both, `ctx.invoke` lets every error about usage know its command, so that its help can be named.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return ctx.invoke(super().parse_args, ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         result = super().invoke(ctx)
-        # `ctx.invoke` gives an error its command.
         return ctx.invoke(run_async, result) if inspect.iscoroutine(result) else result
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it, but every error knows which command's help to name."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            if isinstance(error, click.NoSuchOption):
-                meant = _OTHER_OPTIONS.get(error.option_name)
-                hint = _NO_KEY_OPTION if error.option_name in _KEY_OPTIONS else f"Did you mean {meant}?"
-                if meant in _names(self, ctx):
-                    error = click.UsageError(f"No such option: {error.option_name}. {hint}")
-            if error.ctx is None or error.ctx is ctx.parent:
-                error.ctx = ctx
-            raise error from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -151,18 +153,6 @@ class Command(_Helpful):
 
 class Group(_Helpful, click.Group):
     """The program: its help has the commands in the order in which they were added."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it, but the error for a command's option that comes before the command says where it goes."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            name = error.option_name
-            takers = [command for command in self.commands.values() if name in _names(command, ctx)]
-            if not takers:
-                raise
-            text = f"{name} goes after the command: tfruns {takers[0].name} {name}"
-            raise click.UsageError(text, ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -15,7 +15,7 @@ import click
 
 import tfruns
 from tfruns.cli.export import export
-from tfruns.cli.help import ENVIRONMENT, Group
+from tfruns.cli.help import ENVIRONMENT, Group, usage_text
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.runs import count, list_, show, wait
 from tfruns.cli.sandbox import demo, sandbox
@@ -93,7 +93,7 @@ def run() -> int:
         status = program.main(prog_name="tfruns", standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
-        return _fail(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
+        return _fail(f"{usage_text(error)} (see {where} --help)", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), 1)
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough

@@ -20,7 +20,7 @@ from tfruns.cli.options import connect, with_given
 from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
 
 _ENDED_KEPT = 1_000
-_STALE = 86_400.0  # seconds
+_STALE = 86_400  # seconds: a run that has been UNKNOWN for longer is open for the server alone
 
 
 @click.command(cls=Command, short_help="Print what happens to the runs of jobs, as it happens.")
@@ -76,8 +76,11 @@ async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -
             if as_json:
                 runs = {"run": change.run.to_dict(), "before": change.before and change.before.to_dict()}
                 await write(as_json_line({"kind": change.kind.value, "jobId": change.job_id, **runs}))
-            else:
-                await write(_line(change) + "\n")
+                continue
+            before = f"{change.before.status} -> " if change.before is not None and change.kind != "deleted" else ""
+            run = change.run
+            words = (f"{change.kind:<8}", change.job_id, before + run.status, run.name, run.id)
+            await write("  ".join(map(harmless, words)) + "\n")
 
     printing = asyncio.ensure_future(lines())
     reader = asyncio.ensure_future(until_nobody_reads())
@@ -118,13 +121,6 @@ async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfr
     finally:
         if unkept is not None:
             keep(unkept)
-
-
-def _line(change: "tfruns.RunChange") -> str:
-    before = f"{change.before.status} -> " if change.before is not None and change.kind != "deleted" else ""
-    run = change.run
-    words = (f"{change.kind:<8}", change.job_id, before + run.status, run.name, run.id)
-    return "  ".join(map(harmless, words))
 
 
 async def _show(changes: "AsyncIterator[tfruns.RunChange]", *, several: bool) -> None:
@@ -173,11 +169,12 @@ class Board:
         from tfruns.cli.table import Table, run_cells
 
         width, height = shutil.get_terminal_size()
-        now = time.time()
         with self._lock:
             opened, ended, ended_count = [*self._open.items()], [*self._ended.items()], self._ended_count
             failed_count = self._failed_count
-        opened.sort(key=lambda item: (_is_stale(item[1], now), -item[1].created_at))
+        stale = (time.time() - _STALE) * 1000
+        opened.sort(key=lambda item: -item[1].created_at)
+        opened.sort(key=lambda item: item[1].status == "UNKNOWN" and item[1].created_at < stale)
         room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
         # Of the ended runs the latest are first; where there is no room for all, failures are kept.
         ended.reverse()
@@ -199,8 +196,3 @@ class Board:
 
 def _hidden(number: int) -> str:
     return f" ({number:,} not shown)" if number > 0 else ""
-
-
-def _is_stale(run: "tfruns.JobRun", now: float) -> bool:
-    """Whether a run is open for the server alone: it has been UNKNOWN for so long that it won't be known again."""
-    return run.status == "UNKNOWN" and now - run.created_at / 1000 > _STALE
