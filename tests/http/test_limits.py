@@ -13,7 +13,7 @@ import pytest
 import tfruns
 from tests.support.hostile import Handler, Raw, Reply, Request, Stall, page, pages_of, response, run, serve
 from tfruns import Client, RetryPolicy
-from tfruns._http import limits, pace, rate, retry
+from tfruns._http import limits, pace, retry
 
 KEY = "a-long-enough-key"
 ONE_RUN = response(200, page([run(0)]))
@@ -87,7 +87,7 @@ async def test_slowing_down_and_recovering_are_logged_once_each(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "_RECOVERED_AFTER", 0.5)
-    monkeypatch.setattr(rate, "_ROUND", 0.1)
+    monkeypatch.setattr(pace, "_ROUND", 0.1)
     tokens, filled_at = 10.0, time.monotonic()
     is_limited = True
 

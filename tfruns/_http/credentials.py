@@ -197,17 +197,14 @@ class KeySource:
         self._renew = renew
         if key.value is not None:
             self.redactor.add(key)
-        self.bind()
-
-    def bind(self) -> None:
-        self._renewing = asyncio.Lock()
+        self.renewing = asyncio.Lock()  # of the event loop in which the client is used
 
     async def renew(self, refused: Secret) -> Secret:
         """The key that replaces a refused one, or one that isn't known yet: an equal one if there is no other.
 
         Requests that were refused together share one renewal.
         """
-        async with self._renewing:
+        async with self.renewing:
             # By identity: a renewed key is a new object, so requests that waited for it meanwhile don't renew it again.
             if self.known is refused and self._renew is not None:
                 self.known = await self._renew() or Secret(refused.value)

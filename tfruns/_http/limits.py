@@ -34,8 +34,7 @@ class Limiter:
         self._last_error: APIError | None = None
         self._probes = 0  # that have failed: each was an attempt for all that waited
         self._outage_since: float | None = None  # when the outage that was logged began
-        self._is_slow = False  # whether that was logged
-        self._limited_at = -math.inf
+        self._limited_at: float | None = None  # when the server, of which that was logged, last took fewer requests
 
     @property
     def waiting(self) -> list[PageFetch]:
@@ -137,12 +136,11 @@ class Limiter:
             since, self._outage_since = self._outage_since, None
             log(logging.WARNING, "%s responds again, after %.1f s", server, now - since)
         elif pace.is_limited and not pace.outage(now):  # an outage that begins is neither
-            self._limited_at = now
-            if not self._is_slow:
-                self._is_slow = True
+            if self._limited_at is None:
                 speed = f"{pace.concurrency} at once"
                 speed += "" if math.isinf(pace.rate) else f" and {pace.rate:.3g} a second"
                 log(logging.WARNING, "%s refuses or fails requests: slowing down to %s", server, speed)
-        elif self._is_slow and now - self._limited_at >= _RECOVERED_AFTER:
-            self._is_slow = False
+            self._limited_at = now
+        elif self._limited_at is not None and now - self._limited_at >= _RECOVERED_AFTER:
+            self._limited_at = None
             log(logging.WARNING, "%s takes requests again: back to full speed", server)

@@ -3,8 +3,8 @@
 From the outside in; each step is one coroutine, and there are no others:
 
 1. `_fetch`: one attempt after another, until tenacity says that there is no further one. (`retry` decides.)
-2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits`, `pace`
-   and `rate`), then holds its place there.
+2. `_attempt`: waits in the queue of the client until the pace of the server allows it to be in flight (`limits` and
+   `pace`), then holds its place there.
 3. `_outcome`: waits until there is a response, or the time is over, and judges it.
 4. `_send`: `_exchange`, with its hooks, and once more if the server refuses the key and there is a new one.
 5. `Connections.exchange`: aiohttp.
@@ -283,7 +283,7 @@ class Transport:
             _TASKS.difference_update([task for task in _TASKS if task.get_loop().is_closed()])
             self._pace.in_flight = 0
             self._limiter = Limiter(self._pace, self.base_url)
-            self._key.bind()
+            self._key.renewing = asyncio.Lock()
 
     async def aclose(self) -> None:
         """Send nothing more, and close the connections unless they are the caller's."""
