@@ -65,7 +65,7 @@ def instrument(
     """
     checked_kind(client, "client", "a tfruns.Client", Client)
     hooks = client._transport.hooks  # pyright: ignore[reportPrivateUsage]
-    if hooks.has("on_runs"):
+    if "on_runs" in hooks:
         raise ValueError(f"{client!r} is instrumented already: call instrument once for each client")
     url = URL(client.base_url)
     server = {"server.address": url.host, "server.port": url.port}

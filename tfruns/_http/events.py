@@ -124,31 +124,23 @@ class ClientStats:
     """How many may be sent in a second now: `max_rate`, or less after refusals; None for no limit."""
 
 
-class Hooks:
+class Hooks(dict[str, tuple[Callable[..., object], ...]]):
     """Functions that are called with the events of a client, in the order in which they were added.
 
     Two names are for `tfruns.otel`: `on_end` is called in the task of a page request when that is over, cancelled ones
     included, and `on_runs` with each number of runs that are yielded.
     """
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, tuple[Callable[..., object], ...]] = {}
-
-    def has(self, name: str) -> bool:
-        return name in self._by_name
-
     def add(self, **hooks: Callable[..., object] | None) -> None:
         """Add a function for each name that isn't None. If one isn't a plain function, none is added."""
         for name, hook in hooks.items():
             check_plain_function(hook, name)
-        for name, hook in hooks.items():
-            if hook is not None:
-                self._by_name[name] = (*self._by_name.get(name, ()), hook)
+        self.update({name: (*self.get(name, ()), hook) for name, hook in hooks.items() if hook is not None})
 
     def call(self, name: str, *values: object) -> None:
         """Call each of the hooks with the values, up to the first that raises, which is a `UserCodeError`."""
         try:
-            for hook in self._by_name.get(name, ()):
+            for hook in self.get(name, ()):
                 hook(*values)
         except Exception as error:
             raise UserCodeError(error, is_of_a_hook=True) from None

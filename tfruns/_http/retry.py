@@ -37,7 +37,7 @@ class PageFetch(tenacity.RetryCallState):
         self.has_warned = False
         self.error: Any = None  # the APIError of the last attempt that failed
         self.response: Response  # once it has arrived
-        self._failing_since: float | None = None  # in seconds of the deadline
+        self._failing_since = math.inf  # in seconds of the deadline
         self._failed_at: float | None = None
         # Of the present attempt:
         self.blocked = 0.0  # of the seconds in which the server held requests back, those that were counted
@@ -72,16 +72,14 @@ class PageFetch(tenacity.RetryCallState):
     @property
     def failing(self) -> float:
         """Seconds since it first failed."""
-        return 0.0 if self._failing_since is None else self.spent - self._failing_since
+        return max(0.0, self.spent - self._failing_since)
 
     def set_error(self, error: APIError) -> None:
         self.error = error
         self.set_exception((type(error), error, error.__traceback__))
 
     def fail(self, now: float) -> None:
-        """Count the failure."""
-        if self._failing_since is None:
-            self._failing_since = self.spent
+        self._failing_since = min(self._failing_since, self.spent)
         is_about_server = not isinstance(self.error, APIStatusError) or self.error.status_code in _OUT_OF_REACH
         last_good = self.pace.last_good
         others_are_well = last_good is None or self._failed_at is None or last_good >= self._failed_at

@@ -175,7 +175,7 @@ class Transport:
         return response
 
     async def _exchange(self, fetch: PageFetch, key: Secret) -> Response:
-        if self.hooks.has("on_request"):
+        if "on_request" in self.hooks:
             self.hooks.call("on_request", RequestEvent(**fetch.where(), attempt=fetch.attempts))
         self._counts["requests"] += 1
         began, options = time.monotonic(), fetch.options
@@ -211,7 +211,7 @@ class Transport:
         size, request_id = len(response.body), response.headers.get("x-request-id")
         self._counts["bytes"] += size
         fetch.request_id = request_id and self._key.redactor.clean(request_id)
-        if self.hooks.has("on_response") or logger.isEnabledFor(logging.DEBUG):
+        if "on_response" in self.hooks or logger.isEnabledFor(logging.DEBUG):
             event = ResponseEvent(
                 **fetch.where(),
                 attempt=fetch.attempts,

@@ -222,14 +222,13 @@ class FaultInjector:
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
             return [TooManyRequests(status=429, wait=wait, wait_as=self._limit.wait_as)]
-        return [fault for fault in self._faults if self._hits(fault, job_id)]
-
-    def _hits(self, fault: Fault, job_id: str) -> bool:
-        return (
-            fault.job_id in (None, job_id)
+        return [
+            fault
+            for fault in self._faults
+            if fault.job_id in (None, job_id)
             and (not fault.nth or self._counts[job_id] in fault.nth)
             and (fault.rate == 1 or self._rng.random() < fault.rate)
-        )
+        ]
 
     def _wait(self, limit: RateLimit) -> float:
         """Take one token out of the bucket. Returns 0, or the seconds until there is a token."""
