@@ -34,15 +34,18 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"retry_after_ms": "20"}], ids=["no wait", "a wait"])
-async def test_a_server_that_refuses_many_is_sent_fewer_until_all_is_there(headers: dict[str, str]) -> None:
+async def test_a_server_that_refuses_many_is_sent_fewer_until_all_is_there(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How few are refused, and how near to its limit it is, only simulated time can say: `test_pace.py`."""
+    monkeypatch.setattr(pace, "_ROUND", 0.01)
     refused = response(429, {"statusCode": 429, "message": "slower"}, **headers)
     job_ids = [f"job-{n}" for n in range(100)]
     rates: list[float | None] = []
     rates_after_refusals: list[float | None] = []
 
     def reply(request: Request) -> Reply:
-        return refused if 20 <= request.number < 60 and request.number % 4 else pages_of(1)(request)
+        return refused if 20 <= request.number < 100 and request.number % 4 else pages_of(1)(request)
 
     async with serve(reply) as (url, requests), Client(url, KEY) as client:
         client.add_hooks(
@@ -52,8 +55,8 @@ async def test_a_server_that_refuses_many_is_sent_fewer_until_all_is_there(heade
         found = Counter([job_id async for job_id, _ in client.iter_runs_for(job_ids)])
         stats = client.stats()
     assert found == dict.fromkeys(job_ids, 1)
-    assert len(requests) == 130
-    assert stats.retries == 30
+    assert len(requests) == 160
+    assert stats.retries == 60
     assert rates[19] is None
     assert any(rates_after_refusals)
 

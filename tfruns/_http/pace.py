@@ -21,16 +21,14 @@ _SLOWEST = 1.0  # requests a second: a learned rate never holds a request back f
 _IDLE, _FORGOTTEN = 1.0, 10.0
 """After so many seconds without anything to send the rate doubles with each second, and is forgotten in the end."""
 _SHORT = 0.1  # seconds: a shorter wait that the server requests doesn't stop the clock of sending
-_ROUND = 0.5
+_ROUND = 0.3
 """The least seconds of a round. It also has eight outcomes; three are enough if none of them is a refusal."""
-_TEST, _EXPECTED = 3.0, 4.0
-"""The most seconds of a test. It ends when so many refusals are to be expected if the rate isn't the reason."""
-_FLOOD = 6  # so many refusals end a round at once if they are half of its outcomes
+_EXPECTED = 4.0  # a test ends when so many refusals are to be expected if the rate isn't the reason
 _NEGLIGIBLE = 0.02  # a share of refusals up to this never counts as many
 _CUT = 0.97  # the share of the goodput to go on with, so that a server's bucket fills a little
 _STEP, _LEAST_STEP, _LARGEST_STEP = 0.015, 0.5, 0.3
 """The first and the largest step of growth, as shares of the rate, and the least in requests a second."""
-_CAREFUL = 10.0  # for so many times the wait that a refusal requests, the rate doesn't grow beyond the ceiling
+_CAREFUL = 10.0  # for so many times the wait that a refusal requests, the rate doesn't grow
 
 
 class ConcurrencyLimiter:
@@ -88,7 +86,7 @@ class RateLimiter:
     That is learned from what it refuses. A refusal may mean that the rate is too high, or have nothing to do with it: a
     proxy may refuse one request in ten at any load. So outcomes are counted in rounds, each at one rate:
 
-    - After few refusals the rate grows: by little near the ceiling, which is the goodput at the last cut, else by more.
+    - After few refusals the rate grows, by more after each round.
     - After many refusals the rate is cut to the goodput, the number of good responses in the last second. The next
       round tests whether that helps. If about the same share is refused again, the rate isn't the reason: the cut is
       undone.
@@ -98,7 +96,6 @@ class RateLimiter:
         self.earliest = -math.inf  # when the next request may be sent
         self._max_rate = max_rate
         self._learned = math.inf
-        self._ceiling = math.inf
         self._good_rounds = 0  # since the last cut
         self._careful_until = -math.inf
         self._round = _Round()
@@ -120,7 +117,6 @@ class RateLimiter:
         self._paused += max(_SHORT, held, idle) - _SHORT
         if idle >= _IDLE or self._began == math.inf:
             self._learned *= 2.0**idle if idle < _FORGOTTEN else math.inf
-            self._goods.clear()
             self._began = now - self._paused
             self._round = _Round(self._began, now)
         self.earliest = max(self.earliest, now - _LATE) + 1 / self.rate
@@ -131,22 +127,16 @@ class RateLimiter:
 
     def refused(self, sent_at: float, now: float, wait: float) -> None:
         """A request sent at that time was refused; `wait` is what the server requests, in seconds."""
-        if wait > 0:
-            self.earliest = max(self.earliest, now + wait)
         self._careful_until = max(self._careful_until, now - self._paused + _CAREFUL * wait)
         self._count(sent_at, now, is_good=False)
 
-    def stopped(self, now: float, *, is_about_rate: bool) -> None:
-        """So many requests in a row have failed that only probes are sent until `resumed`."""
+    def outage(self, now: float, *, is_about_rate: bool) -> None:
+        """So many requests in a row have failed that only probes are sent from now on, which aren't counted."""
+        self._round = _Round(now - self._paused, now)
         if not is_about_rate:
             self._learned = math.inf  # what an outage has refused says nothing about the rate
         elif goodput := self._goodput(now):
-            self._cut(goodput, goodput)
-        self._round.counts_from = math.inf
-
-    def resumed(self, now: float) -> None:
-        """A probe got a good response."""
-        self._round = _Round(now - self._paused, now)
+            self._cut(goodput)
 
     def _goodput(self, now: float) -> float:
         clock = now - self._paused
@@ -163,41 +153,32 @@ class RateLimiter:
         this.refused += not is_good
         outcomes = this.good + this.refused
         share = this.refused / outcomes
-        seconds = max(0.02, now - self._paused - this.began)
-        is_flood = this.refused >= _FLOOD and share >= 0.5
-        if this.tests is None:
-            is_over = seconds >= _ROUND and outcomes >= (8 if this.refused else 3)
+        if this.tests is not None:
+            is_over = outcomes * this.tests[1] >= _EXPECTED
         else:
-            is_over = seconds >= _TEST or outcomes * this.tests[1] >= _EXPECTED
-        if not is_over and not is_flood:
+            is_over = now - self._paused - this.began >= _ROUND and outcomes >= (8 if this.refused else 3)
+        if not is_over:
             return
-        goodput = self._goodput(now)
         # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(now - self._paused, now + min(0.25, now - sent_at))
         if this.tests and this.tests[1] / 2 <= share <= 1.5 * this.tests[1] + 0.05:
             self._learned = max(rate, 2 * this.tests[0])
-            self._ceiling = math.inf
-        elif is_flood or (share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3)):
+        elif share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3):
             self._round.tests = rate, share
-            # Refusals may come faster than pages, of which a flood then shows hardly any.
-            accepted = min(rate, outcomes / seconds) * (this.good + 0.5) / (outcomes + 1)
-            self._cut(max(accepted, goodput / 2) if is_flood else goodput, goodput)
-        else:
-            self._grow(goodput, now)
+            self._cut(self._goodput(now))
+        elif rate < math.inf:
+            self._grow(now)
 
-    def _cut(self, goodput: float, ceiling: float) -> None:
+    def _cut(self, goodput: float) -> None:
         self._learned = max(_SLOWEST, min(self._learned, _CUT * goodput))
-        self._ceiling = ceiling
         self._good_rounds = 0
 
-    def _grow(self, goodput: float, now: float) -> None:
-        if self._learned < 0.9 * self._ceiling:
-            self._learned = min(2 * self._learned, 0.9 * self._ceiling)
-        elif self._learned < math.inf and now - self._paused >= self._careful_until:
+    def _grow(self, now: float) -> None:
+        if now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
             self._learned += min(step, max(_LARGEST_STEP * self._learned, _LEAST_STEP))
-        if self._learned >= 4 * max(1.0, goodput):  # the rate isn't what holds requests back
+        if self._learned >= 4 * max(1.0, self._goodput(now)):  # the rate isn't what holds requests back
             self._learned = math.inf
 
 
@@ -244,7 +225,7 @@ class SendPace:
 
     @property
     def earliest(self) -> float:
-        return max(self._rate.earliest, self._probe_at) if self.in_outage else self._rate.earliest
+        return max(self._rate.earliest, self._held_until, self._probe_at if self.in_outage else -math.inf)
 
     def held_for(self, now: float) -> float:
         """Seconds that are left of a wait that the server requested."""
@@ -284,7 +265,6 @@ class SendPace:
     def good(self, sent_at: float, now: float) -> None:
         self._over(now)
         if self.in_outage:
-            self._rate.resumed(now)
             self._concurrency.slow_start(self.in_flight)
         else:
             self._concurrency.good()
@@ -302,12 +282,13 @@ class SendPace:
             self._failing_since = now
         self._failures += 1
         if self._failures == _IN_OUTAGE:
-            self._rate.stopped(now, is_about_rate=refusal == 429)
+            self._rate.outage(now, is_about_rate=refusal == 429)
         if refusal is None:
             self._concurrency.failed(sent_at, now)
         else:
             self._held_until = max(self._held_until, now + wait)
-            self._rate.refused(sent_at, now, wait)
+            if not self.in_outage:
+                self._rate.refused(sent_at, now, wait)
         self._probe_at = self._next_probe(now)
 
     def cancelled(self, now: float) -> None:
