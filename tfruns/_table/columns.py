@@ -7,6 +7,7 @@ which is replaced by its fields, so that every format can hold it.
 import enum
 import operator
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -40,11 +41,8 @@ JOB_ID = "job_id"
 _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run to run
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
-_FIELDS = [field.name for field in attrs.fields(JobRun)]
 _SUBJECT_FIELDS = [field.name for field in attrs.fields(Subject)]
-_fields_of = operator.attrgetter(*_FIELDS)
-_subject_fields_of = operator.attrgetter(*_SUBJECT_FIELDS)
-_NO_SUBJECT = (None,) * len(_SUBJECT_FIELDS)
+_NO_SUBJECT: Any = SimpleNamespace(**dict.fromkeys(_SUBJECT_FIELDS))
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:
@@ -65,6 +63,7 @@ def _columns() -> Iterator[Column]:
 
 COLUMNS = (*_columns(),)
 """The columns after `job_id`, in the order of the models' fields."""
+_GETTERS = [(column.name, operator.attrgetter(column.name)) for column in COLUMNS]
 
 
 def values_of(runs: Sequence[JobRun]) -> list[Sequence[Any]]:
@@ -72,11 +71,6 @@ def values_of(runs: Sequence[JobRun]) -> list[Sequence[Any]]:
 
     They are str, int or None, and milliseconds since 1970 UTC (int or float) for a moment.
     """
-    columns = _transposed([*map(_fields_of, runs)], len(_FIELDS))
-    at = _FIELDS.index(_SUBJECT)
-    subjects = [_NO_SUBJECT if subject is None else _subject_fields_of(subject) for subject in columns[at]]
-    return [*columns[:at], *_transposed(subjects, len(_SUBJECT_FIELDS)), *columns[at + 1 :]]
-
-
-def _transposed(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
-    return [*zip(*rows, strict=True)] or [()] * width
+    subjects = [run.triggered_by_subject or _NO_SUBJECT for run in runs]
+    # Column by column: a tuple for each run would take longer.
+    return [[*map(value_of, subjects if name in _SUBJECT_FIELDS else runs)] for name, value_of in _GETTERS]

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import operator
 import os
 import re
 import sys
@@ -263,7 +264,7 @@ def _moment(milliseconds: float) -> str | None:
 CSV_NAMES = (",".join([JOB_ID, *(column.name for column in COLUMNS)]) + "\r\n").encode()
 _FIRST_IN_FORMULAS = frozenset("=+-@＝＋－＠'")  # noqa: RUF001
 _MARKED = re.compile(r"[=+\-@＝＋－＠'](?:(?<=\A.)|(?<=[;\t\r\n].))")  # noqa: RUF001
-_find_special = re.compile(r'[";\t\r\n]').search
+_find_start = re.compile(r"[;\t\r\n]").search
 
 
 def csv_rows(job_id: str, page: RawPage) -> bytes:
@@ -291,14 +292,15 @@ def cell(value: str | None) -> str:
     """
     if value is None:
         return ""
-    if value[:1] in _FIRST_IN_FORMULAS or _find_special(value):
-        value = _MARKED.sub(r"'\g<0>", value).replace('"', '""')
-    return f'"{value}"'
+    if value[:1] in _FIRST_IN_FORMULAS or _find_start(value):
+        value = _MARKED.sub(r"'\g<0>", value)
+    return '"' + value.replace('"', '""') + '"'
 
 
 # --- Arrow: Parquet and Arrow files, and what the tables of DuckDB and PostgreSQL are made of ---
 
-ARROW_MODULES = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "tfruns._table.arrow")
+ARROW_MODULES = ("pyarrow", "pyarrow.parquet", "tfruns._table.arrow")
+_moments_of = operator.attrgetter(*(column.name for column in COLUMNS if column.kind is Kind.INSTANT))
 _ROWS_A_GROUP = 64_000
 _BYTES_A_GROUP = 8 * 2**20  # how many rows are written together: enough to be read fast, and few enough for memory
 
@@ -312,15 +314,11 @@ def arrow_piece(job_id: str, page: RawPage) -> Any:
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
-    arrow = arrow_module()
-    batch = arrow.plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
     least, most = LIMITS[Kind.INSTANT]
-    for column in COLUMNS:
-        if column.kind is Kind.INSTANT:
-            found = arrow.pa.compute.min_max(batch.column(column.name).view("int64")).as_py()
-            if found["min"] is not None and not least * 1000 <= found["min"] <= found["max"] <= most * 1000:
-                raise ValueError(f"{column.name} is beyond the years 1 to 9999")
-    return batch
+    moments = [moment for run in page.data for moment in _moments_of(run) if moment is not None]
+    if not least <= min(moments) <= max(moments) <= most:
+        raise ValueError("a moment is beyond the years 1 to 9999")
+    return arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
 
 
 def read_piece(piece: bytes) -> Any:

@@ -321,7 +321,7 @@ class SqliteFile(Writer):
     def __init__(self, path: Path) -> None:
         os.close(fresh_file(path))
         self._database = _sqlite(path)
-        for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+        for setting in ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             self._database.execute(f"PRAGMA {setting}")
         with _as_export_error():
             self._database.execute("BEGIN")
