@@ -357,14 +357,15 @@ class CreationWalk:
         frontier; else it ends too early.
         """
         if rows.is_tail:
+            is_claim = total < self.server.most and not self.newest_first
             is_less = rows.last < self.frontier.key or self._consumed < self.server.recent
-            is_claim = is_less and total < self.server.most and not self.newest_first
             if rows.last < self._claimed_end >= self.frontier.key:
                 self._claims = 0  # another one: the last response showed runs behind it
             self._claimed_end = rows.last
         else:
-            is_claim = self.newest_first and rows.begins_list and self.frontier.key < rows.first
-        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, len(PAUSES)):
+            is_claim = is_less = self.newest_first and rows.begins_list and self.frontier.key < rows.first
+        most = len(PAUSES) if is_less else 2
+        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, most):
             return False
         if rows.is_tail:
             self._next = Purpose.TAIL
