@@ -77,6 +77,14 @@ def test_a_total_that_is_too_small_shows_no_end_where_the_order_is_ignored() -> 
         assert_exact(walk(world, page_size=10, depth=1, seed=seed, order=order))
 
 
+@pytest.mark.parametrize("seed", [900006569, 1000000853, 1000002771])
+def test_the_last_runs_by_several_states_of_the_list(seed: int) -> None:
+    """From old to new: an older state doesn't end the walk, and what the list's last runs hold is taken at once."""
+    one = schedule("stale replicas", seed)
+    outcome = walk(one.world, **one.options)
+    assert (outcome.error, outcome.lost) == (None, 0)
+
+
 @pytest.mark.parametrize("sorted_by", ["groups", "missing", "random"])
 def test_another_key_takes_twice_the_requests(sorted_by: str) -> None:
     """Sorted by another key, a still list is read whole, in at most 2.1 times the requests, and one more pass never."""

@@ -155,7 +155,6 @@ class CreationWalk:
     _tail: Slice | None = None
     _reverses: bool = True  # whether the server does, as far as it is known
     _claims: int = 0  # how many single responses in a row said that runs are gone
-    _claimed_end: float = math.inf  # the key at which the list ends, by the last of them
     _refusals: int = 0  # how many requests in a row were refused with nothing else in flight
     _refused_from: float = math.inf
 
@@ -262,14 +261,14 @@ class CreationWalk:
         is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
         if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
             raise UnsortedError
-        if self._says_gone(rows, total):
+        if self._lacks_start(rows):
             return []
-        self._claims = 0
         self._group = rows.largest_group()
         new = self._take(rows)
         if is_tail:
-            self._tail, self.done = min(self._tail or rows, rows, key=lambda each: each.last), new is not None
+            self._consume_tail(rows, total, new)
             return [(rows, new)] if new else []
+        self._claims = 0
         if new is None and not self.frontier.is_past(rows):
             self._keep(rows)
             return []
@@ -350,28 +349,26 @@ class CreationWalk:
             # If the next shows known runs and no more, too, it may be cut: then only an empty response shows the end.
             self._next, self._is_exact = Purpose.BEHIND, is_cut and request.purpose is Purpose.BEHIND
 
-    def _says_gone(self, rows: Slice, total: int) -> bool:
-        """Whether a response says that runs are gone, which isn't believed yet: it is requested again.
-
-        An older state of the server lacks the newest runs. If the walk begins with these, such a list begins behind the
-        frontier; else it ends too early.
-        """
-        if rows.is_tail:
-            is_claim = total < self.server.most and not self.newest_first
-            is_less = rows.last < self.frontier.key or self._consumed < self.server.recent
-            if rows.last < self._claimed_end >= self.frontier.key:
-                self._claims = 0  # another one: the last response showed runs behind it
-            self._claimed_end = rows.last
-        else:
-            is_claim = is_less = self.newest_first and rows.begins_list and self.frontier.key < rows.first
-        most = len(PAUSES) if is_less else 2
-        if not is_claim or not self.frontier.has_begun or not self._is_doubted(rows.request, most):
-            return False
-        if rows.is_tail:
+    def _consume_tail(self, rows: Slice, total: int, new: Sequence[int] | None) -> None:
+        """The last runs of the list: it ends where they end, unless an older state, which lacks the newest, says so."""
+        is_fewer = total < self.server.most and not self.newest_first
+        is_older = is_fewer and (rows.last < self.frontier.key or self._consumed < self.server.recent)
+        if new is None or new:
+            self._claims = 0
+        if new is None:
+            self._tail = self._tail if is_older else min(self._tail or rows, rows, key=lambda each: each.last)
+        elif is_fewer and self._is_doubted(rows.request, len(PAUSES) if is_older else 2):
             self._next = Purpose.TAIL
         else:
+            self.done = True
+
+    def _lacks_start(self, rows: Slice) -> bool:
+        """Whether the list begins behind the frontier, and this isn't believed yet: an older state lacks the newest."""
+        is_claim = self.newest_first and rows.begins_list and -math.inf < self.frontier.key < rows.first
+        if is_claim and self._is_doubted(rows.request, len(PAUSES)):
             self._search.lies_before(0)
-        return True
+            return True
+        return False
 
     def _is_doubted(self, request: PlannedPage, most: int) -> bool:
         """Whether what a response says isn't believed yet: so many single ones in a row, or fewer, have said it."""
