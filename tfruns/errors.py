@@ -144,16 +144,7 @@ class APIStatusError(APIError):
         404 ...
     """
 
-    def __init__(
-        self,
-        *,
-        body: HttpError,
-        reason: str,
-        headers: Mapping[str, str],
-        hint: str = "",
-        job_id: str = "",
-        offset: int = 0,
-    ) -> None:
+    def __init__(self, *, body: HttpError, reason: str, headers: Mapping[str, str], hint: str = "") -> None:
         self.status_code = body.status_code
         self.message = body.message
         self.code = body.code
@@ -165,7 +156,7 @@ class APIStatusError(APIError):
         text += f" ({hint})" if hint else ""
         text += f" (request id {shortened(self.request_id, 200)})" if self.request_id else ""
         self._may_pass = self.status_code in (408, 425, 429) or 500 <= self.status_code <= 599
-        super().__init__(text, job_id=job_id, offset=offset)
+        super().__init__(text)
 
 
 class BadRequestError(APIStatusError):

@@ -358,10 +358,8 @@ def test_an_error_survives_pickling_and_copying(
 
 def test_errors_survive_pickling() -> None:
     body = tfruns.models.HttpError(404, "no such job", "E1", [{"a": 1}])
-    error = tfruns.NotFoundError(
-        body=body, reason="Not Found", headers=CIMultiDict({"X-Request-Id": "r1"}), job_id="j", offset=5
-    )
-    error.attempts = 3
+    error = tfruns.NotFoundError(body=body, reason="Not Found", headers=CIMultiDict({"X-Request-Id": "r1"}))
+    error.job_id, error.offset, error.attempts = "j", 5, 3
     twin = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(twin) is tfruns.NotFoundError
     assert str(twin) == str(error) == "job 'j', offset 5: 404 Not Found: no such job (request id r1) (after 3 attempts)"

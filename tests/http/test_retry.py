@@ -35,7 +35,7 @@ TRIED = settings(max_examples=examples(50, share=0.25))
 def refused(status: int = 429, **headers: str) -> APIStatusError:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     body = HttpError(status, "no")
-    return status_error_class(status)(body=body, reason="", headers=named, job_id="j", offset=0)
+    return status_error_class(status)(body=body, reason="", headers=named)
 
 
 REQUEST = PageRequest("job", RunFilter(), 1, 0)

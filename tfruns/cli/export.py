@@ -13,7 +13,7 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of, run_async
+from tfruns.cli.help import Command, run_async
 from tfruns.cli.options import checked_id, connect, wrong_usage
 from tfruns.cli.output import end_line, harmless, write
 
@@ -32,7 +32,7 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
 
 @click.command(cls=Command, short_help="Write the runs of many jobs into a file.")
 @click.argument("job_ids", metavar="[JOB]...", nargs=-1)
-@options_of("Which jobs")(
+@options.options_of("Which jobs")(
     "--jobs-from FILE",
     "Take more ids of jobs from FILE, one a line; - is standard input. Empty lines, and those that begin with #, are"
     " left out.",

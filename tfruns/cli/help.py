@@ -1,44 +1,13 @@
-"""Commands and options as all of tfruns has them: help in groups, examples unchanged, names of other programs known."""
+"""Commands as all of tfruns has them: help in groups, examples unchanged, names of other programs known."""
 
 import asyncio
-import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
-
-
-class _Option(click.Option):
-    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
-        super().__init__(*names, **settings)
-        self.group = group
-
-
-def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Decorated], _Decorated]]:
-    """A maker of options under this heading of the help: `make("-o, --output DEST", "Where to write.")`.
-
-    `argument` is for a name in Python that isn't the option's; what else is given is for `click.option`.
-    """
-
-    def make(shown: str, text: str, argument: str | None = None, **settings: Any) -> Callable[[_Decorated], _Decorated]:
-        words = shown.split()
-        names = [word.rstrip(",") for word in words if word.startswith("-")]
-        metavar = " ".join(words[len(names) :]) or None
-        if settings.get("multiple"):
-            text += " May be given several times."
-        given = {"metavar": metavar, "help": text, **common, **settings}
-        return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, **given)
-
-    return make
-
-
-def combined(*decorators: Callable[[Any], Any]) -> Callable[[_Decorated], _Decorated]:
-    """Several options as one decorator, which has them in this order in the help."""
-    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
 
 
 ENVIRONMENT = """

@@ -1,7 +1,8 @@
-"""What several commands share: arguments and options, what their values may be, and the client that they describe."""
+"""Options and arguments: how they are declared, those that commands share, and the client that they describe."""
 
 import contextlib
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +11,6 @@ from typing import Any, TypeVar
 import click
 
 import tfruns
-from tfruns.cli.help import combined, options_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
@@ -25,6 +25,35 @@ STATUSES = (
 )
 SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
 DIRECTIONS = ("asc", "desc")
+
+
+class _Option(click.Option):
+    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.group = group
+
+
+def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Command], _Command]]:
+    """A maker of options under this heading of the help: `make("-o, --output DEST", "Where to write.")`.
+
+    `argument` is for a name in Python that isn't the option's; what else is given is for `click.option`.
+    """
+
+    def make(shown: str, text: str, argument: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
+        words = shown.split()
+        names = [word.rstrip(",") for word in words if word.startswith("-")]
+        metavar = " ".join(words[len(names) :]) or None
+        if settings.get("multiple"):
+            text += " May be given several times."
+        given = {"metavar": metavar, "help": text, **common, **settings}
+        return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, **given)
+
+    return make
+
+
+def combined(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator, which has them in this order in the help."""
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
 
 
 class Whole(click.IntRange):

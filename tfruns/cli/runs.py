@@ -11,11 +11,11 @@ import click
 import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of
+from tfruns.cli.help import Command
 from tfruns.cli.options import PATIENCE, checked, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
 
-_many = options_of("How many")
+_many = options.options_of("How many")
 
 _ON_A_TERMINAL = 50
 _NO_SUCH_RUN = 6

@@ -14,13 +14,13 @@ import click
 import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command, options_of
+from tfruns.cli.help import Command
 from tfruns.cli.options import with_given
 from tfruns.cli.output import end_line, is_terminal, say, until_nobody_reads, width
 
-_where = options_of("Where it listens")
-_holds = options_of("What it holds")
-_behaves = options_of("How it behaves")
+_where = options.options_of("Where it listens")
+_holds = options.options_of("What it holds")
+_behaves = options.options_of("How it behaves")
 _seed = _holds("--seed N", "What the runs are made from: same seed, same runs.", type=int, default=0)
 
 _SAMPLES = 5
