@@ -63,11 +63,9 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
     type=click.Path(dir_okay=False),
 )
 @options.output(
-    "--replace",
-    "Begin anew: throw away what earlier exports of other jobs or filters have written to DEST.",
-    is_flag=True,
+    "--replace", "Begin anew: throw away what earlier exports of other jobs or filters have written to DEST."
 )
-@options.output("-q, --quiet", "Print nothing but errors, jobs that are skipped included.", is_flag=True)
+@options.output("-q, --quiet", "Print nothing but errors, jobs that are skipped included.")
 @options.output(
     "--summary-json FILE",
     "Write the summary to FILE, too, as JSON; - is standard output.",

@@ -36,16 +36,19 @@ class _Option(click.Option):
 def options_of(group: str, **common: Any) -> Callable[..., Callable[[_Command], _Command]]:
     """A maker of options under this heading of the help: `make("-o, --output DEST", "Where to write.")`.
 
-    `argument` is for a name in Python that isn't the option's; what else is given is for `click.option`.
+    A value with `...` may be given several times; an option without one is a flag. `argument` is for a name in Python
+    that isn't the option's; what else is given is for `click.option`.
     """
 
     def make(shown: str, text: str, argument: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
         words = shown.split()
         names = [word.rstrip(",") for word in words if word.startswith("-")]
-        metavar = " ".join(words[len(names) :]) or None
-        if settings.get("multiple"):
-            text += " May be given several times."
-        given = {"metavar": metavar, "help": text, **common, **settings}
+        value = " ".join(words[len(names) :])
+        given: dict[str, Any] = {"metavar": value.removesuffix("...") or None, "help": text, **common, **settings}
+        if value.endswith("..."):
+            given |= {"multiple": True, "help": f"{text} May be given several times."}
+        elif not value and "type" not in settings:
+            given["is_flag"] = True
         return click.option(*names, *filter(None, [argument]), cls=_Option, group=group, **given)
 
     return make
@@ -213,22 +216,13 @@ _order = options_of("Order")
 filters = combined(
     which_runs("--search-prefix TEXT", "Only runs whose name or id begins with TEXT."),
     which_runs(
-        "--status STATUS",
+        "--status STATUS...",
         f"Only runs with this status, in any case: {', '.join(STATUSES)}.",
         type=Word(STATUSES, "JobRunStatus"),
-        multiple=True,
     ),
+    which_runs("--triggered-by SLUG...", "Only runs started by this subject: an e-mail address or an account's name."),
     which_runs(
-        "--triggered-by SLUG",
-        "Only runs started by this subject: an e-mail address or an account's name.",
-        multiple=True,
-    ),
-    which_runs(
-        "--version-number NUMBER",
-        "Only runs of this version of the deployment.",
-        "version_numbers",
-        type=float,
-        multiple=True,
+        "--version-number NUMBER...", "Only runs of this version of the deployment.", "version_numbers", type=float
     ),
 )
 
@@ -254,21 +248,21 @@ window = combined(
     ),
 )
 
-no_header = output("--no-header", "Leave out the line of headings.", is_flag=True)
+no_header = output("--no-header", "Leave out the line of headings.")
 table = combined(
     output(
         "--columns A,B,…",
         "The columns, by the names of the fields, such as name,created_at,exit_code,error; age, too.",
         type=_columns,
     ),
-    output("--wide", "Show every column whole, however wide the terminal is.", is_flag=True),
+    output("--wide", "Show every column whole, however wide the terminal is."),
     no_header,
 )
 """Options for a table of runs, which `run_table` takes."""
 
 
 def json(what: str) -> Callable[[_Command], _Command]:
-    return output("--json", what, "as_json", is_flag=True)
+    return output("--json", what, "as_json")
 
 
 def interval(*default: float) -> Callable[[_Command], _Command]:
@@ -298,9 +292,7 @@ host = combined(
         "base_url",
     ),
     _host(
-        "--allow-http",
-        "Send the API key over plain http, where anyone on the way can read it, to other machines too.",
-        is_flag=True,
+        "--allow-http", "Send the API key over plain http, where anyone on the way can read it, to other machines too."
     ),
 )
 

@@ -34,7 +34,7 @@ _STATUS_OF_END = {"FINISHED": 0, "FAILED": 3, "TERMINATED": 4}
     f"Runs of each job to print at most. Default: {_ON_A_TERMINAL} in all on a terminal, else all.",
     type=options.Whole(min=0),
 )
-@_many("--all", "Print all runs on a terminal, too.", "wants_all", is_flag=True)
+@_many("--all", "Print all runs on a terminal, too.", "wants_all")
 @options.json("Print each run as a line of JSON, as the API has it, in UTF-8; of several jobs, with its jobId.")
 @options.table
 @options.requests(patience=PATIENCE)

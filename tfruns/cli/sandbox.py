@@ -63,9 +63,9 @@ def _rate_limit(text: str) -> Any:
     default="now",
 )
 @_behaves("--clock-rate N", "How many seconds of its clock pass in a second.", type=float, default=1.0)
-@_behaves("--fault FAULT", "What goes wrong, such as `status=429,wait=2,rate=0.1`.", "faults", multiple=True)
+@_behaves("--fault FAULT...", "What goes wrong, such as `status=429,wait=2,rate=0.1`.", "faults")
 @_behaves("--rate-limit N[/BURST]", "Requests a second that it takes, and how many at once.", type=_rate_limit)
-@_behaves("--forbidden JOB", "A job without access to it (403).", multiple=True)
+@_behaves("--forbidden JOB...", "A job without access to it (403).")
 async def sandbox(**settings: Any) -> None:
     """Serve a made-up control plane, with made-up runs, until Ctrl-C.
 
