@@ -69,9 +69,8 @@ class Seconds(click.FloatRange):
     name = "number of seconds, or a duration such as 1h30m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        is_duration = isinstance(value, str) and _DURATION.fullmatch(value.strip())
-        number: Any = _seconds(value) if is_duration else value
-        return super().convert(number, param, ctx)
+        seconds: Any = _seconds(value) if isinstance(value, str) else None
+        return super().convert(value if seconds is None else seconds, param, ctx)
 
 
 class Word(click.Choice[str]):
@@ -94,17 +93,18 @@ class Word(click.Choice[str]):
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = (
-    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+_PART = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
 )
-_DURATION = re.compile(rf"{_PART}(?: *{_PART})*", re.IGNORECASE)
 _MONTHS = re.compile(r"[0-9.]+ *(M|mo|months?|y|yrs?|years?)( +ago)?")
 _DAYS = {"today": 0, "yesterday": 1}
 
 
-def _seconds(duration: str) -> float:
-    parts = re.findall(r"([0-9.]+) *([a-z])", duration.lower())
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+def _seconds(text: str) -> float | None:
+    """The seconds of a duration such as 1h30m; None for another text."""
+    parts = _PART.findall(text.lower())
+    is_duration = parts and not _PART.sub("", text.lower()).strip(" ")
+    return sum(float(number) * _UNITS[unit[0]] for number, unit in parts) if is_duration else None
 
 
 def moment(text: str) -> datetime:
@@ -115,8 +115,8 @@ def moment(text: str) -> datetime:
             f"{text!r}: months and years differ in length, and m is for minutes: give days, such as 30d, or a date"
         )
     try:
-        if _DURATION.fullmatch(duration := re.sub(" +ago$", "", word, flags=re.IGNORECASE)):
-            return datetime.now(UTC) - timedelta(seconds=_seconds(duration))
+        if (seconds := _seconds(re.sub(" +ago$", "", word, flags=re.IGNORECASE))) is not None:
+            return datetime.now(UTC) - timedelta(seconds=seconds)
         if word.lower() in _DAYS:
             word = (date.today() - timedelta(days=_DAYS[word.lower()])).isoformat()  # noqa: DTZ011  # the user's day
         return datetime.fromisoformat(word).astimezone(UTC)
