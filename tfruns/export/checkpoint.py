@@ -272,8 +272,9 @@ def lock_of(folder: Path) -> Path:
     return folder.with_name(folder.name.removesuffix(_WORK) + ".tfruns-lock")
 
 
-def _caches() -> list[Path]:
-    """The user's folder for caches, and one for temporary files."""
+def cache_folder() -> Path:
+    """Where working folders of destinations are that aren't on this machine: in the user's folder for caches, or else
+    in one for temporary files. It is made."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
     elif sys.platform == "darwin":
@@ -282,22 +283,13 @@ def _caches() -> list[Path]:
         base = os.environ.get("XDG_CACHE_HOME") or ""
         if not os.path.isabs(base):  # as its specification says
             base = os.path.expanduser("~/.cache")
-    user = getattr(os, "getuid", lambda: "me")()
-    return [Path(base, "tfruns"), Path(tempfile.gettempdir(), f"tfruns-{user}")]
-
-
-def cache_folder() -> Path:
-    """The folder for working folders of destinations that aren't on this machine. `make_cache_folder` makes it."""
-    caches = _caches()
-    for folder in caches:
-        there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-            return folder
-    return caches[-1]
-
-
-def make_cache_folder(work: Path) -> None:
-    """Make the folder for caches, if the working folder is to be in one."""
-    if work.parent in _caches():
-        work.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_own_folder(work.parent)
+    folder = Path(base, "tfruns")
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_folder(folder)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        user = getattr(os, "getuid", lambda: "me")()
+        folder = Path(tempfile.gettempdir(), f"tfruns-{user}")
+        make_own_folder(folder)
+    return folder

@@ -185,9 +185,11 @@ class File(Destination):
 
     def begin(self, export: Export) -> str:
         state, first = export.state, self.format_.for_increment(self.name, 0)
+        if state is not None:
+            self.name = self.format_.for_increment(self.name, state.exports)
+        self.store.check(self.name)
+        names = self.store.names()
         if state is None:
-            self.store.check(self.name)
-            names = self.store.names()
             if first in names:
                 raise ExportError(
                     f"{first} is of exports with a state: a file of all runs beside it would be taken for newer than"
@@ -202,11 +204,9 @@ class File(Destination):
             )
         before, after = first.rsplit(".0000", 1)
         pattern = re.compile(rf"{re.escape(before)}\.([0-9]{{4}}){re.escape(after)}")
-        self.name = self.format_.for_increment(self.name, state.exports)
         if self.path == export.state_path:
             raise ExportError(f"{self.path} can't be both the state and what is written: give the state another name")
-        self.store.check(self.name)
-        found = {name: int(match[1]) for name in sorted(self.store.names()) if (match := pattern.fullmatch(name))}
+        found = {name: int(match[1]) for name in sorted(names) if (match := pattern.fullmatch(name))}
         wrong = [
             other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
         ]

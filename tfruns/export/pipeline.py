@@ -35,7 +35,7 @@ from tfruns.errors import (
     InternalServerError,
     TfRunsError,
 )
-from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, make_cache_folder, work_folder_of
+from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, work_folder_of
 from tfruns.export.files import WorkThread, empty, fresh_file, locked, new_folder, write_file
 from tfruns.export.formats import Format, RejectedRun, Writer, packer, unfit, zstd
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
@@ -247,9 +247,8 @@ class Export:
                 raise ExportError(f"there is no folder {path.parent} for the state")
             self._lock(path.with_name(path.name + ".lock"), f"with the state {path}")
         # Whatever the working folder, only one export writes there.
-        lock = lock_of(self._work if destination.takes_turns else work_folder_of(destination.path, None))
-        make_cache_folder(lock)
-        self._lock(lock, f"on {destination.path}")
+        folder = self._work if destination.takes_turns else work_folder_of(destination.path, None)
+        self._lock(lock_of(folder), f"on {destination.path}")
         if path is not None:
             self.state = State.load(path, {**self.about, **destination.about}, is_new=self.replace)
             arguments[NUMBER] = self.state.exports
@@ -257,7 +256,6 @@ class Export:
         if (missing := destination.begin(self)) and self.is_increment:
             problem = f"isn't there, but by {path} it was written before: delete that to write it anew"
             raise ExportError(f"{missing} {problem}")
-        make_cache_folder(self._work)
         self.checkpoint = Checkpoint(self._work, arguments)
         self._opened.callback(self.checkpoint.leave)
         place, scratch = destination.path, self._work / "new"

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +56,8 @@ class LocalStore:
         if path.is_dir():
             check_writable(path)
 
-    def names(self) -> list[str]:
-        return [found.name for found in self.folder.iterdir()]
+    def names(self) -> Collection[str]:
+        return {found.name for found in self.folder.iterdir()}
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The files in a folder in it and below, by their paths in that folder, each with its size."""
@@ -121,26 +121,23 @@ class RemoteStore:
             ):
                 raise ExportError(f"{self.path(name)} can't be written: there is no such bucket or container") from None
 
-    def names(self) -> list[str]:
-        def list_names(system: Any, path: str) -> list[str]:
-            parent = path.rpartition("/")[0]
-            system.invalidate_cache(parent)
-            return [str(found).rstrip("/").rpartition("/")[2] for found in system.ls(parent, detail=False)]
-
-        try:
-            return self._call("x", list_names, but=(FileNotFoundError, PermissionError))
-        except (FileNotFoundError, PermissionError):
-            return []
+    def names(self) -> Collection[str]:
+        with contextlib.suppress(PermissionError):  # a role that may only write
+            return self._find("", 1, PermissionError)
+        return ()
 
     def sizes(self, folder: str) -> dict[str, int]:
+        return self._find(folder + "/", None)
+
+    def _find(self, folder: str, depth: int | None, *but: type[Exception]) -> dict[str, int]:
         def find(system: Any, path: str) -> dict[str, int]:
             path = path.rstrip("/") + "/"
             system.invalidate_cache()
-            found = system.find(path, detail=True)
+            found = system.find(path, depth, detail=True)
             return {name.removeprefix(path): int(info["size"]) for name, info in found.items()}
 
         try:
-            return self._call(folder + "/", find, but=(FileNotFoundError,))
+            return self._call(folder, find, but=(FileNotFoundError, *but))
         except FileNotFoundError:
             return {}
 
