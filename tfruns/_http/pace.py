@@ -86,10 +86,10 @@ class RateLimiter:
     That is learned from what it refuses. A refusal may mean that the rate is too high, or have nothing to do with it: a
     proxy may refuse one request in ten at any load. So outcomes are counted in rounds, each at one rate:
 
-    - After few refusals the rate grows, by more after each round.
+    - After few refusals the rate grows, by more with each such round.
     - After many refusals the rate is cut to the goodput, the number of good responses in the last second. The next
-      round tests whether that helps. If about the same share is refused again, the rate isn't the reason: the cut is
-      undone.
+      round tests whether that helps. If half of that share or more is refused again, the rate isn't the reason: the
+      cut is undone.
     """
 
     def __init__(self, max_rate: float) -> None:
@@ -161,7 +161,7 @@ class RateLimiter:
             return
         # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(now - self._paused, now + min(0.25, now - sent_at))
-        if this.tests and this.tests[1] / 2 <= share <= 1.5 * this.tests[1] + 0.05:
+        if this.tests and this.tests[1] / 2 <= share:
             self._learned = max(rate, 2 * this.tests[0])
         elif share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3):
             self._round.tests = rate, share
