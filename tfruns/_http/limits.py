@@ -32,7 +32,6 @@ class Limiter:
         self._queues: OrderedDict[str, deque[PageFetch]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._last_error: APIError | None = None
-        self._probes = 0  # that have failed: each was an attempt for all that waited
         self._outage_since: float | None = None  # when the outage that was logged began
         self._limited_at: float | None = None  # when the server, of which that was logged, last took fewer requests
 
@@ -42,7 +41,7 @@ class Limiter:
 
     def join(self, fetch: PageFetch) -> None:
         """Put an attempt into the queue. It is in flight when its turn has come, which may be at once."""
-        fetch.blocked, fetch.probes, fetch.sent_at = self.pace.blocked(time.monotonic()), self._probes, None
+        fetch.blocked, fetch.failures, fetch.sent_at = self.pace.blocked(time.monotonic()), self.pace.failures, None
         fetch.turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(fetch.request.job_id, deque()).append(fetch)
         self._let_through()
@@ -58,7 +57,6 @@ class Limiter:
             pace.failed(fetch.sent_at, now, refusal=refusal, wait=server_wait(outcome))
             if isinstance(outcome, APIError):
                 self._last_error = outcome
-            self._probes += pace.in_outage
         elif isinstance(outcome, (Response, APIStatusError, DecodeError)):
             pace.good(fetch.sent_at, now)
         else:  # it was cancelled, or it wasn't the server that responded
@@ -107,10 +105,11 @@ class Limiter:
         pace, server, most = self.pace, self._base_url, fetch.policy.max_attempts
         fetch.count_blocked(now)
         held_for, outage = pace.held_for(now), pace.outage(now)
-        probes = self._probes - fetch.probes if pace.in_outage else 0
+        # In an outage each failure of another is an attempt for all that wait.
+        tried = max(0, pace.failures - fetch.failures) if pace.in_outage else 0
         # Its patience is over by a wait, or because of what was tried since it waits.
-        left, limit = fetch.limit(outage if probes else 0.0 if held_for else -math.inf)
-        if probes and most is not None and fetch.attempts + probes >= most:
+        left, limit = fetch.limit(outage if tried else 0.0 if held_for else -math.inf)
+        if tried and most is not None and fetch.attempts + tried >= most:
             limit = "the retry policy allows no more attempts"
         elif held_for < left:
             return left

@@ -202,13 +202,13 @@ class SendPace:
         self._blocked = self._blocked_counted_at = self._blocked_when_sent = 0.0
         self._pending = 0  # calls that have begun and not ended
         self._idle_since = 0.0  # when the last of them ended
-        self._failures = 0  # in a row
+        self.failures = 0  # in a row
         self._failing_since = 0.0  # without the time in which no call was pending
 
     @property
     def in_outage(self) -> bool:
         """Whether all requests have failed for a while, so that only probes are sent."""
-        return self._failures >= _IN_OUTAGE
+        return self.failures >= _IN_OUTAGE
 
     @property
     def concurrency(self) -> int:
@@ -241,7 +241,7 @@ class SendPace:
 
         What happens while nobody wants anything isn't known, and counts for nothing.
         """
-        return (now if self._pending else self._idle_since) - self._failing_since if self._failures else 0.0
+        return (now if self._pending else self._idle_since) - self._failing_since if self.failures else 0.0
 
     def begin(self, now: float) -> None:
         """A call begins, which takes one or more requests, and ends with `end`."""
@@ -268,7 +268,7 @@ class SendPace:
             self._concurrency.slow_start(self.in_flight)
         else:
             self._concurrency.good()
-        self._failures = 0
+        self.failures = 0
         self.last_good = now
         self._rate.good(sent_at, now)
 
@@ -278,10 +278,10 @@ class SendPace:
         `wait` is what the server requests with that, in seconds.
         """
         self._over(now)
-        if not self._failures:
+        if not self.failures:
             self._failing_since = now
-        self._failures += 1
-        if self._failures == _IN_OUTAGE:
+        self.failures += 1
+        if self.failures == _IN_OUTAGE:
             self._rate.outage(now, is_about_rate=refusal == 429)
         if refusal is None:
             self._concurrency.failed(sent_at, now)

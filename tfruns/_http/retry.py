@@ -42,7 +42,7 @@ class PageFetch(tenacity.RetryCallState):
         # Of the present attempt:
         self.blocked = 0.0  # of the seconds in which the server held requests back, those that were counted
         self.turn: asyncio.Future[None]  # if it had to wait: ends when it is in flight, or with an error if it was late
-        self.probes = 0  # how many of the client's had failed by then
+        self.failures = 0  # of the client, in a row, by then
         self.sent_at: float | None = None
 
     def where(self) -> dict[str, Any]:

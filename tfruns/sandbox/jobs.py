@@ -152,8 +152,7 @@ class Job:
             status = Status(changes.get("status", "CREATED"))
             if runs.latest == self._clock.now:
                 self._clock.advance(0.001)
-            created_at = self._clock.now if runs.latest is None else max(self._clock.now, int(runs.latest) + 1)
-            run = self._maker.run(created_at, status) | changes
+            run = self._maker.run(max(self._clock.now, int(runs.latest) + 1), status) | changes
             if runs.get(run["id"]) is not None:
                 raise ValueError(f"job {self._id!r} has a run with the id {run['id']!r} already")
             return self._put(run)

@@ -77,9 +77,9 @@ class RunList:
         return len(self._newest) + self._older_count
 
     @property
-    def latest(self) -> float | None:
-        """When the newest run that is made was created, in ms since 1970."""
-        return self._newest[0].start_time if self._newest else None
+    def latest(self) -> float:
+        """When the newest run that is made was created, in ms since 1970; -1 if there is none."""
+        return self._newest[0].start_time if self._newest else -1
 
     def needs_more(self, selection: Selection, end: int | None) -> bool:
         """Whether runs have to be made before a page up to this place can be served (None: all pages)."""

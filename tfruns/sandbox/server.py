@@ -80,26 +80,24 @@ class Server:
     _accepts_key: Callable[[str], bool]
     _forbidden: frozenset[str]
     _requests: collections.deque[SeenRequest]
-    _runner: web.ServerRunner | None = None
+    _runner: web.ServerRunner = attrs.field(init=False)
 
     async def start(self, host: str, port: int) -> str:
         # When a client closes its connection, its response is cancelled: a stalled one, or a slow one.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_LONGEST_LINE)
         # At the end, wait only for responses that clients are reading.
-        runner = self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
-        await runner.setup()
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await self._runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror or error  # below 0: a name that isn't found
             raise OSError(number, f"can't listen on {host} port {port}: {why}") from None
         name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{runner.addresses[0][1]}"
+        return f"http://{name}:{self._runner.addresses[0][1]}"
 
     async def aclose(self) -> None:
-        if self._runner is None:
-            return
         # asyncio accepts a connection, makes its transport in a task, and calls the protocol after that: if the server
         # is closed in between, nothing closes the connection.
         for _ in range(_STEPS_OF_AN_ACCEPT):
