@@ -12,7 +12,7 @@ import tfruns
 from tests.support.hostile import page, response, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch.diff import KEPT, Change, PollResult, Snapshot, compare
+from tfruns._watch.diff import KEPT, Change, Found, PollResult, Snapshot, compare
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.schedule import PollSchedule
 from tfruns._watch.watcher import decode, encode
@@ -519,7 +519,8 @@ def test_a_snapshot_amid_a_burst() -> None:
     """Its floor stays below what is still to be reported."""
     ended = {f"run-{n}": sample(n) for n in range(100, 100 + 2 * KEPT)}
     steps = [Change(ChangeKind.FINISHED, sample(99), None), Change(ChangeKind.FINISHED, sample(110), None)]
-    view = Snapshot(ended, 50).after(steps[:1], steps[1:])
+    before = Snapshot(ended, 50)
+    view = Found(before, steps, before).snapshot(1)
     assert view.floor < 110
 
 
@@ -527,7 +528,7 @@ def test_what_a_poll_could_not_find_out() -> None:
     """It is left as it was."""
     view = Snapshot({"run-5": sample(5, "RUNNING"), "run-90": sample(90)}, 80)
     look = PollResult([sample(90)], False, {}, 100)
-    assert compare(view, look) == ((), view)
+    assert compare(view, look) == Found(view, [], view)
 
 
 async def test_start_before_the_first_run() -> None:

@@ -20,7 +20,6 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.types import Start
 
 KEPT = 50  # ended runs, the newest, in a snapshot; more only if several were created at once
 _OVERLAP = 20  # known runs below the new ones in a poll: a run may show up late, behind newer ones
@@ -103,24 +102,19 @@ class PollResult:
 
 @attrs.frozen
 class Beginning:
-    """How the watch of a job begins: used until its first poll has succeeded."""
+    """How the watch of a job begins: used until its first poll has succeeded. Times are in ms since 1970."""
 
-    start: Start | float
-    """Which of the existing runs are reported, as in `Client.watch_runs`; a time is in ms since 1970."""
+    since: float
+    """Runs created at this time or later are reported."""
+    is_open_reported: bool = False
+    """Whether the open runs are reported, too."""
     watermark: float | None = None
-    """Runs that were created or have ended since this time, in ms since 1970, are reported whatever `start` says. None
-    until reports begin: till then a first poll shows the runs that existed when the watch began."""
-
-    @property
-    def since(self) -> float:
-        """Runs created at this time or later, in ms since 1970, are reported."""
-        start = {"now": math.inf, "open": math.inf, "existing": -math.inf}.get(str(self.start))
-        since = float(self.start) if start is None else start
-        return since if self.watermark is None else min(since, self.watermark)
+    """Runs that have ended since this time are reported, too. None until reports begin: till then a first poll shows
+    the runs that existed when the watch began."""
 
     def reports(self, run: JobRun) -> bool:
         """Whether a run that the first poll finds is reported."""
-        if run.created_at >= self.since or (self.start == "open" and not run.status.is_terminal):
+        if run.created_at >= self.since or (self.is_open_reported and not run.status.is_terminal):
             return True
         return run.status.is_terminal and self.watermark is not None and _ended_at(run) >= self.watermark
 
@@ -180,11 +174,23 @@ class Snapshot:
         """Whether this run was reported as deleted; not one that was created again later, with the same id."""
         return run.created_at <= self.deleted.get(run.id, -math.inf)
 
-    def after(self, reported: Sequence[Change], unreported: Sequence[Change] = ()) -> "Snapshot":
-        """The snapshot once `reported` were reported, and `unreported` weren't yet."""
-        below = min((change.run.created_at for change in unreported if change.before is None), default=math.inf)
-        doubted = self.doubted.union(change.run.id for change in unreported if change.before is not None)
-        return _trimmed(attrs.evolve(_changed(self, reported), doubted=doubted), below)
+
+@attrs.frozen
+class Found:
+    """What a poll has found: the changes since the snapshot before it, oldest run first, and the snapshot after it."""
+
+    before: Snapshot
+    changes: Sequence[Change]
+    after: Snapshot
+
+    def snapshot(self, reported: int) -> Snapshot:
+        """What is known once so many of the changes were reported."""
+        left = self.changes[reported:]
+        if not left:
+            return self.after
+        below = min((change.run.created_at for change in left if change.before is None), default=math.inf)
+        doubted = self.before.doubted.union(change.run.id for change in left if change.before is not None)
+        return _trimmed(attrs.evolve(_changed(self.before, self.changes[:reported]), doubted=doubted), below)
 
 
 def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
@@ -262,9 +268,8 @@ def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus |
     return found | {run.id: run.status for run in shown.values() if snapshot.was_deleted(run)}
 
 
-def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> tuple[tuple[Change, ...], Snapshot]:
-    """What happened since the snapshot, oldest run first, and the snapshot after it; without what the poll says about
-    the runs whose ids are doubted."""
+def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> Found:
+    """What happened since the snapshot; without what the poll says about the runs whose ids are doubted."""
     shown, known = poll.shown, dict(snapshot.known)
     changes: list[Change] = []
     for run_id, before in snapshot.known.items():
@@ -286,15 +291,16 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     changes.sort(key=lambda change: change.run.created_at)
     still_doubted = frozenset(doubted).intersection(snapshot.known)
     after = _changed(attrs.evolve(snapshot, known=known, doubted=still_doubted), changes)
+    snapshot = attrs.evolve(snapshot, doubted=still_doubted)
     if doubted or poll.lacks_runs:  # the list may come from an older state: it says nothing about what is known
-        return tuple(changes), after
+        return Found(snapshot, changes, after)
     # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that
     # should have ended, and is open here, comes from an older state.
     below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
     floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
     moved_up = {run.id: run for run in below if run.created_at > floor}
     after = attrs.evolve(after, known={**moved_up, **after.known}, floor=min(snapshot.floor, floor))
-    return tuple(changes), _trimmed(after)
+    return Found(snapshot, changes, _trimmed(after))
 
 
 def _change(run: JobRun, before: JobRun | None) -> Change:

@@ -1,6 +1,7 @@
 """How a job is polled: with the fewest requests that show all that may have changed."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -92,7 +93,7 @@ class Job:
             if not page.data:
                 page = await self._runs().fetch(0, PAGE_SIZE)
         is_small = page.pagination.total <= MAX_PAGE_SIZE
-        if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.start == "existing"):
+        if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.since == -math.inf):
             return await self._everything(beginning)
         poll = await self._newest(page, beginning.since)
         if poll.is_all:

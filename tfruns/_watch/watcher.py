@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeGuard, get_args
 
@@ -28,7 +28,7 @@ from tfruns._checks import check_on_error, checked_job_id
 from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
 from tfruns._token import pack, unpack
-from tfruns._watch.diff import Beginning, Change, ChangeKind, PollResult, Snapshot, before, compare, steps_back
+from tfruns._watch.diff import Beginning, ChangeKind, Found, PollResult, Snapshot, before, compare, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
@@ -53,8 +53,8 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
     """What the token holds about these jobs; an error says why it can't be used."""
 
     def read(content: Any) -> State:
-        kinds: dict[bool, type[Snapshot | Beginning]] = {True: Beginning, False: Snapshot}
-        return {job_id: msgspec.convert(known, kinds["start" in known]) for job_id, known in content.items()}
+        kinds: dict[bool, type[Snapshot | Beginning]] = {True: Snapshot, False: Beginning}
+        return {job_id: msgspec.convert(known, kinds["known" in known]) for job_id, known in content.items()}
 
     state = unpack(_VERSION, token, filters, read)
     if state and not state.keys() & set(job_ids):
@@ -140,22 +140,6 @@ class RunWatch:
         await self._changes.aclose()
 
 
-@attrs.frozen
-class _JobChanges:
-    """The changes that a poll of a job has found."""
-
-    job_id: str
-    before: Snapshot
-    changes: Sequence[Change]
-    after: Snapshot
-
-    def token(self, state: State, filters: Mapping[str, Any], at: int) -> str:
-        """The token after the first `at` of them, with the other jobs in this state."""
-        changes = self.changes
-        now = self.after if at == len(changes) else self.before.after(changes[:at], changes[at:])
-        return encode({**state, self.job_id: now}, filters)
-
-
 class Watch:
     """A watch with these arguments of `Client.watch_runs`: its polls, and what is known from them."""
 
@@ -184,7 +168,7 @@ class Watch:
         self._filters = given_filters(chosen)
         self._statuses: Collection[str] | None = self._filters.pop("status", None)
         self._on_error = on_error
-        self._state: State = dict.fromkeys(jobs, Beginning(_checked_start(start)))
+        self._state: State = dict.fromkeys(jobs, _beginning(start))
         if resume_token is not None:
             self._state |= decode(resume_token, jobs, self._filters)
         self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
@@ -192,7 +176,7 @@ class Watch:
         self._outages = Outages("the watch", self._unconfirmed)
         self._due = [(-math.inf, at, job_id) for at, job_id in enumerate(jobs)]
         self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
-        self._ready: deque[_JobChanges] = deque()
+        self._ready: deque[tuple[str, Found]] = deque()
         # What reports wait for, until they have begun:
         self._have_begun = False
         self._awaited = {job_id for job_id, known in self._state.items() if _needs_watermark(known)}
@@ -208,19 +192,19 @@ class Watch:
             while True:
                 await self._advance()
                 while self._have_begun and self._ready:
-                    found = self._ready.popleft()
+                    job_id, found = self._ready.popleft()
                     state = self._state.copy()
                     for at, change in enumerate(found.changes, 1):
                         if self._statuses is None or change.run.status in self._statuses:
                             yield RunChange(
                                 kind=change.kind,
-                                job_id=found.job_id,
+                                job_id=job_id,
                                 run=change.run,
                                 before=change.before,
-                                make_token=functools.partial(found.token, state, self._filters, at),
+                                make_token=functools.partial(_token, state, self._filters, job_id, found, at),
                             )
-                    self._state[found.job_id] = found.after
-                    self._poll_again(found.job_id, changed=True)
+                    self._state[job_id] = found.after
+                    self._poll_again(job_id, changed=True)
         finally:
             for task in self._polls:
                 task.cancel()
@@ -266,13 +250,12 @@ class Watch:
         if not self._have_begun:
             self._latest.setdefault(job_id, poll.latest)
         doubted = self._unconfirmed.doubted(job_id, steps_back(snapshot, poll))
-        changes, after = compare(snapshot, poll, doubted)
-        if not changes:
-            self._state[job_id] = after
+        found = compare(snapshot, poll, doubted)
+        self._state[job_id] = found.before if found.changes else found.after
+        if found.changes:
+            self._ready.append((job_id, found))
+        else:
             self._poll_again(job_id, changed=False)
-            return
-        self._state[job_id] = snapshot = attrs.evolve(snapshot, doubted=after.doubted)
-        self._ready.append(_JobChanges(job_id, snapshot, changes, after))
 
     async def _failed(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
@@ -306,18 +289,22 @@ class Watch:
         watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
         for job_id, known in self._state.items():
             if _needs_watermark(known):
-                self._state[job_id] = attrs.evolve(known, watermark=watermark)
+                self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
 
 
 def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
-    return isinstance(known, Beginning) and known.watermark is None and known.start != "existing"
+    return isinstance(known, Beginning) and known.watermark is None and known.since > -math.inf
 
 
-def _checked_start(start: Start | datetime) -> Start | float:
+def _token(state: State, filters: Mapping[str, Any], job_id: str, found: Found, reported: int) -> str:
+    return encode({**state, job_id: found.snapshot(reported)}, filters)
+
+
+def _beginning(start: Start | datetime) -> Beginning:
     if isinstance(start, datetime) and start.utcoffset() is not None:
-        return start.timestamp() * 1000
+        return Beginning(start.timestamp() * 1000)
     if isinstance(start, str) and start in get_args(Start):
-        return start
+        return Beginning(-math.inf if start == "existing" else math.inf, start == "open")
     kind = ValueError if isinstance(start, (str, datetime)) else TypeError
     allowed = f"one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a time zone"
     raise kind(f"start must be {allowed}, got {start!r}")
