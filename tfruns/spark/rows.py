@@ -18,8 +18,7 @@ logger = logging.getLogger("tfruns")
 
 _NUMBERS = [(column.name, *LIMITS[column.kind]) for column in COLUMNS if column.kind in LIMITS]
 _REQUIRED = {
-    **dict.fromkeys(("id", "name", "applicationName", "deploymentVersion", "command", "status"), ""),
-    **dict.fromkeys(("createdAt", "totalRetries"), 0),
+    wire_name(field.name): "" if field.type == pa.string() else 0 for field in PLAIN_SCHEMA if not field.nullable
 }
 """Values for the fields that a corrupt record lacks, which are null in its row."""
 

@@ -124,13 +124,9 @@ class TfRunsDataSource(DataSource):
             if not given:
                 raise ValueError("a table of job runs has no options if its columns were given: leave them out")
             options = parse(given)
-            if _types(schema) != _types(rows.schema(options.corrupt_column)):
+            if schema.simpleString() != rows.schema(options.corrupt_column).simpleString():
                 raise ValueError("the columns of job runs are fixed: leave out `.schema(...)`, and select the columns")
             return _Reader(options)
-
-
-def _types(schema: StructType) -> list[tuple[str, Any]]:
-    return [(field.name, field.dataType) for field in schema]
 
 
 @attrs.frozen(slots=False)
@@ -168,29 +164,25 @@ async def _counted(client: Client, options: Options) -> dict[str, int]:
     job_ids = options.job_ids()
     # The server doesn't count by time of creation.
     filters: Any = {name: getattr(options.filter, name) for name in OF_SERVER}
-    walk = client.iter_runs_for(job_ids, max_runs=1, on_error=_raise_unless_refused, **filters)
+    walk = client.iter_runs_for(job_ids, max_runs=1, on_error=_skip_if_refused, **filters)
     pages = walk.raw_pages(keep_bad=True)  # the newest run may be one that can't be understood
     counts = {job_id: page.pagination.total async for job_id, page in pages if page is not None}
     if walk.skipped and options.on_error == "raise":
-        raise _refusal([*walk.skipped.values()])
+        first, *others = walk.skipped.values()
+        if others:
+            named = "; ".join(map(str, others[:_NAMED]))
+            more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""
+            first.add_note(f"Other jobs failed in the same way: {named}{more}")
+        first.add_note("The option onError=skip leaves out jobs with a 403 or a 404.")
+        raise first
     for error in walk.skipped.values():
         logger.warning("skipped: %s", error)
     return {job_id: counts.get(job_id, 0) for job_id in job_ids if job_id not in walk.skipped}
 
 
-def _raise_unless_refused(_: str, error: TfRunsError) -> None:
+def _skip_if_refused(_: str, error: TfRunsError) -> None:
     if not isinstance(error, (NotFoundError, PermissionDeniedError)):
         raise error
-
-
-def _refusal(refused: Sequence[TfRunsError]) -> TfRunsError:
-    first, *others = refused
-    if others:
-        named = "; ".join(map(str, others[:_NAMED]))
-        more = f"; and {len(others) - _NAMED:,} more jobs" if len(others) > _NAMED else ""
-        first.add_note(f"Other jobs failed in the same way: {named}{more}")
-    first.add_note("The option onError=skip leaves out jobs with a 403 or a 404.")
-    return first
 
 
 def balanced(requests: Mapping[str, int], groups: int) -> list[list[str]]:
@@ -222,26 +214,23 @@ class _Reader(DataSourceReader):
 
     async def _pages(self, partition: RunsPartition) -> AsyncGenerator[list[tuple[str, RawPage]]]:
         options = self._options
-        on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
         pages: list[tuple[str, RawPage]] = []
         async with options.client(base_url=partition.base_url, max_rate=partition.max_rate) as client:
+            on_error: OnError = "raise" if options.on_error == "raise" else _skip_if_refused
             walk = client.iter_runs_for(
                 partition.job_ids, filter=partition.filter, page_size=options.page_size, on_error=on_error
-            ).raw_pages(keep_bad=options.mode != "failfast")
-            async with contextlib.aclosing(walk):
-                async for job_id, page in walk:
+            )
+            async with contextlib.aclosing(walk.raw_pages(keep_bad=options.mode != "failfast")) as found:
+                async for job_id, page in found:
                     if page is not None:
                         pages.append((job_id, page))
                     if sum(len(page.data) + len(page.bad) for _, page in pages) >= _ROWS:
                         yield pages
                         pages = []
+        for error in walk.skipped.values():
+            logger.warning("the rest is skipped: %s", error)
         if pages:
             yield pages
-
-
-def _skip_if_refused(job_id: str, error: TfRunsError) -> None:
-    _raise_unless_refused(job_id, error)
-    logger.warning("the rest is skipped: %s", error)
 
 
 class _plain_errors:  # noqa: N801
