@@ -95,10 +95,6 @@ def _number(value: Any, _: Any = None) -> int | float:
     raise _refusal("a number", value)
 
 
-def _version(value: Any, _: Any = None) -> str:
-    return str(value) if type(value) is int else _string(value)
-
-
 def _seconds(value: Any, _: Any = None) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.0+)?", value):
         return int(value.partition(".")[0])
@@ -116,7 +112,11 @@ def _with_total(page: dict[str, Any]) -> dict[str, Any]:
 # --- the converter ---
 
 converter = JsonConverter(detailed_validation=True)
-_BY_FIELD: dict[str, _Hook] = {"deployment_version": _version, "duration": _seconds, "total": _total}
+_BY_FIELD: dict[str, _Hook] = {
+    "deployment_version": lambda value, _: str(value) if type(value) is int else _string(value),
+    "duration": _seconds,
+    "total": _total,
+}
 
 
 @converter.register_structure_hook_factory(attrs.has)

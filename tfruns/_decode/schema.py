@@ -5,6 +5,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -71,11 +72,9 @@ def _path(problem: FieldProblem) -> tuple[str | int, ...]:
 
 def _found(value: Any, path: tuple[str | int, ...]) -> Any:
     """What is at a path in plain JSON, or the object in which it is missing."""
-    for step in path:
-        try:
+    with suppress(LookupError, TypeError):
+        for step in path:
             value = value[step]
-        except (LookupError, TypeError):
-            break
     return value
 
 
@@ -92,12 +91,9 @@ def json_schema(model: Any, schema: Any, handler: "GetJsonSchemaHandler") -> Any
     for field in attrs.fields(model) if attrs.has(model) else ():
         shown = described["properties"][models.wire_name(field.name)]
         shown.pop("title", None)
-        shown["description"] = _doc_of(model, field.name)
+        names = (f"{cls.__name__}.{field.name}" for cls in model.__mro__)
+        shown["description"] = next((_field_docs()[name] for name in names if name in _field_docs()), "")
     return made
-
-
-def _doc_of(model: type, field: str) -> str:
-    return next((text for cls in model.__mro__ if (text := _field_docs().get(f"{cls.__name__}.{field}"))), "")
 
 
 @functools.cache

@@ -137,12 +137,11 @@ class Job:
             return True
 
     def page(
-        self, selection: Selection = NEWEST_FIRST, offset: int = 0, limit: int | None = None
+        self, selection: Selection = NEWEST_FIRST, start: int = 0, end: int | None = None
     ) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those on the page (None: all from the offset on)."""
+        """How many runs are selected in all, and the JSON texts of those from one place to another (None: to all)."""
         with self._lock:
-            end = None if limit is None else offset + limit
-            return self._up_to_date(selection, end).page(selection, offset, end)
+            return self._up_to_date(selection, end).page(selection, start, end)
 
     def create(self, fields: dict[str, Any]) -> JobRun:
         with self._lock:

@@ -142,9 +142,10 @@ class Server:
         offset, limit = values.pop("offset", 0), values.pop("limit", 100)
         limit = min([limit, *(fault.limit for fault in faults if fault.limit is not None)])
         selection = Selection(**values)
-        while job.step(selection, offset + limit):  # noqa: ASYNC110  # there is nothing to wait for
+        end = offset + limit
+        while job.step(selection, end):  # noqa: ASYNC110  # there is nothing to wait for
             await asyncio.sleep(0)  # other requests get their turn
-        total, runs = job.page(selection, offset, limit)
+        total, runs = job.page(selection, offset, end)
         total = max(0, total + sum(fault.total for fault in faults))
         pagination = msgspec.json.encode({"total": total, "offset": offset, "limit": limit})
         body = b'{"data":[' + b",".join(runs) + b'],"pagination":' + pagination + b"}"
