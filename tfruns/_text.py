@@ -1,8 +1,10 @@
 """Makes a server's text safe to keep and short enough to show; formats counts, moments and runs for people."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shortened(text: str, most: int = 500) -> str:
@@ -13,6 +15,14 @@ def shortened(text: str, most: int = 500) -> str:
 def iso_moment(when: datetime, precision: str) -> str:
     """A time in UTC, such as `2026-11-23T08:30:00Z`; the precision is that of `datetime.isoformat`."""
     return when.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def shown_instant(milliseconds: float) -> str:
+    """A time in ms since 1970, in UTC; empty if it is beyond the years that a datetime can hold."""
+    try:
+        return iso_moment(EPOCH + timedelta(milliseconds=milliseconds), "seconds")
+    except OverflowError:
+        return ""
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:
@@ -69,15 +79,9 @@ def html_table(runs: Sequence[Any], caption: str, job_ids: Sequence[str] = ()) -
 
     lines = [line("th", [*(["job_id"] if job_ids else []), *_SHOWN])]
     for at, run in enumerate(runs[:MOST_SHOWN]):
-        values = [_created(run) if name == "created_at" else getattr(run, name) for name in _SHOWN]
+        values = [getattr(run, name) for name in _SHOWN]
+        values[_SHOWN.index("created_at")] = shown_instant(run.created_at) or run.created_at
         lines.append(line("td", [*job_ids[at : at + 1], *values]))
     if len(runs) > MOST_SHOWN:
         caption += f"; the first {MOST_SHOWN} are shown"
     return f"<table><caption>{escape(caption)}</caption>{''.join(lines)}</table>"
-
-
-def _created(run: Any) -> object:
-    try:
-        return iso_moment(run.created, "seconds")
-    except ValueError:  # beyond the calendar
-        return run.created_at

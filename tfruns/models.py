@@ -6,7 +6,7 @@ be null. Decoding, validation, serialisation and tests all read these classes.
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self, SupportsIndex, overload
 
 import attrs
@@ -14,9 +14,7 @@ import msgspec
 
 from tfruns._payload import Interchange, Payload, payload
 from tfruns._payload import wire_name as wire_name
-from tfruns._text import counted, html_table, iso_moment
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from tfruns._text import EPOCH, counted, html_table, shown_instant
 
 MOST_RUNS = 2**62
 """More runs than any list has: a larger total is refused."""
@@ -125,19 +123,14 @@ class SortDirection(_Word):
 
 def _instant(milliseconds: float, field: str) -> datetime:
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         raise ValueError(f"{field} is {milliseconds!r} ms since 1970, beyond the years a datetime can hold") from None
 
 
 def _repr_instant(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return "None"
-    try:
-        when = _instant(milliseconds, "")
-    except ValueError:
-        return repr(milliseconds)
-    return f"{milliseconds!r} <{iso_moment(when, 'seconds')}>"
+    shown = "" if milliseconds is None else shown_instant(milliseconds)
+    return f"{milliseconds!r} <{shown}>" if shown else repr(milliseconds)
 
 
 @payload(kw_only=True)
