@@ -16,7 +16,7 @@ from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.options import with_given
-from tfruns.cli.output import end_line, is_terminal, say, until_nobody_reads, width
+from tfruns.cli.output import end_line, is_terminal, say, until_nobody_reads
 
 _where = options.options_of("Where it listens")
 _holds = options.options_of("What it holds")
@@ -123,8 +123,9 @@ async def demo(number: int, seed: int) -> None:
     from tfruns.cli.table import Table, human_duration, run_cells, run_table
     from tfruns.sandbox import Sandbox
 
-    _say(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
-    console = Console(force_terminal=is_terminal(), highlight=False, markup=False, emoji=False)
+    plain: Any = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(force_terminal=is_terminal(), soft_wrap=not is_terminal(), **plain)
+    console.print(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
     columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
     runs: list[tfruns.JobRun] = []
     async with (
@@ -158,10 +159,4 @@ async def demo(number: int, seed: int) -> None:
     table = run_table()
     click.echo(table.text([run_cells(run, table.columns) for run in runs[:_SAMPLES]]))
     took = f"{count:,} runs in {seconds:.2f} s by {counted(requests, 'request')}"
-    _say(f"{took}: {count / seconds:,.0f} runs a second, server included")
-
-
-def _say(sentence: str) -> None:
-    """Print a sentence; on a terminal, broken between words."""
-    columns = width()
-    click.echo(sentence if columns is None else click.wrap_text(sentence, columns))
+    console.print(f"{took}: {count / seconds:,.0f} runs a second, server included")

@@ -3,13 +3,13 @@
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size  # an East Asian character takes two cells
 
 from tfruns._table.columns import COLUMNS, values_of
+from tfruns._text import shown_instant
 from tfruns.cli.output import encoded, harmless, has_colours, is_terminal, on_one_line, width
 from tfruns.models import JobRun
 
@@ -51,10 +51,7 @@ def _heading(column: str) -> str:
 
 def _instant(milliseconds: float) -> str:
     """A time in ms since 1970, in UTC to the second; beyond the year 9999 as the server sent it."""
-    try:
-        return f"{datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ001
-    except OverflowError:
-        return f"{milliseconds} ms"
+    return shown_instant(milliseconds).replace("T", " ").removesuffix("Z") or f"{milliseconds} ms"
 
 
 def human_duration(seconds: float | None) -> str:
