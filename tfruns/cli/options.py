@@ -69,8 +69,9 @@ class Seconds(click.FloatRange):
     name = "number of seconds, or a duration such as 1h30m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds: Any = _seconds(value) if isinstance(value, str) else None
-        return super().convert(value if seconds is None else seconds, param, ctx)
+        seconds = _seconds(value) if isinstance(value, str) else None
+        number: Any = value if seconds is None else seconds
+        return super().convert(number, param, ctx)
 
 
 class Word(click.Choice[str]):
