@@ -160,11 +160,6 @@ class Snapshot:
     """The known runs of which something isn't believed or reported yet: the next poll searches for them."""
 
     @property
-    def ended(self) -> dict[str, JobRun]:
-        """The known runs that have ended."""
-        return {run_id: run for run_id, run in self.known.items() if run is not None and run.status.is_terminal}
-
-    @property
     def since(self) -> float:
         """A poll reads all runs created at this time or later, in ms since 1970: those before are known."""
         created = sorted((run.created_at for run in self.known.values() if run is not None), reverse=True)
@@ -209,7 +204,7 @@ def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
 
 def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     """The snapshot without ended runs that needn't be kept: only ones created before `below`, under the new floor."""
-    ended = snapshot.ended
+    ended = {run_id: run for run_id, run in snapshot.known.items() if run is not None and run.status.is_terminal}
     if len(ended) <= KEPT:
         return snapshot
     created = sorted((run.created_at for run in ended.values()), reverse=True)

@@ -16,7 +16,6 @@ from tfruns.query import MAX_PAGE_SIZE
 PAGE_SIZE = 50
 """How many of the newest runs a poll requests first. It requests more only if those aren't enough."""
 
-_KNOWN = tuple(JobRunStatus)
 _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 
 IterRuns = Callable[..., RunPaginator]
@@ -39,8 +38,8 @@ async def find_runs(
     """Read the runs whose ids are in `left`, until it is empty or nothing is left to try: what remains wasn't found.
 
     (One response is no proof: such a run is gone only if it isn't found later either.) The job has about `total` runs,
-    maybe inf. Of the ids, those in `still_open` may be open, in a status that is known. A run is searched for by its
-    name, too, if the id doesn't find it. All were created at `created_after`, in ms since 1970, or later.
+    maybe inf. Those in `still_open` may be open, in a known status. A run is searched for by its name, too, if the id
+    doesn't find it. All were created at `created_after`, in ms since 1970, or later.
     """
     if len(left_open := {run_id for run_id in left if run_id in still_open}) > 1:
         await read(left_open, status=_OPEN)
@@ -83,10 +82,9 @@ class Job:
     async def first_poll(self, beginning: Beginning) -> PollResult:
         """The newest runs, all open runs, and all other runs that are to be reported first.
 
-        A status filter can't name the statuses that this version doesn't know, and a run in one of them is open. So the
-        open runs are requested by status only if, by the server's count, no run further down is in an unknown status.
-        Otherwise the whole list is read. It is also read if one page can hold all runs, or if runs that ended since a
-        time are wanted: the API has neither a filter nor an order for these.
+        The open runs are requested by status, which can't name the statuses that this version doesn't know: if, by the
+        server's count, a run further down is in one, the whole list is read. It is also read if one page can hold all
+        runs, or if runs that ended since a time are wanted: the API has neither a filter nor an order for these.
         """
         page = await self._runs().fetch(0, PAGE_SIZE)
         for _ in range(2):  # an empty list is no proof
@@ -141,13 +139,8 @@ class Job:
                         if not ids:
                             return
 
-        # A filter by status names no status that this version doesn't know: a server that doesn't know it either would
-        # refuse the request.
-        still_open = {
-            run_id
-            for run_id, run in wanted.items()
-            if run is None or (run.status.is_known and not run.status.is_terminal)
-        }
+        # A server may refuse a filter by a status that this version doesn't know.
+        still_open = {run_id for run_id, run in wanted.items() if run is None or run.status in _OPEN}
         names = {run_id: run.name for run_id, run in wanted.items() if run is not None}
         await find_runs(left, read, total=total, still_open=still_open, names=names)
         return found
@@ -161,13 +154,10 @@ class Job:
         return None
 
     async def _may_hide_open_runs(self, poll: PollResult) -> bool:
-        """Whether there may be runs in unknown statuses further down than the newest.
-
-        The runs in known statuses are counted by the page that shows the newest of them: a run that was created
-        meanwhile is seen there. Other changes meanwhile can only make the count too small, which leads to a needless
-        walk.
-        """
-        page = await self._runs(status=_KNOWN).fetch(0, 1)
+        """Whether there may be runs in unknown statuses further down than the newest."""
+        # The page that counts the runs in known statuses shows the newest of them: a run that was created meanwhile is
+        # seen there. Other changes meanwhile can only make the count too small, which leads to a needless walk.
+        page = await self._runs(status=[*JobRunStatus]).fetch(0, 1)
         unknown = sum(not run.status.is_known for run in poll.newest)
         return any(run.id not in poll.shown for run in page.data) or poll.total - page.pagination.total > unknown
 

@@ -105,8 +105,8 @@ class _Waiter:
     run: JobRun
     """As it was seen last."""
     interval: tuple[float, float]
-    end: "asyncio.Future[JobRun | None]" = attrs.field(factory=asyncio.Future)
-    """Done once the run has ended; with None if it was deleted."""
+    end: "asyncio.Future[Any]" = attrs.field(factory=asyncio.Future)
+    """The run, once it has ended; None if it was deleted."""
 
 
 class WaitLoop:
@@ -131,9 +131,8 @@ class WaitLoop:
         if not self._joined.done():
             self._joined.set_result(None)
         try:
-            futures: list[asyncio.Future[Any]] = [waiter.end, self._task]
-            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-            ended = waiter.end.result() if waiter.end.done() else self._task.result()
+            await asyncio.wait([waiter.end, self._task], return_when=asyncio.FIRST_COMPLETED)
+            ended: JobRun | None = waiter.end.result() if waiter.end.done() else self._task.result()
         finally:
             self._waiters.discard(waiter)
             if not self._waiters:

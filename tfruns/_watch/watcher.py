@@ -237,8 +237,14 @@ class Watch:
             else:
                 self._take_in(job_id, known, poll_result)
         is_patient = self._awaited and self._closed.now() - self._last_ended < _PATIENCE
-        if self._latest and not self._have_begun and not is_patient:
-            self._begin_reports()
+        if not self._have_begun and self._latest and not is_patient:
+            self._have_begun = True
+            # If no job has a run, no time by the server's clock is known, and this machine's may be ahead.
+            latest = max(self._latest.values())
+            watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
+            for job_id, known in self._state.items():
+                if _needs_watermark(known):
+                    self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
 
     def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
         self._outages.end(job_id)
@@ -280,16 +286,6 @@ class Watch:
 
     def _poll_in(self, seconds: float, job_id: str) -> None:
         heapq.heappush(self._due, (self._closed.now() + seconds, len(self._due), job_id))
-
-    def _begin_reports(self) -> None:
-        self._have_begun = True
-        self._awaited.clear()
-        # If no other job has a run, no time by the server's clock is known, and this machine's may be ahead.
-        latest = max(self._latest.values())
-        watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
-        for job_id, known in self._state.items():
-            if _needs_watermark(known):
-                self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
 
 
 def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
