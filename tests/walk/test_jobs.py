@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import attrs
@@ -91,7 +91,7 @@ async def test_no_more_than_a_thousand_job_ids_are_read_ahead() -> None:
     read = 0
     async with Sandbox(jobs=1, runs=3) as sandbox:
 
-        async def ids() -> AsyncIterator[str]:
+        async def ids() -> AsyncGenerator[str]:
             nonlocal read
             while True:
                 read += 1
