@@ -12,9 +12,7 @@ from tfruns._checks import checked_int, checked_kind, checked_number, checked_ti
 from tfruns._http.secret import Secret
 from tfruns.version import __version__
 
-MAX_RESPONSE_BYTES = 100 * 2**20
-"""The most bytes of a response's body, decompressed: a hundred times the size of 1,000 runs."""
-
+_MAX_RESPONSE_BYTES = 100 * 2**20  # of the body, decompressed: a hundred times the size of 1,000 runs
 _A_DAY = 86_400.0  # in seconds; a longer time is a mistake in the unit
 _OUR_HEADERS = {"Accept": "application/json", "User-Agent": f"tfruns/{__version__} aiohttp/{aiohttp.__version__}"}
 _OF_THE_CONNECTION = frozenset({"content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -116,8 +114,8 @@ class RequestOptions:
         validator=lambda _, field, value: checked_kind(value, field.name, "a RetryPolicy", RetryPolicy)
     )
     max_response_bytes: int = attrs.field(
-        default=MAX_RESPONSE_BYTES,
-        validator=lambda _, field, value: checked_int(value, field.name, least=1, most=MAX_RESPONSE_BYTES),
+        default=_MAX_RESPONSE_BYTES,
+        validator=lambda _, field, value: checked_int(value, field.name, least=1, most=_MAX_RESPONSE_BYTES),
     )
     headers: Mapping[str, str] = attrs.field(converter=checked_headers, repr=False)
 

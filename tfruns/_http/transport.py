@@ -181,7 +181,21 @@ class Transport:
         began, options = time.monotonic(), fetch.options
         url = URL(self.base_url + fetch.request.target(), encoded=True)
         response = await self.connections.exchange(url, options.headers, key, max_bytes=options.max_response_bytes)
-        self._report(fetch, response, time.monotonic() - began)
+        seconds, size = time.monotonic() - began, len(response.body)
+        self._counts["bytes"] += size
+        fetch.request_id = self._key.redactor.clean(response.headers.get("x-request-id", "")) or None
+        if "on_response" in self.hooks or logger.isEnabledFor(logging.DEBUG):
+            event = ResponseEvent(
+                **fetch.where(),
+                attempt=fetch.attempts,
+                status_code=response.status,
+                size=size,
+                seconds=seconds,
+                request_id=fetch.request_id,
+            )
+            text, values = "job %r, offset %d: %d, %d bytes in %.3f s", (event.job_id, event.offset, response.status)
+            log(logging.DEBUG, text, *values, size, seconds, extra=attrs.asdict(event))
+            self.hooks.call("on_response", event)
         return response.as_error()
 
     async def read(self, fetch: PageFetch, *, keep_bad: bool = False) -> RunPage:
@@ -206,23 +220,6 @@ class Transport:
             await self._fetch(fetch)
 
     # --- what is reported ---
-
-    def _report(self, fetch: PageFetch, response: Response, seconds: float) -> None:
-        size, request_id = len(response.body), response.headers.get("x-request-id")
-        self._counts["bytes"] += size
-        fetch.request_id = request_id and self._key.redactor.clean(request_id)
-        if "on_response" in self.hooks or logger.isEnabledFor(logging.DEBUG):
-            event = ResponseEvent(
-                **fetch.where(),
-                attempt=fetch.attempts,
-                status_code=response.status,
-                size=size,
-                seconds=seconds,
-                request_id=fetch.request_id,
-            )
-            text, values = "job %r, offset %d: %d, %d bytes in %.3f s", (event.job_id, event.offset, response.status)
-            log(logging.DEBUG, text, *values, size, seconds, extra=attrs.asdict(event))
-            self.hooks.call("on_response", event)
 
     def _before_retry(self, fetch: PageFetch) -> None:
         error, wait = fetch.error, fetch.upcoming_sleep
