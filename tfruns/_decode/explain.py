@@ -136,7 +136,7 @@ def _structure_model(model: Any) -> _Hook:
 
 
 def _runs(value: Any, type_: Any) -> Any:
-    if not isinstance(value, (list, tuple)):  # cattrs would take any iterable
+    if not isinstance(value, list):  # cattrs would take any iterable
         raise _refusal("a list", value)
     return _structure_runs(value, type_)
 

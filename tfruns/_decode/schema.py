@@ -6,7 +6,8 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import attrs
 
@@ -50,12 +51,15 @@ def core_schema(model: Any, handler: "GetCoreSchemaHandler") -> Any:
         raise ValidationError.from_exception_data(model.__name__, lines)
 
     def dump(value: Any, write: Callable[[Any], Any]) -> Any:
-        return write({name: getattr(value, field.name) for name, field in fields.items()})
+        wire = {name: getattr(value, field.name) for name, field in fields.items()}
+        return write({name: [*value] if isinstance(value, tuple) else value for name, value in wire.items()})
 
-    shapes = {
-        name: core.typed_dict_field(handler.generate_schema(field.type), required=field.default is attrs.NOTHING)
-        for name, field in fields.items()
-    }
+    shapes = {}
+    for name, field in fields.items():
+        is_tuple = get_origin(field.type) is tuple  # which JSON has as a list
+        type_: Any = GenericAlias(list, get_args(field.type)[0]) if is_tuple else field.type
+        is_required = field.default is attrs.NOTHING
+        shapes[name] = core.typed_dict_field(handler.generate_schema(type_), required=is_required)
     shape = core.typed_dict_schema(shapes)
     return core.no_info_wrap_validator_function(
         validate,
