@@ -140,6 +140,23 @@ async def test_a_quiet_job_costs_one_small_request_a_poll() -> None:
         assert all(f"limit={PAGE_SIZE}&" in one.query + "&" for one in list(s.requests)[4:])
 
 
+@pytest.mark.parametrize(("new", "requests"), [(1, 1), (30, 1), (31, 2), (900, 2)])
+async def test_new_runs_cost_one_request_up_to_thirty(new: int, requests: int) -> None:
+    """And one more if there are more of them."""
+    async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
+        await finish_all(s)
+        [job_id] = s.job_ids
+
+        async def create() -> None:
+            s.requests.clear()
+            for _ in range(new):
+                await s.create_run(job_id, status="FINISHED")
+
+        _, changes = await rounds(client, job_id, create)
+        assert len(changes) == new
+        assert len(s.requests) == requests
+
+
 @pytest.mark.parametrize(("deep", "requests"), [(1, 2), (2, 2), (40, 2)])
 async def test_old_open_runs_cost_one_request_more(deep: int, requests: int) -> None:
     """One a poll, however many they are, and one for each that has ended."""

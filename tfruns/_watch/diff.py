@@ -163,7 +163,9 @@ class Snapshot:
     def since(self) -> float:
         """A poll reads all runs created at this time or later, in ms since 1970: those before are known."""
         created = sorted((run.created_at for run in self.known.values() if run is not None), reverse=True)
-        return max(created[_OVERLAP], self.floor) if len(created) > _OVERLAP else self.floor
+        last = max([self.floor, *created[_OVERLAP - 1 : _OVERLAP]])
+        # A new run may stand behind known ones that were created at the same time as the newest known one.
+        return last if last in created[:1] else math.nextafter(last, math.inf)
 
     def was_deleted(self, run: JobRun) -> bool:
         """Whether this run was reported as deleted; not one that was created again later, with the same id."""
