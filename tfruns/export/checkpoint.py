@@ -69,7 +69,7 @@ class JobCheckpoint(msgspec.Struct, array_like=True):
 class _Header(msgspec.Struct):
     version: int
     began: float
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any]
 
 
 class Checkpoint:
@@ -91,7 +91,7 @@ class Checkpoint:
             for name in ("manifest", "pieces"):
                 self._files.append(open(open_own_file(folder / name), "r+b"))  # noqa: SIM115  # `_close` closes both
             self._manifest, self._pieces = self._files
-            self._load(json.loads(json.dumps(arguments)))
+            self._load(arguments)
             self.resumed_jobs = len(self.done)
         except BaseException:  # the files may be of another export, and must stay as they are
             self._close()
@@ -101,7 +101,7 @@ class Checkpoint:
 
     # --- the manifest ---
 
-    def _load(self, given: dict[str, Any]) -> None:
+    def _load(self, given: Mapping[str, Any]) -> None:
         size, end, lines = self._pieces.seek(0, os.SEEK_END), 0, self._lines()
         header = next((msgspec.json.decode(line, type=_Header) for line, _ in lines), None)
         for line, line_end in lines if header is not None and header.version == _VERSION else ():

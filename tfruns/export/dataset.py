@@ -6,7 +6,6 @@ happens to it later. So each file can be replaced on its own, and a run is never
 
 import contextlib
 import itertools
-import json
 import math
 import re
 import struct
@@ -268,10 +267,9 @@ class Dataset(Destination):
         state, record = export.state, self._record
         if record is None or not names:
             return
-        about = json.loads(json.dumps(_about(export)))
-        for name in about:
-            if record.about.get(name) != about[name]:
-                yield f"holds exports whose {name} is {record.about.get(name)!r}, not {about[name]!r}"
+        for name, given in _about(export).items():
+            if record.about.get(name) != given:
+                yield f"holds exports whose {name} is {record.about.get(name)!r}, not {given!r}"
         if state is not None and record.state not in (None, state.id):
             yield f"holds exports with another state than {export.state_path}"
         elif not export.is_increment:

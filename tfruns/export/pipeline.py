@@ -169,7 +169,8 @@ class Export:
         self.filters = {**chosen, "created_after": after, "created_before": before}
         # With a timedelta, a second call means another time, and yet has the same argument.
         ago = {name: f"{value} ago" for name, value in given.items() if isinstance(value, timedelta)}
-        self.about = {"control plane": self.client.base_url, "format": destination.format_.name, **self.filters, **ago}
+        about = {"control plane": self.client.base_url, "format": destination.format_.name, **self.filters, **ago}
+        self.about = json.loads(json.dumps(about))  # as it is read from a file
         self._end = {NUMBER: before} if step is not None and "created_before" in ago else {}
         self.check = self._thread.check
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import math
 import secrets
 import time
@@ -205,7 +204,7 @@ class State(msgspec.Struct, kw_only=True):
 
     version: int = _VERSION
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))  # what tells it from all other states
-    about: dict[str, Any]  # the control plane and the filters: they stay the same from export to export
+    about: Mapping[str, Any]  # the control plane and the filters: they stay the same from export to export
     exports: Annotated[int, msgspec.Meta(ge=0)] = 0
     jobs: dict[str, JobState] = {}
     writing: str | None  # the file that the next export has begun to write
@@ -213,7 +212,7 @@ class State(msgspec.Struct, kw_only=True):
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:
         """The state in a file; one without an export if the file isn't there, or is to be replaced."""
-        fresh = cls(about=json.loads(json.dumps(about)), writing=None)
+        fresh = cls(about=about, writing=None)
         check_replaceable(path)
         if is_new:
             return fresh
