@@ -155,12 +155,16 @@ def test_a_refusal_that_demands_a_wait_makes_the_rate_careful() -> None:
 
 
 def test_hours_without_a_refusal_change_nothing() -> None:
-    """A busy client gets thousands of rounds without a refusal: the rate has no limit all the while."""
+    """A busy client gets thousands of rounds without a refusal: the rate has no limit all the while.
+
+    And what is kept of the responses is what has come in the last seconds.
+    """
     pace = SendPace(1, math.inf)
     for second in range(5_000):
         pace.sent(float(second))
         pace.good(float(second), second + 0.9)
     assert pace.rate == math.inf
+    assert len(pace._rate._goods) < 10
 
 
 def test_concurrency_halves_when_a_quarter_fails() -> None:

@@ -159,26 +159,27 @@ class RateLimiter:
             is_over = now - self._paused - this.began >= _ROUND and outcomes >= (8 if this.refused else 3)
         if not is_over:
             return
+        goodput = self._goodput(now)
         # Refusals of requests that were already in flight don't count for the new rate.
         self._round = _Round(now - self._paused, now + min(0.25, now - sent_at))
         if this.tests and this.tests[1] / 2 <= share:
             self._learned = max(rate, 2 * this.tests[0])
         elif share > _NEGLIGIBLE and (rate < math.inf or this.refused >= 3):
             self._round.tests = rate, share
-            self._cut(self._goodput(now))
+            self._cut(goodput)
         elif rate < math.inf:
-            self._grow(now)
+            self._grow(goodput, now)
 
     def _cut(self, goodput: float) -> None:
         self._learned = max(_SLOWEST, min(self._learned, _CUT * goodput))
         self._good_rounds = 0
 
-    def _grow(self, now: float) -> None:
+    def _grow(self, goodput: float, now: float) -> None:
         if now - self._paused >= self._careful_until:
             self._good_rounds += 1
             step = max(_STEP * self._learned, _LEAST_STEP) * 2 ** max(0, self._good_rounds - 2)
             self._learned += min(step, max(_LARGEST_STEP * self._learned, _LEAST_STEP))
-        if self._learned >= 4 * max(1.0, self._goodput(now)):  # the rate isn't what holds requests back
+        if self._learned >= 4 * max(1.0, goodput):  # the rate isn't what holds requests back
             self._learned = math.inf
 
 
