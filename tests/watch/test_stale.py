@@ -247,6 +247,30 @@ async def test_a_job_that_is_refused_for_a_moment(status: int, error: type[Excep
         assert counts["all"] > 30
 
 
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_job_that_is_refused_in_two_ways_by_turns() -> None:
+    """It is refused: the watch ends, and so does a wait."""
+    counts: Counter[str] = Counter()
+
+    def handler(request: Request) -> bytes:
+        counts["all"] += 1
+        if counts["all"] > 4:
+            status = 403 + counts["all"] % 2
+            return response(status, {"statusCode": status, "message": "as the test says"})
+        return shown(request, REOPENED)
+
+    async def pause(_: float) -> None:
+        assert counts["all"] < 100
+
+    async with serve(handler) as (url, _), Client(url, "key", retry=ONCE) as client:
+        with pytest.raises((tfruns.NotFoundError, tfruns.PermissionDeniedError)):
+            async with aclosing(stepped(client, "job", pause).changes()) as changes:
+                await anext(changes)
+        counts.clear()
+        with pytest.raises((tfruns.NotFoundError, tfruns.PermissionDeniedError)):
+            await asyncio.wait_for(client.wait_for_run("job", "run-1", interval=1), 30)
+
+
 # --- waits ---
 
 

@@ -137,7 +137,7 @@ class Outages:
             log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
             return seconds
         is_claim = was_polled and isinstance(error, (NotFoundError, PermissionDeniedError))
-        if is_claim and self._unconfirmed.doubted(job_id, {"": type(error).__name__}):
+        if is_claim and self._unconfirmed.doubted(job_id, {"": None}):
             return self._unconfirmed.pause(job_id)
         self._since.pop(job_id, None)
         return None
