@@ -85,6 +85,15 @@ def test_the_last_runs_by_several_states_of_the_list(seed: int) -> None:
     assert (outcome.error, outcome.lost) == (None, 0)
 
 
+@pytest.mark.parametrize("status", [None, "FAILED"])
+def test_no_run_where_the_total_is_that_of_the_unfiltered_list(status: str | None) -> None:
+    """Nothing at all, seven times over some seconds: with a filter there is no such run, without one it is an error."""
+    outcome = walk(World(count=0, total="unfiltered"), status=status)
+    assert (outcome.error is None) == (status is not None)
+    assert outcome.requests == 7
+    assert outcome.time > 6
+
+
 @pytest.mark.parametrize("sorted_by", ["groups", "missing", "random"])
 def test_another_key_takes_twice_the_requests(sorted_by: str) -> None:
     """Sorted by another key, a still list is read whole, in at most 2.1 times the requests, and one more pass never."""

@@ -217,7 +217,7 @@ class CreationWalk:
         order = self.order
         if purpose is Purpose.TAIL:
             order = PageOrder.OLDEST_FIRST if self.newest_first else PageOrder.NEWEST_FIRST
-        pause = PAUSES[self._claims - 1] if self._claims and (self.frontier.has_begun or self.had_runs) else 0.0
+        pause = PAUSES[self._claims - 1] if self._claims and (self.server.most or self.had_runs) else 0.0
         return PlannedPage(self, max(0, offset), limit, order, purpose, not in_flight, overlap, pause)
 
     @property
@@ -353,11 +353,11 @@ class CreationWalk:
         """The last runs of the list: it ends where they end, unless an older state, which lacks the newest, says so."""
         is_fewer = total < self.server.most and not self.newest_first
         is_older = is_fewer and (rows.last < self.frontier.key or self._consumed < self.server.recent)
-        if new is None or new:
-            self._claims = 0
+        doubts = len(PAUSES) if is_older else 2 if is_fewer and not new and not self.server.understates else 0
         if new is None:
+            self._claims = 0
             self._tail = self._tail if is_older else min(self._tail or rows, rows, key=lambda each: each.last)
-        elif is_fewer and self._is_doubted(rows.request, len(PAUSES) if is_older else 2):
+        elif self._is_doubted(rows.request, doubts):
             self._next = Purpose.TAIL
         else:
             self.done = True
@@ -389,11 +389,12 @@ class CreationWalk:
         elif request.purpose is not Purpose.TAIL and has_runs and self.frontier.has_begun:
             self._search.lies_before(min(self.server.bound, request.offset))
         elif request.is_alone and not self._is_doubted(request, len(PAUSES)):
-            if total or not self.can_be_emptied:
+            had_runs = self.frontier.has_begun or self.had_runs
+            self.done = self.can_be_emptied and not total if had_runs else self.may_be_empty
+            if not self.done:
                 raise WalkEndedError(
                     f"there is nothing from offset {request.offset} on, in {self._claims} responses in a row"
                 )
-            self.done = True
 
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: too large a page, an offset behind what it gives, or the reversed order.
