@@ -22,9 +22,20 @@ MAX_PAGE_SIZE = 1000
 Moment = datetime | timedelta | float
 """A time: an aware datetime, a timedelta before now, or milliseconds since 1970."""
 
-_Common = Literal["CREATED", "SCHEDULED", "RUNNING", "FINISHED", "FAILED"]
-_Rarer = Literal["TERMINATION_REQUESTED", "TERMINATING", "TERMINATED", "UNKNOWN"]
-Status = JobRunStatus | Literal[_Common, _Rarer]
+Status = (
+    JobRunStatus
+    | Literal[
+        "CREATED",
+        "SCHEDULED",
+        "RUNNING",
+        "FINISHED",
+        "FAILED",
+        "TERMINATION_REQUESTED",
+        "TERMINATING",
+        "TERMINATED",
+        "UNKNOWN",
+    ]
+)
 """A `JobRunStatus`, or its string. (For a string that isn't known before: `JobRunStatus(text)`.)"""
 
 SortBy = JobRunsSortBy | Literal["startTime", "duration", "deploymentVersion", "triggeredBy", "status"]
