@@ -672,9 +672,9 @@ async def test_a_folder_of_others_is_refused_and_what_was_removed_is_said(sandbo
     command = ("export", sandbox.job_ids[2], "-o", f"{tmp_path}/runs/", "--format", "jsonl")
     summary_file = tmp_path / "summary.json"
     assert (await invoke(*command)).status == 0
-    before = len([*tmp_path.glob("runs/*/*")])
+    before = {*tmp_path.glob("runs/*/*")}
     since = await invoke(*command, "--since", "3d")
-    assert (since.status, len([*tmp_path.glob("runs/*/*")])) == (0, before)
+    assert (since.status, {*tmp_path.glob("runs/*/*")}) == (0, before)
     assert "removed" not in since.err
     other = await invoke("export", sandbox.job_ids[0], *command[2:])
     assert other.status == 1
@@ -682,5 +682,5 @@ async def test_a_folder_of_others_is_refused_and_what_was_removed_is_said(sandbo
     anew = await invoke("export", sandbox.job_ids[0], *command[2:], "--replace", "--summary-json", str(summary_file))
     assert anew.status == 0
     removed = json.loads(summary_file.read_text())["removed_files"]
-    assert removed == before - len([*tmp_path.glob("runs/*/*")]) > 0
+    assert removed == len(before - {*tmp_path.glob("runs/*/*")}) > 0
     assert f"removed {removed} files" in anew.err

@@ -2,6 +2,8 @@
 
 import math
 
+from tfruns._walk.request import full_length
+
 _WINDOW = 16
 """The number of responses over which the rate is averaged."""
 _GROWTH = 1 / 16
@@ -36,7 +38,7 @@ class ServerBehaviour:
         self.recent = max(total, (self.recent + total) / 2)
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
-        full = min(limit, said) if said and said >= length else limit
+        full = full_length(limit, length, said)
         has_more = offset + length < total or self.understates
         if has_more and length and length != min(limit, self._clamp):
             self._clamp = length if self._clamp == math.inf else max(length, self._clamp)

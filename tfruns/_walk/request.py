@@ -56,14 +56,18 @@ def may_be_empty(wanted: RunFilter) -> bool:
     return any((wanted.search_prefix, wanted.triggered_by, wanted.status, wanted.version_numbers))
 
 
+def full_length(limit: int, length: int, said: int | None) -> int:
+    """How many runs a full page has that holds so many, and says so: some servers say its own length, or 0."""
+    return min(limit, said) if said and said >= length else limit
+
+
 def is_whole_list(request: PageRequest, page: RunPage) -> bool:
     """Whether the first response of a walk holds all runs that are wanted, beyond any doubt: then no plan is needed."""
-    length, said = len(page.data), page.pagination.limit
-    full = min(request.limit, said) if said and said >= length else request.limit
+    length = len(page.data)
     return (
         (request.filter.is_by_creation or not request.offset)  # in other orders, runs before the offset may move
         and request.offset + length == page.pagination.total
-        and length < full
+        and length < full_length(request.limit, length, page.pagination.limit)
         and (length > 0 or may_be_empty(request.filter))
         and len({run.id for run in page.data}) == length
     )

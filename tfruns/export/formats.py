@@ -1,8 +1,8 @@
 """The formats of files. A format turns each page into a piece, some bytes in its own form, while other pages are
 fetched; a writer puts the pieces together in one file, job after job in their order.
 
-A new format is an entry of `FORMATS` in `destination`, with these two functions. Runs that a format can't hold, or that
-nobody understands, go to the quarantine.
+A new format is an entry of `FORMATS` in `destination`; for text it is one function, given to `text_format`. Runs that
+a format can't hold, or that nobody understands, go to the quarantine.
 """
 
 import functools
