@@ -141,7 +141,10 @@ async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
             await asyncio.sleep(0.01)
         process.send_signal(stop)
         ended = await end_of(process)
-    assert (ended.status, ended.err) == (status, "tfruns: interrupted; the same command goes on from here\n")
+    assert (ended.status, ended.err) == (
+        status,
+        "tfruns: interrupted; the same command goes on with the jobs that weren't read whole\n",
+    )
     assert path.read_text() == "old"
     assert json.loads(summary_file.read_text()) == {"path": str(path), "error": "interrupted"}
     sandbox.faults.remove(stall)

@@ -99,6 +99,19 @@ async def test_who_wants_no_quarantine_gets_an_error_and_keeps_the_old_file(tmp_
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.csv"]
 
 
+@pytest.mark.parametrize("text", [b"mine\n", b"", b"{}\n", b'["\xff"]\n'])
+async def test_a_file_that_no_export_has_written_stays(text: bytes, tmp_path: Path) -> None:
+    """Where no run is set aside, only lines of an earlier export are removed from beside the file."""
+    path, beside = tmp_path / "runs.csv", tmp_path / "runs.csv.rejected.jsonl"
+    await export([run(1), MALFORMED[0] | {"id": "bad"}], path)
+    assert beside.stat().st_size
+    await export([run(1)], path)
+    assert not beside.exists()
+    beside.write_bytes(text)
+    await export([run(1)], path)
+    assert beside.read_bytes() == text
+
+
 async def test_a_response_that_is_no_page_still_fails_its_job(tmp_path: Path) -> None:
     """There is nothing in it to set aside; and where every job fails, the old file stays."""
     path = tmp_path / "runs.jsonl"

@@ -83,11 +83,11 @@ def export(
 ) -> int:
     """Write the runs of the JOBs, given by their ids, to one place: each run once, job after job.
 
-    DEST appears, in place of a file of that name, when it is complete. What was read before an interruption or an error
-    is kept in DEST.tfruns-partial (or beside the FILE of --state, or for a URL in the user's folder for caches): the
-    same command goes on from there. Lines of JSON are the runs as the API sends them, each with its "jobId"; the other
-    formats have the fields as columns, and times in UTC. In CSV, text that a spreadsheet would take for a formula has
-    an apostrophe before it.
+    DEST appears, in place of a file of that name, when it is complete. Jobs that were read whole before an
+    interruption or an error are kept in DEST.tfruns-partial (or beside the FILE of --state, or for a URL in the
+    user's folder for caches): the same command goes on with the others. Lines of JSON are the runs as the API sends
+    them, each with its "jobId"; the other formats have the fields as columns, and times in UTC. In CSV, text that a
+    spreadsheet would take for a formula has an apostrophe before it.
 
     With --state, databases and folders get the new rows in place of the old ones; else each export writes a file of its
     own: runs.0000.jsonl, runs.0001.jsonl and so on for runs.jsonl. Of the rows of a run, that in the last one is right.
@@ -136,7 +136,8 @@ def export(
             return _SKIPPED if summary["skipped"] else 0
     except KeyboardInterrupt:
         end_line()
-        raise click.Abort("" if is_output else "; the same command goes on from here") from None
+        rest = "; the same command goes on with the jobs that weren't read whole"
+        raise click.Abort("" if is_output else rest) from None
 
 
 def _check_files(named: dict[str, str | None]) -> None:

@@ -5,8 +5,8 @@ Example:
     >>> async with tfruns.Client() as client:
     ...     summary = await export_runs(client, ["job-a", "job-b"], "runs.parquet")
 
-While it works, it keeps what it has read in the folder `<destination>.tfruns-partial` (for a URL, in a folder in the
-user's folder for caches), which it removes in the end. After a kill, the same call goes on from there.
+While it works, it keeps the jobs that it has read whole in the folder `<destination>.tfruns-partial` (for a URL, in a
+folder in the user's folder for caches), which it removes in the end. After a kill, the same call reads the others.
 
 How a run travels: it arrives with its page, as text and as a model. `pipeline.Export`, whose methods stand in the
 order in which they happen, hands the page to its thread, where `watermark` says which runs earlier exports have

@@ -526,7 +526,7 @@ class Export:
             file.writelines(each.line for runs in self.rejected_runs() for each in runs)
         if path.stat().st_size:
             store.put(path, name, self.check)
-        else:
+        elif (old := store.fetch(name, self.scratch)) and _is_quarantine(old):
             store.remove(name)
         return store.path(name) if self.checkpoint.rejected_runs else None
 
@@ -587,6 +587,14 @@ def _is_of_server(error: TfRunsError) -> bool:
 
 class _Created(msgspec.Struct):
     created_at: float = msgspec.field(name="createdAt")
+
+
+def _is_quarantine(path: Path) -> bool:
+    """Whether an export has written a file of this name, or somebody else."""
+    with path.open("rb") as lines, contextlib.suppress(msgspec.DecodeError):
+        msgspec.json.decode(next(lines, b""), type=RejectedRun)
+        return True
+    return False
 
 
 def _is_in(window: tuple[float, float], run: RejectedRun) -> bool:
