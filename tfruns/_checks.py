@@ -86,9 +86,17 @@ def check_job_ids(job_ids: object) -> None:
     checked_kind(job_ids, "job_ids", "an iterable of job ids, sync or async", kinds)
 
 
+def likely(given: object, allowed: Iterable[str]) -> str:
+    """What is probably meant by a word that isn't allowed, for the end of an error."""
+    close = difflib.get_close_matches(str(given).lower(), [*allowed], n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
 def check_on_error(on_error: object) -> None:
-    if on_error not in ("raise", "skip") and not callable(on_error):
-        raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}")
+    words = ("raise", "skip")
+    if on_error not in words and not callable(on_error):
+        meant = likely(on_error, words)
+        raise ValueError(f"on_error must be 'raise', 'skip' or a function, got {on_error!r}{meant}")
 
 
 def check_plain_function(value: object, name: str) -> None:

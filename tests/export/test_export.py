@@ -371,6 +371,8 @@ async def test_parts_that_were_changed_are_refused(tmp_path: Path) -> None:
     [
         ({"destination": "runs.xlsx"}, "the name 'runs.xlsx' doesn't say which format is meant: give one of jsonl, "),
         ({"destination": "runs.csv", "format": "xlsx"}, "format must be one of jsonl, .* got 'xlsx'"),
+        ({"destination": "runs.csv", "format": "Parqet"}, "got 'Parqet': did you mean 'parquet'"),
+        ({"destination": "runs.cvs"}, "zst.*: did you mean 'csv'"),
         ({"destination": "no/such/runs.csv"}, "there is no folder"),
         ({"destination": "."}, "is a folder"),
         ({"destination": ""}, "destination must be a path or a URL, got ''$"),

@@ -430,6 +430,8 @@ async def test_what_a_snapshot_keeps() -> None:
         ({"interval": [1, 2]}, TypeError, r"or a tuple of the least and the most, such as \(2, 30\), got \[1, 2\]"),
         ({"interval": (1, math.nan)}, ValueError, "interval must be above 0"),
         ({"start": "later"}, ValueError, "start must be one of 'now', 'open', 'existing', or a datetime"),
+        ({"start": "opn"}, ValueError, "got 'opn': did you mean 'open'"),
+        ({"on_error": "skp"}, ValueError, "got 'skp': did you mean 'skip'"),
         ({"start": datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),  # noqa: DTZ001
         ({"start": 5}, TypeError, "start must be one of"),
         ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip' or a function"),

@@ -24,7 +24,7 @@ from typing import Any, TypeGuard, get_args
 import attrs
 import msgspec
 
-from tfruns._checks import check_on_error, checked_job_id
+from tfruns._checks import check_on_error, checked_job_id, likely
 from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
 from tfruns._token import pack, unpack
@@ -303,4 +303,4 @@ def _beginning(start: Start | datetime) -> Beginning:
         return Beginning(-math.inf if start == "existing" else math.inf, start == "open")
     kind = ValueError if isinstance(start, (str, datetime)) else TypeError
     allowed = f"one of {', '.join(map(repr, get_args(Start)))}, or a datetime with a time zone"
-    raise kind(f"start must be {allowed}, got {start!r}")
+    raise kind(f"start must be {allowed}, got {start!r}{likely(start, get_args(Start))}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from tfruns._checks import likely
 from tfruns._extras import install
 from tfruns.export import formats
 from tfruns.export.dataset import Dataset
@@ -73,7 +74,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
         if format not in _FORMATS_BY_DAY:
             raise ValueError(
                 f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "
-                + ("none was given" if format is None else f"got {format!r}")
+                + ("none was given" if format is None else f"got {format!r}{likely(format, _FORMATS_BY_DAY)}")
             )
         return Dataset(store, name, _find_format(format, ""))
     format_ = _find_format(format, name)
@@ -87,10 +88,12 @@ def _find_format(name: str | None, destination: str) -> Format:
     for known in FORMATS:
         if name == known.name or (name is None and destination.lower().endswith(known.suffixes)):
             return known
-    names = ", ".join(known.name for known in FORMATS)
+    names = [known.name for known in FORMATS]
     if name is None:
-        raise ValueError(f"the name {destination!r} doesn't say which format is meant: give one of {names}")
-    raise ValueError(f"format must be one of {names}, got {name!r}")
+        meant = likely(destination.rpartition(".")[2], names)
+        allowed = f"give one of {', '.join(names)}{meant}"
+        raise ValueError(f"the name {destination!r} doesn't say which format is meant: {allowed}")
+    raise ValueError(f"format must be one of {', '.join(names)}, got {name!r}{likely(name, names)}")
 
 
 _STREAM = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/[0-9]+)|/proc/(?:self|[0-9]+)/fd/[0-9]+")
