@@ -89,7 +89,7 @@ async def test_a_snippet_runs_as_it_stands_and_shows_something(
     assert capsys.readouterr().out or "print(" not in block.source
     if block.heading == "Filter, sort, page, count" and "first" in names:
         assert names["first"] is not None
-        assert names["number"] == len(names["everything"]) > 0
+        assert names["number"] >= len(names["everything"]) > 0  # a run may have ended between the two
     if block.heading == "Many jobs":
         assert list(names["runs"].skipped) == ["no-such-job"]
     if block.heading == "Export":
