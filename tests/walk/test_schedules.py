@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,42 @@ def test_a_total_that_is_too_small_shows_no_end_where_the_order_is_ignored() -> 
     world = World(count=100, ignores_order=True, total="zero", short=0.3, same_time=2)
     for seed, order in itertools.product(range(60), (None, "asc")):
         assert_exact(walk(world, page_size=10, depth=1, seed=seed, order=order))
+
+
+@pytest.mark.parametrize(
+    ("world", "options"),
+    [
+        (
+            World(
+                count=20,
+                same_time=8,
+                short=0.3,
+                cut=(10, 10, 7, 6),
+                stale=(0.1, 5),
+                ignores_order=True,
+                echo="requested",
+            ),
+            {"page_size": 10, "depth": 1, "arrival": "in order", "seed": 807622208, "order": "asc"},
+        ),
+        (
+            World(
+                count=60,
+                inserted=1,
+                deleted=5,
+                same_time=5,
+                unstable=True,
+                cut=(10, 10, 7, 6),
+                stale=(0.1, 5),
+                ignores_order=True,
+                echo="none",
+            ),
+            {"page_size": 3, "depth": 1, "arrival": "jitter", "seed": 1053085601},
+        ),
+    ],
+)
+def test_a_page_that_does_not_show_the_last_group_shows_no_end(world: World, options: dict[str, Any]) -> None:
+    """Where `order` is ignored: it ends before the last runs that were read, in an older state or behind deletions."""
+    assert walk(world, **options).lost == 0
 
 
 @pytest.mark.parametrize("seed", [900006569, 1000000853, 1000002771])
