@@ -114,7 +114,7 @@ def test_a_page_that_does_not_show_the_last_group_shows_no_end(world: World, opt
     assert walk(world, **options).lost == 0
 
 
-@pytest.mark.parametrize("seed", [900006569, 1000000853, 1000002771])
+@pytest.mark.parametrize("seed", [592700811, 900006569, 1000000853, 1000002771])
 def test_the_last_runs_by_several_states_of_the_list(seed: int) -> None:
     """From old to new: an older state doesn't end the walk, and what the list's last runs hold is taken at once."""
     one = schedule("stale replicas", seed)

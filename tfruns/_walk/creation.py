@@ -353,7 +353,7 @@ class CreationWalk:
         """The last runs of the list: it ends where they end, unless an older state, which lacks the newest, says so."""
         is_fewer = total < self.server.most and not self.newest_first
         is_older = is_fewer and (rows.last < self.frontier.key or self._consumed < self.server.recent)
-        doubts = len(PAUSES) if is_older else 2 if is_fewer and not new and not self.server.understates else 0
+        doubts = len(PAUSES) if is_older else 2 if is_fewer and not self.server.understates else 0
         if new is None:
             self._claims = 0
             self._tail = self._tail if is_older else min(self._tail or rows, rows, key=lambda each: each.last)
