@@ -82,8 +82,8 @@ def checked_job_id(job_id: str) -> str:
 
 def check_job_ids(job_ids: object) -> None:
     """Raise TypeError unless it can be the ids of several jobs: each id is checked when it is read."""
-    kinds: Any = () if isinstance(job_ids, (str, bytes)) else (Iterable, AsyncIterable)
-    checked_kind(job_ids, "job_ids", "an iterable of job ids, sync or async", kinds)
+    if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, (Iterable, AsyncIterable)):
+        raise TypeError(f"job_ids must be an iterable of job ids, sync or async, got {job_ids!r}")
 
 
 def likely(given: object, allowed: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Never, NoReturn, Self, Unpack
+from typing import Never, NoReturn, Self, Unpack
 
 import aiohttp
 
@@ -228,8 +228,10 @@ class Client:
             if offset:
                 raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
             place = place_of(resume_token, job_id, chosen)
-        sent = {"headers": headers, "timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
-        return RunPaginator(job_id, self._walk_options(chosen, sent, page_size, offset, max_runs, place))
+        requests = self._transport.options.with_changes(
+            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
+        )
+        return RunPaginator(job_id, self._walk_options(chosen, requests, page_size, offset, max_runs, place))
 
     @suggests_arguments
     async def list_runs(
@@ -360,8 +362,10 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
-        sent = {"headers": headers, "timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
-        options = self._walk_options(chosen_filter(filter, filters), sent, page_size, offset, max_runs)
+        requests = self._transport.options.with_changes(
+            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
+        )
+        options = self._walk_options(chosen_filter(filter, filters), requests, page_size, offset, max_runs)
         return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
 
     @suggests_arguments
@@ -484,7 +488,7 @@ class Client:
     def _walk_options(
         self,
         chosen: RunFilter,
-        sent: dict[str, Any],
+        requests: RequestOptions,
         page_size: int | None,
         offset: int,
         max_runs: int | None,
@@ -493,7 +497,7 @@ class Client:
         size = MAX_PAGE_SIZE if page_size is None else page_size
         return WalkOptions(
             transport=self._transport,
-            request_options=self._transport.options.with_changes(**sent),
+            request_options=requests,
             filter=chosen,
             place=place,
             page_size=checked_int(size, "page_size", least=1, most=MAX_PAGE_SIZE),

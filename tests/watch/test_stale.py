@@ -165,6 +165,18 @@ async def test_a_watch_that_begins_on_an_empty_response(start: str) -> None:
     assert kinds(changes) == Counter({("finished", "run-0"): 1})
 
 
+async def test_a_list_that_begins_with_the_oldest_runs() -> None:
+    """From a server that ignores the default order, new runs are found at the end of the list."""
+    rows = [run(number) for number in range(120, 0, -1)]
+
+    async def create() -> None:
+        rows.append(run(0))
+
+    async with serve(lambda request: shown(request, rows)) as (url, _), Client(url, "key", retry=ONCE) as client:
+        before, changes = await rounds(client, "job", create)
+    assert (before, kinds(changes)) == ([], Counter({("finished", "run-0"): 1}))
+
+
 async def test_a_token_of_a_watch_that_began_on_empty_responses() -> None:
     """Another process doesn't take for new what is there already either; what is new is."""
     old = [run(number, createdAt=1_700_000_000_000 - 3_600_000 * number) for number in range(30)]

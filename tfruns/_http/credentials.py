@@ -5,6 +5,7 @@
 
 import asyncio
 import inspect
+import ipaddress
 import json
 import logging
 import os
@@ -28,7 +29,6 @@ from tfruns.errors import ConfigurationError
 # Labels of a name, as DNS takes them, or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?")
-_LOOPBACK = re.compile(r"localhost\.?|127(\.[0-9]{1,3}){3}|::1")
 _FORM = "a URL such as https://acme.truefoundry.cloud"
 _LOG_IN = "log in with the TrueFoundry CLI (tfy login)"
 _PLAIN_HTTP = "is plain http, and anyone on the way could read the API key: use https, or allow it with allow_http=True"
@@ -109,13 +109,20 @@ def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
         return "must end with the host or a path, without `?` or `#`"
     if "/api/svc" in url.path:
         return "has the path of the API in it: leave out the path, `/api/svc/…`"
-    if url.scheme == "http" and not allow_http and not _LOOPBACK.fullmatch(host):
+    if url.scheme == "http" and not allow_http and not _is_loopback(host):
         return _PLAIN_HTTP
     return None
 
 
 def _normal(url: str) -> str:
     return str(URL(url.strip())).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host.rstrip(".") == "localhost"
 
 
 def _host_key(url: Any) -> tuple[object, ...] | None:

@@ -26,6 +26,8 @@ _MOST_REFUSALS = 8
 """The walk fails after so many refused requests in a row, with nothing else in flight."""
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before what says that runs are gone is requested again: so many responses in a row aren't believed."""
+_FEW_DOUBTS = 2
+"""So many of these, where only the total says that runs are gone."""
 _LEAST_RESPONSES = 200
 """So many responses a list may take, however short it seems to be."""
 _TAIL_EVERY = 256
@@ -353,7 +355,11 @@ class CreationWalk:
         """The last runs of the list: it ends where they end, unless an older state, which lacks the newest, says so."""
         is_fewer = total < self.server.most and not self.newest_first
         is_older = is_fewer and (rows.last < self.frontier.key or self._consumed < self.server.recent)
-        doubts = len(PAUSES) if is_older else 2 if is_fewer and not self.server.understates else 0
+        doubts = 0
+        if is_older:
+            doubts = len(PAUSES)
+        elif is_fewer and not self.server.understates:
+            doubts = _FEW_DOUBTS
         if new is None:
             self._claims = 0
             self._tail = self._tail if is_older else min(self._tail or rows, rows, key=lambda each: each.last)

@@ -217,7 +217,7 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     return attrs.evolve(snapshot, known=known, floor=max(floor, snapshot.floor))
 
 
-def before(known: Snapshot | Beginning, poll: PollResult, now: float) -> Snapshot:
+def snapshot_before(known: Snapshot | Beginning, poll: PollResult, now: float) -> Snapshot:
     """The snapshot to compare this poll with, at `now`, in seconds since 1970.
 
     An empty list is no proof: if a later one spans far more time than has passed since, by the clock of the server, its

@@ -28,7 +28,7 @@ from tfruns._checks import check_on_error, checked_job_id, likely
 from tfruns._http.connections import ClosedSignal
 from tfruns._log import log
 from tfruns._token import pack, unpack
-from tfruns._watch.diff import Beginning, ChangeKind, Found, PollResult, Snapshot, before, compare, steps_back
+from tfruns._watch.diff import Beginning, ChangeKind, Found, PollResult, Snapshot, compare, snapshot_before, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
@@ -252,7 +252,7 @@ class Watch:
         if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
             self._poll_in(0.0, job_id)
             return
-        snapshot = before(known, poll, self._epoch + self._closed.now())
+        snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
         if not self._have_begun:
             self._latest.setdefault(job_id, poll.latest)
         doubted = self._unconfirmed.doubted(job_id, steps_back(snapshot, poll))

@@ -520,13 +520,14 @@ class Export:
         if is_all is not None and self.state is not None:
             name = self.destination.format_.for_increment(name, self.state.exports)
         name, path = name + QUARANTINE, self.scratch / "rejected"
+        old = store.fetch(name, self.scratch)
         with open(fresh_file(path), "wb") as file:
-            if is_all is not None and not self.replace and (old := store.fetch(name, self.scratch)):
+            if old is not None and is_all is not None and not self.replace:
                 file.writelines(self._older_lines(old, self.done_jobs if is_all else ()))
             file.writelines(each.line for runs in self.rejected_runs() for each in runs)
         if path.stat().st_size:
             store.put(path, name, self.check)
-        elif (old := store.fetch(name, self.scratch)) and _is_quarantine(old):
+        elif old is not None and _is_quarantine(old):
             store.remove(name)
         return store.path(name) if self.checkpoint.rejected_runs else None
 
