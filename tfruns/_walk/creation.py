@@ -190,11 +190,9 @@ class CreationWalk:
             limit = min(2 * known + 2, self.pace.most)
         reach = self.server.reach(limit)
         overlap = min(_least_overlap(known, reach) + self.pace.margin(reach), reach - 1)
-        if known + 1 >= reach:
-            overlap = max(overlap, reach // 2)
         if purpose is Purpose.BEHIND:
             end = int(self._search.low if self._search.low > -math.inf else self.index)
-            overlap = 0 if self._is_exact else max(overlap, reach // 2)
+            overlap = 0 if self._is_exact else reach // 2
             return self._planned(purpose, end - overlap, limit, in_flight, overlap)
         if self._gaps:
             return self._planned(Purpose.GAP, self._gaps.pop(0) - reach // 2, limit, in_flight, overlap)
@@ -361,7 +359,6 @@ class CreationWalk:
         elif is_fewer and not self.server.understates:
             doubts = _FEW_DOUBTS
         if new is None:
-            self._claims = 0
             self._tail = self._tail if is_older else min(self._tail or rows, rows, key=lambda each: each.last)
         elif self._is_doubted(rows.request, doubts):
             self._next = Purpose.TAIL
