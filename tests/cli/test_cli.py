@@ -372,6 +372,16 @@ async def test_output_that_cannot_be_written_is_an_error_of_one_line(sandbox: Sa
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+async def test_a_summary_that_cannot_be_printed_is_an_error_of_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    command = ("export", sandbox.job_ids[0], "-o", str(tmp_path / "runs.csv"), "--quiet", "--summary-json", "-")
+    ended = await invoke_process(*command, stdout=full)
+    os.close(full)
+    assert ended == Ended(1, "", "tfruns: standard output: No space left on device\n")
+    assert (tmp_path / "runs.csv").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("args", [("demo", "--runs", "10"), ("--version",), ("list", "--help")])
 async def test_a_full_disk_is_reported_in_one_line_by_commands_without_a_server_too(args: tuple[str, ...]) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
@@ -445,7 +455,7 @@ async def test_sandbox_says_where_it_is_responds_and_ends_cleanly(stop: signal.S
             for job in same.job_ids:
                 assert await client.iter_runs(job).collect() == same.runs(job)
         process.send_signal(stop)
-        assert await end_of(process) == Ended(0, "", "tfruns: ready; Ctrl-C stops it\n")
+        assert await end_of(process) == Ended(128 + stop, "", "tfruns: ready; Ctrl-C stops it\n\ntfruns: interrupted\n")
 
 
 async def test_a_port_in_use_is_reported_in_one_line() -> None:
@@ -475,7 +485,7 @@ async def test_sandbox_has_faults_and_a_clock_by_flags() -> None:
                 while await client.count_runs(lines[2]) <= 30:  # its clock runs
                     await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert await end_of(process) == Ended(0, "", "tfruns: ready; Ctrl-C stops it\n")
+        assert (await end_of(process)).status == 143
 
 
 async def test_sandbox_says_what_it_does_until_it_is_ready(tmp_path: Path) -> None:

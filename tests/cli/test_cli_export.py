@@ -615,6 +615,23 @@ async def test_of_two_exports_into_one_file_one_is_refused_and_the_other_is_whol
     assert lines_of(tmp_path / "runs.jsonl") == 1530
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("export job -o runs --format parqet", "parquet"),
+        ("export job -o runs --format JSON", "jsonl"),
+        ("watch job --start opne", "open"),
+        ("list job --order ascending", "asc"),
+        ("list job --status succeeded", "FINISHED"),
+    ],
+)
+async def test_a_word_that_is_misspelled_gets_the_one_that_is_meant(line: str, meant: str) -> None:
+    """As in Python."""
+    ended = await invoke(*line.split())
+    assert ended.status == 2
+    assert f". Did you mean {meant}? (see tfruns {line.split()[0]} --help)" in ended.complaint
+
+
 def test_the_formats_of_the_option_are_those_of_the_library() -> None:
     assert tuple(form.name for form in KNOWN) == FORMATS
 

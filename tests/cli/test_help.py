@@ -265,10 +265,27 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
         assert (await shell(f"count {job_id} >&-")) == is_closed
         for command in ("list", "export -o -"):
             assert await invoke(*command.split(), job_id, stdout=CLOSED, **env) == is_closed
+        for command in ("--help", "list --help", "--version", "demo --runs 10", "sandbox --runs 10"):
+            assert await shell(f"{command} >&-") == is_closed
+        runs = shlex.quote(str(tmp_path / "runs.csv"))
+        assert await shell(f"export {job_id} -o {runs} -q >&-") == Ended(0, "", "")
+        assert await shell(f"export {job_id} -o {runs} -q --summary-json - >&-") == is_closed
         assert (await shell("count nowhere 2>&-")) == Ended(1, "", "")
-        nothing = await shell(f"export --jobs-from - -o {shlex.quote(str(tmp_path / 'runs.csv'))} <&-")
+        assert (await shell(f"count {job_id} <&- 2>&-")) == Ended(0, "5\n", "")
+        nothing = await shell(f"export --jobs-from - -o {runs} <&-")
         assert nothing.status == 2
         assert "no jobs were given" in nothing.complaint
+
+
+@needs_posix
+async def test_no_file_gets_the_number_of_a_stream_that_is_closed() -> None:
+    """Messages would be written into it: into the connection to the control plane, for example."""
+    code = (
+        "import os; from tfruns.cli.output import guard_streams; guard_streams(); os._exit(os.open('/', os.O_RDONLY))"
+    )
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        line = f"{shlex.quote(sys.executable)} -W error -c {shlex.quote(code)} {closed}"
+        assert (await invoke_process(command=("sh", "-c", line))).status > 2
 
 
 @needs_posix

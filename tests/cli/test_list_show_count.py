@@ -30,6 +30,13 @@ async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Sandbox]:
 # --- how many ---------------------------------------------------------------------------------------------------------
 
 
+async def test_no_runs_is_said_only_where_there_are_none(sandbox: Sandbox) -> None:
+    job = sandbox.job_ids[0]
+    assert await invoke("list", job, "--max-runs", "0") == Ended(0, "", "")
+    assert await invoke("list", job, "--offset", "5000") == Ended(0, "", "tfruns: no runs after the first 5,000\n")
+    assert await invoke("list", job, "--search-prefix", "none") == Ended(0, "", "tfruns: no runs\n")
+
+
 @needs_terminals
 async def test_a_terminal_gets_the_newest_50_and_how_to_get_more(sandbox: Sandbox) -> None:
     terminal = await on_terminal("list", "a-job", size=(160, 60))

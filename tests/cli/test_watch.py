@@ -137,6 +137,33 @@ async def test_a_place_that_cant_be_kept_is_wrong_usage_before_anything_is_reque
     assert f"--resume-from: there can't be a file {tmp_path / where / 'place'}" in ended.complaint
 
 
+@needs_posix
+@pytest.mark.parametrize("path", ["/dev/null", "/proc/place", "/dev/" + "long" * 63])
+async def test_a_place_that_holds_no_files_is_wrong_usage_too(path: str, sandbox: Sandbox) -> None:
+    """No permission shows it: the administrator may write to every folder, and can't in some."""
+    ended = await invoke("watch", "a-job", "--resume-from", path)
+    assert (ended.status, len(sandbox.requests)) == (2, 0)
+    assert f"--resume-from: there can't be a file {path}" in ended.complaint
+    assert not Path("/dev/null").is_file()
+
+
+@needs_posix
+async def test_a_watch_that_is_stopped_before_anything_happens_keeps_the_place_it_had(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """What is tried before the first request leaves nothing behind, and follows a link to the file itself."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "place")
+    command = ("watch", "a-job", "--resume-from", str(tmp_path / "link"), *QUICK)
+    async with reading(*command) as line:
+        await looked(sandbox, 3)
+        assert [*(tmp_path / "folder").iterdir()] == []
+        await sandbox.create_run("a-job")
+        assert "appeared" in await line()
+    assert (tmp_path / "link").is_symlink()
+    assert [each.name for each in (tmp_path / "folder").iterdir()] == ["place"]
+
+
 async def test_a_damaged_place_is_reported_and_not_overwritten(sandbox: Sandbox, tmp_path: Path) -> None:
     kept = tmp_path / "place"
     kept.write_text("tfruns1.nonsense\n")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import tfruns
 from tfruns.cli import options
 from tfruns.cli.help import Command, run_async
 from tfruns.cli.options import checked_id, connect, wrong_usage
-from tfruns.cli.output import end_line, harmless, write
+from tfruns.cli.output import harmless, write
 
 if TYPE_CHECKING:
     from tfruns.export import ExportProgress
@@ -49,7 +50,7 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"
 @options.output(
     "--format FORMAT",
     f"One of {', '.join(FORMATS)}. Else by the suffix of DEST; jsonl for -.",
-    type=click.Choice(FORMATS),
+    type=options.Word(FORMATS),
 )
 @options.output(
     "--table NAME", "The table of PostgreSQL to write, or its schema and name: reports.runs. Default: runs."
@@ -113,7 +114,7 @@ def export(
     from tfruns.export.secrets import Hidden, masked_url
 
     is_output = destination in _STANDARD_OUTPUT
-    listed, state = getattr(jobs_from, "name", None), arguments["state"]
+    listed, state = None if jobs_from is None else str(jobs_from.name), arguments["state"]
     _check_files({"-o": destination, "--jobs-from": listed, "--summary-json": summary_json, "--state": state})
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     try:
@@ -135,7 +136,8 @@ def export(
             write_summary(summary)
             return _SKIPPED if summary["skipped"] else 0
     except KeyboardInterrupt:
-        end_line()
+        if sys.stderr.isatty():
+            click.echo(err=True)  # ends the line of `^C`
         rest = "; the same command goes on with the jobs that weren't read whole"
         raise click.Abort("" if is_output else rest) from None
 
@@ -176,7 +178,7 @@ def summary_file(name: str | None, destination: str) -> Iterator[Callable[[dict[
             elif name is not None:
                 given.write_text(text, "utf-8")
         except OSError as error:  # a full disk shows when the file is closed, without its name
-            raise click.ClickException(f"{name}: {error.strerror}") from None
+            raise click.ClickException(f"{error.filename or name}: {error.strerror}") from None
 
     if is_replaced:
         write_summary({"path": destination, "error": "the export has not ended: it is at work, or was killed"})

@@ -75,9 +75,11 @@ class Seconds(click.FloatRange):
 
 
 class Word(click.Choice[str]):
-    """A word of an enum of `tfruns.models`, in any case. Messages and completions spell it as the help does."""
+    """One of some words, in any case. Messages and completions spell it as the help does, and say what is likely meant:
+    if they are an enum of `tfruns.models`, also by the names that other systems have.
+    """
 
-    def __init__(self, words: Iterable[str], enum_name: str) -> None:
+    def __init__(self, words: Iterable[str], enum_name: str = "") -> None:
         super().__init__(words, case_sensitive=False)
         self._enum_name = enum_name
 
@@ -87,7 +89,9 @@ class Word(click.Choice[str]):
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         from tfruns import models, query
 
-        meant = query.meant_value(value, getattr(models, self._enum_name))
+        meant = next(iter(difflib.get_close_matches(value.lower(), self.choices, n=1)), None)
+        if self._enum_name:
+            meant = query.meant_value(value, getattr(models, self._enum_name))
         hint = "" if meant is None else f". Did you mean {meant}?"
         hint = ". Give the option once for each" if "," in value else hint
         return f"{value!r} is not one of {', '.join(self.choices)}{hint}"

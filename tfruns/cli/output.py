@@ -8,7 +8,6 @@ import io
 import json
 import os
 import select
-import shutil
 import sys
 import threading
 import time
@@ -38,8 +37,8 @@ class _Output(io.FileIO):
         except BrokenPipeError:
             raise NobodyReadsError from None
         except OSError as error:
-            error.filename = "standard output"
-            raise
+            why = "it is closed" if error.errno == errno.EBADF else error.strerror
+            raise OSError(error.errno, why, "standard output") from None
         return len(data)
 
 
@@ -70,10 +69,15 @@ class _Messages(io.FileIO):
 
 
 def guard_streams() -> None:
-    """Make standard output and standard error those of this module, if they are the process's own."""
+    """Make standard output and standard error those of this module, if they are the process's own.
+
+    Where whoever started the program has closed a stream, nothing can be read or written, and no other file must get
+    its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDONLY), mode, closefd=False))  # noqa: SIM115
     sys.stdout = _guarded(sys.stdout, _Output)
-    if sys.stderr is None:  # closed by whoever started the program: no other file must get its number
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = _guarded(sys.stderr, _Messages)
 
 
@@ -107,20 +111,9 @@ def say(message: str) -> None:
     click.echo(f"tfruns: {on_one_line(message)}", err=True)
 
 
-def end_line() -> None:
-    """End the line in which a terminal has put `^C`."""
-    if sys.stderr.isatty():
-        click.echo(err=True)
-
-
 def is_terminal() -> bool:
     """Whether standard output is a terminal. (FORCE_COLOR, which rich obeys, is often set where programs read it.)"""
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def width() -> int | None:
-    """How many cells a line of standard output has: None if it isn't a terminal."""
-    return shutil.get_terminal_size().columns if is_terminal() else None
+    return sys.stdout.isatty()
 
 
 def has_colours() -> bool:
@@ -131,11 +124,6 @@ def has_colours() -> bool:
         return False
     console = Console()
     return not console.no_color and console.color_system not in (None, "windows")
-
-
-def encoded(text: str) -> bytes:
-    """Text as standard output takes it: in the locale's encoding."""
-    return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
 
 
 def as_json_line(value: dict[str, Any]) -> bytes:
@@ -156,15 +144,13 @@ async def write(output: str | bytes) -> None:
     A reader may stop reading for a long time, as a pager does. Meanwhile the event loop must go on, or the requests in
     flight would time out: so a thread writes, a daemon, which doesn't hold Ctrl-C up.
     """
-    if sys.stdout is None:  # the program was started with standard output closed
-        raise OSError(errno.EBADF, "it is closed", "standard output")
-    stream = sys.stdout.buffer
+    stream: Any = sys.stdout if isinstance(output, str) else sys.stdout.buffer
     done: concurrent.futures.Future[None] = concurrent.futures.Future()
     done.set_running_or_notify_cancel()
 
     def work() -> None:
         try:
-            stream.write(encoded(output) if isinstance(output, str) else output)
+            stream.write(output)
             stream.flush()
         except Exception as error:
             done.set_exception(error)
@@ -183,7 +169,7 @@ async def until_nobody_reads() -> None:
     try:
         poll = select.poll()
         poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
-    except (AttributeError, TypeError, OSError):  # on Windows; or it is closed, or no file
+    except (AttributeError, OSError):  # on Windows; or it is no file
         await asyncio.Event().wait()
         return
     while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for

@@ -3,11 +3,9 @@
 Every module of the command line imports only click at its top, and the rest inside its commands: `--help` is quick.
 """
 
-import io
 import logging
 import os
 import signal
-import sys
 import threading
 from types import FrameType
 
@@ -82,40 +80,39 @@ def _handle_signals() -> None:
 
 
 def run() -> int:
-    if sys.stdin is None:  # closed by whoever started the program; `--jobs-from -` then reads nothing
-        sys.stdin = io.TextIOWrapper(io.BytesIO())
     guard_streams()
     _handle_signals()
     logger = logging.getLogger("tfruns")
     logger.addHandler(_Notices(logging.WARNING))
     logger.propagate = False
     try:
-        status = program.main(prog_name="tfruns", standalone_mode=False)
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx is not None else "tfruns"
-        return _fail(f"{usage_text(error)} (see {where} --help)", 2)
-    except click.ClickException as error:
-        return _fail(error.format_message(), 1)
+        return program.main(prog_name="tfruns", standalone_mode=False) or 0
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
-    except click.Abort as error:
-        # 128 and the number of the signal, as in shells: 130 for Ctrl-C.
-        return _fail(f"interrupted{error}", 128 + (_received or [signal.SIGINT])[0])
     except Exception as error:
-        if isinstance(error, tfruns.TfRunsError):  # also where it is an OSError: a failure of the network
-            return _fail(str(error), 1)
-        if isinstance(error, OSError):
-            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            if not where and isinstance(error, FileNotFoundError):  # of `os.getcwd`
-                where = "the current folder has been removed: "
-            return _fail(f"{where}{error.strerror or error}", 1)
-        raise
-    return status if isinstance(status, int) else 0  # an int: the status a command gave to `context.exit`
+        message, status = _explained(error)
+        say(message)
+        return status
 
 
-def _fail(message: str, status: int) -> int:
-    say(message)
-    return status
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to say about an error, and the exit status."""
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx is not None else "tfruns"
+        return f"{usage_text(error)} (see {where} --help)", 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), 1
+    if isinstance(error, click.Abort):
+        # 128 and the number of the signal, as in shells: 130 for Ctrl-C.
+        return f"interrupted{error}", 128 + (_received or [signal.SIGINT])[0]
+    if isinstance(error, tfruns.TfRunsError):  # also where it is an OSError: a failure of the network
+        return str(error), 1
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        if not where and isinstance(error, FileNotFoundError):  # of `os.getcwd`
+            where = "the current folder has been removed: "
+        return f"{where}{error.strerror or error}", 1
+    raise error
 
 
 class _Notices(logging.Handler):

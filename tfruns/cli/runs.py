@@ -108,8 +108,9 @@ async def list_(
     if rows:
         await write(table.text(rows))
     count = sum(printed.values())
-    if not count and not walks.skipped and not as_json:
-        say("no runs")  # on stderr: a program that counts lines must count none
+    if not count and not walks.skipped and not as_json and max_runs != 0:
+        after = f" after the first {arguments['offset']:,}" if arguments["offset"] else ""
+        say(f"no runs{after}")  # on stderr: a program that counts lines must count none
     elif table.left_out:
         left_out = f"{counted(len(table.left_out), 'column')} left out to fit the terminal: {', '.join(table.left_out)}"
         say(f"{left_out} (--wide shows all)")

@@ -1,6 +1,5 @@
 """`tfruns sandbox` and `tfruns demo`: a made-up control plane, and what it shows without an account."""
 
-import asyncio
 import contextlib
 import re
 import shlex
@@ -16,7 +15,7 @@ from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.help import Command
 from tfruns.cli.options import with_given
-from tfruns.cli.output import end_line, is_terminal, say, until_nobody_reads
+from tfruns.cli.output import is_terminal, say, until_nobody_reads
 
 _where = options.options_of("Where it listens")
 _holds = options.options_of("What it holds")
@@ -98,10 +97,7 @@ async def sandbox(**settings: Any) -> None:
         lines.append(f"export TFY_API_KEY={shlex.quote(control_plane.api_key)}")
         click.echo("\n".join([*lines, *control_plane.job_ids]))  # flushed at once: a script may be reading them
         say("ready; Ctrl-C stops it")
-        try:
-            await until_nobody_reads()
-        except asyncio.CancelledError:
-            end_line()
+        await until_nobody_reads()
 
 
 @click.command(cls=Command, short_help="List the runs of a made-up job, without an account.")

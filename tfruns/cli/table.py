@@ -1,6 +1,8 @@
 """Runs as people read them: one with every field, and a table, within the width of a terminal or whole for programs."""
 
 import itertools
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +12,7 @@ from rich.cells import cell_len, set_cell_size  # an East Asian character takes 
 
 from tfruns._table.columns import COLUMNS, values_of
 from tfruns._text import shown_instant
-from tfruns.cli.output import encoded, harmless, has_colours, is_terminal, on_one_line, width
+from tfruns.cli.output import harmless, has_colours, is_terminal, on_one_line
 from tfruns.models import JobRun
 
 _COLOURS = {
@@ -146,12 +148,12 @@ class Table:
         self.columns = tuple(columns)
         self._is_chosen = is_chosen
         self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *_AFTER_COMFORT, *columns)))
-        self._room = width() if is_cut else None
+        self._room = shutil.get_terminal_size().columns if is_cut and is_terminal() else None
         self._has_colours = has_colours()
         self._header = header
         self._wanted: tuple[str, ...] = ()  # below the headings that were printed last
         self._widths: dict[str, int] = {}
-        self._ellipsis = "..." if encoded("…").startswith(b"\\") else "…"
+        self._ellipsis = "..." if "…".encode(sys.stdout.encoding or "utf-8", "replace") == b"?" else "…"
 
     @property
     def left_out(self) -> list[str]:

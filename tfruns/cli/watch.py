@@ -31,18 +31,18 @@ _STALE = 86_400  # seconds: a run that has been UNKNOWN for longer is open for t
     "--start",
     "What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a terminal,"
     " otherwise `now`.",
-    type=click.Choice(("now", "open", "existing")),
+    type=options.Word(("now", "open", "existing")),
 )
 @options.when(
     "--resume-from",
     "Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
     " second before the program was killed may be printed again.",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
 )
 @options.json("Print each change as a line of JSON, in UTF-8.")
 @options.host
 async def watch(
-    job_ids: list[str], start: str | None, resume_from: str | None, as_json: bool, **arguments: Any
+    job_ids: list[str], start: str | None, resume_from: Path | None, as_json: bool, **arguments: Any
 ) -> None:
     """Print what happens to the runs of each JOB, given by its id, until Ctrl-C.
 
@@ -60,8 +60,9 @@ async def watch(
     is_live = is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     arguments["start"] = start or ("open" if is_live else "now")
     async with connect() as client:
-        changes = with_given(client.watch_runs, job_ids, resume_token=resume_from and _kept(resume_from), **arguments)
-        shown = changes if resume_from is None else _keeping(changes, resume_from)
+        token = resume_from and _kept(resume_from)
+        changes = with_given(client.watch_runs, job_ids, resume_token=token, **arguments)
+        shown = _keeping(changes, resume_from) if resume_from else changes
         async with aclosing(shown):
             if is_live:
                 await _show(shown, several=len(job_ids) > 1)
@@ -94,19 +95,29 @@ async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -
         reader.cancel()
 
 
-def _kept(path: str) -> str | None:
-    if not os.access(os.path.join(os.path.dirname(os.path.realpath(path)), ""), os.W_OK):
-        raise click.UsageError(f"--resume-from: there can't be a file {path}")
-    return Path(path).read_text("utf-8", "replace") if os.path.exists(path) else None
+def _kept(place: Path) -> str | None:
+    """The token in the file, if there is one. That one can be written is tried now, for it may be hours later."""
+    from tfruns.export.files import check_replaceable, write_file
+
+    trial = place.with_name(f"{place.name}.new")
+    try:
+        if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
+            raise PermissionError
+        check_replaceable(place)
+        write_file(trial, b"")
+        trial.unlink()
+        return place.read_text("utf-8", "replace") if place.exists() else None
+    except (OSError, tfruns.TfRunsError) as error:
+        raise click.UsageError(f"--resume-from: there can't be a file {place}") from error
 
 
-async def _keeping(changes: "tfruns.RunWatch", path: str) -> "AsyncGenerator[tfruns.RunChange]":
+async def _keeping(changes: "tfruns.RunWatch", path: Path) -> "AsyncGenerator[tfruns.RunChange]":
     """The same changes; the resume token of the last one that was printed is kept in a file."""
 
     from tfruns.export.files import write_file
 
     def keep(change: "tfruns.RunChange") -> None:
-        write_file(Path(path), f"{change.resume_token}\n".encode())
+        write_file(path, f"{change.resume_token}\n".encode())
 
     unkept: tfruns.RunChange | None = None
     kept_at = 0.0
