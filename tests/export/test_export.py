@@ -20,6 +20,7 @@ import pyarrow.parquet
 import pytest
 
 import tfruns
+from tests.support.hostile import page, response, run, serve
 from tfruns import Client
 from tfruns.export import ExportError, ExportProgress, export_runs, files
 from tfruns.export.formats import cell, zstd
@@ -185,6 +186,19 @@ def test_text_that_a_spreadsheet_would_take_for_a_formula_is_marked_and_comes_ba
         assert not [start for start in starts if start.startswith(tuple("=+-@\uff1d\uff20"))] or separator == ","
     read = [row[0] for row in csv.reader([text + "\r\n" for text in cells if "\n" not in text])]
     assert [uncell(text) for text in read] == [text for text in texts if "\n" not in text]
+
+
+@pytest.mark.parametrize("odd", [[], ["a\nb"]])
+async def test_a_cell_is_the_same_whatever_cells_are_around_it(odd: list[str], tmp_path: Path) -> None:
+    """The texts of a column are written at once: none may be taken for a part of another."""
+    texts = ["train", "=1+1", 'a"b', "", "a;", "=x", "a;=x", "\t'", "'", "a\r", "-1", "x" * 300, *odd]
+    runs = [{**run(n), "name": text, "command": text, "error": text or None} for n, text in enumerate(texts)]
+    async with serve(lambda _: response(200, page(runs))) as (url, _), Client(url, "key") as client:
+        await export_runs(client, ["job"], tmp_path / "runs.csv")
+    written = (tmp_path / "runs.csv").read_bytes().decode()
+    for n, text in enumerate(texts):
+        assert f'\r\n"job","run-{n}",{cell(text)},"app","1",' in written
+        assert f'Z,{cell(text)},0,"FINISHED",,,{cell(text or None)},' in written
 
 
 async def test_an_export_of_a_sandbox_fills_another_sandbox(tmp_path: Path) -> None:
