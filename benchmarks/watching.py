@@ -9,18 +9,15 @@ import asyncio
 import heapq
 import random
 import statistics
-from collections.abc import Collection
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 
+from tests.support.watching import IdleTimer, watch_of
 from tfruns import Client
-from tfruns._http.connections import ClosedSignal
-from tfruns._watch.watcher import Watch
 from tfruns.sandbox import Sandbox
-from tfruns.types import RunFilter
 
 RUNS = 10_000
 
@@ -29,13 +26,12 @@ class TimeIsUp(Exception):  # noqa: N818  # not an error
     """It ends the watch."""
 
 
-@attrs.define
-class Story(ClosedSignal):
+@attrs.define(eq=False)
+class Story(IdleTimer):
     """What happens as time goes by: on average so many new runs an hour, each of which takes two minutes."""
 
     sandbox: Sandbox
     seconds: float
-    time: float = 0.0
     happened: dict[str, float] = attrs.field(factory=dict)
     due: list[tuple[float, int, str, str, str]] = attrs.field(factory=list)
 
@@ -49,13 +45,7 @@ class Story(ClosedSignal):
                 for at, what in ((when, "CREATED"), (when + 10, "RUNNING"), (ends, "FINISHED")):
                     heapq.heappush(self.due, (at, len(self.due), job_id, run_id, what))
 
-    def now(self) -> float:
-        return self.time
-
-    async def wait(self, tasks: Collection["asyncio.Future[Any]"], seconds: float) -> None:
-        if tasks:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return
+    async def pass_time(self, seconds: float) -> None:
         until = self.time + seconds
         while self.due and self.due[0][0] <= until:
             when, _, job_id, run_id, what = heapq.heappop(self.due)
@@ -91,16 +81,8 @@ async def measure(
         story = Story(sandbox=sandbox, seconds=minutes * 60)
         story.begin(dict.fromkeys(sandbox.job_ids[:moving], runs_an_hour))
         events = len(story.due)
-        watch = Watch(
-            client.iter_runs,
-            story,
-            sandbox.job_ids,
-            interval=interval,
-            start=datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC),
-            resume_token=None,
-            on_error="raise",
-            chosen=RunFilter(),
-        )
+        start = datetime.fromtimestamp(sandbox.clock.now / 1000 + 1e-3, UTC)
+        watch = watch_of(client, sandbox.job_ids, story, interval=interval, start=start)
         delays = []
         try:
             async with aclosing(watch.changes()) as changes:

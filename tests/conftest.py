@@ -109,7 +109,7 @@ def quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     something is believed. Timeouts are in real seconds."""
     now, wait = ClosedSignal.now, ClosedSignal.wait
     monkeypatch.setattr(ClosedSignal, "now", lambda self: now(self) * 50)
-    monkeypatch.setattr(ClosedSignal, "wait", lambda self, tasks, seconds: wait(self, tasks, seconds / 50))
+    monkeypatch.setattr(ClosedSignal, "wait", lambda self, seconds, *until: wait(self, seconds / 50, *until))
 
 
 @pytest.fixture(autouse=True)

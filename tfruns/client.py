@@ -400,7 +400,9 @@ class Client:
 
         No outage ends it. If a transient failure (no connection, a timeout, the statuses 408, 425, 429 and 5xx, a list
         that changes too fast to be read) lasts longer than the client's `retry` allows, the watch goes on at its
-        longest interval; the logger `tfruns` warns once, and again when the outage is over.
+        longest interval; the logger `tfruns` warns once, and again when the outage is over. But a host that never
+        responded to this client, and can't be reached (its name is unknown, it refuses the connection, its certificate
+        isn't trusted), may be a mistake: that ends the watch within seconds, whatever `on_error` is.
 
         Args:
             job_ids: the id of a job, or several ids.
@@ -425,8 +427,7 @@ class Client:
 
         Raises:
             TypeError, ValueError: at the call: an argument is wrong, or the token is damaged or another watch's.
-            TfRunsError: while iterating: as of `iter_runs`, but for a transient failure. (A certificate that can't be
-                verified is none.)
+            TfRunsError: while iterating: as of `iter_runs`, but for a transient failure.
 
         Example:
             >>> async for change in client.watch_runs(["job-a", "job-b"]):
@@ -454,7 +455,7 @@ class Client:
 
         All waits for runs of one job share their requests. A poll takes one request while one run is waited for; else
         one for each 1,000 open runs of the job, and one for each awaited run that has ended. No outage ends a wait
-        before its timeout, as in `watch_runs`.
+        before its timeout, as in `watch_runs`; a host that can't be reached at first ends it within seconds.
 
         Args:
             job_id: id of the job.

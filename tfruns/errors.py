@@ -80,6 +80,7 @@ class APIError(TfRunsError):
         attempts: how many attempts were made.
         gave_up_because: why it was not retried, if the retry policy's deadline or patience was the reason; else empty.
         is_transient: whether the same request may succeed later: it was retried, if the retry policy allows that.
+            A host that never responded, and can't be reached, is retried for some seconds, and may be wrong: False.
 
     Example:
         >>> try:

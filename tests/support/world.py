@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import attrs
 
 from tests.support.hostile import Request, response
+from tests.support.watching import IdleTimer
 from tfruns import JobRunStatus
-from tfruns._http.connections import ClosedSignal
 
 ENDS = ("FINISHED", "FAILED", "TERMINATED")
 
@@ -114,30 +114,23 @@ def _run(run_id: str, created_at: int, status: str, now: int) -> dict[str, Any]:
     return run | {"endTime": now} if status in ENDS else run
 
 
-@attrs.define
-class WorldTimer(ClosedSignal):
+@attrs.define(eq=False)
+class WorldTimer(IdleTimer):
     """Time that passes only while a watch waits for nothing but its timer, or for jobs that are slow."""
 
     world: World
-    clock: float = 0.0
     least: float = 0.0
     """Seconds: a wait for nothing but the timer that is shorter passes without a pause."""
 
-    def now(self) -> float:
-        return self.clock
+    def slow(self) -> Collection[str]:
+        return self.world.slow
 
-    async def wait(self, tasks: Collection["asyncio.Future[Any]"], seconds: float) -> None:
-        if quick := self.quick(tasks):
-            await asyncio.wait(quick)
-        elif not any(task.done() for task in tasks):
-            if tasks or seconds >= self.least:
-                self.pause()
-            if not self.quick(tasks):
-                self.clock += min(max(seconds, 0.0), 86_400.0)
-
-    def quick(self, tasks: Collection["asyncio.Task[Any]"]) -> list["asyncio.Task[Any]"]:
-        """Polls of jobs that aren't slow."""
-        return [task for task in tasks if task.get_name().rpartition(" ")[2] not in self.world.slow]
+    async def pass_time(self, seconds: float) -> None:
+        if self.world.slow or seconds >= self.least:
+            self.pause()
+        self._is_passing = False
+        if self._is_idle():
+            self.time += min(seconds, 86_400.0)
 
     def pause(self) -> None:
         """Called before time passes."""

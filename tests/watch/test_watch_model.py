@@ -94,8 +94,8 @@ class Play(WorldTimer):
             if statuses and set(statuses) == {200} and job_id not in self.world.slow:
                 self.account.polled_by.setdefault(job_id, self.world.time)
         for job_id in [job for job in JOBS if job not in self.world.slow and self.world.responses[job]]:
-            self.responded.setdefault(job_id, self.clock)
-        waited = self.clock - max(self.responded.values(), default=0.0)
+            self.responded.setdefault(job_id, self.time)
+        waited = self.time - max(self.responded.values(), default=0.0)
         is_begun = self.account.polled_by and (len(self.responded) == len(JOBS) or waited > 10)
         self.began = self.began or (self.world.time if is_begun else 0)
         if not self.script:
@@ -116,8 +116,8 @@ class Play(WorldTimer):
         self.world.failing.clear()
         self.idle += 1
         assert self.idle < 2_000, "a job isn't polled any more"
-        self.over_at = self.over_at or self.clock + 120
-        if self.clock > self.over_at and all(len(self.world.responses[job_id]) >= 12 for job_id in JOBS):
+        self.over_at = self.over_at or self.time + 120
+        if self.time > self.over_at and all(len(self.world.responses[job_id]) >= 12 for job_id in JOBS):
             raise Over
 
     def act(self, what: str, job_id: str, number: int) -> None:

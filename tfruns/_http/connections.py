@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -37,7 +37,7 @@ class ClosedSignal:
     """Whether a client was closed. Tasks of any event loop can wait for it, one loop after the other."""
 
     is_set: bool = attrs.field(default=False, init=False)
-    _waiters: set[asyncio.Future[None]] = attrs.field(factory=set, init=False)
+    _waiters: set[asyncio.Future[Any]] = attrs.field(factory=set, init=False)
 
     def set(self) -> None:
         self.is_set = True
@@ -49,17 +49,17 @@ class ClosedSignal:
         """Seconds since some moment in the past. (A test has a clock of its own.)"""
         return running_loop().time()
 
-    async def wait(self, tasks: "Collection[asyncio.Future[Any]]", seconds: float) -> None:
-        """Wait until one of the tasks is done, the client is closed, or so many seconds (maybe inf) have passed."""
-        closed = running_loop().create_future()
-        if self.is_set:
-            closed.set_result(None)
-        self._waiters.add(closed)
-        timeout = None if seconds == math.inf else max(0.0, seconds)
+    async def wait(self, seconds: float, until: "asyncio.Future[Any] | None" = None) -> None:
+        """Wait so many seconds (maybe inf), or until the future is done. Raises ClientClosedError once it is closed."""
+        waiter = running_loop().create_future() if until is None else until
+        self._waiters.add(waiter)
         try:
-            await asyncio.wait([*tasks, closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not self.is_set:
+                await asyncio.wait([waiter], timeout=None if seconds == math.inf else max(0.0, seconds))
         finally:
-            self._waiters.discard(closed)
+            self._waiters.discard(waiter)
+        if self.is_set:
+            raise ClientClosedError
 
 
 @attrs.define(eq=False, repr=False)

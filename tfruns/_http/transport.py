@@ -100,7 +100,7 @@ class Transport:
                 await RETRYING.iter(fetch)
                 self._before_retry(fetch)
                 fetch.prepare_for_next_attempt()
-                await self.closed.wait((), fetch.upcoming_sleep)
+                await self.closed.wait(fetch.upcoming_sleep)
         except (ClientClosedError, EventLoopError):
             raise
         except Exception as error:
@@ -242,6 +242,7 @@ class Transport:
             error = error.error
         if isinstance(error, APIError):
             error.attempts = fetch.attempts
+            error.is_transient = error.is_transient and not self._pace.is_unreachable
         seconds, request_id = time.monotonic() - fetch.start_time, fetch.request_id
         event = FailureEvent(
             **fetch.where(), attempts=fetch.attempts, seconds=seconds, error=error, request_id=request_id

@@ -126,9 +126,9 @@ class Outages:
     _unconfirmed: Unconfirmed
     _since: dict[str, float] = attrs.field(factory=dict, init=False)
 
-    def pause(self, error: TfRunsError, job_id: str, schedule: PollSchedule, *, was_polled: bool) -> float | None:
-        """Seconds until the next poll, if the failure of this one, after its retries, is transient, which is logged, or
-        says that a job which was there isn't there any more, and isn't believed yet."""
+    def pause(self, error: TfRunsError, job_id: str, schedule: PollSchedule, *, was_polled: bool) -> float:
+        """Seconds until the next poll after this failure, if it is transient, which is logged, or says that a job which
+        was there isn't there any more, and isn't believed yet. Any other failure is raised."""
         if isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient):
             seconds = schedule.after_failure()
             level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
@@ -140,7 +140,7 @@ class Outages:
         if is_claim and self._unconfirmed.doubted(job_id, {"": None}):
             return self._unconfirmed.pause(job_id)
         self._since.pop(job_id, None)
-        return None
+        raise error
 
     def end(self, job_id: str) -> None:
         """A poll of the job has succeeded: log the end of its outage, if there was one."""

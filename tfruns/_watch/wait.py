@@ -15,14 +15,7 @@ from tfruns._checks import checked_number, checked_string, checked_timeout
 from tfruns._http.connections import ClosedSignal, running_loop
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
-from tfruns.errors import (
-    ClientClosedError,
-    RunDeletedError,
-    RunFailedError,
-    RunNotFoundError,
-    TfRunsError,
-    WaitTimeoutError,
-)
+from tfruns.errors import RunDeletedError, RunFailedError, RunNotFoundError, TfRunsError, WaitTimeoutError
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Interval
 
@@ -78,13 +71,11 @@ class RunWaiter:
         """The run with this id or name, as soon as it is listed."""
         outages, schedule = Outages("the wait", Unconfirmed(self._closed.now)), PollSchedule(interval)
         first_missed: float | None = None
-        while not self._closed.is_set:
+        while True:
             try:
                 found = await job.first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
                 seconds = outages.pause(error, job.job_id, schedule, was_polled=first_missed is not None)
-                if seconds is None:
-                    raise
             else:
                 outages.end(job.job_id)
                 if found is not None:
@@ -96,8 +87,7 @@ class RunWaiter:
                     within = f", and none was listed within {listed_within:g} s" if listed_within else ""
                     message = f"there is no run with the id or the name {text!r}{within}"
                     raise RunNotFoundError(message, job_id=job.job_id, run=None)
-            await self._closed.wait((), seconds)
-        raise ClientClosedError
+            await self._closed.wait(seconds)
 
 
 @attrs.define(eq=False)
@@ -117,6 +107,7 @@ class WaitLoop:
         self._job = job
         self._closed = closed
         self._unconfirmed = unconfirmed
+        self._due = math.inf  # when the next poll begins
         self._joined: asyncio.Future[None] = asyncio.Future()
         self._task: asyncio.Task[JobRun] = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
 
@@ -128,6 +119,9 @@ class WaitLoop:
         """The run, once it has ended. With the last wait the loop is over."""
         waiter = _Waiter(run, interval)
         self._waiters.add(waiter)
+        intervals = [waiter.interval for waiter in self._waiters]
+        self._schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
+        self._due = min(self._due, self._closed.now() + self._schedule.next(changed=True))
         if not self._joined.done():
             self._joined.set_result(None)
         try:
@@ -147,28 +141,18 @@ class WaitLoop:
 
     async def _poll(self) -> NoReturn:
         job_id, outages = self._job.job_id, Outages("the wait", self._unconfirmed)
-        due, schedule = math.inf, PollSchedule((math.inf, math.inf))
         while True:
-            await self._closed.wait([self._joined], due - self._closed.now())
-            if self._closed.is_set:
-                raise ClientClosedError
-            if self._joined.done():
+            while (seconds := self._due - self._closed.now()) > 0:
                 self._joined = asyncio.Future()
-                intervals = [waiter.interval for waiter in self._waiters]
-                schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
-                due = min(due, self._closed.now() + schedule.next(changed=True))
-                continue
+                await self._closed.wait(seconds, self._joined)
             try:
                 found = await self._job.find({waiter.run.id: waiter.run for waiter in self._waiters}, math.inf)
             except TfRunsError as error:
-                seconds = outages.pause(error, job_id, schedule, was_polled=True)
-                if seconds is None:
-                    raise
+                seconds = outages.pause(error, job_id, self._schedule, was_polled=True)
             else:
                 outages.end(job_id)
-                changed = self._take(found)
-                seconds = min(schedule.next(changed=changed), self._unconfirmed.pause(job_id))
-            due = self._closed.now() + seconds
+                seconds = min(self._schedule.next(changed=self._take(found)), self._unconfirmed.pause(job_id))
+            self._due = self._closed.now() + seconds
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""

@@ -11,13 +11,11 @@ response would be closer, but proxies have clocks of their own, and with one tha
 
 import asyncio
 import functools
-import heapq
 import inspect
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeGuard, get_args
 
@@ -25,13 +23,13 @@ import attrs
 import msgspec
 
 from tfruns._checks import check_on_error, checked_job_id, likely
-from tfruns._http.connections import ClosedSignal
+from tfruns._http.connections import ClosedSignal, running_loop
 from tfruns._log import log
 from tfruns._token import pack, unpack
-from tfruns._watch.diff import Beginning, ChangeKind, Found, PollResult, Snapshot, compare, snapshot_before, steps_back
+from tfruns._watch.diff import Beginning, ChangeKind, Found, Snapshot, compare, snapshot_before, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
-from tfruns.errors import NOT_ABOUT_ONE_JOB, ClientClosedError, TfRunsError
+from tfruns.errors import NOT_ABOUT_ONE_JOB, APIConnectionError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.query import RunFilter, given_filters
 from tfruns.types import Interval, OnError, Start
@@ -174,104 +172,110 @@ class Watch:
         self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
         self._unconfirmed = Unconfirmed(closed.now)
         self._outages = Outages("the watch", self._unconfirmed)
-        self._due = [(-math.inf, at, job_id) for at, job_id in enumerate(jobs)]
-        self._polls: dict[asyncio.Task[PollResult], tuple[str, Snapshot | Beginning]] = {}
-        self._ready: deque[tuple[str, Found]] = deque()
         # What reports wait for, until they have begun:
-        self._have_begun = False
         self._awaited = {job_id for job_id, known in self._state.items() if _needs_watermark(known)}
-        self._last_ended = math.inf
-        self._epoch = 0.0  # in seconds since 1970, when the clock of `closed` was at 0
         self._latest: dict[str, float] = {}
 
     async def changes(self) -> AsyncGenerator[RunChange]:
-        """Poll each job when it is due, but only after all its changes were taken, and yield what changed."""
+        """Poll each job in a task of its own, which ends with what has changed, and begins anew once that was taken."""
+        loop = running_loop()
+        self._has_begun, self._first_poll = loop.create_future(), loop.create_future()
         self._last_ended = self._closed.now()
-        self._epoch = time.time() - self._last_ended
+        self._epoch = time.time() - self._last_ended  # in seconds since 1970, when the clock of `closed` was at 0
+        ended: asyncio.Queue[str] = asyncio.Queue()
+        tasks: dict[str, asyncio.Task[Found | None]] = {}
+
+        def start(name: str, work: Coroutine[Any, Any, Found | None]) -> None:
+            tasks[name] = asyncio.create_task(work, name=f"tfruns watch {name}")
+            tasks[name].add_done_callback(lambda _: ended.put_nowait(name))
+
         try:
+            start("", self._begin())
+            for job_id in self._state:
+                start(job_id, self._next(job_id, 0.0))
             while True:
-                await self._advance()
-                while self._have_begun and self._ready:
-                    job_id, found = self._ready.popleft()
-                    state = self._state.copy()
-                    for at, change in enumerate(found.changes, 1):
-                        if self._statuses is None or change.run.status in self._statuses:
-                            yield RunChange(
-                                kind=change.kind,
-                                job_id=job_id,
-                                run=change.run,
-                                before=change.before,
-                                make_token=functools.partial(_token, state, self._filters, job_id, found, at),
-                            )
-                    self._state[job_id] = found.after
-                    self._poll_again(job_id, changed=True)
+                job_id = await ended.get()
+                try:
+                    found = tasks[job_id].result()
+                except TfRunsError as error:
+                    start(job_id, self._next(job_id, await self._skip(job_id, error)))
+                    continue
+                if found is None:
+                    continue
+                state = self._state.copy()
+                for at, change in enumerate(found.changes, 1):
+                    if self._statuses is None or change.run.status in self._statuses:
+                        yield RunChange(
+                            kind=change.kind,
+                            job_id=job_id,
+                            run=change.run,
+                            before=change.before,
+                            make_token=functools.partial(_token, state, self._filters, job_id, found, at),
+                        )
+                self._state[job_id] = found.after
+                start(job_id, self._next(job_id, self._pause(job_id, changed=True)))
         finally:
-            for task in self._polls:
+            for task in tasks.values():
                 task.cancel()
-            await asyncio.gather(*self._polls, return_exceptions=True)
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _advance(self) -> None:
-        """Begin the polls that are due, and wait until one has ended or there is another reason to go on."""
-        now = self._closed.now()
-        while self._due and self._due[0][0] <= now:
-            _, _, job_id = heapq.heappop(self._due)
+    async def _begin(self) -> None:
+        """Let reports begin, and give a watermark to the jobs that they don't wait for any longer."""
+        while not self._latest or self._awaited:
+            patience = self._last_ended + _PATIENCE - self._closed.now() if self._latest else math.inf
+            if patience <= 0:
+                break
+            self._first_poll = running_loop().create_future()
+            await self._closed.wait(patience, self._first_poll)
+        # If no job has a run, no time by the server's clock is known, and this machine's may be ahead.
+        latest = max(self._latest.values())
+        watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
+        for job_id, known in self._state.items():
+            if _needs_watermark(known):
+                self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
+        self._has_begun.set_result(None)
+
+    async def _next(self, job_id: str, pause: float) -> Found:
+        """What has changed next: poll the job after so many seconds, and on and on while nothing has changed."""
+        job = Job(self._iter_runs, job_id, self._filters)
+        while True:
+            await self._closed.wait(pause)
             known = self._state[job_id]
-            job = Job(self._iter_runs, job_id, self._filters)
-            poll = job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known)
-            self._polls[asyncio.create_task(poll, name=f"tfruns watch {job_id}")] = job_id, known
-        until = self._due[0][0] if self._due else math.inf
-        if self._ready:
-            until = min(until, self._last_ended + _PATIENCE)
-        await self._closed.wait(self._polls, until - now)
-        if self._closed.is_set:
-            raise ClientClosedError
-        for task in [task for task in self._polls if task.done()]:
-            job_id, known = self._polls.pop(task)
-            if job_id in self._awaited:
-                self._awaited.discard(job_id)
-                self._last_ended = self._closed.now()
+            was_polled = isinstance(known, Snapshot)
             try:
-                poll_result = task.result()
+                poll = await (job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known))
             except TfRunsError as error:
-                self._poll_in(await self._failed(job_id, error), job_id)
-            else:
-                self._take_in(job_id, known, poll_result)
-        is_patient = self._awaited and self._closed.now() - self._last_ended < _PATIENCE
-        if not self._have_begun and self._latest and not is_patient:
-            self._have_begun = True
-            # If no job has a run, no time by the server's clock is known, and this machine's may be ahead.
-            latest = max(self._latest.values())
-            watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
-            for job_id, known in self._state.items():
-                if _needs_watermark(known):
-                    self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
-
-    def _take_in(self, job_id: str, known: Snapshot | Beginning, poll: PollResult) -> None:
-        self._outages.end(job_id)
-        self.skipped.pop(job_id, None)
-        if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
-            self._poll_in(0.0, job_id)
-            return
-        snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
-        if not self._have_begun:
+                self._end_first_poll(job_id)
+                was_polled = isinstance(known, Snapshot) and job_id not in self.skipped
+                pause = self._outages.pause(error, job_id, self._schedules[job_id], was_polled=was_polled)
+                continue
+            self._outages.end(job_id)
+            self.skipped.pop(job_id, None)
             self._latest.setdefault(job_id, poll.latest)
-        doubted = self._unconfirmed.doubted(job_id, steps_back(snapshot, poll))
-        found = compare(snapshot, poll, doubted)
-        self._state[job_id] = found.before if found.changes else found.after
-        if found.changes:
-            self._ready.append((job_id, found))
-        else:
-            self._poll_again(job_id, changed=False)
+            self._end_first_poll(job_id)
+            if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
+                pause = 0.0
+                continue
+            snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
+            found = compare(snapshot, poll, self._unconfirmed.doubted(job_id, steps_back(snapshot, poll)))
+            self._state[job_id] = found.before if found.changes else found.after
+            if found.changes:
+                await self._closed.wait(math.inf, self._has_begun)
+                return found
+            pause = self._pause(job_id, changed=False)
 
-    async def _failed(self, job_id: str, error: TfRunsError) -> float:
+    def _end_first_poll(self, job_id: str) -> None:
+        if job_id in self._awaited:
+            self._awaited.discard(job_id)
+            self._last_ended = self._closed.now()
+        if not self._first_poll.done():
+            self._first_poll.set_result(None)
+
+    async def _skip(self, job_id: str, error: TfRunsError) -> float:
         """Raise the error if it ends the watch. Otherwise return the seconds to wait until the next poll."""
-        schedule, is_new = self._schedules[job_id], job_id not in self.skipped
-        was_polled = is_new and isinstance(self._state[job_id], Snapshot)
-        if (pause := self._outages.pause(error, job_id, schedule, was_polled=was_polled)) is not None:
-            return pause
-        if isinstance(error, NOT_ABOUT_ONE_JOB) or self._on_error == "raise":
+        if isinstance(error, (*NOT_ABOUT_ONE_JOB, APIConnectionError)) or self._on_error == "raise":
             raise error
-        seconds = schedule.after_skip()
+        seconds, is_new = self._schedules[job_id].after_skip(), job_id not in self.skipped
         self.skipped[job_id] = error
         if is_new:
             text = "%s; the job is skipped, and polled again in %.2f s"
@@ -280,12 +284,8 @@ class Watch:
                 await returned
         return seconds
 
-    def _poll_again(self, job_id: str, *, changed: bool) -> None:
-        pause = self._unconfirmed.pause(job_id)
-        self._poll_in(min(pause, self._schedules[job_id].next(changed=changed)), job_id)
-
-    def _poll_in(self, seconds: float, job_id: str) -> None:
-        heapq.heappush(self._due, (self._closed.now() + seconds, len(self._due), job_id))
+    def _pause(self, job_id: str, *, changed: bool) -> float:
+        return min(self._unconfirmed.pause(job_id), self._schedules[job_id].next(changed=changed))
 
 
 def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
