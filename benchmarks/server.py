@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tfruns.sandbox.data import NEWEST, history
-from tfruns.sandbox.wire import encode
+from tfruns.sandbox.data import NEWEST, encode, history
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -14,7 +14,7 @@ import tfruns
 from tests.support.seeds import examples
 from tfruns.models import JobRunsSortBy, SortDirection
 from tfruns.sandbox import Sandbox
-from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
+from tfruns.sandbox.jobs import NEWEST_FIRST, RunList, Selection
 
 SELECTIONS = [
     Selection(sort_by=sort_by, order=order, **filters)

@@ -1,23 +1,31 @@
-"""The jobs of a sandbox: what its users do to their runs, and what its clock does.
+"""The jobs of a sandbox: the list of a job's runs, what users do to it, and what the clock does.
 
-The runs of a job are made when a page needs them, and simulated when they are next needed: a job that nobody reads
-costs nothing, and the newest page of a long list little.
+There is one list, the newest run first, each run as the JSON text that is served, beside what filters and orders use.
+It is changed in place, and a page of it is a slice. Its older part is made when a page needs it, and simulated when it
+is next needed: a job that nobody reads costs nothing, and the newest page of a long list little. Other lists are made
+from it when they are requested, and kept until a run changes.
 """
 
+import bisect
 import functools
 import heapq
+import itertools
+import math
+import operator
 import random
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
+import msgspec
+
 from tfruns._checks import checked_seconds
-from tfruns.models import JobRun
+from tfruns.models import JobRun, JobRunsSortBy, SortDirection
 from tfruns.models import JobRunStatus as Status
-from tfruns.sandbox.data import RunMaker, ended, history
-from tfruns.sandbox.lists import NEWEST_FIRST, RunList, Selection
-from tfruns.sandbox.wire import Wire, encode, from_fields, parse
+from tfruns.sandbox.data import RunMaker, Wire, decode, encode, ended, from_fields, history, parse
 
 _STEP = 500  # runs to make, or events to simulate, before other requests get their turn: some 10 ms
 _MOST_NEW_RUNS = 10_000  # those of three and a half days; after that each new run replaces the oldest
@@ -30,6 +38,7 @@ _COURSE: dict[str, tuple[str, Callable[[random.Random], float]]] = {
     Status.TERMINATING: (Status.TERMINATED, lambda rng: rng.uniform(2, 30)),
 }
 """What follows a status, and after how many seconds."""
+_LISTS_KEPT = 8
 
 
 class Clock:
@@ -85,6 +94,139 @@ class Clock:
 
     def __repr__(self) -> str:
         return f"<Clock at {self.now} ms, rate {self.rate:g}>"
+
+
+@attrs.frozen(kw_only=True, cache_hash=True)
+class Selection:
+    """Which runs of a job, and in which order. An empty tuple lets every run through."""
+
+    search_prefix: str = ""
+    triggered_by: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+    version_numbers: tuple[float, ...] = ()
+    sort_by: JobRunsSortBy = JobRunsSortBy.START_TIME
+    order: SortDirection = SortDirection.DESC
+
+
+NEWEST_FIRST = Selection()
+
+
+def as_number(text: str) -> float | None:
+    """The number that the text writes as JSON would, or None."""
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", text):
+        return None
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """What a run is selected and sorted by: `start_time` is when it was created."""
+
+    id: str
+    name: str
+    start_time: float
+    duration: int | None
+    deployment_version: float | None
+    triggered_by: str | None
+    status: str
+    text: bytes
+
+
+def _newest_first(row: _Row) -> tuple[Any, ...]:
+    return -row.start_time, row.id
+
+
+class RunList:
+    """The runs of one job. Only one thread at a time may use it."""
+
+    def __init__(self, runs: Iterator[Wire], count: int) -> None:
+        """It begins with so many of these runs, the newest first."""
+        self._older = runs
+        self._older_count = count
+        self._newest: list[_Row] = []
+        self._by_id: dict[str, _Row] = {}
+        self._selected = functools.lru_cache(_LISTS_KEPT)(functools.partial(_selected, self._newest))
+
+    def __len__(self) -> int:
+        return len(self._newest) + self._older_count
+
+    @property
+    def latest(self) -> float:
+        """When the newest run that is made was created, in ms since 1970; -1 if there is none."""
+        return self._newest[0].start_time if self._newest else -1
+
+    def needs_more(self, selection: Selection, end: int | None) -> bool:
+        """Whether runs have to be made before a page up to this place can be served (None: all pages)."""
+        return self._older_count > 0 and (selection != NEWEST_FIRST or end is None or end > len(self._newest))
+
+    def make(self, most: int) -> list[tuple[str, str]]:
+        """Make up to so many runs: the id and the status of each."""
+        rows = [_row(run) for run in itertools.islice(self._older, min(most, self._older_count))]
+        self._older_count -= len(rows)
+        self._newest += rows
+        self._by_id.update((row.id, row) for row in rows)
+        self._selected.cache_clear()
+        return [(row.id, row.status) for row in rows]
+
+    def page(self, selection: Selection, start: int = 0, end: int | None = None) -> tuple[int, list[bytes]]:
+        """How many runs are selected in all, and the JSON texts of those from one place to another (None: to all)."""
+        rows = self._newest if selection == NEWEST_FIRST else self._selected(selection)
+        return len(rows) + self._older_count, [row.text for row in rows[start:end]]
+
+    def get(self, run_id: str) -> Wire | None:
+        row = self._by_id.get(run_id)
+        return None if row is None else decode(row.text)
+
+    def put(self, run: Wire) -> None:
+        """Add a run, or replace the one with the same id."""
+        row = _row(run)
+        self.delete(row.id)
+        self._by_id[row.id] = row
+        bisect.insort_left(self._newest, row, key=_newest_first)
+        self._selected.cache_clear()
+
+    def delete(self, run_id: str) -> bool:
+        row = self._by_id.pop(run_id, None)
+        if row is not None:
+            del self._newest[bisect.bisect_left(self._newest, _newest_first(row), key=_newest_first)]
+            self._selected.cache_clear()
+        return row is not None
+
+    def delete_oldest(self) -> None:
+        if self._older_count:
+            self._older_count -= 1  # the last of them is never made
+        else:
+            self.delete(self._newest[-1].id)
+
+
+def _row(run: Wire) -> _Row:
+    return _Row(
+        run["id"],
+        run["name"],
+        run["createdAt"],
+        run.get("duration"),
+        as_number(run["deploymentVersion"]),
+        run.get("triggeredBy"),
+        run["status"],
+        encode(run),
+    )
+
+
+def _selected(newest_first: list[_Row], selection: Selection) -> list[_Row]:
+    """The selected rows, in order. Sorting is stable, so those with equal keys stay newest first."""
+    rows = newest_first
+    if prefix := selection.search_prefix:
+        rows = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
+    if slugs := frozenset(selection.triggered_by):
+        rows = [row for row in rows if row.triggered_by in slugs]
+    if statuses := frozenset(selection.status):
+        rows = [row for row in rows if row.status in statuses]
+    if versions := frozenset(selection.version_numbers):
+        rows = [row for row in rows if row.deployment_version in versions]
+    key: Callable[[_Row], Any] = operator.attrgetter(selection.sort_by.name.lower())
+    with_key = [row for row in rows if key(row) is not None]
+    with_key.sort(key=key, reverse=selection.order == SortDirection.DESC)
+    return with_key + [row for row in rows if key(row) is None]  # null comes last in either direction
 
 
 class Job:
@@ -154,23 +296,23 @@ class Job:
             run = self._maker.run(max(self._clock.now, int(runs.latest) + 1), status) | changes
             if runs.get(run["id"]) is not None:
                 raise ValueError(f"job {self._id!r} has a run with the id {run['id']!r} already")
-            return self._put(run)
+            return self._put(run, {})
 
     def update(self, run_id: str, fields: dict[str, Any]) -> JobRun:
         with self._lock:
-            return self._put(self._run(run_id) | _changes(run_id, fields))
+            return self._put(self._run(run_id), from_fields(fields))
 
     def finish(self, run_id: str, status: Status | str, fields: dict[str, Any]) -> JobRun:
         with self._lock:
             run = self._run(run_id)
             if Status(run["status"]).is_terminal:
                 raise ValueError(f"the run {run_id!r} has ended already: it is {run['status']}")
-            changes = _changes(run_id, {**fields, "status": status})
+            changes = from_fields({**fields, "status": status})
             status = changes["status"]
             if not isinstance(status, str) or not Status(status).is_terminal:
                 allowed = "one that a run ends with, FINISHED, FAILED or TERMINATED"
                 raise ValueError(f"status must be {allowed}, got {status!r}")
-            return self._put(run | ended(run, Status(status), self._clock.now) | changes)
+            return self._put(run, ended(run, Status(status), self._clock.now) | changes)
 
     def delete(self, run_id: str) -> None:
         with self._lock:
@@ -188,9 +330,11 @@ class Job:
             raise KeyError(f"job {self._id!r} has no run with the id {run_id!r}")
         return run
 
-    def _put(self, wire: Wire) -> JobRun:
-        run = parse(encode(wire))  # refuses what isn't a run, before it is stored
-        self._runs.put(wire)
+    def _put(self, wire: Wire, changes: Wire) -> JobRun:
+        if changes.get("id", wire["id"]) != wire["id"]:
+            raise ValueError(f"the id of a run can't be changed: got {changes['id']!r} for {wire['id']!r}")
+        run = parse(encode(wire | changes))  # refuses what isn't a run, before it is stored
+        self._runs.put(wire | changes)
         self._expect(run.id, run.status, self._clock.now)
         return run
 
@@ -222,10 +366,3 @@ class Job:
 
     def _rng(self, *what: object) -> random.Random:
         return random.Random(f"simulation/{(self._seed, self._id, *what)!r}")  # noqa: S311  # made-up data
-
-
-def _changes(run_id: str, fields: dict[str, Any]) -> Wire:
-    changes = from_fields(fields)
-    if changes.get("id", run_id) != run_id:
-        raise ValueError(f"the id of a run can't be changed: got {changes['id']!r} for {run_id!r}")
-    return changes

@@ -12,11 +12,10 @@ from typing import Any, Literal, Self
 from tfruns._checks import checked_int, checked_kind, checked_number, checked_seconds, checked_string
 from tfruns._loop_thread import LoopThread
 from tfruns.models import JobRun, JobRunStatus
-from tfruns.sandbox.data import NEWEST, made_up_job_ids
+from tfruns.sandbox.data import NEWEST, Wire, made_up_job_ids, parse, read_runs
 from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
 from tfruns.sandbox.jobs import Clock, Job
 from tfruns.sandbox.server import SeenRequest, Server
-from tfruns.sandbox.wire import Wire, parse, read_runs
 
 _NOT_RUNNING = "this sandbox isn't running: use it within `async with`, or `with`"
 
@@ -98,7 +97,7 @@ class Sandbox:
         self._sources: dict[str, Any] = dict(zip(job_ids, _run_counts(runs, len(job_ids)), strict=True))
         self._host = _visible(host, "host")
         self._port = checked_int(port, "port", least=0, most=65535)
-        self.api_key: str = _made_up_key() if api_key is None else _visible(api_key, "api_key")
+        self.api_key: str = self.new_key() if api_key is None else _visible(api_key, "api_key")
         self._living = checked_kind(living, "living", "a bool", bool)
         self._clock_start = _milliseconds(clock_start)
         self._clock_rate = checked_seconds(clock_rate, "clock_rate")
@@ -319,7 +318,7 @@ class Sandbox:
 
         A client with `api_key=lambda: sandbox.api_key` uses the new one.
         """
-        self.api_key = _made_up_key()
+        self.api_key = f"sandbox-{secrets.token_hex(16)}"
         return self.api_key
 
     def _job(self, job_id: str) -> Job:
@@ -328,10 +327,6 @@ class Sandbox:
         if job_id not in self._jobs:
             raise KeyError(f"this sandbox has no job {job_id!r}")
         return self._jobs[job_id]
-
-
-def _made_up_key() -> str:
-    return "sandbox-" + secrets.token_hex(16)
 
 
 # --- arguments: each error says what was given and what is allowed ---

@@ -38,8 +38,7 @@ from multidict import MultiMapping
 
 from tfruns.models import HttpError, JobRunsSortBy, JobRunStatus, SortDirection, wire_name
 from tfruns.sandbox.faults import Fault, FaultInjector, TooManyRequests
-from tfruns.sandbox.jobs import Job
-from tfruns.sandbox.lists import Selection, as_number
+from tfruns.sandbox.jobs import Job, Selection, as_number
 
 _LONGEST_LINE = 2**20
 _STEPS_OF_AN_ACCEPT = 3
@@ -160,11 +159,7 @@ def _http_error(status: int, code: str, message: str, details: list[dict[str, An
 # --- query parameters ---
 
 
-_Reader = Callable[[str], Any]
-"""The value that a text is; None if it isn't one."""
-
-
-def _whole(least: int, most: float = math.inf) -> _Reader:
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int | None]:
     def read(text: str) -> int | None:
         # 4300 digits are the most that int() reads.
         number = int(text) if re.fullmatch("-?[0-9]{1,4300}", text) else None
@@ -173,11 +168,11 @@ def _whole(least: int, most: float = math.inf) -> _Reader:
     return read
 
 
-def _member(enum: type[StrEnum]) -> tuple[_Reader, str]:
+def _member(enum: type[StrEnum]) -> tuple[Callable[[str], Any], str]:
     return {member.value: member for member in enum}.get, f"one of {', '.join(enum)}"
 
 
-_PARAMETERS: dict[str, tuple[_Reader, str]] = {
+_PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "search_prefix": (str, "a text"),
     "triggered_by": (str, "a text"),
     "status": _member(JobRunStatus),
@@ -187,6 +182,7 @@ _PARAMETERS: dict[str, tuple[_Reader, str]] = {
     "offset": (_whole(0), "a whole number, 0 or more"),
     "limit": (_whole(1, 1000), "a whole number from 1 to 1000"),
 }
+"""How the value of each parameter is read from its text (None if it isn't one), and what it may be."""
 _LISTS = ("triggered_by", "status", "version_numbers")
 
 

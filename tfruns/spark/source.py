@@ -31,6 +31,20 @@ _OPTIONS = "tfruns.options"
 """Where the options of a table are: Spark keeps the metadata of columns, and hands a query nothing else of a table."""
 
 
+class _plain_errors(contextlib.ContextDecorator):  # noqa: N801
+    """Our own errors reach the driver with their message alone, without the frames that lead there.
+
+    (A generator as a context manager would put these back.)
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (TfRunsError, ValueError, TypeError)):
+            raise error.with_traceback(None) from None
+
+
 class TfRunsDataSource(DataSource):
     """Job runs as a Spark data source: `spark.read.format("tfruns").option("jobs", "a,b,c").load()`.
 
@@ -98,18 +112,19 @@ class TfRunsDataSource(DataSource):
         """The name of the format: `tfruns`."""
         return "tfruns"
 
+    @_plain_errors()
     def schema(self) -> StructType:
         """The columns. The options are checked here, so that `load()` fails if they are wrong."""
-        with _plain_errors():
-            of_this_table = of_table(self.options)
-            options = parse(self.options if of_this_table is None else of_this_table)
-            options.job_ids()
-            options.client()
-            columns = rows.schema(options.corrupt_column)
-            if of_this_table is not None:
-                columns[0].metadata = {_OPTIONS: of_this_table}
-            return columns
+        of_this_table = of_table(self.options)
+        options = parse(self.options if of_this_table is None else of_this_table)
+        options.job_ids()
+        options.client()
+        columns = rows.schema(options.corrupt_column)
+        if of_this_table is not None:
+            columns[0].metadata = {_OPTIONS: of_this_table}
+        return columns
 
+    @_plain_errors()
     def reader(self, schema: StructType) -> DataSourceReader:
         """The object that plans and reads; Spark calls this method.
 
@@ -119,14 +134,13 @@ class TfRunsDataSource(DataSource):
         Raises:
             ValueError, TypeError: it is another schema, or an option is wrong.
         """
-        with _plain_errors():
-            given = {**schema[0].metadata.get(_OPTIONS, {}), **self.options}
-            if not given:
-                raise ValueError("a table of job runs has no options if its columns were given: leave them out")
-            options = parse(given)
-            if schema.simpleString() != rows.schema(options.corrupt_column).simpleString():
-                raise ValueError("the columns of job runs are fixed: leave out `.schema(...)`, and select the columns")
-            return _Reader(options)
+        given = {**schema[0].metadata.get(_OPTIONS, {}), **self.options}
+        if not given:
+            raise ValueError("a table of job runs has no options if its columns were given: leave them out")
+        options = parse(given)
+        if schema.simpleString() != rows.schema(options.corrupt_column).simpleString():
+            raise ValueError("the columns of job runs are fixed: leave out `.schema(...)`, and select the columns")
+        return _Reader(options)
 
 
 @attrs.frozen(slots=False)
@@ -201,9 +215,9 @@ class _Reader(DataSourceReader):
     def __init__(self, options: Options) -> None:
         self._options = options
 
+    @_plain_errors()
     def partitions(self) -> Sequence[InputPartition]:
-        with _plain_errors():
-            return asyncio.run(_planned(self._options))
+        return asyncio.run(_planned(self._options))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         if isinstance(partition, RunsPartition):  # Spark makes its own partition if there are none
@@ -231,20 +245,6 @@ class _Reader(DataSourceReader):
             logger.warning("the rest is skipped: %s", error)
         if pages:
             yield pages
-
-
-class _plain_errors:  # noqa: N801
-    """Our own errors reach the driver with their message alone, without the frames that lead there.
-
-    (A generator as a context manager would put these back.)
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (TfRunsError, ValueError, TypeError)):
-            raise error.with_traceback(None) from None
 
 
 _Item = TypeVar("_Item")
