@@ -1,5 +1,7 @@
-"""Makes a server's text safe to keep and short enough to show; formats counts, moments and runs for people."""
+"""Makes a server's text safe to keep and short enough to show; formats counts, moments and runs for people, and reads
+durations."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +35,19 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 def seconds(number: float) -> str:
     """`0.3 s`, `86,400 s`."""
     return f"{number:,.0f} s" if number >= 1_000 else f"{number:.3g} s"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+)
+
+
+def duration(text: str) -> float | None:
+    """The seconds of a duration such as `1h30m` or `7 days`; None for another text, also for `1M`, maybe a month."""
+    parts = _PART.findall(text.lower())
+    is_duration = parts and not _PART.sub("", text.lower()).strip(" ") and not re.fullmatch("[0-9.]+ *M", text)
+    return sum(float(number) * _UNITS[unit[0]] for number, unit in parts) if is_duration else None
 
 
 def writable(text: str) -> str:

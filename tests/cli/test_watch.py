@@ -115,6 +115,7 @@ async def test_wait_has_a_status_for_each_way_not_to_see_the_end(sandbox: Sandbo
         ("watch a-job --start never", "never"),
         ("wait a-job", "RUN"),
         ("wait a-job run --timeout 0", "--timeout"),
+        ("wait a-job run --timeout 1M", "'1M' is not a valid number of seconds, or a duration such as 1h30m"),
     ],
 )
 async def test_wrong_usage_is_reported_in_one_line_with_status_2(sandbox: Sandbox, command: str, named: str) -> None:

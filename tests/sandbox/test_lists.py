@@ -75,7 +75,7 @@ def expected(runs: list[dict[str, Any]], selection: Selection) -> list[str]:
 
 def filled(runs: list[dict[str, Any]]) -> RunList:
     listed = RunList(iter(sorted(runs, key=lambda one: (-one["createdAt"], one["id"]))), len(runs))
-    listed.make(len(runs))
+    listed.make(len(runs), NEWEST_FIRST, None)
     return listed
 
 
@@ -133,14 +133,14 @@ def test_a_page_of_the_newest_runs_makes_no_others() -> None:
 
     listed = RunList(runs(), 1000)
     assert len(listed) == 1000
-    while listed.needs_more(NEWEST_FIRST, 30):
-        listed.make(20)
+    while listed.make(20, NEWEST_FIRST, 30):
+        pass
     assert (listed.page(NEWEST_FIRST, 0, 30)[0], made) == (1000, 40)
     listed.delete_oldest()
     listed.put(run(2000, createdAt=2000))
     assert len(listed) == 1000
-    while listed.needs_more(Selection(status=("FINISHED",)), 1):
-        listed.make(300)
+    while listed.make(300, Selection(status=("FINISHED",)), 1):
+        pass
     assert made == 999
     assert [*map(int, (one.removeprefix("run-") for one in served(listed, NEWEST_FIRST)))] == [2000, *range(999)]
 

@@ -108,6 +108,7 @@ LOAD_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"createdBefore": "soon"}, "createdBefore must be a time with its zone (2026-11-23T08:30Z), a time ago (7 days)"),
     ({"createdAfter": 1_700_000_000}, "are these seconds?"),
     ({"createdAfter": "99999999999999 days"}, "createdAfter must be a time with its zone"),
+    ({"createdAfter": "1M"}, "createdAfter must be a time with its zone"),
     ({"createdAfter": "1:00:1.2.3"}, "createdAfter must be a time with its zone"),
     ({"jobs": "['few' 'one']"}, "jobs must be a text with commas between, or a list of texts, got \"['few' 'one']\""),
     ({"status": "[FAILED]"}, "status must be a text with commas between, or a list of texts, got '[FAILED]'"),

@@ -89,6 +89,7 @@ def test_all_tasks_together_keep_to_the_rate() -> None:
         ("2026-11-23 10:30:00+02:00", datetime(2026, 11, 23, 8, 30, tzinfo=UTC)),
         ("36 Hours", timedelta(hours=36)),
         ("1 week", timedelta(weeks=1)),
+        ("1h30m", timedelta(minutes=90)),
         (str(timedelta(days=2, seconds=3661.5)), timedelta(days=2, seconds=3661.5)),
         (str(timedelta(minutes=5)), timedelta(minutes=5)),
     ],

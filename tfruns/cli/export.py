@@ -114,7 +114,7 @@ def export(
     from tfruns.export.secrets import Hidden, masked_url
 
     is_output = destination in _STANDARD_OUTPUT
-    listed, state = None if jobs_from is None else str(jobs_from.name), arguments["state"]
+    listed, state = getattr(jobs_from, "name", None), arguments["state"]
     _check_files({"-o": destination, "--jobs-from": listed, "--summary-json": summary_json, "--state": state})
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     try:
@@ -147,7 +147,7 @@ def _check_files(named: dict[str, str | None]) -> None:
     options: dict[str, str] = {}
     for option, name in named.items():
         if name is not None:
-            path = "-" if name in _STANDARD_OUTPUT else os.path.realpath(name)
+            path = "-" if name in _STANDARD_OUTPUT else os.path.realpath(str(name))
             if path in options:
                 raise click.UsageError(f"{options[path]} and {option} name the same file")
             options[path] = option

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import tfruns
+from tfruns._text import duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
@@ -69,7 +70,7 @@ class Seconds(click.FloatRange):
     name = "number of seconds, or a duration such as 1h30m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = _seconds(value) if isinstance(value, str) else None
+        seconds = duration(value) if isinstance(value, str) else None
         number: Any = value if seconds is None else seconds
         return super().convert(number, param, ctx)
 
@@ -97,19 +98,8 @@ class Word(click.Choice[str]):
         return f"{value!r} is not one of {', '.join(self.choices)}{hint}"
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = re.compile(
-    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
-)
 _MONTHS = re.compile(r"[0-9.]+ *(M|mo|months?|y|yrs?|years?)( +ago)?")
 _DAYS = {"today": 0, "yesterday": 1}
-
-
-def _seconds(text: str) -> float | None:
-    """The seconds of a duration such as 1h30m; None for another text."""
-    parts = _PART.findall(text.lower())
-    is_duration = parts and not _PART.sub("", text.lower()).strip(" ")
-    return sum(float(number) * _UNITS[unit[0]] for number, unit in parts) if is_duration else None
 
 
 def moment(text: str) -> datetime:
@@ -120,7 +110,7 @@ def moment(text: str) -> datetime:
             f"{text!r}: months and years differ in length, and m is for minutes: give days, such as 30d, or a date"
         )
     try:
-        if (seconds := _seconds(re.sub(" +ago$", "", word, flags=re.IGNORECASE))) is not None:
+        if (seconds := duration(re.sub(" +ago$", "", word, flags=re.IGNORECASE))) is not None:
             return datetime.now(UTC) - timedelta(seconds=seconds)
         if word.lower() in _DAYS:
             word = (date.today() - timedelta(days=_DAYS[word.lower()])).isoformat()  # noqa: DTZ011  # the user's day

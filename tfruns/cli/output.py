@@ -43,10 +43,8 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """Standard error. A message that can't be written changes nothing: it is dropped.
-
-    That is so where the disk is full or the reader has ended, and also where the reader has stopped reading, as a
-    journal may: once a message has waited for it in vain, the next ones don't wait.
+    """Standard error. A message that can't be written is dropped. Once one has waited in vain for a reader that has
+    stopped reading, as a journal may, the next ones don't wait.
     """
 
     _patience = _PATIENCE
@@ -92,10 +90,8 @@ def _guarded(stream: Any, kind: type[io.FileIO]) -> Any:
 
 
 def harmless(text: str) -> str:
-    """The text with all that isn't printable escaped: `\\x1b` for the character that begins an escape sequence.
-
-    The server's text must not control the terminal: its colours, its cursor, the direction of writing. Nor must it look
-    like other lines.
+    """The text with all that isn't printable escaped: the server's text must not control the terminal, its colours,
+    its cursor or the direction of writing, nor look like other lines.
     """
     if text.isprintable():
         return text
@@ -127,10 +123,8 @@ def has_colours() -> bool:
 
 
 def as_json_line(value: dict[str, Any]) -> bytes:
-    """A line of compact JSON in UTF-8, whatever the locale.
-
-    If it has a character that controls a terminal, changes the direction of writing, or ends a line for some readers,
-    all that isn't ASCII is escaped: the value is the same.
+    """A line of compact JSON in UTF-8, whatever the locale. If it has a character that controls a terminal, or ends a
+    line for some readers, all that isn't ASCII is escaped: the value is the same.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():
@@ -139,7 +133,7 @@ def as_json_line(value: dict[str, Any]) -> bytes:
 
 
 async def write(output: str | bytes) -> None:
-    """Write to standard output, and wait until all is written. (JSON is in UTF-8, and text in the locale's encoding.)
+    """Write to standard output, and wait until all is written.
 
     A reader may stop reading for a long time, as a pager does. Meanwhile the event loop must go on, or the requests in
     flight would time out: so a thread writes, a daemon, which doesn't hold Ctrl-C up.

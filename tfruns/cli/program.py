@@ -39,17 +39,13 @@ Completion, for ~/.bashrc (zsh and fish go likewise):
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(cls=Group, epilog=_EPILOG, invoke_without_command=True, context_settings=_SETTINGS)
+@click.group(cls=Group, epilog=_EPILOG, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="tfruns", message="%(prog)s %(version)s")
-@click.pass_context
-def program(context: click.Context) -> None:
+def program() -> None:
     """The run history of TrueFoundry jobs: list, show, count and export runs, and see what happens to them.
 
     `tfruns COMMAND --help` explains a command.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(2)
 
 
 for _command in (list_, show, count, export, watch, wait, sandbox, demo):
@@ -87,6 +83,9 @@ def run() -> int:
     logger.propagate = False
     try:
         return program.main(prog_name="tfruns", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
     except NobodyReadsError:  # as in `tfruns list JOB | head`, which has read enough
         return 0
     except Exception as error:

@@ -29,17 +29,19 @@ _GAP = 2
 _WIDEST = 48  # if nothing is cut, a wider text moves the rest of its row, but doesn't widen the column
 _TO_THE_RIGHT = {"age", "duration", "deployment_version", "exit_code", "total_retries"}
 _TO_THE_RIGHT |= {"runs", "share", "median", "longest"}
-# The columns get room on a terminal in this order. Names and errors are cut, but not below the width in `_LEAST`. Those
-# in `_WHOLE` are shown in full or not at all: a status that is cut can look like another, and ids are to be copied.
-_PRIORITY = ("status", "name", "error", "runs", "job_id", "age", "duration")
-_AFTER_COMFORT = ("id", "created_at", "triggered_by", "deployment_version")
-_COMFORT = 12  # cells more than the least for an error, before any of these columns is shown
-_WHOLE = {"status", "age", "duration", "id", "created_at", "deployment_version", "end_time"}
-_LEAST = {"name": 16, "job_id": 10}
+_ALL = 1_000_000
+# How the room on a terminal is given away, in this order: up to so many cells to a column. What is given first to a
+# column decides whether it is shown. A status that is cut can look like another, and ids are to be copied: so they are
+# whole. (`runs` is of other tables.)
+_WISHES = (
+    *(("status", _ALL), ("name", 16), ("error", 12), ("runs", 12), ("job_id", 10), ("age", _ALL), ("duration", _ALL)),
+    *(("error", 24), ("name", 24)),
+    *(("id", _ALL), ("created_at", _ALL), ("triggered_by", 12), ("deployment_version", _ALL)),
+)
+_LAST_WISHES = (("error", 24), ("name", 24), ("job_id", 24), ("error", _ALL), ("name", _ALL), ("job_id", _ALL))
+_LEAST = {"end_time": _ALL, **dict(reversed(_WISHES))}
 _LEAST_OF_OTHERS = 12
 _LEAST_OF_ALL = 6  # the least for a name: its beginning is better than no name
-_GROW_FIRST = ("error", "name", "job_id")
-_COMFORTABLE = 24  # cells that each of these gets before any gets more
 
 _HEADINGS = {"created_at": "CREATED (UTC)", "end_time": "ENDED (UTC)", "deployment_version": "VERSION", "job_id": "JOB"}
 """The headings that aren't the column's name in capitals."""
@@ -147,7 +149,9 @@ class Table:
         """Columns that somebody has chosen are all shown, errors and ids too, as far as there is room."""
         self.columns = tuple(columns)
         self._is_chosen = is_chosen
-        self._priority = self.columns if is_chosen else tuple(dict.fromkeys((*_PRIORITY, *_AFTER_COMFORT, *columns)))
+        first = [] if is_chosen else [*_WISHES]
+        least = [(name, _LEAST.get(name, _LEAST_OF_OTHERS)) for name in columns]
+        self._wishes = [*first, *least, *_LAST_WISHES, *((name, _ALL) for name in columns)]
         self._room = shutil.get_terminal_size().columns if is_cut and is_terminal() else None
         self._has_colours = has_colours()
         self._header = header
@@ -186,20 +190,17 @@ class Table:
         """The columns that there is room for, each with its width."""
         fitted: dict[str, int] = {}
         left = room + _GAP
-        for name in (name for name in self._priority if name in natural):
-            least = natural[name] if name in _WHOLE else min(natural[name], _LEAST.get(name, _LEAST_OF_OTHERS))
-            if name == "name":
-                least = min(least, max(_LEAST_OF_ALL, left - _GAP))
-            spare = _COMFORT if name in _AFTER_COMFORT and "error" in fitted and not self._is_chosen else 0
-            if not fitted or least + _GAP + spare <= left:
-                fitted[name] = min(least, room)
-                left -= least + _GAP
-        growing = [(name, _COMFORTABLE) for name in _GROW_FIRST] + [(name, room) for name in (*_GROW_FIRST, *fitted)]
-        for name, most in growing:
-            if name in fitted:
-                grown = max(0, min(min(natural[name], most) - fitted[name], left))
-                fitted[name] += grown
-                left -= grown
+        for name, most in self._wishes:
+            if name in natural:
+                has = fitted.get(name, -_GAP)
+                cells = min(natural[name], most, room)
+                if name in fitted:
+                    cells = min(cells, has + left)
+                elif name == "name":
+                    cells = min(cells, max(_LEAST_OF_ALL, has + left))
+                if has < cells <= has + left:
+                    fitted[name] = cells
+                    left -= cells - has
         return {name: fitted[name] for name in natural if name in fitted}
 
     def _line(self, row: Mapping[str, str]) -> str:

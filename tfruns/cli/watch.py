@@ -71,7 +71,6 @@ async def watch(
 
 
 async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -> None:
-
     async def lines() -> None:
         async for change in changes:
             if as_json:
@@ -113,7 +112,6 @@ def _kept(place: Path) -> str | None:
 
 async def _keeping(changes: "tfruns.RunWatch", path: Path) -> "AsyncGenerator[tfruns.RunChange]":
     """The same changes; the resume token of the last one that was printed is kept in a file."""
-
     from tfruns.export.files import write_file
 
     def keep(change: "tfruns.RunChange") -> None:

@@ -155,12 +155,11 @@ class RunList:
         """When the newest run that is made was created, in ms since 1970; -1 if there is none."""
         return self._newest[0].start_time if self._newest else -1
 
-    def needs_more(self, selection: Selection, end: int | None) -> bool:
-        """Whether runs have to be made before a page up to this place can be served (None: all pages)."""
-        return self._older_count > 0 and (selection != NEWEST_FIRST or end is None or end > len(self._newest))
-
-    def make(self, most: int) -> list[tuple[str, str]]:
-        """Make up to so many runs: the id and the status of each."""
+    def make(self, most: int, selection: Selection, end: int | None) -> list[tuple[str, str]]:
+        """Make up to so many of the runs that a page up to this place needs (None: all pages): ids and statuses."""
+        has_page = selection == NEWEST_FIRST and end is not None and end <= len(self._newest)
+        if has_page or not self._older_count:
+            return []
         rows = [_row(run) for run in itertools.islice(self._older, min(most, self._older_count))]
         self._older_count -= len(rows)
         self._newest += rows
@@ -263,8 +262,8 @@ class Job:
         more is needed.
         """
         with self._lock:
-            if self._runs.needs_more(selection, end):
-                for run_id, status in self._runs.make(_STEP):
+            if made := self._runs.make(_STEP, selection, end):
+                for run_id, status in made:
                     self._expect(run_id, status, self._start)
                 return True
             now = self._clock.now

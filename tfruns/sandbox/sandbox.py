@@ -1,5 +1,6 @@
 """The sandbox itself: its settings, its start and its end, and its methods for tests."""
 
+import contextlib
 import re
 import secrets
 import time
@@ -196,20 +197,15 @@ class Sandbox:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        thread = LoopThread("tfruns-sandbox")
-        try:
+        with contextlib.ExitStack() as stack:
+            thread = stack.enter_context(contextlib.closing(LoopThread("tfruns-sandbox")))
             thread.start(self.start()).result()
-        except BaseException:
-            thread.close()
-            raise
-        self._thread = thread
+            stack.callback(lambda: thread.start(self.aclose()).result())
+            self._at_exit = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._thread.start(self.aclose()).result()
-        finally:
-            self._thread.close()
+        self._at_exit.close()
 
     def runs(self, job_id: str) -> list[JobRun]:
         """All runs of the job as they are now, without a request.

@@ -18,6 +18,7 @@ from tfruns._checks import checked_int, checked_job_id
 from tfruns._http.secret import SecretText
 from tfruns._payload import wire_name
 from tfruns._table.columns import COLUMNS, JOB_ID
+from tfruns._text import duration
 from tfruns.client import Client
 from tfruns.query import MAX_PAGE_SIZE, Moment, RunFilter
 
@@ -70,15 +71,14 @@ def _whole(most: int | None = None) -> Callable[[str, str], int]:
     return lambda name, text: checked_int(_number(name, text), name, least=1, most=most)
 
 
-_AGO = re.compile(r"([0-9]+) (second|minute|hour|day|week)s?", re.ASCII | re.IGNORECASE)
 _TIMEDELTA = re.compile(r"(?:([0-9]+) days?, )?([0-9]+):([0-9]{2}):([0-9.]+)", re.ASCII)
 
 
 def _moment(name: str, text: str) -> Moment:
     text = text.strip()
     with suppress(ValueError, OverflowError):
-        if ago := _AGO.fullmatch(text):
-            return timedelta(**{f"{ago[2].lower()}s": int(ago[1])})
+        if (seconds := duration(text)) is not None:
+            return timedelta(seconds=seconds)
         if ago := _TIMEDELTA.fullmatch(text):
             return timedelta(days=int(ago[1] or 0), hours=int(ago[2]), minutes=int(ago[3]), seconds=float(ago[4]))
         if not isinstance(number := _number(name, text), str):

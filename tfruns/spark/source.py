@@ -260,11 +260,8 @@ def in_background(items: AsyncGenerator[_Item]) -> Generator[_Item]:
     async def following() -> _Item | None:
         return await anext(items, None)
 
-    thread = LoopThread("tfruns")
-    try:
+    with contextlib.closing(LoopThread("tfruns")) as thread:
         ahead = thread.start(following())
         while (item := ahead.result()) is not None:
             ahead = thread.start(following())
             yield item
-    finally:
-        thread.close()
