@@ -201,7 +201,7 @@ async def test_a_job_of_one_page_doesnt_wait_for_one_of_many() -> None:
 
 async def test_tasks_that_share_a_client_stay_exact_while_others_are_cancelled() -> None:
     chance = random.Random(3)
-    async with Sandbox(jobs=4, runs=300) as sandbox, Client(sandbox.url, sandbox.api_key, max_concurrency=5) as client:
+    async with Sandbox(jobs=4, runs=120) as sandbox, Client(sandbox.url, sandbox.api_key, max_concurrency=5) as client:
         expected = {job_id: len(ids) for job_id, ids in (await wanted(client, sandbox)).items()}
 
         async def collect() -> Counter[str]:

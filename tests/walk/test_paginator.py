@@ -25,26 +25,26 @@ async def collected(runs: tfruns.RunPaginator, ids: list[str]) -> None:
         ids.append(one.id)  # noqa: PERF401
 
 
-async def test_25_000_runs_are_yielded_with_every_field_as_the_server_stored_it() -> None:
-    async with Sandbox(jobs=1, runs=25_000, seed=7) as s, Client(s.url, s.api_key) as client:
+async def test_6_000_runs_are_yielded_with_every_field_as_the_server_stored_it() -> None:
+    async with Sandbox(jobs=1, runs=6_000, seed=7) as s, Client(s.url, s.api_key) as client:
         runs = [one async for one in client.iter_runs(s.job_ids[0])]
         stored = s.runs(s.job_ids[0])
         requests = len(s.requests)
-    assert len(runs) == 25_000
+    assert len(runs) == 6_000
     assert [one.to_dict() for one in runs] == [one.to_dict() for one in stored]
     assert runs == stored
-    assert requests <= math.ceil(25_000 / 998) + 2
+    assert requests <= math.ceil(6_000 / 998) + 2
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 10, 11, 19, 20, 28, 100])
 @pytest.mark.parametrize("page_size", [1, 2, 3, 10, 1000])
-async def test_any_page_size_yields_each_run_once_in_order(count: int, page_size: int) -> None:
-    async with serve(pages_of(count)) as (url, requests), Client(url, KEY) as client:
-        runs = [one.id async for one in client.iter_runs("job", page_size=page_size)]
-        assert runs == [f"run-{n}" for n in range(count)]
-        assert len(requests) <= math.ceil(count / max(1, page_size - 2)) + 2
-        assert max(request.limit for request in requests) <= max(3, page_size)
-        assert all(request.offset < max(1, count) for request in requests)
+async def test_any_page_size_yields_each_run_once_in_order(page_size: int) -> None:
+    for count in (0, 1, 2, 3, 9, 10, 11, 19, 20, 28, 100):
+        async with serve(pages_of(count)) as (url, requests), Client(url, KEY) as client:
+            runs = [one.id async for one in client.iter_runs("job", page_size=page_size)]
+            assert runs == [f"run-{n}" for n in range(count)]
+            assert len(requests) <= math.ceil(count / max(1, page_size - 2)) + 2
+            assert max(request.limit for request in requests) <= max(3, page_size)
+            assert all(request.offset < max(1, count) for request in requests)
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 1000])

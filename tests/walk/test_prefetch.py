@@ -205,7 +205,7 @@ async def test_a_sandbox_that_changes_under_the_walk_loses_and_repeats_nothing(
 
 async def walk_a_sandbox_that_changes(seed: int, max_concurrency: int, query: dict[str, str]) -> None:
     rng = random.Random(seed)
-    async with Sandbox(jobs=1, runs=1500, seed=seed) as s:
+    async with Sandbox(jobs=1, runs=800, seed=seed) as s:
         job_id = s.job_ids[0]
         ids = {one.id for one in s.runs(job_id)}
         lasting = set(ids)

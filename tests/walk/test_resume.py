@@ -46,8 +46,8 @@ async def test_the_rest_is_exactly_the_rest(order: Any) -> None:
     for seed in seeds(2, share=0.005):
         chance = random.Random(seed)
         same_time = chance.choice([1, 1, 2, 7])
-        for stop in range(1, 11, 3):
-            server = ChangingList(chance, 90, same_time)
+        for stop in (1, 4):
+            server = ChangingList(chance, 50, same_time)
             async with serve(server) as (url, _):
                 seen: list[str] = []
                 token: str | None = None

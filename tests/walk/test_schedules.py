@@ -25,7 +25,7 @@ def test_schedules_of_every_kind(kind: str) -> None:
     Where a list can be read, hardly any walk fails.
     """
     failed = []
-    for seed in seeds(30):
+    for seed in seeds(15):
         one = schedule(kind, seed)
         outcome = walk(one.world, **one.options)
         assert outcome.repeated == 0, seed
@@ -36,7 +36,7 @@ def test_schedules_of_every_kind(kind: str) -> None:
         has_failed = outcome.error is not None and not outcome.is_emptied and kind not in CAN_FAIL
         if has_failed or outcome.lost:
             failed.append(seed)
-    assert len(failed) <= max(2, 0.01 * len(seeds(30))), failed
+    assert len(failed) <= max(1, 0.01 * len(seeds(15))), failed
 
 
 @pytest.mark.property
@@ -44,7 +44,7 @@ def test_schedules_of_every_kind(kind: str) -> None:
 @pytest.mark.parametrize("page_size", [3, 10, 100, 1000])
 def test_a_still_list_takes_no_more_requests_than_it_needs(page_size: int, arrival: str) -> None:
     """Nothing is wasted: ceil(n / (page_size - 2)) + 2 requests, in whatever order the responses arrive."""
-    for seed in seeds(3, share=0.01):
+    for seed in seeds(1, share=0.01):
         many = min(20, 4000 // page_size) * (page_size - 2) + seed % page_size
         for count in (0, 1, 2, page_size - 1, page_size, page_size + 1, many):
             for order in (None, "asc"):
@@ -55,12 +55,12 @@ def test_a_still_list_takes_no_more_requests_than_it_needs(page_size: int, arriv
 
 
 @pytest.mark.parametrize("ignores_order", [False, True])
-@pytest.mark.parametrize("clamp", [3, 4, 5, 6, 9, 50])
+@pytest.mark.parametrize("clamp", [3, 5, 9])
 def test_more_runs_of_one_time_than_a_page_holds(clamp: int, ignores_order: bool) -> None:
     """On a list that stands still, in a stable order, they are all found, however many requests are in flight."""
-    for same_time in (clamp - 1, clamp, clamp + 1, 2 * clamp, 3 * clamp - 1):
+    for same_time in (clamp, clamp + 1, 3 * clamp - 1):
         world = World(count=8 * clamp + 60, clamp=clamp, same_time=same_time, ignores_order=ignores_order)
-        for page_size, depth, order in itertools.product((3, 10, 100), (1, 4, 16), (None, "asc")):
+        for page_size, depth, order in itertools.product((3, 100), (1, 4, 16), (None, "asc")):
             assert_exact(walk(world, page_size=page_size, depth=depth, order=order))
 
 
@@ -158,7 +158,7 @@ def test_another_key_takes_twice_the_requests(sorted_by: str) -> None:
 )
 def test_new_runs_hardly_slow_a_walk_down(share: float, requests: int, latencies: int) -> None:
     """The walk keeps up with new runs, although responses arrive out of order."""
-    outcomes = [walk(World(count=4000, inserted=100 * share), seed=seed) for seed in range(8)]
+    outcomes = [walk(World(count=4000, inserted=100 * share), seed=seed) for seed in range(4)]
     for outcome in outcomes:
         assert_exact(outcome)
     assert statistics.mean(one.requests for one in outcomes) <= requests
@@ -166,7 +166,7 @@ def test_new_runs_hardly_slow_a_walk_down(share: float, requests: int, latencies
 
 
 @pytest.mark.parametrize("depth", [1, 16])
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.5, 0.9])
 def test_churn(share: float, depth: int) -> None:
     """A list is read whole in at most three times the requests, however much of a page comes and goes per response."""
     world = World(count=20_000, inserted=1000 * share, deleted=1000 * share)
@@ -175,7 +175,7 @@ def test_churn(share: float, depth: int) -> None:
     assert outcome.requests <= 3 * (math.ceil(20_000 / 998) + 1)
 
 
-@pytest.mark.parametrize("depth", [1, 4, 16])
+@pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("burst", [1200, 8000, 30_000])
 def test_bursts(burst: int, depth: int) -> None:
     """However many runs are created at once, the walk finds its place again."""
@@ -187,7 +187,7 @@ def test_bursts(burst: int, depth: int) -> None:
 def test_a_walk_whose_pages_cannot_grow_keeps_up(share: float) -> None:
     """Where the server refuses larger pages, the walk still ends, as one request at a time would."""
     world = World(count=4000, inserted=100 * share, refuses_limits_above=100)
-    for seed in range(4):
+    for seed in range(2):
         assert_exact(walk(world, seed=seed))
 
 
@@ -201,7 +201,7 @@ def test_a_list_that_grows_faster_than_pages_is_read_with_larger_pages(share: fl
 def test_a_list_whose_end_grows_is_read_to_the_end_that_was_seen(inserted: int) -> None:
     """From old to new, the walk ends, although the list grows at that end faster than it is read."""
     for page_size in (3, 50):
-        assert_exact(walk(World(count=500, inserted=inserted), page_size=page_size, depth=4, order="asc"))
+        assert_exact(walk(World(count=150, inserted=inserted), page_size=page_size, depth=4, order="asc"))
 
 
 # How lists end.
@@ -211,8 +211,8 @@ def test_a_list_whose_end_grows_is_read_to_the_end_that_was_seen(inserted: int) 
 @pytest.mark.parametrize("echo", ["limit", "requested", "none", "count"])
 def test_totals_that_are_not_true(total: str, echo: str) -> None:
     """A total that is wrong in whatever way makes no walk short, and fails none."""
-    for seed in range(5):
-        assert_exact(walk(World(count=1000, total=total, cap=500, echo=echo), page_size=50, seed=seed))
+    for seed in range(3):
+        assert_exact(walk(World(count=600, total=total, cap=300, echo=echo), page_size=50, seed=seed))
 
 
 def test_a_server_that_does_not_reverse_is_asked_for_what_stands_behind_the_end() -> None:
@@ -456,7 +456,7 @@ def test_a_cut_page_that_ends_at_a_capped_total_is_no_end_if_the_last_run_was_se
 
 def test_a_list_whose_end_runs_away_is_read_to_the_end_that_was_seen_first() -> None:
     """A later look at the end doesn't move it."""
-    for seed in range(4):
+    for seed in range(2):
         world = World(count=100, cut=(30, 20, 25), total="capped", cap=501, burst=(0.3, 300), deleted_block=(0.1, 300))
         outcome = walk(world, page_size=3, depth=8, arrival="one slow", seed=seed, order="asc")
         assert_exact(outcome)
