@@ -22,6 +22,9 @@ from tfruns.sandbox.server import respond
 # A process started in the background may ignore Ctrl-C, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each process that imports aiohttp reads the machine's certificates, for a tenth of a second: no test leaves loopback.
+os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+
 # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -128,7 +131,10 @@ def _every_answer_of_a_sandbox_keeps_the_contract(
     async def checked(request: web.BaseRequest, response: web.Response, faults: list[Fault]) -> web.StreamResponse:
         if response.content_type == "application/json":
             assert isinstance(response.body, bytes)
-            violations.extend(problems(response.status, msgspec.json.decode(response.body)))
+            body = msgspec.json.decode(response.body)
+            if runs := body.get("data"):  # of a long page, some runs from its first to its last
+                body["data"] = [*runs[:: 1 + len(runs) // 50], runs[-1]]
+            violations.extend(problems(response.status, body))
         elif not any(fault.html for fault in faults):
             violations.append(f"a response of {response.content_type}")
         return await respond(request, response, faults)

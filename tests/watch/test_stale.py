@@ -87,13 +87,13 @@ OLDER = [{**row, "status": "CREATED", "endTime": None} if row["id"] == "run-1" e
 )
 async def test_nothing_happens(rows_of: Callable[[int, float], Rows]) -> None:
     """No response from an older or an empty state is reported: each end once, and no deletion."""
-    found = kinds(await watched(rows_of, 600))
+    found = kinds(await watched(rows_of, 300))
     assert {key: count for key, count in found.items() if key != ("appeared", "run-1")} == EXISTING
 
 
 async def test_two_outages_of_many_jobs() -> None:
     """The more vanishes at once, the longer it must last: two minutes without a single run report nothing."""
-    jobs = [f"job-{number}" for number in range(20)]
+    jobs = [f"job-{number}" for number in range(8)]
     changes = await watched(
         lambda _, time: [] if 60 < time < 180 or 240 < time < 270 else ROWS, 320, job_ids=jobs, interval=(5.0, 20.0)
     )
@@ -410,7 +410,7 @@ class Hour:
             raise Over
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.slow)])
 async def test_an_hour_of_many_jobs(count: int) -> None:
     """Stale, empty and failing responses, alone and for minutes: nothing false, nothing missed, nothing repeated."""
     hour = Hour(random.Random(7))

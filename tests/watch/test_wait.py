@@ -20,7 +20,7 @@ LONG = {"interval": 3_600}
 
 @pytest.fixture
 async def s() -> AsyncGenerator[Sandbox]:
-    async with Sandbox(1, 500) as sandbox:
+    async with Sandbox(1, 120) as sandbox:
         yield sandbox
 
 
@@ -253,7 +253,7 @@ async def test_cancelled_at_any_moment(s: Sandbox, client: Client) -> None:
     """A cancelled wait is over at once, and leaves no task, even as its requests fail at that moment."""
     [job_id] = s.job_ids
     runs = [await s.create_run(job_id) for _ in range(3)]
-    for steps in range(0, 240, 3):
+    for steps in range(0, 240, 9):
         s.faults[:] = [Fault(status=500)] if steps % 2 else []
         waits = [asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.001)) for run in runs]
         for _ in range(steps):
@@ -275,7 +275,7 @@ async def test_cancelled_as_the_run_is_found_to_be_deleted(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: warnings.append(context["message"]))
     [job_id] = s.job_ids
     ends: set[type[BaseException | JobRun]] = set()
-    for steps in range(0, 120, 2):
+    for steps in range(0, 120, 6):
         run = await s.create_run(job_id, status="RUNNING")
         s.requests.clear()
         wait = asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.01))

@@ -28,7 +28,7 @@ async def until_none_is_left() -> None:
 async def test_cancelled_at_any_moment() -> None:
     """It is over at once, and leaves no task, even as its polls fail at that moment."""
     async with Sandbox(3, 70) as s, Client(s.url, s.api_key, retry=ONCE) as client:
-        for steps in range(0, 240, 3):
+        for steps in range(0, 240, 9):
             s.faults[:] = [Fault(status=500)] if steps % 2 else []
             watch = client.watch_runs(s.job_ids, interval=0.001)
             pending = asyncio.ensure_future(anext(watch))

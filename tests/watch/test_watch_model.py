@@ -212,7 +212,7 @@ SIZES = st.sampled_from([0, 3, 8, 9, 13, 14, 15, 40])
 
 
 @pytest.mark.property
-@settings(max_examples=examples(10, share=0.05))
+@settings(max_examples=examples(6, share=0.05))
 @given(
     script=st.lists(st.lists(ACT, min_size=0, max_size=5), min_size=2, max_size=12),
     sizes=st.tuples(SIZES, SIZES, SIZES),

@@ -135,7 +135,7 @@ async def play(script: list[list[tuple[str, int]]], runs: int, seed: int) -> Non
 
 
 @pytest.mark.property
-@settings(max_examples=examples(10, share=0.05))
+@settings(max_examples=examples(6, share=0.05))
 @given(
     script=st.lists(st.lists(ACTS, min_size=1, max_size=6), min_size=1, max_size=8),
     runs=st.sampled_from([0, 1, 15, 49, 50, 51, 70, 300]),
@@ -172,7 +172,7 @@ async def watch_a_list_that_changes(seed: int, monkeypatch: pytest.MonkeyPatch) 
             still_open.add(run.id)
 
         async def change_things() -> None:
-            for _ in range(150):
+            for _ in range(80):
                 await asyncio.sleep(rng.choice([0, 0, 0, 0.002, 0.01]))
                 what, run_id = rng.random(), rng.choice(sorted(still_open))
                 if what < 0.4 or len(still_open) < 5:

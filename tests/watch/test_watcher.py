@@ -133,7 +133,7 @@ async def test_a_token_amid_the_first_reports(start: str) -> None:
 
 async def test_a_quiet_job_costs_one_small_request_a_poll() -> None:
     """The first poll takes more: it has to find the open runs."""
-    async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
+    async with Sandbox(1, 1_200) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         await rounds(client, s.job_ids[0], *[lambda: asyncio.sleep(0)] * 10)
         assert len(s.requests) == 4 + 10  # the first poll counts, and reads what is open: nothing, so once more
@@ -143,7 +143,7 @@ async def test_a_quiet_job_costs_one_small_request_a_poll() -> None:
 @pytest.mark.parametrize(("new", "requests"), [(1, 1), (30, 1), (31, 2), (900, 2)])
 async def test_new_runs_cost_one_request_up_to_thirty(new: int, requests: int) -> None:
     """And one more if there are more of them."""
-    async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
+    async with Sandbox(1, 1_200) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
 
@@ -160,7 +160,7 @@ async def test_new_runs_cost_one_request_up_to_thirty(new: int, requests: int) -
 @pytest.mark.parametrize(("deep", "requests"), [(1, 2), (2, 2), (40, 2)])
 async def test_old_open_runs_cost_one_request_more(deep: int, requests: int) -> None:
     """One a poll, however many they are, and one for each that has ended."""
-    async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
+    async with Sandbox(1, 1_200) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
         for one in s.runs(job_id)[-deep:]:
@@ -208,7 +208,7 @@ async def test_deletion_of_a_run_whose_name_many_have() -> None:
 
 async def test_very_many_old_runs_end_at_once() -> None:
     """The list is read then, rather than each of them looked up."""
-    async with Sandbox(1, 2_500) as s, Client(s.url, s.api_key) as client:
+    async with Sandbox(1, 1_200) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
         many = [one.id for one in s.runs(job_id)[1_000:1_300]]
@@ -227,7 +227,7 @@ async def test_very_many_old_runs_end_at_once() -> None:
 
 async def test_a_burst_and_as_many_deletions() -> None:
     """Every new run is reported, though the number of runs hasn't grown."""
-    async with Sandbox(1, 2_000) as s, Client(s.url, s.api_key) as client:
+    async with Sandbox(1, 1_200) as s, Client(s.url, s.api_key) as client:
         await finish_all(s)
         [job_id] = s.job_ids
 
@@ -298,7 +298,7 @@ async def test_a_token_stands_for_all_jobs() -> None:
 
 async def test_resumed_after_a_long_time() -> None:
     """What happened while nobody watched is reported: ends, deletions, and many new runs."""
-    async with Sandbox(1, 2_000) as s:
+    async with Sandbox(1, 1_200) as s:
         [job_id] = s.job_ids
         async with Client(s.url, s.api_key) as client:
             _, [change] = await rounds(client, job_id, lambda: s.create_run(job_id, id="first"))
