@@ -19,6 +19,7 @@ from tests.support.combinations import each_once
 from tests.support.hostile import run
 from tests.support.jobs import Jobs
 from tfruns.export import ExportError, ExportProgress
+from tfruns.export.tables import SqliteTable
 
 FORMS = ["sqlite", "duckdb"]
 
@@ -47,6 +48,23 @@ def ids(path: Path) -> set[tuple[str, str]]:
     rows = [(row["job_id"], row["id"]) for row in READERS[path.suffix[1:]](path)]
     assert len(set(rows)) == len(rows)
     return set(rows)
+
+
+def test_a_few_rows_are_written_without_reading_a_large_table() -> None:
+    """SQLite looks each staged row up in the table's index, not each row of the table among those that are staged."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        database.execute("ATTACH ':memory:' AS tfruns_staged")
+        for name in ("main", "tfruns_staged"):
+            database.execute(SqliteTable.definition(f"{name}.runs"))
+        statements: list[str] = []
+        database.set_trace_callback(statements.append)
+        SqliteTable("", database).upsert()
+        database.set_trace_callback(None)
+        update, insert = (
+            [step for *_, step in database.execute(f"EXPLAIN QUERY PLAN {statement}")] for statement in statements
+        )
+    assert update == ["SCAN new", "SEARCH old USING INDEX sqlite_autoindex_runs_1 (job_id=? AND id=?)"]
+    assert insert[-1] == "SEARCH new USING COVERING INDEX sqlite_autoindex_runs_1 (job_id=? AND id=?)"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -181,9 +181,6 @@ class Checkpoint:
         self._end += len(piece)
         return Chunk(self._end - len(piece), len(piece), runs)
 
-    def find(self, job_id: str) -> JobCheckpoint | None:
-        return self.done.get(job_id) or self._open_jobs.get(job_id)
-
     def drop(self, job_id: str) -> None:
         """Forget the pieces of a job that failed, or that is read again."""
         if (dropped := self._open_jobs.pop(job_id, None)) is not None:

@@ -20,13 +20,13 @@ from typing import Any
 import attrs
 import msgspec
 
-from tfruns._table.columns import JOB_ID, LIMITS, Kind
+from tfruns._table.columns import JOB_ID
 from tfruns.export import formats
 from tfruns.export.formats import Format, Writer, arrow_module, zstd
 from tfruns.export.pipeline import Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import Store
-from tfruns.models import RawPage, only
+from tfruns.models import RawPage
 
 _HELD = 8 * 2**20  # how many bytes of runs are held in memory while they are sorted by day
 _FILE = re.compile(r"created_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/(runs\.(?:parquet|jsonl(?:\.gz|\.zst)?))")
@@ -130,45 +130,40 @@ def _keys(batch: Any) -> Iterable[Key]:
 class _LineDays(Days):
     def split(self, pieces: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
         by_day: dict[int, list[bytes]] = {}
-        for piece in pieces:
-            for day, lines in msgspec.msgpack.decode(piece, type=list[tuple[int, bytes]]):
-                by_day.setdefault(day, []).append(lines)
+        for line in itertools.chain.from_iterable(piece.splitlines(keepends=True) for piece in pieces):
+            by_day.setdefault(day_of(_read(line).created_at), []).append(line)
         return ((day, b"".join(lines)) for day, lines in by_day.items())
 
     def keys(self, piece: bytes) -> Iterable[Key]:
-        return map(_key, piece.splitlines())
+        return (_read(line).key for line in piece.splitlines())
 
     def kept(self, path: Path, is_kept: Callable[[Key], bool]) -> Iterator[bytes]:
         with path.open("rb") as packed, formats.packed_as(path.suffix, packed, "rb") as file:
             while lines := file.readlines(2**20):
                 try:
-                    kept = [line for line in lines if is_kept(_key(line))]
+                    kept = [line for line in lines if is_kept(_read(line).key)]
                 except msgspec.DecodeError as error:
                     raise ExportError(f"{path.name} isn't what an export has written: {error}") from None
                 if kept:
                     yield b"".join(kept)
 
 
-class _Line(msgspec.Struct, rename="camel"):
+class _Line(msgspec.Struct, rename="camel", gc=False):
     job_id: str
     id: str
+    created_at: float
+
+    @property
+    def key(self) -> Key:
+        return self.job_id, self.id
 
 
-def _key(line: bytes) -> Key:
-    found = msgspec.json.decode(line, type=_Line)
-    return found.job_id, found.id
+_read = msgspec.json.Decoder(_Line).decode
 
 
-def _lines_by_day(job_id: str, page: RawPage) -> bytes:
-    least, most = LIMITS[Kind.INSTANT]
-    by_day: dict[int, list[int]] = {}
-    for at, run in enumerate(page.data):
-        if not least <= run.created_at <= most:
-            raise ValueError("created_at is beyond the years 1 to 9999")
-        by_day.setdefault(day_of(run.created_at), []).append(at)
-    texts = page.texts
-    page = attrs.evolve(page, split=lambda: texts)  # they are split only once
-    return msgspec.msgpack.encode([(day, formats.json_lines(job_id, only(page, at))) for day, at in by_day.items()])
+def _dated_lines(job_id: str, page: RawPage) -> bytes:
+    formats.check_moments([run.created_at for run in page.data])
+    return formats.json_lines(job_id, page)
 
 
 # --- the destination ---
@@ -218,7 +213,7 @@ class Dataset(Destination):
     window_step = formats.MS_A_DAY
 
     def __attrs_post_init__(self) -> None:
-        encode = self.format_.encode if self.format_.name == "parquet" else _lines_by_day
+        encode = self.format_.encode if self.format_.name == "parquet" else _dated_lines
         self.format_ = attrs.evolve(self.format_, name=f"{self.format_.name} by day", encode=encode)
 
     @property

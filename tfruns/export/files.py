@@ -142,16 +142,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.is_symlink():
         raise ExportError(f"{folder} is a symbolic link: remove it")
     make_own_folder(folder)
-    empty(folder)
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
 
 
 def put_in_place(fresh: Path, path: Path, check: Callable[[], None] = lambda: None) -> None:

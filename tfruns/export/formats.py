@@ -324,16 +324,19 @@ def arrow_module() -> Any:
     return [needed(module, "arrow") for module in ARROW_MODULES][-1]
 
 
+def check_moments(moments: Sequence[float]) -> None:
+    least, most = LIMITS[Kind.INSTANT]
+    if moments and not least <= min(moments) <= max(moments) <= most:
+        raise ValueError("a moment is beyond the years 1 to 9999")
+
+
 def arrow_piece(job_id: str, page: RawPage) -> Any:
     return arrow_batch(job_id, page).serialize()
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
-    least, most = LIMITS[Kind.INSTANT]
-    moments = [run.created_at for run in page.data]
-    moments += [run.end_time for run in page.data if run.end_time is not None]
-    if not least <= min(moments) <= max(moments) <= most:
-        raise ValueError("a moment is beyond the years 1 to 9999")
+    check_moments([run.created_at for run in page.data])
+    check_moments([run.end_time for run in page.data if run.end_time is not None])
     return arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
 
 

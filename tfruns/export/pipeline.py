@@ -8,6 +8,7 @@ bounded in bytes, because a response that is larger than `MAX_PAGE_BYTES` is req
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -35,8 +36,8 @@ from tfruns.errors import (
     InternalServerError,
     TfRunsError,
 )
-from tfruns.export.checkpoint import NUMBER, Checkpoint, JobCheckpoint, lock_of, work_folder_of
-from tfruns.export.files import WorkThread, empty, fresh_file, locked, new_folder, write_file
+from tfruns.export.checkpoint import NUMBER, Checkpoint, Chunk, JobCheckpoint, lock_of, work_folder_of
+from tfruns.export.files import WorkThread, fresh_file, locked, new_folder, write_file
 from tfruns.export.formats import Format, RejectedRun, Writer, packer, unfit, zstd
 from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.store import Store
@@ -55,7 +56,6 @@ _SIDE_BY_SIDE = 16  # how many jobs are read side by side for an increment
 _FEW = 8  # how many of them, if there is more than one page to read
 _PAUSE = 1.0  # seconds before a request is sent again whose response said that something has gone
 _PIECES_AT_ONCE = 4  # how many pieces are written after each page, at most, while others are fetched
-_MOST_RESTARTS = 2  # after so many, a job's pieces are written only once it was read whole
 
 _NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})  # statuses that say nothing about the job
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
@@ -131,13 +131,12 @@ class Export:
     _opened: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
     """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
     _few: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(_FEW))
-    _jobs_done: int = 0
+    _jobs_done: int = 0  # as far as was reported: the thread is ahead
     _expected: int = 0  # how many runs
     _pack: Callable[[bytes], bytes] = attrs.Factory(packer)
     _writer: Writer | None = None
-    _at: int = 0  # which job is being written
-    _written: int = 0  # how many of its pieces were written
-    _restarts: int = 0
+    _chunks: Iterator[Chunk | None] = attrs.field(init=False)
+    _is_read: bool = False  # whether nothing more is to come
 
     def __attrs_post_init__(self) -> None:
         destination, given = self.destination, self.filters
@@ -258,6 +257,7 @@ class Export:
             problem = f"isn't there, but by {path} it was written before: delete that to write it anew"
             raise ExportError(f"{missing} {problem}")
         self.checkpoint = Checkpoint(self._work, arguments)
+        self._chunks = self._in_order()
         self._opened.callback(self.checkpoint.leave)
         place, scratch = destination.path, self._work / "new"
         if isinstance(place, Path) and self._work.parent != place.parent:  # on the file system of the place
@@ -337,7 +337,7 @@ class Export:
                 async with self._few:
                     if reading.read == 0:  # one empty response is no proof that a list is empty that wasn't
                         await asyncio.sleep(_PAUSE)
-                    await self._thread.run(self._drop, job_id)
+                    await self._thread.run(self.checkpoint.drop, job_id)
                     reading.begin()
                     await self._walk(job_id, reading, created_after=known_until)
             await self._find_open(job_id, reading)
@@ -406,7 +406,7 @@ class Export:
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
         if page.data or rejected:
             self.checkpoint.add(job_id, piece, len(page.data), [each.line for each in rejected])
-        self._assemble(_PIECES_AT_ONCE)
+        self._write(_PIECES_AT_ONCE)
         return len(page.data) + len(rejected)
 
     def _encode(self, job_id: str, page: RawPage) -> bytes:
@@ -414,35 +414,25 @@ class Export:
 
     # --- 7. pieces are written, job after job in their order ---
 
-    def _assemble(self, most: float, *, is_end: bool = False) -> None:
-        """Write at most so many pieces, as far as the order allows. (In the thread.)"""
-        kept = self.checkpoint
-        while self._at < len(self.jobs):
-            job_id = self.jobs[self._at]
-            job, is_done = kept.find(job_id), job_id in kept.done
-            if job is not None and (is_done or self._restarts < _MOST_RESTARTS):
-                for piece in job.pieces[self._written :]:
-                    if most <= 0:
-                        return
-                    self.check()
-                    self._writer = self._writer or self.destination.open(self.scratch)
-                    try:
-                        self._writer.write(kept.read(piece))
-                    except zstd.ZstdError:
-                        raise kept.damaged() from None
-                    self._written, most = self._written + 1, most - 1
-            if not (is_done or is_end or job_id in self.skipped):
-                return
-            self._at, self._written = self._at + 1, 0
+    def _in_order(self) -> Iterator[Chunk | None]:
+        """All pieces; None while the next is of a job that isn't read whole."""
+        done = self.checkpoint.done
+        for job_id in self.jobs:
+            while not (job_id in done or job_id in self.skipped or self._is_read):
+                yield None
+            yield from done[job_id].pieces if job_id in done else ()
 
-    def _drop(self, job_id: str) -> None:
-        """Forget what was read of a job. If pieces of it are written, all begins again. (In the thread.)"""
-        self.checkpoint.drop(job_id)
-        if self._written and self.jobs[self._at] == job_id:
-            self._abandon()
-            empty(self.scratch)
-            self._restarts += 1
-            self._at = self._written = 0
+    def _write(self, most: int | None) -> None:
+        """Write at most so many pieces, as far as the order allows. (In the thread.)"""
+        for chunk in itertools.islice(self._chunks, most):
+            if chunk is None:
+                return
+            self.check()
+            self._writer = self._writer or self.destination.open(self.scratch)
+            try:
+                self._writer.write(self.checkpoint.read(chunk))
+            except zstd.ZstdError:
+                raise self.checkpoint.damaged() from None
 
     def _abandon(self) -> None:
         if self._writer is not None:
@@ -455,7 +445,7 @@ class Export:
     async def _skip(self, job_id: str, error: TfRunsError) -> None:
         if isinstance(error, (*NOT_ABOUT_ONE_JOB, ExportError)) or not await self._is_of_job(job_id, error):
             raise error
-        await self._thread.run(self._drop, job_id)
+        await self._thread.run(self.checkpoint.drop, job_id)
         self.skipped[job_id] = error
         self._report()
 
@@ -481,7 +471,8 @@ class Export:
     def _finish(self) -> Mapping[str, Any]:
         """Write everything, and remove what was kept until then. (In the thread.)"""
         state, path = self.state, self.state_path
-        self._assemble(math.inf, is_end=True)
+        self._is_read = True
+        self._write(None)
         self._writer = self._writer or self.destination.open(self.scratch)
         self.check()
         self._writer.close()

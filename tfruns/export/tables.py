@@ -125,13 +125,15 @@ class Table(ABC):
         return int(removed)
 
     def upsert(self) -> None:
-        """Put the staged rows in the place of those of the same runs, where they differ."""
-        new, old = (", ".join(f"{name}.{column}" for column in REST) for name in ("excluded", "old"))
-        self.run(
-            f"INSERT INTO {self.table} AS old ({NAMES}) SELECT {NAMES} FROM {self.staged} WHERE true"
-            f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE"
-            f" SET {', '.join(f'{name} = excluded.{name}' for name in REST)} WHERE ({old}) {self.differs} ({new})"
+        """Put the staged rows in the place of those of the same runs, where they differ, and add the others."""
+        new, old = (", ".join(f"{name}.{column}" for column in REST) for name in ("new", "old"))
+        self.run(  # with || '', or SQLite would look each row of the table up among the staged ones
+            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in REST)}"
+            f" FROM {self.staged} AS new WHERE old.{JOB_ID} = new.{JOB_ID} || '' AND old.id = new.id || ''"
+            f" AND ({old}) {self.differs} ({new})"
         )
+        missing = f"SELECT {NAMES} FROM {self.staged} AS old WHERE NOT {same_as(self.table)}"
+        self.run(f"INSERT INTO {self.table} ({NAMES}) {missing}")
 
 
 def same_as(table: str, key: tuple[str, str] = Table.key) -> str:
@@ -415,16 +417,6 @@ class DuckDbTable(FileTable):
         lists = map(list, zip(*keys, strict=True))
         ((deleted,),) = self.run(f"DELETE FROM {self.table} AS old WHERE {same_as(named)}", *lists)
         return int(deleted)
-
-    def upsert(self) -> None:
-        old, new = (", ".join(f"{name}.{column}" for column in REST) for name in ("old", "new"))
-        self.run(
-            f"UPDATE {self.table} AS old SET {', '.join(f'{column} = new.{column}' for column in REST)}"
-            f" FROM {self.staged} AS new WHERE new.{JOB_ID} = old.{JOB_ID} AND new.id = old.id"
-            f" AND ({old}) IS DISTINCT FROM ({new})"
-        )
-        missing = f"SELECT {NAMES} FROM {self.staged} AS old WHERE NOT {same_as(self.table)}"
-        self.run(f"INSERT INTO {self.table} ({NAMES}) {missing}")
 
 
 def _in_duckdb(path: str, failed: str, do: Callable[[Any], int], memory: Sequence[str] = _MEMORY) -> int:
