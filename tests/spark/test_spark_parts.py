@@ -23,8 +23,7 @@ from tfruns.errors import TfRunsError
 from tfruns.query import RunFilter
 from tfruns.sandbox import Fault
 from tfruns.spark.options import parse
-from tfruns.spark.rows import schema
-from tfruns.spark.source import RunsPartition, TfRunsDataSource, balanced, in_background
+from tfruns.spark.source import RunsPartition, TfRunsDataSource, balanced, columns_of, in_background
 
 pytestmark = pytest.mark.spark
 
@@ -132,7 +131,7 @@ def test_a_reader_and_its_partitions_survive_pickling() -> None:
 def test_load_asks_the_control_plane_nothing() -> None:
     with served(jobs=["a"], runs=[5]) as it:
         assert reader_of(it)
-        assert TfRunsDataSource({"baseUrl": it.sandbox.url, "jobs": "a"}).schema() == schema("_corrupt_record")
+        assert TfRunsDataSource({"baseUrl": it.sandbox.url, "jobs": "a"}).schema() == columns_of("_corrupt_record")
         assert not it.sandbox.requests
 
 
@@ -141,7 +140,7 @@ def test_a_wrong_option_is_an_error_that_says_how(options: dict[str, Any], says:
     given = {"baseUrl": "http://127.0.0.1:1", **({} if "jobs" in str(options).lower() else {"jobs": "few"}), **options}
     source = TfRunsDataSource({name: str(value) for name, value in given.items()})
     with pytest.raises((ValueError, TypeError, TfRunsError)) as caught:
-        source.reader(schema("_corrupt_record")).partitions()
+        source.reader(columns_of("_corrupt_record")).partitions()
     assert says.lower() in str(caught.value).lower()
     assert "something-secret" not in str(caught.value)
 
@@ -152,7 +151,7 @@ def test_runs_that_cannot_be_rows(mode: str) -> None:
     bad = [{**run(number), **fields} if isinstance(fields, dict) else fields for number, (fields, *_) in enumerate(BAD)]
     with serving({"bad": [run(1000), *bad, run(1001)]}) as url:
         reader = TfRunsDataSource({"baseUrl": url, "jobs": "bad", "mode": mode}).reader(
-            schema("_corrupt_record" if mode == "permissive" else None)
+            columns_of("_corrupt_record" if mode == "permissive" else None)
         )
         (partition,) = reader.partitions()
         if mode == "failFast":
@@ -177,7 +176,7 @@ def test_the_newest_run_cannot_be_understood() -> None:
 
 def test_no_schema_but_that_of_the_runs_is_taken() -> None:
     with pytest.raises(ValueError, match=r"leave out `\.schema\(\.\.\.\)`, and select the columns"):
-        TfRunsDataSource({"jobs": "a"}).reader(schema(None)[:3])  # type: ignore[index]
+        TfRunsDataSource({"jobs": "a"}).reader(columns_of(None)[:3])  # type: ignore[index]
 
 
 def test_a_partition_that_is_not_ours_has_no_rows() -> None:

@@ -14,8 +14,7 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import Command, run_async
-from tfruns.cli.options import checked_id, connect, wrong_usage
+from tfruns.cli.options import Command, checked_id, connect, run_async, wrong_usage
 from tfruns.cli.output import harmless, write
 
 if TYPE_CHECKING:

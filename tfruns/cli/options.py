@@ -1,10 +1,12 @@
-"""Options and arguments: how they are declared, those that commands share, and the client that they describe."""
+"""Commands, options and arguments: how they are declared, those that are shared, and the client that they describe."""
 
+import asyncio
 import contextlib
 import difflib
 import functools
+import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +28,68 @@ STATUSES = (
 )
 SORT_KEYS = ("startTime", "duration", "deploymentVersion", "triggeredBy", "status")
 DIRECTIONS = ("asc", "desc")
+
+
+ENVIRONMENT = """
+Environment:
+  TFY_HOST     URL of the control plane, if --host doesn't name it
+  TFY_API_KEY  the API key
+  If unset, they are read from ~/.truefoundry/credentials.json, which the
+  TrueFoundry CLI writes. There is no option for the key: other users of this
+  machine could read it in the list of processes.
+"""
+"""The end of the help of a command that uses a control plane."""
+
+
+def run_async(command: Coroutine[Any, Any, _Result]) -> _Result:
+    """`asyncio.run`; an interruption is a KeyboardInterrupt, whatever error it leads to while the command cleans up."""
+
+    async def main() -> _Result:
+        task = asyncio.current_task()
+        try:
+            return await command
+        except Exception:
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None
+            raise
+
+    return asyncio.run(main())
+
+
+class Helpful(click.Command):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:  # unchanged: the lines of an example are there to be copied
+            formatter.write(f"\n{inspect.cleandoc(self.epilog)}\n")
+
+
+class Command(Helpful):
+    """A command whose help has the options in groups. It may be `async`; what it returns is its exit status.
+
+    Its docstring from `Examples:` on is the end of the help, unchanged.
+    """
+
+    def __init__(self, name: str | None, *, help: str | None, params: list[click.Parameter], **settings: Any) -> None:  # noqa: A002
+        text, begin, end = inspect.cleandoc(help or "").partition("Examples:\n")
+        environment = ENVIRONMENT if any(one.name == "base_url" for one in params) else ""
+        super().__init__(name, help=text, params=params, epilog=f"\n{begin}{end}\n{environment}", **settings)
+
+    # In both, `ctx.invoke` lets every error about usage know its command, so that its help can be named.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return ctx.invoke(super().parse_args, ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        result = super().invoke(ctx)
+        return ctx.invoke(run_async, result) if inspect.iscoroutine(result) else result
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            # The first sentence explains the arguments: not every version of click has help texts for them.
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 class _Option(click.Option):

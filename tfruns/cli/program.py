@@ -13,12 +13,43 @@ import click
 
 import tfruns
 from tfruns.cli.export import export
-from tfruns.cli.help import ENVIRONMENT, Group, usage_text
+from tfruns.cli.options import ENVIRONMENT, Helpful
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
 from tfruns.cli.runs import count, list_, show, wait
 from tfruns.cli.sandbox import demo, sandbox
 from tfruns.cli.watch import watch
 from tfruns.version import __version__
+
+_KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})
+_NO_KEY_OPTION = (
+    "The key comes from TFY_API_KEY, or the credentials file: other users of this machine could read an option in the"
+    " list of processes"
+)
+_OTHER_OPTIONS = {
+    **dict.fromkeys(_KEY_OPTIONS, "--host"),
+    **dict.fromkeys(("--limit", "-n", "--max"), "--max-runs"),
+    **dict.fromkeys(("-o", "--output", "--format"), "--json"),
+    **dict.fromkeys(("--no-trunc", "--no-truncate"), "--wide"),
+    **dict.fromkeys(("--url", "--base-url"), "--host"),
+    "--fields": "--columns",
+    "--no-headers": "--no-header",
+    "--jobs": "--jobs-from",
+    "--sort": "--sort-by",
+    "--version": "--version-number",
+    "--prefix": "--search-prefix",
+    "--retries": "--max-attempts",
+    "--concurrency": "--max-concurrency",
+    "--rate": "--max-rate",
+    "--since-last": "--state",
+}
+_OTHER_COMMANDS = {
+    **dict.fromkeys(("get", "describe", "view", "inspect", "info", "status"), "show"),
+    **dict.fromkeys(("ls", "runs", "ps"), "list"),
+    **dict.fromkeys(("follow", "tail"), "watch"),
+    **dict.fromkeys(("download", "dump", "save"), "export"),
+    "help": "--help",
+    "version": "--version",
+}
 
 _EPILOG = f"""
 Examples:
@@ -34,6 +65,21 @@ Exit status (the help of a command has more):
 Completion, for ~/.bashrc (zsh and fish go likewise):
   eval "$(_TFRUNS_COMPLETE=bash_source tfruns)"
 """
+
+
+class Group(Helpful, click.Group):
+    """The program: its help has the commands in the order in which they were added."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but for the name of another program's command the error has the one that is meant."""
+        if (meant := _OTHER_COMMANDS.get(args[0])) is not None:
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{meant}'?", ctx)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -98,7 +144,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit status."""
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx is not None else "tfruns"
-        return f"{usage_text(error)} (see {where} --help)", 2
+        return f"{_usage_text(error)} (see {where} --help)", 2
     if isinstance(error, click.ClickException):
         return error.format_message(), 1
     if isinstance(error, click.Abort):
@@ -112,6 +158,23 @@ def _explained(error: Exception) -> tuple[str, int]:
             where = "the current folder has been removed: "
         return f"{where}{error.strerror or error}", 1
     raise error
+
+
+def _usage_text(error: click.UsageError) -> str:
+    """What is wrong; for an option of other programs, or in the wrong place, what is probably meant."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        name, command = error.option_name, error.ctx.command
+        if isinstance(command, Group):
+            takers = [each.name for each in command.commands.values() if name in _names(each)]
+            if takers:
+                return f"{name} goes after the command: tfruns {takers[0]} {name}"
+        elif (meant := _OTHER_OPTIONS.get(name)) in _names(command):
+            return f"No such option: {name}. {_NO_KEY_OPTION if name in _KEY_OPTIONS else f'Did you mean {meant}?'}"
+    return error.format_message().rstrip(".")
+
+
+def _names(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
 
 
 class _Notices(logging.Handler):

@@ -11,8 +11,7 @@ import click
 import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command
-from tfruns.cli.options import PATIENCE, checked, connect, with_given
+from tfruns.cli.options import PATIENCE, Command, checked, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
 
 _many = options.options_of("How many")

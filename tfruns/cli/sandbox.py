@@ -13,8 +13,7 @@ import click
 import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
-from tfruns.cli.help import Command
-from tfruns.cli.options import with_given
+from tfruns.cli.options import Command, with_given
 from tfruns.cli.output import is_terminal, say, until_nobody_reads
 
 _where = options.options_of("Where it listens")

@@ -15,8 +15,7 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.help import Command
-from tfruns.cli.options import connect, with_given
+from tfruns.cli.options import Command, connect, with_given
 from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, until_nobody_reads, write
 
 _ENDED_KEPT = 1_000
