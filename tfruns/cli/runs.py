@@ -1,6 +1,5 @@
 """`tfruns list`, `count`, `show` and `wait`: runs as a table, one with every field, or as lines of JSON."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -143,22 +142,18 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
       3 of several jobs, some failed (404, 403, ...): stderr names them
     """
     from tfruns.cli.table import Table
-    from tfruns.errors import NOT_ABOUT_ONE_JOB
 
-    counts: dict[str, int] = {}
-    errors: dict[str, tfruns.TfRunsError] = {}
+    must_read = filters["created_after"] is not None or filters["created_before"] is not None
+    counts = dict.fromkeys(job_ids, 0)
     async with connect(patience=PATIENCE) as client:
-
-        async def count_of(job_id: str) -> None:
-            try:
-                counts[job_id] = await with_given(client.iter_runs, job_id, **filters).count()
-            except tfruns.TfRunsError as error:
-                if len(job_ids) == 1 or isinstance(error, NOT_ABOUT_ONE_JOB):
-                    raise
-                errors[job_id] = error
-
-        await asyncio.gather(*map(count_of, job_ids))
-    found = {job_id: counts[job_id] for job_id in job_ids if job_id in counts}
+        on_error = "raise" if len(job_ids) == 1 else "skip"
+        most = None if must_read else 1
+        walks = with_given(client.iter_runs_for, job_ids, max_runs=most, on_error=on_error, **filters)
+        async with aclosing(walks.raw_pages(keep_bad=not must_read)) as pages:
+            async for job_id, page in pages:
+                if page is not None:
+                    counts[job_id] = counts[job_id] + len(page.data) if must_read else page.pagination.total
+    found = {job_id: number for job_id, number in counts.items() if job_id not in walks.skipped}
     if as_json:
         await write(b"".join(as_json_line({"job_id": job_id, "count": number}) for job_id, number in found.items()))
     elif len(job_ids) == 1:
@@ -166,7 +161,7 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
     elif found:
         rows = [{"job_id": harmless(job_id), "runs": f"{number}"} for job_id, number in found.items()]
         await write(Table(("job_id", "runs"), header=not no_header).text(rows))
-    return _say_failures(errors, len(job_ids))
+    return _say_failures(walks.skipped, len(job_ids))
 
 
 def _say_failures(errors: "Mapping[str, tfruns.TfRunsError]", jobs: int) -> int:
