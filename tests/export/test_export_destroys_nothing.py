@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 from tests.export.test_dataset import content
@@ -214,6 +216,63 @@ async def test_begun_anew_numbered_files_are_those_that_the_state_has_counted_or
             by_hand.unlink()
             state.unlink()
             (tmp_path / "runs.0000.csv").unlink()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv.gz", "jsonl.zst", "parquet", "arrow"])
+async def test_begun_anew_a_file_that_no_export_has_written_stays_though_its_name_is_the_next(
+    form: str, tmp_path: Path
+) -> None:
+    """Those of exports go although the first is missing, and the state that had counted them."""
+    path, state = tmp_path / f"runs.{form}", tmp_path / "state"
+    async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+
+        async def export(**options: Any) -> ExportSummary:
+            return await export_runs(client, sandbox.job_ids, path, state=state, **options)
+
+        await export()
+        mine = path.with_name(f"runs.0001.{form}")
+        other = pyarrow.table({"mine": [1]})
+        if form == "parquet":
+            pyarrow.parquet.write_table(other, mine)
+        elif form == "arrow":
+            with pyarrow.ipc.new_file(mine, other.schema) as writer:
+                writer.write_table(other)
+        else:
+            mine.write_bytes(b"mine, of another program")
+        before = mine.read_bytes()
+        assert (await export(replace=True)).removed_files == 0
+        assert mine.read_bytes() == before
+        mine.unlink()
+        for _ in range(2):
+            await export()
+        state.unlink()
+        path.with_name(f"runs.0000.{form}").unlink()
+        assert (await export(replace=True)).removed_files == 2
+        assert {found.name for found in tmp_path.glob("runs*")} == {f"runs.0000.{form}"}
+
+
+async def test_a_state_whose_files_were_replaced_by_exports_with_another_goes_on_no_more(tmp_path: Path) -> None:
+    """Its next file would lack what the other has thrown away. Where its own first file was moved away, it goes on."""
+    path = tmp_path / "runs.jsonl"
+    async with Sandbox(jobs=2, runs=[30, 20]) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+
+        async def export(who: str, **options: Any) -> ExportSummary:
+            job = sandbox.job_ids["ab".index(who)]
+            return await export_runs(client, [job], path, state=tmp_path / who, **options)
+
+        for _ in range(3):
+            await export("a")
+            await sandbox.create_run(sandbox.job_ids[0])
+        await export("b", replace=True)
+        before = (tmp_path / "runs.0000.jsonl").read_bytes()
+        with pytest.raises(ExportError, match=r"runs\.0000\.jsonl is of other exports than those with the state .*/a"):
+            await export("a")
+        assert {found.name for found in tmp_path.glob("runs*")} == {"runs.0000.jsonl"}
+        assert (tmp_path / "runs.0000.jsonl").read_bytes() == before
+        assert (await export("b")).path.name == "runs.0001.jsonl"  # type: ignore[union-attr]
+        for found in tmp_path.glob("runs*"):
+            found.rename(tmp_path / f"moved-{found.name}")
+        assert (await export("a")).path.name == "runs.0003.jsonl"  # type: ignore[union-attr]
 
 
 async def test_a_folder_that_doesnt_say_whose_it_is_is_refused_though_it_is_to_be_begun_anew(place: Place) -> None:

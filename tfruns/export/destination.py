@@ -1,10 +1,10 @@
 """Where runs are to be written, and in which format: a file, a folder of files, or a table."""
 
 import importlib
-import itertools
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tfruns.export.postgres import MOST_NAME_BYTES, PostgresTable
 from tfruns.export.results import ExportError
 from tfruns.export.secrets import Hidden, masked_url, scheme_of
 from tfruns.export.store import OBJECT_STORES, PACKAGES, LocalStore, Store, remote_store
-from tfruns.export.tables import TABLES, SqliteFile, TableFile, sqlite_piece
+from tfruns.export.tables import TABLES, DuckDbTable, SqliteFile, SqliteTable, TableFile, sqlite_piece
 from tfruns.export.watermark import State
 
 FORMATS = (
@@ -29,8 +29,16 @@ FORMATS = (
     *(formats.text_format(("csv",), ending, formats.csv_rows, formats.CSV_NAMES) for ending in ("", ".gz")),
     Format("parquet", (".parquet",), formats.arrow_piece, formats.parquet_file, "arrow", ARROW_MODULES),
     Format("arrow", (".arrow", ".feather"), formats.arrow_piece, formats.arrow_file, "arrow", ARROW_MODULES),
-    Format("sqlite", (".sqlite", ".sqlite3", ".db"), sqlite_piece, SqliteFile),
-    Format("duckdb", (".duckdb",), formats.arrow_piece, formats.staged_file, "duckdb", ("duckdb", *ARROW_MODULES)),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), sqlite_piece, SqliteFile, begins=SqliteTable.mark),
+    Format(
+        "duckdb",
+        (".duckdb",),
+        formats.arrow_piece,
+        formats.staged_file,
+        "duckdb",
+        ("duckdb", *ARROW_MODULES),
+        begins=DuckDbTable.mark,
+    ),
 )
 _FORMATS_BY_DAY = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 
@@ -213,21 +221,31 @@ class File(Destination):
         wrong = [
             other for other in found if other >= self.name and (other, str(self.path)) != (self.name, state.writing)
         ]
+        if state.first_size not in (None, names.get(first, state.first_size)):  # those of this state were thrown away
+            wrong.append(first)
         if wrong and not export.replace:
             raise ExportError(
                 f"{wrong[-1]} is of other exports than those with the state {export.state_path}, and would be replaced"
                 " or taken for newer: give their state or another destination, move their files away, or begin anew"
                 " with replace=True (--replace)"
             )
-        if export.replace and export.state_path:  # what follows a gap may be a file of others, such as runs.2024.csv
-            known = State.count(export.state_path)
-            end = next(number for number in itertools.count(known) if number not in found.values())
-            self._before = [other for other, number in found.items() if 0 < number < end]
+        if export.replace and export.state_path:  # beyond those that it has counted may be files of others
+            number = max(1, State.count(export.state_path))
+            while (name := f"{before}.{number:04}{after}") in found and self._is_ours(name):
+                number += 1
+            self._before = [other for other, of_other in found.items() if 0 < of_other < number]
         return ""
+
+    def _is_ours(self, name: str) -> bool:
+        with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
+            path = self.store.fetch(name, Path(scratch))
+            return path is not None and self.format_.has_written(path)
 
     def finish(self, export: Export) -> Mapping[str, Any]:
         fresh = export.scratch / "fresh"
         size = fresh.stat().st_size
+        if export.state is not None and not export.is_increment:
+            export.state.first_size = size
         with export.announced():
             self.store.put(fresh, self.name, export.check)
         quarantine = export.put_quarantine(self.store, self.name)

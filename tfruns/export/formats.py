@@ -5,6 +5,7 @@ A new format is an entry of `FORMATS` in `destination`; for text it is one funct
 a format can't hold, or that nobody understands, go to the quarantine.
 """
 
+import contextlib
 import gzip
 import importlib
 import importlib.util
@@ -64,6 +65,7 @@ class Format:
     modules: tuple[str, ...] = ()  # the modules that the extra has to install
     unfit: Callable[[str, Mapping[str, Any]], Iterable[FieldProblem]] = lambda _job_id, _row: ()
     """Says what the format can't hold of a run, by its job's id and its values by column, besides `LIMITS`."""
+    begins: bytes = b""  # what stands at the begin of a file, or eight bytes from there
 
     def check(self) -> None:
         """Raise ExportError if what the format needs isn't installed, without importing it."""
@@ -75,6 +77,19 @@ class Format:
         """Import what the format needs: that takes a while, so it is done while the first responses are awaited."""
         for module in self.modules:
             needed(module, self.extra)
+
+    def has_written(self, path: Path) -> bool:
+        """Whether a file is as those of exports are, by what it begins with or by its columns."""
+        if self.name in ("parquet", "arrow"):
+            pa = arrow_module().pa
+            with contextlib.suppress(pa.ArrowException, OSError), pa.OSFile(str(path)) as file:
+                read = pa.parquet.read_schema if self.name == "parquet" else lambda file: pa.ipc.open_file(file).schema
+                return bool(read(file).names[:2] == [JOB_ID, "id"])
+            return False
+        with contextlib.suppress(OSError, EOFError, zstd.ZstdError), path.open("rb") as packed:
+            begin = packed_as(path.suffix, packed, "rb").read(len(self.begins) + 8)
+            return not begin or self.begins in begin
+        return False
 
     def for_increment(self, name: str, number: int) -> str:
         """The file of one of several exports: `runs.0001.jsonl` is the second for `runs.jsonl`."""
@@ -188,6 +203,7 @@ def text_format(names: Sequence[str], ending: str, text: Callable[[str, RawPage]
         tuple(f".{name}{ending}" for name in names),
         text,
         lambda path: _TextFile(path, ending, head),
+        begins=head or b'{"jobId":',
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +56,13 @@ class LocalStore:
         if path.is_dir():
             check_writable(path)
 
-    def names(self) -> Collection[str]:
-        return {found.name for found in self.folder.iterdir()}
+    def names(self) -> Mapping[str, int]:
+        """What is in the folder, each with its size."""
+        sizes = {}
+        for found in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # others make and remove files there, too
+                sizes[found.name] = found.lstat().st_size
+        return sizes
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The files in a folder in it and below, by their paths in that folder, each with its size."""
@@ -121,10 +126,10 @@ class RemoteStore:
             ):
                 raise ExportError(f"{self.path(name)} can't be written: there is no such bucket or container") from None
 
-    def names(self) -> Collection[str]:
+    def names(self) -> Mapping[str, int]:
         with contextlib.suppress(PermissionError):  # a role that may only write
             return self._find("", 1, PermissionError)
-        return ()
+        return {}
 
     def sizes(self, folder: str) -> dict[str, int]:
         return self._find(folder + "/", None)

@@ -208,6 +208,7 @@ class State(msgspec.Struct, kw_only=True):
     exports: Annotated[int, msgspec.Meta(ge=0)] = 0
     jobs: dict[str, JobState] = {}
     writing: str | None  # the file that the next export has begun to write
+    first_size: int | None = None  # of the file of the first export, if each writes its own
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any], *, is_new: bool) -> Self:
