@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +15,7 @@ from tests.support.hostile import serve
 from tests.support.watching import Over, watch_of
 from tests.support.world import World, WorldTimer, history_of
 from tfruns import Client, RetryPolicy, RunChange, TfRunsError
-from tfruns._watch.schedule import PollSchedule
+from tfruns._watch.schedule import PollSchedule, Trouble
 
 ONCE = RetryPolicy(max_attempts=1)
 Action = Callable[[World], object]
@@ -145,11 +146,12 @@ async def test_on_error_may_be_async_and_may_raise(world: World) -> None:
 
 def test_pauses_of_a_skipped_job_grow() -> None:
     """Twice as long each time, up to ten minutes, or the interval if that is longer; success makes them short."""
-    pace = PollSchedule((2.0, 30.0))
+    trouble = Trouble("the watch", time.monotonic)
+    pace = PollSchedule("job", (2.0, 30.0), trouble)
     assert [pace.after_skip() for _ in range(7)] == [30, 60, 120, 240, 480, 600, 600]
     pace.next(changed=False)
     assert pace.after_skip() == 30
-    assert PollSchedule((2.0, 3_600.0)).after_skip() == 3_600
+    assert PollSchedule("job", (2.0, 3_600.0), trouble).after_skip() == 3_600
 
 
 async def test_an_outage_of_any_length(world: World, caplog: pytest.LogCaptureFixture) -> None:

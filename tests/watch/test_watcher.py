@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.diff import KEPT, Change, Found, PollResult, Snapshot, compare
 from tfruns._watch.poll import PAGE_SIZE
-from tfruns._watch.schedule import PollSchedule
+from tfruns._watch.schedule import PollSchedule, Trouble
 from tfruns._watch.watcher import decode, encode
 from tfruns.sandbox import Fault, Sandbox
 from tfruns.types import RunFilter
@@ -367,8 +368,10 @@ async def test_the_pace() -> None:
 
 def test_a_fixed_interval() -> None:
     """It is kept; after a failure the pause is the longest."""
-    assert {PollSchedule((5, 5)).next(changed=changed) for changed in (True, False)} == {5}
-    assert PollSchedule((1, 60)).after_failure() == 60
+    trouble = Trouble("the watch", time.monotonic)
+    assert {PollSchedule("job", (5, 5), trouble).next(changed=changed) for changed in (True, False)} == {5}
+    away = tfruns.APIConnectionError("away")
+    assert PollSchedule("job", (1, 60), trouble).after_failure(away, was_polled=True) == 60
 
 
 async def test_cancelled_with_polls_in_flight() -> None:
@@ -547,7 +550,7 @@ def test_a_snapshot_amid_a_burst() -> None:
 def test_what_a_poll_could_not_find_out() -> None:
     """It is left as it was."""
     view = Snapshot({"run-5": sample(5, "RUNNING"), "run-90": sample(90)}, 80)
-    look = PollResult([sample(90)], False, {}, 100)
+    look = PollResult({"run-90": sample(90)}, 90)
     assert compare(view, look) == Found(view, [], view)
 
 

@@ -18,6 +18,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 import attrs
+import msgspec
+from msgspec.structs import replace
 
 from tfruns.models import JobRun, JobRunStatus
 
@@ -57,51 +59,26 @@ class Change:
 
 @attrs.frozen
 class PollResult:
-    """The runs of a job that one poll has found."""
+    """What one poll of a job has found."""
 
-    newest: Sequence[JobRun]
-    """The newest runs, in the server's order, without a gap."""
-    is_all: bool
-    """Whether those are all the runs there are."""
-    others: Mapping[str, JobRun | None]
-    """Runs that were searched for by themselves; None for one that wasn't found."""
-    total: int
+    runs: Mapping[str, JobRun | None]
+    """By id; None for a run that was searched for by itself and wasn't found."""
+    floor: float
+    """They hold every run that was created after this time, in ms since 1970; maybe -inf for all runs, or inf."""
+    total: int = 0
     """How many runs there are, by the server's count."""
 
     @property
-    def shown(self) -> dict[str, JobRun]:
-        """All runs in it by id. Of two states of a run the later one counts, and of list and search the search."""
-        shown = {run.id: run for run in self.newest if self.others.get(run.id, run) is not None}
-        for run in self.others.values():
-            if run is not None and (run.id not in shown or progress(run) >= progress(shown[run.id])):
-                shown[run.id] = run
-        return shown
-
-    @property
-    def floor(self) -> float:
-        """`newest` holds every run that was created after this time."""
-        if self.is_all:
-            return -math.inf
-        created = [run.created_at for run in self.newest]
-        # If the server's order isn't that of creation, a run that isn't among the newest may still be there.
-        return created[-1] if created and created == sorted(created, reverse=True) else math.inf
-
-    @property
-    def lacks_runs(self) -> bool:
-        """Whether a search has found a run that should be among the newest: these come from an older state."""
-        newest = {run.id for run in self.newest}
-        return any(
-            run is not None and run.created_at > self.floor and run.id not in newest for run in self.others.values()
-        )
+    def found(self) -> list[JobRun]:
+        return [run for run in self.runs.values() if run is not None]
 
     @property
     def latest(self) -> float:
         """The newest creation or end of a run in it, in ms since 1970: no later than the server's clock at the poll."""
-        return max((max(run.created_at, _ended_at(run)) for run in self.shown.values()), default=-math.inf)
+        return max((max(run.created_at, _ended_at(run)) for run in self.found), default=-math.inf)
 
 
-@attrs.frozen
-class Beginning:
+class Beginning(msgspec.Struct, frozen=True, tag=True):
     """How the watch of a job begins: used until its first poll has succeeded. Times are in ms since 1970."""
 
     since: float
@@ -143,8 +120,7 @@ def progress(run: JobRun) -> tuple[float, ...]:
     return run.created_at, run.total_retries, stage, 0 if run.status.is_terminal else run.duration or 0
 
 
-@attrs.frozen
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, tag=True):
     """What a watch knows of a job."""
 
     known: Mapping[str, JobRun | None]
@@ -152,7 +128,7 @@ class Snapshot:
     One that wasn't reported yet is None, and followed until it is."""
     floor: float
     """In ms since 1970: every run created until then has ended, unless it is followed."""
-    deleted: Mapping[str, float] = attrs.field(factory=dict)
+    deleted: Mapping[str, float] = msgspec.field(default_factory=dict)
     """The runs that were reported as deleted last, by id, each with its creation in ms since 1970."""
     began_empty: tuple[Beginning, float] | None = None
     """If no poll has found a run yet: how the watch of the job began, and when, in seconds since 1970."""
@@ -187,7 +163,7 @@ class Found:
             return self.after
         below = min((change.run.created_at for change in left if change.before is None), default=math.inf)
         doubted = self.before.doubted.union(change.run.id for change in left if change.before is not None)
-        return _trimmed(attrs.evolve(_changed(self.before, self.changes[:reported]), doubted=doubted), below)
+        return _trimmed(replace(_changed(self.before, self.changes[:reported]), doubted=doubted), below)
 
 
 def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
@@ -201,7 +177,7 @@ def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
             deleted[run.id] = run.created_at
     for run_id in [*deleted][:-_MOST_DELETED]:
         del deleted[run_id]
-    return attrs.evolve(snapshot, known=known, deleted=deleted)
+    return replace(snapshot, known=known, deleted=deleted)
 
 
 def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
@@ -214,7 +190,7 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     dropped = {run_id for run_id, run in ended.items() if run.created_at < cut and run_id not in snapshot.doubted}
     known = {run_id: run for run_id, run in snapshot.known.items() if run_id not in dropped}
     floor = max((time for time in created if time < cut), default=snapshot.floor)
-    return attrs.evolve(snapshot, known=known, floor=max(floor, snapshot.floor))
+    return replace(snapshot, known=known, floor=max(floor, snapshot.floor))
 
 
 def snapshot_before(known: Snapshot | Beginning, poll: PollResult, now: float) -> Snapshot:
@@ -225,79 +201,69 @@ def snapshot_before(known: Snapshot | Beginning, poll: PollResult, now: float) -
     """
     if isinstance(known, Beginning):
         snapshot = _first_snapshot(poll, known)
-        return snapshot if poll.shown else attrs.evolve(snapshot, began_empty=(known, now))
-    if known.began_empty is None or not poll.shown:
+        return snapshot if poll.found else replace(snapshot, began_empty=(known, now))
+    if known.began_empty is None or not poll.found:
         return known
     beginning, since = known.began_empty
-    created = [run.created_at for run in poll.shown.values()]
+    created = [run.created_at for run in poll.found]
     is_older = max(created) - min(created) > 60_000 * (1 + max(0, now - since))
-    return _first_snapshot(poll, beginning) if is_older else attrs.evolve(known, began_empty=None)
+    return _first_snapshot(poll, beginning) if is_older else replace(known, began_empty=None)
 
 
 def _first_snapshot(poll: PollResult, beginning: Beginning) -> Snapshot:
     """A snapshot which `compare`, with the same poll, turns into the changes that the watch of a job begins with."""
-    floor = poll.floor
-    if math.isinf(floor) and not poll.is_all:  # the runs aren't in the order of creation
-        floor = max((run.created_at for run in poll.newest if run.created_at < beginning.since), default=-math.inf)
-    above = {run.id for run in poll.newest if run.created_at > floor}
     known: dict[str, JobRun | None] = {}
-    for run in poll.shown.values():
+    for run in poll.found:
         reports = beginning.reports(run)
         # An ended run above the floor counts as new if the snapshot doesn't hold it. One further down that is to be
         # reported is followed until it is.
-        if not run.status.is_terminal or reports != (run.id in above):
+        if not run.status.is_terminal or reports != (run.created_at > poll.floor):
             known[run.id] = None if reports else run
-    return Snapshot(known, floor)
+    return Snapshot(known, poll.floor)
 
 
 def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus | None]:
     """What the poll says that an older state of the server would say too: runs that are gone (None), that stand where
     they stood before, or that are there again after they were deleted, by id, each with its status."""
-    shown = poll.shown
-    found: dict[str, JobRunStatus | None] = {}
-    for run_id, before in snapshot.known.items():
-        run = shown.get(run_id)
+    back: dict[str, JobRunStatus | None] = {}
+    for run_id, run in poll.runs.items():
+        before = snapshot.known.get(run_id)
         if run is None:
-            if run_id in poll.others:
-                found[run_id] = None
-        elif before is not None and _is_change(before, run) and progress(run) < progress(before):
-            found[run_id] = run.status
-    return found | {run.id: run.status for run in shown.values() if snapshot.was_deleted(run)}
+            if run_id in snapshot.known:
+                back[run_id] = None
+        elif snapshot.was_deleted(run) or (before and _is_change(before, run) and progress(run) < progress(before)):
+            back[run_id] = run.status
+    return back
 
 
 def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> Found:
     """What happened since the snapshot; without what the poll says about the runs whose ids are doubted."""
-    shown, known = poll.shown, dict(snapshot.known)
+    known = dict(snapshot.known)
     changes: list[Change] = []
     for run_id, before in snapshot.known.items():
-        run = shown.get(run_id)
-        if run_id in doubted:
+        if run_id in doubted or run_id not in poll.runs:
             continue
-        if run is not None:
-            if before is None or _is_change(before, run):
-                changes.append(_change(run, before))
-            elif not run.status.is_terminal:
-                known[run_id] = run
-        elif run_id in poll.others:
-            if before is not None:
-                changes.append(Change(ChangeKind.DELETED, before, before))
-            else:
-                del known[run_id]
-    unknown = [run for run in shown.values() if run.id not in snapshot.known and run.id not in doubted]
+        run = poll.runs[run_id]
+        if run is not None and (before is None or _is_change(before, run)):
+            changes.append(_change(run, before))
+        elif run is not None and not run.status.is_terminal:
+            known[run_id] = run
+        elif run is None and before is not None:
+            changes.append(Change(ChangeKind.DELETED, before, before))
+        elif run is None:
+            del known[run_id]
+    unknown = [run for run in poll.found if run.id not in snapshot.known and run.id not in doubted]
     changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
     changes.sort(key=lambda change: change.run.created_at)
-    still_doubted = frozenset(doubted).intersection(snapshot.known)
-    after = _changed(attrs.evolve(snapshot, known=known, doubted=still_doubted), changes)
-    snapshot = attrs.evolve(snapshot, doubted=still_doubted)
-    if doubted or poll.lacks_runs:  # the list may come from an older state: it says nothing about what is known
-        return Found(snapshot, changes, after)
+    snapshot = replace(snapshot, doubted=frozenset(doubted).intersection(snapshot.known))
     # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that
-    # should have ended, and is open here, comes from an older state.
+    # should have ended, and is open here, comes from an older state, as may a list about which there are doubts.
     below = [run for run in unknown if run.created_at <= snapshot.floor and not snapshot.was_deleted(run)]
-    floor = max([poll.floor, *(run.created_at for run in below if not run.status.is_terminal)])
+    open_below = (run.created_at for run in below if not run.status.is_terminal)
+    floor = max([math.inf if doubted else poll.floor, *open_below])
     moved_up = {run.id: run for run in below if run.created_at > floor}
-    after = attrs.evolve(after, known={**moved_up, **after.known}, floor=min(snapshot.floor, floor))
-    return Found(snapshot, changes, _trimmed(after))
+    after = replace(snapshot, known={**moved_up, **known}, floor=min(snapshot.floor, floor))
+    return Found(snapshot, changes, _trimmed(_changed(after, changes)))
 
 
 def _change(run: JobRun, before: JobRun | None) -> Change:

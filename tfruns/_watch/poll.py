@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.diff import Beginning, PollResult, Snapshot, steps_back
+from tfruns._watch.diff import Beginning, PollResult, Snapshot, progress, steps_back
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -79,30 +79,7 @@ class Job:
     def _runs(self, **more: Any) -> RunPaginator:
         return self._iter_runs(self.job_id, **self._filters, **more)
 
-    async def first_poll(self, beginning: Beginning) -> PollResult:
-        """The newest runs, all open runs, and all other runs that are to be reported first.
-
-        The open runs are requested by status, which can't name the statuses that this version doesn't know: if, by the
-        server's count, a run further down is in one, the whole list is read. It is also read if one page can hold all
-        runs, or if runs that ended since a time are wanted: the API has neither a filter nor an order for these.
-        """
-        page = await self._runs().fetch(0, PAGE_SIZE)
-        for _ in range(2):  # an empty list is no proof
-            if not page.data:
-                page = await self._runs().fetch(0, PAGE_SIZE)
-        is_small = page.pagination.total <= MAX_PAGE_SIZE
-        if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.since == -math.inf):
-            return await self._everything(beginning)
-        poll = await self._newest(page, beginning.since)
-        if poll.is_all:
-            return poll
-        if await self._may_hide_open_runs(poll):
-            return await self._everything(beginning)
-        still_open = await self._runs(status=_OPEN).collect() or await self._runs(status=_OPEN).collect()
-        shown = poll.shown
-        return attrs.evolve(poll, others={run.id: run for run in still_open if run.id not in shown})
-
-    async def poll(self, snapshot: Snapshot) -> PollResult:
+    async def poll(self, known: Snapshot | Beginning) -> PollResult:
         """All that may have changed since the snapshot: one request while only runs among the newest are open.
 
         A single open run further down costs one more request; several cost one for each 1,000 of them, and one for each
@@ -110,16 +87,49 @@ class Job:
         newest, and isn't there or stands where it stood before, is searched for by itself.
         """
         page = await self._runs().fetch(0, PAGE_SIZE)
-        poll = await self._newest(page, snapshot.since)
-        shown, floor, known = poll.shown, poll.floor, snapshot.known
-        wanted = {run_id: known.get(run_id, shown[run_id]) for run_id in steps_back(snapshot, poll)}
+        if isinstance(known, Beginning):
+            return await self._first_poll(known, page)
+        poll = await self._newest(page, known.since)
+        wanted = {run_id: known.known.get(run_id, poll.runs[run_id]) for run_id in steps_back(known, poll)}
         wanted |= {
             run_id: run
-            for run_id, run in known.items()
-            if run_id not in shown
-            and (run is None or not run.status.is_terminal or run_id in snapshot.doubted or run.created_at > floor)
+            for run_id, run in known.known.items()
+            if run_id not in poll.runs
+            and (run is None or not run.status.is_terminal or run_id in known.doubted or run.created_at > poll.floor)
         }
-        return attrs.evolve(poll, others=await self.find(wanted, poll.total))
+        runs, floor = dict(poll.runs), poll.floor
+        for run_id, run in (await self.find(wanted, poll.total)).items():
+            listed = poll.runs.get(run_id)
+            if run is not None and listed is None and run.created_at > poll.floor:
+                floor = math.inf  # the list lacks this run: it comes from an older state
+            # Of two states of a run the later one counts, and of list and search the search.
+            if run is None or listed is None or progress(run) >= progress(listed):
+                runs[run_id] = run
+        return PollResult(runs, floor)
+
+    async def _first_poll(self, beginning: Beginning, page: RunPage) -> PollResult:
+        """The newest runs, all open runs, and all other runs that are to be reported first.
+
+        The open runs are requested by status, which can't name the statuses that this version doesn't know: if, by the
+        server's count, a run further down is in one, the whole list is read. It is also read if one page can hold all
+        runs, or if runs that ended since a time are wanted: the API has neither a filter nor an order for these.
+        """
+        for _ in range(2):  # an empty list is no proof
+            if not page.data:
+                page = await self._runs().fetch(0, PAGE_SIZE)
+        is_small = page.pagination.total <= MAX_PAGE_SIZE
+        if not _is_all(page) and (is_small or beginning.watermark is not None or beginning.since == -math.inf):
+            return await self._everything(beginning)
+        poll = await self._newest(page, beginning.since)
+        if poll.floor == -math.inf:
+            return poll
+        if await self._may_hide_open_runs(poll):
+            return await self._everything(beginning)
+        still_open = await self._runs(status=_OPEN).collect() or await self._runs(status=_OPEN).collect()
+        floor = poll.floor
+        if floor == math.inf:
+            floor = max((run.created_at for run in poll.found if run.created_at < beginning.since), default=-math.inf)
+        return PollResult({**{run.id: run for run in still_open}, **poll.runs}, floor)
 
     async def find(self, wanted: Mapping[str, JobRun | None], total: float) -> dict[str, JobRun | None]:
         """These runs, given as they were seen last, as they are now: None for one that wasn't found. The job has about
@@ -158,22 +168,20 @@ class Job:
         # The page that counts the runs in known statuses shows the newest of them: a run that was created meanwhile is
         # seen there. Other changes meanwhile can only make the count too small, which leads to a needless walk.
         page = await self._runs(status=[*JobRunStatus]).fetch(0, 1)
-        unknown = sum(not run.status.is_known for run in poll.newest)
-        return any(run.id not in poll.shown for run in page.data) or poll.total - page.pagination.total > unknown
+        unknown = sum(not run.status.is_known for run in poll.found)
+        return any(run.id not in poll.runs for run in page.data) or poll.total - page.pagination.total > unknown
 
     async def _everything(self, beginning: Beginning) -> PollResult:
         """A walk over all runs. It keeps the newest runs, those that are to be reported, and the open ones."""
-        newest: list[JobRun] = []
-        others: dict[str, JobRun | None] = {}
-        count = 0
+        kept: dict[str, JobRun | None] = {}
+        floor = -math.inf
         async with aclosing(aiter(self._runs())) as runs:
             async for run in runs:
-                count += 1
-                if len(newest) < PAGE_SIZE or run.created_at >= min(beginning.since, newest[0].created_at):
-                    newest.append(run)
-                elif not run.status.is_terminal or beginning.reports(run):
-                    others[run.id] = run
-        return PollResult(newest, len(newest) == count, others, count)
+                if len(kept) < PAGE_SIZE or not run.status.is_terminal or beginning.reports(run):
+                    kept[run.id] = run
+                else:
+                    floor = max(floor, run.created_at)
+        return PollResult(kept, floor)
 
     async def _newest(self, page: RunPage, since: float) -> PollResult:
         """All runs that were created at this time, in ms since 1970, or later; `page` is the first page."""
@@ -185,7 +193,10 @@ class Job:
             async for page in self._runs(max_runs=most).pages():
                 runs += page.data
             is_all, most = len(runs) < most, 4 * most
-        return PollResult(runs, is_all, {}, page.pagination.total)
+        created = [run.created_at for run in runs]
+        # If the server's order isn't that of creation, a run that isn't among these may still be there.
+        floor = created[-1] if created and created == sorted(created, reverse=True) else math.inf
+        return PollResult({run.id: run for run in runs}, -math.inf if is_all else floor, page.pagination.total)
 
 
 def _is_all(page: RunPage) -> bool:

@@ -41,31 +41,6 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
     return least, most
 
 
-class PollSchedule:
-    """How long to wait until the next poll: short while runs change, longer with each poll that finds nothing."""
-
-    def __init__(self, interval: tuple[float, float]) -> None:
-        self._least, self._most = interval
-        self._now = self._least
-        self._pause = self._most
-
-    def next(self, *, changed: bool) -> float:
-        """Seconds to wait after a successful poll; up to a tenth less at random, so that the polls of jobs spread."""
-        self._pause = self._most
-        self._now = self._least if changed else min(self._most, self._now * _GROWTH)
-        return self._least + (self._now - self._least) * random.uniform(0.9, 1)  # noqa: S311
-
-    def after_failure(self) -> float:
-        self._now = self._most
-        return self._most
-
-    def after_skip(self) -> float:
-        """Seconds to wait after a failure that may be permanent: twice as long each time."""
-        pause, self._now = self._pause, self._most
-        self._pause = min(2 * pause, max(self._most, _LONGEST_PAUSE))
-        return pause
-
-
 @attrs.define
 class _Claim:
     last: float  # when it was made last
@@ -74,25 +49,89 @@ class _Claim:
 
 
 @attrs.define
-class Unconfirmed:
-    """The claims that aren't believed yet, of all jobs."""
+class Trouble:
+    """The claims that aren't believed yet, and the jobs that can't be polled for now, of all jobs together."""
 
+    activity: str
     now: Callable[[], float]
-    _jobs: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
-    _longest_wrong: float = attrs.field(default=0.0, init=False)
-    _wrong_at: float = attrs.field(default=0.0, init=False)
+    claims: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
+    failing_since: dict[str, float] = attrs.field(factory=dict, init=False)
+    longest_wrong: float = attrs.field(default=0.0, init=False)
+    wrong_at: float = attrs.field(default=0.0, init=False)
 
-    def doubted(self, job_id: str, claims: Mapping[str, str | None]) -> set[str]:
+    def forget(self, job_id: str) -> None:
+        self.claims.pop(job_id, None)
+        self.failing_since.pop(job_id, None)
+
+
+@attrs.define
+class PollSchedule:
+    """When a job is polled next: soon while runs change, later with each poll that finds nothing."""
+
+    job_id: str
+    interval: tuple[float, float]
+    trouble: Trouble
+    _now: float = attrs.field(init=False)
+    _skip: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._now, self._skip = self.interval
+
+    def next(self, *, changed: bool) -> float:
+        """Seconds to wait after a successful poll; up to a tenth less at random, so that the polls of jobs spread."""
+        least, self._skip = self.interval
+        self._now = least if changed else min(self._skip, self._now * _GROWTH)
+        return min(self._pause_of_claims(), least + (self._now - least) * random.uniform(0.9, 1))  # noqa: S311
+
+    def after_failure(self, error: TfRunsError, *, was_polled: bool) -> float:
+        """Seconds to wait if the failure of a poll, after its retries, is transient, or says that a job which was there
+        isn't there any more, and isn't believed yet. Any other is raised.
+
+        If many jobs fail together, only the first failure and the end of the whole outage are warnings: the other jobs
+        are logged at INFO, and each further failure of a job at DEBUG.
+        """
+        failing_since = self.trouble.failing_since
+        if isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient):
+            seconds = self._now = self.interval[1]
+            level = (
+                logging.DEBUG if self.job_id in failing_since else logging.INFO if failing_since else logging.WARNING
+            )
+            failing_since.setdefault(self.job_id, self.trouble.now())
+            text = "%s; %s goes on, and polls again in %.2f s"
+            log(level, text, error, self.trouble.activity, seconds, extra={"job_id": self.job_id, "wait": seconds})
+            return seconds
+        if was_polled and isinstance(error, (NotFoundError, PermissionDeniedError)) and self.doubted({"": None}):
+            return self._pause_of_claims()
+        failing_since.pop(self.job_id, None)
+        raise error
+
+    def end_outage(self) -> None:
+        """A poll has succeeded: log the end of the job's outage, if there was one."""
+        failing_since = self.trouble.failing_since
+        if (since := failing_since.pop(self.job_id, None)) is not None:
+            level = logging.INFO if failing_since else logging.WARNING
+            text = "job %r can be polled again, after %.0f s"
+            log(level, text, self.job_id, self.trouble.now() - since, extra={"job_id": self.job_id})
+
+    def after_skip(self) -> float:
+        """Seconds to wait after a failure that may be permanent: twice as long each time."""
+        most = self.interval[1]
+        pause, self._now = self._skip, most
+        self._skip = min(2 * pause, max(most, _LONGEST_PAUSE))
+        return pause
+
+    def doubted(self, claims: Mapping[str, str | None]) -> set[str]:
         """Of the claims that a poll has made, by run, those that aren't believed yet. A claim of an earlier poll that
         this one hasn't made was wrong."""
-        now, pause, before = self.now(), self.pause(job_id), self._jobs.pop(job_id, {})
+        all_claims, now, pause = self.trouble.claims, self.trouble.now(), self._pause_of_claims()
+        before = all_claims.pop(self.job_id, {})
         # How many seconds a wrong claim lasted, the longest one; less with the time since.
-        wrong_by = self._longest_wrong * math.exp2(-(now - self._wrong_at) / _FORGOTTEN)
+        wrong_by = self.trouble.longest_wrong * math.exp2(-(now - self.trouble.wrong_at) / _FORGOTTEN)
         if wrong := before.keys() - claims.items():
             wrong_by = max(wrong_by, *(before[key].seconds for key in wrong))
-            self._longest_wrong, self._wrong_at = wrong_by, now
+            self.trouble.longest_wrong, self.trouble.wrong_at = wrong_by, now
         left = {key: before.get(key) or _Claim(now) for key in claims.items()}
-        needed = _LEAST_SECONDS + 3 * wrong_by + _SECONDS_EACH * (len(left) + sum(map(len, self._jobs.values())) - 1)
+        needed = _LEAST_SECONDS + 3 * wrong_by + _SECONDS_EACH * (len(left) + sum(map(len, all_claims.values())) - 1)
         for key, claim in [*left.items()]:
             claim.seconds += min(now - claim.last, pause)
             claim.polls += 1
@@ -100,51 +139,13 @@ class Unconfirmed:
             if claim.polls >= _LEAST_POLLS and claim.seconds >= min(needed, _MOST_SECONDS):
                 del left[key]
         if left:
-            self._jobs[job_id] = left
+            all_claims[self.job_id] = left
         return {run_id for run_id, _ in left}
 
-    def pause(self, job_id: str) -> float:
-        """Seconds until the next poll of a job because of its claims; inf if there are none."""
-        if job_id not in self._jobs:
+    def _pause_of_claims(self) -> float:
+        """Seconds until the next poll because of the job's claims; inf if there are none."""
+        all_claims = self.trouble.claims
+        if self.job_id not in all_claims:
             return math.inf
-        youngest = min(claim.seconds for claim in self._jobs[job_id].values())
-        return max(1.0, min(youngest / 2, _LONGEST_PAUSE_OF_CLAIMS), len(self._jobs) / _MOST_POLLS)
-
-    def forget(self, job_id: str) -> None:
-        self._jobs.pop(job_id, None)
-
-
-@attrs.define
-class Outages:
-    """The jobs that can't be polled for now. The log says once that an outage has begun, and once that it is over.
-
-    If many jobs fail together, only the first failure and the end of the whole outage are warnings: the other jobs are
-    logged at INFO, and each further failure of a job at DEBUG.
-    """
-
-    _activity: str
-    _unconfirmed: Unconfirmed
-    _since: dict[str, float] = attrs.field(factory=dict, init=False)
-
-    def pause(self, error: TfRunsError, job_id: str, schedule: PollSchedule, *, was_polled: bool) -> float:
-        """Seconds until the next poll after this failure, if it is transient, which is logged, or says that a job which
-        was there isn't there any more, and isn't believed yet. Any other failure is raised."""
-        if isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient):
-            seconds = schedule.after_failure()
-            level = logging.DEBUG if job_id in self._since else logging.INFO if self._since else logging.WARNING
-            self._since.setdefault(job_id, self._unconfirmed.now())
-            text = "%s; %s goes on, and polls again in %.2f s"
-            log(level, text, error, self._activity, seconds, extra={"job_id": job_id, "wait": seconds})
-            return seconds
-        is_claim = was_polled and isinstance(error, (NotFoundError, PermissionDeniedError))
-        if is_claim and self._unconfirmed.doubted(job_id, {"": None}):
-            return self._unconfirmed.pause(job_id)
-        self._since.pop(job_id, None)
-        raise error
-
-    def end(self, job_id: str) -> None:
-        """A poll of the job has succeeded: log the end of its outage, if there was one."""
-        if (since := self._since.pop(job_id, None)) is not None:
-            level = logging.INFO if self._since else logging.WARNING
-            text = "job %r can be polled again, after %.0f s"
-            log(level, text, job_id, self._unconfirmed.now() - since, extra={"job_id": job_id})
+        youngest = min(claim.seconds for claim in all_claims[self.job_id].values())
+        return max(1.0, min(youngest / 2, _LONGEST_PAUSE_OF_CLAIMS), len(all_claims) / _MOST_POLLS)

@@ -14,7 +14,7 @@ import attrs
 from tfruns._checks import checked_number, checked_string, checked_timeout
 from tfruns._http.connections import ClosedSignal, running_loop
 from tfruns._watch.poll import IterRuns, Job
-from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
+from tfruns._watch.schedule import PollSchedule, Trouble, checked_interval
 from tfruns.errors import RunDeletedError, RunFailedError, RunNotFoundError, TfRunsError, WaitTimeoutError
 from tfruns.models import JobRun, JobRunStatus
 from tfruns.types import Interval
@@ -27,7 +27,7 @@ class RunWaiter:
         self._iter_runs = iter_runs
         self._closed = closed
         self._loops: WeakValueDictionary[str, WaitLoop] = WeakValueDictionary()
-        self._unconfirmed = Unconfirmed(closed.now)
+        self._trouble = Trouble("the wait", closed.now)
 
     async def wait(
         self,
@@ -54,7 +54,7 @@ class RunWaiter:
                 if not last.status.is_terminal:
                     loop = self._loops.get(job_id)
                     if loop is None or loop.is_over:
-                        loop = self._loops[job_id] = WaitLoop(job, self._closed, self._unconfirmed)
+                        loop = self._loops[job_id] = WaitLoop(job, self._closed, self._trouble)
                     last = await loop.end_of(last, seconds)
         except TimeoutError:
             if not time.expired():
@@ -69,15 +69,15 @@ class RunWaiter:
 
     async def _named(self, job: Job, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
         """The run with this id or name, as soon as it is listed."""
-        outages, schedule = Outages("the wait", Unconfirmed(self._closed.now)), PollSchedule(interval)
+        schedule = PollSchedule(job.job_id, interval, Trouble("the wait", self._closed.now))
         first_missed: float | None = None
         while True:
             try:
                 found = await job.first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
-                seconds = outages.pause(error, job.job_id, schedule, was_polled=first_missed is not None)
+                seconds = schedule.after_failure(error, was_polled=first_missed is not None)
             else:
-                outages.end(job.job_id)
+                schedule.end_outage()
                 if found is not None:
                     return found
                 now = self._closed.now()
@@ -102,11 +102,11 @@ class _Waiter:
 class WaitLoop:
     """Polls runs of one job until the last of them has ended."""
 
-    def __init__(self, job: Job, closed: ClosedSignal, unconfirmed: Unconfirmed) -> None:
+    def __init__(self, job: Job, closed: ClosedSignal, trouble: Trouble) -> None:
         self._waiters: set[_Waiter] = set()
         self._job = job
         self._closed = closed
-        self._unconfirmed = unconfirmed
+        self._trouble = trouble
         self._due = math.inf  # when the next poll begins
         self._joined: asyncio.Future[None] = asyncio.Future()
         self._task: asyncio.Task[JobRun] = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
@@ -120,7 +120,8 @@ class WaitLoop:
         waiter = _Waiter(run, interval)
         self._waiters.add(waiter)
         intervals = [waiter.interval for waiter in self._waiters]
-        self._schedule = PollSchedule((min(least for least, _ in intervals), min(most for _, most in intervals)))
+        interval = min(least for least, _ in intervals), min(most for _, most in intervals)
+        self._schedule = PollSchedule(self._job.job_id, interval, self._trouble)
         self._due = min(self._due, self._closed.now() + self._schedule.next(changed=True))
         if not self._joined.done():
             self._joined.set_result(None)
@@ -132,7 +133,7 @@ class WaitLoop:
             if not self._waiters:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
-                self._unconfirmed.forget(self._job.job_id)
+                self._trouble.forget(self._job.job_id)
         if ended is None:
             last = waiter.run
             text = f"run {last.id!r} was deleted, it was {last.status}"
@@ -140,7 +141,6 @@ class WaitLoop:
         return ended
 
     async def _poll(self) -> NoReturn:
-        job_id, outages = self._job.job_id, Outages("the wait", self._unconfirmed)
         while True:
             while (seconds := self._due - self._closed.now()) > 0:
                 self._joined = asyncio.Future()
@@ -148,26 +148,21 @@ class WaitLoop:
             try:
                 found = await self._job.find({waiter.run.id: waiter.run for waiter in self._waiters}, math.inf)
             except TfRunsError as error:
-                seconds = outages.pause(error, job_id, self._schedule, was_polled=True)
+                seconds = self._schedule.after_failure(error, was_polled=True)
             else:
-                outages.end(job_id)
-                seconds = min(self._schedule.next(changed=self._take(found)), self._unconfirmed.pause(job_id))
+                self._schedule.end_outage()
+                seconds = self._schedule.next(changed=self._take(found))
             self._due = self._closed.now() + seconds
 
     def _take(self, found: dict[str, JobRun | None]) -> bool:
         """End the waits whose run has ended or was deleted. Returns whether any run changed."""
-        waiters = [waiter for waiter in self._waiters if waiter.run.id in found and not waiter.end.done()]
-        missing = {waiter.run.id: None for waiter in waiters if found[waiter.run.id] is None}
-        doubted = self._unconfirmed.doubted(self._job.job_id, missing)
+        doubted = self._schedule.doubted({run_id: None for run_id, run in found.items() if run is None})
         changed = False
-        for waiter in waiters:
-            last, run = waiter.run, found[waiter.run.id]
-            if run is not None:
-                waiter.run = run
-                changed |= run.status != last.status
-                if run.status.is_terminal:
-                    waiter.end.set_result(run)
-            elif last.id not in doubted:
-                changed = True
-                waiter.end.set_result(None)
+        for waiter in self._waiters:
+            last, run = waiter.run, found.get(waiter.run.id, waiter.run)  # one that has joined meanwhile isn't in there
+            is_deleted = run is None and last.id not in doubted
+            waiter.run = run or last
+            changed |= is_deleted or waiter.run.status != last.status
+            if (is_deleted or waiter.run.status.is_terminal) and not waiter.end.done():
+                waiter.end.set_result(None if is_deleted else waiter.run)
         return changed

@@ -21,6 +21,7 @@ from typing import Any, TypeGuard, get_args
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from tfruns._checks import check_on_error, checked_job_id, likely
 from tfruns._http.connections import ClosedSignal, running_loop
@@ -28,7 +29,7 @@ from tfruns._log import log
 from tfruns._token import pack, unpack
 from tfruns._watch.diff import Beginning, ChangeKind, Found, Snapshot, compare, snapshot_before, steps_back
 from tfruns._watch.poll import IterRuns, Job
-from tfruns._watch.schedule import Outages, PollSchedule, Unconfirmed, checked_interval
+from tfruns._watch.schedule import PollSchedule, Trouble, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, APIConnectionError, TfRunsError
 from tfruns.models import JobRun
 from tfruns.query import RunFilter, given_filters
@@ -50,11 +51,7 @@ def encode(state: State, filters: Mapping[str, Any]) -> str:
 def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> State:
     """What the token holds about these jobs; an error says why it can't be used."""
 
-    def read(content: Any) -> State:
-        kinds: dict[bool, type[Snapshot | Beginning]] = {True: Snapshot, False: Beginning}
-        return {job_id: msgspec.convert(known, kinds["known" in known]) for job_id, known in content.items()}
-
-    state = unpack(_VERSION, token, filters, read)
+    state = unpack(_VERSION, token, filters, lambda content: msgspec.convert(content, State))
     if state and not state.keys() & set(job_ids):
         raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}
@@ -169,9 +166,8 @@ class Watch:
         self._state: State = dict.fromkeys(jobs, _beginning(start))
         if resume_token is not None:
             self._state |= decode(resume_token, jobs, self._filters)
-        self._schedules = {job_id: PollSchedule(seconds) for job_id in jobs}
-        self._unconfirmed = Unconfirmed(closed.now)
-        self._outages = Outages("the watch", self._unconfirmed)
+        trouble = Trouble("the watch", closed.now)
+        self._schedules = {job_id: PollSchedule(job_id, seconds, trouble) for job_id in jobs}
         # What reports wait for, until they have begun:
         self._awaited = {job_id for job_id, known in self._state.items() if _needs_watermark(known)}
         self._latest: dict[str, float] = {}
@@ -213,7 +209,7 @@ class Watch:
                             make_token=functools.partial(_token, state, self._filters, job_id, found, at),
                         )
                 self._state[job_id] = found.after
-                start(job_id, self._next(job_id, self._pause(job_id, changed=True)))
+                start(job_id, self._next(job_id, self._schedules[job_id].next(changed=True)))
         finally:
             for task in tasks.values():
                 task.cancel()
@@ -232,24 +228,23 @@ class Watch:
         watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
         for job_id, known in self._state.items():
             if _needs_watermark(known):
-                self._state[job_id] = attrs.evolve(known, since=min(known.since, watermark), watermark=watermark)
+                self._state[job_id] = replace(known, since=min(known.since, watermark), watermark=watermark)
         self._has_begun.set_result(None)
 
     async def _next(self, job_id: str, pause: float) -> Found:
         """What has changed next: poll the job after so many seconds, and on and on while nothing has changed."""
-        job = Job(self._iter_runs, job_id, self._filters)
+        job, schedule = Job(self._iter_runs, job_id, self._filters), self._schedules[job_id]
         while True:
             await self._closed.wait(pause)
             known = self._state[job_id]
-            was_polled = isinstance(known, Snapshot)
             try:
-                poll = await (job.poll(known) if isinstance(known, Snapshot) else job.first_poll(known))
+                poll = await job.poll(known)
             except TfRunsError as error:
                 self._end_first_poll(job_id)
                 was_polled = isinstance(known, Snapshot) and job_id not in self.skipped
-                pause = self._outages.pause(error, job_id, self._schedules[job_id], was_polled=was_polled)
+                pause = schedule.after_failure(error, was_polled=was_polled)
                 continue
-            self._outages.end(job_id)
+            schedule.end_outage()
             self.skipped.pop(job_id, None)
             self._latest.setdefault(job_id, poll.latest)
             self._end_first_poll(job_id)
@@ -257,12 +252,12 @@ class Watch:
                 pause = 0.0
                 continue
             snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
-            found = compare(snapshot, poll, self._unconfirmed.doubted(job_id, steps_back(snapshot, poll)))
+            found = compare(snapshot, poll, schedule.doubted(steps_back(snapshot, poll)))
             self._state[job_id] = found.before if found.changes else found.after
             if found.changes:
                 await self._closed.wait(math.inf, self._has_begun)
                 return found
-            pause = self._pause(job_id, changed=False)
+            pause = schedule.next(changed=False)
 
     def _end_first_poll(self, job_id: str) -> None:
         if job_id in self._awaited:
@@ -283,9 +278,6 @@ class Watch:
             if callable(self._on_error) and inspect.isawaitable(returned := self._on_error(job_id, error)):
                 await returned
         return seconds
-
-    def _pause(self, job_id: str, *, changed: bool) -> float:
-        return min(self._unconfirmed.pause(job_id), self._schedules[job_id].next(changed=changed))
 
 
 def _needs_watermark(known: Snapshot | Beginning) -> TypeGuard[Beginning]:
