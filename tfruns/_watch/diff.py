@@ -1,5 +1,8 @@
 """What changed in a job between one poll and the next. No I/O.
 
+A `Snapshot` is what a watch knows of a job, a `PollResult` what the server has returned since; `compare` finds the
+changes between both. A job that couldn't be polled yet has a `Beginning` in place of a snapshot.
+
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
 (`since`), and every open run further down. A run above the snapshot's floor that the snapshot doesn't hold
 is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all runs
@@ -12,7 +15,6 @@ something was created or has ended is proof in itself; that something is gone, o
 
 import enum
 import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 import attrs
@@ -191,20 +193,20 @@ def _trimmed(snapshot: Snapshot, below: float = math.inf) -> Snapshot:
     return replace(snapshot, known=known, floor=max(floor, snapshot.floor))
 
 
-def snapshot_before(known: Snapshot | Beginning, poll: PollResult) -> Snapshot:
-    """The snapshot to compare this poll with.
+def snapshot_before(known: Snapshot | Beginning, poll: PollResult, now: float) -> Snapshot:
+    """The snapshot to compare this poll with, at `now`, in seconds since 1970.
 
     An empty list is no proof: if a later one spans far more time than has passed since, by the clock of the server, its
     runs were there when the watch began.
     """
     if isinstance(known, Beginning):
         snapshot = _first_snapshot(poll, known)
-        return snapshot if poll.found else replace(snapshot, began_empty=(known, time.time()))
+        return snapshot if poll.found else replace(snapshot, began_empty=(known, now))
     if known.began_empty is None or not poll.found:
         return known
     beginning, since = known.began_empty
     created = [run.created_at for run in poll.found]
-    is_older = max(created) - min(created) > 60_000 * (1 + max(0, time.time() - since))
+    is_older = max(created) - min(created) > 60_000 * (1 + max(0, now - since))
     return _first_snapshot(poll, beginning) if is_older else replace(known, began_empty=None)
 
 

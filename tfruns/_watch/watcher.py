@@ -177,6 +177,7 @@ class Watch:
         loop = running_loop()
         self._has_begun, self._first_poll = loop.create_future(), loop.create_future()
         self._last_ended = self._closed.now()
+        self._epoch = time.time() - self._last_ended  # in seconds since 1970, when the clock of `closed` was at 0
         ended: asyncio.Queue[str] = asyncio.Queue()
         tasks: dict[str, asyncio.Task[Found | None]] = {}
 
@@ -224,7 +225,7 @@ class Watch:
             await self._closed.wait(patience, self._first_poll)
         # If no job has a run, no time by the server's clock is known, and this machine's may be ahead.
         latest = max(self._latest.values())
-        watermark = latest if latest > -math.inf else (time.time() - _CLOCK_AHEAD) * 1000
+        watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
         for job_id, known in self._state.items():
             if _needs_watermark(known):
                 self._state[job_id] = replace(known, since=min(known.since, watermark), watermark=watermark)
@@ -250,7 +251,7 @@ class Watch:
             if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
                 pause = 0.0
                 continue
-            snapshot = snapshot_before(known, poll)
+            snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
             found = compare(snapshot, poll, schedule.doubted(steps_back(snapshot, poll)))
             self._state[job_id] = found.before if found.changes else found.after
             if found.changes:
