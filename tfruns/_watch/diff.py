@@ -1,8 +1,5 @@
 """What changed in a job between one poll and the next. No I/O.
 
-A `Snapshot` is what a watch knows of a job, a `PollResult` what the server has returned since; `compare` finds the
-changes between both. A job that couldn't be polled yet has a `Beginning` in place of a snapshot.
-
 Why no change is lost: a poll holds the newest runs without a gap, down to where the snapshot knows all
 (`since`), and every open run further down. A run above the snapshot's floor that the snapshot doesn't hold
 is new. Changes are reported oldest run first, so that a snapshot between two changes has a floor too: below all runs
