@@ -261,15 +261,13 @@ async def test_standard_streams_that_are_closed_are_no_surprise(tmp_path: Path) 
         async def shell(line: str) -> Ended:
             return await invoke_process(command=("sh", "-c", f"{program} {line}"), **env)
 
+        runs = shlex.quote(str(tmp_path / "runs.csv"))
         is_closed = Ended(1, "", "tfruns: standard output: it is closed\n")
         assert (await shell(f"count {job_id} >&-")) == is_closed
-        for command in ("list", "export -o -"):
-            assert await invoke(*command.split(), job_id, stdout=CLOSED, **env) == is_closed
-        for command in ("--help", "list --help", "--version", "demo --runs 10", "sandbox --runs 10"):
-            assert await shell(f"{command} >&-") == is_closed
-        runs = shlex.quote(str(tmp_path / "runs.csv"))
-        assert await shell(f"export {job_id} -o {runs} -q >&-") == Ended(0, "", "")
-        assert await shell(f"export {job_id} -o {runs} -q --summary-json - >&-") == is_closed
+        of_the_job = (f"list {job_id}", f"export {job_id} -o -", f"export {job_id} -o {runs} -q --summary-json -")
+        for command in (*of_the_job, "--help", "list --help", "--version", "demo --runs 10", "sandbox --runs 10"):
+            assert await invoke(*shlex.split(command), stdout=CLOSED, **env) == is_closed
+        assert await invoke(*shlex.split(f"export {job_id} -o {runs} -q"), stdout=CLOSED, **env) == Ended(0, "", "")
         assert (await shell("count nowhere 2>&-")) == Ended(1, "", "")
         assert (await shell(f"count {job_id} <&- 2>&-")) == Ended(0, "5\n", "")
         nothing = await shell(f"export --jobs-from - -o {runs} <&-")

@@ -91,7 +91,7 @@ async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_t
     chance, done = random.Random(form), []
     path, state = tmp_path / f"runs.{form}", tmp_path / "state.json"
     known: dict[tuple[str, str], bytes] = {}
-    async with Sandbox(jobs=5, runs=[0, 5, 40, 200, 400], living=True, seed=3) as sandbox:
+    async with Sandbox(jobs=3, runs=[0, 40, 400], living=True, seed=3) as sandbox:
         async with Client(sandbox.url, sandbox.api_key) as client:
             for number in range(11):
                 ids = sandbox.job_ids if number > 2 else sandbox.job_ids[1:]  # one is added only later
@@ -106,7 +106,7 @@ async def test_ten_exports_of_a_living_list_are_together_what_one_export_is_at_t
     paths = list(dict.fromkeys(summary.path for summary in done))
     assert len(paths) == (1 if form in ("sqlite", "duckdb") else 11)
     assert rows_of(paths) == rows_of([full])
-    assert len(rows_of([full])) == len(known) > 645
+    assert len(rows_of([full])) == len(known) > 440
     if form in READ_BY_DUCKDB:
         (tmp_path / f"runs.0003.{form}.rejected.jsonl").write_text('{"jobId": "a", "runId": "b"}\n')
         assert_alike_to_duckdb(form, tmp_path / f"runs.????.{form}", full, rows=len(known))
@@ -118,11 +118,12 @@ def assert_alike_to_duckdb(form: str, increments: Path, full: Path, *, rows: int
     query = block.source.replace("job_id", "jobId") if form == "jsonl" else block.source
     of_docs, read = READ_BY_DUCKDB["parquet"].format("runs.????.parquet"), READ_BY_DUCKDB[form]
     assert of_docs in query
-    found = duckdb.sql(query.replace(of_docs, read.format(increments)))
-    wanted = duckdb.sql(query.replace(of_docs, read.format(full)))
-    assert len(found) == rows
-    assert found.columns == wanted.columns
-    assert len(found.except_(wanted)) == len(wanted.except_(found)) == 0
+    found, wanted = (
+        duckdb.sql(query.replace(of_docs, read.format(each))).to_arrow_table() for each in (increments, full)
+    )
+    assert found.num_rows == rows
+    assert found.column_names == wanted.column_names
+    assert len(duckdb.sql("FROM found EXCEPT FROM wanted")) == len(duckdb.sql("FROM wanted EXCEPT FROM found")) == 0
 
 
 async def export(client: Client, job_ids: list[str], path: Path) -> ExportSummary:

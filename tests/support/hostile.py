@@ -1,13 +1,13 @@
 """A real HTTP/1.1 server on loopback that responds with exactly the bytes that a test gives it."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
+import msgspec
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 
 def response(status: int, body: Any = None, /, **headers: str) -> bytes:
     """A whole response; a body that isn't bytes is sent as JSON. `retry_after="1"` is the header Retry-After."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     head = {"content_type": "application/json", "content_length": str(len(data)), **headers}
     lines = [f"HTTP/1.1 {status} Whatever", *(f"{name.replace('_', '-')}: {value}" for name, value in head.items())]
     return "\r\n".join([*lines, "", ""]).encode() + data
