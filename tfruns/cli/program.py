@@ -15,9 +15,8 @@ import tfruns
 from tfruns.cli.export import export
 from tfruns.cli.options import ENVIRONMENT, Helpful
 from tfruns.cli.output import NobodyReadsError, guard_streams, say
-from tfruns.cli.runs import count, list_, show, wait
+from tfruns.cli.runs import count, list_, show, wait, watch
 from tfruns.cli.sandbox import demo, sandbox
-from tfruns.cli.watch import watch
 from tfruns.version import __version__
 
 _KEY_OPTIONS = frozenset({"--api-key", "--key", "--token", "--access-token"})

@@ -1,8 +1,12 @@
-"""`tfruns list`, `count`, `show` and `wait`: runs as a table, one with every field, or as lines of JSON."""
+"""`tfruns list`, `count`, `show`, `wait` and `watch`: runs, and what happens to them, as tables or as lines of JSON."""
 
+import asyncio
+import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +15,7 @@ import tfruns
 from tfruns._text import counted
 from tfruns.cli import options
 from tfruns.cli.options import PATIENCE, Command, checked, connect, with_given
-from tfruns.cli.output import as_json_line, harmless, is_terminal, say, write
+from tfruns.cli.output import as_json_line, harmless, has_colours, is_terminal, say, until_nobody_reads, write
 
 _many = options.options_of("How many")
 
@@ -253,3 +257,131 @@ async def wait(job_id: str, run: str, as_json: bool, **arguments: Any) -> int:
     text = table.text([run_cells(ended, table.columns)])
     await write(as_json_line(ended.to_dict()) if as_json else text)
     return _STATUS_OF_END[ended.status]
+
+
+@click.command(cls=Command, short_help="Print what happens to the runs of jobs, as it happens.")
+@options.jobs
+@options.filters
+@options.interval(2.0, 30.0)
+@options.when(
+    "--start",
+    "What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a terminal,"
+    " otherwise `now`.",
+    type=options.Word(("now", "open", "existing")),
+)
+@options.when(
+    "--resume-from",
+    "Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
+    " second before the program was killed may be printed again.",
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+)
+@options.json("Print each change as a line of JSON, in UTF-8.")
+@options.host
+async def watch(
+    job_ids: list[str], start: str | None, resume_from: Path | None, as_json: bool, **arguments: Any
+) -> None:
+    """Print what happens to the runs of each JOB, given by its id, until Ctrl-C.
+
+    On a terminal that is a table of the runs that ended last, failures first where there is no room for all, and of
+    those that are open; elsewhere, a line for each change: what happened, job, status before and now, name and id. A
+    line of JSON has kind (appeared, changed, finished, deleted), jobId, and run and before, as the API has runs; before
+    is null for a new one.
+
+    Examples:
+      tfruns watch my-job-id my-other-job-id
+      tfruns watch my-job-id --status failed --json > failures.jsonl
+      tfruns watch my-job-id --resume-from place.txt --json >> changes.jsonl
+    """
+    # A table is kept up to date only where a terminal can draw it.
+    is_live = is_terminal() and not as_json and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    arguments["start"] = start or ("open" if is_live else "now")
+    async with connect() as client:
+        token = resume_from and _kept(resume_from)
+        changes = with_given(client.watch_runs, job_ids, resume_token=token, **arguments)
+        shown = _keeping(changes, resume_from) if resume_from else changes
+        async with aclosing(shown):
+            if is_live:
+                await _show(shown, several=len(job_ids) > 1)
+            else:
+                await _print(shown, as_json=as_json)
+
+
+async def _print(changes: "AsyncIterator[tfruns.RunChange]", *, as_json: bool) -> None:
+    async def lines() -> None:
+        async for change in changes:
+            if as_json:
+                runs = {"run": change.run.to_dict(), "before": change.before and change.before.to_dict()}
+                await write(as_json_line({"kind": change.kind.value, "jobId": change.job_id, **runs}))
+                continue
+            before = f"{change.before.status} -> " if change.before is not None and change.kind != "deleted" else ""
+            run = change.run
+            words = (f"{change.kind:<8}", change.job_id, before + run.status, run.name, run.id)
+            await write("  ".join(map(harmless, words)) + "\n")
+
+    printing = asyncio.ensure_future(lines())
+    reader = asyncio.ensure_future(until_nobody_reads())
+    reader.add_done_callback(lambda _: printing.cancel())
+    try:
+        await printing
+    except asyncio.CancelledError:
+        if not reader.done():
+            raise
+    finally:
+        reader.cancel()
+
+
+def _kept(place: Path) -> str | None:
+    """The token in the file, if there is one. That one can be written is tried now, for it may be hours later."""
+    from tfruns.export.files import check_replaceable, write_file
+
+    trial = place.with_name(f"{place.name}.new")
+    try:
+        if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
+            raise PermissionError
+        check_replaceable(place)
+        write_file(trial, b"")
+        trial.unlink()
+        return place.read_text("utf-8", "replace") if place.exists() else None
+    except (OSError, tfruns.TfRunsError) as error:
+        raise click.UsageError(f"--resume-from: there can't be a file {place}") from error
+
+
+async def _keeping(changes: "tfruns.RunWatch", path: Path) -> "AsyncGenerator[tfruns.RunChange]":
+    """The same changes; the resume token of the last one that was printed is kept in a file."""
+    from tfruns.export.files import write_file
+
+    def keep(change: "tfruns.RunChange") -> None:
+        write_file(path, f"{change.resume_token}\n".encode())
+
+    unkept: tfruns.RunChange | None = None
+    kept_at = 0.0
+    try:
+        async with aclosing(changes):
+            async for change in changes:
+                yield change
+                unkept = change
+                if time.monotonic() - kept_at >= 1:
+                    await asyncio.to_thread(keep, change)
+                    unkept, kept_at = None, time.monotonic()
+    finally:
+        if unkept is not None:
+            keep(unkept)
+
+
+async def _show(changes: "AsyncIterator[tfruns.RunChange]", *, several: bool) -> None:
+    """Show a table that is kept up to date: with each change, and twice a second for the durations."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from tfruns.cli.table import Board
+
+    board = Board(several=several)
+
+    def draw() -> Text:
+        return Text.from_ansi(board.text(), no_wrap=True, overflow="ellipsis")
+
+    console = Console(highlight=False, markup=False, emoji=False, no_color=not has_colours())
+    with Live(console=console, get_renderable=draw, refresh_per_second=2, redirect_stdout=False):
+        async for change in changes:
+            board.take(change)

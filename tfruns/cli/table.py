@@ -1,15 +1,18 @@
-"""Runs as people read them: one with every field, and a table, within the width of a terminal or whole for programs."""
+"""Runs as people read them: one with every field; a table, within the width of a terminal or whole; one that lives."""
 
 import itertools
 import shutil
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size  # an East Asian character takes two cells
 
+import tfruns
 from tfruns._table.columns import COLUMNS, values_of
 from tfruns._text import shown_instant
 from tfruns.cli.output import harmless, has_colours, is_terminal, on_one_line
@@ -47,6 +50,8 @@ _HEADINGS = {"created_at": "CREATED (UTC)", "end_time": "ENDED (UTC)", "deployme
 """The headings that aren't the column's name in capitals."""
 _FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
 _LISTED = ("status", "created_at", "duration", "deployment_version", "triggered_by", "name", "id", "error")
+_ENDED_KEPT = 1_000
+_STALE = 86_400  # seconds: a run that has been UNKNOWN for longer is open for the server alone
 
 
 def _heading(column: str) -> str:
@@ -218,3 +223,59 @@ class Table:
             return text
         room = size - len(self._ellipsis)
         return set_cell_size(text, room).rstrip() + self._ellipsis if room > 0 else text[:size]
+
+
+class Board:
+    """The runs that are open, and those that ended while they were watched. One thread takes changes, another draws."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._columns = (*(("job_id",) if several else ()), "status", "duration", "name", "id", "error")
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str], tfruns.JobRun] = {}
+        self._ended: dict[tuple[str, str], tfruns.JobRun] = {}
+        self._ended_count = self._failed_count = 0
+
+    def take(self, change: "tfruns.RunChange") -> None:
+        key = change.job_id, change.run.id
+        with self._lock:
+            self._open.pop(key, None)
+            self._ended.pop(key, None)
+            if change.kind == "finished":
+                self._ended[key] = change.run
+                self._ended_count += 1
+                self._failed_count += change.run.status == "FAILED"
+                if len(self._ended) > _ENDED_KEPT:
+                    del self._ended[next(iter(self._ended))]
+            elif change.kind != "deleted":
+                self._open[key] = change.run
+
+    def text(self) -> str:
+        """What to show now: the runs that there is room for on the terminal, and a line that sums up all."""
+        width, height = shutil.get_terminal_size()
+        with self._lock:
+            opened, ended, ended_count = [*self._open.items()], [*self._ended.items()], self._ended_count
+            failed_count = self._failed_count
+        stale = (time.time() - _STALE) * 1000
+        opened.sort(key=lambda item: -item[1].created_at)
+        opened.sort(key=lambda item: item[1].status == "UNKNOWN" and item[1].created_at < stale)
+        room = max(1, height - 3)  # the headings, the last line, and the one that the cursor is in
+        # Of the ended runs the latest are first; where there is no room for all, failures are kept.
+        ended.reverse()
+        kept = sorted(ended, key=lambda item: item[1].status != "FAILED")[: max(room - len(opened), room // 2)]
+        chosen = {key for key, _ in kept}
+        shown = [item for item in ended if item[0] in chosen] + opened[: room - len(kept)]
+        rows = [run_cells(run, self._columns, key[0]) for key, run in shown]
+        counts = f"{len(opened):,} open{_hidden(len(opened) + len(kept) - len(shown))}"
+        counts += f", {ended_count:,} ended{_hidden(ended_count - len(kept))}"
+        numbers = Counter(run.status.value for _, run in opened)
+        statuses = sorted(numbers, key=lambda status: (status == "UNKNOWN", -numbers[status]))
+        words = [f"{numbers[status]:,} {harmless(status)}" for status in statuses]
+        known = f"{counts}, {failed_count:,} failed"
+        sums = [f"{known}; {', '.join(words)}"] if words else []
+        sums += [f"{known}; {', '.join(words[:most])} and others" for most in range(len(words) - 1, 0, -1)]
+        texts = [text + end for some in (sums, [known]) for end in ("; Ctrl-C to end", "") for text in some]
+        return Table(self._columns).text(rows) + next((text for text in texts if len(text) <= width), counts)
+
+
+def _hidden(number: int) -> str:
+    return f" ({number:,} not shown)" if number > 0 else ""
