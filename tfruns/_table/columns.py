@@ -61,6 +61,16 @@ def _columns() -> Iterator[Column]:
 
 COLUMNS = (*_columns(),)
 """The columns after `job_id`, in the order of the models' fields."""
+_LIMITED = [(column, *LIMITS[column.kind]) for column in COLUMNS if column.kind in LIMITS]
+
+
+def beyond_limits(run: JobRun) -> list[Column]:
+    """The columns whose value in this run no table can hold."""
+    return [
+        column
+        for column, least, most in _LIMITED
+        if (value := getattr(run, column.name)) is not None and not least <= value <= most
+    ]
 
 
 _LISTS = [

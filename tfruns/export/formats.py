@@ -25,7 +25,7 @@ import attrs
 import msgspec
 
 from tfruns._extras import install
-from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, values_of
+from tfruns._table.columns import COLUMNS, JOB_ID, LIMITS, Kind, beyond_limits, values_of
 from tfruns._text import iso_moment
 from tfruns.errors import FieldProblem
 from tfruns.export.files import fresh_file
@@ -131,13 +131,10 @@ class RejectedRun(msgspec.Struct, rename="camel"):
 def unfit(job_id: str, run: JobRun, format_: Format) -> tuple[FieldProblem, ...]:
     """Why a format with columns can't hold a run."""
     problems: list[FieldProblem] = []
-    row: dict[str, Any] = {}
-    for column, (value,) in zip(COLUMNS, values_of([run]), strict=True):
-        row[column.name] = value
-        least, most = LIMITS.get(column.kind, (None, None))
-        if value is not None and least is not None and not least <= value <= most:
-            what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
-            problems.append(FieldProblem(column.name, f"expected {what}, got {value!r}"))
+    for column in beyond_limits(run):
+        what = "a moment in the years 1 to 9999" if column.kind is Kind.INSTANT else "a number of 64 bits"
+        problems.append(FieldProblem(column.name, f"expected {what}, got {getattr(run, column.name)!r}"))
+    row = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
     return (*problems, *format_.unfit(job_id, row))
 
 

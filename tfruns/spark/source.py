@@ -22,7 +22,7 @@ from tfruns._decode.body import decode_runs
 from tfruns._loop_thread import LoopThread
 from tfruns._payload import wire_name
 from tfruns._table.arrow import PLAIN_SCHEMA, plain_batch
-from tfruns._table.columns import COLUMNS, LIMITS
+from tfruns._table.columns import COLUMNS, beyond_limits
 from tfruns.client import Client
 from tfruns.errors import NotFoundError, PermissionDeniedError, TfRunsError
 from tfruns.models import JobRun, RawPage
@@ -37,7 +37,6 @@ _ROWS = 2_000
 """A batch has so many rows, or up to a page more."""
 _OPTIONS = "tfruns.options"
 """Where the options of a table are: Spark keeps the metadata of columns, and hands a query nothing else of a table."""
-_NUMBERS = [(column.name, *LIMITS[column.kind]) for column in COLUMNS if column.kind in LIMITS]
 _REQUIRED = {
     wire_name(field.name): "" if field.type == pa.string() else 0 for field in PLAIN_SCHEMA if not field.nullable
 }
@@ -270,15 +269,16 @@ def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str
     rows: list[tuple[str, JobRun]] = []
     bad: list[tuple[str, bytes, set[str]]] = []
     for job_id, page in pages:
-        unfit = _unfit(page.data)
-        rows += [(job_id, run) for at, run in enumerate(page.data) if at not in unfit]
         bad += [(job_id, run.text, {each.field for each in run.problems}) for run in page.bad]
-        texts = page.texts if unfit else ()
-        for at, names in unfit.items():
-            if mode == "failfast":
-                what = f"job {job_id!r}, run {page.data[at].id!r}: Spark can't hold its {', '.join(names)}"
+        beyond = [[column.name for column in beyond_limits(run)] for run in page.data]
+        rows += [(job_id, run) for run, names in zip(page.data, beyond, strict=True) if not names]
+        texts = page.texts if any(beyond) else ()  # which splits the page
+        for run, names, text in zip(page.data, beyond, texts, strict=False):
+            if names and mode == "failfast":
+                what = f"job {job_id!r}, run {run.id!r}: Spark can't hold its {', '.join(names)}"
                 raise ValueError(f"{what}; mode=PERMISSIVE makes such a run a corrupt record")
-            bad.append((job_id, texts[at], set(map(wire_name, names))))
+            if names:
+                bad.append((job_id, text, set(map(wire_name, names))))
     batch = plain_batch([job_id for job_id, _ in rows], [run for _, run in rows])
     if corrupt_column is not None:
         columns = _with_text(corrupt_column)
@@ -294,17 +294,6 @@ def batches(pages: Sequence[tuple[str, RawPage]], mode: str, corrupt_column: str
 def _with_text(corrupt_column: str) -> pa.Schema:
     job_id, *fields = PLAIN_SCHEMA
     return pa.schema([job_id, *(field.with_nullable(True) for field in fields), pa.field(corrupt_column, pa.string())])
-
-
-def _unfit(runs: Sequence[JobRun]) -> dict[int, list[str]]:
-    """The places of the runs with numbers that Spark can't hold, and the names of those."""
-    unfit: dict[int, list[str]] = {}
-    for name, least, most in _NUMBERS:
-        for at, run in enumerate(runs):
-            value = getattr(run, name)
-            if value is not None and not least <= value <= most:
-                unfit.setdefault(at, []).append(name)
-    return unfit
 
 
 def _corrupt(job_id: str, text: bytes, wrong: Collection[str], columns: pa.Schema) -> pa.RecordBatch:
