@@ -176,8 +176,7 @@ class Watch:
         """Poll each job in a task of its own, which ends with what has changed, and begins anew once that was taken."""
         loop = running_loop()
         self._has_begun, self._first_poll = loop.create_future(), loop.create_future()
-        self._last_ended = self._closed.now()
-        self._epoch = time.time() - self._last_ended  # in seconds since 1970, when the clock of `closed` was at 0
+        self._epoch = time.time() - self._closed.now()  # in seconds since 1970, when the clock of `closed` was at 0
         ended: asyncio.Queue[str] = asyncio.Queue()
         tasks: dict[str, asyncio.Task[Found | None]] = {}
 
@@ -218,11 +217,10 @@ class Watch:
     async def _begin(self) -> None:
         """Let reports begin, and give a watermark to the jobs that they don't wait for any longer."""
         while not self._latest or self._awaited:
-            patience = self._last_ended + _PATIENCE - self._closed.now() if self._latest else math.inf
-            if patience <= 0:
-                break
             self._first_poll = running_loop().create_future()
-            await self._closed.wait(patience, self._first_poll)
+            await self._closed.wait(_PATIENCE if self._latest else math.inf, self._first_poll)
+            if not self._first_poll.done():
+                break
         # If no job has a run, no time by the server's clock is known, and this machine's may be ahead.
         latest = max(self._latest.values())
         watermark = latest if latest > -math.inf else (self._epoch + self._closed.now() - _CLOCK_AHEAD) * 1000
@@ -240,14 +238,16 @@ class Watch:
             try:
                 poll = await job.poll(known)
             except TfRunsError as error:
-                self._end_first_poll(job_id)
+                if job_id in self._awaited:
+                    self._end_first_poll(job_id)
                 was_polled = isinstance(known, Snapshot) and job_id not in self.skipped
                 pause = schedule.after_failure(error, was_polled=was_polled)
                 continue
             schedule.end_outage()
             self.skipped.pop(job_id, None)
-            self._latest.setdefault(job_id, poll.latest)
-            self._end_first_poll(job_id)
+            if job_id not in self._latest:
+                self._latest[job_id] = poll.latest
+                self._end_first_poll(job_id)
             if known is not self._state[job_id]:  # reports have begun meanwhile, without this job
                 pause = 0.0
                 continue
@@ -260,9 +260,7 @@ class Watch:
             pause = schedule.next(changed=False)
 
     def _end_first_poll(self, job_id: str) -> None:
-        if job_id in self._awaited:
-            self._awaited.discard(job_id)
-            self._last_ended = self._closed.now()
+        self._awaited.discard(job_id)
         if not self._first_poll.done():
             self._first_poll.set_result(None)
 
