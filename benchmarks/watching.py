@@ -3,18 +3,24 @@
 "everything" lists each job whole in place of each poll. Run it from a checkout with `.venv/bin/python -m
 benchmarks.watching`. Server and client are real; time isn't: it goes on by itself where the watch would wait, and the
 sandbox's clock with it. So an hour takes seconds, and is the same each time but for the jitter. Requests take no time.
+
+`.venv/bin/python -m benchmarks.watching 10000` measures the CPU time and the memory of so many jobs, in real time.
 """
 
 import asyncio
 import heapq
 import random
 import statistics
+import sys
+import time
+import tracemalloc
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 
+from benchmarks.server import serving
 from tests.support.watching import IdleTimer, watch_of
 from tfruns import Client
 from tfruns.sandbox import Sandbox
@@ -104,6 +110,29 @@ async def measure(
         )
 
 
+async def watch_many(count: int, seconds: float = 20.0) -> None:
+    """The CPU time and the memory of so many jobs of one run, each polled every so many seconds of real time."""
+    with serving(1) as url:
+        async with Client(url, "key") as client:
+            await client.count_runs("job-1")
+            tracemalloc.start()
+            before = client.stats().requests
+            watch = client.watch_runs([f"job-{number}" for number in range(1, count + 1)], interval=seconds)
+            waiting = asyncio.ensure_future(anext(watch))
+            for what in ("first", "second"):
+                while client.stats().requests < before + count:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+                before += count
+                if what == "first":
+                    await asyncio.sleep(1)
+                    print(f"{count:,} jobs: {tracemalloc.get_traced_memory()[0] / count / 1e3:.1f} kB each")
+                    tracemalloc.stop()
+                    used = time.process_time()
+            print(f"{(time.process_time() - used) / count * 1e6:.0f} us of CPU a poll")
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def main() -> None:
     columns = f"{'events':>8}{'polls':>9}{'requests':>10}{'everything':>12}{'MB':>8}{'everything':>12}"
     print(f"{'':<44}{columns}  late (s): mean, worst")
@@ -116,4 +145,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(watch_many(int(sys.argv[1])) if sys.argv[1:] else main())
