@@ -386,7 +386,7 @@ class Client:
         A run appears, changes (in more than `duration`, which grows by itself), finishes, and may be deleted. States
         between two polls of the job are merged: `before` is the run as it was reported last, `run` as it is now. A run
         that was created and ended since is reported as finished without a `before`; one that was created and deleted
-        isn't reported. No change is reported twice. While a consumer is busy with changes of a job, only others are polled.
+        isn't reported. No change is reported twice. While a consumer is busy with changes of a job, others are polled.
 
         Each poll reads the newest runs, until all further ones are known (one request if no more than 30 are new), and
         the open runs further down, however old; a run in a status that this version doesn't know counts as open. It
