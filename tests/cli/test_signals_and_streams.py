@@ -64,11 +64,10 @@ async def with_stderr(stderr: int, *args: str, **env: str) -> tuple[int, bytes]:
     return process.returncode, out
 
 
-@pytest.mark.parametrize("stderr", STDERRS)
-async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox, stderr: Callable[[], int]) -> None:
+async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox) -> None:
     """In the middle of a list, requests are refused, with a wait that is reported."""
     sandbox.faults.append(Fault(status=503, wait=2, nth=(3, 4)))
-    status, out = await with_stderr(stderr(), "list", "a-job", "--json", "--page-size", "500")
+    status, out = await with_stderr(broken(), "list", "a-job", "--json", "--page-size", "500")
     assert (status, out.count(b"\n")) == (0, 3_500)
 
 
@@ -78,7 +77,7 @@ async def test_a_warning_that_nobody_reads_loses_no_run(sandbox: Sandbox, stderr
         ("export b-job no-such-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 3),
         ("export b-job -o {folder}/runs.jsonl --summary-json {folder}/summary.json", 0),
         ("wait b-job no-such-run --listed-within 0", 6),
-        ("list no-such-job", 1),
+        pytest.param(*("list no-such-job", 1), marks=pytest.mark.slow),
         pytest.param(*("list a-job --search-prefix none", 0), marks=pytest.mark.slow),
         pytest.param(*("list a-job --status nonsense", 2), marks=pytest.mark.slow),
         pytest.param(*("lst", 2), marks=pytest.mark.slow),
@@ -203,7 +202,13 @@ def stalls(requests: list[None]) -> Callable[[object], Reply]:
     return reply
 
 
-COMMANDS = ["list job", "count job --since 5000w", "export job -o runs.csv", "watch job", "wait job run-0"]
+COMMANDS = [
+    pytest.param("list job", marks=pytest.mark.slow),  # `test_ctrl_c_ends_it_with_status_130_…` has it
+    pytest.param("count job --since 5000w", marks=pytest.mark.slow),
+    "export job -o runs.csv",
+    "watch job",
+    "wait job run-0",
+]
 
 
 @each_once("line, number", COMMANDS, [*STATUS_OF])
@@ -237,11 +242,13 @@ async def test_a_signal_gives_the_terminal_its_cursor_back(
     assert terminal.raw.rindex(SHOW) > terminal.raw.rindex(HIDE)
 
 
-OTHERS = [pytest.param(line, marks=pytest.mark.slow) for line in ("wait job run-0", "export job -o runs.csv")]
+OTHERS = [
+    pytest.param(line, marks=pytest.mark.slow) for line in ("list job", "wait job run-0", "export job -o runs.csv")
+]
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-@each_once("line, number", ["watch job", "list job", *OTHERS], [*STATUS_OF])
+@each_once("line, number", ["watch job", *OTHERS], [*STATUS_OF])
 async def test_the_first_process_of_a_container_obeys_signals_too(
     line: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,14 +89,15 @@ async def test_days_of_a_window_that_have_no_runs_any_more_are_removed_and_count
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("place", "options", "says"),
     [
-        ({"status": "FAILED"}, r"whose status is None, not \['FAILED'\]"),
-        ({"search_prefix": "run-1"}, "whose search_prefix is None, not 'run-1'"),
-        ({"jobs": ["other"]}, r"of other jobs \(without 'other', with 'job'\)"),
-        ({"jobs": ["job", "other"]}, r"of other jobs \(without 'other'\)"),
-        ({"state": "state.json", "jobs": ["other"]}, r"other jobs \(without 'other', with 'job'\)"),
+        ("jsonl", {"status": "FAILED"}, r"whose status is None, not \['FAILED'\]"),
+        ("jsonl", {"search_prefix": "run-1"}, "whose search_prefix is None, not 'run-1'"),
+        ("parquet", {"jobs": ["other"]}, r"of other jobs \(without 'other', with 'job'\)"),
+        ("jsonl", {"jobs": ["job", "other"]}, r"of other jobs \(without 'other'\)"),
+        ("parquet", {"state": "state.json", "jobs": ["other"]}, r"other jobs \(without 'other', with 'job'\)"),
     ],
+    indirect=["place"],
 )
 async def test_a_folder_is_refused_to_other_exports_until_it_is_begun_anew(
     options: dict[str, Any], says: str, place: Place

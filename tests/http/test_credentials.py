@@ -98,11 +98,9 @@ async def test_where_host_and_key_come_from(
         assert re.search(used, refusal(*argument))
 
 
-@pytest.mark.parametrize("argument", [*itertools.product((None, A, B), (None, "argument"))])
-@pytest.mark.parametrize("environment", [*itertools.product((None, A, B), (None, "variable"))])
 @pytest.mark.parametrize("file", [None, FILE_OF_A, {"host": A}, {"access_token": "of-file"}])
+@pytest.mark.parametrize("environment", [*itertools.product((None, A, B), (None, "variable"))])
 async def test_the_files_token_goes_to_the_files_host_and_no_other_key_goes_there_by_the_file(
-    argument: tuple[Any, Any],
     environment: tuple[Any, Any],
     file: dict[str, str] | None,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,17 +111,18 @@ async def test_the_files_token_goes_to_the_files_host_and_no_other_key_goes_ther
         if value is not None:
             monkeypatch.setenv(name, value)
     credentials.unlink() if file is None else credentials.write_text(json.dumps(file))
-    try:
-        client = Client(*argument)
-    except ConfigurationError:
-        has_both = (argument[0] or environment[0]) and (argument[1] or environment[1])
-        assert not has_both
-        return
-    key = await key_of(client)
-    assert client.base_url == (argument[0] or environment[0] or A)
-    assert key == (argument[1] or environment[1] or "of-file")
-    assert key != "of-file" or (client.base_url == A and file == FILE_OF_A)
-    assert argument[0] or environment[0] or key == "of-file"
+    for argument in itertools.product((None, A, B), (None, "argument")):
+        try:
+            client = Client(*argument)
+        except ConfigurationError:
+            has_both = (argument[0] or environment[0]) and (argument[1] or environment[1])
+            assert not has_both
+            continue
+        key = await key_of(client)
+        assert client.base_url == (argument[0] or environment[0] or A)
+        assert key == (argument[1] or environment[1] or "of-file")
+        assert key != "of-file" or (client.base_url == A and file == FILE_OF_A)
+        assert argument[0] or environment[0] or key == "of-file"
 
 
 @pytest.mark.parametrize(

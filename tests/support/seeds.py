@@ -50,7 +50,7 @@ def use(seed: int | None, number: int | None) -> None:
     is_fixed = seed is None
     hypothesis.settings.register_profile(
         "tfruns",
-        max_examples=100 if number is None else number,
+        max_examples=50 if number is None else number,
         derandomize=is_fixed,
         database=None,
         deadline=None,  # a machine that is busy breaks no promise

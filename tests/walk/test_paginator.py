@@ -57,18 +57,19 @@ async def test_pages_hold_the_same_runs_and_are_never_empty_or_too_long(page_siz
         assert [one async for one in client.iter_runs("job", offset=30).pages()] == []
 
 
-@pytest.mark.parametrize("offset", [0, 1, 9, 10, 29, 30, 31])
 @pytest.mark.parametrize("max_runs", [None, 0, 1, 2, 10, 11, 30, 31])
-async def test_offset_and_max_runs_cut_the_same_walk(offset: int, max_runs: int | None) -> None:
+async def test_offset_and_max_runs_cut_the_same_walk(max_runs: int | None) -> None:
     async with serve(pages_of(30)) as (url, requests), Client(url, KEY) as client:
-        runs = client.iter_runs("job", page_size=10, offset=offset, max_runs=max_runs)
-        wanted = [f"run-{n}" for n in range(30)][offset:][:max_runs]
-        assert [one.id for one in await runs.collect()] == wanted
-        if max_runs is not None:
-            assert len(requests) <= math.ceil(max_runs / 9) + 2
-        assert await runs.count() == len(wanted)
-        first = await runs.first()
-        assert (first and first.id) == (wanted[0] if wanted else None)
+        for offset in (0, 1, 9, 10, 29, 30, 31):
+            requests.clear()
+            runs = client.iter_runs("job", page_size=10, offset=offset, max_runs=max_runs)
+            wanted = [f"run-{n}" for n in range(30)][offset:][:max_runs]
+            assert [one.id for one in await runs.collect()] == wanted
+            if max_runs is not None:
+                assert len(requests) <= math.ceil(max_runs / 9) + 2
+            assert await runs.count() == len(wanted)
+            first = await runs.first()
+            assert (first and first.id) == (wanted[0] if wanted else None)
 
 
 async def test_nothing_is_requested_before_the_first_run_is_requested() -> None:

@@ -275,7 +275,7 @@ async def test_cancelled_as_the_run_is_found_to_be_deleted(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: warnings.append(context["message"]))
     [job_id] = s.job_ids
     ends: set[type[BaseException | JobRun]] = set()
-    for steps in range(0, 120, 6):
+    for steps in range(40):
         run = await s.create_run(job_id, status="RUNNING")
         s.requests.clear()
         wait = asyncio.create_task(client.wait_for_run(job_id, run.id, interval=0.01))
