@@ -14,7 +14,7 @@ import click
 
 import tfruns
 from tfruns.cli import options
-from tfruns.cli.options import Command, checked_id, connect, run_async, wrong_usage
+from tfruns.cli.options import Command, checked_id, connect, run_async, with_given, wrong_usage
 from tfruns.cli.output import harmless, write
 
 if TYPE_CHECKING:
@@ -115,23 +115,22 @@ def export(
     is_output = destination in _STANDARD_OUTPUT
     listed, state = getattr(jobs_from, "name", None), arguments["state"]
     _check_files({"-o": destination, "--jobs-from": listed, "--summary-json": summary_json, "--state": state})
-    given = {name: value for name, value in arguments.items() if value not in (None, ())}
     try:
         with summary_file(summary_json, masked_url(Hidden(destination))) as write_summary:
             ids = [*dict.fromkeys([*map(checked_id, job_ids), *_read_ids(jobs_from)])]
             if not ids:
                 raise click.UsageError("no jobs were given: name some, or a file of them with --jobs-from")
-            form = given.get("format", "jsonl")
+            form = arguments["format"] or "jsonl"
             if is_output and form not in ("jsonl", "csv"):
                 raise click.UsageError(f"standard output can be jsonl or csv, but no {form}: name a file with -o")
-            if is_output and "state" in given:
+            if is_output and state is not None:
                 raise click.UsageError(
                     "--state needs a file with -o: what was lost on its way from here would be no more"
                 )
             scratch = tempfile.TemporaryDirectory(prefix="tfruns-") if is_output else contextlib.nullcontext("")
             with scratch as folder:
                 path = os.path.join(folder, f"runs.{form}") if is_output else destination
-                summary = run_async(_export(ids, path, quiet, is_output, given))
+                summary = run_async(_export(ids, path, quiet, is_output, arguments))
             write_summary(summary)
             return _SKIPPED if summary["skipped"] else 0
     except KeyboardInterrupt:
@@ -223,7 +222,7 @@ async def _export(ids: list[str], path: str, quiet: bool, is_output: bool, argum
                 show(now)
 
             try:
-                summary = await export_runs(client, ids, path, on_progress=keep, **arguments)
+                summary = await with_given(export_runs, client, ids, path, on_progress=keep, **arguments)
             except (tfruns.TfRunsError, OSError) as error:
                 is_nameless = isinstance(error, OSError) and error.filename is None
                 what = f"{masked_url(Hidden(path))} can't be written: {error}" if is_nameless else str(error)

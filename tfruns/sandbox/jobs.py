@@ -92,9 +92,6 @@ class Clock:
         with self._lock:
             self._then += milliseconds
 
-    def __repr__(self) -> str:
-        return f"<Clock at {self.now} ms, rate {self.rate:g}>"
-
 
 @attrs.frozen(kw_only=True, cache_hash=True)
 class Selection:
