@@ -14,7 +14,7 @@ from tfruns._walk.jobs import JobsProgress as JobsProgress
 from tfruns._walk.paginator import RunPaginator as RunPaginator
 from tfruns._walk.paginator import RunsProgress as RunsProgress
 from tfruns._watch.diff import ChangeKind as ChangeKind
-from tfruns._watch.watcher import RunChange as RunChange
+from tfruns._watch.diff import RunChange as RunChange
 from tfruns._watch.watcher import RunWatch as RunWatch
 from tfruns.client import Client as Client
 from tfruns.errors import APIConnectionError as APIConnectionError

@@ -13,7 +13,7 @@ import tfruns
 from tests.support.hostile import page, response, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
-from tfruns._watch.diff import KEPT, Change, Found, PollResult, Snapshot, compare
+from tfruns._watch.diff import KEPT, Found, PollResult, Snapshot, compare
 from tfruns._watch.poll import PAGE_SIZE
 from tfruns._watch.schedule import PollSchedule, Trouble
 from tfruns._watch.watcher import decode, encode
@@ -541,7 +541,7 @@ def sample(number: int, status: str = "FINISHED") -> JobRun:
 def test_a_snapshot_amid_a_burst() -> None:
     """Its floor stays below what is still to be reported."""
     ended = {f"run-{n}": sample(n) for n in range(100, 100 + 2 * KEPT)}
-    steps = [Change(ChangeKind.FINISHED, sample(99), None), Change(ChangeKind.FINISHED, sample(110), None)]
+    steps = [RunChange(kind=ChangeKind.FINISHED, job_id="job", run=sample(number), before=None) for number in (99, 110)]
     before = Snapshot(ended, 50)
     view = Found(before, steps, before).snapshot(1)
     assert view.floor < 110
@@ -551,7 +551,7 @@ def test_what_a_poll_could_not_find_out() -> None:
     """It is left as it was."""
     view = Snapshot({"run-5": sample(5, "RUNNING"), "run-90": sample(90)}, 80)
     look = PollResult({"run-90": sample(90)}, 90)
-    assert compare(view, look) == Found(view, [], view)
+    assert compare("job", view, look) == Found(view, [], view)
 
 
 async def test_start_before_the_first_run() -> None:

@@ -12,7 +12,7 @@ something was created or has ended is proof in itself; that something is gone, o
 
 import enum
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 import msgspec
@@ -45,13 +45,38 @@ class ChangeKind(enum.StrEnum):
     __hash__ = str.__hash__
 
 
-@attrs.frozen
-class Change:
-    """A change of one run. States between two polls are merged into one change."""
+@attrs.frozen(kw_only=True)
+class RunChange:
+    """What happened to a run between two polls of its job.
+
+    Example:
+        >>> async for change in client.watch_runs("job-a", start="existing"):
+        ...     print(change.kind, change.run.name, change.run.status)
+        ...     break
+        >>> with open("watch.token", "w") as file:
+        ...     length = file.write(change.resume_token)
+    """
 
     kind: ChangeKind
+    """What happened: `appeared`, `changed`, `finished` or `deleted`."""
+    job_id: str
+    """The job."""
     run: JobRun
+    """The run as it is now; a deleted one as it was seen last."""
     before: JobRun | None
+    """The run as it was reported last; None if it is new."""
+    _make_token: Callable[[], str] = attrs.field(default=str, eq=False, repr=False, alias="make_token")
+
+    @property
+    def resume_token(self) -> str:
+        """The position of the watch after this change: give it to `Client.watch_runs` to go on from here.
+
+        A plain ASCII string. It grows with the jobs watched: it holds the open runs and up to 50 ended ones of each,
+        compressed. It is made each time this property is read: store one now and then rather than each.
+
+        If several jobs are watched, it stands for all of them, including those that couldn't be polled yet.
+        """
+        return self._make_token()
 
 
 @attrs.frozen
@@ -150,7 +175,7 @@ class Found:
     """What a poll has found: the changes since the snapshot before it, oldest run first, and the snapshot after it."""
 
     before: Snapshot
-    changes: Sequence[Change]
+    changes: Sequence[RunChange]
     after: Snapshot
 
     def snapshot(self, reported: int) -> Snapshot:
@@ -163,7 +188,7 @@ class Found:
         return _trimmed(replace(_changed(self.before, self.changes[:reported]), doubted=doubted), below)
 
 
-def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
+def _changed(snapshot: Snapshot, changes: Sequence[RunChange]) -> Snapshot:
     known, deleted = dict(snapshot.known), dict(snapshot.deleted)
     for change in changes:
         run = change.run
@@ -233,24 +258,33 @@ def steps_back(snapshot: Snapshot, poll: PollResult) -> dict[str, JobRunStatus |
     return back
 
 
-def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> Found:
+def compare(job_id: str, snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ()) -> Found:
     """What happened since the snapshot; without what the poll says about the runs whose ids are doubted."""
     known = dict(snapshot.known)
-    changes: list[Change] = []
+    changes: list[RunChange] = []
+
+    def report(run: JobRun, before: JobRun | None, kind: ChangeKind | None = None) -> None:
+        if kind is None:
+            kind = ChangeKind.APPEARED if before is None else ChangeKind.CHANGED
+            kind = ChangeKind.FINISHED if run.status.is_terminal else kind
+        changes.append(RunChange(kind=kind, job_id=job_id, run=run, before=before))
+
     for run_id, before in snapshot.known.items():
         if run_id in doubted or run_id not in poll.runs:
             continue
         run = poll.runs[run_id]
         if run is not None and (before is None or _is_change(before, run)):
-            changes.append(_change(run, before))
+            report(run, before)
         elif run is not None and not run.status.is_terminal:
             known[run_id] = run
         elif run is None and before is not None:
-            changes.append(Change(ChangeKind.DELETED, before, before))
+            report(before, before, ChangeKind.DELETED)
         elif run is None:
             del known[run_id]
     unknown = [run for run in poll.found if run.id not in snapshot.known and run.id not in doubted]
-    changes += [_change(run, None) for run in unknown if run.created_at > snapshot.floor]
+    for run in unknown:
+        if run.created_at > snapshot.floor:
+            report(run, None)
     changes.sort(key=lambda change: change.run.created_at)
     snapshot = replace(snapshot, doubted=frozenset(doubted).intersection(snapshot.known))
     # Runs that have moved up as others were deleted are known from now on, so that their deletion is seen. One that
@@ -261,12 +295,6 @@ def compare(snapshot: Snapshot, poll: PollResult, doubted: Collection[str] = ())
     moved_up = {run.id: run for run in below if run.created_at > floor}
     after = replace(snapshot, known={**moved_up, **known}, floor=min(snapshot.floor, floor))
     return Found(snapshot, changes, _trimmed(_changed(after, changes)))
-
-
-def _change(run: JobRun, before: JobRun | None) -> Change:
-    if run.status.is_terminal:
-        return Change(ChangeKind.FINISHED, run, before)
-    return Change(ChangeKind.APPEARED if before is None else ChangeKind.CHANGED, run, before)
 
 
 def _is_change(before: JobRun, run: JobRun) -> bool:

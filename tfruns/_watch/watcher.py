@@ -15,7 +15,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeGuard, get_args
 
@@ -27,11 +27,10 @@ from tfruns._checks import check_on_error, checked_job_id, likely
 from tfruns._http.connections import ClosedSignal, running_loop
 from tfruns._log import log
 from tfruns._token import pack, unpack
-from tfruns._watch.diff import Beginning, ChangeKind, Found, Snapshot, compare, snapshot_before, steps_back
+from tfruns._watch.diff import Beginning, Found, RunChange, Snapshot, compare, snapshot_before, steps_back
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import PollSchedule, Trouble, checked_interval
 from tfruns.errors import NOT_ABOUT_ONE_JOB, APIConnectionError, TfRunsError
-from tfruns.models import JobRun
 from tfruns.query import RunFilter, given_filters
 from tfruns.types import Interval, OnError, Start
 
@@ -55,40 +54,6 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
     if state and not state.keys() & set(job_ids):
         raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}
-
-
-@attrs.frozen(kw_only=True)
-class RunChange:
-    """What happened to a run between two polls of its job.
-
-    Example:
-        >>> async for change in client.watch_runs("job-a", start="existing"):
-        ...     print(change.kind, change.run.name, change.run.status)
-        ...     break
-        >>> with open("watch.token", "w") as file:
-        ...     length = file.write(change.resume_token)
-    """
-
-    kind: ChangeKind
-    """What happened: `appeared`, `changed`, `finished` or `deleted`."""
-    job_id: str
-    """The job."""
-    run: JobRun
-    """The run as it is now; a deleted one as it was seen last."""
-    before: JobRun | None
-    """The run as it was reported last; None if it is new."""
-    _make_token: Callable[[], str] = attrs.field(eq=False, repr=False, alias="make_token")
-
-    @property
-    def resume_token(self) -> str:
-        """The position of the watch after this change: give it to `Client.watch_runs` to go on from here.
-
-        A plain ASCII string. It grows with the jobs watched: it holds the open runs and up to 50 ended ones of each,
-        compressed. It is made each time this property is read: store one now and then rather than each.
-
-        If several jobs are watched, it stands for all of them, including those that couldn't be polled yet.
-        """
-        return self._make_token()
 
 
 class RunWatch:
@@ -200,13 +165,8 @@ class Watch:
                 state = self._state.copy()
                 for at, change in enumerate(found.changes, 1):
                     if self._statuses is None or change.run.status in self._statuses:
-                        yield RunChange(
-                            kind=change.kind,
-                            job_id=job_id,
-                            run=change.run,
-                            before=change.before,
-                            make_token=functools.partial(_token, state, self._filters, job_id, found, at),
-                        )
+                        make_token = functools.partial(_token, state, self._filters, job_id, found, at)
+                        yield attrs.evolve(change, make_token=make_token)
                 self._state[job_id] = found.after
                 start(job_id, self._next(job_id, self._schedules[job_id].next(changed=True)))
         finally:
@@ -252,7 +212,7 @@ class Watch:
                 pause = 0.0
                 continue
             snapshot = snapshot_before(known, poll, self._epoch + self._closed.now())
-            found = compare(snapshot, poll, schedule.doubted(steps_back(snapshot, poll)))
+            found = compare(job_id, snapshot, poll, schedule.doubted(steps_back(snapshot, poll)))
             self._state[job_id] = found.before if found.changes else found.after
             if found.changes:
                 await self._closed.wait(math.inf, self._has_begun)
