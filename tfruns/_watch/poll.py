@@ -21,14 +21,10 @@ _OPEN = tuple(status for status in JobRunStatus if not status.is_terminal)
 IterRuns = Callable[..., RunPaginator]
 """`Client.iter_runs`."""
 
-Read = Callable[..., Awaitable[object]]
-"""`read(wanted, **filters)` reads the runs of a job that match these filters of `Client.iter_runs`, at least until it
-has met all that are wanted, and removes each that it meets from the runs that are left."""
-
 
 async def find_runs(
     left: Collection[str],
-    read: Read,
+    read: Callable[..., Awaitable[object]],
     *,
     total: float,
     still_open: Collection[str] = (),
@@ -37,6 +33,8 @@ async def find_runs(
 ) -> None:
     """Read the runs whose ids are in `left`, until it is empty or nothing is left to try: what remains wasn't found.
 
+    `read(wanted, **filters)` reads the runs that match these filters of `Client.iter_runs`, at least until it has met
+    all that are wanted, and removes each that it meets from `left`.
     (One response is no proof: such a run is gone only if it isn't found later either.) The job has about `total` runs,
     maybe inf. Those in `still_open` may be open, in a known status. A run is searched for by its name, too, if the id
     doesn't find it. All were created at `created_after`, in ms since 1970, or later.

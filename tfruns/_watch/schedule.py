@@ -42,26 +42,16 @@ def checked_interval(interval: Interval) -> tuple[float, float]:
 
 
 @attrs.define
-class _Claim:
-    last: float  # when it was made last
-    polls: int = 0
-    seconds: float = 0.0  # that it has lasted, without the time in which no poll succeeded
-
-
-@attrs.define
 class Trouble:
     """The claims that aren't believed yet, and the jobs that can't be polled for now, of all jobs together."""
 
     activity: str
     now: Callable[[], float]
-    claims: dict[str, dict[tuple[str, str | None], _Claim]] = attrs.field(factory=dict, init=False)
+    claims: dict[str, dict[tuple[str, str | None], tuple[int, float]]] = attrs.field(factory=dict, init=False)
+    """By job and by what is claimed of which run: in how many polls, and for how many seconds."""
     failing_since: dict[str, float] = attrs.field(factory=dict, init=False)
     longest_wrong: float = attrs.field(default=0.0, init=False)
     wrong_at: float = attrs.field(default=0.0, init=False)
-
-    def forget(self, job_id: str) -> None:
-        self.claims.pop(job_id, None)
-        self.failing_since.pop(job_id, None)
 
 
 @attrs.define
@@ -73,6 +63,7 @@ class PollSchedule:
     trouble: Trouble
     _now: float = attrs.field(init=False)
     _skip: float = attrs.field(init=False)
+    _claimed_at: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._now, self._skip = self.interval
@@ -93,9 +84,8 @@ class PollSchedule:
         failing_since = self.trouble.failing_since
         if isinstance(error, IncompleteWalkError) or (isinstance(error, APIError) and error.is_transient):
             seconds = self._now = self.interval[1]
-            level = (
-                logging.DEBUG if self.job_id in failing_since else logging.INFO if failing_since else logging.WARNING
-            )
+            level = logging.INFO if failing_since else logging.WARNING
+            level = logging.DEBUG if self.job_id in failing_since else level
             failing_since.setdefault(self.job_id, self.trouble.now())
             text = "%s; %s goes on, and polls again in %.2f s"
             log(level, text, error, self.trouble.activity, seconds, extra={"job_id": self.job_id, "wait": seconds})
@@ -113,6 +103,10 @@ class PollSchedule:
             text = "job %r can be polled again, after %.0f s"
             log(level, text, self.job_id, self.trouble.now() - since, extra={"job_id": self.job_id})
 
+    def forget(self) -> None:
+        self.trouble.claims.pop(self.job_id, None)
+        self.trouble.failing_since.pop(self.job_id, None)
+
     def after_skip(self) -> float:
         """Seconds to wait after a failure that may be permanent: twice as long each time."""
         most = self.interval[1]
@@ -123,29 +117,30 @@ class PollSchedule:
     def doubted(self, claims: Mapping[str, str | None]) -> set[str]:
         """Of the claims that a poll has made, by run, those that aren't believed yet. A claim of an earlier poll that
         this one hasn't made was wrong."""
-        all_claims, now, pause = self.trouble.claims, self.trouble.now(), self._pause_of_claims()
-        before = all_claims.pop(self.job_id, {})
+        trouble, now = self.trouble, self.trouble.now()
+        # A claim doesn't last while no poll succeeds.
+        elapsed, self._claimed_at = min(now - self._claimed_at, self._pause_of_claims()), now
+        before = trouble.claims.pop(self.job_id, {})
         # How many seconds a wrong claim lasted, the longest one; less with the time since.
-        wrong_by = self.trouble.longest_wrong * math.exp2(-(now - self.trouble.wrong_at) / _FORGOTTEN)
+        wrong_by = trouble.longest_wrong * math.exp2(-(now - trouble.wrong_at) / _FORGOTTEN)
         if wrong := before.keys() - claims.items():
-            wrong_by = max(wrong_by, *(before[key].seconds for key in wrong))
-            self.trouble.longest_wrong, self.trouble.wrong_at = wrong_by, now
-        left = {key: before.get(key) or _Claim(now) for key in claims.items()}
-        needed = _LEAST_SECONDS + 3 * wrong_by + _SECONDS_EACH * (len(left) + sum(map(len, all_claims.values())) - 1)
-        for key, claim in [*left.items()]:
-            claim.seconds += min(now - claim.last, pause)
-            claim.polls += 1
-            claim.last = now
-            if claim.polls >= _LEAST_POLLS and claim.seconds >= min(needed, _MOST_SECONDS):
-                del left[key]
+            wrong_by = trouble.longest_wrong = max(wrong_by, *(before[key][1] for key in wrong))
+            trouble.wrong_at = now
+        others = sum(map(len, trouble.claims.values()))
+        needed = min(_MOST_SECONDS, _LEAST_SECONDS + 3 * wrong_by + _SECONDS_EACH * (len(claims) + others - 1))
+        left = {}
+        for key in claims.items():
+            polls, seconds = before.get(key, (0, -elapsed))
+            if polls + 1 < _LEAST_POLLS or seconds + elapsed < needed:
+                left[key] = polls + 1, seconds + elapsed
         if left:
-            all_claims[self.job_id] = left
+            trouble.claims[self.job_id] = left
         return {run_id for run_id, _ in left}
 
     def _pause_of_claims(self) -> float:
         """Seconds until the next poll because of the job's claims; inf if there are none."""
-        all_claims = self.trouble.claims
-        if self.job_id not in all_claims:
+        claims = self.trouble.claims
+        if self.job_id not in claims:
             return math.inf
-        youngest = min(claim.seconds for claim in all_claims[self.job_id].values())
-        return max(1.0, min(youngest / 2, _LONGEST_PAUSE_OF_CLAIMS), len(all_claims) / _MOST_POLLS)
+        youngest = min(seconds for _, seconds in claims[self.job_id].values())
+        return max(1.0, min(youngest / 2, _LONGEST_PAUSE_OF_CLAIMS), len(claims) / _MOST_POLLS)

@@ -106,7 +106,7 @@ class WaitLoop:
         self._waiters: set[_Waiter] = set()
         self._job = job
         self._closed = closed
-        self._trouble = trouble
+        self._schedule = PollSchedule(job.job_id, (math.inf, math.inf), trouble)
         self._due = math.inf  # when the next poll begins
         self._joined: asyncio.Future[None] = asyncio.Future()
         self._task: asyncio.Task[JobRun] = asyncio.create_task(self._poll(), name=f"tfruns wait {job.job_id}")
@@ -120,8 +120,7 @@ class WaitLoop:
         waiter = _Waiter(run, interval)
         self._waiters.add(waiter)
         intervals = [waiter.interval for waiter in self._waiters]
-        interval = min(least for least, _ in intervals), min(most for _, most in intervals)
-        self._schedule = PollSchedule(self._job.job_id, interval, self._trouble)
+        self._schedule.interval = min(least for least, _ in intervals), min(most for _, most in intervals)
         self._due = min(self._due, self._closed.now() + self._schedule.next(changed=True))
         if not self._joined.done():
             self._joined.set_result(None)
@@ -133,7 +132,7 @@ class WaitLoop:
             if not self._waiters:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
-                self._trouble.forget(self._job.job_id)
+                self._schedule.forget()
         if ended is None:
             last = waiter.run
             text = f"run {last.id!r} was deleted, it was {last.status}"
