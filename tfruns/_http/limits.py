@@ -15,7 +15,7 @@ from tfruns._http.responses import REFUSED, Response, server_wait
 from tfruns._http.retry import PageFetch
 from tfruns._log import log
 from tfruns._text import seconds
-from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, ClientClosedError, DecodeError
+from tfruns.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, DecodeError
 
 _LOGGED_AFTER = 1.0
 """Seconds without a good response after which that is logged: a rate limit alone may cause shorter pauses."""
@@ -49,6 +49,7 @@ class Limiter:
     def leave(self, fetch: PageFetch, outcome: Response | Exception | None) -> None:
         """An attempt is over, or was cancelled (None): send the next, and only then say what happened."""
         if fetch.sent_at is None:
+            fetch.turn.cancel()
             return
         now, pace = time.monotonic(), self.pace
         if isinstance(outcome, (APIError, Response)) and outcome.is_transient:
@@ -64,14 +65,6 @@ class Limiter:
         if self._queues:
             self._let_through()
         self._report(now)
-
-    def close(self) -> None:
-        """Send nothing more: requests that wait end with ClientClosedError."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for fetch in self.waiting:
-            fetch.turn.set_exception(ClientClosedError())
-        self._queues.clear()
 
     def _let_through(self) -> None:
         if self._timer is not None:

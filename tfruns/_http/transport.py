@@ -118,7 +118,9 @@ class Transport:
             limiter = self._limiter
             limiter.join(fetch)
             try:
-                await fetch.turn
+                if not fetch.turn.done():
+                    await self.closed.wait(math.inf, fetch.turn)
+                fetch.turn.result()  # raises an error if it was too late
                 outcome = await self._outcome(fetch, handled)
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -290,7 +292,6 @@ class Transport:
             self.connections.check_loop("close it there")
         self.closed.set()
         if is_in_use:
-            self._limiter.close()
             for limit in self._sending:  # closing a connection doesn't wake a task that reads a body from it
                 if not limit.expired():
                     limit.reschedule(0.0)
