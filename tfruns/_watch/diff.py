@@ -100,7 +100,7 @@ class PollResult:
         return max((max(run.created_at, _ended_at(run)) for run in self.found), default=-math.inf)
 
 
-class Beginning(msgspec.Struct, frozen=True, tag=True):
+class Beginning(msgspec.Struct, frozen=True):
     """How the watch of a job begins: used until its first poll has succeeded. Times are in ms since 1970."""
 
     since: float
@@ -142,7 +142,7 @@ def progress(run: JobRun) -> tuple[float, ...]:
     return run.created_at, run.total_retries, stage, 0 if run.status.is_terminal else run.duration or 0
 
 
-class Snapshot(msgspec.Struct, frozen=True, tag=True):
+class Snapshot(msgspec.Struct, frozen=True):
     """What a watch knows of a job."""
 
     known: Mapping[str, JobRun | None]

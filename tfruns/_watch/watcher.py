@@ -50,7 +50,11 @@ def encode(state: State, filters: Mapping[str, Any]) -> str:
 def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> State:
     """What the token holds about these jobs; an error says why it can't be used."""
 
-    state = unpack(_VERSION, token, filters, lambda content: msgspec.convert(content, State))
+    def read(content: Any) -> State:
+        kinds: dict[bool, type[Snapshot | Beginning]] = {True: Snapshot, False: Beginning}
+        return {job_id: msgspec.convert(known, kinds["known" in known]) for job_id, known in content.items()}
+
+    state = unpack(_VERSION, token, filters, read)
     if state and not state.keys() & set(job_ids):
         raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}
