@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from tfruns._table.columns import JOB_ID
+from tfruns._table.columns import JOB_ID, Kind
 from tfruns.export import formats
 from tfruns.export.formats import Format, Writer, arrow_module, zstd
 from tfruns.export.pipeline import Destination, Export, Key
@@ -58,9 +58,9 @@ class Days(Writer):
         self._held: list[bytes] = []
         self._bytes = 0
 
-    def add(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._bytes += len(piece)
+    def write(self, packed: bytes) -> None:
+        self._held.append(zstd.decompress(packed))
+        self._bytes += len(self._held[-1])
         if self._bytes > _HELD:
             self.close()
 
@@ -162,7 +162,7 @@ _read = msgspec.json.Decoder(_Line).decode
 
 
 def _dated_lines(job_id: str, page: RawPage) -> bytes:
-    formats.check_moments([run.created_at for run in page.data])
+    formats.check_limits(Kind.INSTANT, [run.created_at for run in page.data])
     return formats.json_lines(job_id, page)
 
 

@@ -15,7 +15,6 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,13 +40,9 @@ else:
 class Writer(ABC):
     """Puts pieces together, in the order in which they are written. It is used in one thread."""
 
+    @abstractmethod
     def write(self, packed: bytes) -> None:
         """Add a piece, as `packer` packs it. Raises ZstdError if it was damaged."""
-        self.add(zstd.decompress(packed))
-
-    @abstractmethod
-    def add(self, piece: bytes) -> None:
-        """Add a piece."""
 
     @abstractmethod
     def close(self) -> None:
@@ -59,7 +54,7 @@ class Format:
     name: str
     suffixes: tuple[str, ...]
     encode: Callable[[str, RawPage], bytes]
-    """Turns a page of a job into a piece. Raises ValueError or OverflowError if it can't hold a value."""
+    """Turns a page of a job into a piece. Raises ValueError if it can't hold a value."""
     open: Callable[[Path], Writer]  # takes the path of a new file
     extra: str = ""
     modules: tuple[str, ...] = ()  # the modules that the extra has to install
@@ -128,6 +123,13 @@ class RejectedRun(msgspec.Struct, rename="camel"):
         return json.dumps(msgspec.to_builtins(self), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
+def check_limits(kind: Kind, values: Sequence[float | None]) -> None:
+    least, most = LIMITS[kind]
+    given = [value for value in values if value is not None]
+    if given and not least <= min(given) <= max(given) <= most:
+        raise ValueError(f"{kind.value}: one is beyond what tables hold")
+
+
 def unfit(job_id: str, run: JobRun, format_: Format) -> tuple[FieldProblem, ...]:
     """Why a format with columns can't hold a run."""
     problems: list[FieldProblem] = []
@@ -153,6 +155,7 @@ def packer() -> Callable[[bytes], bytes]:
 # --- text: JSON lines and CSV, compressed or not ---
 
 _SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
+_PART = 64 * 1024
 _SYNC_EVERY = 16 * 2**20
 """Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
@@ -179,14 +182,20 @@ class _TextFile(Writer):
             self._text.flush(zstd.ZstdFile.FLUSH_FRAME)
             self._file.write(packed)  # a frame, as it is
         else:
-            super().write(packed)
+            self._write_unpacked(packed)
         if self._file.tell() - self._synced > _SYNC_EVERY:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._synced = self._file.tell()
 
-    def add(self, piece: bytes) -> None:
-        self._text.write(piece)
+    def _write_unpacked(self, packed: bytes) -> None:
+        """In small parts: for each large one, glibc would get memory from the system anew, which takes longer."""
+        unpacker = zstd.ZstdDecompressor()
+        while not unpacker.eof:
+            self._text.write(unpacker.decompress(packed, max_length=_PART))
+            if not unpacker.eof and unpacker.needs_input:
+                raise zstd.ZstdError("it ends too early")
+            packed = b""
 
     def close(self) -> None:
         with self._file:
@@ -260,14 +269,13 @@ _rests = _Known(lambda ms: f"{ms // 1000:02}.{ms % 1000:03}Z")
 def plain_columns(runs: Sequence[JobRun]) -> Iterator[Sequence[Any]]:
     """The values of some runs, column by column, as `COLUMNS` has them: str, int or None; moments as text."""
     for column, values in zip(COLUMNS, values_of(runs), strict=True):
-        if column.kind is Kind.COUNT:
-            array("q", [value for value in values if value is not None])  # raises OverflowError beyond 64 bits
+        if column.kind in LIMITS:
+            check_limits(column.kind, values)
         yield _moments(values) if column.kind is Kind.INSTANT else values
 
 
 def _moments(values: Sequence[Any]) -> list[str | None]:
-    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`. Raises OverflowError if one
-    is beyond the years 1 to 9999."""
+    """Milliseconds since 1970 as UTC in the form of ISO 8601: `2026-11-23T08:30:00.123Z`."""
     if float in set(map(type, values)):
         return [None if value is None else _moment(value) for value in values]
     return [None if ms is None else _minutes[ms // 60_000] + _rests[ms % 60_000] for ms in values]
@@ -337,19 +345,13 @@ def arrow_module() -> Any:
     return [needed(module, "arrow") for module in ARROW_MODULES][-1]
 
 
-def check_moments(moments: Sequence[float]) -> None:
-    least, most = LIMITS[Kind.INSTANT]
-    if moments and not least <= min(moments) <= max(moments) <= most:
-        raise ValueError("a moment is beyond the years 1 to 9999")
-
-
 def arrow_piece(job_id: str, page: RawPage) -> Any:
     return arrow_batch(job_id, page).serialize()
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
-    check_moments([run.created_at for run in page.data])
-    check_moments([run.end_time for run in page.data if run.end_time is not None])
+    check_limits(Kind.INSTANT, [run.created_at for run in page.data])
+    check_limits(Kind.INSTANT, [run.end_time for run in page.data])
     return arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
 
 
@@ -369,8 +371,8 @@ class ArrowFile(Writer):
         self._batches: list[Any] = []
         self._rows = self._bytes = 0
 
-    def add(self, piece: bytes) -> None:
-        batch = read_piece(piece)
+    def write(self, packed: bytes) -> None:
+        batch = read_piece(zstd.decompress(packed))
         if self._bytes + batch.nbytes > _BYTES_A_GROUP:
             self._flush()
         self._batches.append(batch)

@@ -389,7 +389,7 @@ class Export:
             bad = reading.record_bad(bad)
         try:
             piece = self._encode(job_id, page)
-        except (ValueError, OverflowError):
+        except ValueError:
             problems = [unfit(job_id, run, self.destination.format_) for run in page.data]
             if not any(problems):
                 raise

@@ -26,7 +26,7 @@ import msgspec
 
 from tfruns._table.columns import COLUMNS, JOB_ID, Kind
 from tfruns.export.files import StoppedError, check_writable, fresh_file, put_in_place
-from tfruns.export.formats import Format, Writer, arrow_module, needed, plain_columns
+from tfruns.export.formats import Format, Writer, arrow_module, needed, plain_columns, zstd
 from tfruns.export.pipeline import QUARANTINE, Destination, Export, Key
 from tfruns.export.results import ExportError
 from tfruns.export.store import LocalStore
@@ -329,8 +329,8 @@ class SqliteFile(Writer):
             self._database.execute("BEGIN")
             self._database.execute(SqliteTable.definition("runs"))
 
-    def add(self, piece: bytes) -> None:
-        job_id, *columns = msgspec.msgpack.decode(piece)
+    def write(self, packed: bytes) -> None:
+        job_id, *columns = msgspec.msgpack.decode(zstd.decompress(packed))
         rows = zip(itertools.repeat(job_id), *columns, strict=False)
         marks = f"({', '.join('?' * (1 + len(columns)))})"
         with _as_export_error():
