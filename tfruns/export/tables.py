@@ -345,7 +345,7 @@ class SqliteFile(Writer):
 
 # --- DuckDB ---
 
-_MEMORY = ("64MB", "128MB", "256MB", "512MB", "4GB")
+_MEMORY = ("56MB", "64MB", "128MB", "256MB", "512MB", "4GB")
 """How much memory DuckDB may use. How much it needs isn't known before: so it is tried again with more."""
 
 
