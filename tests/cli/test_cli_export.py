@@ -126,7 +126,9 @@ YESTERDAY = '{"path": "runs.jsonl", "runs": 5}'
 
 
 @needs_posix
-@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("stop", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 async def test_interrupted_it_says_how_to_go_on_and_the_same_command_does(
     stop: signal.Signals, status: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:
