@@ -36,7 +36,7 @@ COMMANDS = [line for block in SHELL for line in block.source.splitlines() if lin
 def variables() -> Iterator[dict[str, str]]:
     """The sandbox that the README starts, by its own command, but with smaller jobs, and time 200 times as fast."""
     [command] = re.findall(r"`\.venv/bin/tfruns (sandbox [^`]+)`", README.read_text(encoding="utf-8"))
-    words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "200", "--runs", "1500"]
+    words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "200", "--runs", "600"]
     env = {**os.environ, "PYTHONPATH": str(README.parent)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

@@ -615,7 +615,12 @@ async def test_an_end_is_not_undone_by_one_response_of_an_older_state(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "form", ["jsonl", "csv", "sqlite", "duckdb", pytest.param("postgres", marks=pytest.mark.postgres)]
+    "form",
+    [
+        *("jsonl", "sqlite", "duckdb"),
+        pytest.param("csv", marks=pytest.mark.slow),
+        pytest.param("postgres", marks=pytest.mark.postgres),
+    ],
 )
 async def test_ten_rounds_are_what_one_export_is_while_runs_turn_bad_end_vanish_and_come_back(
     form: str, tmp_path: Path, request: pytest.FixtureRequest

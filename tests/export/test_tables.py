@@ -307,21 +307,15 @@ async def test_no_name_in_a_path_is_taken_for_something_else(form: str, name: st
     """Not for the value of a column, a pattern or a part of a URL; for a folder, and for the file."""
     jobs.update(**{"job-1": [run(1, status="RUNNING"), run(2, status="FAILED")], "job-2": [run(3)]})
     folder = tmp_path / name
-    for path in (folder / f"runs.{form}", folder / f"{name}.{form}"):
-        folder.mkdir(exist_ok=True)
-        (tmp_path / "aXb-c").mkdir(exist_ok=True)
-        for _ in range(2):
-            await jobs.export(path, state=tmp_path / f"{path.name}.json")
-            jobs["job-1"][0]["status"] = "FAILED"
-        clean = tmp_path / f"copy.{form}"
-        shutil.copy(path, clean)
-        rows = [(row["job_id"], row["id"], row["status"]) for row in READERS[form](clean)]
-        assert sorted(rows) == [
-            ("job-1", "run-1", "FAILED"),
-            ("job-1", "run-2", "FAILED"),
-            ("job-2", "run-3", "FINISHED"),
-        ]
-        jobs["job-1"][0]["status"] = "RUNNING"
+    folder.mkdir()
+    (tmp_path / "aXb-c").mkdir()
+    path, clean = folder / f"{name}.{form}", tmp_path / f"copy.{form}"
+    for _ in range(2):
+        await jobs.export(path, state=tmp_path / "state.json")
+        jobs["job-1"][0]["status"] = "FAILED"
+    shutil.copy(path, clean)
+    rows = [(row["job_id"], row["id"], row["status"]) for row in READERS[form](clean)]
+    assert sorted(rows) == [("job-1", "run-1", "FAILED"), ("job-1", "run-2", "FAILED"), ("job-2", "run-3", "FINISHED")]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no character of a name")

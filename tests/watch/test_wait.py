@@ -288,7 +288,7 @@ async def test_cancelled_as_the_run_is_found_to_be_deleted(
         wait.cancel()
         ends |= {type(end) for end in await asyncio.gather(wait, return_exceptions=True)}
         del wait
-        gc.collect()
+    gc.collect()
     assert asyncio.CancelledError in ends
     assert warnings == []
 
