@@ -35,7 +35,7 @@ from tfruns.export.results import ExportError
 from tfruns.export.watermark import JobState, Reading
 
 _COMMIT_EVERY = 0.5  # the least seconds between two commits, because each one waits for the disk
-_VERSION = 7
+_VERSION = 8
 _OLDEST = 86_400.0  # seconds, a day: an export that began longer ago doesn't go on from there
 _WORK = ".tfruns-partial"
 

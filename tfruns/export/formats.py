@@ -299,7 +299,7 @@ _find_start = re.compile(r"[;\t\r\n]").search
 def csv_rows(job_id: str, page: RawPage) -> bytes:
     cells: list[Iterable[str]] = [itertools.repeat(cell(job_id), len(page.data))]
     for column, values in zip(COLUMNS, plain_columns(page.data), strict=True):
-        if column.kind is Kind.TEXT and None not in values:
+        if column.kind is Kind.TEXT and not column.is_nullable:
             cells.append(_cells(values))
         elif column.kind in (Kind.TEXT, Kind.WORD):
             cells.append(map(_known_cells.__getitem__, values))

@@ -307,14 +307,15 @@ def _sqlite(path: Path) -> sqlite3.Connection:
     return database
 
 
-_ROWS_AT_ONCE = 50  # for each statement the lock of the interpreter changes hands twice
+_VALUES_AT_ONCE = 50 * len(_KINDS)  # for each statement the lock of the interpreter changes hands twice
 _NULL = float("nan")
 """What SQLite, which has no NaN, stores as NULL. Python's driver takes three times as long for None."""
 
 
 def sqlite_piece(job_id: str, page: RawPage) -> bytes:
     columns = [[_NULL if value is None else value for value in values] for values in plain_columns(page.data)]
-    return msgspec.msgpack.encode([job_id, *columns])
+    rows = zip(itertools.repeat(job_id), *columns, strict=False)
+    return msgspec.msgpack.encode([*itertools.chain.from_iterable(rows)])
 
 
 class SqliteFile(Writer):
@@ -330,13 +331,13 @@ class SqliteFile(Writer):
             self._database.execute(SqliteTable.definition("runs"))
 
     def write(self, packed: bytes) -> None:
-        job_id, *columns = msgspec.msgpack.decode(zstd.decompress(packed))
-        rows = zip(itertools.repeat(job_id), *columns, strict=False)
-        marks = f"({', '.join('?' * (1 + len(columns)))})"
+        values = msgspec.msgpack.decode(zstd.decompress(packed))
+        row = f"({', '.join('?' * len(_KINDS))})"
         with _as_export_error():
-            while some := [*itertools.islice(rows, _ROWS_AT_ONCE)]:
-                statement = f"INSERT OR REPLACE INTO runs VALUES {', '.join([marks] * len(some))}"
-                self._database.execute(statement, [*itertools.chain.from_iterable(some)])
+            for start in range(0, len(values), _VALUES_AT_ONCE):
+                some = values[start : start + _VALUES_AT_ONCE]
+                statement = f"INSERT OR REPLACE INTO runs VALUES {', '.join([row] * (len(some) // len(_KINDS)))}"
+                self._database.execute(statement, some)
 
     def close(self) -> None:
         with _as_export_error(), contextlib.closing(self._database):
