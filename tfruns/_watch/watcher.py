@@ -60,7 +60,7 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}
 
 
-class RunWatch:
+class RunWatch(AsyncIterator[RunChange]):
     """The changes of the runs of jobs, as `Client.watch_runs` returns them: an async iterator of `RunChange`.
 
     Nothing is requested until it is iterated. It never ends by itself: `break`, an error, a cancellation or `aclose`
@@ -83,9 +83,6 @@ class RunWatch:
         self.skipped: dict[str, TfRunsError] = watch.skipped
         # The generator refers to the watch, but not to this object: so `break` frees both at once.
         self._changes = watch.changes()
-
-    def __aiter__(self) -> AsyncIterator[RunChange]:
-        return self
 
     async def __anext__(self) -> RunChange:
         return await anext(self._changes)
