@@ -243,6 +243,11 @@ class RunFilter:
         """Whether the runs come in the order of their creation, one way or the other: asked for without `sort_by`."""
         return self.sort_by is None
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it may match none of many runs: it names a prefix, subjects, statuses or versions."""
+        return any((self.search_prefix, self.triggered_by, self.status, self.version_numbers))
+
     def query_string(self) -> str:
         """The filter as a percent-encoded query string, a list as a repeated key."""
         given = {wire_name(name): value for name in _SENT if (value := getattr(self, name)) is not None}

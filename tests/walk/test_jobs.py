@@ -277,26 +277,53 @@ async def test_progress_counts_each_job_once_and_expects_what_will_come() -> Non
         assert (runs.progress.jobs_done, runs.progress.jobs_skipped) == (0, 0)
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, pytest.fail.Exception])
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("by", ["ids", "key"])
-async def test_a_cancellation_within_a_function_of_the_callers_ends_the_walk_and_doesnt_hang_it(
-    by: str, ordered: bool
+@pytest.mark.parametrize("by", ["ids", "key", "hook"])
+async def test_whatever_a_function_of_the_callers_raises_ends_the_walk_and_doesnt_hang_it(
+    by: str, ordered: bool, error: type[BaseException]
 ) -> None:
+    """Also what is no Exception, as what pytest's `fail` raises."""
+
     async def ids() -> AsyncIterator[str]:
         yield sandbox.job_ids[0]
         if by == "ids":
-            raise asyncio.CancelledError
+            raise error
 
     async def key() -> str:
         if by == "key":
-            raise asyncio.CancelledError
+            raise error
         return sandbox.api_key
 
-    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, key) as client:
+    def hook(_: object) -> None:
+        if by == "hook":
+            raise error
+
+    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, key, on_response=hook) as client:
         async with asyncio.timeout(30):
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(error):
                 _ = [run async for run in client.iter_runs_for(ids(), ordered=ordered)]
         assert tasks_left() == []
+
+
+async def test_a_function_that_ends_an_iterator_doesnt_end_the_walk_as_if_it_were_whole() -> None:
+    async def on_error(*_: object) -> None:
+        raise StopAsyncIteration
+
+    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+            await client.iter_runs_for(["no-such-job", *sandbox.job_ids], on_error=on_error).collect()
+
+
+async def test_ids_that_come_only_once_are_walked_only_once() -> None:
+    """A second walk over an iterator would be silently empty."""
+    async with Sandbox(jobs=2, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        runs = client.iter_runs_for(iter(sandbox.job_ids))
+        assert await runs.count() == 6
+        with pytest.raises(ValueError, match="job_ids is an iterator, whose ids come only once: give a list"):
+            await runs.collect()
+        again = client.iter_runs_for(sandbox.job_ids)
+        assert await again.count() == len(await again.collect()) == 6
 
 
 async def test_a_source_of_ids_that_ignores_its_cancellation_begins_no_more_walks() -> None:

@@ -187,11 +187,23 @@ async def test_what_an_older_state_lacks_is_not_gone(order: str, lag: int, stale
 
 
 async def test_an_empty_first_response_is_no_proof() -> None:
-    """A job has no runs if two responses say so, in any order; that none matches a filter is nothing special."""
-    found, _ = await ids_of(answers(STILL, lambda request, rows: rows if request.number else []), 1)
-    assert found == [one["id"] for one in STILL]
-    assert await ids_of(answers([]), 1) == await ids_of(answers([]), 1, sort_by="startTime") == ([], 2)
-    assert await ids_of(answers([]), 1, status="FAILED") == ([], 1)
+    """A job has no runs if two responses say so, in any order, and so it is with a filter that no run matches."""
+    for filters in ({}, {"status": "FINISHED"}, {"sort_by": "startTime"}, {"search_prefix": "run"}):
+        found, _ = await ids_of(answers(STILL, lambda request, rows: rows if request.number else []), 1, **filters)
+        assert found == [one["id"] for one in STILL]
+        assert await ids_of(answers([]), 1, **filters) == ([], 2)
+
+
+@pytest.mark.parametrize("sort_by", [None, "startTime"])
+async def test_a_total_without_a_run_is_no_empty_list(sort_by: str | None) -> None:
+    """Unless there is a filter, whose totals may be those of the list without it."""
+
+    def answer(_: Request) -> bytes:
+        return response(200, page([], len(STILL)))
+
+    with pytest.raises(IncompleteWalkError):
+        await ids_of(answer, 1, sort_by=sort_by)
+    assert (await ids_of(answer, 1, sort_by=sort_by, status="FAILED"))[0] == []
 
 
 async def test_nothing_behind_an_end_that_has_moved_is_no_proof() -> None:

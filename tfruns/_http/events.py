@@ -142,7 +142,7 @@ class Hooks(dict[str, tuple[Callable[..., object], ...]]):
         try:
             for hook in self.get(name, ()):
                 hook(*values)
-        except Exception as error:
+        except (Exception, GeneratorExit) as error:
             raise UserCodeError(error, is_of_a_hook=True) from None
 
 
@@ -152,9 +152,10 @@ class UserCodeError(Exception):
     (It may be an OSError, which is retried where the network raises it.) `Transport` unwraps it.
     """
 
-    def __init__(self, error: Exception, *, is_of_a_hook: bool = False) -> None:
-        self.error = error
+    def __init__(self, error: Exception | GeneratorExit, *, is_of_a_hook: bool = False) -> None:
         self.is_of_a_hook = is_of_a_hook
-        if isinstance(error, StopAsyncIteration):  # it would look like the end of the walk
-            self.error = RuntimeError("a function given to the client raised StopAsyncIteration")
+        if isinstance(error, (StopAsyncIteration, GeneratorExit)):  # it would look like the end of the walk
+            self.error: Exception = RuntimeError(f"a function given to the client raised {type(error).__name__}")
             self.error.__cause__ = error
+        else:
+            self.error = error

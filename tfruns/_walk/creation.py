@@ -18,7 +18,7 @@ from tfruns._walk.frontier import SEVERAL, Frontier, Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.models import RunPage
-from tfruns.query import MAX_PAGE_SIZE
+from tfruns.query import MAX_PAGE_SIZE, RunFilter
 
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
@@ -131,9 +131,8 @@ class CreationWalk:
     order: PageOrder
     newest_first: bool  # whether the newest runs come first in this order
     ends_at: float  # the key after which no run is wanted
-    can_be_emptied: bool  # whether a list that had runs may have none
+    filter: RunFilter
     had_runs: bool = False  # whether the list is known to have had runs
-    may_be_empty: bool = True  # whether one response is enough to say that it has none
     start: int = 0
     max_runs: float = math.inf
     place: Place | None = None  # where to go on, if the list isn't read from its start
@@ -164,6 +163,8 @@ class CreationWalk:
         self.frontier = Frontier(self.place, skips=self.start > 0)
         self.index = self._consumed = self.start if self.place is None else self.place.index
         self.pace = Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
+        if self.place is not None and not self.newest_first:
+            self.server.most = self.place.index  # an older state lacks the newest
 
     # --- what to request ---
 
@@ -381,7 +382,7 @@ class CreationWalk:
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:
         has_runs = total > 0 or self.server.understates
         if not self.frontier.has_begun and not self.had_runs and request.offset >= total:
-            self.done = self.may_be_empty or not self._is_doubted(request, 1)
+            self.done = not self._is_doubted(request, 1)
         elif (
             request.purpose is Purpose.BEHIND
             and not request.overlap
@@ -393,7 +394,8 @@ class CreationWalk:
             self._search.lies_before(min(self.server.bound, request.offset))
         elif request.is_alone and not self._is_doubted(request, len(PAUSES)):
             had_runs = self.frontier.has_begun or self.had_runs
-            self.done = self.can_be_emptied and not total if had_runs else self.may_be_empty
+            is_usual = self.filter.is_narrow if not had_runs else self.filter.status is not None and not total
+            self.done = is_usual
             if not self.done:
                 raise WalkEndedError(
                     f"there is nothing from offset {request.offset} on, in {self._claims} responses in a row"

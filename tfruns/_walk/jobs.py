@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 import attrs
 
 from tfruns._checks import checked_job_id
+from tfruns._http.events import UserCodeError
 from tfruns._http.responses import NO_PAGE
 from tfruns._table.lists import JobsRunList
 from tfruns._walk.paginator import Paginator
@@ -89,6 +90,7 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         self._job_ids = job_ids
         self._ordered = ordered
         self._on_error: OnError = on_error
+        self._has_walked = False
 
     def __repr__(self) -> str:
         return self._described(f"{len(self._job_ids):,} jobs" if isinstance(self._job_ids, Sized) else "many jobs")
@@ -99,6 +101,9 @@ class JobsPaginator(Paginator[tuple[str, JobRun]]):
         return JobsProgress(**{name: getattr(self._last, name, 0) for name in attrs.fields_dict(JobsProgress)})
 
     def _walk(self, **changes: Any) -> "_JobWalks":
+        if self._has_walked and isinstance(self._job_ids, (Iterator, AsyncIterator)):
+            raise ValueError("job_ids is an iterator, whose ids come only once: give a list, to walk them again")
+        self._has_walked = True
         self.skipped.clear()
         options = attrs.evolve(self._options, **changes)
         return _JobWalks(self._job_ids, options, self._ordered, self._on_error, self.skipped)
@@ -264,6 +269,15 @@ class _JobWalks:
         return self
 
     async def __anext__(self) -> NewRuns:
+        try:
+            new = await self._next()
+        except StopAsyncIteration as error:  # of a function of the caller's: it isn't the end
+            raise UserCodeError(error).error from None
+        if new is None:
+            raise StopAsyncIteration
+        return new
+
+    async def _next(self) -> NewRuns | None:
         """The new runs of the next response of a job; the last ones of a job that isn't skipped say so."""
         while self._walks or not self._has_all_jobs:
             item = await self._next_item()
@@ -275,7 +289,7 @@ class _JobWalks:
                 raise item
             else:
                 self._has_all_jobs = True
-        raise StopAsyncIteration
+        return None
 
     async def _next_item(self) -> _Job | BaseException | None:
         if self._front is None:
@@ -292,7 +306,7 @@ class _JobWalks:
             if not job.is_over:
                 new = await job.walk.take()
                 job.is_over = job.walk.is_over
-        except (Exception, asyncio.CancelledError) as caught:
+        except BaseException as caught:
             job.error, job.is_over = _raised(caught), True
         if new is not None:
             self._expect(job, job.walk.expected)
@@ -359,7 +373,7 @@ class _JobWalks:
                 if self._read % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
                 await self._job_slots.acquire()
-        except (Exception, asyncio.CancelledError) as caught:
+        except BaseException as caught:
             error = _raised(caught)
         await self._items.put(error)
 
@@ -371,7 +385,7 @@ class _JobWalks:
                 self.jobs_started += 1
             try:
                 job.is_over = not await job.walk.arrive()
-            except (Exception, asyncio.CancelledError) as caught:
+            except BaseException as caught:
                 job.error, job.is_over = _raised(caught), True
             await job.arrived.put(job)
 
@@ -396,8 +410,9 @@ def _is_first_contact(error: object) -> bool:
 
 
 def _raised(error: BaseException) -> BaseException:
-    """The error, if it isn't a cancellation of this task. (The caller's functions may raise CancelledError, too.)"""
+    """The error, if it isn't the end of this task. (The caller's functions may raise CancelledError, too.)"""
     task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+    is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+    if is_cancelled or isinstance(error, GeneratorExit):
         raise error
     return error

@@ -15,7 +15,7 @@ from tfruns._text import counted
 from tfruns._walk.creation import ADVICE, PAUSES, CreationWalk, Guard, New, UnsortedError, WalkEndedError
 from tfruns._walk.frontier import Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
-from tfruns._walk.request import PageOrder, PlannedPage, Purpose, may_be_empty
+from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import RunPage
 from tfruns.query import MAX_PAGE_SIZE, RunFilter
@@ -181,8 +181,7 @@ class Planner:
             ends_at=math.inf if limit is None else -limit if newest_first else limit,
             fits_window=self.fits_window and limit is not None,
             had_runs=place is not None,
-            may_be_empty=may_be_empty(window),
-            can_be_emptied=window.status is not None,
+            filter=window,
         )
 
     def _by_another_key(self) -> Iterator[CreationWalk | _PlainWalk]:
@@ -190,7 +189,7 @@ class Planner:
         most = math.inf if self.filter.has_window else self._left
         first = _PlainWalk(start=self.start, most=most, page_size=self.page_size, seen=self._seen)
         yield first
-        if first.holds_all and (self._seen or may_be_empty(self.filter)):
+        if first.holds_all and self._seen:
             return
         if self.start:
             yield _PlainWalk(start=0, most=self.start, page_size=self.page_size, seen=self._seen, is_wanted=False)
@@ -201,7 +200,8 @@ class Planner:
             page_size=self.page_size,
             ends_at=math.inf if after is None else -after,
             had_runs=bool(self._seen),
-            can_be_emptied=self.filter.status is not None,
+            claims=0 if self._seen else 1,
+            filter=self.filter,
         )
 
     def _unsorted(self) -> Iterator[CreationWalk | _PlainWalk]:
