@@ -7,7 +7,7 @@ against accidents (a token that was cut off), not against attackers.
 import base64
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from tfruns._checks import checked_kind
@@ -23,8 +23,15 @@ def pack(version: str, filters: Mapping[str, Any], content: object) -> str:
     return f"{version}.{base64.urlsafe_b64encode(_checksum(packed) + packed).decode().rstrip('=')}"
 
 
-def unpack(version: str, token: object, filters: Mapping[str, Any], read: Callable[[Any], _Content]) -> _Content:
-    """What `read` makes of the token's content. An error says why the token can't be used with these filters."""
+def unpack(
+    version: str,
+    token: object,
+    filters: Mapping[str, Any],
+    read: Callable[[Any], _Content],
+    moving: Collection[str] = (),
+) -> tuple[dict[str, Any], _Content]:
+    """The token's filters, and what `read` makes of its content. An error says why it can't be used with these filters,
+    of which the moving ones, counted from now, may have another value in the token."""
     checked: str = checked_kind(token, "resume_token", "a string", str)
     given, dot, text = checked.strip().partition(".")
     if given != version or not dot:
@@ -37,9 +44,9 @@ def unpack(version: str, token: object, filters: Mapping[str, Any], read: Callab
         found = read(content)
     except Exception:  # a text that was changed may fail in any way
         raise ValueError(f"resume_token is damaged: its {len(checked)} characters were cut off or changed") from None
-    if meant != json.loads(json.dumps(filters)):
+    if meant != json.loads(json.dumps({**filters, **{name: meant.get(name) for name in moving}})):
         raise ValueError(f"resume_token was made with other filters: {meant!r}, got {filters!r}")
-    return found
+    return meant, found
 
 
 def _checksum(packed: bytes) -> bytes:

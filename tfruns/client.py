@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Never, NoReturn, Self, Unpack
 
 import aiohttp
@@ -188,7 +188,8 @@ class Client:
             offset: runs to skip first.
             max_runs: runs to yield at most; None for all.
             resume_token: of a page of an earlier walk by creation, with the same job and filters: exactly the rest is
-                yielded, in another process, a day later, however the list has changed.
+                yielded, in another process, a day later, however the list has changed. A timedelta in
+                `created_after` or `created_before` counts from the earlier call.
             timeout: seconds that one attempt may take; None for the client's, as with `retry`.
             retry: when these requests are retried.
             headers: headers to send besides the client's, or in place of those with the same name.
@@ -227,7 +228,9 @@ class Client:
                 raise ValueError(f"{allowed}: leave out sort_by={chosen.sort_by!r}")
             if offset:
                 raise ValueError(f"resume_token says where the walk goes on: leave out offset={offset!r}")
-            place = place_of(resume_token, job_id, chosen)
+            times = {"created_after": created_after, "created_before": created_before}
+            moving = [name for name, value in times.items() if isinstance(value, timedelta)]
+            place, chosen = place_of(resume_token, job_id, chosen, moving)
         requests = self._transport.options.with_changes(
             headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
         )

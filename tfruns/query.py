@@ -255,7 +255,9 @@ class RunFilter:
 
 
 def given_filters(run_filter: RunFilter) -> dict[str, Any]:
-    return attrs.asdict(run_filter, filter=lambda _, value: value is not None)
+    """The filters that are given, in a form that is the same whatever the order of several values."""
+    given = attrs.asdict(run_filter, filter=lambda _, value: value is not None)
+    return {name: tuple(sorted({*value})) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 _SENT = ("search_prefix", "sort_by", "order", "triggered_by", "status", "version_numbers")

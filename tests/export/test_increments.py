@@ -325,6 +325,18 @@ async def test_dated_destinations_share_a_state(tmp_path: Path) -> None:
     assert rows_of([summary.path for summary in done]) == rows_of([full.path])  # type: ignore[misc]
 
 
+async def test_the_same_filters_are_the_same_in_any_order(tmp_path: Path) -> None:
+    """A set is in another order in each process: neither a state nor a folder is refused for that."""
+    async with Sandbox(jobs=1, runs=30) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        for numbers in (["11", "12"], ["12", "11", "12"]):
+            one = await export_runs(
+                client, sandbox.job_ids, tmp_path / "a.jsonl", state=tmp_path / "state.json", version_numbers=numbers
+            )
+            folder = f"{tmp_path}/runs/"
+            whole = await export_runs(client, sandbox.job_ids, folder, format="jsonl", version_numbers=numbers)
+        assert (one.runs, whole.runs > 0) == (0, True)
+
+
 async def test_a_full_export_beside_increments_is_refused(tmp_path: Path) -> None:
     """Those to come would be taken for older than it."""
     path = tmp_path / "runs.csv"

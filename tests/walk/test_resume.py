@@ -1,7 +1,9 @@
 """A walk that goes on from a resume token: over both walks, each run once, however the list changed in between."""
 
+import asyncio
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -87,6 +89,43 @@ async def test_a_token_is_short_and_only_pages_of_a_walk_have_one() -> None:
         server.born = 1000  # the list stands still
         rest = client.iter_runs("job", page_size=10, resume_token=tokens[0])
         assert await rest.count() == len(await rest.collect())
+
+
+async def test_the_same_filters_are_the_same_in_any_order_and_a_timedelta_counts_from_the_earlier_call() -> None:
+    """A set is in another order in each process, and a moment later a timedelta means another time."""
+    server = ChangingList(random.Random(1), 30)
+    server.born = 1000  # the list stands still
+    window = datetime.now(UTC) - datetime.fromtimestamp((NEWEST - 25) / 1000, UTC)
+    async with serve(server) as (url, _), Client(url, KEY) as client:
+        filters: dict[str, Any] = {"created_after": window, "page_size": 10}
+        pages = [one async for one in client.iter_runs("job", status=["FINISHED", "FAILED"], **filters).pages()]
+        await asyncio.sleep(0.002)
+        runs = client.iter_runs("job", status=["FAILED", "FINISHED"], resume_token=pages[0].resume_token, **filters)
+        assert await runs.collect() == [one for rest in pages[1:] for one in rest]
+        with pytest.raises(ValueError, match="resume_token was made with other filters"):
+            client.iter_runs("job", status="FAILED", resume_token=pages[0].resume_token, **filters)
+        with pytest.raises(ValueError, match="resume_token was made with other filters"):
+            client.iter_runs("job", status=["FAILED", "FINISHED"], resume_token=pages[0].resume_token)
+
+
+@pytest.mark.parametrize("stale", [2, 5])
+async def test_a_walk_from_old_to_new_knows_how_long_the_list_was(stale: int) -> None:
+    """Responses from an older state, which lacks even the run of the token, don't end it."""
+    server = ChangingList(random.Random(1), 300)
+    server.born = 1000  # the list stands still
+
+    def answer(request: Request) -> bytes:
+        rows = server.rows[100:] if seen and request.number < seen[-1] + stale else server.rows
+        ordered = rows[::-1] if "order=asc" in request.target else rows
+        return response(200, page(ordered[request.offset :][: request.limit], len(rows)))
+
+    seen: list[int] = []
+    async with serve(answer) as (url, requests), Client(url, KEY) as client:
+        pages = [one async for one in client.iter_runs("job", page_size=50, order="asc").pages()]
+        rest = [one.id for later in pages[5:] for one in later]
+        seen.append(len(requests))
+        runs = client.iter_runs("job", page_size=50, order="asc", resume_token=pages[4].resume_token)
+        assert [one.id for one in await runs.collect()] == rest != []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """One walk over the pages of a job: fetched ahead, consumed in the order of requests."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Self, TypeVar
 
@@ -53,17 +53,18 @@ _T = TypeVar("_T")
 _VERSION = "tfrunswalk1"  # of resume tokens
 
 
-def place_of(token: object, job_id: str, run_filter: RunFilter) -> Place:
-    """The place in a resume token. An error says why it can't be used for these runs of the job."""
+def place_of(token: object, job_id: str, wanted: RunFilter, moving: Collection[str]) -> tuple[Place, RunFilter]:
+    """The place in a resume token, and the filter of its walk, in which a time that was counted from a call (`moving`)
+    is the one of then. An error says why it can't be used for these runs of the job."""
 
     def read(content: Any) -> tuple[str, Place]:
         job_id, (newest_first, near, index, slack) = content
         return job_id, Place(newest_first, tuple((one, time) for one, time in near), index, slack)
 
-    meant, place = unpack(_VERSION, token, given_filters(run_filter), read)
+    filters, (meant, place) = unpack(_VERSION, token, given_filters(wanted), read, moving)
     if meant != job_id:
         raise ValueError(f"resume_token is of another job: {shortened(meant, 80)!r}, got {job_id!r}")
-    return place
+    return place, RunFilter(**filters) if moving else wanted
 
 
 _NO_PAGE = RunPage((), Pagination(total=0))

@@ -54,7 +54,7 @@ def decode(token: str, job_ids: Collection[str], filters: Mapping[str, Any]) -> 
         kinds: dict[bool, type[Snapshot | Beginning]] = {True: Snapshot, False: Beginning}
         return {job_id: msgspec.convert(known, kinds["known" in known]) for job_id, known in content.items()}
 
-    state = unpack(_VERSION, token, filters, read)
+    _, state = unpack(_VERSION, token, filters, read)
     if state and not state.keys() & set(job_ids):
         raise ValueError(f"resume_token is of a watch of other jobs: {', '.join(map(repr, [*state][:3]))}")
     return {job_id: state[job_id] for job_id in job_ids if job_id in state}

@@ -43,7 +43,7 @@ from tfruns.export.results import ExportError, ExportProgress, ExportSummary
 from tfruns.export.store import Store
 from tfruns.export.watermark import JobState, Reading, State
 from tfruns.models import BadRun, RawPage, only
-from tfruns.query import MAX_PAGE_SIZE, RunFilter
+from tfruns.query import MAX_PAGE_SIZE, RunFilter, given_filters
 
 Key = tuple[str, str]  # ids of a job and of a run
 QUARANTINE = ".rejected.jsonl"
@@ -145,7 +145,8 @@ class Export:
         if not isinstance(self.replace, bool):
             raise TypeError(f"replace must be True or False, got {self.replace!r}")
         checked_int(self.page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
-        chosen = attrs.asdict(RunFilter(**given))
+        wanted = RunFilter(**given)
+        chosen = attrs.asdict(wanted) | given_filters(wanted)
         if self.state_path is not None:
             if any(chosen[name] is not None for name in _NOT_WITH_STATE):
                 others = ", ".join(_NOT_WITH_STATE)
