@@ -50,6 +50,13 @@ def duration(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit[0]] for number, unit in parts) if is_duration else None
 
 
+def printable(text: str) -> str:
+    """The text as one line: white space becomes a space, and whatever else isn't printable is spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else " " if each.isspace() else ascii(each)[1:-1] for each in text)
+
+
 def writable(text: str) -> str:
     """The text in a form that UTF-8 can hold: each lone surrogate is replaced by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -89,7 +96,7 @@ def html_table(runs: Sequence[Any], caption: str, job_ids: Sequence[str] = ()) -
     from html import escape  # a millisecond, which only notebooks need
 
     def line(tag: str, cells: Sequence[object]) -> str:
-        texts = (escape("" if cell is None else shortened(str(cell), 200)) for cell in cells)
+        texts = (escape("" if cell is None else printable(shortened(str(cell), 200))) for cell in cells)
         return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
 
     lines = [line("th", [*(["job_id"] if job_ids else []), *_SHOWN])]

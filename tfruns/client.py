@@ -113,7 +113,8 @@ class Client:
         del base_url, api_key, headers, _others  # the traceback of an error shows the variables of this frame
         if others:
             check_names(others, inspect.signature(Client).parameters, "Client")
-        trace_configs = tuple(trace_configs)
+        checked_kind(allow_http, "allow_http", "True or False", bool)
+        trace_configs = tuple(checked_kind(trace_configs, "trace_configs", "a sequence", Sequence))
         for config in trace_configs:
             checked_kind(config, "trace_configs", "aiohttp.TraceConfig values", aiohttp.TraceConfig)
         if session is not None:
@@ -259,7 +260,7 @@ class Client:
             **filters: the filters and the order, but no time of creation.
 
         Returns:
-            The runs in the server's order, at most `limit`, and how many there are in all.
+            The runs in the server's order, and how many there are in all.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was requested.
@@ -338,7 +339,7 @@ class Client:
         ahead; a job whose id comes twice is walked twice.
 
         Args:
-            job_ids: ids of the jobs: an iterable, sync or async.
+            job_ids: ids of the jobs: an iterable, sync or async. Those of an iterator come only once, for one walk.
             ordered: whether to yield one job after the other, in the order of the ids. Up to twice `max_concurrency`
                 jobs are still fetched ahead.
             on_error: what to do if a job fails, after some or none of its runs: "raise" its error; or "skip" the rest
@@ -365,6 +366,7 @@ class Client:
         """
         check_job_ids(job_ids)
         check_on_error(on_error)
+        checked_kind(ordered, "ordered", "True or False", bool)
         requests = self._transport.options.with_changes(
             headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
         )
@@ -487,6 +489,7 @@ class Client:
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
         checked_job_id(job_id)
+        checked_kind(raise_for_failure, "raise_for_failure", "True or False", bool)
         return await self._waiter.wait(job_id, run, timeout, listed_within, raise_for_failure, interval)
 
     def _walk_options(

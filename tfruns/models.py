@@ -14,7 +14,7 @@ import msgspec
 
 from tfruns._payload import Interchange, Payload, payload
 from tfruns._payload import wire_name as wire_name
-from tfruns._text import EPOCH, counted, html_table, shown_instant
+from tfruns._text import EPOCH, counted, html_table, printable, shown_instant
 
 MOST_RUNS = 2**62
 """More runs than any list has: a larger total is refused."""
@@ -187,7 +187,7 @@ class JobRun(Payload):
     """The command that ran."""
     total_retries: int = attrs.field(default=0, repr=False)
     """How often the run was retried. (Older servers leave it out: 0.)"""
-    status: JobRunStatus = attrs.field(repr=str)
+    status: JobRunStatus = attrs.field(repr=printable)
     """The status of the run."""
     end_time: int | float | None = attrs.field(default=None, repr=_repr_instant)
     """When the run ended, in milliseconds since 1970 UTC. `ended` is the same as a datetime."""

@@ -346,6 +346,8 @@ async def test_wrong_options_of_a_call_are_refused_at_the_call(
         ({"on_request": 5}, TypeError, "on_request must be a function"),
         ({"on_response": asyncio.sleep}, TypeError, "on_response must be a plain function"),
         ({"trace_configs": [5]}, TypeError, "trace_configs must be"),
+        ({"trace_configs": 5}, TypeError, "trace_configs must be a sequence, got 5"),
+        ({"allow_http": "no"}, TypeError, "allow_http must be True or False, got 'no'"),
     ],
 )
 def test_wrong_arguments_of_a_client_are_refused(arguments: dict[str, Any], error: type[Exception], says: str) -> None:

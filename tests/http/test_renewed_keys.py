@@ -147,6 +147,23 @@ async def test_a_file_under_the_lock_of_the_cli_is_read_when_the_lock_is_release
 
 
 @pytest.mark.skipif(fcntl is None, reason="the CLI locks files on POSIX alone")
+def test_a_file_that_the_cli_is_writing_is_read_when_it_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes while the file is locked, up to some seconds."""
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 10:
+            path.write_text(content("https://plane.example", NEW))
+
+    monkeypatch.setattr("tfruns._http.credentials.time.sleep", pause)
+    path.write_text("{")
+    with path.with_name("credentials.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert Client().base_url == "https://plane.example"
+
+
+@pytest.mark.skipif(fcntl is None, reason="the CLI locks files on POSIX alone")
 async def test_a_lock_that_is_never_released_delays_a_request_but_does_not_hold_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,13 @@ async def test_a_host_that_cannot_be_reached_is_given_up_soon(
         assert time.monotonic() - began < 20
 
 
+async def test_a_host_that_speaks_no_tls_is_given_up_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.3)
+    async with Sandbox(1, 1) as sandbox, Client(sandbox.url.replace("http:", "https:"), KEY) as client:
+        with pytest.raises(tfruns.APIConnectionError, match=r"of the 0\.3 s for a host that has never responded"):
+            await client.count_runs("job")
+
+
 async def test_a_timeout_too_short_for_anything_is_not_called_a_deadline() -> None:
     """None is set."""
     async with serve(lambda _: Stall()) as (url, _), Client(url, KEY, timeout=0.0001, retry=NEVER) as client:

@@ -141,11 +141,11 @@ async def test_a_notebook_shows_the_first_runs_and_how_many_there_are() -> None:
 
 
 def test_what_a_server_sent_is_text_in_a_notebook_and_short() -> None:
-    nasty = attrs.evolve(RUN, name='<script>"&', error="<b>" + "x" * 1_000_000, created_at=1e300)
+    nasty = attrs.evolve(RUN, name='<script>"&\x1b[2J', error="<b>" + "x" * 1_000_000, created_at=1e300)
     text = tfruns.RunList([nasty], job_id="<i>")._repr_html_()
     parsed = Cells(text)
     assert parsed.tags == {"table", "caption", "tr", "th", "td"}
-    assert parsed.rows[1][:3] == ['<script>"&', "FINISHED", "1e+300"]
+    assert parsed.rows[1][:3] == [r'<script>"&\x1b[2J', "FINISHED", "1e+300"]
     assert len(text) < 2_000
 
 

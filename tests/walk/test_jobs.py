@@ -255,6 +255,8 @@ async def test_what_is_no_iterable_of_ids_is_refused_at_the_call(job_ids: object
     async with Client("http://127.0.0.1:1", "a-long-enough-key") as client:
         with pytest.raises(TypeError, match="job_ids must be an iterable"):
             client.iter_runs_for(job_ids)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="ordered must be True or False, got 'no'"):
+            client.iter_runs_for(["job"], ordered="no")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="on_error must be"):
             client.iter_runs_for([], on_error="ignore")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="job_id is empty"):

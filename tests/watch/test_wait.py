@@ -80,7 +80,7 @@ async def test_several_runs_with_that_name(s: Sandbox, client: Client) -> None:
 async def test_raise_for_failure(s: Sandbox, client: Client) -> None:
     """A failure is an error only with it."""
     [job_id] = s.job_ids
-    run = await s.create_run(job_id, status="FAILED", error="out of memory")
+    run = await s.create_run(job_id, status="FAILED", error="out of\nmemory")
     assert await client.wait_for_run(job_id, run.id) == run
     with pytest.raises(tfruns.RunFailedError, match="has ended as FAILED: out of memory") as caught:
         await client.wait_for_run(job_id, run.name, raise_for_failure=True)

@@ -437,6 +437,7 @@ async def test_what_a_snapshot_keeps() -> None:
         ({"on_error": "skp"}, ValueError, "got 'skp': did you mean 'skip'"),
         ({"start": datetime(2026, 1, 1)}, ValueError, "a datetime with a time zone"),  # noqa: DTZ001
         ({"start": 5}, TypeError, "start must be one of"),
+        ({"job_ids": b"job"}, TypeError, "job_id must be a string, got b'job'"),
         ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip' or a function"),
         ({"status": "DONE"}, ValueError, "status must be one of"),
         ({"filter": RunFilter(order="asc")}, ValueError, "an order or a time of creation"),

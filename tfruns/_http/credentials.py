@@ -6,6 +6,7 @@
 import asyncio
 import inspect
 import ipaddress
+import itertools
 import json
 import logging
 import os
@@ -242,8 +243,7 @@ class CredentialsFile:
         give_up = time.monotonic() + _LOCKED_AT_MOST
         while again and _is_locked(path) and time.monotonic() < give_up:
             time.sleep(_PAUSE)
-        flaw = ""
-        for _ in range(_READS):
+        for number in itertools.count(1):
             flaw = "isn't a JSON object: log in again with the TrueFoundry CLI"
             try:
                 _check_owner(path)
@@ -259,6 +259,8 @@ class CredentialsFile:
                     data = Secret(json.loads(data.value))
                     if isinstance(data.value, dict):
                         return cls(path, Secret(data.value.get("host")), Secret(data.value.get("access_token")))
+            if number >= _READS and not (_is_locked(path) and time.monotonic() < give_up):
+                break
             time.sleep(_PAUSE)
         raise ConfigurationError(f"{path} {flaw}")
 

@@ -111,9 +111,8 @@ def connection_error(
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether the host couldn't even be reached: its name is unknown, it or a proxy refuses the connection."""
-    is_connector = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError)
-    return is_connector or isinstance(error, aiohttp.ClientHttpProxyError)
+    """Whether the host couldn't even be reached: its name is unknown, it or a proxy refuses the connection, or TLS."""
+    return isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError))
 
 
 def _reason(error: Exception) -> str:
@@ -131,7 +130,7 @@ def _reason(error: Exception) -> str:
             return f"TLS failed: {error.strerror or error.os_error} (does it speak plain http?)"
         case aiohttp.ClientProxyConnectionError():
             return f"could not connect to the proxy {error.host}:{error.port}: {_system_reason(error)}"
-        case aiohttp.ClientConnectorError() if is_unreachable(error):
+        case aiohttp.ClientConnectorError():
             return f"could not connect: {_system_reason(error)}"
         case aiohttp.ClientHttpProxyError():
             proxy = error.request_info.real_url.with_user(None)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 import attrs
 
+from tfruns._text import printable
 from tfruns.errors import APIError
 from tfruns.query import PageRequest
 
@@ -90,9 +91,7 @@ class Redactor:
                     kept += text[end:at] + MASK if at >= end else ""
                     end = at + _LEAST_HIDDEN
             text = kept + text[end:]
-        if text.isprintable():
-            return text
-        return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+        return printable(text)
 
 
 def make_safe(error: BaseException, request: PageRequest, handled: BaseException | None) -> None:

@@ -123,7 +123,7 @@ class Job:
             return poll
         if await self._may_hide_open_runs(poll):
             return await self._everything(beginning)
-        still_open = await self._runs(status=_OPEN).collect() or await self._runs(status=_OPEN).collect()
+        still_open = await self._runs(status=_OPEN).collect()
         floor = poll.floor
         if floor == math.inf:
             floor = max((run.created_at for run in poll.found if run.created_at < beginning.since), default=-math.inf)

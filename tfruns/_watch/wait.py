@@ -13,6 +13,7 @@ import attrs
 
 from tfruns._checks import checked_number, checked_string, checked_timeout
 from tfruns._http.connections import ClosedSignal, running_loop
+from tfruns._text import printable, shortened
 from tfruns._watch.poll import IterRuns, Job
 from tfruns._watch.schedule import PollSchedule, Trouble, checked_interval
 from tfruns.errors import RunDeletedError, RunFailedError, RunNotFoundError, TfRunsError, WaitTimeoutError
@@ -59,11 +60,11 @@ class RunWaiter:
         except TimeoutError:
             if not time.expired():
                 raise
-            seen = "" if last is None else f", it is {last.status}"
+            seen = "" if last is None else f", it is {printable(last.status)}"
             text = f"run {run!r} hasn't ended within {timeout:g} s{seen}"
             raise WaitTimeoutError(text, job_id=job_id, run=last) from None
         if raise_for_failure and last.status != JobRunStatus.FINISHED:
-            why = f": {last.error}" if last.error else ""
+            why = f": {printable(shortened(last.error))}" if last.error else ""
             raise RunFailedError(f"run {run!r} has ended as {last.status}{why}", job_id=job_id, run=last)
         return last
 
@@ -135,7 +136,7 @@ class WaitLoop:
                 self._schedule.forget()
         if ended is None:
             last = waiter.run
-            text = f"run {last.id!r} was deleted, it was {last.status}"
+            text = f"run {last.id!r} was deleted, it was {printable(last.status)}"
             raise RunDeletedError(text, job_id=self._job.job_id, run=last)
         return ended
 

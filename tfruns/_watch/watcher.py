@@ -115,7 +115,7 @@ class Watch:
         on_error: OnError,
         chosen: RunFilter,
     ) -> None:
-        several = (job_ids,) if isinstance(job_ids, str) or not isinstance(job_ids, Iterable) else job_ids
+        several = (job_ids,) if isinstance(job_ids, (str, bytes)) or not isinstance(job_ids, Iterable) else job_ids
         jobs = list(dict.fromkeys(map(checked_job_id, several)))
         if not jobs:
             raise ValueError("job_ids is empty: there is nothing to watch")

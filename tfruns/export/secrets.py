@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from tfruns._http.secret import Secret
+from tfruns._text import printable
 from tfruns.export.results import ExportError
 
 _T = TypeVar("_T")
@@ -89,7 +90,7 @@ def clean(text: str, secrets: Hidden) -> str:
     """A text from elsewhere as one printable line without the secrets."""
     for secret in secrets.value:
         text = text.replace(secret, _MASK)
-    return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def guarded(secrets: Hidden, failed: str, call: Callable[[], _T], *, but: tuple[type[Exception], ...] = ()) -> _T:
