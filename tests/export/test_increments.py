@@ -168,7 +168,7 @@ async def test_open_runs_however_old_are_followed_to_their_end_and_deleted_ones_
         sandbox.requests.clear()
         await export(client, ["job"], path)
         rows = rows_of([path])
-    assert len(sandbox.requests) <= 6
+    assert len(sandbox.requests) <= 8
     assert rows["job", old]["status"] == "FAILED"
     assert ("job", deleted) not in rows
     assert len(rows) == 2499
@@ -604,7 +604,7 @@ async def test_a_run_that_has_gone_costs_no_request_for_ever(tmp_path: Path) -> 
             server.requests = 0
             await export(client, ["job"], path)
             counts.append(server.requests)
-    assert counts == [3, *[2] * 10, 1]
+    assert counts == [5, *[3] * 10, 1]
 
 
 async def test_an_end_is_not_undone_by_one_response_of_an_older_state(tmp_path: Path) -> None:
