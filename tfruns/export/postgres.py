@@ -222,7 +222,8 @@ class _Table(Table):
 
     def _json(self, rows: Iterable[Sequence[str]]) -> str:
         """Rows of texts as JSON, with what the database can't hold as JSON escapes it."""
-        return json.dumps([[self._storable(text) for text in row] for row in rows])
+        # Without other escapes: the server can't decode them if its encoding is SQL_ASCII.
+        return json.dumps([[self._storable(text) for text in row] for row in rows], ensure_ascii=False)
 
     def _storable(self, text: str) -> str:
         if not _problem(text, self.encoding):
