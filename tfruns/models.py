@@ -258,7 +258,7 @@ class RunPage(Payload):
 
     @property
     def resume_token(self) -> str | None:
-        """Where a walk by creation goes on after this page: for `Client.iter_runs`. None for other pages, and copies."""
+        """Where a walk by creation goes on after this page: for `Client.iter_runs`. None for other pages and copies."""
         token = vars(self).get("_resume_token")
         return None if token is None else str(token())
 
