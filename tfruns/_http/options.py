@@ -89,7 +89,8 @@ class RetryPolicy:
     )
     """How often a request is sent at most, including the first time: 1 means no retries. None for as often as
     `patience` and `deadline` allow; but ten times if the server fails on this request (with a 500, for example) while
-    it responds well to others."""
+    it responds well to others. (If a connection breaks before the response begins, aiohttp sends it once more at once,
+    which isn't counted.)"""
     initial_backoff: float = attrs.field(default=0.1, validator=_seconds)
     """Seconds: the longest wait before the first retry."""
     max_backoff: float = attrs.field(default=8.0, validator=_seconds)
