@@ -6,7 +6,6 @@
 import asyncio
 import inspect
 import ipaddress
-import itertools
 import json
 import logging
 import os
@@ -243,7 +242,9 @@ class CredentialsFile:
         give_up = time.monotonic() + _LOCKED_AT_MOST
         while again and _is_locked(path) and time.monotonic() < give_up:
             time.sleep(_PAUSE)
-        for number in itertools.count(1):
+        reads = 0
+        while True:
+            reads += 1
             flaw = "isn't a JSON object: log in again with the TrueFoundry CLI"
             try:
                 _check_owner(path)
@@ -259,10 +260,9 @@ class CredentialsFile:
                     data = Secret(json.loads(data.value))
                     if isinstance(data.value, dict):
                         return cls(path, Secret(data.value.get("host")), Secret(data.value.get("access_token")))
-            if number >= _READS and not (_is_locked(path) and time.monotonic() < give_up):
-                break
+            if reads >= _READS and not (_is_locked(path) and time.monotonic() < give_up):
+                raise ConfigurationError(f"{path} {flaw}")
             time.sleep(_PAUSE)
-        raise ConfigurationError(f"{path} {flaw}")
 
 
 def _check_owner(path: Path) -> None:

@@ -40,7 +40,7 @@ _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run t
 _INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
 _SUBJECT_FIELDS = [field.name for field in attrs.fields(Subject)]
-_NO_SUBJECT = Subject(**dict.fromkeys(_SUBJECT_FIELDS))  # type: ignore[arg-type]
+_NO_SUBJECT = Subject(**dict.fromkeys(_SUBJECT_FIELDS))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:

@@ -155,7 +155,7 @@ class CreationWalk:
     _is_exact: bool = False  # whether the next page BEHIND begins with no known run
     _tail: Slice | None = None
     _reverses: bool = True  # whether the server does, as far as it is known
-    _claims: int = 0  # how many single responses in a row said that runs are gone
+    claims: int = 0  # how many single responses in a row said that runs are gone
     _refusals: int = 0  # how many requests in a row were refused with nothing else in flight
     _refused_from: float = math.inf
 
@@ -218,7 +218,7 @@ class CreationWalk:
         order = self.order
         if purpose is Purpose.TAIL:
             order = PageOrder.OLDEST_FIRST if self.newest_first else PageOrder.NEWEST_FIRST
-        pause = PAUSES[self._claims - 1] if self._claims and (self.server.most or self.had_runs) else 0.0
+        pause = PAUSES[self.claims - 1] if self.claims and (self.server.most or self.had_runs) else 0.0
         return PlannedPage(self, max(0, offset), limit, order, purpose, not in_flight, overlap, pause)
 
     @property
@@ -269,7 +269,7 @@ class CreationWalk:
         if is_tail:
             self._consume_tail(rows, total, new)
             return [(rows, new)] if new else []
-        self._claims = 0
+        self.claims = 0
         if new is None and not self.frontier.is_past(rows):
             self._keep(rows)
             return []
@@ -376,8 +376,8 @@ class CreationWalk:
 
     def _is_doubted(self, request: PlannedPage, most: int) -> bool:
         """Whether what a response says isn't believed yet: so many single ones in a row, or fewer, have said it."""
-        self._claims += request.is_alone
-        return self._claims <= most
+        self.claims += request.is_alone
+        return self.claims <= most
 
     def _consume_nothing(self, request: PlannedPage, total: int) -> None:
         has_runs = total > 0 or self.server.understates
@@ -398,7 +398,7 @@ class CreationWalk:
             self.done = is_usual
             if not self.done:
                 raise WalkEndedError(
-                    f"there is nothing from offset {request.offset} on, in {self._claims} responses in a row"
+                    f"there is nothing from offset {request.offset} on, in {self.claims} responses in a row"
                 )
 
     def refuse(self, request: PlannedPage, message: str) -> None:
