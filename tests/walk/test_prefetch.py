@@ -216,7 +216,7 @@ async def walk_a_sandbox_that_changes(seed: int, max_concurrency: int, query: di
                 for _ in range(len(s.requests) - seen):
                     for _ in range(rng.randint(0, 3)):
                         await s.create_run(job_id)
-                    for run_id in rng.sample(sorted(lasting), rng.randint(0, 3)):
+                    for run_id in rng.sample(sorted(lasting), rng.randint(1, 3)):
                         await s.delete_run(job_id, run_id)
                         lasting.discard(run_id)
                 seen = len(s.requests)
