@@ -95,10 +95,9 @@ def of_arrow(table: Any) -> list[dict[str, Any]]:
 
 
 def read_sqlite(path: Path) -> list[dict[str, Any]]:
-    database = sqlite3.connect(path)
-    database.row_factory = sqlite3.Row
-    rows = [dict(row) for row in database.execute("SELECT * FROM runs ORDER BY rowid")]
-    database.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.row_factory = sqlite3.Row
+        rows = [dict(row) for row in database.execute("SELECT * FROM runs ORDER BY rowid")]
     return [{**row, **{name: text_moment(row[name]) for name in ("created_at", "end_time")}} for row in rows]
 
 

@@ -234,8 +234,8 @@ class FileTable(Table):
 
 # --- SQLite ---
 
-_CACHE = 32 * 1024
-"""KiB of a database that are held in memory: enough for an index, to which rows are added in any order."""
+_CACHE = "PRAGMA cache_size = -32768"
+"""So many KiB of a database are held in memory: enough for an index, to which rows are added in any order."""
 
 
 class SqliteTable(FileTable):
@@ -254,6 +254,7 @@ class SqliteTable(FileTable):
     def connected(cls, path: Path, do: Callable[[Self], int]) -> int:
         failed = _FAILED.format(path)
         with _as_export_error(failed), contextlib.closing(_sqlite(path)) as database:
+            database.execute(_CACHE)
             return do(cls(failed, database))
 
     def attach(self, staged: Path) -> None:
@@ -302,9 +303,7 @@ def _affinity(type_: str) -> str:
 
 
 def _sqlite(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-    database.execute(f"PRAGMA cache_size = -{_CACHE}")
-    return database
+    return sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
 
 
 _VALUES_AT_ONCE = 50 * len(_KINDS)  # for each statement the lock of the interpreter changes hands twice
@@ -324,11 +323,15 @@ class SqliteFile(Writer):
     def __init__(self, path: Path) -> None:
         os.close(fresh_file(path))
         self._database = _sqlite(path)
-        for setting in ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
-            self._database.execute(f"PRAGMA {setting}")
-        with _as_export_error():
-            self._database.execute("BEGIN")
-            self._database.execute(SqliteTable.definition("runs"))
+        settings = ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
+        try:
+            with _as_export_error():
+                for statement in (_CACHE, *(f"PRAGMA {setting}" for setting in settings), "BEGIN"):
+                    self._database.execute(statement)
+                self._database.execute(SqliteTable.definition("runs"))
+        except BaseException:
+            self._database.close()
+            raise
 
     def write(self, packed: bytes) -> None:
         values = msgspec.msgpack.decode(zstd.decompress(packed))
