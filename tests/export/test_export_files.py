@@ -22,6 +22,15 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+async def test_the_name_of_a_link_says_the_format(tmp_path: Path) -> None:
+    """It is what the caller knows; what it leads to is written."""
+    (tmp_path / "runs.csv").symlink_to(tmp_path / "target.txt")
+    async with Sandbox(1, 3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        await export_runs(client, sandbox.job_ids, tmp_path / "runs.csv")
+    assert (tmp_path / "target.txt").read_text().startswith("job_id,")
+    assert (tmp_path / "runs.csv").is_symlink()
+
+
 @pytest.mark.parametrize("form", FORMATS)
 async def test_what_is_being_written_is_for_its_owner_alone_and_the_end_has_the_mode_of_what_was_there(
     form: str, tmp_path: Path

@@ -664,7 +664,7 @@ async def test_closing_does_not_wait_for_idle_or_deaf_clients(job: str, http: Ht
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"jobs": 0}, ValueError, "jobs must be a whole number, 1 or more, got 0"),
+        ({"jobs": 0}, ValueError, "jobs must be a whole number from 1 to 100000, got 0"),
         ({"jobs": True}, TypeError, "got True"),
         ({"jobs": 1.5}, TypeError, "a number of jobs or a sequence of job ids, got 1.5"),
         ({"jobs": "job-id"}, TypeError, "got 'job-id'"),

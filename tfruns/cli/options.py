@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -128,7 +129,15 @@ class Whole(click.IntRange):
     name = "whole number"
 
 
-class Seconds(click.FloatRange):
+class Number(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):  # no range leaves it out
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
+class Seconds(Number):
     """A number of seconds, or a duration with units, such as 1h30m."""
 
     name = "number of seconds, or a duration such as 1h30m"
@@ -376,7 +385,7 @@ def requests(*, patience: int) -> Callable[[_Command], _Command]:
         _requests(
             "--max-rate N",
             "Requests a second at most. Else as many as the server takes.",
-            type=click.FloatRange(0.001, 1_000_000),
+            type=Number(0.001, 1_000_000),
         ),
     )
 

@@ -85,7 +85,7 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
                 + ("none was given" if format is None else f"got {format!r}{likely(format, _FORMATS_BY_DAY)}")
             )
         return Dataset(store, name, _find_format(format, ""))
-    format_ = _find_format(format, name)
+    format_ = _find_format(format, name if scheme else Path(given.value).name)  # that of a link, not of its target
     if isinstance(store, LocalStore) and format_.name in TABLES:
         return TableFile(store.path(name), format_, TABLES[format_.name])
     return File(store, name, format_)

@@ -18,6 +18,7 @@ from tfruns.sandbox.faults import Fault, FaultInjector, Faults, RateLimit
 from tfruns.sandbox.jobs import Clock, Job
 from tfruns.sandbox.server import SeenRequest, Server
 
+_MOST_JOBS = 100_000
 _NOT_RUNNING = "this sandbox isn't running: use it within `async with`, or `with`"
 
 
@@ -34,7 +35,7 @@ class Sandbox:
     Choices that the contract leaves to the server are listed in `tfruns.sandbox.server`.
 
     Args:
-        jobs: how many jobs, 1 or more, or their ids.
+        jobs: how many jobs, 1 to 100,000, or their ids.
         runs: how many runs each job has, 0 or more; or one such number for each job.
         seed: what the runs are made from. The runs of a job depend on the seed, its id and their number alone.
         host: the address to listen on.
@@ -345,7 +346,7 @@ def _items(values: Any, name: str, allowed: str, kind: type) -> tuple[Any, ...]:
 
 def _job_ids(jobs: Any, seed: int) -> tuple[str, ...]:
     if isinstance(jobs, int):
-        return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1))
+        return made_up_job_ids(seed, checked_int(jobs, "jobs", least=1, most=_MOST_JOBS))
     allowed = "a number of jobs or a sequence of job ids"
     ids = _items(jobs, "jobs", allowed, str)
     if not ids or "" in ids or len({*ids}) < len(ids):
