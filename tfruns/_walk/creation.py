@@ -394,8 +394,8 @@ class CreationWalk:
             self._search.lies_before(min(self.server.bound, request.offset))
         elif request.is_alone and not self._is_doubted(request, len(PAUSES)):
             had_runs = self.frontier.has_begun or self.had_runs
-            is_usual = self.filter.is_narrow if not had_runs else self.filter.status is not None and not total
-            self.done = is_usual
+            by_status = self.filter.status is not None  # which runs leave meanwhile
+            self.done = by_status and not total if had_runs else self.filter.is_narrow
             if not self.done:
                 raise WalkEndedError(
                     f"there is nothing from offset {request.offset} on, in {self.claims} responses in a row"
