@@ -269,15 +269,6 @@ class _JobWalks:
         return self
 
     async def __anext__(self) -> NewRuns:
-        try:
-            new = await self._next()
-        except StopAsyncIteration as error:  # of a function of the caller's: it isn't the end
-            raise UserCodeError(error).error from None
-        if new is None:
-            raise StopAsyncIteration
-        return new
-
-    async def _next(self) -> NewRuns | None:
         """The new runs of the next response of a job; the last ones of a job that isn't skipped say so."""
         while self._walks or not self._has_all_jobs:
             item = await self._next_item()
@@ -289,7 +280,7 @@ class _JobWalks:
                 raise item
             else:
                 self._has_all_jobs = True
-        return None
+        raise StopAsyncIteration
 
     async def _next_item(self) -> _Job | BaseException | None:
         if self._front is None:
@@ -347,8 +338,11 @@ class _JobWalks:
             raise error
         self._errors[job_id] = error
         self.jobs_skipped += 1
-        if callable(self._on_error) and inspect.isawaitable(result := self._on_error(job_id, error)):
-            await result
+        try:
+            if callable(self._on_error) and inspect.isawaitable(result := self._on_error(job_id, error)):
+                await result
+        except StopAsyncIteration as caught:
+            raise _raised(caught) from None
 
     async def _read_jobs(self) -> None:
         """Read one job id after another, whenever fewer than the allowed number of jobs have started."""
@@ -411,6 +405,8 @@ def _is_first_contact(error: object) -> bool:
 
 def _raised(error: BaseException) -> BaseException:
     """The error, if it isn't the end of this task. (The caller's functions may raise CancelledError, too.)"""
+    if isinstance(error, StopAsyncIteration):  # it would look like the end of the walk
+        return UserCodeError(error).error
     task = asyncio.current_task()
     is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
     if is_cancelled or isinstance(error, GeneratorExit):
