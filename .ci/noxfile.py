@@ -49,7 +49,7 @@ def lowest(session: nox.Session) -> None:
     arguments = ("pyproject.toml", "--extra", "all", "--resolution", "lowest-direct", "--python-version", PYTHONS[0])
     session.run("uv", "pip", "compile", "--quiet", *arguments, "--output-file", str(bounds), external=True)
     session.install("--constraint", str(bounds), "--editable", ".[all,test]")
-    pytest(session, "-m", "not (recipes or slow or vendor or s3 or postgres)")
+    pytest(session, "-m", "not (recipes or slow or vendor or s3 or postgres or spark)")
 
 
 @nox.session(python=(PYTHONS[0], PYTHONS[-1]))

@@ -197,8 +197,8 @@ async def test_a_table_that_doesnt_fit_is_refused_before_anything_is_read(
     await jobs.export(path)
     change = MISFITS[says]
     if "mine" in says:
-        change = "ALTER TABLE runs ADD COLUMN mine INTEGER NOT NULL"
-        change = f"{change} DEFAULT 1; ALTER TABLE runs ALTER mine DROP DEFAULT" if form == "duckdb" else ""
+        change = "ALTER TABLE runs ADD COLUMN mine INTEGER DEFAULT 1; ALTER TABLE runs ALTER mine SET NOT NULL"
+        change = f"{change}; ALTER TABLE runs ALTER mine DROP DEFAULT" if form == "duckdb" else ""
     if not change:
         ((made,),) = sql(path, "SELECT sql FROM sqlite_master WHERE name = 'runs'")
         change = f"DROP TABLE runs; {made.replace('(', '(mine INTEGER NOT NULL, ', 1)}"
