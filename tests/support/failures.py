@@ -94,7 +94,7 @@ async def _() -> BaseException:
 
 
 @asynccontextmanager
-async def _over_tls() -> AsyncIterator[str]:
+async def over_tls() -> AsyncIterator[str]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
@@ -104,13 +104,13 @@ async def _over_tls() -> AsyncIterator[str]:
 
 @way("untrusted certificate")
 async def _() -> BaseException:
-    async with _over_tls() as url, Client(url, KEY, retry=NEVER) as client:
+    async with over_tls() as url, Client(url, KEY, retry=NEVER) as client:
         return await failed(client.count_runs("job"))
 
 
 @way("closed under TLS")
 async def _() -> BaseException:
-    async with _over_tls() as url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
+    async with over_tls() as url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
         async with Client(url, KEY, session=http, retry=NEVER) as client:
             return await failed(client.count_runs("job"))
 

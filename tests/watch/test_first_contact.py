@@ -1,15 +1,14 @@
 """A host that can't be reached at all, before there was any response: a typo, not an outage."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import trustme
 
 import tfruns
+from tests.support.failures import over_tls
 from tests.support.hostile import page, response, run, serve
 from tfruns import Client, JobRun, RetryPolicy, RunChange
 from tfruns._http import retry
@@ -47,17 +46,8 @@ async def unknown() -> AsyncGenerator[str]:
     yield "https://no-such-host.invalid"
 
 
-@asynccontextmanager
-async def untrusted() -> AsyncGenerator[str]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
-
-
 @pytest.mark.parametrize("begin", [watch, watch_many, watch_and_skip, wait])
-@pytest.mark.parametrize("host", [refused, unknown, untrusted])
+@pytest.mark.parametrize("host", [refused, unknown, over_tls])
 async def test_a_host_that_cannot_be_reached(host: Any, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     """A watch and a wait fail within seconds, whatever `on_error` says of single jobs."""
     monkeypatch.setattr(retry, "_FIRST_CONTACT", 0.2)
