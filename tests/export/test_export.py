@@ -366,14 +366,22 @@ async def test_parts_that_were_cut_off_are_read_again_and_never_written_out(name
     assert {0, 3} <= resumed <= {0, 1, 2, 3, 4}
 
 
-async def test_parts_that_were_changed_are_refused(tmp_path: Path) -> None:
+def _without_an_end(pieces: bytes) -> bytes:
+    """The first piece is the beginning of a larger one."""
+    large = zstd.compress(random.Random(1).randbytes(1_000_000))
+    end = pieces.index(large[:4], 4)  # with which each piece begins
+    return large[:end] + pieces[end:]
+
+
+@pytest.mark.parametrize("damaged", [lambda pieces: bytes(byte ^ 1 for byte in pieces), _without_an_end])
+async def test_parts_that_were_changed_are_refused(damaged: Callable[[bytes], bytes], tmp_path: Path) -> None:
     """Damage within a piece is found, and nothing of it is written."""
     path, folder = tmp_path / "runs.jsonl", tmp_path / "runs.jsonl.tfruns-partial"
     async with Sandbox(jobs=3, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         with pytest.raises(StoppedError):
             await export_runs(client, sandbox.job_ids, path, on_progress=stop_after(2))
         # In every piece: that of the third job, which isn't whole, is read again and may be damaged.
-        (folder / "pieces").write_bytes(bytes(byte ^ 1 for byte in (folder / "pieces").read_bytes()))
+        (folder / "pieces").write_bytes(damaged((folder / "pieces").read_bytes()))
         with pytest.raises(ExportError, match="what was kept in .* is damaged: delete it to start afresh"):
             await export_runs(client, sandbox.job_ids, path)
         assert not path.exists()
