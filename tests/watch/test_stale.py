@@ -91,6 +91,19 @@ async def test_nothing_happens(rows_of: Callable[[int, float], Rows]) -> None:
     assert {key: count for key, count in found.items() if key != ("appeared", "run-1")} == EXISTING
 
 
+@pytest.mark.parametrize("every", [3, 5])
+async def test_a_list_that_is_empty_while_its_runs_are_found_by_themselves(every: int) -> None:
+    """It says nothing about the many runs that the watch has forgotten: when many new ones come, so that more of the
+    list is read, none of those is reported again."""
+    rows = [run(number, endTime=1_700_000_000_500) for number in range(200)]
+
+    def rows_of(number: int, time: float) -> Rows:
+        return [] if number % every == every - 1 else rows if time > 30 else rows[60:]
+
+    found = kinds(await watched(rows_of, 60))
+    assert found == {("finished", f"run-{number}"): 1 for number in range(200)}
+
+
 async def test_two_outages_of_many_jobs() -> None:
     """The more vanishes at once, the longer it must last: two minutes without a single run report nothing."""
     jobs = [f"job-{number}" for number in range(8)]

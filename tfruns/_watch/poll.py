@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tfruns._walk.paginator import RunPaginator
-from tfruns._watch.diff import Beginning, PollResult, Snapshot, progress, steps_back
+from tfruns._watch.diff import Beginning, PollResult, Snapshot, steps_back
 from tfruns.models import JobRun, JobRunStatus, RunPage
 from tfruns.query import MAX_PAGE_SIZE
 
@@ -95,15 +95,10 @@ class Job:
             if run_id not in poll.runs
             and (run is None or not run.status.is_terminal or run_id in known.doubted or run.created_at > poll.floor)
         }
-        runs, floor = dict(poll.runs), poll.floor
-        for run_id, run in (await self.find(wanted, poll.total)).items():
-            listed = poll.runs.get(run_id)
-            if run is not None and listed is None and run.created_at > poll.floor:
-                floor = math.inf  # the list lacks this run: it comes from an older state
-            # Of two states of a run the later one counts, and of list and search the search.
-            if run is None or listed is None or progress(run) >= progress(listed):
-                runs[run_id] = run
-        return PollResult(runs, floor)
+        found, floor = await self.find(wanted, poll.total), poll.floor
+        if any(run.created_at > floor for run in found.values() if run is not None and run.id not in poll.runs):
+            floor = math.inf  # the list lacks this run: it comes from an older state
+        return PollResult({**poll.runs, **found}, floor)
 
     async def _first_poll(self, beginning: Beginning, page: RunPage) -> PollResult:
         """The newest runs, all open runs, and all other runs that are to be reported first.
