@@ -126,17 +126,15 @@ class Export:
     check: Callable[[], None] = attrs.field(init=False)
     """Raises if the work should end: to be called between its steps."""
     _work: Path = attrs.field(init=False)
-    _end: Mapping[str, Any] = attrs.field(init=False)
+    _end: float | None = attrs.field(init=False)
     _thread: WorkThread = attrs.Factory(WorkThread)
     _opened: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
     """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
     _few: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(_FEW))
-    _jobs_done: int = 0  # as far as was reported: the thread is ahead
     _expected: int = 0  # how many runs
     _pack: Callable[[bytes], bytes] = attrs.Factory(packer)
     _writer: Writer | None = None
     _chunks: Iterator[Chunk | None] = attrs.field(init=False)
-    _is_read: bool = False  # whether nothing more is to come
 
     def __attrs_post_init__(self) -> None:
         destination, given = self.destination, self.filters
@@ -171,7 +169,7 @@ class Export:
         ago = {name: f"{value} ago" for name, value in given.items() if isinstance(value, timedelta)}
         about = {"control plane": self.client.base_url, "format": destination.format_.name, **self.filters, **ago}
         self.about = json.loads(json.dumps(about))  # as it is read from a file
-        self._end = {NUMBER: before} if step is not None and "created_before" in ago else {}
+        self._end = before if step is not None and "created_before" in ago else None
         self.check = self._thread.check
 
     @property
@@ -180,7 +178,7 @@ class Export:
         digest = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
         return {
             **self.about,
-            **self._end,
+            NUMBER: self._end if self.state is None else self.state.exports,
             "on_bad_run": None if self.on_bad_run == "quarantine" else "raise",
             "replace": self.replace or None,
             "jobs": f"{len(self.jobs):,} with the digest {digest[:12]}",
@@ -230,7 +228,7 @@ class Export:
             self.on_progress(
                 ExportProgress(
                     jobs=len(self.jobs),
-                    jobs_done=self._jobs_done,
+                    jobs_done=len(kept.done),
                     jobs_skipped=len(self.skipped),
                     runs=kept.runs,
                     runs_expected=max(kept.runs, self._expected),
@@ -242,7 +240,7 @@ class Export:
     # --- 3. locks, state, destination, and what an interrupted export has read ---
 
     def _open(self) -> None:
-        destination, arguments, path = self.destination, self.arguments, self.state_path
+        destination, path = self.destination, self.state_path
         if path is not None:
             if not path.parent.is_dir():
                 raise ExportError(f"there is no folder {path.parent} for the state")
@@ -252,12 +250,11 @@ class Export:
         self._lock(lock_of(folder), f"on {destination.path}")
         if path is not None:
             self.state = State.load(path, {**self.about, **destination.about}, is_new=self.replace)
-            arguments[NUMBER] = self.state.exports
         destination.format_.check()
         if (missing := destination.begin(self)) and self.is_increment:
             problem = f"isn't there, but by {path} it was written before: delete that to write it anew"
             raise ExportError(f"{missing} {problem}")
-        self.checkpoint = Checkpoint(self._work, arguments)
+        self.checkpoint = Checkpoint(self._work, self.arguments)
         self._chunks = self._in_order()
         self._opened.callback(self.checkpoint.leave)
         place, scratch = destination.path, self._work / "new"
@@ -276,7 +273,7 @@ class Export:
 
     async def _read(self) -> None:
         kept = self.checkpoint
-        self._jobs_done, self._expected = kept.resumed_jobs, kept.runs
+        self._expected = kept.runs
         self._report()
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
@@ -322,7 +319,6 @@ class Export:
 
     async def _finish_job(self, job_id: str, reading: Reading | None) -> None:
         await self._thread.run(self.checkpoint.finish, job_id, reading)
-        self._jobs_done += 1
         self._report()
 
     # --- 5. increments: new runs of a job, and those that hadn't ended ---
@@ -419,7 +415,7 @@ class Export:
         """All pieces; None while the next is of a job that isn't read whole."""
         done = self.checkpoint.done
         for job_id in self.jobs:
-            while not (job_id in done or job_id in self.skipped or self._is_read):
+            while not (job_id in done or job_id in self.skipped):
                 yield None
             yield from done[job_id].pieces if job_id in done else ()
 
@@ -472,7 +468,6 @@ class Export:
     def _finish(self) -> Mapping[str, Any]:
         """Write everything, and remove what was kept until then. (In the thread.)"""
         state, path = self.state, self.state_path
-        self._is_read = True
         self._write(None)
         self._writer = self._writer or self.destination.open(self.scratch)
         self.check()
