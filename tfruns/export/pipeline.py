@@ -131,6 +131,7 @@ class Export:
     _opened: contextlib.ExitStack = attrs.Factory(contextlib.ExitStack)
     """What is open on the disk. Only the thread opens and closes it, so that a cancellation leaves nothing open."""
     _few: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(_FEW))
+    _jobs_done: int = 0  # as far as was reported, so that no number is left out: the thread is ahead
     _expected: int = 0  # how many runs
     _pack: Callable[[bytes], bytes] = attrs.Factory(packer)
     _writer: Writer | None = None
@@ -228,7 +229,7 @@ class Export:
             self.on_progress(
                 ExportProgress(
                     jobs=len(self.jobs),
-                    jobs_done=len(kept.done),
+                    jobs_done=self._jobs_done,
                     jobs_skipped=len(self.skipped),
                     runs=kept.runs,
                     runs_expected=max(kept.runs, self._expected),
@@ -273,7 +274,7 @@ class Export:
 
     async def _read(self) -> None:
         kept = self.checkpoint
-        self._expected = kept.runs
+        self._jobs_done, self._expected = kept.resumed_jobs, kept.runs
         self._report()
         known = {} if self.state is None else self.state.jobs
         left = [job_id for job_id in self.jobs if job_id not in kept.done]
@@ -319,6 +320,7 @@ class Export:
 
     async def _finish_job(self, job_id: str, reading: Reading | None) -> None:
         await self._thread.run(self.checkpoint.finish, job_id, reading)
+        self._jobs_done += 1
         self._report()
 
     # --- 5. increments: new runs of a job, and those that hadn't ended ---
