@@ -201,3 +201,13 @@ async def test_a_job_that_fails_half_way_leaves_nothing_of_its_runs_in_the_file(
         assert zstd.decompress(path.read_bytes()) == zstd.decompress(only.path.read_bytes())
     else:
         assert ids(path) == ids(only.path) == [f"{job}-{n}" for job in "ab" for n in range(1300)]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow", "sqlite", "duckdb"])
+@pytest.mark.parametrize("field", ["createdAt", "endTime"])
+async def test_a_moment_that_no_table_holds_is_set_aside_among_runs_that_all_can_be_held(
+    field: str, form: str, tmp_path: Path
+) -> None:
+    runs = [broken_run(n, {field: 253_402_300_800_000} if n == 3 else {}) for n in range(5)]
+    summary = await export(runs, tmp_path / f"runs.{form}")
+    assert (summary.runs, summary.rejected) == (4, 1)

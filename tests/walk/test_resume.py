@@ -95,7 +95,8 @@ async def test_the_same_filters_are_the_same_in_any_order_and_a_timedelta_counts
     """A set is in another order in each process, and a moment later a timedelta means another time."""
     server = ChangingList(random.Random(1), 30)
     server.born = 1000  # the list stands still
-    window = datetime.now(UTC) - datetime.fromtimestamp((NEWEST - 25) / 1000, UTC)
+    server.rows = [run(number, createdAt=NEWEST - 60_000 * number) for number in range(30)]
+    window = datetime.now(UTC) - datetime.fromtimestamp((NEWEST - 60_000 * 25) / 1000, UTC)
     async with serve(server) as (url, _), Client(url, KEY) as client:
         filters: dict[str, Any] = {"created_after": window, "page_size": 10}
         pages = [one async for one in client.iter_runs("job", status=["FINISHED", "FAILED"], **filters).pages()]

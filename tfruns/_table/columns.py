@@ -39,14 +39,13 @@ JOB_ID = "job_id"
 """Name of the first column, which isn't a field of the run."""
 
 _OWN_TEXTS = frozenset({"id", "name", "error", "spark_ui"})  # differ from run to run
-_INSTANTS = frozenset({"created_at", "end_time"})
 _SUBJECT = "triggered_by_subject"
 _SUBJECT_FIELDS = [field.name for field in attrs.fields(Subject)]
 _NO_SUBJECT: Any = SimpleNamespace(**dict.fromkeys(_SUBJECT_FIELDS))
 
 
 def _kind(field: "attrs.Attribute[Any]") -> Kind:
-    if field.name in _INSTANTS:
+    if field.type in (int | float, int | float | None):  # in milliseconds since 1970
         return Kind.INSTANT
     if field.type in (int, int | None):
         return Kind.COUNT

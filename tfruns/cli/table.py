@@ -13,7 +13,7 @@ import click
 from rich.cells import cell_len, set_cell_size  # an East Asian character takes two cells
 
 import tfruns
-from tfruns._table.columns import COLUMNS, values_of
+from tfruns._table.columns import COLUMNS, Kind, values_of
 from tfruns._text import shown_instant
 from tfruns.cli.output import harmless, has_colours, is_terminal, on_one_line
 from tfruns.models import JobRun
@@ -50,6 +50,7 @@ _HEADINGS = {"created_at": "CREATED (UTC)", "end_time": "ENDED (UTC)", "deployme
 """The headings that aren't the column's name in capitals."""
 _FIRST = ("id", "name", "status", "created_at", "end_time", "duration", "exit_code")
 _LISTED = ("status", "created_at", "duration", "deployment_version", "triggered_by", "name", "id", "error")
+_INSTANTS = [column.name for column in COLUMNS if column.kind is Kind.INSTANT]
 _ENDED_KEPT = 1_000
 _STALE = 86_400  # seconds: a run that has been UNKNOWN for longer is open for the server alone
 
@@ -95,7 +96,7 @@ def _cell(run: JobRun, column: str) -> str:
     value: Any = getattr(subject if column.startswith("subject_") else run, column, None)
     if column in ("error", "command"):
         return on_one_line(value or "")
-    if column in ("created_at", "end_time") and value is not None:
+    if column in _INSTANTS and value is not None:
         return _instant(value)
     return "-" if value is None else str(value)
 
@@ -112,7 +113,7 @@ def run_lines(job_id: str, run: JobRun) -> Iterator[str]:
     values: dict[str, Any] = {column.name: value for column, [value] in zip(COLUMNS, values_of([run]), strict=True)}
     error = values.pop("error")
     fields = {"job_id": job_id, **{name: values[name] for name in (*_FIRST, *values)}, "error": error}
-    for name in ("created_at", "end_time"):
+    for name in _INSTANTS:
         if (when := fields[name]) is not None:
             fields[name] = f"{_instant(when)} UTC ({human_age(time.time() - when / 1000)} ago)"
     if (duration := _duration(run)) is not None:

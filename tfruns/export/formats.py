@@ -350,8 +350,9 @@ def arrow_piece(job_id: str, page: RawPage) -> Any:
 
 
 def arrow_batch(job_id: str, page: RawPage) -> Any:
-    check_limits(Kind.INSTANT, [run.created_at for run in page.data])
-    check_limits(Kind.INSTANT, [run.end_time for run in page.data])
+    for column in COLUMNS:
+        if column.kind is Kind.INSTANT:
+            check_limits(column.kind, [getattr(run, column.name) for run in page.data])
     return arrow_module().plain_batch([job_id] * len(page.data), page.data)  # which refuses numbers beyond 64 bits
 
 
