@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.hostile import Request, page, response, run, serve
 from tfruns import Client, IncompleteWalkError, JobRun, UnprocessableEntityError
+from tfruns._http.connections import ClosedSignal
 
 KEY = "key"
 
@@ -124,6 +125,24 @@ async def test_an_empty_response_in_mid_walk_ends_nothing(number: int) -> None:
     server = MovingList(500, empty=frozenset({number}))
     found, _ = await walk(server, page_size=50)
     assert [one.id for one in found] == server.ids
+
+
+async def test_an_emptied_list_is_requested_again_over_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at once: an older state of the server passes."""
+    waits: list[float] = []
+
+    async def waited(self: ClosedSignal, seconds: float, until: "asyncio.Future[Any] | None" = None) -> None:
+        if until is None:
+            waits.append(seconds)
+        else:
+            await wait(self, seconds, until)
+
+    wait = ClosedSignal.wait
+    monkeypatch.setattr(ClosedSignal, "wait", waited)
+    with pytest.raises(IncompleteWalkError, match="there is nothing"):
+        await walk(MovingList(500, empty=frozenset(range(2, 100))), page_size=50)
+    assert sum(waits) > 6
+    assert waits == sorted(waits)
 
 
 async def test_a_total_that_is_capped_makes_no_walk_short() -> None:

@@ -194,8 +194,7 @@ class Walk:
             if self._is_done or not self._in_flight:
                 return False
             page, fetching = next(iter(self._in_flight.items()))
-            if fetching.done():  # other tasks must run between two pages that have both arrived
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other tasks must run between two pages that have both arrived
             try:
                 self._arrived = page, await fetching
             except (BadRequestError, UnprocessableEntityError) as refused:  # maybe only for its offset
@@ -212,10 +211,8 @@ class Walk:
 
     async def take(self) -> NewRuns | None:
         """The new runs of the response that has arrived; None if it has none."""
-        if not self._ready and self._arrived:
+        if self._arrived:
             await self._consume(*self._arrived)
-        if self._in_flight and self._is_done:
-            await self.__aexit__()
         new = None
         if self._ready:
             fetched, page, rows, before = self._ready.pop(0)
@@ -236,8 +233,7 @@ class Walk:
             wanted, before = self.options.filter, None
             if wanted.is_by_creation:
                 before = Place(wanted.is_newest_first, (), self.options.offset)
-            if page.data:
-                self._ready.append((fetched, page, range(len(page.data)), before))
+            self._ready.append((fetched, page, range(len(page.data)), before))
             return
         planned = planned or self._planner.next_request(())
         assert planned is not None  # noqa: S101  # for the type checker
@@ -252,7 +248,7 @@ class Walk:
 
     async def _fetch(self, page: PlannedPage) -> PageFetch:
         if page.pause:
-            await asyncio.sleep(page.pause)
+            await self.options.transport.closed.wait(page.pause)
         return await self.options.transport.fetch(self._request(page), self.options.bounded_options)
 
     async def _shrink(self, limit: int, error: ResponseTooLargeError) -> None:
