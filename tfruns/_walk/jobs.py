@@ -299,10 +299,11 @@ class _JobWalks:
                 job.is_over = job.walk.is_over
         except BaseException as caught:
             job.error, job.is_over = _raised(caught), True
-        if new is not None:
-            self._expect(job, job.walk.expected)
+        before, job.expected = job.expected, job.walk.expected
+        self.runs_expected += job.expected - before
         if self._read > 1 and not job.is_repeated and _is_first_contact(job.error):
-            await self._begin_anew(job)
+            job.walk.cancel()  # it begins anew: other jobs may have got a page meanwhile, from the same server
+            job.is_repeated, job.is_over, job.error = True, False, None
         if not job.is_over:
             self._scheduler.put_nowait(job)
             return new
@@ -312,20 +313,7 @@ class _JobWalks:
             new.is_last = True
         return new
 
-    async def _begin_anew(self, job: _Job) -> None:
-        """Give a job that got no page a second try: other jobs may have got theirs meanwhile, from the same server."""
-        await job.walk.__aexit__()
-        self._walks.remove(job.walk)
-        job.walk = Walk(self._options, job.walk.job_id, job.walk.prefetch)
-        self._walks.add(job.walk)
-        job.is_repeated, job.is_over, job.error = True, False, None
-
-    def _expect(self, job: _Job, runs: int) -> None:
-        self.runs_expected += runs - job.expected
-        job.expected = runs
-
     async def _end(self, job: _Job) -> None:
-        self._expect(job, min(job.expected, job.walk.expected))
         self._front = None
         self._walks.discard(job.walk)
         self._job_slots.release()
