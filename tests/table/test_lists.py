@@ -3,6 +3,7 @@
 import copy
 import html.parser
 import pickle
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -150,7 +151,8 @@ def test_what_a_server_sent_is_text_in_a_notebook_and_short() -> None:
 
 
 @pytest.mark.recipes
-def test_a_real_kernel_shows_a_page_as_html() -> None:
+def test_a_real_kernel_shows_a_page_as_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # the tests' home doesn't exist
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
