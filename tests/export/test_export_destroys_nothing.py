@@ -367,7 +367,7 @@ async def test_a_file_that_is_mounted_by_itself_is_refused_first(
     """As in a container: no new file can take its place."""
     (tmp_path / mounted).write_text("{}")
     (tmp_path / "a folder").mkdir()
-    monkeypatch.setattr(files, "_mount_points", lambda: {str(tmp_path / mounted)})
+    monkeypatch.setattr(files, "is_mounted", (tmp_path / mounted).__eq__)
     async with Sandbox(jobs=1, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         options = {"state": tmp_path / "state.json"} if mounted == "state.json" else {}
         with pytest.raises(ExportError, match=f"{mounted} is mounted as a single file, .*: mount the folder"):
@@ -377,7 +377,7 @@ async def test_a_file_that_is_mounted_by_itself_is_refused_first(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's mounts")
 def test_mounts_are_known(tmp_path: Path) -> None:
-    """By another device, or by the kernel's list, where names are escaped."""
+    """By the kernel's list, where names are escaped."""
     path = tmp_path / "a b.csv"
     path.touch()
     assert not files.is_mounted(path)

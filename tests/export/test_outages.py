@@ -120,6 +120,15 @@ async def test_a_job_on_which_the_server_fails_while_it_is_well_with_others_is_s
     assert (summary.runs, summary.skipped) == (400, {})
 
 
+async def test_a_500_on_the_only_job_is_the_error_itself(tmp_path: Path) -> None:
+    """No other job can show whether the server is well."""
+    server = Server(WORSE["500"], lambda _: True)
+    retry = RetryPolicy(max_attempts=1)
+    async with serve(server.reply) as (url, _), Client(url, "a-long-enough-key", retry=retry) as client:
+        with pytest.raises(tfruns.InternalServerError, match="job 'job-3'"):
+            await export_runs(client, ["job-3"], tmp_path / "runs.jsonl")
+
+
 async def test_a_refused_key_ends_an_increment_wherever_it_is_refused(tmp_path: Path) -> None:
     """It says nothing about one job."""
     path, state = tmp_path / "runs.jsonl", tmp_path / "state.json"

@@ -361,7 +361,15 @@ async def test_a_rate_limit_says_how_long_to_wait_in_the_header_that_was_chosen(
     assert said == {{"seconds": "retry-after", "ms": "retry-after-ms"}[wait_as]}
 
 
-@pytest.mark.parametrize("options", [{"per_second": 0}, {"per_second": 1, "burst": 0}, {"per_second": float("inf")}])
-def test_a_rate_limit_that_lets_nothing_through_is_refused(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"per_second": 0},
+        {"per_second": 1, "burst": 0},
+        {"per_second": float("inf")},
+        {"per_second": 1, "wait_as": "minutes"},
+    ],
+)
+def test_a_rate_limit_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         RateLimit(**options)

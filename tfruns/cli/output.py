@@ -163,8 +163,7 @@ async def until_nobody_reads() -> None:
     try:
         poll = select.poll()
         poll.register(sys.stdout, 0)  # errors and hang-ups are reported in any case
+        while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
+            await asyncio.sleep(0.5)
     except (AttributeError, OSError):  # on Windows; or it is no file
         await asyncio.Event().wait()
-        return
-    while not poll.poll(0):  # noqa: ASYNC110  # there is nothing that the event loop can wait for
-        await asyncio.sleep(0.5)

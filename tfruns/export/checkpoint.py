@@ -144,8 +144,8 @@ class Checkpoint:
         """The complete lines, each with the position of its end."""
         end = 0
         for line in self._manifest:
-            content = line[9:-1]
-            if line[-1:] != b"\n" or line[:9] != b"%08x " % zlib.crc32(content):
+            content = line[9:-1]  # without the end of the line, or, where that is missing, with another checksum
+            if line[:9] != b"%08x " % zlib.crc32(content):
                 return
             end += len(line)
             yield content, end

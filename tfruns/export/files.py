@@ -125,15 +125,11 @@ def check_writable(path: Path) -> None:
 
 def is_mounted(path: Path) -> bool:
     """Whether a file is mounted by itself, as containers do with single files."""
-    return path.is_file() and (path.stat().st_dev != path.parent.stat().st_dev or str(path) in _mount_points())
-
-
-def _mount_points() -> set[str]:
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-        places = (line.split(" ")[4] for line in lines)
-        return {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) for place in places}
-    return set()
+        places = (re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4]) for line in lines)
+        return path.is_file() and str(path) in places
+    return False
 
 
 @contextlib.contextmanager

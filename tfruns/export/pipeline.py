@@ -403,8 +403,7 @@ class Export:
         if rejected and self.on_bad_run == "raise":
             first = rejected[0]
             raise ExportError(f"job {job_id!r}, run {first.run_id!r} can't be written: {first.why}")
-        if page.data or rejected:
-            self.checkpoint.add(job_id, piece, len(page.data), [each.line for each in rejected])
+        self.checkpoint.add(job_id, piece, len(page.data), [each.line for each in rejected])
         self._write(_PIECES_AT_ONCE)
         return len(page.data) + len(rejected)
 
