@@ -1,5 +1,6 @@
 """The runs of many jobs in data frames, lists and counts, as those of one job."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -32,6 +33,18 @@ async def test_data_frames_have_the_rows_of_the_table(sandbox: Sandbox) -> None:
     assert frame.equals(table.to_pandas())
     assert isinstance(frame, pandas.DataFrame)
     assert [*frame["job_id"]] == ["a"] * 250 + ["b"] * 3
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+async def test_a_missing_package_is_missed_before_the_runs_are_fetched(
+    package: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the error says how to install it."""
+    monkeypatch.setitem(sys.modules, package, None)
+    async with sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        with pytest.raises(ImportError, match=f"pip install {package}"):
+            await getattr(client.iter_runs("a"), f"to_{package}")()
+        assert len(sandbox.requests) == 0
 
 
 @pytest.mark.polars

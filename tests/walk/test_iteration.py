@@ -36,7 +36,7 @@ async def test_aclosing_closes_at_once() -> None:
 
 
 async def test_anext_goes_on() -> None:
-    """Run by run, and an `async for` yields the rest; all other walks are new ones."""
+    """Run by run, and an `async for` yields the rest; all other walks are new ones, also after `aclose`."""
     async with Sandbox(2, 35) as s, Client(s.url, s.api_key) as client:
         for paginator in walks(client, s):
             everything = await paginator.collect()
@@ -47,6 +47,8 @@ async def test_anext_goes_on() -> None:
                 everything
             )
             assert len(first) + len(rest) == len(everything)
+            await anext(paginator)
+            await paginator.aclose()
             assert len([each async for each in paginator]) == len(everything)
             assert isinstance(paginator, AsyncIterator)
 

@@ -177,7 +177,7 @@ class Paginator(abc.ABC, Generic[T]):
         async with self._walk(**first) as walk:
             if must_read:
                 return sum([len(new.runs) async for new in walk])
-            left = [max(0, new.page.pagination.total - options.offset) async for new in walk if new.runs]
+            left = [max(0, new.page.pagination.total - options.offset) async for new in walk]
         return sum(left if options.max_runs is None else [min(count, options.max_runs) for count in left])
 
     def __aiter__(self) -> AsyncGenerator[T]:
