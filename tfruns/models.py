@@ -38,7 +38,7 @@ class _OpenEnum(_Word):
         if not isinstance(value, str):
             return None
         member = str.__new__(cls, value)
-        member._name_ = value
+        member._name_ = printable(value)  # which the repr shows unquoted
         member._value_ = value
         return member
 

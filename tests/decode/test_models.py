@@ -323,6 +323,7 @@ def test_the_repr_of_a_run_stays_short_whatever_it_ran_and_however_it_failed() -
 def test_an_unknown_status_is_shown_by_its_value() -> None:
     assert "status=PAUSED" in repr(attrs.evolve(RUN, status=JobRunStatus("PAUSED")))
     assert r"status=A \x1b[2J" in repr(attrs.evolve(RUN, status=JobRunStatus("A\n\x1b[2J")))
+    assert repr(Subject(subject_id="s", subject_type=SubjectType("A\n\x1b[2J"))).isprintable()
 
 
 def test_to_dict_is_the_json_of_the_api() -> None:

@@ -1,6 +1,8 @@
 """pydantic takes the models as they are: it validates by our converter, and writes the JSON of the API."""
 
 import json
+import subprocess
+import sys
 from typing import Annotated, Any
 
 import attrs
@@ -10,6 +12,7 @@ import pytest
 
 import tfruns
 from tests.support.contract import FILE as CONTRACT
+from tfruns._decode import schema
 from tfruns.models import wire_name
 
 SUBJECT = tfruns.Subject(subject_id="s", subject_type=tfruns.SubjectType("agent"), subject_slug="jane")
@@ -146,6 +149,21 @@ def test_every_description_is_that_of_the_field_and_not_of_another_class() -> No
     assert [wire_name(field.name) for field in attrs.fields(tfruns.JobRun)] == [*schema["properties"]]
 
 
+def test_descriptions_are_there_without_docstrings_and_the_schema_without_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python with `-OO`, and programs that are shipped without their source."""
+    show = "import pydantic, tfruns; print(pydantic.TypeAdapter(tfruns.JobRun).json_schema()['description'])"
+    done = subprocess.run([sys.executable, "-OO", "-c", show], capture_output=True, text=True, check=True)
+    assert done.stdout == "One run of a job.\n"
+    whole = pydantic.TypeAdapter(tfruns.RunPage).json_schema()
+    monkeypatch.setattr("linecache.getlines", lambda *_: [])
+    schema._docs.cache_clear()
+    bare = pydantic.TypeAdapter(tfruns.RunPage).json_schema()
+    schema._docs.cache_clear()
+    assert bare["properties"]["data"] == whole["properties"]["data"] | {"description": ""}
+
+
 def test_the_enums_of_filters_stay_closed_and_say_what_they_are() -> None:
     assert pydantic.TypeAdapter(tfruns.SortDirection).json_schema() == {
         "title": "SortDirection",
@@ -160,6 +178,22 @@ def test_collected_lists_are_lists_of_runs() -> None:
     assert pydantic.TypeAdapter(tfruns.RunList).dump_python(runs, mode="json") == [RUN.to_dict()]
     pairs = pydantic.TypeAdapter(tfruns.JobsRunList)
     assert pairs.validate_json(pairs.dump_json(tfruns.JobsRunList([("job", RUN)]))) == [("job", RUN)]
+
+
+def test_a_collected_list_in_a_users_model_is_still_a_table() -> None:
+    """A field has what its annotation says: `to_arrow`, and the job."""
+
+    class Collected(pydantic.BaseModel):
+        runs: tfruns.RunList
+        pairs: tfruns.JobsRunList = pydantic.Field(default_factory=tfruns.JobsRunList)
+
+    made = Collected(runs=tfruns.RunList([RUN], job_id="job"), pairs=[("job", RUN.to_dict())])
+    assert (made.runs.job_id, made.pairs.to_arrow().num_rows) == ("job", 1)
+    again = Collected.model_validate_json(made.model_dump_json())
+    assert (again, type(again.runs), type(again.pairs)) == (made, tfruns.RunList, tfruns.JobsRunList)
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Collected(runs=[RUN.to_dict() | {"id": 3}])
+    assert caught.value.errors()[0]["loc"] == ("runs", 0, "id")
 
 
 def test_a_body_of_fastapi() -> None:

@@ -66,7 +66,7 @@ def test_filter_options_are_those_of_the_client_and_jobs_may_stand_in_a_file(
     spark: SparkSession, sandbox: ServedSandbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "jobs.txt"
-    path.write_text("\n".join(["", *JOBS, " many "]))
+    path.write_text("\n".join(["# as of --jobs-from", "", *JOBS, " many "]))
     found = sandbox.load(spark, jobsPath=str(path), STATUS="FAILED, TERMINATED", version_numbers="1,2,3", page_size=100)
     expected = sandbox.rows(status=["FAILED", "TERMINATED"], version_numbers=[1, 2, 3])
     assert expected
@@ -133,6 +133,7 @@ PLAN_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"jobs": "few,gone,one,lost"}, "Other jobs failed in the same way: job 'lost', offset 0: 404"),
     ({"jobs": "few,secret-job"}, "PermissionDeniedError: job 'secret-job', offset 0: 403 Forbidden"),
     ({"jobs": "few", "apiToken": "a-wrong-key-0123456789"}, "AuthenticationError: job 'few', offset 0: 401"),
+    ({"jobs": "few", "apiToken": "a-wrong-key-0123456789"}, "the key from the option apiToken was refused"),
 ]
 
 

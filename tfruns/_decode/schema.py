@@ -86,30 +86,36 @@ def json_schema(model: Any, schema: Any, handler: "GetJsonSchemaHandler") -> Any
     """The JSON schema of a model or an enum, with what its docstrings say."""
     made = handler(schema)
     described = handler.resolve_ref_schema(made)
+    docs, names = _docs(), [cls.__name__ for cls in model.__mro__]
+
+    def documented(field: str = "") -> str:
+        return next((docs[name + field] for name in names if name + field in docs), "")
+
+    text = inspect.cleandoc(vars(model).get("__doc__") or documented())
     described["title"] = model.__name__
-    described["description"] = re.sub(
-        r"( \(contract: `\w+`\))?\..*", ".", str(inspect.getdoc(model)).partition("\n")[0]
-    )
+    described["description"] = re.sub(r"( \(contract: `\w+`\))?\.( .*)?$", ".", text.partition("\n")[0])
     if hasattr(model, "is_known"):  # an open enum, with the values that are known now
         described["anyOf"] = [{"type": "string", "enum": described.pop("enum")}, {"type": described.pop("type")}]
     for field in attrs.fields(model) if attrs.has(model) else ():
         shown = described["properties"][models.wire_name(field.name)]
         shown.pop("title", None)
-        names = (f"{cls.__name__}.{field.name}" for cls in model.__mro__)
-        shown["description"] = next((_field_docs()[name] for name in names if name in _field_docs()), "")
+        shown["description"] = documented(f".{field.name}")
     return made
 
 
 @functools.cache
-def _field_docs() -> dict[str, str]:
-    """The docstrings below the fields of the models, from their source: there is no other place that keeps them."""
+def _docs() -> dict[str, str]:
+    """The docstrings of the models and those below their fields, from their source: Python keeps the latter in no
+    other place, and with `-OO` neither."""
     docs = {}
-    for cls in ast.parse(inspect.getsource(models)).body:
-        if isinstance(cls, ast.ClassDef):
-            for field, text in zip(cls.body, cls.body[1:], strict=False):
-                match field, text:
-                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(doc))):
-                        docs[f"{cls.name}.{name}"] = " ".join(doc.split())
+    with suppress(OSError):  # a program that is shipped without its source
+        for cls in ast.parse(inspect.getsource(models)).body:
+            if isinstance(cls, ast.ClassDef):
+                docs[cls.name] = ast.get_docstring(cls) or ""
+                for field, text in zip(cls.body, cls.body[1:], strict=False):
+                    match field, text:
+                        case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(doc))):
+                            docs[f"{cls.name}.{name}"] = " ".join(doc.split())
     return docs
 
 

@@ -22,7 +22,7 @@ import attrs
 from yarl import URL
 
 from tfruns._http.events import UserCodeError
-from tfruns._http.secret import Redactor, Secret
+from tfruns._http.secret import Redactor, Secret, SecretText
 from tfruns._log import log
 from tfruns.errors import ConfigurationError
 
@@ -44,7 +44,8 @@ def resolve(base_url: Secret, api_key: Secret, *, allow_http: bool) -> "tuple[st
     Both arguments are wrapped, because people do pass keys as hosts, or in their URLs.
     """
     host, host_origin = _given(base_url, "base_url", "TFY_HOST")
-    key, key_origin = _given(api_key, "the argument api_key", "TFY_API_KEY")
+    named = api_key.value.origin if isinstance(api_key.value, SecretText) else SecretText.origin
+    key, key_origin = _given(api_key, named, "TFY_API_KEY")
     url = None if host is None else _checked_url(host, host_origin, allow_http=allow_http)
     if key is not None:
         source = _key_source(key, key_origin)

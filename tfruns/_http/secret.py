@@ -47,6 +47,7 @@ class SecretText(str):
     """A key as a string, which can be pickled, and whose repr doesn't show it."""
 
     __slots__ = ()
+    origin = "the argument api_key"
 
     def __repr__(self) -> str:
         return MASK

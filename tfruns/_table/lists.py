@@ -1,7 +1,7 @@
 """Runs as tables for notebooks and other libraries: those of a walk that was read, and those of lists."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,17 @@ Interchange.arrow_stream = _arrow_stream
 
 
 class _Collected(list[_T]):
+    _item: Any
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        from pydantic_core import core_schema as core
+
+        def validate(value: Any, read: Callable[[Any], Any]) -> Any:
+            return value if isinstance(value, cls) else cls(read(value))
+
+        return core.no_info_wrap_validator_function(validate, core.list_schema(handler.generate_schema(cls._item)))
+
     def _pairs(self) -> Sequence[tuple[str, JobRun]]:
         raise NotImplementedError
 
@@ -75,13 +86,11 @@ class RunList(_Collected[JobRun]):
         True my-job-id
     """
 
+    _item = JobRun
+
     def __init__(self, runs: Iterable[JobRun] = (), *, job_id: str = "") -> None:
         super().__init__(runs)
         self.job_id = job_id
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
-        return handler.generate_schema(list[JobRun])
 
     def _pairs(self) -> Sequence[tuple[str, JobRun]]:
         return [(self.job_id, run) for run in self]
@@ -99,9 +108,7 @@ class JobsRunList(_Collected[tuple[str, JobRun]]):
         ...     print(job_id, run.name, run.error)
     """
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
-        return handler.generate_schema(list[tuple[str, JobRun]])
+    _item = tuple[str, JobRun]
 
     def _pairs(self) -> Sequence[tuple[str, JobRun]]:
         return self

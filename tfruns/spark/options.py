@@ -28,12 +28,16 @@ _FILTERS = (*OF_SERVER, "created_after", "created_before")
 _OF_CLIENT = ("base_url", "allow_http", "timeout", "max_concurrency", "max_rate")
 
 
+class _Token(SecretText):
+    origin = "the option apiToken"
+
+
 @contextmanager
 def _names_of_options() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        text = re.sub("(the argument )?api_key", "the option apiToken", str(error))
+        text = re.sub("api_key", _Token.origin, str(error))
         text = re.sub("|".join((*_FILTERS, *_OF_CLIENT)), lambda found: wire_name(found[0]), text)
         raise type(error)(text) from None
 
@@ -109,7 +113,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "jobs_path": _text,
     "base_url": _text,
     "allow_http": lambda name, text: _one_of("true", "false")(name, text) == "true",
-    "api_token": lambda _, text: SecretText(text),
+    "api_token": lambda _, text: _Token(text),
     "timeout": _number,
     "max_concurrency": _number,
     "max_rate": _number,
@@ -133,7 +137,7 @@ class Options:
     jobs: list[str] | None = attrs.field(default=None, repr=False)
     jobs_path: str | None = None
     client_arguments: Mapping[str, Any]
-    api_token: SecretText | None = None
+    api_token: _Token | None = None
     filter: RunFilter
     page_size: int = MAX_PAGE_SIZE
     num_partitions: int = 8
@@ -157,7 +161,7 @@ class Options:
                 raise ValueError(f"{origin} can't be read by the driver: {error.strerror}") from None
             except UnicodeDecodeError:
                 raise ValueError(f"{origin} isn't a text file in UTF-8") from None
-            listed = [line for line in map(str.strip, text.splitlines()) if line]
+            listed = [line for line in map(str.strip, text.splitlines()) if line and line[0] != "#"]
         if not listed:
             raise ValueError(f"{origin} names no job")
         return [checked_job_id(job_id) for job_id in dict.fromkeys(listed)]

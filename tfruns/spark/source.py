@@ -73,7 +73,7 @@ class TfRunsDataSource(DataSource):
     Options, by names in any case, with underscores or without:
 
     - `jobs`: ids of the jobs, with commas between; or `jobsPath`: a text file on the driver, with an id on each line.
-      An id that comes twice is read once.
+      Empty lines, and those that begin with `#`, are left out. An id that comes twice is read once.
     - `baseUrl`, `allowHttp` (`true`), `timeout`, `maxConcurrency` (for each task), `pageSize`: as the arguments of
       `Client` and `iter_runs`.
       Without `baseUrl`, the driver's `TFY_HOST` or credentials file; the executors get it from there.
