@@ -41,6 +41,7 @@ NO_PAGE: dict[str, Callable[[bytes], Reply]] = {
     "a list": lambda _: response(200, []),
     "null": lambda _: response(200, None),
     "a 503 that is called 200": lambda _: response(200, {"statusCode": 503, "message": "back soon"}),
+    "half of one": lambda _: response(200, b'{"statusCode": 503, "mess'),
 }
 every_form = pytest.mark.parametrize("form", NO_PAGE.values(), ids=NO_PAGE)
 

@@ -337,6 +337,11 @@ async def test_wrong_options_of_a_call_are_refused_at_the_call(
             await client.count_runs("job", **arguments)
 
 
+class AsyncHook:
+    async def __call__(self, event: object) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -345,6 +350,7 @@ async def test_wrong_options_of_a_call_are_refused_at_the_call(
         ({"max_rate": True}, TypeError, "max_rate must be requests a second"),
         ({"on_request": 5}, TypeError, "on_request must be a function"),
         ({"on_response": asyncio.sleep}, TypeError, "on_response must be a plain function"),
+        ({"on_failure": AsyncHook()}, TypeError, "on_failure must be a plain function"),
         ({"trace_configs": [5]}, TypeError, "trace_configs must be"),
         ({"trace_configs": 5}, TypeError, "trace_configs must be a sequence, got 5"),
         ({"allow_http": "no"}, TypeError, "allow_http must be True or False, got 'no'"),

@@ -172,6 +172,7 @@ async def test_a_host_that_cant_be_reached_is_named(host: str) -> None:
         with pytest.raises(tfruns.APIConnectionError, match="could not connect") as caught:
             await client.count_runs("job")
     assert host.partition(":")[0] in str(caught.value)
+    assert "Unknown error" not in str(caught.value)
 
 
 async def test_a_host_with_ipv6_alone_is_asked() -> None:

@@ -245,6 +245,9 @@ async def test_a_file_of_certificates_that_does_not_help_is_named(
         with pytest.raises(tfruns.APIConnectionError, match=says) as caught:
             await client.count_runs("job")
         assert caught.value.attempts == 1  # a certificate that isn't trusted won't be in a second either
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(tfruns.APIConnectionError, match="private CA can be named by SSL_CERT_FILE"):
+            await client.count_runs("job")
 
 
 # --- what others put in between ---

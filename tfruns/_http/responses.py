@@ -45,8 +45,7 @@ class Response:
 
     def as_error(self) -> "Response":
         """The response with the status that its body says, where a proxy has sent an `HttpError` with 200."""
-        is_short = len(self.body) <= _LONGEST_ERROR and not self.body.startswith(b'{"data"')
-        if self.status == 200 and is_short and b'"statusCode"' in self.body:
+        if self.status == 200 and len(self.body) <= _LONGEST_ERROR and b'"statusCode"' in self.body:
             with suppress(ValueError, RecursionError):
                 match json.loads(self.body):
                     case {"data": _}:
@@ -154,8 +153,10 @@ def _private_ca() -> str:
 
 def _system_reason(error: aiohttp.ClientConnectorError) -> str:
     """The system's message, since asyncio's repeats the address. (getaddrinfo has its own, negative numbers.)"""
-    number = error.os_error.errno
-    return os.strerror(number) if number is not None and number > 0 else error.strerror or str(error.os_error)
+    number = error.os_error.errno or 0
+    if os.name == "posix" and number > 0:  # Windows has no texts for its own numbers here
+        return os.strerror(number)
+    return error.strerror or str(error.os_error)
 
 
 # --- what a response requests ---
