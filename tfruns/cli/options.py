@@ -138,8 +138,6 @@ class Number(click.FloatRange):
 
 
 class Seconds(Number):
-    """A number of seconds, or a duration with units, such as 1h30m."""
-
     name = "number of seconds, or a duration such as 1h30m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

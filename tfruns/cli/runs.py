@@ -169,7 +169,6 @@ async def count(job_ids: list[str], as_json: bool, no_header: bool, **filters: A
 
 
 def _say_failures(errors: "Mapping[str, tfruns.TfRunsError]", jobs: int) -> int:
-    """Say which of several jobs failed, and return the exit status."""
     for error in errors.values():
         say(str(error))
     return 0 if not errors else 3 if len(errors) < jobs else 1

@@ -81,7 +81,6 @@ def human_age(seconds: float) -> str:
 
 
 def run_cells(run: JobRun, columns: Iterable[str], job_id: str = "") -> dict[str, str]:
-    """The text of each of these columns for a run."""
     return {name: harmless(job_id if name == "job_id" else _cell(run, name)) for name in columns}
 
 

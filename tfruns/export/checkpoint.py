@@ -62,7 +62,6 @@ class JobCheckpoint(msgspec.Struct, array_like=True):
 
     @property
     def end(self) -> int:
-        """Where the last of them ends."""
         return max((chunk.offset + chunk.length for chunk in (*self.pieces, *self.rejected)), default=0)
 
 
@@ -166,7 +165,6 @@ class Checkpoint:
     # --- pieces ---
 
     def add(self, job_id: str, piece: bytes, runs: int, rejected: Sequence[bytes]) -> None:
-        """Keep some runs of a job, and lines for the quarantine."""
         kept = self._open_jobs.setdefault(job_id, JobCheckpoint(job_id))
         if runs:
             kept.pieces.append(self._write(piece, runs))
@@ -229,7 +227,6 @@ class Checkpoint:
             self.delete()
 
     def delete(self) -> None:
-        """The export is over: remove the folder."""
         self._close()
         # The manifest first: if a kill leaves the pieces, they can't be resumed without it.
         for name in ("manifest", "pieces"):

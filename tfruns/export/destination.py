@@ -44,7 +44,6 @@ _FORMATS_BY_DAY = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
 
 
 def find_destination(given: Hidden, options: Hidden, table: str, format: str | None) -> Destination:  # noqa: A002
-    """The destination for what was given as one."""
     if not isinstance(given.value, (str, os.PathLike)):
         raise TypeError(f"destination must be a path or a URL, got {type(given.value).__name__}")
     if given.value in ("", "-"):

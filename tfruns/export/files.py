@@ -111,7 +111,6 @@ def replace(fresh: Path, path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that another file can take the place of the one at this path."""
     if is_mounted(path):
         raise ExportError(f"{path} is mounted as a single file, and no new file can take its place: mount the folder")
 

@@ -44,7 +44,6 @@ class JobState(msgspec.Struct):
     were written."""
     open: dict[str, OpenRun] = msgspec.field(default_factory=dict)
     """The runs, by id, that hadn't ended, couldn't be written, or have gone."""
-    count: int = 0  # how many runs the last increment found that weren't known for good
 
     @property
     def until(self) -> float:
@@ -84,7 +83,6 @@ class Reading:
         return {run_id for run_id in self.unseen if (run := self.before.open.get(run_id)) and run.exports_left is None}
 
     def created_at(self, run_id: str) -> float:
-        """When one of the runs that must be found was created."""
         return self.before.open[run_id].created_at if run_id in self.before.open else self.before.recent[run_id]
 
     def record(self, page: RawPage) -> RawPage:
@@ -110,11 +108,9 @@ class Reading:
         doubtful: set[str] = set()
         for at, run in enumerate(page.data):
             run_id, created_at, has_ended = run.id, run.created_at, run.status in _ENDED
-            is_new = created_at >= since
-            known.count += is_new
             last = before.open.get(run_id)
             if has_ended and last is None:
-                if is_new and run_id not in before.recent:
+                if created_at >= since and run_id not in before.recent:
                     fresh.append(at)
             elif not has_ended and run_id in before.recent and not self.is_search:
                 # It had ended: one response, maybe from an older state, is no proof that it hasn't.
@@ -136,8 +132,6 @@ class Reading:
         self.unseen.difference_update([run.id for run in page.data])
         self.unseen |= doubtful
         known.recent = {run_id: created_at for run_id, created_at in known.recent.items() if created_at >= until}
-        if before.newest is None:  # all is new this time
-            known.count = len(known.recent)
         return page if len(fresh) == len(page.data) else only(page, fresh)
 
     def record_bad(self, bad: Iterable[BadRun]) -> list[BadRun]:

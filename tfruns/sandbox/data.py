@@ -205,7 +205,6 @@ def _outcome(status: Status, rng: random.Random, n: int) -> tuple[str | None, in
 
 
 def parse(text: bytes) -> JobRun:
-    """The run that a JSON text describes."""
     try:
         return msgspec.json.decode(text, type=JobRun)
     except msgspec.ValidationError as error:  # which isn't a ValueError in every version

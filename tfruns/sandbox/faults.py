@@ -218,7 +218,6 @@ class FaultInjector:
         self._since = time.monotonic()
 
     def next(self, job_id: str) -> list[Fault]:
-        """The faults of the next request for this job."""
         self._counts[job_id] += 1
         if self._limit is not None and (wait := self._wait(self._limit)):
             return [TooManyRequests(status=429, wait=wait, wait_as=self._limit.wait_as)]

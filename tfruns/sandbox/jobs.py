@@ -277,7 +277,6 @@ class Job:
     def page(
         self, selection: Selection = NEWEST_FIRST, start: int = 0, end: int | None = None
     ) -> tuple[int, list[bytes]]:
-        """How many runs are selected in all, and the JSON texts of those from one place to another (None: to all)."""
         with self._lock:
             return self._up_to_date(selection, end).page(selection, start, end)
 

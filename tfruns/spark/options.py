@@ -151,7 +151,6 @@ class Options:
         return self.column_name_of_corrupt_record if self.mode == "permissive" else None
 
     def job_ids(self) -> list[str]:
-        """The jobs, each once, in the order given."""
         origin, listed = "jobs", self.jobs
         if listed is None:
             origin = f"jobsPath {self.jobs_path!r}"
