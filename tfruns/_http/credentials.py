@@ -96,8 +96,7 @@ def _flaw_of_url(value: Any, allow_http: bool) -> str | None:
         text = value.strip()
         url = URL(text)
         host = url.raw_host or ""
-        is_valid = _HOST.fullmatch(host) and (url.port is None or 0 < url.port < 65536)
-        is_valid = is_valid and text.isprintable()
+        is_valid = text.isprintable() and _HOST.fullmatch(host) and url.port != 0
     except ValueError:
         return f"isn't a URL, or its port isn't from 1 to 65535: it must be {_FORM}"
     if url.user is not None or url.password is not None:
