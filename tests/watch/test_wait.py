@@ -335,3 +335,25 @@ def test_errors_are_pickled() -> None:
     error = tfruns.RunDeletedError("run 'x' was deleted", job_id="job", run=None)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(copy), copy.job_id, copy.run) == ("job 'job': run 'x' was deleted", "job", None)
+
+
+@pytest.mark.parametrize("trouble", ["outage", "deleted"])
+async def test_a_wait_that_is_over_leaves_no_trouble_to_waits_of_other_jobs(
+    s: Sandbox, client: Client, trouble: str
+) -> None:
+    """Its outage, and what wasn't believed of its runs, would change their warnings, and how soon they believe."""
+    [job_id] = s.job_ids
+    run = await s.create_run(job_id)
+    wait = asyncio.create_task(client.wait_for_run(job_id, run.id, **SOON))
+    await begun(s, [wait])
+    if trouble == "deleted":
+        await s.delete_run(job_id, run.id)
+    else:
+        s.faults.append(Fault(status=503))
+    known = client._waiter._trouble
+    async with asyncio.timeout(30):
+        while not (known.claims or known.failing_since):
+            await asyncio.sleep(0.005)
+    wait.cancel()
+    await asyncio.gather(wait, return_exceptions=True)
+    assert (known.claims, known.failing_since) == ({}, {})

@@ -555,6 +555,15 @@ def test_what_a_poll_could_not_find_out() -> None:
     assert compare("job", view, look) == Found(view, [], view)
 
 
+def test_deletions_that_are_forgotten() -> None:
+    """That of a run that is there again, and all but the last thousand: they stand in each token."""
+    known: dict[str, JobRun | None] = {f"run-{n}": sample(n, "RUNNING") for n in range(1_100)}
+    after = compare("job", Snapshot(known, 0), PollResult(dict.fromkeys(known), 1_099)).after
+    assert [*after.deleted] == [*known][100:]
+    again = compare("job", after, PollResult({"run-1099": sample(1_099)}, 1_098)).after
+    assert [*again.deleted] == [*known][100:1_099]
+
+
 async def test_start_before_the_first_run() -> None:
     """Then every run is reported."""
     async with Sandbox(1, 70) as s, Client(s.url, s.api_key) as client:

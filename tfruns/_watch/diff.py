@@ -115,7 +115,7 @@ class Beginning(msgspec.Struct, frozen=True):
         """Whether a run that the first poll finds is reported."""
         if run.created_at >= self.since or (self.is_open_reported and not run.status.is_terminal):
             return True
-        return run.status.is_terminal and self.watermark is not None and _ended_at(run) >= self.watermark
+        return self.watermark is not None and _ended_at(run) >= self.watermark
 
 
 def _ended_at(run: JobRun) -> float:
