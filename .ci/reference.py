@@ -5,12 +5,20 @@
 """
 
 import argparse
+import ast
+import collections
+import enum
+import functools
 import importlib
+import inspect
+import itertools
 import re
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
+import msgspec
 import pdoc
 from pdoc import doc
 
@@ -19,6 +27,7 @@ PAGES = ROOT / ".github" / "docs" / "reference"
 MODULES = (
     "tfruns",
     "tfruns.errors",
+    "tfruns.types",
     "tfruns.export",
     "tfruns.arrow",
     "tfruns.spark",
@@ -26,60 +35,93 @@ MODULES = (
     "tfruns.sandbox",
     "tfruns.pytest_plugin",
 )
+warnings.filterwarnings("ignore", "Cannot determine where tfruns.types.Filters.")  # a TypedDict
+FIXTURES = ("tfruns_sandbox", "tfruns_client")
+NAMES = ("Args", "Attributes", "Members", "Raises")
+LISTS = (*NAMES, "Formats", "Destinations")
+SECTION = re.compile(rf"^({'|'.join(LISTS)}|Returns|Yields|Example):\n((?: {{4}}.*\n|\n)+)", re.MULTILINE)
 
 
 def llms_txt() -> str:
     """The README without its picture, and each public name with its signature and docstring."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = [re.sub(r"^!\[.*\n\n", "", readme, flags=re.MULTILINE).strip(), "# Reference"]
-    parts += [re.sub("^#", "##", part) for texts in modules().values() for part in texts]
+    parts += [re.sub("^#", "##", part) for of_module in modules().values() for part in of_module]
     return "\n\n".join(parts) + "\n"
 
 
 def modules() -> dict[str, list[str]]:
     """The parts of each public module: its docstring, and each public name with its signature, and its docstring."""
-    texts = {}
+    found = {}
     shown: set[str] = set()
     for name in MODULES:
         module = doc.Module(importlib.import_module(name))
         parts = [f"# {name}", module.docstring]
+        public = getattr(module.obj, "__all__", FIXTURES)  # (errors are shown with `tfruns`)
         for member in module.members.values():
-            if member.fullname not in shown:  # a name belongs to the first module that shows it
+            if member.name in public and member.fullname not in shown:  # it belongs to the first module that shows it
                 shown.add(member.fullname)
                 parts += described(member)
-        texts[name] = [part for part in parts if part]
-    return texts
+        found[name] = [part for part in parts if part]
+    return found
 
 
 def pages() -> dict[Path, str]:
     """The same as pages of Markdown, with links from one to the others."""
-    texts = modules()
-    links = " · ".join(f"[{name}]({name}.md)" for name in texts)
+    found = modules()
+    links = " · ".join(f"[{name}]({name}.md)" for name in found)
     return {
-        PAGES / f"{name}.md": "\n\n".join([links, *map(as_markdown, parts)]) + "\n" for name, parts in texts.items()
+        PAGES / f"{name}.md": "\n\n".join([links, *map(as_markdown, parts)]) + "\n" for name, parts in found.items()
     }
 
 
 def as_markdown(part: str) -> str:
     """A signature below its name, or a docstring with its sections as lists and blocks."""
     if found := re.match(r"(#+) ((?:class |async def |def )?)([\w.]+)", part):
-        signature = part[found.end() :].strip(" :")
+        signature = re.sub(r"\*<class '([\w.]+)'>", r"Unpack[\1]", part[found.end() :].rstrip(" :"))
         block = f"\n\n```python\n{found[2]}{found[3].rpartition('.')[2]}{signature}\n```" if signature else ""
         return f"{found[1]} {found[3]}{block}"
-    text = re.sub(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", r"**\1**\n", part, flags=re.MULTILINE)
-    text = re.sub(r"^    (\w[^\n]*?): (.*(?:\n {8}.*)*)", r"- `\1`: \2", text, flags=re.MULTILINE)
 
-    def block(found: re.Match[str]) -> str:
-        return f"```pycon\n{textwrap.dedent(found[0])}```\n"
+    def section(found: re.Match[str]) -> str:
+        body = textwrap.dedent(found[2]).strip("\n") + "\n"
+        if found[1] in LISTS:
+            body = re.sub(r"^(?=\S)", "- ", body, flags=re.MULTILINE)
+        if found[1] in NAMES:
+            body = re.sub(r"^- ([^:\n]*): ", r"- `\1`: ", body, flags=re.MULTILINE)
+        body = re.sub(r"^>>> .*\n(?:.+\n)*", r"```pycon\n\g<0>```\n", body, flags=re.MULTILINE)
+        return f"**{found[1]}**\n\n{body}\n"
 
-    return re.sub(r"^    >>> .*\n(?:    .*\n)*", block, text + "\n", flags=re.MULTILINE).strip()
+    return SECTION.sub(section, part + "\n").strip()
+
+
+@functools.cache
+def texts() -> dict[str, str]:
+    """What only the source has: the texts below the fields of each class, or the members of each enum, and below names
+    that a public module imports."""
+    found: dict[str, str] = collections.defaultdict(str)
+    for path in (ROOT / "tfruns").rglob("*.py"):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for owner in [module, *(node for node in module.body if isinstance(node, ast.ClassDef))]:
+            for field, text in itertools.zip_longest(owner.body, owner.body[1:]):
+                match owner, field, text:
+                    case ast.Module(), ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str(said))):
+                        found[name] = said
+                    case ast.ClassDef(), ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
+                        found[owner.name] += "" if name[0] == "_" else f"    {name}: {' '.join(said.split())}\n"
+                    case ast.ClassDef(), ast.Assign([ast.Name(name)], ast.Constant(str(value))), _:
+                        found[owner.name] += f'    {name}: "{value}"\n'
+    return found
 
 
 def described(member: doc.Doc) -> list[str]:
     if isinstance(member, doc.Class):
         made = member.members.get("__init__")
-        signature = made.signature_without_self if isinstance(made, doc.Function) else ""
-        found = [f"## class {member.fullname}{signature}", member.docstring]
+        signature: object = made.signature_without_self if isinstance(made, doc.Function) else ""
+        if issubclass(member.obj, msgspec.Struct):  # which has no `__init__` in Python
+            signature = doc._PrettySignature([*inspect.signature(member.obj).parameters.values()])
+        title = "Members" if issubclass(member.obj, enum.Enum) else "Attributes"
+        entries = "".join(texts()[cls.__name__] for cls in reversed(member.obj.__mro__))
+        found = [f"## class {member.fullname}{signature}", member.docstring, entries and f"{title}:\n{entries}"]
         for one in member.members.values():
             is_ours = one in member.own_members or one.taken_from[0].startswith("tfruns._")  # that of a private base
             found += described(one) if is_ours and is_public(one) else []
@@ -88,7 +130,9 @@ def described(member: doc.Doc) -> list[str]:
         kind = "async def" if "async" in member.funcdef else "def"
         return [f"### {kind} {member.fullname}{member.signature}", member.docstring]
     annotation = member.annotation_str if isinstance(member, doc.Variable) else ""
-    return [f"### {member.fullname}{annotation}", member.docstring]
+    if member.modulename == "tfruns.types" and not annotation:
+        annotation = f" = {inspect.formatannotation(member.default_value)}"
+    return [f"### {member.fullname}{annotation}", member.docstring or texts()[member.name]]
 
 
 def is_public(member: doc.Doc) -> bool:

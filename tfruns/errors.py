@@ -17,6 +17,7 @@
     │   │   ├── RateLimitError                    429
     │   │   └── InternalServerError               5xx
     │   └── DecodeError                           a response that isn't what the contract says
+    │       └── ResponseTooLargeError             a response that is larger than allowed
     ├── IncompleteWalkError                       a list that can't be walked to its end
     └── WaitError                                 a wait for a run that failed
         ├── RunNotFoundError                      there is no such run

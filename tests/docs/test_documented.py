@@ -6,11 +6,16 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import griffe
 
+import tfruns
 from tests.support.contract import contract_of
 from tests.support.examples import sources
+from tests.support.readme import DOCS
 from tests.support.surface import ROOT, public_members, public_names
+from tfruns import errors
+from tfruns.sandbox import Fault
 
 OF_SPARK = re.compile(r"tfruns\.spark\.TfRunsDataSource\.")
 CAN_NOT_FAIL = {"tfruns.sandbox.Sandbox.aclose"}
@@ -146,6 +151,28 @@ def test_what_is_said_of_the_contract_is_in_the_contract() -> None:
 def test_each_method_that_requests_names_its_operation_of_the_contract() -> None:
     methods = {name: one for name, one in calls().items() if re.fullmatch(r"tfruns\.Client\.\w+_(runs?|for)", name)}
     assert without(methods, lambda one: re.search(r"^Contract: ", doc_of(one), re.MULTILINE)) == []
+
+
+def test_the_tree_of_errors_has_each_one_below_its_base() -> None:
+    drawn: list[str] = []
+    pairs = set()
+    for branch, name in re.findall(r"^ {4}((?:[│├└ ].{3})*)(\w+Error)\b", errors.__doc__ or "", re.MULTILINE):
+        drawn[len(branch) // 4 :] = [name]
+        pairs.add((name, drawn[-2] if branch else "Exception"))
+    classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.TfRunsError)]
+    assert pairs == {(one.__name__, one.__bases__[0].__name__) for one in classes}
+
+
+def test_the_reference_has_each_public_name_and_each_field_and_nothing_private() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+    headings = set(re.findall(r"^#+ (tfruns\S*)", pages, re.MULTILINE))
+    assert public_names().keys() <= headings
+    assert not [name for name in headings if "._" in name.replace("__version__", "")]
+    listed = set(re.findall(r"^- `(\w+)`: .", pages, re.MULTILINE))
+    classes = [tfruns.JobRun, tfruns.Subject, tfruns.RunChange, tfruns.RetryPolicy, tfruns.ResponseEvent, Fault]
+    assert {name for one in classes for name in attrs.fields_dict(one) if name[0] != "_"} <= listed
+    assert {member.name for one in (tfruns.JobRunStatus, tfruns.SubjectType) for member in one} <= listed
+    assert "`(job_id, page)`: those of one job in the server's order" in pages  # what a function gives is prose
 
 
 def test_the_fixtures_of_the_plugin_are_explained() -> None:

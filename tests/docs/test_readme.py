@@ -1,6 +1,8 @@
 """Every block of code in the README, and in the pages about its parts, is run as it stands against the sandbox."""
 
+import ast
 import asyncio
+import codeop
 import os
 import re
 import shlex
@@ -97,6 +99,19 @@ async def test_a_snippet_runs_as_it_stands_and_shows_something(
         assert Path("runs.parquet").is_file()
     if block.heading == "Watch":
         assert names["run"].name == "train-7f3a"
+
+
+@pytest.mark.parametrize("block", [block for block in SNIPPETS if "asyncio.run(" not in block.source], ids=str)
+def test_a_snippet_can_be_pasted_into_the_asyncio_repl(block: Block) -> None:
+    """Before Python 3.13 it reads line by line: an empty line must end each `for`, `with` and `def`."""
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    read: list[str] = []
+    for line in [*block.source.splitlines(), ""]:
+        read.append(line)
+        if compiler("\n".join(read)) is not None:
+            read.clear()
+    assert not read
 
 
 def test_the_test_of_the_readme_passes_as_it_stands(tmp_path: Path) -> None:
