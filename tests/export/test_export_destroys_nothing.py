@@ -276,11 +276,15 @@ async def test_a_state_whose_files_were_replaced_by_exports_with_another_goes_on
         assert (await export("a")).path.name == "runs.0003.jsonl"  # type: ignore[union-attr]
 
 
-async def test_a_folder_that_doesnt_say_whose_it_is_is_refused_though_it_is_to_be_begun_anew(place: Place) -> None:
-    """Its files may be those of another program, which names them in the same way."""
+@pytest.mark.parametrize("record", ["_none", "_tfruns.json", "_tfruns.parquet"])
+async def test_a_folder_that_doesnt_say_whose_it_is_is_refused_though_it_is_to_be_begun_anew(
+    record: str, place: Place
+) -> None:
+    """Its files may be those of another program, which names them in the same way; or its record is damaged."""
     theirs = place.path / "created_date=2020-01-01" / f"runs.{place.format}"
     theirs.parent.mkdir(parents=True)
     theirs.write_text('{"mine": 1}')
+    theirs.with_name(record).write_text("damaged")
     for replace in (False, True):
         with pytest.raises(ExportError, match=r"holds created_date=2020-01-01/.*, and doesn.t say whose"):
             await place.export(replace=replace)

@@ -156,8 +156,6 @@ def packer() -> Callable[[bytes], bytes]:
 
 _SMALL = 8 * 1024  # bytes of a piece: smaller ones are compressed together, as a frame of few runs is compressed badly
 _PART = 64 * 1024
-_SYNC_EVERY = 16 * 2**20
-"""Bytes after which the writer waits until they are on the disk, so that little is left for the end."""
 
 
 def packed_as(ending: str, file: BinaryIO, mode: Literal["rb", "wb"]) -> Any:
@@ -174,22 +172,13 @@ class _TextFile(Writer):
         self._file = open(fresh_file(path), "wb")  # noqa: SIM115  # `close` closes it
         self._text = packed_as(ending, self._file, "wb")
         self._text.write(head)
-        self._is_zst = ending == ".zst"
-        self._synced = 0
 
     def write(self, packed: bytes) -> None:
-        if self._is_zst and len(packed) >= _SMALL:
+        if isinstance(self._text, zstd.ZstdFile) and len(packed) >= _SMALL:
             self._text.flush(zstd.ZstdFile.FLUSH_FRAME)
             self._file.write(packed)  # a frame, as it is
-        else:
-            self._write_unpacked(packed)
-        if self._file.tell() - self._synced > _SYNC_EVERY:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._synced = self._file.tell()
-
-    def _write_unpacked(self, packed: bytes) -> None:
-        """In small parts: for each large one, glibc would get memory from the system anew, which takes longer."""
+            return
+        # In small parts: for each large one, glibc would get memory from the system anew, which takes longer.
         unpacker = zstd.ZstdDecompressor()
         while not unpacker.eof:
             self._text.write(unpacker.decompress(packed, max_length=_PART))

@@ -180,7 +180,7 @@ class Reading:
 
 def _has_ended(text: bytes) -> bool:
     """Whether a run that can't be written says that it has ended."""
-    with contextlib.suppress(msgspec.DecodeError, KeyError, ValueError, TypeError, RecursionError):
+    with contextlib.suppress(KeyError, ValueError, TypeError, RecursionError):
         return JobRunStatus(msgspec.json.decode(text)["status"]) in _ENDED
     return False
 
@@ -218,7 +218,7 @@ class State(msgspec.Struct, kw_only=True):
             found = msgspec.json.decode(text, type=cls)
         except FileNotFoundError:
             return fresh
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise ExportError(f"{path} isn't the state of an export: delete it to export all runs again") from None
         if found.about == fresh.about:
             return found
@@ -230,7 +230,7 @@ class State(msgspec.Struct, kw_only=True):
     @classmethod
     def count(cls, path: Path) -> int:
         """How many exports there were with the state in a file, as far as it can be read."""
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             return msgspec.json.decode(path.read_bytes(), type=cls).exports
         return 0
 

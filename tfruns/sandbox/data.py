@@ -207,7 +207,7 @@ def _outcome(status: Status, rng: random.Random, n: int) -> tuple[str | None, in
 def parse(text: bytes) -> JobRun:
     try:
         return msgspec.json.decode(text, type=JobRun)
-    except msgspec.ValidationError as error:  # which isn't a ValueError in every version
+    except msgspec.ValidationError as error:
         raise ValueError(re.sub(r"(?<=\$\.)\w+", lambda path: _NAMES.get(path[0], path[0]), str(error))) from None
 
 
