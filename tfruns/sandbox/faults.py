@@ -69,8 +69,8 @@ class Fault:
     job_id: str | None = None
     """The job whose requests it hits; None: those of every job."""
     nth: tuple[int, ...] = attrs.field(default=(), converter=_nth)
-    """Which requests of a job it hits, counted from 1 since the sandbox was started, even if the fault is added later; a
-    single number is allowed. Empty: all. (As text: `nth=3/4`.)"""
+    """Which requests of a job it hits, counted from 1 since the sandbox was started, even if the fault is added later.
+    A single number is allowed. Empty: all. (As text: `nth=3/4`.)"""
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Fault):
