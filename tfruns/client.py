@@ -111,8 +111,7 @@ class Client:
         host, key, more_headers = Secret(base_url), Secret(api_key), Secret(headers)
         others = [*_others]
         del base_url, api_key, headers, _others  # the traceback of an error shows the variables of this frame
-        if others:
-            check_names(others, inspect.signature(Client).parameters, "Client")
+        check_names(others, inspect.signature(Client).parameters, "Client")
         checked_kind(allow_http, "allow_http", "True or False", bool)
         trace_configs = tuple(checked_kind(trace_configs, "trace_configs", "a sequence", Sequence))
         for config in trace_configs:
@@ -488,7 +487,6 @@ class Client:
 
         Contract: `GET /api/svc/v1/jobs/{jobId}/runs`.
         """
-        checked_job_id(job_id)
         checked_kind(raise_for_failure, "raise_for_failure", "True or False", bool)
         return await self._waiter.wait(job_id, run, timeout, listed_within, raise_for_failure, interval)
 

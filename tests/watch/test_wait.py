@@ -319,6 +319,7 @@ async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
         ({"timeout": "1"}, TypeError, "timeout must be a number of seconds above 0, got '1'"),
         ({"interval": -1}, ValueError, "interval must be above 0"),
         ({"job_id": ""}, ValueError, "job_id is empty"),
+        ({"raise_for_failure": "no"}, TypeError, "raise_for_failure must be True or False, got 'no'"),
     ],
 )
 async def test_bad_arguments(

@@ -555,6 +555,13 @@ def test_what_a_poll_could_not_find_out() -> None:
     assert compare("job", view, look) == Found(view, [], view)
 
 
+def test_a_run_that_was_deleted_before_it_was_reported() -> None:
+    """It is neither reported nor searched for again."""
+    view = Snapshot({"run-5": None, "run-90": sample(90)}, 80)
+    found = compare("job", view, PollResult({"run-5": None, "run-90": sample(90)}, 80))
+    assert (found.changes, [*found.after.known]) == ([], ["run-90"])
+
+
 def test_deletions_that_are_forgotten() -> None:
     """That of a run that is there again, and all but the last thousand: they stand in each token."""
     known: dict[str, JobRun | None] = {f"run-{n}": sample(n, "RUNNING") for n in range(1_100)}
