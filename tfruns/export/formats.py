@@ -175,7 +175,7 @@ class _TextFile(Writer):
 
     def write(self, packed: bytes) -> None:
         if isinstance(self._text, zstd.ZstdFile) and len(packed) >= _SMALL:
-            self._text.flush(zstd.ZstdFile.FLUSH_FRAME)
+            self._text.flush(zstd.ZstdCompressor.FLUSH_FRAME)
             self._file.write(packed)  # a frame, as it is
             return
         # In small parts: for each large one, glibc would get memory from the system anew, which takes longer.
