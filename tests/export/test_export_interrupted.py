@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.export.test_export import READERS
 from tests.support import forked
 from tfruns import Client
 from tfruns.export import ExportError, export_runs
+from tfruns.export.checkpoint import NUMBER, Checkpoint
+from tfruns.export.files import WorkThread
 from tfruns.sandbox import Sandbox
 
 TRIES = 15
@@ -113,3 +116,41 @@ async def test_where_there_is_no_space_the_old_file_stays_and_the_same_call_goes
     else:
         assert path.read_bytes() == wanted.read_bytes()
     assert sorted(found.name for found in tmp_path.iterdir()) == [path.name, wanted.name]
+
+
+async def test_a_cancellation_stops_the_thread_at_its_next_check() -> None:
+    """Not only when it has uploaded what it has made."""
+    ended = []
+
+    def work(thread: WorkThread) -> None:
+        for _ in range(200):
+            thread.check()
+            time.sleep(0.01)
+        ended.append(True)
+
+    async with WorkThread() as thread:
+        task = asyncio.create_task(thread.run(work, thread))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not ended
+
+
+def test_nothing_is_left_of_what_an_increment_before_had_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the lines of both are as long."""
+    monkeypatch.setattr(time, "time", lambda: 1.7e9)
+
+    def export(number: int, piece: bytes, *job_ids: str) -> list[str]:
+        """The jobs that were read whole before."""
+        kept = Checkpoint(tmp_path / "work", {NUMBER: number})
+        found = [*kept.done]
+        for job_id in job_ids:
+            kept.add(job_id, piece, 1, [])
+            kept.finish(job_id, None)
+        kept.leave()
+        return found
+
+    assert export(1, b"1", "a", "b", "c") == []
+    assert export(2, b"123456789", "d") == []
+    assert export(2, b"") == ["d"]
