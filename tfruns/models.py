@@ -7,6 +7,7 @@ be null. Decoding, validation, serialisation and tests all read these classes.
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Self, SupportsIndex, overload
 
 import attrs
@@ -334,12 +335,12 @@ def only(page: RawPage, indices: Sequence[int]) -> RawPage:
     runs: list[Any] = [page.data[at] for at in indices]
     bad = tuple(run for run in runs if isinstance(run, BadRun))
     good = [at for at, run in zip(indices, runs, strict=True) if not isinstance(run, BadRun)] if bad else indices
+    return RawPage(tuple(page.data[at] for at in good), page.pagination, bad, partial(_texts_at, page, good))
 
-    def split() -> tuple[bytes, ...]:
-        texts = page.texts
-        return tuple(texts[at] for at in good)
 
-    return RawPage(tuple(page.data[at] for at in good), page.pagination, bad, split)
+def _texts_at(page: RawPage, indices: Sequence[int]) -> tuple[bytes, ...]:  # not within `only`: pages can be pickled
+    texts = page.texts
+    return tuple(texts[at] for at in indices)
 
 
 @payload

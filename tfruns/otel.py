@@ -101,7 +101,7 @@ class _Attempts:
         self._retries = meter.create_counter(
             "tfruns.client.retries", unit="{retry}", description="Attempts that failed and are made again."
         )
-        self._runs = meter.create_counter("tfruns.client.runs", unit="{run}", description="Runs handed out.")
+        self._runs = meter.create_counter("tfruns.client.runs", unit="{run}", description="Runs yielded.")
         self._newest: dict[asyncio.Task[Any] | None, _Attempt] = {}
 
     def on_request(self, event: RequestEvent) -> None:

@@ -240,7 +240,7 @@ class RunFilter:
 
     @property
     def is_by_creation(self) -> bool:
-        """Whether the runs come in the order of their creation, one way or the other: asked for without `sort_by`."""
+        """Whether the runs come in the order of their creation, one way or the other: requested without `sort_by`."""
         return self.sort_by is None
 
     @property

@@ -243,6 +243,8 @@ async def test_a_cut_off_page_in_the_middle_is_fetched_again() -> None:
 
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
 async def test_raw_pages_hold_the_same_runs_each_with_the_text_the_server_sent(page_size: int) -> None:
+    """Also in another process: a page can be pickled."""
+
     sent = [
         json.dumps(
             run(n, command=f"größe {n} 🚀", newField={"n": [n, 1e400 if n == 5 else None]}), indent=n % 3 or None
@@ -259,6 +261,8 @@ async def test_raw_pages_hold_the_same_runs_each_with_the_text_the_server_sent(p
     assert [one.id for each in pages for one in each.data] == [f"run-{n}" for n in range(30)]
     texts = [text.decode() for each in pages for text in each.texts]
     assert texts == [one.replace("Infinity", "1e400") for one in sent]
+    twins: list[tfruns.RawPage] = pickle.loads(pickle.dumps(pages))  # noqa: S301
+    assert [(twin, twin.texts) for twin in twins] == [(each, each.texts) for each in pages]
 
 
 @pytest.mark.parametrize(
