@@ -206,21 +206,27 @@ async def test_what_a_hook_raises_is_never_taken_for_a_failure_of_the_network(na
         assert client.stats().retries == 0
 
 
+@pytest.mark.parametrize("error", [StopAsyncIteration, GeneratorExit])
 @pytest.mark.parametrize("name", ["on_request", "on_response", "on_retry", "on_failure", "api_key"])
-async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(name: str) -> None:
+async def test_no_function_of_the_callers_can_end_a_walk_as_if_it_were_whole(
+    name: str, error: type[BaseException]
+) -> None:
+    """Nor the task of one, for which the walk would wait for ever."""
+
     async def ends(*_: object) -> str:
-        raise StopAsyncIteration
+        raise error
 
     def end(_: object) -> None:
-        raise StopAsyncIteration
+        raise error
 
     reply = response(500, {}) if name in ("on_retry", "on_failure") else pages_of(1)
     arguments: dict[str, Any] = {"api_key": KEY, "retry": QUICK, name: ends if name == "api_key" else end}
     async with serve(reply if callable(reply) else lambda _: reply) as (url, _), Client(url, **arguments) as client:
-        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
+        with pytest.raises(RuntimeError, match=f"a function given to the client raised {error.__name__}"):
             await client.iter_runs("job").collect()
-        with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
-            _ = [run async for _, run in client.iter_runs_for(["job"], on_error="skip")]
+        async with asyncio.timeout(30):
+            with pytest.raises(RuntimeError, match=f"a function given to the client raised {error.__name__}"):
+                _ = [run async for _, run in client.iter_runs_for(["job"], on_error="skip")]
 
 
 async def test_stats_count_what_was_sent_received_and_handed_out() -> None:

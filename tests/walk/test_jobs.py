@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -315,6 +316,39 @@ async def test_a_function_that_ends_an_iterator_doesnt_end_the_walk_as_if_it_wer
     async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
         with pytest.raises(RuntimeError, match="a function given to the client raised StopAsyncIteration"):
             await client.iter_runs_for(["no-such-job", *sandbox.job_ids], on_error=on_error).collect()
+
+
+@pytest.mark.parametrize("error", [StopAsyncIteration, GeneratorExit])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_no_iterator_of_ids_ends_the_walk_by_an_error_as_if_it_were_whole(
+    ordered: bool, error: type[BaseException]
+) -> None:
+    """Nor the task that reads them, for which the walk would wait for ever."""
+
+    def next_id() -> str:
+        if given:
+            raise error
+        given.append(sandbox.job_ids[0])
+        return given[0]
+
+    given: list[str] = []
+    async with Sandbox(jobs=1, runs=3) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        async with asyncio.timeout(30):
+            with pytest.raises(RuntimeError, match=f"a function given to the client raised {error.__name__}"):
+                await client.iter_runs_for(iter(next_id, None), ordered=ordered).collect()
+
+
+async def test_the_variables_of_a_traceback_are_short_however_many_jobs_there_are() -> None:
+    """What shows them (Sentry, rich) ends: each job led to all others, and so on."""
+
+    def no_key() -> str:
+        raise KeyError
+
+    async with Sandbox(jobs=8, runs=3) as sandbox, Client(sandbox.url, no_key) as client:
+        with pytest.raises(KeyError) as caught:
+            await client.iter_runs_for(sandbox.job_ids).collect()
+        shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        assert len("".join(shown.format())) < 30_000
 
 
 async def test_ids_that_come_only_once_are_walked_only_once() -> None:

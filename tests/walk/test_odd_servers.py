@@ -1,6 +1,7 @@
 """Lists that stand still, from servers that an attack from outside was built of: each walk is whole, and in order."""
 
 import random
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -184,6 +185,33 @@ async def test_what_an_older_state_lacks_is_not_gone(order: str, lag: int, stale
 
     found, _ = await ids_of(answer, 1, page_size=150, order=order)
     assert found == [one["id"] for one in (STILL if order == "desc" else STILL[::-1])]
+
+
+@pytest.mark.parametrize(
+    ("order", "lag", "stale"), [("desc", 590, 5), ("desc", 200, 5), ("asc", 590, 5), ("asc", 200, 5), ("asc", 3, 6)]
+)
+async def test_what_an_older_state_lacks_is_not_gone_by_another_key(order: str, lag: int, stale: int) -> None:
+    """Both passes know what was in the list: one that ended early, and one that begins behind the newest runs."""
+
+    def answer(request: Request) -> bytes:
+        now = STILL[lag:] if 1 <= request.number < stale else STILL
+        rows = oldest_first(request, now)[request.offset : request.offset + request.limit]
+        return response(200, page(rows, len(now)))
+
+    found, _ = await ids_of(answer, 1, page_size=150, order=order, sort_by="startTime")
+    assert sorted(found) == sorted(one["id"] for one in STILL)
+
+
+async def test_the_variables_of_a_traceback_hold_no_list_of_all_ids() -> None:
+    """By another key all ids are kept: no error shows them all to what shows variables (Sentry, rich)."""
+
+    def answer(request: Request) -> Any:
+        return response(422, {}) if request.number > 2 else answers(STILL)(request)
+
+    with pytest.raises(IncompleteWalkError) as caught:
+        await ids_of(answer, 1, page_size=150, sort_by="startTime")
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "".join(shown.format()).count("run-") < 100
 
 
 async def test_an_empty_first_response_is_no_proof() -> None:

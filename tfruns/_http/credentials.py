@@ -163,7 +163,7 @@ def _key_source(key: Secret, origin: str) -> "KeySource":
             given = Secret(key.value())
             if inspect.isawaitable(given.value):
                 given = Secret(await given.value)
-        except Exception as error:
+        except (Exception, GeneratorExit) as error:
             raise UserCodeError(error) from None
         return _checked_key(given, origin)
 

@@ -123,7 +123,7 @@ def _least_overlap(known: int, reach: int) -> int:
     return known + 1 if known + 1 < reach else min(SEVERAL, reach - 1)
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class CreationWalk:
     """The walk over a list that is sorted by creation."""
 
@@ -133,6 +133,7 @@ class CreationWalk:
     ends_at: float  # the key after which no run is wanted
     filter: RunFilter
     had_runs: bool = False  # whether the list is known to have had runs
+    known: float = -math.inf  # the first key that the list is known to have had
     start: int = 0
     max_runs: float = math.inf
     place: Place | None = None  # where to go on, if the list isn't read from its start
@@ -262,7 +263,7 @@ class CreationWalk:
         is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
         if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
             raise UnsortedError
-        if self._lacks_start(rows):
+        if self._lacks_start(rows, total):
             return []
         self._group = rows.largest_group()
         new = self._take(rows)
@@ -366,10 +367,13 @@ class CreationWalk:
         else:
             self.done = True
 
-    def _lacks_start(self, rows: Slice) -> bool:
-        """Whether the list begins behind the frontier, and this isn't believed yet: an older state lacks the newest."""
-        is_claim = self.newest_first and rows.begins_list and -math.inf < self.frontier.key < rows.first
-        if is_claim and self._is_doubted(rows.request, len(PAUSES)):
+    def _lacks_start(self, rows: Slice, total: int) -> bool:
+        """Whether the list begins behind known runs, and this isn't believed yet: an older state lacks the newest."""
+        known = max(self.known, self.frontier.key)
+        doubts = _FEW_DOUBTS if total < self.server.most and not self.frontier.has_begun else 0
+        if -math.inf < known < min(rows.keys):
+            doubts = len(PAUSES)
+        if doubts and self.newest_first and rows.begins_list and self._is_doubted(rows.request, doubts):
             self._search.lies_before(0)
             return True
         return False

@@ -174,7 +174,7 @@ def _with_job(new: NewRuns, values: Iterable[_T]) -> Iterable[tuple[str, _T]]:
     return zip(itertools.repeat(new.walk.job_id), values, strict=False)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Job:
     number: int
     walk: Walk
@@ -379,8 +379,11 @@ class _Each(AsyncIterator[_T]):
     _values: Iterator[_T]
 
     async def __anext__(self) -> _T:
-        for value in self._values:
-            return value
+        try:
+            for value in self._values:
+                return value
+        except (StopAsyncIteration, GeneratorExit) as error:
+            raise UserCodeError(error).error from None
         raise StopAsyncIteration
 
 

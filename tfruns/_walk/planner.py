@@ -26,7 +26,7 @@ _MOST_IN_VAIN = 16
 """Plain pages end after more responses in a row that bring the end no nearer: a growing list, or runs met before."""
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class _PlainWalk:
     """Plain pages: for orders in which runs can move. The ids of what they hold are added to `seen`."""
 
@@ -135,7 +135,7 @@ class _PlainWalk:
         self.done |= request.is_alone and request.limit <= self.page_size
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Planner:
     """The plan of one walk.
 
@@ -200,6 +200,8 @@ class Planner:
             page_size=self.page_size,
             ends_at=math.inf if after is None else -after,
             had_runs=bool(self._seen),
+            known=-max(first.found, default=math.inf),
+            server=first.server,
             claims=0 if self._seen else 1,
             filter=self.filter,
         )
