@@ -21,6 +21,9 @@ from tests.support.cli import (
     reading,
     running_on_terminal,
 )
+from tests.support.runs import make_run
+from tfruns import RunChange
+from tfruns.cli.table import Board
 from tfruns.sandbox import Sandbox
 
 pytestmark = needs_terminals
@@ -232,6 +235,16 @@ async def test_no_line_of_a_watch_wraps_however_its_terminal_is_resized(sandbox:
             assert max(map(cell_len, terminal.screen)) <= size[0]
         process.send_signal(signal.SIGINT)
         await leaving(process, terminal)
+
+
+def test_a_run_that_is_deleted_after_its_end_is_shown_no_more() -> None:
+    board = Board(several=False)
+    run = make_run(1, 1e12, "run-of-old")
+    board.take(RunChange(kind="finished", job_id="job", run=run, before=None))
+    assert "run-of-old" in board.text()
+    board.take(RunChange(kind="deleted", job_id="job", run=run, before=run))
+    assert "run-of-old" not in board.text()
+    assert "1 ended" in board.text()
 
 
 async def test_a_terminal_that_can_draw_nothing_gets_a_line_for_each_change(sandbox: Sandbox) -> None:

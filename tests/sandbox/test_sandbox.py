@@ -702,3 +702,9 @@ def test_a_bad_argument_says_what_was_given_and_what_is_allowed(
 def test_all_but_the_first_three_arguments_are_keywords() -> None:
     with pytest.raises(TypeError):
         Sandbox(1, 1, 1, "127.0.0.1")  # type: ignore[call-arg]
+
+
+async def test_runs_that_are_created_at_one_time_move_the_clock() -> None:
+    async with Sandbox(["job"], runs=0) as sandbox:
+        runs = [await sandbox.create_run("job") for _ in range(3)]
+        assert runs[-1].created_at == sandbox.clock.now == runs[0].created_at + 2
