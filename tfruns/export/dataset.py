@@ -205,7 +205,6 @@ class Dataset(Destination):
     store: Store  # where the folder is
     base: str  # the folder's name
     format_: Format
-    replaces: bool = False
     _record: _Record | None = None  # what the folder says about itself
     _record_names: Sequence[str] = ()
     _days: Days = attrs.field(init=False)

@@ -83,11 +83,11 @@ def find_destination(given: Hidden, options: Hidden, table: str, format: str | N
                 f"a folder is a dataset of files by day, whose format must be one of {', '.join(_FORMATS_BY_DAY)}; "
                 + ("none was given" if format is None else f"got {format!r}{likely(format, _FORMATS_BY_DAY)}")
             )
-        return Dataset(store, name, _find_format(format, ""))
+        return Dataset(store=store, base=name, format_=_find_format(format, ""))
     format_ = _find_format(format, name if scheme else Path(given.value).name)  # that of a link, not of its target
     if isinstance(store, LocalStore) and format_.name in TABLES:
-        return TableFile(store.path(name), format_, TABLES[format_.name])
-    return File(store, name, format_)
+        return TableFile(path=store.path(name), format_=format_, table=TABLES[format_.name])
+    return File(store=store, name=name, format_=format_)
 
 
 def _find_format(name: str | None, destination: str) -> Format:
@@ -187,7 +187,6 @@ class File(Destination):
     name: str
     format_: Format
     _before: Sequence[str] = ()  # files of exports with the state that begins anew
-    replaces: bool = False
 
     @property
     def path(self) -> Path | str:

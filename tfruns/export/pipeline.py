@@ -61,14 +61,15 @@ _NOT_ABOUT_THE_JOB = frozenset({408, 425, 429, 502, 503, 504})  # statuses that 
 _ONE_TRY = RetryPolicy(max_attempts=1, patience=86_400)
 
 
+@attrs.define
 class Destination(ABC):
     """Where runs are written: a file, a folder of files or a table. The thread calls its methods."""
 
-    format_: Format
+    format_: Format = attrs.field(init=False)
     takes_turns: ClassVar = False  # whether it keeps several exports apart by itself
     window_step: ClassVar[int | None] = None
     """In a window, all runs are replaced from one multiple of so many milliseconds to another."""
-    replaces: bool = False
+    replaces: bool = attrs.field(default=False, init=False)
     """Whether an empty list takes away what is there, and isn't believed at once. From `begin` on."""
 
     @property

@@ -36,7 +36,6 @@ class PostgresTable(Destination):
     name: tuple[str, ...]
     format_: Format = attrs.field(init=False)
     takes_turns = True
-    replaces: bool = False
     _encoding: str = "utf-8"  # Python's name of the encoding of the database, from `begin` on
 
     def __attrs_post_init__(self) -> None:

@@ -74,8 +74,7 @@ def _of_url(url: str) -> Iterator[str]:
 
 def _of_options(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _of_options(each)
+        yield from _of_options([*value.values()])
     elif isinstance(value, (list, tuple, set)):
         for each in value:
             yield from _of_options(each)

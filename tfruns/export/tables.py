@@ -468,7 +468,6 @@ class TableFile(Destination):
     path: Path = attrs.field()  # pyright: ignore[reportIncompatibleMethodOverride]
     format_: Format
     table: type[FileTable]
-    replaces: bool = False
 
     @property
     def about(self) -> Mapping[str, str]:
