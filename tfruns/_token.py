@@ -33,8 +33,8 @@ def unpack(
     """The token's filters, and what `read` makes of its content. An error says why it can't be used with these filters,
     of which the moving ones, counted from now, may have another value in the token."""
     checked: str = checked_kind(token, "resume_token", "a string", str)
-    given, dot, text = checked.strip().partition(".")
-    if given != version or not dot:
+    given, _, text = checked.strip().partition(".")
+    if given != version:
         raise ValueError(f"resume_token must begin with '{version}.' in this version, got {shortened(checked, 40)!r}")
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

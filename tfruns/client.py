@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Never, NoReturn, Self, Unpack
+from typing import Any, Never, NoReturn, Self, Unpack
 
 import aiohttp
 
@@ -231,10 +231,8 @@ class Client:
             times = {"created_after": created_after, "created_before": created_before}
             moving = [name for name, value in times.items() if isinstance(value, timedelta)]
             place, chosen = place_of(resume_token, job_id, chosen, moving)
-        requests = self._transport.options.with_changes(
-            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
-        )
-        return RunPaginator(job_id, self._walk_options(chosen, requests, page_size, offset, max_runs, place))
+        requests = {"timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
+        return RunPaginator(job_id, self._walk_options(chosen, headers, page_size, offset, max_runs, place, **requests))
 
     @suggests_arguments
     async def list_runs(
@@ -366,10 +364,9 @@ class Client:
         check_job_ids(job_ids)
         check_on_error(on_error)
         checked_kind(ordered, "ordered", "True or False", bool)
-        requests = self._transport.options.with_changes(
-            headers, timeout=timeout, retry=retry, max_response_bytes=max_response_bytes
-        )
-        options = self._walk_options(chosen_filter(filter, filters), requests, page_size, offset, max_runs)
+        requests = {"timeout": timeout, "retry": retry, "max_response_bytes": max_response_bytes}
+        chosen = chosen_filter(filter, filters)
+        options = self._walk_options(chosen, headers, page_size, offset, max_runs, None, **requests)
         return JobsPaginator(job_ids, options, ordered=ordered, on_error=on_error)
 
     @suggests_arguments
@@ -493,16 +490,17 @@ class Client:
     def _walk_options(
         self,
         chosen: RunFilter,
-        requests: RequestOptions,
+        headers: Mapping[str, str] | None,
         page_size: int | None,
         offset: int,
         max_runs: int | None,
-        place: Place | None = None,
+        place: Place | None,
+        **requests: Any,
     ) -> WalkOptions:
         size = MAX_PAGE_SIZE if page_size is None else page_size
         return WalkOptions(
             transport=self._transport,
-            request_options=requests,
+            request_options=self._transport.options.with_changes(headers, **requests),
             filter=chosen,
             place=place,
             page_size=checked_int(size, "page_size", least=1, most=MAX_PAGE_SIZE),

@@ -190,6 +190,19 @@ async def test_a_list_that_begins_with_the_oldest_runs() -> None:
     assert (before, kinds(changes)) == ([], Counter({("finished", "run-0"): 1}))
 
 
+async def test_a_long_list_that_is_not_quite_in_order() -> None:
+    """A new run is reported, though no poll knows that it holds all that are newer than its last one."""
+    rows = [run(number) for number in range(1, 1_100)]
+    rows[3:5] = rows[4], rows[3]
+
+    async def create() -> None:
+        rows.insert(0, run(0))
+
+    async with serve(lambda request: shown(request, rows)) as (url, _), Client(url, "key", retry=ONCE) as client:
+        before, changes = await rounds(client, "job", create)
+    assert (before, kinds(changes)) == ([], Counter({("finished", "run-0"): 1}))
+
+
 async def test_a_token_of_a_watch_that_began_on_empty_responses() -> None:
     """Another process doesn't take for new what is there already either; what is new is."""
     old = [run(number, createdAt=1_700_000_000_000 - 3_600_000 * number) for number in range(30)]

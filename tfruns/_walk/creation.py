@@ -18,7 +18,7 @@ from tfruns._walk.frontier import SEVERAL, Frontier, Place, Slice
 from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.models import RunPage
-from tfruns.query import MAX_PAGE_SIZE, RunFilter
+from tfruns.query import RunFilter
 
 _MOST_FRUITLESS = 40
 """The walk fails after more responses in a row without a new run: enough for a binary search in any list."""
@@ -163,7 +163,7 @@ class CreationWalk:
     def __attrs_post_init__(self) -> None:
         self.frontier = Frontier(self.place, skips=self.start > 0)
         self.index = self._consumed = self.start if self.place is None else self.place.index
-        self.pace = Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
+        self.pace = Pace(self.page_size)
         if self.place is not None and not self.newest_first:
             self.server.most = self.place.index  # an older state lacks the newest
 

@@ -3,6 +3,7 @@
 import math
 
 from tfruns._walk.request import full_length
+from tfruns.query import MAX_PAGE_SIZE
 
 _WINDOW = 16
 """The number of responses over which the rate is averaged."""
@@ -63,7 +64,7 @@ class Pace:
     Pages overlap by the largest recent error of the predictions, at first by a 32nd of a page.
     """
 
-    def __init__(self, page_size: int, most: int) -> None:
+    def __init__(self, page_size: int) -> None:
         self.rate = 0.0
         """By how much the index of a run grows with each response."""
         self.depth = math.inf
@@ -71,7 +72,7 @@ class Pace:
         self.widest = 1
         """The most requests that were in flight."""
         self.page_size = page_size
-        self.most = most
+        self.most = max(page_size, MAX_PAGE_SIZE)
         """How many runs a page may hold."""
         self._margin: float = page_size // 32
         self._shift = self._clock = 0  # when a response joined last

@@ -18,7 +18,7 @@ from tfruns._walk.pace import Pace, ServerBehaviour
 from tfruns._walk.request import PageOrder, PlannedPage, Purpose
 from tfruns.errors import IncompleteWalkError
 from tfruns.models import RunPage
-from tfruns.query import MAX_PAGE_SIZE, RunFilter
+from tfruns.query import RunFilter
 
 _MOST_PASSES = 40
 _MOST_PASSES_IN_VAIN = 8
@@ -55,7 +55,7 @@ class _PlainWalk:
     _has_gap: bool = False  # whether what is in flight lies behind a gap
 
     def __attrs_post_init__(self) -> None:
-        self.index, self.pace = self.start, Pace(self.page_size, max(self.page_size, MAX_PAGE_SIZE))
+        self.index, self.pace = self.start, Pace(self.page_size)
 
     @property
     def wanted(self) -> float:
