@@ -12,7 +12,7 @@ from tests.http.test_key_stays_home import LOOKS
 from tfruns import Client
 from tfruns.export import ExportError, export_runs, store
 from tfruns.export.checkpoint import cache_folder
-from tfruns.export.secrets import Hidden, clean, secrets_of
+from tfruns.export.secrets import Hidden, clean, masked_url, secrets_of
 from tfruns.sandbox import Sandbox
 
 
@@ -131,6 +131,28 @@ def test_a_package_that_is_too_old_is_named_with_the_version_wanted(
             store._check_version("s3fs")
     else:
         store._check_version("s3fs")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "abfs://box@account.dfs.core.windows.net/runs.csv?token=1",
+            "abfs://box@account.dfs.core.windows.net/runs.csv",
+        ),
+        ("abfs://me:hunter22@host/runs.csv", "abfs://host/runs.csv"),
+        ("s3://key:hunter22@bucket/a@b?.csv", "s3://bucket/a@b?.csv"),
+    ],
+)
+def test_of_a_url_all_but_passwords_and_tokens_is_shown(url: str, shown: str) -> None:
+    """Azure's begin with a container, not with a user; a key of S3 may hold a question mark."""
+    assert masked_url(Hidden(url)) == shown
+
+
+def test_secrets_are_found_wherever_they_stand_in_options() -> None:
+    options = Hidden({"client_kwargs": {"keys": ["hunter22", (b"swordfish",)]}, "anon": False, "region": "eu"})
+    secrets = secrets_of(Hidden("s3://bucket/runs.csv"), options)
+    assert clean("hunter22 or swordfish in eu", secrets) == "[hidden] or [hidden] in eu"
 
 
 def test_words_of_a_url_that_arent_secret_stay_in_messages() -> None:
