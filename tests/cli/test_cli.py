@@ -270,6 +270,7 @@ async def test_statuses_are_coloured_on_a_terminal_unless_its_user_wants_no_colo
         ),
         (["list", "job", "--api-key", "k"], "--api-key"),
         (["demo", "--runs", "0"], "--runs"),
+        (["sandbox", "--jobs", "-1"], "--jobs must be a whole number from 1"),
         (["list", "job", "--sort-by", "created_at"], "Did you mean startTime?"),
         (["list", "job", "--sort-by", "createdAt"], "Did you mean startTime?"),
         (["export", "job", "-o", "runs.csv", "--sort-by", "triggered_by"], "Did you mean triggeredBy?"),
@@ -279,7 +280,7 @@ async def test_wrong_usage_is_reported_in_one_line_with_status_2(arguments: list
     ended = await invoke(*arguments, TFY_HOST="http://127.0.0.1:9", TFY_API_KEY=KEY)
     assert ended.status == 2
     assert named in ended.complaint
-    assert re.search(r"\(see tfruns( list| show| count| demo| export| wait)? --help\)$", ended.complaint)
+    assert re.search(r"\(see tfruns( list| show| count| demo| export| wait| sandbox)? --help\)$", ended.complaint)
 
 
 async def test_without_a_host_or_a_key_it_says_which_variable_to_set() -> None:

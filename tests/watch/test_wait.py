@@ -310,6 +310,21 @@ async def test_an_error_that_stays(s: Sandbox, client: Client) -> None:
     assert await client.wait_for_run(job_id, done.id) == done
 
 
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_wait_that_begins_while_its_job_is_refused(s: Sandbox, client: Client) -> None:
+    """The job was polled for another wait, so being refused for a moment doesn't end this one either."""
+    [job_id] = s.job_ids
+    other = asyncio.create_task(client.wait_for_run(job_id, (await s.create_run(job_id)).id, **LONG))
+    done = await s.create_run(job_id, status="FINISHED")
+    async with asyncio.timeout(30):
+        while not pollers():
+            await asyncio.sleep(0.005)
+    s.faults.append(Fault(status=403, nth=2))
+    assert await client.wait_for_run(job_id, done.id) == done
+    assert not other.done()
+    other.cancel()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [

@@ -71,19 +71,19 @@ class RunWaiter:
     async def _named(self, job: Job, text: str, interval: tuple[float, float], listed_within: float) -> JobRun:
         """The run with this id or name, as soon as it is listed."""
         schedule = PollSchedule(job.job_id, interval, Trouble("the wait", self._closed.now))
-        first_missed: float | None = None
+        missed_at: float | None = None
         while True:
             try:
                 found = await job.first(text, lambda run: text in (run.id, run.name))
             except TfRunsError as error:
-                seconds = schedule.after_failure(error, was_polled=first_missed is not None)
+                seconds = schedule.after_failure(error, was_polled=missed_at is not None or job.job_id in self._loops)
             else:
                 schedule.end_outage()
                 if found is not None:
                     return found
                 now = self._closed.now()
-                first_missed = now if first_missed is None else first_missed
-                seconds = min(first_missed + listed_within - now, interval[0], 1.0)
+                missed_at = now if missed_at is None else missed_at
+                seconds = min(missed_at + listed_within - now, interval[0], 1.0)
                 if seconds <= 0:
                     within = f", and none was listed within {listed_within:g} s" if listed_within else ""
                     message = f"there is no run with the id or the name {text!r}{within}"

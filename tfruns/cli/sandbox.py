@@ -26,7 +26,7 @@ _COLUMNS = ("status", "runs", "share", "median", "longest")
 
 
 def _jobs(text: str) -> int | list[str]:
-    return int(text) if text.isdecimal() else text.split(",")
+    return int(text) if text.lstrip("-").isdecimal() else text.split(",")
 
 
 def _rate_limit(text: str) -> Any:
