@@ -1,5 +1,6 @@
 """URLs as destinations: which are known, and where a file is moved to its name."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,3 +170,13 @@ def test_a_relative_folder_for_caches_is_ignored(tmp_path: Path, monkeypatch: py
     for given, wanted in (("relative", ".cache"), ("", ".cache"), (str(tmp_path / "own"), "own")):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         assert cache_folder() == tmp_path / wanted / "tfruns"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="of the XDG's systems")
+def test_without_a_home_the_work_is_done_among_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in many containers, where nothing else may be written."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "caches"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache_folder() == tmp_path / f"tfruns-{os.getuid()}"
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
