@@ -73,8 +73,6 @@ else:
 
 
 class Payload:
-    """What all payloads can do."""
-
     __slots__ = ()
 
     @classmethod

@@ -108,8 +108,6 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class RequestOptions:
-    """How requests are sent."""
-
     timeout: float = attrs.field(validator=lambda _, __, value: checked_timeout(value))  # seconds for one attempt
     retry: RetryPolicy = attrs.field(
         validator=lambda _, field, value: checked_kind(value, field.name, "a RetryPolicy", RetryPolicy)

@@ -92,7 +92,6 @@ class _Search:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is something to search for."""
         return self.low > -math.inf or self.high < math.inf
 
     def lies_behind(self, index: float) -> None:
@@ -125,8 +124,6 @@ def _least_overlap(known: int, reach: int) -> int:
 
 @attrs.define(eq=False, repr=False, kw_only=True)
 class CreationWalk:
-    """The walk over a list that is sorted by creation."""
-
     page_size: int
     order: PageOrder
     newest_first: bool  # whether the newest runs come first in this order
@@ -170,7 +167,6 @@ class CreationWalk:
     # --- what to request ---
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
-        """The next page to request; None if a response must come first."""
         limit = self.pace.limit
         is_first = not self.frontier.has_begun
         if in_flight and (

@@ -96,7 +96,6 @@ class Slice:
         return [*map(self.key, self.times)]
 
     def ids_of(self, rows: Sequence[int]) -> list[str]:
-        """The ids of some of its runs."""
         return [self._ids[at] for at in rows] if self._ids else [self._runs[at].id for at in rows]
 
     @property

@@ -63,7 +63,6 @@ class _PlainWalk:
         return min(self.server.bound, self.start + self.most)
 
     def next_request(self, in_flight: Sequence[PlannedPage]) -> PlannedPage | None:
-        """The next page to request; None if a response must come first."""
         if not in_flight:
             self._next = self.index
             if self._has_gap:
@@ -87,7 +86,6 @@ class _PlainWalk:
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
-        """The runs of a response that weren't seen before."""
         runs, total, said = page.data, page.pagination.total, page.pagination.limit
         is_short = self.server.learn(request.offset, request.limit, len(runs), total, said)
         self.guard.count(self.server, request.limit, self.pace.widest)

@@ -10,8 +10,6 @@ from tfruns.query import PageRequest, RunFilter
 
 
 class PageOrder(enum.Enum):
-    """The order of the list in which a page is requested."""
-
     AS_ASKED = None
     NEWEST_FIRST = SortDirection.DESC
     OLDEST_FIRST = SortDirection.ASC
@@ -25,8 +23,6 @@ class PageOrder(enum.Enum):
 
 
 class Purpose(enum.Enum):
-    """Why a page is requested."""
-
     AHEAD = "to read on"
     GAP = "to fill the gap before a response that was kept"
     TAIL = "to see the last runs of the list"
@@ -35,8 +31,6 @@ class Purpose(enum.Enum):
 
 @attrs.frozen(eq=False)
 class PlannedPage:
-    """A page to request."""
-
     planned_by: object
     """The walk over the list to which it belongs."""
     offset: int

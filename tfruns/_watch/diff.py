@@ -81,8 +81,6 @@ class RunChange:
 
 @attrs.frozen
 class PollResult:
-    """What one poll of a job has found."""
-
     runs: Mapping[str, JobRun | None]
     """By id; None for a run that was searched for by itself and wasn't found."""
     floor: float
