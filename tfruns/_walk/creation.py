@@ -365,11 +365,13 @@ class CreationWalk:
 
     def _lacks_start(self, rows: Slice, total: int) -> bool:
         """Whether the list begins behind known runs, and this isn't believed yet: an older state lacks the newest."""
+        if not (self.newest_first and rows.begins_list):
+            return False
         known = max(self.known, self.frontier.key)
         doubts = _FEW_DOUBTS if total < self.server.most and not self.frontier.has_begun else 0
         if -math.inf < known < min(rows.keys):
             doubts = len(PAUSES)
-        if doubts and self.newest_first and rows.begins_list and self._is_doubted(rows.request, doubts):
+        if doubts and self._is_doubted(rows.request, doubts):
             self._search.lies_before(0)
             return True
         return False
