@@ -82,8 +82,7 @@ class Redactor:
         """The text as one printable line without the keys, and without their parts: whoever shortens a text cuts them.
 
         Line breaks can fake log records, escape sequences can control a terminal, and marks of writing direction can
-        make a text look like another. White space becomes a space, and anything else that isn't printable is spelled
-        out.
+        make a text look like another.
         """
         for parts in self._parts:
             kept, end = "", 0

@@ -201,10 +201,7 @@ class Transport:
         return response.as_error()
 
     async def read(self, fetch: PageFetch, *, keep_bad: bool = False) -> RunPage:
-        """The page of runs in a response. It is requested again, and replaced, if it turns out to be no page.
-
-        With `keep_bad` a `BadRun` takes the place of a run that can't be understood, which is an error otherwise.
-        """
+        """The page of runs in a response, as of `decode_page`. If it turns out to be no page, it is requested again."""
         handled, request, pace, hide = sys.exception(), fetch.request, self._pace, self._key.redactor.clean
         while True:
             try:

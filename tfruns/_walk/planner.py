@@ -135,11 +135,7 @@ class _PlainWalk:
 
 @attrs.define(eq=False, repr=False, kw_only=True)
 class Planner:
-    """The plan of one walk.
-
-    `next_request` returns the page to request next. `consume` takes the responses in the order of the requests, and
-    returns the runs to yield.
-    """
+    """The plan of one walk, which consumes the responses in the order of the requests."""
 
     job_id: str
     filter: RunFilter
@@ -248,9 +244,6 @@ class Planner:
         """The runs to yield now, in order: requests, each with the indices of runs in its response.
 
         And with the place before those runs, from which another walk could go on: in the order by creation alone.
-
-        Raises:
-            IncompleteWalkError: the list can't be walked to its end.
         """
         if request.planned_by is not self._walk:
             return []
@@ -304,11 +297,7 @@ class Planner:
         self._go_on()
 
     def refuse(self, request: PlannedPage, message: str) -> None:
-        """The server refused the request, which wasn't the first of this walk.
-
-        Raises:
-            IncompleteWalkError: the list can't be walked on.
-        """
+        """The server refused the request, which wasn't the first of this walk."""
         if request.planned_by is self._walk:
             try:
                 self._walk.refuse(request, message)
