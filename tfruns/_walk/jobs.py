@@ -220,34 +220,29 @@ class JobScheduler(asyncio.Queue[_Job]):
         return heapq.heappop(self._started)[1]
 
 
+@attrs.define(eq=False, slots=False)
 class _JobWalks:
     """Walks several jobs at the same time: an async iterator of their pages, inside `async with`.
 
     Each of a few workers takes the job whose turn it is, and waits for its next response: a job has no task of its own.
     """
 
-    def __init__(
-        self,
-        job_ids: Iterable[str] | AsyncIterable[str],
-        options: WalkOptions,
-        ordered: bool,
-        on_error: OnError,
-        errors: dict[str, TfRunsError],
-    ) -> None:
+    _job_ids: Iterable[str] | AsyncIterable[str]
+    _options: WalkOptions
+    _ordered: bool
+    _on_error: OnError
+    _errors: dict[str, TfRunsError]  # of the jobs that are skipped
+
+    def __attrs_post_init__(self) -> None:
         self.jobs_started = self.jobs_done = self.jobs_skipped = 0
         self.pages = self.runs = self.runs_expected = 0
         self._read = 0  # how many job ids
-        self._job_ids = job_ids
-        self._options = options
-        self._ordered = ordered
-        self._on_error: OnError = on_error
-        self._errors = errors  # of the jobs that are skipped
-        self._most = options.transport.max_concurrency
-        self._prefetch = Prefetch(self._most)
+        most = self._most = self._options.transport.max_concurrency
+        self._prefetch = Prefetch(most)
         self._scheduler = JobScheduler()
-        self._job_slots = asyncio.Semaphore(2 * self._most if ordered else _MOST_STARTED)
+        self._job_slots = asyncio.Semaphore(2 * most if self._ordered else _MOST_STARTED)
         # Jobs with a response that wasn't consumed yet; if ordered, all that started. In the end None, or an error.
-        self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(self._most * (2 if ordered else 1))
+        self._items: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue(most * (2 if self._ordered else 1))
         self._front: _Job | None = None  # if ordered, whose pages are consumed now
         self._has_all_jobs = self._is_over = False
         self._walks: set[Walk] = set()  # those that haven't ended
