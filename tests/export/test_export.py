@@ -266,6 +266,15 @@ async def test_what_failed_before_a_job_was_read_leaves_nothing_behind_and_anoth
             assert (await export_runs(right, sandbox.job_ids, path, status="FINISHED")).jobs == 2
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+async def test_a_run_is_one_line_however_the_server_breaks_its_lines(end: str, tmp_path: Path) -> None:
+    body = json.dumps(page([run(0), run(1, command="a\nb")]), indent=1).replace("\n", end).encode()
+    async with serve(lambda _: response(200, body)) as (url, _), Client(url, "a-long-enough-key") as client:
+        await export_runs(client, ["job"], tmp_path / "runs.jsonl")
+    lines = (tmp_path / "runs.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["command"] for line in lines] == ["true", "a\nb"]
+
+
 async def test_two_exporters_cant_write_one_file(tmp_path: Path) -> None:
     async with Sandbox(jobs=2, runs=50, faults=["latency=0.3"]) as sandbox:
         async with Client(sandbox.url, sandbox.api_key) as client:

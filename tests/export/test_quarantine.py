@@ -95,6 +95,8 @@ async def test_who_wants_no_quarantine_gets_an_error_and_keeps_the_old_file(tmp_
         await export([run(0), broken_run(1, MALFORMED[0])], path, on_bad_run="raise")
     with pytest.raises(ValueError, match="on_bad_run must be one of quarantine, raise, got 'skip'"):
         await export([], path, on_bad_run="skip")
+    with pytest.raises(TypeError, match="replace must be True or False, got 'no'"):
+        await export([], path, replace="no")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.csv"]
 

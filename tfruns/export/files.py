@@ -47,10 +47,7 @@ def open_own_file(path: Path) -> int:
             raise ExportError(f"{path} is a symbolic link: remove it") from error
         raise
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ExportError(f"{path} is no ordinary file: remove it")
-        _check_own(path, found)
+        _check_own(path, os.fstat(descriptor))
     except BaseException:
         os.close(descriptor)
         raise

@@ -222,8 +222,6 @@ class State(msgspec.Struct, kw_only=True):
             raise ExportError(f"{path} isn't the state of an export: delete it to export all runs again") from None
         if found.about == fresh.about:
             return found
-        if found.exports == 0:
-            return fresh
         names = ", ".join(name for name in fresh.about if found.about.get(name) != fresh.about[name])
         raise ExportError(f"{path} is the state of exports with another {names}: give another file for these")
 
