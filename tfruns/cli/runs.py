@@ -270,8 +270,8 @@ async def wait(job_id: str, run: str, as_json: bool, **arguments: Any) -> int:
 )
 @options.when(
     "--resume-from",
-    "Keep the place in this file, and resume from the place that it holds if it is there. What was printed in the"
-    " second before the program was killed may be printed again.",
+    "Keep the place in this file, from the first change on, and resume from the place that it holds if it is there."
+    " What was printed in the second before the program was killed may be printed again.",
     type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
 )
 @options.json("Print each change as a line of JSON, in UTF-8.")
