@@ -296,7 +296,7 @@ class BadRun:
     id: str
     """Its id; if it has none, a text in brackets in its place."""
     created_at: int | float
-    """When it was created, in milliseconds since 1970 UTC; if that is missing, the time of the run before it."""
+    """When it was created, in milliseconds since 1970 UTC; if that is missing, the time of the run beside it."""
     text: bytes = attrs.field(repr=False)
     """The JSON text, as the server sent it."""
     problems: tuple[Any, ...]

@@ -12,13 +12,15 @@ from tfruns.models import RawPage
 KEY = "key"
 
 
-async def with_bad_runs(bad: set[int], *, count: int = 12, page_size: int = 5) -> list[RawPage]:
+async def with_bad_runs(bad: set[int], *, count: int = 12, page_size: int = 5, field: str = "status") -> list[RawPage]:
     """The pages of a list, some of whose runs can't be understood."""
-    runs = [run(number, **({"status": 5} if number in bad else {})) for number in range(count)]
-    async with (
-        serve(lambda request: response(200, page(runs[request.offset :][: request.limit], count))) as (url, _),
-        Client(url, KEY) as client,
-    ):
+    runs = [run(number, **({field: []} if number in bad else {})) for number in range(count)]
+
+    def answer(request: Request) -> bytes:
+        rows = runs[::-1] if "order=asc" in request.target else runs
+        return response(200, page(rows[request.offset :][: request.limit], count))
+
+    async with serve(answer) as (url, _), Client(url, KEY) as client:
         return [one async for one in client.iter_runs("job", page_size=page_size).raw_pages(keep_bad=True)]
 
 
@@ -34,6 +36,17 @@ async def test_bad_runs_stand_beside_the_others_and_each_run_has_its_own_text(ba
         assert [json.loads(text)["id"] for text in each.texts] == [one.id for one in each.data]
         assert len(each.data) + len(each.bad) <= 5
         assert all(json.loads(one.text)["id"] == one.id for one in each.bad)
+
+
+@pytest.mark.parametrize(
+    ("count", "page_size", "bad"),
+    [(5, 3, {1, 4}), (8, 4, {2, 7}), (13, 4, {11}), (13, 7, {10, 11, 12}), (45, 4, {43}), (400, 20, {216})],
+)
+async def test_a_time_that_cant_be_read_stops_no_walk(count: int, page_size: int, bad: set[int]) -> None:
+    """A run whose `createdAt` isn't known stands once in the pages, wherever it is, and so does every other one."""
+    pages = await with_bad_runs(bad, count=count, page_size=page_size, field="createdAt")
+    assert [one.id for each in pages for one in each.data] == [f"run-{n}" for n in range(count) if n not in bad]
+    assert [one.id for each in pages for one in each.bad] == [f"run-{n}" for n in sorted(bad)]
 
 
 async def test_other_tasks_run_between_two_pages_that_have_both_arrived() -> None:

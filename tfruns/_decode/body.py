@@ -41,6 +41,8 @@ def decode_page(
             runs += decode_runs(b"[%b]" % text, job_id=job_id, offset=at)
         except DecodeError as error:
             runs.append(_bad_run(text, error.problems, runs[-1].created_at if runs else 0))
+    known = next((at for at, run in enumerate(runs) if run.created_at or isinstance(run, JobRun)), 0)
+    runs[:known] = [attrs.evolve(run, created_at=runs[known].created_at) for run in runs[:known]]
     # The planner of a walk needs only ids and times of creation.
     return attrs.evolve(page, data=cast("tuple[JobRun, ...]", tuple(runs)))
 
@@ -71,7 +73,7 @@ def _bad_run(text: bytes, problems: tuple[FieldProblem, ...], created_at: float)
     content, wrong = json.loads(text), {problem.field for problem in problems}  # "" is that of a run that is no object
     return BadRun(
         id=f"(no id, {hashlib.sha256(text).hexdigest()[:16]})" if wrong & {"", "id"} else content["id"],
-        # Else that of the run before it: the list is probably in order.
+        # Else that of the run before it (after it, if it is the first): the list is probably in order.
         created_at=created_at if wrong & {"", "createdAt"} else content["createdAt"],
         text=text,
         problems=problems,

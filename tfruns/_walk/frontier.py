@@ -74,6 +74,9 @@ class Slice:
         self._runs = runs[::-1] if is_tail else runs
         self._ids: list[str] = []
         self.times = [run.created_at for run in self._runs]
+        for at in range(1, len(runs) if is_tail else 0):
+            if isinstance(self._runs[at], BadRun):  # its time may be that of the run behind it, which may be new
+                self.times[at] = self.times[at - 1]
         self.key: Callable[[float], float] = operator.neg if newest_first else operator.pos
         """Makes a key of a time."""
         in_order = sorted(self.times, reverse=newest_first)
