@@ -25,6 +25,18 @@ async def test_a_collected_list_has_every_run_with_its_job(sandbox: Sandbox) -> 
     assert runs == one_by_one
 
 
+async def test_small_jobs_share_a_batch() -> None:
+    """One for each job would take longer than its request and its runs."""
+    jobs = [f"job-{number}" for number in range(60)]
+    async with Sandbox(jobs, runs=10) as sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:
+        table = await client.iter_runs_for(jobs).to_arrow()
+        found = await client.iter_runs_for(jobs).collect()
+    assert table["id"].num_chunks == 2
+    assert sorted(zip(table["job_id"].to_pylist(), table["id"].to_pylist(), strict=True)) == sorted(
+        (job_id, run.id) for job_id, run in found
+    )
+
+
 async def test_data_frames_have_the_rows_of_the_table(sandbox: Sandbox) -> None:
     pandas = pytest.importorskip("pandas")
     async with sandbox, tfruns.Client(sandbox.url, sandbox.api_key) as client:

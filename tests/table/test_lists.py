@@ -82,6 +82,14 @@ def test_the_runs_of_many_jobs_are_one_table_with_their_jobs() -> None:
     assert tfruns.JobsRunList().to_arrow().schema == tfruns.arrow.SCHEMA
 
 
+def test_many_small_jobs_are_few_batches() -> None:
+    """One for each job would take half a millisecond each."""
+    pairs = tfruns.JobsRunList((f"job-{number}", RUN) for number in range(12_000))
+    table = pairs.to_arrow()
+    assert table["job_id"].to_pylist() == [job_id for job_id, _ in pairs]
+    assert table["id"].num_chunks == 2
+
+
 async def test_a_collected_list_is_a_list() -> None:
     page, runs, _ = await collected()
     assert isinstance(runs, list)

@@ -53,8 +53,7 @@ def record_batch(job_id: str, runs: Sequence[JobRun]) -> pa.RecordBatch:
         >>> record_batch("my-job-id", page.data).num_rows
         10
     """
-    job_ids = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(runs)), pa.array([job_id]))
-    return _batch(SCHEMA, runs, job_ids)
+    return mixed_batch([job_id] * len(runs), runs)
 
 
 def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
@@ -76,6 +75,11 @@ def table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         250
     """
     return pa.Table.from_batches(batches, SCHEMA).unify_dictionaries()
+
+
+def mixed_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:
+    """Some runs, each with the id of its job, as a record batch with `SCHEMA`."""
+    return _batch(SCHEMA, runs, pa.array(job_ids, _WORD))
 
 
 def plain_batch(job_ids: Sequence[str], runs: Sequence[JobRun]) -> pa.RecordBatch:

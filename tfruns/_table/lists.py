@@ -1,8 +1,6 @@
 """Runs as tables for notebooks and other libraries: those of a walk that was read, and those of lists."""
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfruns._payload import Interchange
@@ -13,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _T = TypeVar("_T")
+_BATCH = 10_000  # rows: a column of texts holds at most 2 GiB
 
 
 def _arrow_stream(runs: Sequence[JobRun], requested_schema: object) -> object:
@@ -37,7 +36,7 @@ class _Collected(list[_T]):
 
         return core.no_info_wrap_validator_function(validate, core.list_schema(handler.generate_schema(cls._item)))
 
-    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
+    def _columns(self) -> tuple[Sequence[str], Sequence[JobRun]]:
         raise NotImplementedError
 
     def to_arrow(self) -> "pyarrow.Table":
@@ -56,10 +55,11 @@ class _Collected(list[_T]):
             >>> table.num_rows == len(runs)
             True
         """
-        from tfruns._table.arrow import record_batch, table
+        from tfruns._table.arrow import mixed_batch, table
 
-        by_job = groupby(self._pairs(), operator.itemgetter(0))
-        return table([record_batch(job_id, [run for _, run in pairs]) for job_id, pairs in by_job])
+        job_ids, runs = self._columns()
+        places = range(0, len(self), _BATCH)
+        return table([mixed_batch(job_ids[at : at + _BATCH], runs[at : at + _BATCH]) for at in places])
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         table: Any = self.to_arrow()
@@ -92,8 +92,8 @@ class RunList(_Collected[JobRun]):
         super().__init__(runs)
         self.job_id = job_id
 
-    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
-        return [(self.job_id, run) for run in self]
+    def _columns(self) -> tuple[Sequence[str], Sequence[JobRun]]:
+        return [self.job_id] * len(self), self
 
     def _repr_html_(self) -> str:
         return html_table(self, counted(len(self), "run"))
@@ -110,9 +110,9 @@ class JobsRunList(_Collected[tuple[str, JobRun]]):
 
     _item = tuple[str, JobRun]
 
-    def _pairs(self) -> Sequence[tuple[str, JobRun]]:
-        return self
+    def _columns(self) -> tuple[Sequence[str], Sequence[JobRun]]:
+        return [job_id for job_id, _ in self], [run for _, run in self]
 
     def _repr_html_(self) -> str:
-        job_ids, runs = [job_id for job_id, _ in self], [run for _, run in self]
+        job_ids, runs = self._columns()
         return html_table(runs, counted(len(self), "run"), job_ids)

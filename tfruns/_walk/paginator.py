@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+_BATCH = 500  # rows, at least, of a batch: one for each of many small jobs takes longer than the jobs
 P = TypeVar("P")
 T = TypeVar("T")
 
@@ -111,10 +112,19 @@ class Paginator(abc.ABC, Generic[T]):
             >>> print(table.num_rows, "runs of", len(table["job_id"].unique()), "jobs")
             500 runs of 2 jobs
         """
-        from tfruns._table.arrow import table
+        from tfruns._table.arrow import mixed_batch, table
 
-        async with aclosing(self.arrow_batches()) as batches:
-            return table([batch async for batch in batches])
+        batches: list[pyarrow.RecordBatch] = []
+        job_ids: list[str] = []
+        runs: list[JobRun] = []
+        async with aclosing(self._each(lambda new: ((new.walk.job_id, page.data) for page in new.pages()))) as pages:
+            async for job_id, data in pages:
+                job_ids += [job_id] * len(data)
+                runs += data
+                if len(runs) >= _BATCH:
+                    batches.append(mixed_batch(job_ids, runs))
+                    job_ids, runs, data = [], [], ()  # the page is freed before the next
+        return table([*batches, mixed_batch(job_ids, runs)])
 
     async def to_pandas(self) -> "pandas.DataFrame":
         """Every run, as a pandas data frame: `to_arrow`, converted.
