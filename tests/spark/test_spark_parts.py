@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -107,6 +108,12 @@ def test_jobs_that_are_named_twice_are_read_once() -> None:
     with served(jobs=["a"], runs=[5]) as it:
         reader = reader_of(it, jobs="a, a,a")
         assert [len(rows_of(reader, partition)) for partition in reader.partitions()] == [5]
+
+
+@pytest.mark.parametrize(("status", "says"), [("FIALED", "got 'FIALED'; did you mean 'FAILED'?"), ("X", "got 'X'")])
+def test_an_unknown_status_gets_no_advice_that_spark_can_not_follow(status: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says) + "$"):
+        parse({"jobs": "a", "status": status})
 
 
 def test_no_partition_and_no_text_holds_the_key() -> None:

@@ -38,6 +38,7 @@ def _names_of_options() -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         text = re.sub("api_key", _Token.origin, str(error))
+        text = re.sub(r"(\?) Or for one that is newer .*|; for one that is newer .*", r"\1", text)  # members are texts
         text = re.sub("|".join((*_FILTERS, *_OF_CLIENT)), lambda found: wire_name(found[0]), text)
         raise type(error)(text) from None
 
