@@ -1,5 +1,6 @@
 """Lists that stand still, from servers that an attack from outside was built of: each walk is whole, and in order."""
 
+import math
 import random
 import traceback
 from collections.abc import Callable
@@ -200,6 +201,14 @@ async def test_what_an_older_state_lacks_is_not_gone_by_another_key(order: str, 
 
     found, _ = await ids_of(answer, 1, page_size=150, order=order, sort_by="startTime")
     assert sorted(found) == sorted(one["id"] for one in STILL)
+
+
+async def test_a_list_by_another_key_that_is_not_quite_sorted_by_creation_takes_no_request_more() -> None:
+    """Its newest run isn't the first one: that is no sign of an older state."""
+    listed = [STILL[1], STILL[0], *STILL[2:]]
+    found, requests = await ids_of(answers(listed), 1, page_size=150, sort_by="duration")
+    assert found == [one["id"] for one in listed]
+    assert requests <= 2 * (math.ceil(len(listed) / 148) + 2)
 
 
 async def test_the_variables_of_a_traceback_hold_no_list_of_all_ids() -> None:

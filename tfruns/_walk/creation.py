@@ -367,14 +367,10 @@ class CreationWalk:
         """Whether the list begins behind known runs, and this isn't believed yet: an older state lacks the newest."""
         if not (self.newest_first and rows.begins_list):
             return False
-        known = max(self.known, self.frontier.key)
         doubts = _FEW_DOUBTS if total < self.server.most and not self.frontier.has_begun else 0
-        if -math.inf < known < min(rows.keys):
+        if -math.inf < max(self.known, self.frontier.key) < min(rows.keys):
             doubts = len(PAUSES)
-        if doubts and self._is_doubted(rows.request, doubts):
-            self._search.lies_before(0)
-            return True
-        return False
+        return doubts > 0 and self._is_doubted(rows.request, doubts)
 
     def _is_doubted(self, request: PlannedPage, most: int) -> bool:
         """Whether what a response says isn't believed yet: so many single ones in a row, or fewer, have said it."""
