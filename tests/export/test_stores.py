@@ -120,6 +120,16 @@ async def test_objects_of_before_are_there_until_the_new_one_is(
     assert bucket.names() == ["runs.0000.jsonl"]
 
 
+async def test_who_may_only_write_is_refused_before_anything_is_read(
+    bucket: ObjectStore, sandbox: Sandbox, client: Client
+) -> None:
+    """Whether a quarantine has to go couldn't be seen."""
+    bucket.on_request = lambda method, _query: method in ("GET", "HEAD")
+    with pytest.raises(ExportError, match=r"s3://bucket/runs\.csv can't be written: .*"):
+        await export_runs(client, sandbox.job_ids, "s3://bucket/runs.csv", storage_options=bucket.options)
+    assert not sandbox.requests
+
+
 async def test_who_may_not_delete_is_told_what_is_left(
     bucket: ObjectStore, sandbox: Sandbox, client: Client, tmp_path: Path
 ) -> None:

@@ -113,13 +113,9 @@ class RemoteStore:
         package = PACKAGES.get(scheme, "what fsspec's documentation names")
         _check_version(package)
         try:
-            self._call(
-                name, lambda system, path: system.info(path), but=(FileNotFoundError, PermissionError, ImportError)
-            )
+            self._call(name, lambda system, path: system.info(path), but=(FileNotFoundError, ImportError))
         except ImportError:
             raise ExportError(f"destinations with {scheme}:// need {package}: {install_package(package)}") from None
-        except PermissionError:  # one to write, and none to look
-            pass
         except FileNotFoundError:
             if scheme in OBJECT_STORES and not self._call(
                 name, lambda system, path: system.exists(path.partition("/")[0])
@@ -127,14 +123,12 @@ class RemoteStore:
                 raise ExportError(f"{self.path(name)} can't be written: there is no such bucket or container") from None
 
     def names(self) -> Mapping[str, int]:
-        with contextlib.suppress(PermissionError):  # a role that may only write
-            return self._find("", 1, PermissionError)
-        return {}
+        return self._find("", 1)
 
     def sizes(self, folder: str) -> dict[str, int]:
         return self._find(folder + "/", None)
 
-    def _find(self, folder: str, depth: int | None, *but: type[Exception]) -> dict[str, int]:
+    def _find(self, folder: str, depth: int | None) -> dict[str, int]:
         def find(system: Any, path: str) -> dict[str, int]:
             path = path.rstrip("/") + "/"
             system.invalidate_cache()
@@ -142,7 +136,7 @@ class RemoteStore:
             return {name.removeprefix(path): int(info["size"]) for name, info in found.items()}
 
         try:
-            return self._call(folder, find, but=(FileNotFoundError, *but))
+            return self._call(folder, find, but=(FileNotFoundError,))
         except FileNotFoundError:
             return {}
 
@@ -188,13 +182,8 @@ class RemoteStore:
     def remove(self, name: str) -> None:
         def remove(system: Any, path: str) -> None:
             system.invalidate_cache(path.rpartition("/")[0])
-            try:
-                system.info(path)
-            except PermissionError:  # one to write, and none to look: there may be nothing to remove
-                with contextlib.suppress(PermissionError):
-                    system.rm_file(path)
-            else:
-                system.rm_file(path)
+            system.info(path)  # if it isn't there, no right to remove it is needed
+            system.rm_file(path)
 
         failed = "is left, and can't be removed (you need the right to delete)"
         with contextlib.suppress(FileNotFoundError):
