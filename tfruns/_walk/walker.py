@@ -191,7 +191,7 @@ class Walk:
                 await self._shrink(request.limit, error)
         while not self._ready and self._arrived is None:
             self._fetch_ahead()
-            if self._is_done or not self._in_flight:
+            if self._is_done:
                 return False
             page, fetching = next(iter(self._in_flight.items()))
             await asyncio.sleep(0)  # other tasks must run between two pages that have both arrived
