@@ -433,6 +433,17 @@ def test_a_credentials_file_that_others_can_write_is_refused(mode: int) -> None:
     assert Client().base_url == "https://evil.example"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
+def test_a_credentials_file_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = credentials_path()
+    path.parent.mkdir(parents=True)
+    path.write_text('{"host": "https://evil.example", "access_token": "their-own-key"}')
+    if os.getuid() == 0:
+        os.chown(path, 12_345, -1)
+    monkeypatch.setattr("os.getuid", lambda: 54_321)
+    assert f"{path} belongs to another user" in refusal()
+
+
 @pytest.mark.parametrize("key", ["Bearer tfy-key", "bearer  tfy-key", "BEARER tfy-key"])
 def test_a_key_with_its_scheme_gets_what_to_leave_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFY_API_KEY", key)

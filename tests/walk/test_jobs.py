@@ -116,6 +116,22 @@ async def test_no_more_than_a_thousand_job_ids_are_read_ahead() -> None:
         assert tasks_left() == []
 
 
+async def test_ids_that_swallow_a_cancellation_end_with_the_next_of_them() -> None:
+    """As those do that wait by `asyncio.wait_for` before Python 3.12, now and then."""
+
+    async def ids() -> AsyncIterator[str]:
+        yield sandbox.job_ids[0]
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        yield sandbox.job_ids[0]
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(10), Sandbox(jobs=1, runs=20) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        async with aclosing(aiter(client.iter_runs_for(ids()))) as walk:
+            await anext(walk)
+        assert len(sandbox.requests) == 1
+
+
 async def test_a_bad_job_is_skipped_and_reported_while_the_others_stay_whole() -> None:
     async with Sandbox(jobs=3, runs=20, forbidden=["locked"]) as sandbox:
         ids = [sandbox.job_ids[0], "nowhere", sandbox.job_ids[1], "locked", sandbox.job_ids[2]]

@@ -152,6 +152,18 @@ async def test_a_total_that_is_capped_makes_no_walk_short() -> None:
     assert [one.id for one in found] == server.ids
 
 
+async def test_an_order_that_is_refused_ends_nothing() -> None:
+    """The last runs can't be requested then: what stands behind the last one seen is."""
+    server = MovingList(700, cap=300)
+
+    async def replies(request: Request) -> bytes:
+        return response(422, {"statusCode": 422}) if "order=" in request.target else await server(request)
+
+    found, requests = await walk(replies, page_size=50)
+    assert [one.id for one in found] == server.ids
+    assert any("order=" in request.target for request in requests)
+
+
 @pytest.mark.parametrize("cap", [400, math.inf])
 async def test_an_offset_that_is_refused_in_mid_walk_is_an_error_that_names_it(cap: float) -> None:
     """All runs before the refused offset are yielded; then the error names the offset and what to do (point 7)."""

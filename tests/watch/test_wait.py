@@ -353,6 +353,15 @@ def test_errors_are_pickled() -> None:
     assert (str(copy), copy.job_id, copy.run) == ("job 'job': run 'x' was deleted", "job", None)
 
 
+async def test_a_timeout_of_a_hook_is_not_that_of_the_wait(s: Sandbox, client: Client) -> None:
+    def fail(_: object) -> None:
+        raise TimeoutError("of the hook")
+
+    client.add_hooks(on_response=fail)
+    with pytest.raises(TimeoutError, match="of the hook"):
+        await client.wait_for_run(s.job_ids[0], "run", timeout=30)
+
+
 @pytest.mark.parametrize("trouble", ["outage", "deleted"])
 async def test_a_wait_that_is_over_leaves_no_trouble_to_waits_of_other_jobs(
     s: Sandbox, client: Client, trouble: str

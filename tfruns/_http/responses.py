@@ -48,8 +48,6 @@ class Response:
         if self.status == 200 and len(self.body) <= _LONGEST_ERROR and b'"statusCode"' in self.body:
             with suppress(ValueError, RecursionError):
                 match json.loads(self.body):
-                    case {"data": _}:
-                        pass
                     case {"statusCode": int(status)} if 400 <= status <= 599:
                         return attrs.evolve(self, status=status, reason="")
         return self
