@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tfruns
-from tests.support.hostile import page, response, run, serve
+from tests.support.hostile import Request, page, response, run, serve
 from tests.support.watching import rounds, stepped
 from tfruns import ChangeKind, Client, JobRun, RetryPolicy, RunChange
 from tfruns._watch.diff import KEPT, Found, PollResult, Snapshot, compare
@@ -525,6 +525,28 @@ async def test_an_order_that_is_not_that_of_creation() -> None:
 
         results = await rounds(client, "job", delete)
     assert [(one.kind, one.run.id) for changes in results for one in changes] == [("finished", "run-777")]
+
+
+@pytest.mark.usefixtures("quick_clock")
+async def test_a_first_poll_that_is_in_flight_when_reports_begin() -> None:
+    """It is done again: what has ended since the newest event of the other jobs is reported."""
+    may_respond, begun = asyncio.Event(), 1_700_000_000_000
+
+    async def reply(request: Request) -> bytes:
+        if "/late/" in request.target:
+            await may_respond.wait()
+            return response(200, page([run(5, createdAt=begun - 100, endTime=begun + 5)]))
+        return response(200, page([run(1, createdAt=begun + 10), run(0)] if request.number > 3 else [run(0)]))
+
+    async with asyncio.timeout(20), serve(reply) as (url, _), Client(url, "key") as client:
+        async with aclosing(client.watch_runs(["job", "late"], interval=1)) as changes:
+            first = await anext(changes)
+            may_respond.set()
+            second = await anext(changes)
+    assert [(one.job_id, one.kind, one.run.id) for one in (first, second)] == [
+        ("job", "finished", "run-1"),
+        ("late", "finished", "run-5"),
+    ]
 
 
 def sample(number: int, status: str = "FINISHED") -> JobRun:
