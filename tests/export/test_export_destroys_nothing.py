@@ -536,6 +536,22 @@ async def test_a_list_that_is_empty_for_seconds_removes_no_open_run(name: str, t
         assert summary.removed_rows == 3
 
 
+async def test_a_day_that_isnt_as_an_export_writes_it_is_refused_and_stays(place: Place, tmp_path: Path) -> None:
+    """Such as that of another version, with other columns: its other runs would be lost."""
+    state = tmp_path / "state"
+    await place.export(state=state)
+    newest = max(place.path.glob("*/runs.*"))
+    if place.format == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": ["run-0"]}), newest)
+    else:
+        newest.write_text('{"id": "run-0"}\n')
+    before = newest.read_bytes()
+    place.server.runs.insert(0, run(99, createdAt=NOW + 1))
+    with pytest.raises(ExportError, match=rf"{newest.name} isn't what an export .*has written"):
+        await place.export(state=state)
+    assert newest.read_bytes() == before
+
+
 async def test_a_folder_is_known_after_old_days_were_removed(place: Place, tmp_path: Path) -> None:
     """By hand, or by a rule of the bucket that removes what is old: the newest day says whose folder it is."""
     state = tmp_path / "state"
