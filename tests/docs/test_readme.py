@@ -36,9 +36,13 @@ COMMANDS = [line for block in SHELL for line in block.source.splitlines() if lin
 
 @pytest.fixture(scope="module")
 def variables() -> Iterator[dict[str, str]]:
-    """The sandbox that the README starts, by its own command, but with smaller jobs, and time 200 times as fast."""
+    """The sandbox that the README starts, by its own command, but with smaller jobs, and time 200 times as fast.
+
+    With this seed a run has failed less than 9 hours ago: `--since yesterday` finds one at any time of the day.
+    """
     [command] = re.findall(r"`\.venv/bin/tfruns (sandbox [^`]+)`", README.read_text(encoding="utf-8"))
-    words = [sys.executable, "-m", "tfruns", *shlex.split(command), "--clock-rate", "200", "--runs", "600"]
+    options = "--seed 4 --clock-rate 200 --runs 600".split()
+    words = [sys.executable, "-m", "tfruns", *shlex.split(command), *options]
     env = {**os.environ, "PYTHONPATH": str(README.parent)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
