@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 import attrs
-from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+from aiohttp.http_exceptions import ContentLengthError, PayloadEncodingError
 from multidict import CIMultiDict
 
 from tfruns._decode.body import decode_http_error
@@ -118,8 +118,8 @@ def _reason(error: Exception) -> str:
             return "the connection was closed"
         case aiohttp.ClientPayloadError(__cause__=ContentLengthError()):
             return "the response was cut off"
-        case aiohttp.ClientPayloadError(__cause__=TransferEncodingError()):
-            return "the response was cut off or garbled"
+        case aiohttp.ClientPayloadError(__cause__=PayloadEncodingError(message=what)):
+            return f"the response was cut off or garbled: {what.rstrip('.')}"
         case aiohttp.ClientConnectorCertificateError(certificate_error=problem):
             why = getattr(problem, "verify_message", "") or str(problem)
             return f"its certificate isn't trusted: {why} ({_private_ca()})"
