@@ -41,7 +41,7 @@ def variables() -> Iterator[dict[str, str]]:
     With this seed a run has failed less than 9 hours ago: `--since yesterday` finds one at any time of the day.
     """
     [command] = re.findall(r"`\.venv/bin/tfruns (sandbox [^`]+)`", README.read_text(encoding="utf-8"))
-    options = "--seed 4 --clock-rate 200 --runs 600".split()
+    options = ["--seed", "4", "--clock-rate", "200", "--runs", "600"]
     words = [sys.executable, "-m", "tfruns", *shlex.split(command), *options]
     env = {**os.environ, "PYTHONPATH": str(README.parent)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
