@@ -574,6 +574,14 @@ async def test_demo_says_what_it_does_and_sums_up_the_runs_by_status() -> None:
     assert re.fullmatch(r"2,500 runs in [\d.]+ s by \d requests: [\d,]+ runs a second.*", lines[-1])
 
 
+async def test_demo_of_a_single_run() -> None:
+    ended = await invoke("demo", "--runs", "1")
+    assert (ended.status, ended.out.splitlines()[:2]) == (
+        0,
+        ["Lists 1 run of a made-up job over HTTP, from a sandbox on this machine.", "1 of 1 run"],
+    )
+
+
 @needs_terminals
 async def test_demo_shows_a_bar_on_a_terminal() -> None:
     shown = (await on_terminal("demo", "--runs", "1200")).text

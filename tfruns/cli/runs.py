@@ -264,8 +264,8 @@ async def wait(job_id: str, run: str, as_json: bool, **arguments: Any) -> int:
 @options.interval(2.0, 30.0)
 @options.when(
     "--start",
-    "What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` on a terminal,"
-    " otherwise `now`.",
+    "What is reported first: nothing that is there already, the open runs, or all runs. Default: `open` for the table"
+    " of a terminal, otherwise `now`.",
     type=options.Word(("now", "open", "existing")),
 )
 @options.when(

@@ -120,7 +120,7 @@ async def demo(number: int, seed: int) -> None:
 
     plain: Any = {"highlight": False, "markup": False, "emoji": False}
     console = Console(force_terminal=is_terminal(), soft_wrap=not is_terminal(), **plain)
-    console.print(f"Lists {number:,} runs of a made-up job over HTTP, from a sandbox on this machine.")
+    console.print(f"Lists {counted(number, 'run')} of a made-up job over HTTP, from a sandbox on this machine.")
     columns = (TextColumn("runs"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
     runs: list[tfruns.JobRun] = []
     async with (
@@ -141,7 +141,7 @@ async def demo(number: int, seed: int) -> None:
         requests = len(sandbox.requests)
     count = len(runs)
     if not is_terminal():
-        click.echo(f"{count:,} of {count:,} runs")
+        click.echo(f"{count:,} of {counted(count, 'run')}")
     click.echo("Runs by status:")
     rows = []
     for status, found in Counter(run.status.value for run in runs).most_common():
@@ -150,8 +150,8 @@ async def demo(number: int, seed: int) -> None:
         cells = (status, f"{found:,}", f"{found / count:.1%}", *map(human_duration, times))
         rows.append(dict(zip(_COLUMNS, cells, strict=True)))
     click.echo(Table(_COLUMNS).text(rows))
-    click.echo(f"The first {len(runs[:_SAMPLES])} runs, as `tfruns list` prints them:")
+    click.echo(f"The first {counted(len(runs[:_SAMPLES]), 'run')}, as `tfruns list` prints them:")
     table = run_table()
     click.echo(table.text([run_cells(run, table.columns) for run in runs[:_SAMPLES]]))
-    took = f"{count:,} runs in {seconds:.2f} s by {counted(requests, 'request')}"
+    took = f"{counted(count, 'run')} in {seconds:.2f} s by {counted(requests, 'request')}"
     console.print(f"{took}: {count / seconds:,.0f} runs a second, server included")
