@@ -220,7 +220,7 @@ class JobScheduler(asyncio.Queue[_Job]):
         return heapq.heappop(self._started)[1]
 
 
-@attrs.define(eq=False, slots=False)
+@attrs.define(eq=False, repr=False, slots=False)
 class _JobWalks:
     """Walks several jobs at the same time: an async iterator of their pages, inside `async with`.
 
