@@ -407,6 +407,8 @@ async def test_parts_that_were_changed_are_refused(damaged: Callable[[bytes], by
         ({"destination": "."}, "is a folder"),
         ({"destination": ""}, "destination must be a path or a URL, got ''$"),
         ({"destination": "-", "format": "csv"}, "got '-': only the command line writes to standard output"),
+        ({"destination": "runs\udcff.parquet"}, "the path must be in UTF-8"),
+        ({"destination": "runs\udcff.csv", "state": "state.json"}, "with a state, .* the path must be in UTF-8"),
         ({"destination": "runs.csv", "status": "BAD"}, "status must be"),
         ({"destination": "runs.csv", "job_ids": ["a", ""]}, "job_id is empty"),
         ({"destination": "runs.csv", "job_ids": "a"}, "job_ids must be an iterable"),

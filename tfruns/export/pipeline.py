@@ -25,6 +25,7 @@ import msgspec
 
 from tfruns._checks import check_job_ids, checked_int, checked_job_id
 from tfruns._http.options import RetryPolicy
+from tfruns._text import writable
 from tfruns._walk.creation import PAUSES
 from tfruns._watch.poll import find_runs, side_by_side
 from tfruns.client import Client
@@ -147,6 +148,9 @@ class Export:
         checked_int(self.page_size, "page_size", least=1, most=MAX_PAGE_SIZE)
         wanted = RunFilter(**given)
         chosen = attrs.asdict(wanted) | given_filters(wanted)
+        path = str(destination.path)
+        if (self.state_path is not None or destination.format_.extra == "arrow") and writable(path) != path:
+            raise ExportError(f"with a state, and for parquet and arrow, the path must be in UTF-8, got {path!r}")
         if self.state_path is not None:
             if any(chosen[name] is not None for name in _NOT_WITH_STATE):
                 others = ", ".join(_NOT_WITH_STATE)
