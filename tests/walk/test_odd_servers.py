@@ -203,6 +203,20 @@ async def test_what_an_older_state_lacks_is_not_gone_by_another_key(order: str, 
     assert sorted(found) == sorted(one["id"] for one in STILL)
 
 
+async def test_what_joins_is_taken_at_once_though_it_counts_fewer_runs() -> None:
+    """A response that begins the list isn't requested again where it holds known runs."""
+    starts: list[int] = []
+
+    def answer(request: Request) -> bytes:
+        now = STILL[160:] if request.number >= 2 else STILL
+        starts.append(request.offset)
+        return response(200, page(now[request.offset :][: request.limit], len(now)))
+
+    found, _ = await ids_of(answer, 1, page_size=150)
+    assert found == [one["id"] for one in STILL]
+    assert starts.count(0) <= 3
+
+
 async def test_a_list_by_another_key_that_is_not_quite_sorted_by_creation_takes_no_request_more() -> None:
     """Its newest run isn't the first one: that is no sign of an older state."""
     listed = [STILL[1], STILL[0], *STILL[2:]]
