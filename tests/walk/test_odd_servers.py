@@ -63,9 +63,10 @@ async def ids_of(handler: Handler, depth: int, **options: Any) -> tuple[list[str
 
 @pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("page_size", [20, 100])
-async def test_pages_whose_rows_come_in_reverse(depth: int, page_size: int) -> None:
+@pytest.mark.parametrize("order", [None, "asc"])
+async def test_pages_whose_rows_come_in_reverse(depth: int, page_size: int, order: str | None) -> None:
     """They look like a list from old to new, of which the second page has nothing."""
-    found, _ = await ids_of(answers(STILL, reversed_rows), depth, page_size=page_size)
+    found, _ = await ids_of(answers(STILL, reversed_rows), depth, page_size=page_size, order=order)
     assert sorted(found) == sorted(one["id"] for one in STILL)
 
 

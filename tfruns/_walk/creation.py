@@ -256,8 +256,8 @@ class CreationWalk:
             self._reverses = False
             return []
         # In a list that begins with the oldest runs, none comes before the first one.
-        is_turned = self._turned_at > 0 and not self.newest_first and not is_tail and request.offset > self.start
-        if not self.frontier.learn(rows) or (is_turned and rows.first < self._first[0] - self.frontier.slack):
+        is_behind = self.place is None and not self.newest_first and not is_tail and request.offset > self.start
+        if not self.frontier.learn(rows) or (is_behind and rows.first < self._first[0] - self.frontier.slack):
             raise UnsortedError
         if self._lacks_start(rows, total):
             return []
