@@ -70,6 +70,19 @@ async def test_pages_whose_rows_come_in_reverse(depth: int, page_size: int, orde
     assert sorted(found) == sorted(one["id"] for one in STILL)
 
 
+async def test_long_pages_whose_rows_come_in_reverse() -> None:
+    """What was yielded of the first page is remembered in part: a whole list can't be promised, and the error says so."""
+    with pytest.raises(IncompleteWalkError, match="failed after 300 runs.*doesn't sort it by creation"):
+        await ids_of(answers(STILL, reversed_rows), 1, page_size=300)
+
+
+async def test_a_last_page_whose_rows_come_in_reverse() -> None:
+    """From old to new: nothing of it joins the first page, whose rows look like those of a list from new to old."""
+    handler = answers(STILL[:150], reversed_rows, key=lambda one: -one["createdAt"])
+    found, _ = await ids_of(handler, 1, page_size=100, order="asc")
+    assert sorted(found) == sorted(one["id"] for one in STILL[:150])
+
+
 @pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("change", [third_is_empty, fourth_to_seventh_are_empty])
 async def test_an_unsorted_list_that_is_empty_for_a_moment(depth: int, change: Callable[[Request, Runs], Runs]) -> None:
