@@ -71,7 +71,7 @@ async def test_pages_whose_rows_come_in_reverse(depth: int, page_size: int, orde
 
 
 async def test_long_pages_whose_rows_come_in_reverse() -> None:
-    """What was yielded of the first page is remembered in part: a whole list can't be promised, and the error says so."""
+    """Only a part of the first page is remembered: a whole list can't be promised, and the error says so."""
     with pytest.raises(IncompleteWalkError, match="failed after 300 runs.*doesn't sort it by creation"):
         await ids_of(answers(STILL, reversed_rows), 1, page_size=300)
 
