@@ -309,3 +309,16 @@ async def test_a_growing_list_with_an_absurd_total_has_an_end() -> None:
 
     found, _ = await ids_of(answer, 1, page_size=10, order="asc")
     assert found == [f"run-{-number}" for number in range(len(found))]
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+async def test_a_run_with_a_false_time_hides_no_other(depth: int) -> None:
+    """It begins a page behind a gap: its time alone is no proof that nothing stands before it."""
+    times = (0, 4, 5, 5, 5, 5, 20, 22, *range(30, 45))
+    for false in range(len(times)):
+        listed = [
+            run(number, createdAt=1e20 if number == false else 1_700_000_000_000 - time)
+            for number, time in enumerate(times)
+        ]
+        found, _ = await ids_of(answers(listed), depth, page_size=3)
+        assert sorted(found) == sorted(row["id"] for row in listed)

@@ -191,7 +191,7 @@ class Frontier:
         """
         limit = self.key - self.slack
         first, behind = 0, len(rows.times)
-        if not (rows.begins_list or rows.first < limit or not self.has_begun):
+        if not (rows.begins_list or self._is_before(rows, limit) or not self.has_begun):
             again = [*near]
             again = again[again.index(rows.ids[0]) :] if len(near) + 1 >= reach and rows.ids[0] in near else []
             first = len(again)
@@ -210,6 +210,11 @@ class Frontier:
         if new:
             self._advance(rows, new)
         return new
+
+    def _is_before(self, rows: Slice, limit: float) -> bool:
+        """Whether it begins before the limit: by a run that is known, or by two, for the time of one may be false."""
+        is_alone = len(rows.times) < 2 or rows.key(rows.times[1]) > self.key
+        return rows.first < limit and not (is_alone and rows.ids_of([0])[0] not in self._ids)
 
     def _advance(self, rows: Slice, new: Sequence[int]) -> None:
         if not self.has_begun and self._begins_at == math.inf:
