@@ -59,14 +59,14 @@ class Guard:
     _poor: int = 0  # how many held few
     _most: float = 0.0  # how many such the list may take
 
-    def count(self, server: ServerBehaviour, page_size: int, widest: int) -> None:
+    def count(self, server: ServerBehaviour, page_size: int, most_in_flight: int) -> None:
         """Take note of a response, or fail."""
         self.clock += 1
         self._fruitless += 1
         self._poor += 1
         if self._most <= _LEAST_RESPONSES:  # no total above 0 was seen yet
             self._most = _LEAST_RESPONSES + 20 * server.most / max(1, server.reach(page_size) - 2)
-        if self._fruitless > _MOST_FRUITLESS + 2 * widest:
+        if self._fruitless > _MOST_FRUITLESS + 2 * most_in_flight:
             raise WalkEndedError(f"{self._fruitless} responses in a row brought nothing new. {ADVICE}")
         if self._poor > self._most or self.clock > self._most * (50 if server.understates else 1):
             raise WalkEndedError(f"it doesn't come to an end within {self.clock} responses. {ADVICE}")
@@ -182,7 +182,7 @@ class CreationWalk:
         purpose, self._next = self._next, Purpose.AHEAD
         if purpose is Purpose.TAIL:
             return self._planned(purpose, 0, limit, in_flight)
-        self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
+        self.pace.most_in_flight = max(self.pace.most_in_flight, len(in_flight) + 1)
         known = self._group if in_flight else len(self.frontier.near())
         if known + 1 >= limit:
             limit = min(2 * known + 2, self.pace.most)
@@ -232,10 +232,10 @@ class CreationWalk:
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
         """The new runs of a response, and of those that were kept and now join."""
-        runs, total, said = page.data, page.pagination.total, page.pagination.limit
+        runs, total, stated_limit = page.data, page.pagination.total, page.pagination.limit
         is_tail = request.purpose is Purpose.TAIL
-        is_short = not is_tail and self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self.guard.count(self.server, self.page_size, self.pace.widest)
+        is_short = not is_tail and self.server.learn(request.offset, request.limit, len(runs), total, stated_limit)
+        self.guard.count(self.server, self.page_size, self.pace.most_in_flight)
         if not runs:
             self._consume_nothing(request, total)
             return []
@@ -404,7 +404,7 @@ class CreationWalk:
 
         An offset is refused for good if nothing else was in flight: otherwise it was a prediction.
         """
-        self.guard.count(self.server, self.page_size, self.pace.widest)
+        self.guard.count(self.server, self.page_size, self.pace.most_in_flight)
         if request.limit > self.page_size and request.offset < self.server.bound:
             self.pace.limit_pages(request.limit // 2)
             self._next = request.purpose if request.purpose is Purpose.TAIL else self._next

@@ -30,8 +30,8 @@ class ServerBehaviour:
         self._clamp = math.inf  # the length of the longest page that was shorter than requested, with runs behind it
         self._cuts = False  # whether such a page was also shorter than the limit that it says
 
-    def learn(self, offset: int, limit: int, length: int, total: int, said: int | None) -> bool:
-        """Take note of a response of so many runs, which says the limit `said`, to a request for `limit` runs.
+    def learn(self, offset: int, limit: int, length: int, total: int, stated_limit: int | None) -> bool:
+        """Take note of a response of so many runs, which says the limit `stated_limit`, to a request for `limit` runs.
 
         Returns whether it holds fewer runs than every page that has runs behind it.
         """
@@ -39,7 +39,7 @@ class ServerBehaviour:
         self.recent = max(total, (self.recent + total) / 2)
         self.most = max(self.most, total, offset + length if length else 0)
         self.understates |= length > 0 and offset + length > total
-        full = full_length(limit, length, said)
+        full = full_length(limit, length, stated_limit)
         has_more = offset + length < total or self.understates
         if has_more and length and length != min(limit, self._clamp):
             self._clamp = length if self._clamp == math.inf else max(length, self._clamp)
@@ -69,7 +69,7 @@ class Pace:
         """By how much the index of a run grows with each response."""
         self.depth = math.inf
         """How many requests may be in flight."""
-        self.widest = 1
+        self.most_in_flight = 1
         """The most requests that were in flight."""
         self.page_size = page_size
         self.most = max(page_size, MAX_PAGE_SIZE)
@@ -80,7 +80,7 @@ class Pace:
     @property
     def limit(self) -> int:
         """How many runs to request: the fewer requests are in flight, the more."""
-        return max(self.page_size, min(self.most, int(self.page_size * self.widest / self.depth)))
+        return max(self.page_size, min(self.most, int(self.page_size * self.most_in_flight / self.depth)))
 
     def limit_pages(self, most: int) -> None:
         """The server refuses pages that are larger than twice this."""
@@ -107,7 +107,7 @@ class Pace:
 
     def lose(self) -> None:
         """A prediction has failed: a response has a gap before it, or ends before the frontier."""
-        self.depth = max(self.page_size / self.most, min(self.depth, self.widest) / 2)
+        self.depth = max(self.page_size / self.most, min(self.depth, self.most_in_flight) / 2)
         self.rate *= _TRUST  # one that a burst left behind would mislead each request of a search
         self.widen_margin()
 

@@ -76,7 +76,7 @@ class _PlainWalk:
             or len(in_flight) >= self.pace.depth
         ):
             return None
-        self.pace.widest = max(self.pace.widest, len(in_flight) + 1)
+        self.pace.most_in_flight = max(self.pace.most_in_flight, len(in_flight) + 1)
         limit = int(min(self.pace.limit, max(1, self.start + self.most - self._next)))
         pause = PAUSES[self._empty - 1] if self._empty else 0.0
         alone = not in_flight
@@ -86,9 +86,9 @@ class _PlainWalk:
         return page
 
     def consume(self, request: PlannedPage, page: RunPage) -> list[New]:
-        runs, total, said = page.data, page.pagination.total, page.pagination.limit
-        is_short = self.server.learn(request.offset, request.limit, len(runs), total, said)
-        self.guard.count(self.server, request.limit, self.pace.widest)
+        runs, total, stated_limit = page.data, page.pagination.total, page.pagination.limit
+        is_short = self.server.learn(request.offset, request.limit, len(runs), total, stated_limit)
+        self.guard.count(self.server, request.limit, self.pace.most_in_flight)
         if request.offset > self.index:  # a page before it was cut: it is requested again, after the rest of that
             self._has_gap = True
             return []
@@ -127,7 +127,7 @@ class _PlainWalk:
     def refuse(self, request: PlannedPage, message: str) -> None:
         """The server refused the request: it wants smaller pages, or the list ends here."""
         del message
-        self.guard.count(self.server, request.limit, self.pace.widest)
+        self.guard.count(self.server, request.limit, self.pace.most_in_flight)
         self.pace.limit_pages(request.limit // 2)
         self._has_gap = True  # what is requested behind it waits, until it is alone
         self.done |= request.is_alone and request.limit <= self.page_size

@@ -45,9 +45,9 @@ class PlannedPage:
     """Seconds to wait before it is sent."""
 
 
-def full_length(limit: int, length: int, said: int | None) -> int:
+def full_length(limit: int, length: int, stated_limit: int | None) -> int:
     """How many runs a full page has that holds so many, and says so: some servers say its own length, or 0."""
-    return min(limit, said) if said and said >= length else limit
+    return min(limit, stated_limit) if stated_limit and stated_limit >= length else limit
 
 
 def is_whole_list(request: PageRequest, page: RunPage) -> bool:
