@@ -292,6 +292,16 @@ async def test_a_folder_that_doesnt_say_whose_it_is_is_refused_though_it_is_to_b
     assert not place.server.requests
 
 
+@pytest.mark.parametrize("name", ["_tfruns.json", "created_date=2020-01-01/_tfruns.parquet"])
+async def test_what_has_the_name_of_a_record_and_is_none_stays(name: str, place: Place) -> None:
+    theirs = place.path / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"mine": 1}')
+    with pytest.raises(ExportError, match="and doesn.t say whose"):
+        await place.export(replace=True)
+    assert theirs.read_text() == '{"mine": 1}'
+
+
 async def test_a_file_written_just_before_a_kill_is_written_again_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

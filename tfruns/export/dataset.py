@@ -243,9 +243,10 @@ class Dataset(Destination):
             with tempfile.TemporaryDirectory(prefix="tfruns-") as scratch:
                 path = self.store.fetch(f"{self.base}/{self._record_names[-1]}", Path(scratch))
                 self._record = None if path is None else _Record.of(path)
-        if names and self._record is None:
+        marks = [*names, *self._record_names]
+        if marks and self._record is None:
             raise ExportError(
-                f"{self.path} holds {min(names)}, and doesn't say whose files it holds: give another folder, or move"
+                f"{self.path} holds {min(marks)}, and doesn't say whose files it holds: give another folder, or move"
                 " them away"
             )
         problems = [] if export.replace else [*self._problems(export, names)]
