@@ -213,6 +213,8 @@ class Walk:
         """The new runs of the response that has arrived; None if it has none."""
         if self._arrived:
             await self._consume(*self._arrived)
+        if self._in_flight and self._is_done:
+            await self.__aexit__()
         new = None
         if self._ready:
             fetched, page, rows, before = self._ready.pop(0)
