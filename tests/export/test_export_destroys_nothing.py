@@ -710,3 +710,26 @@ async def test_a_folder_without_a_run_may_become_that_of_other_jobs(place: Place
         assert (await place.export()).runs == 20
     with pytest.raises(ExportError, match="other jobs"):
         await place.export(jobs=["empty"])
+
+
+async def test_jobs_may_be_added_to_a_first_export_that_was_killed_as_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day later it begins anew, with the jobs that there are by then, as an increment does."""
+    from tfruns.export.watermark import State
+
+    arguments: dict[str, Any] = {"format": "jsonl", "state": tmp_path / "state"}
+    save = State.save
+
+    def killed(self: State, path: Path) -> None:
+        if self.writing is None:
+            raise StoppedError
+        save(self, path)
+
+    async with Sandbox(jobs=2, runs=5) as sandbox, Client(sandbox.url, sandbox.api_key) as client:
+        with monkeypatch.context() as patched, pytest.raises(StoppedError):
+            patched.setattr(State, "save", killed)
+            await export_runs(client, sandbox.job_ids[:1], f"{tmp_path}/runs/", **arguments)
+        shutil.rmtree(tmp_path / "runs.tfruns-partial", ignore_errors=True)
+        shutil.rmtree(tmp_path / "state.tfruns-partial", ignore_errors=True)
+        assert (await export_runs(client, sandbox.job_ids, f"{tmp_path}/runs/", **arguments)).runs == 10

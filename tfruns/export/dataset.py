@@ -269,6 +269,8 @@ class Dataset(Destination):
             yield f"holds exports with another state than {export.state_path}"
         elif not export.is_increment:
             new, missing = {*export.jobs} - {*record.jobs}, {*record.jobs} - {*export.jobs}
+            if state is not None and record.state is not None:
+                new = set()  # a first export with this state was interrupted as it wrote: jobs may be added
             found = [
                 f"{what} {min(jobs)!r}" + (f" and {len(jobs) - 1:,} more" if len(jobs) > 1 else "")
                 for what, jobs in (("without", new), ("with", missing))
